@@ -1,0 +1,464 @@
+"""The vocabulary of clamr: values that cross module borders, and the Protocols of its seams.
+
+Nothing here imports a third-party package, so that every command can import it at once. Arrays are numpy arrays; their
+types are named only for type checkers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float32] | NDArray[np.float16]
+
+DIMENSION: Final = 128
+"""Width of every token vector (CLaMR section 3: a linear projection to 128)."""
+
+MAX_FRAMES: Final = 10
+"""Frames of one document at most (CLaMR section 4: at most 10 keyframes)."""
+
+
+class Modality(StrEnum):
+    """Where evidence comes from; the names are the same in the store, in JSON and on the command line."""
+
+    VIDEO = "video"
+    OCR = "ocr"
+    SPEECH = "speech"
+    METADATA = "metadata"
+    AUDIO = "audio"
+
+
+MODALITY_IDS: Final[Mapping[Modality, int]] = {
+    Modality.VIDEO: 1,
+    Modality.OCR: 2,
+    Modality.SPEECH: 3,
+    Modality.METADATA: 4,
+    Modality.AUDIO: 5,
+}
+"""Numbers stored beside each vector; the published code's order. 0 is no modality (template tokens)."""
+
+NO_MODALITY: Final = 0
+MODALITY_OF_ID: Final[Mapping[int, Modality]] = {number: modality for modality, number in MODALITY_IDS.items()}
+TEXT_MODALITIES: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
+SHOWN_MODALITIES: Final = (Modality.VIDEO, Modality.SPEECH, Modality.OCR, Modality.METADATA)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A stretch of a video's time line, in seconds from its start; ``start <= end``."""
+
+    start: float
+    end: float
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.end - self.start
+
+    def overlaps(self, other: Span) -> bool:
+        """Whether the two share more than a border (an empty span counts where it lies inside)."""
+        if self.start == self.end or other.start == other.end:
+            return self.start <= other.end and other.start <= self.end
+        return self.start < other.end and other.start < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a segment: ``text[start:end]`` of its segment's text, and when it is said."""
+
+    start: int
+    end: int
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of text with the time it belongs to: a sentence said, a line on screen, a field of metadata.
+
+    ``source`` says how it came to be: ``whisper``, ``subtitle``, ``embedded-subtitle``, ``easyocr``, ``rapidocr``,
+    ``title``, ``tags``, ``description``, ``chapter``, ``filename`` and so on. ``confidence`` is in [0, 1] or None.
+    Metadata that holds for the whole video spans the whole video. ``words`` is empty where word times are unknown.
+    """
+
+    span: Span
+    text: str
+    source: str = ""
+    language: str = ""
+    confidence: float | None = None
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A picture of the video: when it was taken, the stretch of time it stands for, and its JPEG bytes."""
+
+    time: float
+    span: Span
+    jpeg: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One moment of a video with all its modalities: the unit that is encoded and found.
+
+    At most :data:`MAX_FRAMES` frames. Segments are in time order and overlap ``span``.
+    """
+
+    id: str
+    span: Span
+    frames: tuple[Frame, ...] = ()
+    speech: tuple[Segment, ...] = ()
+    ocr: tuple[Segment, ...] = ()
+    metadata: tuple[Segment, ...] = ()
+
+    def segments(self, modality: Modality) -> tuple[Segment, ...]:
+        """The text segments of a modality; empty for the modalities that have no text."""
+        match modality:
+            case Modality.SPEECH:
+                return self.speech
+            case Modality.OCR:
+                return self.ocr
+            case Modality.METADATA:
+                return self.metadata
+            case _:
+                return ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenVectors:
+    """What an encoder makes of a document or a query: one unit vector per token, and where each comes from.
+
+    Attributes:
+        vectors: [n, 128] float32 or float16, rows of unit length, never NaN.
+        modality_ids: [n] uint8, values of :data:`MODALITY_IDS` or 0 for tokens of no modality.
+        spans: [n, 2] float32, start and end in seconds of what each vector stands for. Queries: zeros.
+        segments: [n] int32, index into ``document.frames`` (video) or ``document.segments(modality)`` (text); -1 none.
+        offsets: [n, 2] int32, character offsets into that segment's text; (0, 0) where there is none. Queries: offsets
+            into the query string, (0, 0) for tokens that are no part of it.
+        input_ids: [n] int32, the tokenizer's ids, -1 where a vector is no token of the vocabulary.
+    """
+
+    vectors: FloatArray
+    modality_ids: NDArray[np.uint8]
+    spans: NDArray[np.float32]
+    segments: NDArray[np.int32]
+    offsets: NDArray[np.int32]
+    input_ids: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return int(self.vectors.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """Who made a set of vectors: vectors of different fingerprints must never be compared.
+
+    ``fingerprint`` changes whenever the same document would get other vectors: weights, settings or code version.
+    """
+
+    name: str
+    fingerprint: str
+    dimension: int = DIMENSION
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns documents and queries into token vectors of one space."""
+
+    @property
+    def info(self) -> EncoderInfo:
+        """Name and fingerprint."""
+        ...
+
+    def encode_documents(self, documents: Sequence[Document]) -> list[TokenVectors]:
+        """One :class:`TokenVectors` per document, in order. A document without content gives zero rows."""
+        ...
+
+    def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
+        """One :class:`TokenVectors` per query, in order, at least one row each; ``modality_ids`` are 0."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AudioTrack:
+    """An audio stream: its index in the file, codec, language tag (may be empty), title and whether it is the default."""
+
+    index: int
+    codec: str
+    language: str = ""
+    title: str = ""
+    default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleTrack:
+    """A subtitle stream; only text codecs can be read."""
+
+    index: int
+    codec: str
+    language: str = ""
+    title: str = ""
+    default: bool = False
+    text: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A chapter mark of the container."""
+
+    span: Span
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What a file says about itself, and what was measured where it lies or is silent.
+
+    Attributes:
+        container: the demuxer's name, e.g. ``mov,mp4,m4a,3gp,3g2,mj2``.
+        duration: seconds, the documented choice between header and content (see ``clamr_cli.media.probe``).
+        duration_from_header, duration_from_content: the two sources, None where unknown.
+        width, height: display size in pixels, after rotation and sample aspect ratio; 0 without a picture.
+        rotation: clockwise degrees that were applied, one of 0, 90, 180, 270.
+        fps: average frames per second, 0.0 where unknown.
+        video_codec: empty without a video stream (cover art is none).
+        tags: container tags, lower-case keys, decoded, without control characters.
+        created: ISO 8601 recording date where the container has one, else empty.
+        location: ISO 6709 string where the container has one, else empty.
+    """
+
+    container: str
+    duration: float
+    duration_from_header: float | None
+    duration_from_content: float | None
+    width: int
+    height: int
+    rotation: int
+    fps: float
+    video_codec: str
+    video_stream: int | None
+    audio: tuple[AudioTrack, ...] = ()
+    subtitles: tuple[SubtitleTrack, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFields:
+    """What can be filtered by and shown of a video beside its moments.
+
+    ``date`` is ISO 8601 (``YYYY-MM-DD``), empty where unknown; ``language`` is a two-letter code where known.
+    """
+
+    title: str = ""
+    uploader: str = ""
+    date: str = ""
+    language: str = ""
+
+
+class FileState(StrEnum):
+    """What became of a file."""
+
+    INDEXED = "indexed"
+    FAILED = "failed"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A path that an index run met. ``path`` is ``os.fsencode``-able (surrogate escapes for bytes that are no UTF-8)."""
+
+    path: str
+    root: str
+    video_id: str
+    size: int
+    mtime_ns: int
+    state: FileState
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRecord:
+    """A video the index knows, by content; several files may hold it."""
+
+    video_id: str
+    content_hash: str
+    media: MediaInfo
+    fields: VideoFields
+    indexed_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MomentRecord:
+    """A document's texts and place as the index keeps them; ``moment_id`` is ``<video_id>#<number>``."""
+
+    moment_id: str
+    video_id: str
+    span: Span
+    frame_times: tuple[float, ...]
+    frame_spans: tuple[Span, ...]
+    speech: tuple[Segment, ...]
+    ocr: tuple[Segment, ...]
+    metadata: tuple[Segment, ...]
+
+
+Scoring = Literal["token-max", "modality-max"]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which videos and moments may answer. None or empty means no limit.
+
+    ``since``/``until`` are ISO dates, inclusive; ``longer``/``shorter`` are seconds of the whole video; ``path`` is a
+    glob over the file's path; ``language`` a two-letter code.
+    """
+
+    since: str | None = None
+    until: str | None = None
+    longer: float | None = None
+    shorter: float | None = None
+    path: str | None = None
+    language: str | None = None
+    videos: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How to match and what to return.
+
+    ``modalities`` empty means all; ``weights`` multiply a modality's similarities (0 leaves it out, others must be
+    positive); ``moments`` returns every good moment instead of the best of each video.
+    """
+
+    modalities: tuple[Modality, ...] = ()
+    weights: Mapping[Modality, float] = field(default_factory=dict)
+    scoring: Scoring = "token-max"
+    limit: int = 10
+    moments: bool = False
+    filters: Filters = field(default_factory=Filters)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Why a query word matched: the frame, line or word that was most similar to it, when, and how similar (cosine)."""
+
+    query_token: str
+    modality: Modality | None
+    span: Span
+    text: str
+    similarity: float
+    context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A search result: a moment of a video, its score, and the evidence.
+
+    ``span`` is the moment; ``at`` is the second inside it where the evidence is strongest. ``modalities`` has the
+    MaxSim score of each modality alone, None where the moment has none of it; ``modality`` is the winning one.
+    """
+
+    rank: int
+    video_id: str
+    moment_id: str
+    path: str
+    title: str
+    score: float
+    span: Span
+    at: float
+    modality: Modality | None
+    modalities: Mapping[Modality, float | None]
+    evidence: tuple[Evidence, ...]
+
+
+# --- what an index run reports, in order; `render` draws them, nothing below prints ---------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """The walk is over: how many files are to be looked at, and how many seconds of video the unread ones hold."""
+
+    files: int
+    unchanged: int
+    to_do: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A stage of one video moved on: ``done`` of ``total`` (seconds of video for media and speech, frames for ocr)."""
+
+    path: str
+    stage: Literal["decode", "speech", "ocr", "encode"]
+    done: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A video is searchable. ``reused`` names the stages that did not have to be done again; ``seconds`` by stage."""
+
+    path: str
+    video_id: str
+    duration: float
+    moments: int
+    reused: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A known video was found under another path; nothing had to be read again."""
+
+    path: str
+    video_id: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file could not be indexed; it is recorded with its reason and stops nothing else."""
+
+    path: str
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A file that was indexed is gone; its video leaves the index unless another file holds it."""
+
+    path: str
+    video_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know that is no failure, e.g. that speech of a video was left out, and why."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run is over."""
+
+    indexed: int
+    unchanged: int
+    moved: int
+    removed: int
+    failed: int
+    seconds: float
+
+
+Event = Discovered | Progress | Indexed | Moved | Skipped | Removed | Notice | Finished
