@@ -1,0 +1,89 @@
+"""Encoders by name: a literal table, imported when asked for.
+
+Each entry names ``module:Class``. A class keeps to this, beside being a :class:`clamr_cli.types.Encoder`:
+
+- ``create(cls, *, cache: Path, device: str, threads: int, **settings)`` is a class method that makes a ready encoder;
+- ``describe(cls, *, cache: Path, **settings)`` is a class method that gives the :class:`EncoderInfo` of the encoder that
+  ``create`` would make, without loading weights or heavy libraries: an up-to-date index is recognised by it;
+- its module imports without torch and transformers; they are imported when there is something to encode with them.
+
+Settings that a class does not name as keyword parameters are a :class:`UsageError` that lists the ones it knows.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Final, cast
+
+from clamr_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from clamr_cli.types import Encoder, EncoderInfo
+
+TABLE: Final[Mapping[str, str]] = {
+    "mini": "clamr_cli.encoders.mini:MiniEncoder",
+    "clamr": "clamr_cli.encoders.clamr:ClamrEncoder",
+    "clamr-omni": "clamr_cli.encoders.clamr:ClamrOmniEncoder",
+    "hashed": "clamr_cli.encoders.hashed:HashedEncoder",
+}
+"""Encoder name -> "module:Class"."""
+
+DEFAULT: Final = "mini"
+"""The encoder that needs no download beyond the offline packages."""
+
+_COMMON: Final = frozenset({"cache", "device", "threads"})
+
+
+def create(name: str, *, cache: Path, device: str = "auto", threads: int = 0, **settings: object) -> Encoder:
+    """Make the encoder of that name.
+
+    Args:
+        name: a key of :data:`TABLE`.
+        cache: folder where downloaded or joined weights lie.
+        device: "auto", "cpu", "cuda" or "mps".
+        threads: CPU threads; 0 leaves the choice to the libraries.
+        settings: the encoder's own settings.
+
+    Raises:
+        UsageError: unknown name or setting.
+        ModelError: the encoder's weights are absent or damaged.
+    """
+    factory = _entry(name).create
+    _check_settings(name, factory, settings)
+    return cast("Encoder", factory(cache=cache, device=device, threads=threads, **settings))
+
+
+def describe(name: str, *, cache: Path, **settings: object) -> EncoderInfo:
+    """The name and fingerprint of what :func:`create` would make, without loading weights.
+
+    Raises:
+        UsageError: unknown name or setting.
+    """
+    entry = _entry(name)
+    _check_settings(name, entry.create, settings)
+    return cast("EncoderInfo", entry.describe(cache=cache, **settings))
+
+
+def _entry(name: str) -> Any:  # noqa: ANN401 -- a class known only by its name in the table
+    """The class behind a name."""
+    if name not in TABLE:
+        raise UsageError(f"there is no encoder {name!r}", f"use one of {', '.join(TABLE)}")
+    module, _, attribute = TABLE[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _check_settings(name: str, factory: object, settings: Mapping[str, object]) -> None:
+    """Raise a UsageError for settings that the factory does not name."""
+    parameters = inspect.signature(cast("Any", factory)).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = sorted({parameter.name for parameter in parameters} - _COMMON)
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        hint = f"it knows {', '.join(known)}" if known else "it has no settings"
+        raise UsageError(f"encoder {name!r} has no setting {', '.join(map(repr, unknown))}", hint)
