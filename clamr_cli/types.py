@@ -188,7 +188,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AudioTrack:
-    """An audio stream: its index in the file, codec, language tag (may be empty), title and whether it is the default."""
+    """An audio stream: its index in the file, codec, language tag (may be empty), title, default or not."""
 
     index: int
     codec: str
@@ -275,7 +275,12 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A path that an index run met. ``path`` is ``os.fsencode``-able (surrogate escapes for bytes that are no UTF-8)."""
+    """A path that an index run met.
+
+    ``path`` is ``os.fsencode``-able: surrogate escapes stand for bytes that are no UTF-8. ``sidecars`` changes when any
+    file beside the video that describes it changes; ``recipe`` names the extractors and settings its moments were made
+    with. Both are opaque strings that are only compared.
+    """
 
     path: str
     root: str
@@ -285,6 +290,8 @@ class FileRecord:
     state: FileState
     error: str = ""
     hint: str = ""
+    sidecars: str = ""
+    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True)

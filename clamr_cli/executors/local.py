@@ -1,0 +1,203 @@
+"""A worker process of this machine.
+
+Decoders and recognisers run in processes of their own: native code that hangs or crashes takes down one task, not the
+run, and an interrupted run can stop within a moment whatever the native code is doing. Processes are spawned, never
+forked, since LanceDB and OpenMP do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from clamr_cli.errors import EXIT_PARTIAL, ClamrError, MediaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.context import SpawnProcess
+
+T = TypeVar("T")
+Reply = tuple[Literal["item"], Any] | tuple[Literal["done"], None] | tuple[Literal["error"], ClamrError]
+
+
+class TaskFailed(MediaError):
+    """A task crashed, hung or broke: the file is at fault or a library is, and the run can go on without it."""
+
+    exit_code = EXIT_PARTIAL
+
+
+class Worker:
+    """A spawned process that runs generator functions one at a time and streams back what they yield.
+
+    The process starts with the first task and is replaced after a crash or a stall, so modules and models that a task
+    loads stay loaded for the next one.
+
+    Args:
+        name: for messages.
+        log: a file that takes what libraries write to stdout and stderr; dropped if None.
+    """
+
+    def __init__(self, name: str, *, log: Path | None = None) -> None:
+        self.name = name
+        self._log = log
+        self._process: SpawnProcess | None = None
+        self._connection: Connection | None = None
+        self._busy = threading.Lock()
+        self._stopped = False
+
+    def run(self, task: Callable[..., Iterator[T]], *args: object, silence: float) -> Iterator[T]:
+        """Run ``task(*args)`` in the process and yield what it yields, waiting for a task that is still running.
+
+        Args:
+            task: a module-level generator function; it, its arguments and its items must pickle.
+            args: its arguments.
+            silence: seconds without a word from the task after which it counts as hung.
+
+        Raises:
+            TaskFailed: the process died, fell silent, or the task raised something that is no ClamrError.
+            ClamrError: as the task raised it.
+        """
+        with self._busy:
+            connection = self._start()
+            finished = False
+            try:
+                connection.send((task, args))
+                yield from self._replies(connection, silence)
+                finished = True
+            except ClamrError:
+                finished = self._alive()
+                raise
+            except (EOFError, OSError) as error:
+                raise TaskFailed(f"the {self.name} process {self._last_words()}", "the file may be damaged") from error
+            finally:
+                if not finished:
+                    self.kill()
+
+    def _replies(self, connection: Connection, silence: float) -> Iterator[Any]:
+        while True:
+            if not connection.poll(silence):
+                self.kill()
+                raise TaskFailed(
+                    f"the {self.name} process said nothing for {silence:.0f} s and was stopped",
+                    "the file may be damaged or endless; raise --time-limit if it is only slow",
+                )
+            kind, value = connection.recv()
+            if kind == "done":
+                return
+            if kind == "error":
+                raise value
+            yield value
+
+    def _start(self) -> Connection:
+        if self._stopped:
+            raise TaskFailed(f"the {self.name} process was stopped")
+        if self._connection is not None and self._alive():
+            return self._connection
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(theirs, os.fspath(self._log) if self._log else None), name=self.name, daemon=True
+        )
+        with _interrupts_held_back():
+            self._process.start()
+        theirs.close()
+        self._connection = ours
+        return ours
+
+    def _alive(self) -> bool:
+        return self._process is not None and self._process.is_alive()
+
+    def _last_words(self) -> str:
+        if self._process is None:
+            return "was stopped"
+        self._process.join(timeout=2)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                return f"crashed ({signal.Signals(-code).name})"
+        return f"ended unexpectedly (exit code {code})"
+
+    def kill(self) -> None:
+        """End the process at once; the next task starts a new one."""
+        process, connection = self._process, self._connection
+        self._process = self._connection = None
+        if process is not None:
+            process.kill()
+            process.join(timeout=2)
+        if connection is not None:
+            connection.close()
+
+    def stop(self) -> None:
+        """End the process at once and accept no further task; a task that is running fails in its own thread."""
+        self._stopped = True
+        if self._process is not None:
+            self._process.kill()
+        # Closing a connection that another thread polls would free its number for reuse: let that thread go first.
+        if self._busy.acquire(timeout=2):
+            self.kill()
+            self._busy.release()
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C reaches the whole process group; a child inherits the mask and is born deaf to it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(connection: Connection, log: str | None) -> None:
+    """The child's main loop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _silence(log)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    while True:
+        try:
+            task, args = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            for item in task(*args):
+                connection.send(("item", item))
+            connection.send(("done", None))
+        except ClamrError as error:
+            connection.send(("error", error))
+        except (MemoryError, Exception) as error:
+            traceback.print_exc()
+            connection.send(("error", TaskFailed(_one_line(error), "see `clamr doctor` for what is installed")))
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _silence(log: str | None) -> None:
+    """Libraries may print; stdout belongs to the data and stderr to the progress display."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    target = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+
+
+def _die_with_parent() -> None:
+    """A parent that was killed cannot stop its children, so they watch it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
