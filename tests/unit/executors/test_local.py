@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from clamr_cli.errors import MediaError, UsageError
-from clamr_cli.executors import TaskFailed, Worker
+from clamr_cli.executors import TaskFailed, Worker, report
 
 loaded: list[int] = []
 
@@ -41,6 +41,12 @@ def crash() -> Iterator[int]:
 def hang() -> Iterator[int]:
     yield 1
     time.sleep(60)
+
+
+def tell() -> Iterator[str]:
+    for step in ("one", "two"):
+        report(step)
+    yield "result"
 
 
 def chatter() -> Iterator[str]:
@@ -94,6 +100,11 @@ def test_an_abandoned_task_does_not_answer_the_next(worker: Worker):
         assert item == 0
         break
     assert list(worker.run(count, 2, silence=30)) == [0, 1]
+
+
+def test_callbacks_can_report_ahead_of_the_result(worker: Worker):
+    assert list(worker.run(tell, silence=30)) == ["one", "two", "result"]
+    assert list(tell()) == ["result"]
 
 
 def test_a_stopped_worker_takes_no_more(worker: Worker):
