@@ -1,0 +1,165 @@
+"""A folder on disk that carries one video's pictures and sound from the decoder to the recognisers.
+
+Layout: ``frames/NNNNNN.jpg`` for the encoder, ``text/NNNNNN.jpg`` for the text reader, ``audio.s16`` with mono 16-bit
+samples at 16 kHz, and ``decoded.json``, which is written last: a spool without it is unfinished and worthless, one with
+it can be used by a later run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+
+from clamr_cli.errors import StoreError
+from clamr_cli.types import Frame, MediaInfo, Segment, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+SAMPLE_RATE: Final = 16_000
+"""Samples a second of the sound in a spool."""
+
+_LEFTOVER_AGE: Final = 7 * 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A picture in the spool: its number in its folder, its time, the span it stands for, and its shot."""
+
+    number: int
+    time: float
+    span: Span
+    shot: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What decoding a video gave, beside the pictures and the sound themselves.
+
+    ``speech`` is what embedded subtitles say; ``samples`` is the length of the sound, 0 where there is none;
+    ``notices`` tell what had to be left out and why.
+    """
+
+    media: MediaInfo
+    frames: tuple[Still, ...] = ()
+    text: tuple[Still, ...] = ()
+    speech: tuple[Segment, ...] = ()
+    samples: int = 0
+    notices: tuple[str, ...] = ()
+
+
+class Spool:
+    """One video's spool folder.
+
+    Args:
+        folder: where it is or shall be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def begin(self) -> None:
+        """Make the folder, empty.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
+        with _saying_what_failed(self.folder):
+            self.remove()
+            (self.folder / "frames").mkdir(parents=True)
+            (self.folder / "text").mkdir()
+
+    def remove(self) -> None:
+        """Delete the folder; fine if it is not there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add_picture(self, kind: str, number: int, jpeg: bytes) -> None:
+        """Keep a picture; ``kind`` is ``frames`` or ``text``.
+
+        Raises:
+            StoreError: the disk is full or cannot be written.
+        """
+        with _saying_what_failed(self.folder):
+            self._picture(kind, number).write_bytes(jpeg)
+
+    def pictures(self, kind: str, stills: Iterable[Still]) -> Iterator[Frame]:
+        """The pictures of these stills, read one at a time."""
+        for still in stills:
+            yield Frame(still.time, still.span, self._picture(kind, still.number).read_bytes())
+
+    def write_audio(self, chunks: Iterable[NDArray[np.float32]]) -> Iterator[int]:
+        """Append float32 chunks in [-1, 1] as 16-bit samples; yields the number of samples written so far.
+
+        Raises:
+            StoreError: the disk is full or cannot be written.
+        """
+        written = 0
+        with _saying_what_failed(self.folder):
+            out = (self.folder / "audio.s16").open("wb")
+        with out:
+            for chunk in chunks:
+                with _saying_what_failed(self.folder):
+                    out.write((np.clip(chunk, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
+                written += len(chunk)
+                yield written
+
+    def audio(self) -> NDArray[np.int16]:
+        """The sound, [samples] int16, mapped from disk rather than read."""
+        return np.memmap(self.folder / "audio.s16", dtype="<i2", mode="r")
+
+    def finish(self, decoded: Decoded) -> None:
+        """Say that everything is there.
+
+        Raises:
+            StoreError: the disk is full or cannot be written.
+        """
+        with _saying_what_failed(self.folder):
+            draft = self.folder / "decoded.json.tmp"
+            draft.write_bytes(msgspec.json.encode(decoded))
+            draft.replace(self.folder / "decoded.json")
+
+    def decoded(self) -> Decoded | None:
+        """What an earlier decoding gave, if it came to its end."""
+        try:
+            return msgspec.json.decode((self.folder / "decoded.json").read_bytes(), type=Decoded)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def _picture(self, kind: str, number: int) -> Path:
+        return self.folder / kind / f"{number:06d}.jpg"
+
+
+@contextlib.contextmanager
+def _saying_what_failed(folder: Path) -> Iterator[None]:
+    """Turn the file system's refusals into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to the cache folder {os.fspath(folder.parent)}: {error.strerror or error}",
+            "free some space, or choose another place with CLAMR_CACHE",
+        ) from error
+
+
+def sweep(parent: Path, *, now: float | None = None) -> None:
+    """Remove spools that no run has touched for a week."""
+    now = time.time() if now is None else now
+    if not parent.is_dir():
+        return
+    for folder in parent.iterdir():
+        try:
+            old = now - folder.stat().st_mtime > _LEFTOVER_AGE
+        except OSError:
+            continue
+        if old:
+            Spool(folder).remove()

@@ -1,0 +1,47 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clamr_cli.errors import StoreError
+from clamr_cli.stages.spool import Decoded, Spool, Still, sweep
+from clamr_cli.types import MediaInfo, Segment, Span
+
+MEDIA = MediaInfo("mp4", 2.0, 2.0, None, 64, 48, 0, 25.0, "h264", 0)
+
+
+def test_what_goes_in_comes_out(tmp_path: Path):
+    spool = Spool(tmp_path / "spool" / "abc")
+    spool.begin()
+    spool.add_picture("frames", 0, b"jpeg")
+    assert list(spool.write_audio([np.array([0.0, 1.0], np.float32), np.array([-2.0], np.float32)])) == [2, 3]
+    decoded = Decoded(MEDIA, (Still(0, 0.5, Span(0, 2), 3),), (), (Segment(Span(0, 1), "hi"),), 3, ("left out",))
+    spool.finish(decoded)
+    again = Spool(spool.folder)
+    assert again.decoded() == decoded
+    assert [frame.jpeg for frame in again.pictures("frames", decoded.frames)] == [b"jpeg"]
+    assert again.audio().tolist() == [0, 32767, -32767]
+
+
+def test_an_unfinished_spool_is_worthless(tmp_path: Path):
+    spool = Spool(tmp_path / "abc")
+    spool.begin()
+    assert spool.decoded() is None
+    (spool.folder / "decoded.json").write_bytes(b'{"media": {}}')
+    assert spool.decoded() is None
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot write to the cache folder"):
+        Spool(tmp_path / "file" / "abc").begin()
+
+
+def test_only_old_leftovers_are_swept(tmp_path: Path):
+    for name in ("old", "new"):
+        Spool(tmp_path / name).begin()
+    os.utime(tmp_path / "old", (0, 0))
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new"]
+    sweep(tmp_path / "absent")
