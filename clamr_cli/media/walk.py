@@ -1,0 +1,167 @@
+"""From targets on the command line to the files that may be videos: by content, each file once, in a steady order."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from clamr_cli.errors import UsageError
+from clamr_cli.media.sniff import (
+    AUDIO_EXTENSIONS,
+    HEAD,
+    UNFINISHED_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    extension,
+    may_hold_video,
+)
+from clamr_cli.media.trouble import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_SYSTEM_NAMES: Final = frozenset(
+    ("$recycle.bin", "system volume information", "lost+found", "__macosx", "@eadir", "#recycle", "thumbs.db")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that may be a video.
+
+    ``path`` and ``root`` are absolute; ``root`` is the folder that was asked for, or the parent of a named file. Bytes
+    that are no UTF-8 stand as surrogate escapes, so ``os.fsencode`` gives the true name.
+    """
+
+    path: str
+    root: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A file or folder that could not be looked at; ``reason`` and ``hint`` are one line each."""
+
+    path: str
+    reason: str
+    hint: str
+
+
+def discover(targets: Sequence[str], *, exclude: Sequence[str] = ()) -> Iterator[Found | Unreadable]:
+    """Find the candidates under files, folders and globs (``**`` too), sorted, each real file once.
+
+    In folders, hidden and system files are passed over, and so are unfinished downloads, sound and still images. A
+    file is a candidate when its first bytes are those of a video container, or when its name promises a video, so that
+    a broken file is recorded and not passed over in silence. A file named by itself is always a candidate. Links are
+    followed; circles end.
+
+    Args:
+        targets: what to look at; a name that exists is never taken for a glob.
+        exclude: globs matched against the name and the path relative to the root; a folder that matches is not entered.
+
+    Raises:
+        UsageError: a target does not exist or a glob matches nothing; before anything is found.
+    """
+    places = [place for target in targets for place in _expand(target)]
+    return _Walk(tuple(exclude)).run(places)
+
+
+def _expand(target: str) -> list[str]:
+    path = os.path.expanduser(target)
+    if os.path.lexists(path):
+        return [os.path.abspath(path)]
+    matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
+    if not matches:
+        missing = "nothing matches" if glob.has_magic(path) else "there is no file or folder"
+        raise UsageError(f"{missing} {target!r}", "check the spelling")
+    return [os.path.abspath(match) for match in matches]
+
+
+class _Walk:
+    """One walk: remembers which real files and folders it has met."""
+
+    def __init__(self, exclude: tuple[str, ...]) -> None:
+        self._exclude = tuple(pattern.rstrip("/").removeprefix("./") for pattern in exclude)
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+
+    def run(self, places: Sequence[str]) -> Iterator[Found | Unreadable]:
+        for place in places:
+            try:
+                status = os.stat(place)
+            except OSError as error:
+                yield Unreadable(place, *explain(error))
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                yield from self._folder(place)
+            elif not self._excluded(os.path.basename(place), os.path.basename(place)):
+                yield from self._named_file(place, status)
+
+    def _named_file(self, path: str, status: os.stat_result) -> Iterator[Found | Unreadable]:
+        if not stat.S_ISREG(status.st_mode):
+            yield Unreadable(path, "this is a pipe or a device, not a file", "save the recording to a file first")
+        elif self._is_new(self._files, path):
+            yield Found(path, os.path.dirname(path), status.st_size, status.st_mtime_ns)
+
+    def _folder(self, root: str) -> Iterator[Found | Unreadable]:
+        waiting = [root]
+        while waiting:
+            folder = waiting.pop()
+            below: list[str] = []
+            try:
+                if not self._is_new(self._folders, folder):
+                    continue
+                with os.scandir(folder) as entries:
+                    sorted_entries = sorted(entries, key=lambda entry: entry.name)
+            except OSError as error:
+                yield Unreadable(folder, *explain(error))
+                continue
+            for entry in sorted_entries:
+                if _is_hidden(entry.name) or self._excluded(entry.name, os.path.relpath(entry.path, root)):
+                    continue
+                yield from self._entry(entry, root, below)
+            waiting.extend(reversed(below))
+
+    def _entry(self, entry: os.DirEntry[str], root: str, below: list[str]) -> Iterator[Found | Unreadable]:
+        try:
+            status = entry.stat()
+            if stat.S_ISDIR(status.st_mode):
+                below.append(entry.path)
+            elif stat.S_ISREG(status.st_mode) and _is_candidate(entry) and self._is_new(self._files, entry.path):
+                yield Found(entry.path, root, status.st_size, status.st_mtime_ns)
+        except OSError as error:
+            # Of a file that cannot be opened only the name is left to judge by.
+            if extension(entry.name) in VIDEO_EXTENSIONS or not extension(entry.name):
+                yield Unreadable(entry.path, *explain(error))
+
+    def _excluded(self, name: str, relative: str) -> bool:
+        relative = relative.replace(os.sep, "/")
+        return any(
+            fnmatch.fnmatchcase(name, pattern)
+            or fnmatch.fnmatchcase(relative, pattern)
+            or fnmatch.fnmatchcase(relative, pattern.removeprefix("**/"))
+            for pattern in self._exclude
+        )
+
+    @staticmethod
+    def _is_new(met: set[str], path: str) -> bool:
+        real = os.path.realpath(path)
+        new = real not in met
+        met.add(real)
+        return new
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def _is_candidate(entry: os.DirEntry[str]) -> bool:
+    ending = extension(entry.name)
+    if ending in UNFINISHED_EXTENSIONS or ending in AUDIO_EXTENSIONS:
+        return False
+    with open(entry.path, "rb", buffering=0) as file:
+        return ending in VIDEO_EXTENSIONS or may_hold_video(file.read(HEAD))

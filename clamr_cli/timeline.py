@@ -1,0 +1,110 @@
+"""The time line of a video: windows, pauses and time codes. Pure.
+
+All times are seconds from the start of the video.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from clamr_cli.errors import UsageError
+from clamr_cli.types import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SHORTEST_PAUSE = 0.3
+"""Seconds of silence between two stretches of speech below which it is breath, not a pause."""
+
+_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)")
+_UNITS = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def windows(
+    duration: float, *, longest: float = 60.0, pauses: Sequence[Span] = (), cuts: Sequence[float] = ()
+) -> list[Span]:
+    """Cut a video into consecutive windows that tile ``[0, duration]``.
+
+    A cut falls in the middle of a speech pause where there is one, else at a shot cut, else at the limit. Of several
+    pauses (or cuts) the latest is taken, so that windows stay long. No window is longer than ``longest``, and none is
+    shorter than a third of it, unless the whole video is.
+
+    Args:
+        duration: seconds; a video of zero length gives one empty window.
+        longest: seconds a window may last, at least one.
+        pauses: stretches without speech, in any order.
+        cuts: times of shot changes, in any order.
+
+    Raises:
+        UsageError: when ``longest`` is below one second or no number.
+    """
+    if not longest >= 1.0:
+        raise UsageError(f"a window of {longest:g} seconds is too short", "give at least 1 second")
+    duration = max(0.0, duration) if math.isfinite(duration) else 0.0
+    middles = sorted((pause.start + pause.end) / 2 for pause in pauses)
+    preferences = (middles, sorted(cuts))
+    found: list[Span] = []
+    start = 0.0
+    while duration - start > longest:
+        end = _next_cut(start, duration, longest, preferences)
+        found.append(Span(start, end))
+        start = end
+    found.append(Span(start, duration))
+    return found
+
+
+def _next_cut(start: float, duration: float, longest: float, preferences: Sequence[Sequence[float]]) -> float:
+    shortest = longest / 3
+    latest = start + longest
+    if duration - latest < shortest:
+        # The remainder must not become a sliver: leave it a third of a window.
+        latest = duration - shortest
+    for times in preferences:
+        fitting = [time for time in times if start + shortest <= time <= latest]
+        if fitting:
+            return fitting[-1]
+    return latest
+
+
+def pauses(speech: Sequence[Span], duration: float) -> list[Span]:
+    """The stretches of ``[0, duration]`` without speech that last at least :data:`SHORTEST_PAUSE`, in order."""
+    found: list[Span] = []
+    heard = 0.0
+    for span in [*sorted(speech), Span(duration, duration)]:
+        start = min(span.start, duration)
+        if start - heard >= SHORTEST_PAUSE:
+            found.append(Span(heard, start))
+        heard = max(heard, span.end)
+    return found
+
+
+def format_time(seconds: float) -> str:
+    """A time as people write it, ``m:ss`` or ``h:mm:ss``; fractions are cut off, as players do.
+
+    >>> format_time(3725.9)
+    '1:02:05'
+    """
+    whole = int(seconds) if math.isfinite(seconds) and seconds > 0 else 0
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+
+
+def parse_time(text: str) -> float:
+    """Seconds from ``90``, ``90s``, ``1:30``, ``1:02:03``, ``2m`` or ``1h30m``.
+
+    Raises:
+        UsageError: when the text is none of these, or minutes or seconds of a clock time exceed 59.
+    """
+    cleaned = text.strip().lower()
+    clock = _CLOCK.fullmatch(cleaned)
+    if clock and cleaned.isascii():
+        hours, minutes, seconds = int(clock[1] or 0), int(clock[2]), float(clock[3])
+        if seconds < 60 and (minutes < 60 or clock[1] is None):
+            return hours * 3600 + minutes * 60 + seconds
+    units = _UNITS.fullmatch(cleaned)
+    if cleaned and units and cleaned.isascii():
+        return sum(float(part or 0) * factor for part, factor in zip(units.groups(), (3600, 60, 1), strict=True))
+    raise UsageError(f"{text!r} is no length of time", "write it like 90, 90s, 1:30, 1:02:03, 2m or 1h30m")

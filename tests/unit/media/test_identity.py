@@ -1,0 +1,76 @@
+"""A video keeps its identity when it moves and loses it when it changes."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+
+import pytest
+
+from clamr_cli.errors import MediaError
+from clamr_cli.media import identity
+from clamr_cli.media.identity import content_hash, video_id
+
+
+def test_the_name_does_not_count_the_content_does(tmp_path):
+    one, two, three = tmp_path / "a.mp4", tmp_path / "b.mkv", tmp_path / "c.mp4"
+    one.write_bytes(b"x" * 5000)
+    two.write_bytes(b"x" * 5000)
+    three.write_bytes(b"x" * 4999 + b"y")
+    assert content_hash(str(one)) == content_hash(str(two)) != content_hash(str(three))
+    assert len(content_hash(str(one))) == 64
+    assert video_id(content_hash(str(one))) == content_hash(str(one))[:12]
+
+
+def test_an_empty_file_has_an_identity_of_its_own(tmp_path):
+    (tmp_path / "a").write_bytes(b"")
+    (tmp_path / "b").write_bytes(b"\0")
+    assert content_hash(str(tmp_path / "a")) != content_hash(str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("place", ["first", "last", "size"])
+def test_of_a_large_file_the_size_the_first_and_the_last_block_count(tmp_path, place):
+    size = identity.WHOLE_UP_TO + 3 * identity.BLOCK + 7
+    path = tmp_path / "large.mp4"
+    with path.open("wb") as file:
+        file.truncate(size)
+    before = content_hash(str(path))
+    with path.open("r+b") as file:
+        if place == "size":
+            file.truncate(size + 1)
+        else:
+            file.seek(0 if place == "first" else size - 1)
+            file.write(b"!")
+    assert content_hash(str(path)) != before
+
+
+def test_the_blocks_of_a_large_file_are_spread_evenly_from_the_first_byte_to_the_last():
+    size = 10 * 2**30 + 12345
+    blocks = identity._blocks(size)
+    assert blocks[0][0] == 0
+    assert sum(blocks[-1]) == size
+    assert len(blocks) == 64
+    steps = [b[0] - a[0] for a, b in pairwise(blocks)]
+    assert max(steps) - min(steps) <= 1
+
+
+def test_what_cannot_be_read_is_one_clear_line(tmp_path):
+    with pytest.raises(MediaError, match="gone"):
+        content_hash(str(tmp_path / "nothing.mp4"))
+    with pytest.raises(MediaError, match="folder"):
+        content_hash(str(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(MediaError, match="pipe"):
+        content_hash(str(tmp_path / "pipe.mp4"))
+
+
+def test_a_name_that_is_no_utf8_is_read(tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"\xff.mp4")
+    for name in (path, bytes(tmp_path / "plain.mp4")):
+        with open(name, "wb") as file:
+            file.write(b"content")
+    assert content_hash(os.fsdecode(path)) == content_hash(str(tmp_path / "plain.mp4"))
