@@ -1,0 +1,38 @@
+"""Model weights: where they are, and whether they may be trusted.
+
+Nothing here downloads except :func:`pull`, and nothing that fails its checksum is ever handed out. Importing this
+package costs next to nothing, so that a search does not pay for what only a download needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clamr_cli.weights.places import Status, locate, status
+from clamr_cli.weights.table import Artefact, WeightFile, artefact, names, ocr_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["Artefact", "Status", "WeightFile", "artefact", "locate", "names", "ocr_weights", "pull", "status"]
+
+
+def pull(
+    name: str, cache: Path, progress: Callable[[int, int], None] | None = None, *, endpoint: str | None = None
+) -> Path:
+    """Fetch an artefact into the cache folder, check every file, and return its folder.
+
+    Args:
+        name: a name of the table.
+        cache: the cache folder.
+        progress: called with (bytes done, bytes in all); the latter is the table's size, which is rounded for some.
+        endpoint: address of a hub mirror; None is the hub itself.
+
+    Raises:
+        ModelError: unknown name, nothing to fetch it from, no network, refused, damaged on the way, or no space.
+    """
+    # The one lazy seam here: the network libraries take half a second to import.
+    from clamr_cli.weights import pulling
+
+    return pulling.pull(name, cache, progress, endpoint=endpoint)
