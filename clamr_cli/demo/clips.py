@@ -27,7 +27,7 @@ SIZE: Final = (640, 360)
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """``duration`` seconds of a photo (a name of ``pictures.PHOTOS``) or, where there are ``lines``, of a title card."""
+    """``duration`` seconds of a photo (a name of ``pictures.PHOTOS``) or, with ``lines``, of a title card."""
 
     duration: float
     photo: str = ""

@@ -54,7 +54,8 @@ def write_video(
     """Encodes pictures (RGB, ``size``) and sound (see :func:`sound`; None for a silent film).
 
     The file's ending decides: ``.webm`` gets VP9 or VP8 with Opus, anything else H.264 (MPEG-4 where this build of
-    FFmpeg has no x264) with AAC. A key frame comes at least every 2 seconds. Frames of the two streams are interleaved by time.
+    FFmpeg has no x264) with AAC. A key frame comes at least every 2 seconds. The two streams are
+    interleaved by time.
     """
     web = path.suffix == ".webm"
     with av.open(str(path), "w") as target:
