@@ -18,7 +18,7 @@ import av
 from faster_whisper import WhisperModel
 
 from clamr_cli.demo.narration import NARRATIONS, Narration
-from tests.weights import whisper_folder
+from clamr_cli.weights import locate
 
 BIT_RATE = 20_000
 STRETCH = 1.15
@@ -63,7 +63,7 @@ def main() -> None:
         for narration in NARRATIONS.values():
             make(narration)
     with tempfile.TemporaryDirectory() as folder:
-        model = WhisperModel(str(whisper_folder(Path(folder))), device="cpu", compute_type="int8")
+        model = WhisperModel(str(locate("whisper-base", Path(folder))), device="cpu", compute_type="int8")
         for narration in NARRATIONS.values():
             segments, info = model.transcribe(str(narration.path), beam_size=1, vad_filter=True)
             heard = " ".join(segment.text for segment in segments)
