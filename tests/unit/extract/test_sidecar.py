@@ -1,0 +1,205 @@
+"""Sidecars are found by name, read safely, and become the description modality without repetition."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clamr_cli.extract.languages import two_letters
+from clamr_cli.extract.sidecar import find_sidecars, read_metadata, sidecar_signature
+from clamr_cli.extract.words import date_in_name, date_of, split_words
+from clamr_cli.types import Chapter, MediaInfo, Segment, Span, VideoFields
+
+
+def media(**changes: Any) -> MediaInfo:
+    values: dict[str, Any] = {
+        "container": "mov", "duration": 60.0, "duration_from_header": 60.0, "duration_from_content": None,
+        "width": 64, "height": 64, "rotation": 0, "fps": 25.0, "video_codec": "h264", "video_stream": 0,
+    }  # fmt: skip
+    return MediaInfo(**(values | changes))
+
+
+def noted(folder: Path, name: str = "clip.mp4", **changes: Any) -> tuple[dict[str, str], VideoFields, list[str]]:
+    segments, fields, notices = read_metadata(folder / name, folder, media(**changes))
+    return {segment.source: segment.text for segment in segments}, fields, notices
+
+
+def test_sidecars_are_found_in_any_case_and_only_those_of_the_video(tmp_path: Path) -> None:
+    names = ("Clip.SRT", "clip.de.srt", "clip.info.json", "CLIP.NFO", "clip.description", "clip2.srt", "clip.part.srt")
+    for name in names:
+        (tmp_path / name).touch()
+    found = find_sidecars(tmp_path / "clip.mp4")
+    assert [path.name for path in found.paths] == list(names[:5])
+
+
+def test_the_wanted_language_comes_first_then_no_language(tmp_path: Path) -> None:
+    for name in ("a.en.srt", "a.srt", "a.fr.auto.vtt", "a.fr-CA.vtt", "a.mp4.ass"):
+        (tmp_path / name).touch()
+    assert [s.path.name for s in find_sidecars(tmp_path / "a.mp4", "fra").subtitles][:3] == [
+        "a.fr-CA.vtt",
+        "a.fr.auto.vtt",
+        "a.srt",
+    ]
+    assert find_sidecars(tmp_path / "a.mp4").subtitles[0].path.name == "a.srt"
+
+
+def test_a_video_without_a_folder_has_no_sidecars(tmp_path: Path) -> None:
+    assert find_sidecars(tmp_path / "gone" / "a.mp4").paths == ()
+
+
+def test_the_signature_changes_with_every_sidecar_change(tmp_path: Path) -> None:
+    video, subtitle = tmp_path / "a.mp4", tmp_path / "a.srt"
+    seen = [sidecar_signature(video)]
+    (tmp_path / "unrelated.srt").touch()
+    assert sidecar_signature(video) == seen[0]
+    subtitle.write_text("1")
+    seen.append(sidecar_signature(video))
+    os.utime(subtitle, ns=(5, 5))
+    seen.append(sidecar_signature(video))
+    subtitle.rename(tmp_path / "a.en.srt")
+    seen.append(sidecar_signature(video))
+    assert len(set(seen)) == len(seen)
+
+
+def test_info_json_becomes_fields_and_segments(tmp_path: Path) -> None:
+    info = {
+        "title": "Beach walk", "uploader": "Ada", "upload_date": "20250411", "tags": ["sea", "sand", "sea"],
+        "description": "Low tide. https://example.org/x?y=1 More.", "language": "en-GB", "categories": None,
+        "chapters": [{"start_time": 5, "end_time": 90, "title": "Dunes"}, {"start_time": "x", "title": 3}, 7],
+    }  # fmt: skip
+    (tmp_path / "clip.info.json").write_text(json.dumps(info))
+    segments, fields, notices = read_metadata(tmp_path / "clip.mp4", tmp_path, media())
+    texts = {segment.source: segment.text for segment in segments}
+    assert fields == VideoFields("Beach walk", "Ada", "2025-04-11", "en")
+    assert texts["date"] == "11 April 2025"
+    assert texts["tags"] == "sea, sand"
+    assert texts["description"] == "Low tide. More."
+    assert segments[-1] == Segment(Span(5.0, 60.0), "Dunes", "chapter")
+    assert all(segment.span == Span(0.0, 60.0) for segment in segments[:-1])
+    assert notices == []
+
+
+def test_what_is_said_twice_is_noted_once(tmp_path: Path) -> None:
+    (tmp_path / "Beach_walk.info.json").write_text(json.dumps({"title": "Beach walk", "description": "BEACH WALK!"}))
+    texts, _, _ = noted(tmp_path, "Beach_walk.mp4", tags={"title": "beach walk", "comment": "filmed at noon"})
+    assert texts == {"title": "Beach walk", "comment": "filmed at noon"}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '"x"', "[" * 100_000, "\x00\x01", '{"title": {"a": 1}}'])
+def test_malformed_json_is_at_most_a_notice(tmp_path: Path, content: str) -> None:
+    (tmp_path / "clip.info.json").write_text(content)
+    texts, fields, notices = noted(tmp_path)
+    assert texts == {"filename": "clip"}
+    assert fields.title == "clip"
+    assert content.startswith('{"title"') or "clip.info.json" in notices[0]
+
+
+def test_kodi_nfo_is_read_and_its_trailing_address_ignored(tmp_path: Path) -> None:
+    (tmp_path / "clip.nfo").write_text(
+        "<?xml version='1.0' encoding='UTF-8'?><movie><title>The Dunes</title><genre>Nature</genre>"
+        "<studio>Sea TV</studio><actor><name>Ada L.</name></actor><premiered>2019-07-02</premiered><plot>Sand &amp; wind.</plot></movie>\n"
+        "https://example.org/title/1"
+    )
+    texts, fields, notices = noted(tmp_path)
+    assert fields == VideoFields("The Dunes", "Sea TV", "2019-07-02")
+    assert (texts["genre"], texts["cast"], texts["description"]) == ("Nature", "Ada L.", "Sand & wind.")
+    assert notices == []
+
+
+def test_plain_nfo_keeps_the_lines_with_words(tmp_path: Path) -> None:
+    (tmp_path / "clip.nfo").write_bytes("░▒▓█\nRecorded in Lagos\n-----\n".encode())
+    assert noted(tmp_path)[0]["description"] == "Recorded in Lagos"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<movie><title>x</movie>",
+        "<",
+        "<!DOCTYPE m [<!ENTITY a 'aaaa'>]><movie><title>&a;</title></movie>",
+        "<!DOCTYPE m SYSTEM 'file:///etc/passwd'><movie><title>x</title></movie>",
+    ],
+)
+def test_malformed_or_hostile_xml_is_a_notice(tmp_path: Path, content: str) -> None:
+    (tmp_path / "clip.nfo").write_text(content)
+    texts, _, notices = noted(tmp_path)
+    assert texts == {"filename": "clip"}
+    assert "clip.nfo" in notices[0]
+
+
+def test_an_unreadable_sidecar_is_a_notice(tmp_path: Path) -> None:
+    (tmp_path / "clip.description").symlink_to(tmp_path / "loop")
+    (tmp_path / "clip.nfo").mkdir()
+    assert noted(tmp_path)[2] == []
+    (tmp_path / "clip.info.json").write_bytes(b"\xff" * 10)
+    assert "clip.info.json" in noted(tmp_path)[2][0]
+
+
+def test_hostile_text_is_cleaned_and_capped(tmp_path: Path) -> None:
+    (tmp_path / "clip.description").write_text("\x1b]0;owned\x07 a\u202eb \x00" + "word " * 100_000)
+    text = noted(tmp_path)[0]["description"]
+    assert text.startswith("]0;owned a b word")
+    assert len(text) <= 3_000
+    assert text.isprintable()
+
+
+def test_container_tags_dates_and_chapters_are_noted(tmp_path: Path) -> None:
+    chapters = (Chapter(Span(0.0, 30.0), "Intro"), Chapter(Span(30.0, 60.0), ""))
+    tags = {"title": "Home", "encoder": "Lavf", "artist": "Bo", "comment": "https://only.a/link"}
+    texts, fields, _ = noted(tmp_path, tags=tags, chapters=chapters, created="2020-05-16T22:31:32Z")
+    assert texts == {"title": "Home", "artist": "Bo", "date": "16 May 2020", "filename": "clip", "chapter": "Intro"}
+    assert fields == VideoFields("Home", "Bo", "2020-05-16")
+
+
+def test_the_epoch_of_a_container_is_no_date(tmp_path: Path) -> None:
+    assert noted(tmp_path, created="1970-01-01T00:00:00Z")[1].date == ""
+
+
+def test_names_and_folders_below_the_root_are_searchable(tmp_path: Path) -> None:
+    path = tmp_path / "Summer2019" / "lagosTrip" / "VID_20250411_market-day.mp4"
+    segments, fields, _ = read_metadata(path, tmp_path, media())
+    assert [(s.source, s.text) for s in segments] == [
+        ("date", "11 April 2025"),
+        ("filename", "VID 20250411 market day"),
+        ("folder", "lagos Trip"),
+        ("folder", "Summer 2019"),
+    ]
+    assert fields == VideoFields("VID_20250411_market-day", "", "2025-04-11")
+
+
+def test_names_that_are_no_text_survive(tmp_path: Path) -> None:
+    texts, fields, _ = noted(tmp_path, os.fsdecode(b"caf\xe9\n[red].mp4"))
+    assert texts["filename"] == "caf red"
+    assert fields.title == "caf [red]"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("IMG1234", "IMG 1234"),
+        ("v27", "v27"),
+        ("S01E02", "S01E02"),
+        ("myHoliday.final", "my Holiday final"),
+        ("__", ""),
+    ],
+)
+def test_words_of_names(name: str, words: str) -> None:
+    assert split_words(name) == words
+
+
+def test_dates_are_checked() -> None:
+    assert date_of("20250230") == ""
+    assert date_of("2025-04-11T10:00:00+02:00") == "2025-04-11"
+    assert date_of("tomorrow") == ""
+    assert date_in_name("WhatsApp Video 2025-04-11 at 10.15.30") == "2025-04-11"
+    assert date_in_name("1200720250411999") == ""
+
+
+def test_language_tags_become_two_letters() -> None:
+    assert [two_letters(tag) for tag in ("eng", "EN-us", "ger", "pt_BR", "und", "forced", "")] == [
+        "en", "en", "de", "pt", "", "", "",
+    ]  # fmt: skip
