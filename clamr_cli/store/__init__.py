@@ -1,0 +1,18 @@
+"""The index on disk, the only place that knows LanceDB. Open one with :meth:`Store.open`."""
+
+from clamr_cli.store.records import Extraction, VideoFacts
+from clamr_cli.store.schema import SCHEMA_VERSION
+from clamr_cli.store.side import LastSearch
+from clamr_cli.store.store import EncoderUse, Store, StoreStats
+from clamr_cli.store.vectors import PackedVectors
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "EncoderUse",
+    "Extraction",
+    "LastSearch",
+    "PackedVectors",
+    "Store",
+    "StoreStats",
+    "VideoFacts",
+]

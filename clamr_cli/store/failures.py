@@ -1,0 +1,52 @@
+"""What LanceDB raises, said so that a user can act on it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from clamr_cli.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SOURCE_PLACE: Final = re.compile(r",? ?(?:/|[A-Za-z]:\\)\S*\.rs:\d+(?::\d+)?")
+_WRAPPERS: Final = re.compile(r"^(?:lance error: |LanceError\(\w+\): )+")
+_HINTS: Final = (
+    (re.compile(r"no space left|os error 28\b|quota exceeded|os error 122\b", re.IGNORECASE),
+     "free some disk space and run the command again; what was finished is kept"),
+    (re.compile(r"file too large|os error 27\b", re.IGNORECASE),
+     "the file system or a limit forbids files this large; put the index elsewhere with --db DIR"),
+    (re.compile(r"permission denied|read-only file system|os error (?:1|13|30)\b", re.IGNORECASE),
+     "check who may read and write that folder, or choose another with --db DIR"),
+    (re.compile(r"not a directory|file exists|os error (?:17|20)\b", re.IGNORECASE),
+     "an index is a folder; choose another with --db DIR"),
+    (re.compile(r"too many open files|os error 24\b", re.IGNORECASE), "raise the limit with: ulimit -n 4096"),
+    (re.compile(r"Generic (?:S3|GCS|MicrosoftAzure|HTTP) error|credential", re.IGNORECASE),
+     "check the address, the credentials and the network"),
+)  # fmt: skip
+_DAMAGED: Final = "run the command again; if it stays, build the index anew in another place with --db DIR"
+
+
+def as_store_error(doing: str, uri: str, error: Exception) -> StoreError:
+    """A :class:`StoreError` for something that LanceDB, Arrow or the system raised.
+
+    Args:
+        doing: what was being done, e.g. ``read`` or ``write``.
+        uri: of the index.
+        error: what was raised.
+    """
+    text = _SOURCE_PLACE.sub("", str(error)).strip() or type(error).__name__
+    text = _WRAPPERS.sub("", text).splitlines()[0]
+    hint = next((hint for pattern, hint in _HINTS if pattern.search(text)), _DAMAGED)
+    return StoreError(f"cannot {doing} the index at {uri} ({text[:300]})", hint)
+
+
+@contextmanager
+def failing_as_store_error(doing: str, uri: str) -> Iterator[None]:
+    """Turn what storage libraries raise in the block into a :class:`StoreError`. Wrap calls to them, nothing else."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise as_store_error(doing, uri, error) from error

@@ -1,0 +1,94 @@
+"""Making an index, and putting it in order: sweeping, joining, indexing texts. The caller holds the writer lock."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from clamr_cli.store import schema
+from clamr_cli.store.failures import failing_as_store_error
+from clamr_cli.store.schema import MOMENTS, SCHEMAS, VECTORS, VIDEOS
+from clamr_cli.store.side import TEMPORARY_PREFIX
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from pathlib import Path
+
+    from clamr_cli.store.place import Place
+    from clamr_cli.store.tables import Tables
+
+
+def prepare(tables: Tables) -> None:
+    """Make the tables of a new index, or bring older ones up to date.
+
+    The version is written last: a creation that was cut off is done again, and readers see no index until it is whole.
+    """
+    version = schema.read_version(tables)
+    if version is not None:
+        schema.migrate(tables, version)
+    for name, columns in schema.SCHEMAS.items():
+        if not tables.exists(name):
+            tables.create(name, columns)
+    if version is None:
+        schema.write_version(tables, schema.SCHEMA_VERSION)
+
+
+def finish(tables: Tables, grace: timedelta) -> None:
+    """Sweep, join fragments, bring the full-text index up to date, remove replaced data older than ``grace``."""
+    sweep_orphans(tables)
+    sweep_temporaries(tables.place)
+    for name in SCHEMAS:
+        tables.compact(name)
+    if tables.count(MOMENTS):
+        tables.index_text(MOMENTS, "text")
+    for name in SCHEMAS:
+        tables.forget_versions(name, grace)
+
+
+def sweep_orphans(tables: Tables) -> None:
+    """Delete moments without a video and vectors without a moment: what a killed writer had not got to."""
+    videos = set(tables.read(VIDEOS, ["video_id"]).column("video_id").to_pylist())
+    owners = tables.read(MOMENTS, ["moment_id", "video_id"]).to_pylist()
+    alive = {row["moment_id"] for row in owners if row["video_id"] in videos}
+    encoded = set(tables.read(VECTORS, ["moment_id"]).column("moment_id").to_pylist())
+    tables.delete(VECTORS, "moment_id", sorted(encoded - alive))
+    tables.delete(MOMENTS, "moment_id", sorted(row["moment_id"] for row in owners if row["moment_id"] not in alive))
+
+
+def sweep_temporaries(place: Place) -> None:
+    """Remove the unfinished files of killed writers, which no other clean-up of the tables touches."""
+    if place.folder is None:
+        return
+    with failing_as_store_error("clean", place.uri):
+        # Whoever lists a folder while a reader looks at it may find less than was there a moment ago.
+        for name in SCHEMAS:
+            for path in _leftovers(place.folder / f"{name}.lance"):
+                _remove(path)
+        for path in place.folder.glob(f"{TEMPORARY_PREFIX}*"):
+            _remove(path)
+
+
+def _leftovers(table: Path) -> list[Path]:
+    return [path for path in table.rglob("*") if path.name.startswith(".tmp") or "#" in path.suffix]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(FileNotFoundError):
+        path.unlink()
+
+
+def size_on_disk(place: Place) -> int | None:
+    """Bytes of all files of a local index, None for a remote one."""
+    if place.folder is None:
+        return None
+    total = 0
+    for folder, _, names in os.walk(place.folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return total

@@ -1,0 +1,141 @@
+"""Token vectors to Arrow and back, and the check that nothing unfit is ever stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from clamr_cli.errors import StoreError
+from clamr_cli.store.schema import SCHEMAS, VECTORS
+from clamr_cli.types import DIMENSION, MODALITY_OF_ID, NO_MODALITY, TokenVectors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from clamr_cli.types import EncoderInfo
+
+NORM_TOLERANCE: Final = 0.01
+"""How far from 1 a stored vector's length may be; rounding a unit vector to float16 moves it by 0.0005 at most."""
+
+SCORED: Final = ("moment_id", "vectors", "modality")
+STORED: Final = (*SCORED, "spans", "segments", "offsets", "input_ids")
+
+_KNOWN_IDS: Final = np.array([NO_MODALITY, *MODALITY_OF_ID], np.uint8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedVectors:
+    """The vectors of several moments, one after another.
+
+    Attributes:
+        moment_ids: [d].
+        indptr: [d + 1] int64; moment ``i`` has the rows ``indptr[i]:indptr[i + 1]``.
+        vectors: [n, 128] float16.
+        modality_ids: [n] uint8.
+    """
+
+    moment_ids: list[str]
+    indptr: NDArray[np.int64]
+    vectors: NDArray[np.float16]
+    modality_ids: NDArray[np.uint8]
+
+
+def check(encoder: EncoderInfo, moment_id: str, item: TokenVectors) -> None:
+    """Refuse vectors that would spoil searches.
+
+    Raises:
+        StoreError: the width is wrong, the arrays differ in length, or a row is not finite, not of unit length or of an
+            unknown modality; the message names the moment and the row.
+    """
+    count = len(item)
+    place = f"vectors of {moment_id!r} by {encoder.name!r} cannot be stored"
+    hint = "this is a defect of the encoder"
+    if encoder.dimension != DIMENSION or item.vectors.shape != (count, DIMENSION):
+        raise StoreError(f"{place}: their shape is {item.vectors.shape}, not (n, {DIMENSION})", hint)
+    widths = {"modality_ids": None, "spans": 2, "segments": None, "offsets": 2, "input_ids": None}
+    for name, width in widths.items():
+        shape = (count,) if width is None else (count, width)
+        if getattr(item, name).shape != shape:
+            raise StoreError(f"{place}: {name} has shape {getattr(item, name).shape}, not {shape}", hint)
+    norms = np.linalg.norm(item.vectors.astype(np.float32), axis=1)
+    # Written so that NaN is refused too.
+    unfit = np.flatnonzero(~(np.abs(norms - 1.0) <= NORM_TOLERANCE))
+    if unfit.size:
+        raise StoreError(f"{place}: row {unfit[0]} has length {norms[unfit[0]]:.4g}, not 1", hint)
+    unknown = np.flatnonzero(~np.isin(item.modality_ids, _KNOWN_IDS))
+    if unknown.size:
+        raise StoreError(f"{place}: row {unknown[0]} is of modality {item.modality_ids[unknown[0]]}", hint)
+    timeless = np.flatnonzero(~np.isfinite(item.spans).all(axis=1))
+    if timeless.size:
+        raise StoreError(f"{place}: row {timeless[0]} has no finite span", hint)
+
+
+def to_rows(encoder: EncoderInfo, items: Mapping[str, TokenVectors]) -> pa.Table:
+    """Checked vectors as rows of the vectors table."""
+    schema = SCHEMAS[VECTORS]
+    for moment_id, item in items.items():
+        check(encoder, moment_id, item)
+    batches = [_row(schema, encoder, moment_id, item) for moment_id, item in items.items()]
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def _row(schema: pa.Schema, encoder: EncoderInfo, moment_id: str, item: TokenVectors) -> pa.RecordBatch:
+    def one_list(values: pa.Array) -> pa.Array:
+        return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
+
+    def one_list_of(values: NDArray[Any], kind: type[np.generic], width: int) -> pa.Array:
+        flat = pa.array(np.ascontiguousarray(values, dtype=kind).ravel())
+        return one_list(pa.FixedSizeListArray.from_arrays(flat, width))
+
+    columns = [
+        pa.array([moment_id]),
+        pa.array([encoder.fingerprint]),
+        pa.array([encoder.name]),
+        pa.array([encoder.dimension], pa.int32()),
+        pa.array([len(item)], pa.int32()),
+        one_list_of(item.vectors, np.float16, DIMENSION),
+        one_list(pa.array(item.modality_ids.astype(np.uint8, copy=False))),
+        one_list_of(item.spans, np.float32, 2),
+        one_list(pa.array(item.segments.astype(np.int32, copy=False))),
+        one_list_of(item.offsets, np.int32, 2),
+        one_list(pa.array(item.input_ids.astype(np.int32, copy=False))),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _flat(column: pa.Array) -> NDArray[Any]:
+    """All values of a list column, one after another: [n] or [n, width]."""
+    # `flatten` heeds slices, `values` does not.
+    values = column.flatten()
+    if not pa.types.is_fixed_size_list(values.type):
+        array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+        return array
+    wide: NDArray[Any] = values.flatten().to_numpy(zero_copy_only=False)
+    return wide.reshape(-1, values.type.list_size)
+
+
+def _indptr(column: pa.Array) -> NDArray[np.int64]:
+    offsets = np.asarray(column.offsets.to_numpy(zero_copy_only=False), dtype=np.int64)
+    return offsets - int(offsets[0])
+
+
+def packed(batch: pa.RecordBatch) -> PackedVectors:
+    """A batch with the columns :data:`SCORED` as packed vectors."""
+    vectors = batch.column("vectors")
+    return PackedVectors(
+        batch.column("moment_id").to_pylist(), _indptr(vectors), _flat(vectors), _flat(batch.column("modality"))
+    )
+
+
+def unpacked(batch: pa.RecordBatch) -> Iterator[tuple[str, TokenVectors]]:
+    """A batch with the columns :data:`STORED` as moments and their vectors (float16, read-only views)."""
+    indptr = _indptr(batch.column("vectors"))
+    arrays = [_flat(batch.column(name)) for name in STORED[1:]]
+    for number, moment_id in enumerate(batch.column("moment_id").to_pylist()):
+        rows = slice(int(indptr[number]), int(indptr[number + 1]))
+        yield moment_id, TokenVectors(*(array[rows] for array in arrays))
