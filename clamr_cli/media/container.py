@@ -1,0 +1,177 @@
+"""Opening a container safely, reading its packets to an end whatever they hold, and placing them on one time line."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import av
+import av.error
+from av.stream import Discard
+
+from clamr_cli.errors import MediaError
+from clamr_cli.media.sniff import may_hold_video
+from clamr_cli.media.trouble import check_regular_file, media_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+
+# A closed list: playlists (HLS, DASH, concat) make FFmpeg open other files and addresses, image sequences and the text
+# renderer (tty) take what is no video, and raw formats take anything.
+_FORMATS: Final = (
+    "3gp,aac,ac3,aiff,amr,amv,ape,asf,asf_o,au,av1,avi,avs,caf,cavsvideo,dhav,dirac,dts,dv,eac3,f4v,flac,flv,gxf,h261,"
+    "h263,h264,hevc,iv8,ivf,kux,live_flv,lmlm4,lxf,m4v,matroska,webm,mov,mp4,mp3,mpeg,mpegts,mpegvideo,mjpeg,mxf,nsv,"
+    "nut,nuv,obu,ogg,pva,rm,roq,smk,bink,swf,tta,ty,vc1,viv,vivo,vvc,wav,w64,wtv,wv,yuv4mpegpipe,gif"
+)
+_OPTIONS: Final = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+_PATIENCE: Final = 60.0
+"""Seconds that opening, or reading one packet, may take; only a dead disk needs longer."""
+
+_MOST_ERRORS: Final = 100
+"""Read errors without a good packet in between after which the rest of a file is given up."""
+
+_DISK: Final = frozenset(
+    (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.EMFILE)
+)
+_MOST_BOXES: Final = 100_000
+
+
+@contextlib.contextmanager
+def open_media(path: str) -> Iterator[InputContainer]:
+    """Open a media file for reading; it is closed at the end of the ``with`` block.
+
+    Raises:
+        MediaError: gone, unreadable, empty, cut off, or no media file.
+    """
+    if check_regular_file(path).st_size == 0:
+        raise MediaError("the file is empty", "copy or download it again")
+    # With the protocol spelled out, a name such as "concat:a" or "data:b" is only a name.
+    address = "file:" + os.path.abspath(path)
+    try:
+        container = av.open(
+            address, container_options=dict(_OPTIONS), metadata_errors="replace", timeout=(_PATIENCE, _PATIENCE)
+        )
+    except av.error.FFmpegError as error:
+        _raise_if_the_disk_fails(error)
+        raise MediaError(*_diagnose(path)) from error
+    with container:
+        yield container
+
+
+def _raise_if_the_disk_fails(error: av.error.FFmpegError) -> None:
+    if isinstance(error, av.error.ExitError):  # what FFmpeg says when its patience is over
+        raise media_error(TimeoutError()) from error
+    if isinstance(error, OSError) and error.errno in _DISK:
+        raise media_error(error) from error
+
+
+def _diagnose(path: str) -> tuple[str, str]:
+    """Why a file could not be opened: cut off, or no media at all."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+            if head[4:8] in (b"ftyp", b"mdat", b"wide", b"free", b"skip") and not _has_box(file, b"moov"):
+                return "the file is cut off: its index (moov) is missing", "copy or download it again"
+    except OSError as error:
+        return media_error(error).what, media_error(error).hint
+    if may_hold_video(head):
+        return "the file is damaged: its header cannot be read", "copy or download it again"
+    return "this is not a media file", "remove it, or leave it out with --exclude"
+
+
+def _has_box(file: BinaryIO, wanted: bytes) -> bool:
+    """Whether a top-level box of an ISO base media file has the wanted type (ISO 14496-12, 4.2)."""
+    end = file.seek(0, os.SEEK_END)
+    position = 0
+    for _ in range(_MOST_BOXES):
+        file.seek(position)
+        header = file.read(16)
+        if len(header) < 8:
+            return False
+        if header[4:8] == wanted:
+            return True
+        size = int.from_bytes(header[:4], "big")
+        size = int.from_bytes(header[8:16], "big") if size == 1 else (size or end)
+        position += max(size, 8)
+    return False
+
+
+def origin(container: InputContainer) -> float:
+    """The time stamp, in seconds, that players show as 0:00; all times of clamr count from it."""
+    return float((container.start_time or 0) / av.time_base)
+
+
+def read_packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
+    """The packets of some streams in file order, stepping over what is damaged.
+
+    A file that grows while it is read is read up to the size it had at first.
+
+    Raises:
+        MediaError: the disk fails.
+    """
+    for stream in container.streams:
+        # Spares the demuxer from reading what nobody wants.
+        stream.discard = Discard.default if stream in streams else Discard.all
+    size = container.size
+    errors = 0
+    while errors < _MOST_ERRORS:
+        try:
+            for packet in container.demux(list(streams)):
+                if packet.size:
+                    if size > 0 and (packet.pos or 0) > size:
+                        return
+                    errors = 0
+                    yield packet
+        except av.error.FFmpegError as error:
+            _raise_if_the_disk_fails(error)
+            errors += 1
+        else:
+            return
+
+
+class Clock:
+    """Places the packets of a stream on the video's time line.
+
+    A packet without a time stamp follows its predecessor at the usual distance. Where stamps jump back by more than
+    reordering explains (recordings that were joined), or forward past any sensible end, the time line goes on without
+    the jump.
+    """
+
+    _BACK: Final = 5.0
+    _FORWARD: Final = 60.0
+
+    def __init__(self, stream: Stream, *, start: float, end: float, step: float) -> None:
+        """Args: the stream, the container's :func:`origin`, the expected end and usual packet length in seconds."""
+        self._base = float(stream.time_base or 1)
+        self._shift = -start
+        self._end = end
+        self._step = step
+        self._next = 0.0
+        self._started = False
+
+    def place(self, packet: Packet[Stream]) -> float:
+        """The packet's presentation time in seconds; its ``pts`` is set so that decoded frames carry it."""
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        time = self._next if stamp is None else stamp * self._base + self._shift
+        if self._started and self._jumps(time):
+            self._shift += self._next - time
+            time = self._next
+        length = float(packet.duration or 0) * self._base or self._step
+        self._next = max(time + length, self._next) if self._started else time + length
+        self._started = True
+        packet.pts = round(time / self._base)
+        return time
+
+    def seconds(self, pts: int) -> float:
+        """The time on the time line of a frame that was decoded from a placed packet."""
+        return pts * self._base
+
+    def _jumps(self, time: float) -> bool:
+        late = time > self._end + self._FORWARD and time > self._next + self._FORWARD
+        return late or time < self._next - self._BACK

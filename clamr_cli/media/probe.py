@@ -1,0 +1,250 @@
+"""What a file says about itself, and what is measured where it lies or is silent."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final
+
+import av
+import av.error
+from av.stream import Disposition
+
+from clamr_cli.errors import MediaError
+from clamr_cli.media.container import Clock, open_media, origin, read_packets
+from clamr_cli.media.languages import short_code
+from clamr_cli.media.tags import clean_tags, clean_text, created, location
+from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from av.container import InputContainer
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+MOST_CHAPTERS: Final = 2_000
+
+_NO_MOVING_PICTURE: Final = Disposition.attached_pic | Disposition.timed_thumbnails
+_PROTECTED_TAGS: Final = frozenset(("encv", "enca", "drmi", "drms", "drmt"))
+_FIRST_PACKETS: Final = 300
+"""Packets within which a readable stream shows its first frame, or its encryption."""
+
+_TAIL: Final = 10.0
+"""Seconds before the stated end at which measuring the true end begins."""
+
+_LONGEST: Final = 400 * 3600.0
+"""Seconds past which a length is no length but a broken header."""
+
+_FASTEST: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """The chosen video stream and its geometry: display size after sample aspect ratio and rotation."""
+
+    stream: VideoStream
+    width: int
+    height: int
+    rotation: int
+
+
+def probe(path: str) -> MediaInfo:
+    """Read a file's headers, its first frame and its end.
+
+    ``duration`` is the header's where the content agrees to within a second or 2 %, else the content's: a header may be
+    absent, zero, or claim what was cut off. The content is measured from the last packets, or from all of them where
+    the container cannot seek. Of several video streams the default one is taken, and of these the largest; cover art is
+    none. Language tags are two-letter codes where there is one. A track without a decoder has an empty codec.
+
+    Raises:
+        MediaError: gone, unreadable, empty, cut off, protected, no media, or without any stream that can be decoded.
+    """
+    with open_media(path) as container:
+        video = _choose_video(container)
+        readable = [video] if video else [stream for stream in container.streams.audio if stream.codec_context]
+        if not readable:
+            raise _nothing_readable(container)
+        picture = _look(container, readable, video)
+        return _describe(container, picture)
+
+
+def _describe(container: InputContainer, picture: _Picture | None) -> MediaInfo:
+    stream = picture.stream if picture else None
+    # Both measures seek, which must come after the first frame and before nothing else.
+    header = _header_duration(container)
+    content = _content_duration(container, header)
+    tags = clean_tags(container.metadata)
+    return MediaInfo(
+        container=str(container.format.name),
+        duration=choose_duration(header, content),
+        duration_from_header=header,
+        duration_from_content=content,
+        width=picture.width if picture else 0,
+        height=picture.height if picture else 0,
+        rotation=picture.rotation if picture else 0,
+        fps=_rate(stream) if stream else 0.0,
+        video_codec=_codec(stream) if stream else "",
+        video_stream=int(stream.index) if stream else None,
+        audio=tuple(_audio_track(each) for each in container.streams.audio),
+        subtitles=tuple(_subtitle_track(each) for each in container.streams.subtitles),
+        chapters=_chapters(container),
+        tags=tags,
+        created=created(tags),
+        location=location(tags),
+    )
+
+
+def _choose_video(container: InputContainer) -> VideoStream | None:
+    streams = [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None and not stream.disposition & _NO_MOVING_PICTURE
+    ]
+    return max(
+        streams,
+        key=lambda stream: (bool(stream.disposition & Disposition.default), stream.width * stream.height),
+        default=None,
+    )
+
+
+def _nothing_readable(container: InputContainer) -> MediaError:
+    if any(_tag(stream) in _PROTECTED_TAGS for stream in container.streams):
+        return _protected()
+    if container.streams.video or container.streams.audio:
+        return MediaError("no decoder for its picture or its sound", "convert it to H.264 and AAC first")
+    return MediaError("it holds neither picture nor sound", "remove it, or leave it out with --exclude")
+
+
+def _protected() -> MediaError:
+    return MediaError("the video is encrypted (DRM)", "clamr reads only videos without copy protection")
+
+
+def _tag(stream: Stream) -> str:
+    return str(stream.codec_context.codec_tag) if stream.codec_context else ""
+
+
+def _look(container: InputContainer, readable: Sequence[Stream], video: VideoStream | None) -> _Picture | None:
+    """Decode the first frame of the picture, and refuse what is protected."""
+    frame: VideoFrame | None = None
+    if any(_tag(stream) in _PROTECTED_TAGS for stream in readable):
+        raise _protected()
+    for packet in itertools.islice(read_packets(container, readable), _FIRST_PACKETS):
+        if packet.has_sidedata("encryption_info"):
+            raise _protected()
+        if video is None:
+            return None
+        try:
+            frames: list[VideoFrame] = video.decode(packet)
+        except av.error.FFmpegError:
+            continue  # a damaged first packet says nothing about the rest
+        if frames:
+            frame = frames[0]
+            break
+    return _geometry(video, frame) if video else None
+
+
+def _geometry(video: VideoStream, frame: VideoFrame | None) -> _Picture | None:
+    width, height = (frame.width, frame.height) if frame else (video.width, video.height)
+    if not width or not height:
+        return None
+    rotation = clockwise(frame.rotation) if frame else 0
+    width, height = display_size(width, height, video.sample_aspect_ratio)
+    if rotation in (90, 270):
+        width, height = height, width
+    return _Picture(video, width, height, rotation)
+
+
+def clockwise(counterclockwise: float) -> int:
+    """Clockwise degrees, one of 0, 90, 180, 270, from the counterclockwise ones of a display matrix."""
+    return round(-counterclockwise / 90) * 90 % 360
+
+
+def display_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
+    """The size in square pixels of a picture whose samples have an aspect ratio; absurd ratios count as square."""
+    if aspect and Fraction(1, 8) <= aspect <= 8:
+        width = max(1, round(width * aspect))
+    return width, height
+
+
+def choose_duration(header: float | None, content: float | None) -> float:
+    """The one documented choice between the two sources; see :func:`probe`."""
+    if header is None or content is None:
+        return content or header or 0.0
+    return header if abs(header - content) <= max(1.0, 0.02 * header) else content
+
+
+def _header_duration(container: InputContainer) -> float | None:
+    seconds = (container.duration or 0) / av.time_base
+    return seconds if 0 < seconds < _LONGEST else None
+
+
+def _content_duration(container: InputContainer, header: float | None) -> float | None:
+    """The end of the last packet of picture or sound, counted from the first."""
+    streams = [
+        s for s in (*container.streams.video, *container.streams.audio) if not s.disposition & _NO_MOVING_PICTURE
+    ]
+    for start in sorted({max(0.0, (header or 0.0) - _TAIL), 0.0}, reverse=True):
+        # Where there is no seeking, what follows the packets read so far still shows the end.
+        with contextlib.suppress(av.error.FFmpegError):
+            container.seek(round((start + origin(container)) * av.time_base))
+        end = _last_end(container, streams, header)
+        if end:
+            return end
+    return None
+
+
+def _last_end(container: InputContainer, streams: Sequence[Stream], header: float | None) -> float | None:
+    start = origin(container)
+    limit = header if header is not None else _LONGEST
+    clocks = {s.index: Clock(s, start=start, end=limit, step=_packet_length(s)) for s in streams}
+    end = 0.0
+    for packet in read_packets(container, streams):
+        end = max(end, clocks[packet.stream_index].place(packet) + float((packet.duration or 0) * packet.time_base))
+    return end or None
+
+
+def _packet_length(stream: Stream) -> float:
+    return 1.0 / (_rate(stream) or 25.0) if stream.type == "video" else 0.02
+
+
+def _rate(stream: Stream) -> float:
+    # A guess may be no more than the tick of the time base, e.g. 1000 in WebM.
+    rates = (rate for rate in (stream.average_rate, stream.guessed_rate) if rate and rate <= _FASTEST)
+    return float(next(rates, 0))
+
+
+def _codec(stream: Stream) -> str:
+    return str(stream.codec_context.codec.canonical_name) if stream.codec_context else ""
+
+
+def _track(stream: Stream) -> dict[str, Any]:
+    return {
+        "index": int(stream.index),
+        "codec": _codec(stream),
+        "language": short_code(stream.language or ""),
+        "title": clean_text(stream.metadata.get("title", "")),
+        "default": bool(stream.disposition & Disposition.default),
+    }
+
+
+def _audio_track(stream: Stream) -> AudioTrack:
+    return AudioTrack(**_track(stream))
+
+
+def _subtitle_track(stream: Stream) -> SubtitleTrack:
+    return SubtitleTrack(**_track(stream), text=bool(stream.codec_context and stream.codec_context.codec.text_sub))
+
+
+def _chapters(container: InputContainer) -> tuple[Chapter, ...]:
+    start = origin(container)
+    found = []
+    for mark in container.chapters()[:MOST_CHAPTERS]:
+        base = float(mark["time_base"] or 0)
+        begin = max(0.0, mark["start"] * base - start)
+        end = max(begin, mark["end"] * base - start)
+        found.append(Chapter(Span(begin, end), clean_text(mark["metadata"].get("title", ""))))
+    return tuple(sorted(found, key=lambda chapter: chapter.span))

@@ -1,0 +1,134 @@
+"""Sound lies where it belongs on the time line, from the right track, whatever the file does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clamr_cli.errors import MediaError
+from clamr_cli.media.audio import choose_track, read_audio
+from clamr_cli.media.probe import probe
+from clamr_cli.types import AudioTrack, MediaInfo
+from tests.unit.media.clips import Clip, Sound
+
+RATE = 16_000
+
+
+def hear(path, language="", rate=RATE):
+    return np.concatenate(list(read_audio(str(path), choose_track(probe(str(path)), language), rate=rate)))
+
+
+def loud(samples, rate=RATE):
+    """The stretches of sound, in seconds, at a twentieth of a second."""
+    step = rate // 20
+    heard = [np.abs(samples[start : start + step]).max() > 0.2 for start in range(0, len(samples) - step, step)]
+    edges = np.flatnonzero(np.diff([False, *heard, False])) / 20
+    return [tuple(pair) for pair in edges.reshape(-1, 2)]
+
+
+def pitch(samples, rate=RATE):
+    return np.fft.rfft(samples[:rate] * np.hanning(rate)).argmax()
+
+
+def track(index, language="", codec="aac", default=False):
+    return AudioTrack(index, codec, language, default=default)
+
+
+def info_with(*tracks):
+    return MediaInfo("mp4", 1, 1, 1, 0, 0, 0, 0, "", None, audio=tracks)
+
+
+def test_the_wanted_language_wins_over_the_default_and_that_over_the_first():
+    info = info_with(track(0, "en"), track(1, "de", default=True), track(2, "fr"))
+    assert [choose_track(info, wish).index for wish in ("fr", "fre", "", "it")] == [2, 2, 1, 1]
+    assert choose_track(info_with(track(3), track(4))).index == 3
+
+
+def test_a_track_without_decoder_is_never_chosen():
+    assert choose_track(info_with(track(0, "en", codec="", default=True), track(1, "de")), "en").index == 1
+    assert choose_track(info_with(track(0, codec=""))) is None
+    assert choose_track(info_with()) is None
+
+
+def test_the_samples_are_mono_floats_of_the_right_pitch_and_length(tmp_path):
+    tone = Sound(end=25, rate=44_100, frequency=523, codec="flac")
+    samples = hear(Clip(seconds=25, fps=1, sounds=(tone,)).write(tmp_path / "a.mkv"))
+    assert samples.dtype == np.float32
+    assert len(samples) == pytest.approx(25 * RATE, abs=RATE // 10)
+    assert pitch(samples[RATE:]) == pytest.approx(523, abs=1)
+    assert 0.45 < np.abs(samples).max() <= 1
+
+
+def test_chunks_are_of_one_size_and_few(tmp_path):
+    path = Clip(seconds=2, sounds=(Sound(end=25),)).write(tmp_path / "a.mp4")
+    sizes = [len(chunk) for chunk in read_audio(path, choose_track(probe(path)))]
+    assert sizes[:2] == [10 * RATE, 10 * RATE]
+    assert len(sizes) == 3
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_sound_that_begins_late_is_preceded_by_silence(tmp_path, name):
+    samples = hear(Clip(seconds=6, sounds=(Sound(start=2, end=4),)).write(tmp_path / name))
+    ((start, end),) = loud(samples)
+    assert start == pytest.approx(2, abs=0.1)
+    assert end == pytest.approx(4, abs=0.15)
+
+
+def test_the_time_line_begins_with_the_first_stream_also_where_the_clock_does_not(tmp_path):
+    clip = Clip(seconds=6, sounds=(Sound(start=2, end=4),), mux={"output_ts_offset": "5000"})
+    ((start, _),) = loud(hear(clip.write(tmp_path / "a.ts")))
+    assert start == pytest.approx(2, abs=0.1)
+
+
+def test_gaps_are_silent(tmp_path):
+    sound = Sound(end=8, gap=(2, 5))
+    ((a, b), (c, d)) = loud(hear(Clip(seconds=8, sounds=(sound,)).write(tmp_path / "a.mkv")))
+    assert (a, b, c, d) == pytest.approx((0, 2, 5, 8), abs=0.15)
+
+
+def test_the_chosen_track_is_the_one_that_is_read(tmp_path):
+    english = Sound(frequency=300, language="eng", end=3, codec="flac")
+    german = Sound(frequency=900, language="deu", default=True, end=3, codec="flac")
+    path = Clip(seconds=3, sounds=(english, german)).write(tmp_path / "a.mkv")
+    assert pitch(hear(path, "en")[RATE:]) == pytest.approx(300, abs=1)
+    assert pitch(hear(path)[RATE:]) == pytest.approx(900, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "rate"), [("pcm_s16le", "a.mkv", 8000), ("libopus", "a.webm", 48_000), ("flac", "a.mkv", 22_050)]
+)
+def test_codecs_and_rates(tmp_path, codec, name, rate):
+    video = "libvpx-vp9" if name.endswith("webm") else "libx264"
+    clip = Clip(codec=video, fps=5, sounds=(Sound(codec=codec, rate=rate, frequency=400, end=3),))
+    samples = hear(clip.write(tmp_path / name))
+    assert len(samples) == pytest.approx(3 * RATE, abs=RATE // 10)
+    assert pitch(samples[RATE:]) == pytest.approx(400, abs=1)
+
+
+def test_damage_becomes_a_gap_and_the_rest_stays_in_place(tmp_path):
+    path = tmp_path / "a.ts"
+    Clip(picture=None, sounds=(Sound(end=10), Sound(start=9, end=10))).write(path)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 3
+    content[middle : middle + 15_000] = np.random.default_rng(2).bytes(15_000)
+    path.write_bytes(content)
+    stretches = loud(hear(path))
+    assert stretches[0][0] == pytest.approx(0, abs=0.1)
+    assert stretches[-1][1] == pytest.approx(10, abs=0.3)
+
+
+def test_sound_that_cannot_be_decoded_at_all_is_an_error(tmp_path):
+    path = Path(Clip(picture=None, sounds=(Sound(end=5, codec="flac"),)).write(tmp_path / "a.mkv"))
+    chosen = choose_track(probe(str(path)))
+    content = path.read_bytes()
+    start = content.index(b"\xff\xf8")
+    path.write_bytes(content[:start] + content[start:].replace(b"\xff\xf8", b"\0\0"))
+    with pytest.raises(MediaError, match="sound"):
+        list(read_audio(str(path), chosen))
+
+
+def test_a_track_that_is_gone_is_an_error(tmp_path, plain_clip):
+    with pytest.raises(MediaError, match="changed"):
+        list(read_audio(plain_clip, track(1)))

@@ -1,0 +1,187 @@
+"""What is read from headers, what is measured where they lie, and how broken files are told apart."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from clamr_cli.errors import MediaError
+from clamr_cli.media.languages import short_code
+from clamr_cli.media.probe import choose_duration, clockwise, display_size, probe
+from clamr_cli.media.tags import clean_tags, clean_text, created, location
+from tests.unit.media.clips import Clip, Sound
+
+
+def test_a_plain_clip_is_described(plain_clip):
+    info = probe(plain_clip)
+    assert (info.width, info.height, info.rotation, info.video_codec, info.video_stream) == (320, 180, 0, "h264", 0)
+    assert info.duration == pytest.approx(2.0, abs=0.05)
+    assert info.fps == 25
+    assert info.audio == ()
+    assert "mp4" in info.container
+
+
+@pytest.mark.parametrize(("rotation", "size"), [(90, (180, 320)), (180, (320, 180)), (270, (180, 320))])
+def test_rotation_gives_the_size_that_is_shown(tmp_path, rotation, size):
+    info = probe(Clip(rotation=rotation).write(tmp_path / "a.mp4"))
+    assert (info.rotation, (info.width, info.height)) == (rotation, size)
+
+
+def test_wide_samples_are_squared(tmp_path):
+    info = probe(Clip(aspect=Fraction(4, 3)).write(tmp_path / "a.mkv"))
+    assert (info.width, info.height) == (427, 180)
+
+
+def test_tracks_tell_language_and_default(tmp_path):
+    sounds = (Sound(language="eng"), Sound(language="deu", default=True), Sound(language="und"))
+    subtitles = (("subrip", "fre", ((0.0, 1.0, "Bonjour"),)),)
+    info = probe(Clip(sounds=sounds, subtitles=subtitles).write(tmp_path / "a.mkv"))
+    assert [(track.language, track.default, track.codec) for track in info.audio] == [
+        ("en", False, "aac"),
+        ("de", True, "aac"),
+        ("", False, "aac"),
+    ]
+    (track,) = info.subtitles
+    assert (track.language, track.codec, track.text) == ("fr", "subrip", True)
+
+
+def test_a_cover_is_no_video(tmp_path):
+    info = probe(Clip(picture=None, sounds=(Sound(),), cover=True).write(tmp_path / "song.mp4"))
+    assert (info.video_stream, info.video_codec, info.width) == (None, "", 0)
+    info = probe(Clip(cover=True).write(tmp_path / "film.mp4"))
+    assert (info.video_codec, info.width) == ("h264", 320)
+
+
+def test_tags_are_lower_case_and_clean(tmp_path):
+    tags = {"title": "A \x1b[31mred\u202e title\n", "comment": "x" * 9000, "creation_time": "2020-05-16T22:31:32"}
+    info = probe(Clip(tags=tags).write(tmp_path / "a.mp4"))
+    assert info.tags["title"] == "A [31mred title"
+    assert len(info.tags["comment"]) == 5000
+    assert info.created.startswith("2020-05-16T22:31:32")
+
+
+def test_a_live_recording_without_a_length_in_its_header_is_measured(tmp_path):
+    info = probe(Clip(seconds=7, mux={"live": "1"}, sounds=(Sound(end=7.5),)).write(tmp_path / "a.mkv"))
+    assert info.duration_from_header is None
+    assert info.duration == pytest.approx(7.5, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["cut.mkv", "cut.mp4"])
+def test_a_header_that_claims_more_than_there_is_does_not_win(tmp_path, name):
+    path = tmp_path / name
+    mux = {"movflags": "faststart"} if name.endswith("mp4") else {}
+    Clip(seconds=40, fps=5, gop=10, mux=mux).write(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    info = probe(str(path))
+    assert info.duration_from_header == pytest.approx(40, abs=0.1)
+    assert 10 < info.duration < 30
+
+
+def test_a_transport_stream_starts_at_zero_whatever_its_clock_says(tmp_path):
+    path = Clip(seconds=5, mux={"output_ts_offset": "5000"}).write(tmp_path / "a.ts")
+    assert probe(path).duration == pytest.approx(5, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "empty"), (b"just text, nothing else\n" * 50, "not a media file"), (os.urandom(20_000), "not a media file")],
+)
+def test_what_is_no_video_is_told_in_one_line(tmp_path, content, reason):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match=reason) as caught:
+        probe(str(path))
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_missing_index_is_told(tmp_path, plain_clip):
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(Path(plain_clip).read_bytes()[:3000])
+    with pytest.raises(MediaError, match=r"cut off.*moov"):
+        probe(str(path))
+
+
+def test_a_file_that_is_gone_and_a_folder_are_told(tmp_path):
+    with pytest.raises(MediaError, match="gone"):
+        probe(str(tmp_path / "nothing.mp4"))
+    with pytest.raises(MediaError, match="folder"):
+        probe(str(tmp_path))
+
+
+def test_a_protected_video_is_told(tmp_path):
+    key = {"encryption_key": "76a6c65c5ea762046bd749a2e632ccbb", "encryption_kid": "a7e61c373e219033c21091fa607bf3b8"}
+    path = Clip(mux={"encryption_scheme": "cenc-aes-ctr", **key}).write(tmp_path / "a.mp4")
+    with pytest.raises(MediaError, match="encrypted"):
+        probe(path)
+
+
+def test_a_playlist_opens_no_other_file(tmp_path, plain_clip):
+    path = tmp_path / "list.mp4"
+    path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{plain_clip}\n#EXT-X-ENDLIST\n")
+    with pytest.raises(MediaError, match="not a media file"):
+        probe(str(path))
+
+
+@pytest.mark.parametrize("name", ["concat:x.mp4", "a\nb.mp4", "%03d [red]\u202e.mp4"])
+def test_a_name_is_only_a_name(tmp_path, plain_clip, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(Path(plain_clip).read_bytes())
+    assert probe(name).width == 320
+
+
+def test_a_name_that_is_no_utf8_is_opened(tmp_path, plain_clip):
+    path = os.path.join(os.fsencode(tmp_path), b"\xff\xfe.mp4")
+    with open(path, "wb") as file:
+        file.write(Path(plain_clip).read_bytes())
+    assert probe(os.fsdecode(path)).width == 320
+
+
+@pytest.mark.parametrize(("seen", "shown"), [(0.0, 0), (90.0, 270), (-90.0, 90), (180.0, 180), (-179.6, 180)])
+def test_display_matrices_turn_the_other_way(seen, shown):
+    assert clockwise(seen) == shown
+
+
+def test_absurd_sample_shapes_count_as_square():
+    assert display_size(100, 50, Fraction(1000, 1)) == (100, 50)
+    assert display_size(720, 576, Fraction(16, 11)) == (1047, 576)
+    assert display_size(720, 576, None) == (720, 576)
+
+
+@pytest.mark.parametrize(
+    ("header", "content", "chosen"),
+    [
+        (10.0, 10.5, 10.0),
+        (None, 4.0, 4.0),
+        (10.0, None, 10.0),
+        (3600.0, 12.0, 12.0),
+        (1.0, 60.0, 60.0),
+        (None, None, 0),
+    ],
+)
+def test_the_header_wins_while_the_content_agrees(header, content, chosen):
+    assert choose_duration(header, content) == chosen
+
+
+def test_dates_and_places_are_only_taken_where_they_are_such():
+    assert created({"creation_time": "1970-01-01T00:00:00Z", "date": "20190503"}) == "2019-05-03"
+    assert created({"date": "last summer"}) == ""
+    assert created({"date": "2019"}) == ""
+    assert location({"location": "+52.5200+013.4050/"}) == "+52.5200+013.4050/"
+    assert location({"location": "'; DROP TABLE videos"}) == ""
+
+
+def test_tags_are_capped_and_the_empty_ones_left_out():
+    assert clean_tags({"A\x00B": "x", "empty": " \n "}) == {"a b": "x"}
+    assert len(clean_tags({f"k{number}": "v" for number in range(1000)})) == 100
+    assert clean_text("می\u200cخواهم 👩\u200d🚀") == "می\u200cخواهم 👩\u200d🚀"
+
+
+@pytest.mark.parametrize(
+    ("tag", "code"), [("eng", "en"), ("fre", "fr"), ("zh-Hans", "zh"), ("und", ""), ("", ""), ("tlh", "tlh")]
+)
+def test_language_tags_become_short_codes(tag, code):
+    assert short_code(tag) == code
