@@ -99,7 +99,7 @@ class Worker:
                 self.kill()
                 raise TaskFailed(
                     f"the {self.name} process said nothing for {silence:.0f} s and was stopped",
-                    "the file may be damaged or endless; raise --time-limit if it is only slow",
+                    "the file may be damaged or endless; raise CLAMR_TIME_LIMIT if it is only slow",
                 )
             kind, value = connection.recv()
             if kind == "done":

@@ -1,0 +1,67 @@
+"""What the jobs of a run share: the worker processes, what the index already holds, and who works on which video."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from clamr_cli.executors import Worker
+from clamr_cli.pipeline.options import Recipe
+from clamr_cli.stages.tasks import EncoderChoice
+from clamr_cli.types import FileState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clamr_cli.pipeline.options import IndexOptions
+    from clamr_cli.store import Store
+    from clamr_cli.types import EncoderInfo, FileRecord
+
+
+class Desk:
+    """Shared by the threads of one run.
+
+    Args:
+        store: the index; the threads only read it, under :attr:`reading`.
+        options: of the run.
+        encoder: what the encoder of the options calls itself.
+    """
+
+    def __init__(self, store: Store, options: IndexOptions, encoder: EncoderInfo) -> None:
+        self.store = store
+        self.options = options
+        self.encoder = encoder
+        self.recipe = Recipe.of(options)
+        self.choice = EncoderChoice(
+            options.encoder, options.cache, options.device, settings=tuple(sorted(options.encoder_settings.items()))
+        )
+        self.spools: Path = options.cache / "spool"
+        log = options.cache / "workers.log"
+        self.decoder = Worker("decoding", log=log)
+        self.hearer = Worker("speech recognition", log=log)
+        self.reader = Worker("text recognition", log=log)
+        self.encoding = Worker("encoding", log=log)
+        self.reading = threading.Lock()
+        self.files: dict[str, FileRecord] = {record.path: record for record in store.files()}
+        self.videos: set[str] = {video.video_id for video in store.videos()}
+        self.encoded: set[str] = {moment.partition("#")[0] for moment in store.encoded(encoder.fingerprint)}
+        self.stopping = threading.Event()
+        self._claims: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def claim(self, video_id: str) -> threading.Lock:
+        """The lock of a video: two files of one content must not be worked on at once."""
+        return self._claims[video_id]
+
+    def holders(self, video_id: str) -> list[FileRecord]:
+        """The indexed files of a content, by path."""
+        return sorted(
+            (r for r in list(self.files.values()) if r.video_id == video_id and r.state is FileState.INDEXED),
+            key=lambda record: record.path,
+        )
+
+    def stop(self) -> None:
+        """End all worker processes at once; running jobs fail quietly."""
+        self.stopping.set()
+        for worker in (self.decoder, self.hearer, self.reader, self.encoding):
+            worker.stop()

@@ -1,0 +1,90 @@
+"""What an index run is asked to do, and the names under which its intermediate results are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from clamr_cli.extract.options import AsrOptions, OcrOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MEDIA_VERSION: Final = "1"
+"""Changes when decoding, frame picking or subtitle reading would give other results for the same file."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """Options of an index run.
+
+    Attributes:
+        cache: folder for weights and for pictures and sound on their way; nothing in it is ever the only copy.
+        encoder: a name of ``clamr_cli.encoders.TABLE``.
+        encoder_settings: the encoder's own settings.
+        device: "auto", "cpu", "cuda" or "mps".
+        exclude: globs of names or paths to leave out.
+        window: longest moment in seconds.
+        language: prefer audio and subtitle tracks of this language, and expect it in speech; empty means detect.
+        speech, text: whether to recognise speech and on-screen text.
+        retry_failed: try files again that failed before though they have not changed.
+        time_limit: seconds without progress after which a decoder counts as hung.
+        jobs: videos in flight at once: while one is decoded another is heard and a third read.
+    """
+
+    cache: Path
+    encoder: str = "mini"
+    encoder_settings: Mapping[str, object] = field(default_factory=dict)
+    device: str = "auto"
+    exclude: tuple[str, ...] = ()
+    window: float = 60.0
+    language: str = ""
+    asr: AsrOptions = field(default_factory=AsrOptions)
+    ocr: OcrOptions = field(default_factory=OcrOptions)
+    speech: bool = True
+    text: bool = True
+    retry_failed: bool = False
+    time_limit: float = 120.0
+    jobs: int = 3
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """Versions and settings of everything that shapes a video's moments; equal recipes give equal moments.
+
+    ``media``, ``speech`` and ``text`` are also the names under which the extraction of a content is kept.
+    """
+
+    media: str
+    speech: str
+    text: str
+    window: float
+
+    @classmethod
+    def of(cls, options: IndexOptions) -> Recipe:
+        """The recipe that these options make."""
+        language = options.language
+        return cls(
+            media=f"{MEDIA_VERSION}:{language}",
+            speech=f"{options.asr.version}:{language}" if options.speech else "",
+            text=options.ocr.version if options.text else "",
+            window=options.window,
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Recipe | None:
+        """The recipe that :meth:`dump` wrote; None where it is another version's."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.MsgspecError:
+            return None
+
+    def dump(self) -> str:
+        """As text, equal for equal recipes."""
+        return msgspec.json.encode(self).decode()
+
+    def key(self, content_hash: str, stage: str) -> str:
+        """The name under which a stage's result for a content is kept; ``stage`` is media, speech or text."""
+        return f"{content_hash}/{stage}/{getattr(self, stage)}"
