@@ -129,8 +129,7 @@ class Job:
         if standing and identity in self.desk.encoded and standing[0].recipe == self.recipe.dump():
             yield from self._second_copy(identity)
             return
-        if self.desk.options.speech:
-            self.subtitles = yield from self._owner_subtitles()
+        self.subtitles = yield from self._owner_subtitles()
         take = yield from self._take()
         yield from (Notice(path, notice) for notice in take.decoded.notices)
         material, fields = yield from self._material(take)
@@ -220,11 +219,9 @@ class Job:
 
     def _speech(self, take: Take) -> Generator[Output, None, Sequence[Segment]]:
         """What is said: the owner's subtitles, else embedded ones, else recognised."""
-        if not self.desk.options.speech:
-            return ()
         if self.subtitles is not None:
             return self.subtitles
-        if take.decoded.speech:
+        if take.decoded.speech or not self.desk.options.speech:
             return take.decoded.speech
         kept = self._kept(self.recipe.key(self.content, "speech"))
         if kept is not None:

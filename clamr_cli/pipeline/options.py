@@ -29,7 +29,7 @@ class IndexOptions:
         exclude: globs of names or paths to leave out.
         window: longest moment in seconds.
         language: prefer audio and subtitle tracks of this language, and expect it in speech; empty means detect.
-        speech, text: whether to recognise speech and on-screen text.
+        speech, text: whether to recognise speech and on-screen text; subtitles are read in any case.
         retry_failed: try files again that failed before though they have not changed.
         time_limit: seconds without progress after which a decoder counts as hung.
         jobs: videos in flight at once: while one is decoded another is heard and a third read.
