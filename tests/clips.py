@@ -64,10 +64,10 @@ class Lines:
 
 @dataclass
 class Clip:
-    """A clip under construction; every step returns the clip. Times in seconds, ``size`` is (width, height).
+    """A clip under construction; every step returns the clip. Times in seconds, ``size`` is (width, height) as shown.
 
-    ``rotation`` is what a player must turn the picture by, clockwise. ``jitter`` makes the frame rate vary: every other
-    frame comes late by that share of its distance. ``mux`` are options of the container's writer.
+    ``rotation`` is what a player must turn the stored picture by, clockwise. ``jitter`` makes the frame rate vary:
+    every other frame comes late by that share of its distance. ``mux`` are options of the container's writer.
     """
 
     size: tuple[int, int] = (480, 270)
@@ -161,14 +161,15 @@ class Clip:
             return []
         options = {"deadline": "realtime", "cpu-used": "8"} if web else {"preset": "ultrafast", "sc_threshold": "0"}
         stream = target.add_stream("libvpx-vp9" if web else "libx264", rate=self.fps, options=options)
-        stream.width, stream.height = self.size
+        stream.width, stream.height = self.size if self.rotation % 180 == 0 else self.size[::-1]
         stream.pix_fmt, stream.codec_context.gop_size = "yuv420p", self.gop
         stream.codec_context.time_base = TICK
         if self.rotation:
             stream.set_display_rotation(-self.rotation)
 
         def encode(time: float, scene: Scene, progress: float) -> Any:
-            frame = av.VideoFrame.from_image(scene.picture(self.size, progress))
+            stored = scene.picture(self.size, progress).rotate(self.rotation, expand=True)
+            frame = av.VideoFrame.from_image(stored)
             frame.pts, frame.time_base = round(time / TICK), TICK
             return stream.encode(frame)
 

@@ -62,7 +62,7 @@ def camera_move(image: Image.Image, size: Size, progress: float) -> Image.Image:
     width, height = size
     whole = min(image.width / width, image.height / height)
     scale = whole * (1.0 - 0.15 * progress)
-    view = (width * scale, height * scale)
+    view = (min(width * scale, image.width), min(height * scale, image.height))
     left = (image.width - view[0]) * (0.4 + 0.2 * progress)
     top = (image.height - view[1]) * 0.5
     return image.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + view[0], top + view[1]))
