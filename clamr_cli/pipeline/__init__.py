@@ -17,8 +17,9 @@ from clamr_cli.errors import MediaError
 from clamr_cli.media.walk import Found
 from clamr_cli.pipeline.crew import outputs
 from clamr_cli.pipeline.desk import Desk
-from clamr_cli.pipeline.job import Commit, EncodeJob, Job, Keep
+from clamr_cli.pipeline.job import EncodeJob, Job
 from clamr_cli.pipeline.options import IndexOptions
+from clamr_cli.pipeline.outputs import Commit, Keep
 from clamr_cli.pipeline.survey import Known, Survey, revisit, survey
 from clamr_cli.stages import spool
 from clamr_cli.types import Discovered, FileState, Finished, Indexed, Moved, Notice, Removed, Skipped

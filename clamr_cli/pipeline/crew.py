@@ -7,12 +7,13 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from clamr_cli.pipeline.job import Commit, Keep
+from clamr_cli.pipeline.outputs import Commit, Keep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from clamr_cli.pipeline.job import Job, Output
+    from clamr_cli.pipeline.job import Job
+    from clamr_cli.pipeline.outputs import Output
 
 _POLL = 0.5
 """Seconds after which a wait looks up, so that an interrupt is seen on every platform."""

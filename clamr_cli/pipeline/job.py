@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,13 +18,13 @@ from clamr_cli.extract.subtitles import read_subtitle_file
 from clamr_cli.media.identity import video_id
 from clamr_cli.media.walk import Found
 from clamr_cli.pipeline.options import Recipe
+from clamr_cli.pipeline.outputs import Commit, Keep, Output, Take, document_of, frames_of, moment_of, segments_of
 from clamr_cli.stages import tasks
 from clamr_cli.stages.spool import Decoded, Spool
 from clamr_cli.types import (
     Document,
     FileRecord,
     FileState,
-    Frame,
     Indexed,
     MomentRecord,
     Moved,
@@ -51,38 +50,6 @@ PROGRESS_INTERVAL = 0.2
 
 PATIENCE = 5
 """Recognisers may be silent this many times longer than a decoder: they load models and work in long strokes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Keep a stage's result under its key."""
-
-    key: str
-    payload: Mapping[str, Any]
-    blobs: Sequence[bytes] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """A video is ready: write it and its file; ``moments`` is None where they are as the index has them."""
-
-    file: FileRecord
-    video: VideoRecord | None
-    moments: Sequence[MomentRecord] | None
-    vectors: Mapping[str, TokenVectors] | None
-    event: Event
-
-
-Output = Keep | Commit | Progress | Notice
-
-
-@dataclass(slots=True)
-class Take:
-    """What decoding a file gave, from this run or an earlier one; ``spool`` only where pictures and sound are there."""
-
-    decoded: Decoded
-    frames: tuple[Frame, ...]
-    spool: Spool | None
 
 
 class Job:
@@ -328,32 +295,3 @@ class EncodeJob(Job):
                 self.found.path, identity, video.media.duration, len(moments), ("decode", "speech", "ocr"), self.seconds
             )
             yield Commit(self.kept_record, None, None, vectors, done)
-
-
-def frames_of(decoded: Decoded, blobs: Sequence[bytes]) -> tuple[Frame, ...]:
-    """The frames that a kept extraction holds."""
-    return tuple(Frame(still.time, still.span, bytes(jpeg)) for still, jpeg in zip(decoded.frames, blobs, strict=True))
-
-
-def segments_of(payload: Mapping[str, Any]) -> list[Segment]:
-    """The segments that a kept extraction holds."""
-    return msgspec.convert(payload["segments"], list[Segment])
-
-
-def document_of(moment: MomentRecord, pictures: Mapping[float, Frame]) -> Document:
-    """A stored moment with its pictures, as it was when it was made."""
-    frames = tuple(
-        Frame(time, span, pictures[time].jpeg)
-        for time, span in zip(moment.frame_times, moment.frame_spans, strict=True)
-        if time in pictures
-    )
-    return Document(moment.moment_id, moment.span, frames, moment.speech, moment.ocr, moment.metadata)
-
-
-def moment_of(made: Document, identity: str) -> MomentRecord:
-    """A document as the index keeps it."""
-    return MomentRecord(
-        made.id, identity, made.span,
-        tuple(frame.time for frame in made.frames), tuple(frame.span for frame in made.frames),
-        made.speech, made.ocr, made.metadata,
-    )  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 
 from clamr_cli.errors import MediaError
 from clamr_cli.pipeline.crew import outputs
-from clamr_cli.pipeline.job import Keep
+from clamr_cli.pipeline.outputs import Keep
 from clamr_cli.types import Notice
 
 

@@ -27,4 +27,6 @@ def test_kept_results_are_named_by_content_stage_and_version():
     keys = {recipe.key("c0ffee", stage) for stage in ("media", "speech", "text")}
     assert len(keys) == 3
     assert all(key.startswith("c0ffee/") for key in keys)
-    assert recipe.key("c0ffee", "speech") != Recipe.of(IndexOptions(cache=Path(), language="de")).key("c0ffee", "speech")
+    assert recipe.key("c0ffee", "speech") != Recipe.of(IndexOptions(cache=Path(), language="de")).key(
+        "c0ffee", "speech"
+    )

@@ -1,0 +1,77 @@
+"""What jobs hand to the writing thread, and how stored values become those that jobs work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from clamr_cli.types import Document, Frame, MomentRecord, Notice, Progress, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from clamr_cli.stages.spool import Decoded, Spool
+    from clamr_cli.types import Event, FileRecord, TokenVectors, VideoRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep a stage's result under its key."""
+
+    key: str
+    payload: Mapping[str, Any]
+    blobs: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A video is ready: write it and its file; ``moments`` is None where they are as the index has them."""
+
+    file: FileRecord
+    video: VideoRecord | None
+    moments: Sequence[MomentRecord] | None
+    vectors: Mapping[str, TokenVectors] | None
+    event: Event
+
+
+Output = Keep | Commit | Progress | Notice
+
+
+@dataclass(slots=True)
+class Take:
+    """What decoding a file gave, from this run or an earlier one; ``spool`` only where pictures and sound are there."""
+
+    decoded: Decoded
+    frames: tuple[Frame, ...]
+    spool: Spool | None
+
+
+def frames_of(decoded: Decoded, blobs: Sequence[bytes]) -> tuple[Frame, ...]:
+    """The frames that a kept extraction holds."""
+    return tuple(Frame(still.time, still.span, bytes(jpeg)) for still, jpeg in zip(decoded.frames, blobs, strict=True))
+
+
+def segments_of(payload: Mapping[str, Any]) -> list[Segment]:
+    """The segments that a kept extraction holds."""
+    return msgspec.convert(payload["segments"], list[Segment])
+
+
+def document_of(moment: MomentRecord, pictures: Mapping[float, Frame]) -> Document:
+    """A stored moment with its pictures, as it was when it was made."""
+    frames = tuple(
+        Frame(time, span, pictures[time].jpeg)
+        for time, span in zip(moment.frame_times, moment.frame_spans, strict=True)
+        if time in pictures
+    )
+    return Document(moment.moment_id, moment.span, frames, moment.speech, moment.ocr, moment.metadata)
+
+
+def moment_of(made: Document, identity: str) -> MomentRecord:
+    """A document as the index keeps it."""
+    return MomentRecord(
+        made.id, identity, made.span,
+        tuple(frame.time for frame in made.frames), tuple(frame.span for frame in made.frames),
+        made.speech, made.ocr, made.metadata,
+    )  # fmt: skip
