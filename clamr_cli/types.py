@@ -387,6 +387,63 @@ class Hit:
     evidence: tuple[Evidence, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class WordEvidence:
+    """What answers one query word: the winning evidence, and the best of each modality.
+
+    ``best`` is None only where nothing of the moment may answer.
+    """
+
+    query_token: str
+    best: Evidence | None
+    by_modality: Mapping[Modality, Evidence]
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """Score and rank of a video if a modality did not count for any video; None where nothing of it is left."""
+
+    modality: Modality
+    score: float | None
+    rank: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a video ranks where it does for a query.
+
+    ``hit.rank`` is its rank among ``total`` videos. ``shares`` is the part of the score that each modality won, in
+    [0, 1]; what is missing to 1 was won by tokens of no modality.
+    """
+
+    query: str
+    hit: Hit
+    total: int
+    words: tuple[WordEvidence, ...]
+    shares: Mapping[Modality, float]
+    what_if: tuple[WhatIf, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """Something the index knows of a video: a frame (no text), a sentence, a line on screen, a field of metadata."""
+
+    modality: Modality
+    span: Span
+    text: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """All the index knows of a video. ``entries`` are in time order; ``moments`` are the parts that can be found."""
+
+    video: VideoRecord
+    files: tuple[FileRecord, ...]
+    moments: tuple[Span, ...]
+    entries: tuple[TimelineEntry, ...]
+
+
 # --- what an index run reports, in order; `render` draws them, nothing below prints ---------------------------------
 
 

@@ -125,9 +125,9 @@ class Store:
 
     # --- files --------------------------------------------------------------------------------------------------------
 
-    def files(self) -> list[FileRecord]:
-        """Every file that an index run met, by path."""
-        rows = self._tables.read(FILES, ["record"]).column("record").to_pylist()
+    def files(self, video_ids: Sequence[str] | None = None) -> list[FileRecord]:
+        """The files that index runs met, of the given videos (all without), by path."""
+        rows = self._pick(FILES, "record", "video_id", video_ids)
         return sorted((records.load(FileRecord, row) for row in rows), key=lambda file: file.path)
 
     def put_files(self, files: Sequence[FileRecord]) -> None:
@@ -242,6 +242,10 @@ class Store:
         """The moments that have vectors of an encoder."""
         where = one_of("fingerprint", [fingerprint])
         return set(self._tables.read(VECTORS, ["moment_id"], where).column("moment_id").to_pylist())
+
+    def has_vectors(self, fingerprint: str) -> bool:
+        """Whether any moment has vectors of an encoder."""
+        return self._tables.count(VECTORS, one_of("fingerprint", [fingerprint])) > 0
 
     def encoders(self) -> list[EncoderUse]:
         """The encoders the index has vectors of, by name."""

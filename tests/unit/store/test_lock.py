@@ -155,11 +155,11 @@ def test_readers_work_while_one_writes(tmp_path):
 
 
 def test_a_writer_killed_anywhere_leaves_what_a_second_run_completes(tmp_path):
-    """Fifteen writers are killed at random moments, each taking up where the one before was cut off."""
+    """Ten writers are killed at random moments, each taking up where the one before was cut off."""
     chance = random.Random(7)
     store = new(tmp_path)
     version = 0
-    for _ in range(15):
+    for _ in range(10):
         writer = start(WRITE, store.uri, version)
         time.sleep(chance.uniform(0.0, 1.5))
         done = writer.poll() is not None
