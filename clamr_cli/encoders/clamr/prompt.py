@@ -8,6 +8,8 @@ are right for every token, also where the published code's own counts drift.
 from __future__ import annotations
 
 import bisect
+import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +31,7 @@ END_OF_TEXT: Final = "<|endoftext|>"
 _HEAD: Final = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 _TAIL: Final = "<|im_end|>\n"
 _CHARACTERS_PER_TOKEN: Final = 512
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _QUERY: Final = "Query: "
 _QUERY_TAIL: Final = END_OF_TEXT * 10
 
@@ -163,7 +166,8 @@ class Prompter:
         return Prompt(ids, np.full(len(ids), NO_MODALITY, dtype=np.uint8), characters)
 
     def _encode(self, text: str) -> Encoding:
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        # Undecodable bytes in a name or tag arrive as lone surrogates, which no tokenizer takes.
+        return self._tokenizer.encode(_SURROGATE.sub("\ufffd", text), add_special_tokens=False)
 
     def _part(self, modality: Modality, text: str, limit: int) -> _Part:
         """Cut a text to its tokens (prefix included) and write it as the prompt has it: a space, then what is left."""
@@ -184,7 +188,9 @@ class Prompter:
             starts = np.arange(len(decoded), dtype=np.int64)
             ends = starts + 1
         else:
-            starts, ends = self._align(decoded, ids, np.asarray([encoding.offsets[place] for place in kept]))
+            starts, ends = self._align(decoded, ids, [encoding.offsets[place] for place in kept])
+            # Composing swallows accents that follow their letter; they belong to it.
+            ends += np.asarray([_accents(source, int(end)) for end in ends], dtype=np.int64)
         before = np.asarray([-1], dtype=np.int64)
         return _Part(
             modality,
@@ -194,7 +200,7 @@ class Prompter:
         )
 
     def _align(
-        self, decoded: str, ids: list[int], offsets: NDArray[np.int64]
+        self, decoded: str, ids: list[int], offsets: list[tuple[int, int]]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Source characters behind each decoded one, as exact as a token: by the bytes that each token stands for."""
         if not ids:
@@ -205,7 +211,8 @@ class Prompter:
         lengths = np.asarray([len(character.encode()) for character in decoded], dtype=np.int64)
         first = np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(lengths) else lengths
         token = token_of_byte[np.minimum(first, len(token_of_byte) - 1)]
-        return offsets[token, 0].astype(np.int64), offsets[token, 1].astype(np.int64)
+        places = np.asarray(offsets, dtype=np.int64)[token]
+        return places[:, 0], places[:, 1]
 
     def _label(self, encoding: Encoding, parts: list[_Part], start: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Modality and source characters of every token, from where its characters stand in the prompt."""
@@ -229,6 +236,14 @@ def _source(part: _Part, first: int, last: int) -> tuple[int, int]:
     if start >= end or int(part.ends[end - 1]) <= 0:
         return 0, 0
     return max(int(part.starts[start]), 0), int(part.ends[end - 1])
+
+
+def _accents(text: str, start: int) -> int:
+    """How many combining characters stand at ``start``."""
+    end = start
+    while end < len(text) and unicodedata.combining(text[end]):
+        end += 1
+    return end - start
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
