@@ -1,0 +1,70 @@
+"""The command line: options, and one short file per command that parses, calls and renders."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clamr_cli import __version__
+from clamr_cli.cli import completions, demo, doctor, explain, index, ls, models, rm, search, show, status
+from clamr_cli.cli.declare import Globals, command
+from clamr_cli.cli.guard import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EPILOG = (
+    "Exit codes: 0 found or done, 1 nothing found, 2 wrong usage, configuration or an error, "
+    "3 some videos failed (the others are indexed), 130 interrupted."
+)
+
+
+def build() -> typer.Typer:
+    """The whole command line, declared; nothing heavy is imported before a command runs."""
+    app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+    app.callback(epilog=EPILOG)(root)
+    command(app, "index", index.run, index.Flags)
+    command(app, "search", search.run, search.Flags)
+    command(app, "explain", explain.run, explain.Flags)
+    command(app, "ls", ls.run, ls.Flags)
+    command(app, "show", show.run, show.Flags)
+    command(app, "rm", rm.run, rm.Flags)
+    command(app, "status", status.run, status.Flags)
+    command(app, "doctor", doctor.run, doctor.Flags)
+    app.add_typer(models.build(), name="models")
+    command(app, "demo", demo.run, demo.Flags)
+    command(app, "completions", completions.run, completions.Flags)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"clamr {__version__}")
+        raise typer.Exit
+
+
+def root(
+    context: typer.Context,
+    db: Annotated[
+        str | None, typer.Option("--db", metavar="DIR", help="The index: a folder or s3://bucket/name.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="FILE", help="Read settings from this TOML file.")
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Search a folder of videos by what is seen, said, written on screen and noted about it."""
+    context.obj = Globals(db, config)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: what follows the program's name; the process's own arguments where None.
+    """
+    return guarded(typer.main.get_command(build()), list(sys.argv[1:] if arguments is None else arguments))

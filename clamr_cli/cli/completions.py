@@ -1,0 +1,35 @@
+"""``clamr completions``: scripts made from the declared commands; the shell completes without starting clamr."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clamr_cli.errors import EXIT_FOUND, UsageError
+
+if TYPE_CHECKING:
+    from clamr_cli.cli.declare import Globals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """Options of ``clamr completions``."""
+
+    shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]
+
+
+def run(before: Globals, flags: Flags) -> int:  # noqa: ARG001 -- every command takes both
+    """Print a completion script for bash, zsh or fish.
+
+    bash: clamr completions bash > ~/.local/share/bash-completion/completions/clamr
+    """
+    from clamr_cli.cli import build
+    from clamr_cli.cli.output import write
+    from clamr_cli.cli.scripts import SCRIPTS, commands_of
+
+    if flags.shell not in SCRIPTS:
+        raise UsageError(f"there are no completions for {flags.shell!r}", f"use {', '.join(SCRIPTS)}")
+    write([SCRIPTS[flags.shell](commands_of(typer.main.get_command(build()))).encode()])
+    return EXIT_FOUND

@@ -1,0 +1,39 @@
+"""``clamr demo``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clamr_cli.cli.declare import Globals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """Options of ``clamr demo``."""
+
+    directory: Annotated[
+        str | None,
+        typer.Option("--dir", metavar="DIR", help="Where clips and index go (default: in the cache folder)."),
+    ] = None
+
+
+def run(before: Globals, flags: Flags) -> int:
+    """Index and search a few short clips made here.
+
+    It searches by each modality and explains a result. It needs no network and no videos of yours, and prints each
+    command that it ran.
+    """
+    from pathlib import Path
+
+    from clamr_cli.cli.output import tell
+    from clamr_cli.cli.session import quiet_libraries
+    from clamr_cli.demo import run as demonstrate
+
+    cache = before.settings().cache
+    quiet_libraries()
+    directory = Path(flags.directory).expanduser().absolute() if flags.directory else cache / "demo"
+    return demonstrate(directory, cache, tell)

@@ -1,0 +1,107 @@
+"""What ends a command: every error becomes one line and an exit code, and no traceback reaches the terminal."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_USAGE, ClamrError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# The root of the parser's errors; Typer gives it no public name.
+_ParserError: Final[type[Exception]] = typer.BadParameter.__bases__[0]
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+
+
+def guarded(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- Typer's command has no public type
+    """Run a command line and return its exit code, whatever happens.
+
+    Args:
+        program: the command, as ``typer.main.get_command`` makes it.
+        arguments: what follows the program's name; none asks for help.
+    """
+    try:
+        with program.make_context("clamr", list(arguments) or ["--help"]) as context:
+            code = program.invoke(context)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return int(code or EXIT_FOUND)
+    except typer.Exit as done:
+        return done.exit_code
+    except _ParserError as error:
+        return _usage(error)
+    except ClamrError as error:
+        complain(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output had enough; what is still buffered must not fail again at exit.
+        _to_nowhere(sys.stdout)
+        return EXIT_FOUND
+    except Exception as error:
+        return _defect(error)
+
+
+def complain(message: str) -> None:
+    """One line on stderr; control characters are escaped."""
+    from clamr_cli.render.text import escape_terminal
+
+    if sys.stderr is not None:
+        sys.stderr.write(f"clamr: {escape_terminal(message)}\n")
+        sys.stderr.flush()
+
+
+def _usage(error: Any) -> int:  # noqa: ANN401 -- see _ParserError
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "clamr"
+    complain(f"{error.format_message().rstrip('.')}: see '{command} --help'")
+    return EXIT_USAGE
+
+
+def _to_nowhere(stream: Any) -> None:  # noqa: ANN401
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _defect(error: Exception) -> int:
+    from clamr_cli import config
+
+    if config.debugging():
+        raise error
+    if isinstance(error, OSError) and error.errno in _FULL:
+        place = f" ({error.filename})" if error.filename else ""
+        complain(f"the disk is full{place}: make room and run the command again")
+        return EXIT_USAGE
+    what = f"unexpected {type(error).__name__}: {_first_line(error)}"
+    complain(f"{what}: {_log(config.state_folder())}")
+    return EXIT_USAGE
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else "no message"
+
+
+def _log(folder: Any) -> str:  # noqa: ANN401
+    """Write the traceback of the current exception to a file and say where it is."""
+    import traceback
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    path = Path(folder) / "errors.log"
+    trace = traceback.format_exc().encode("utf-8", "backslashreplace")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as log:
+            log.write(f"--- {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode() + trace)
+    except OSError:
+        return "set CLAMR_DEBUG=1 to see where; this is a defect of clamr"
+    return f"this is a defect of clamr; its traceback is in {path}"

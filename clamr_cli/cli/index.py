@@ -1,0 +1,147 @@
+"""``clamr index``."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from clamr_cli.cli.declare import Globals
+    from clamr_cli.config import Settings
+    from clamr_cli.pipeline import IndexOptions
+    from clamr_cli.types import Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """Options of ``clamr index``."""
+
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="[TARGET]", help="Files, folders or globs.", show_default=False)
+    ] = None
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="GLOB", help="Leave out what matches; repeatable.")
+    ] = None
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", metavar="NAME", help="Encode with this; without targets, re-encode all there is."),
+    ] = None
+    language: Annotated[
+        str | None, typer.Option("--language", metavar="CODE", help="Prefer tracks in, and expect, this language.")
+    ] = None
+    asr_model: Annotated[
+        str | None, typer.Option("--asr-model", metavar="NAME", help="Speech model: see 'clamr models', or a folder.")
+    ] = None
+    ocr: Annotated[
+        str | None, typer.Option("--ocr", metavar="ENGINE", help="Reads on-screen text: easyocr or rapidocr.")
+    ] = None
+    ocr_lang: Annotated[
+        list[str] | None,
+        typer.Option("--ocr-lang", metavar="CODE", help="Languages of on-screen text; repeatable, or with commas."),
+    ] = None
+    no_speech: Annotated[bool, typer.Option("--no-speech", help="Recognise no speech (subtitles are still read).")] = (
+        False
+    )
+    no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Read no on-screen text.")] = False
+    window: Annotated[
+        str | None, typer.Option("--window", metavar="TIME", help="Longest moment: 60, 90s or 1:30 (default 60).")
+    ] = None
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed before.")] = False
+    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
+    json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON lines.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what failed.")] = False
+
+
+def run(before: Globals, flags: Flags) -> int:
+    """Make videos searchable, or bring the index up to date.
+
+    New and changed videos are read, moved ones noticed, deleted ones forgotten.
+    It can be interrupted at any time; the same command goes on where it stopped.
+    """
+    from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.pipeline import index
+
+    settings = _settings(before, flags)
+    if not flags.targets and not flags.encoder and not flags.retry_failed:
+        raise UsageError("nothing to index", "name files or folders: clamr index DIR")
+    quiet_libraries()
+    options = _options(settings, flags)
+    store = open_store(settings, create=bool(flags.targets))
+    return _follow(index(store, flags.targets or [], options), flags)
+
+
+def _settings(before: Globals, flags: Flags) -> Settings:
+    from clamr_cli.timeline import parse_time
+
+    return before.settings(
+        exclude=flags.exclude or None,
+        encoder=flags.encoder,
+        language=flags.language,
+        asr_model=flags.asr_model,
+        ocr=flags.ocr,
+        ocr_languages=flags.ocr_lang or None,
+        speech=False if flags.no_speech else None,
+        text=False if flags.no_ocr else None,
+        window=None if flags.window is None else parse_time(flags.window),
+        device=flags.device,
+    )
+
+
+def _options(settings: Settings, flags: Flags) -> IndexOptions:
+    from clamr_cli.extract.options import AsrOptions, OcrOptions
+    from clamr_cli.pipeline import IndexOptions
+
+    return IndexOptions(
+        cache=settings.cache,
+        encoder=settings.encoder,
+        device=settings.device,
+        exclude=settings.exclude,
+        window=settings.window,
+        language=settings.language,
+        asr=AsrOptions(model=settings.asr_model),
+        ocr=OcrOptions(engine=settings.ocr, languages=settings.ocr_languages),
+        speech=settings.speech,
+        text=settings.text,
+        retry_failed=flags.retry_failed,
+        time_limit=settings.time_limit,
+    )
+
+
+def _follow(events: Iterator[Event], flags: Flags) -> int:
+    """Show events until the last; an interruption keeps what is finished and says how to go on."""
+    from clamr_cli.cli.output import say, talk, write
+    from clamr_cli.render.progress import reporter
+    from clamr_cli.render.records import event_record, json_line
+    from clamr_cli.types import Indexed, Skipped
+
+    kept = failed = 0
+    try:
+        with reporter(talk(), quiet=flags.quiet) as shown:
+            for event in events:
+                kept += isinstance(event, Indexed)
+                failed += isinstance(event, Skipped)
+                if flags.json:
+                    write([json_line(event_record(event))])
+                shown.show(event)
+    except KeyboardInterrupt:
+        _close(events)
+        noun = "video" if kept == 1 else "videos"
+        say(f"interrupted: {kept} {noun} kept; run the same command again to go on")
+        return EXIT_INTERRUPTED
+    finally:
+        _close(events)
+    return EXIT_PARTIAL if failed else EXIT_FOUND
+
+
+def _close(events: Iterator[Event]) -> None:
+    close = getattr(events, "close", None)
+    if close is not None:
+        with contextlib.suppress(KeyboardInterrupt):
+            close()

@@ -1,0 +1,91 @@
+"""Option values as people write them, turned into the values that searches take."""
+
+from __future__ import annotations
+
+import calendar
+import math
+import re
+from datetime import date
+from typing import TYPE_CHECKING, Final
+
+from clamr_cli.errors import UsageError
+from clamr_cli.types import SHOWN_MODALITIES, Modality
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_DATE: Final = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?", re.ASCII)
+_KNOWN: Final = ", ".join(SHOWN_MODALITIES)
+
+
+def modality(name: str) -> Modality:
+    """A modality by its name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    for known in SHOWN_MODALITIES:
+        if name.strip().lower() == known.value:
+            return known
+    raise UsageError(f"there is no modality {name!r}", f"use {_KNOWN}")
+
+
+def modalities(names: Sequence[str]) -> tuple[Modality, ...]:
+    """Modalities by name, each once; a name may be several with commas between.
+
+    Raises:
+        UsageError: an unknown one.
+    """
+    return tuple(dict.fromkeys(modality(part) for name in names for part in name.split(",")))
+
+
+def weights(texts: Sequence[str]) -> Mapping[Modality, float]:
+    """Weights such as ``speech=2``; several may be given with commas between. Zero leaves a modality out.
+
+    Raises:
+        UsageError: no number, a negative one, or an unknown modality.
+    """
+    found: dict[Modality, float] = {}
+    for part in (part for text in texts for part in text.split(",")):
+        name, _, number = part.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
+            raise UsageError(f"--weight {part}: {number!r} is no weight", "write it like speech=2, with 0 or more")
+        found[modality(name)] = value
+    return found
+
+
+def first_day(text: str | None) -> str | None:
+    """The first day of a date, month or year, as YYYY-MM-DD.
+
+    Raises:
+        UsageError: no date.
+    """
+    return None if text is None else _days(text)[0].isoformat()
+
+
+def last_day(text: str | None) -> str | None:
+    """The last day of a date, month or year, as YYYY-MM-DD.
+
+    Raises:
+        UsageError: no date.
+    """
+    return None if text is None else _days(text)[1].isoformat()
+
+
+def _days(text: str) -> tuple[date, date]:
+    match = _DATE.fullmatch(text.strip())
+    try:
+        if match is None:
+            raise ValueError
+        year, month, day = (int(part) if part else None for part in match.groups())
+        if year is None or month is None:
+            return date(year or 0, 1, 1), date(year or 0, 12, 31)
+        if day is None:
+            return date(year, month, 1), date(year, month, calendar.monthrange(year, month)[1])
+        return date(year, month, day), date(year, month, day)
+    except ValueError:
+        raise UsageError(f"{text!r} is no date", "write it like 2024-05-17, 2024-05 or 2024") from None

@@ -1,0 +1,94 @@
+"""``clamr rm``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clamr_cli.cli.declare import Globals
+    from clamr_cli.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """Options of ``clamr rm``."""
+
+    videos: Annotated[
+        list[str], typer.Argument(metavar="ID|PATH", help="Ids (or their beginnings), or paths of indexed files.")
+    ]
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+
+
+def run(before: Globals, flags: Flags) -> int:
+    """Take videos out of the index. The files themselves stay where they are, untouched.
+
+    A later index run of their folder finds them again; leave them out for good with --exclude.
+    """
+    from clamr_cli.cli.output import say
+    from clamr_cli.cli.session import open_store, quiet_libraries
+
+    settings = before.settings()
+    quiet_libraries()
+    store = open_store(settings)
+    with store.writer("clamr rm"):
+        ids, paths = _chosen(store, flags.videos)
+        if not flags.yes and not _agreed(paths):
+            say("nothing was removed")
+            return EXIT_NOTHING
+        store.remove_videos(ids, keep_extractions=False)
+        store.delete_files(paths)
+        store.finish()
+    for path in paths:
+        say(f"removed from the index: {path}")
+    return EXIT_FOUND
+
+
+def _chosen(store: Store, named: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The videos that ids and paths name, and every path the index knows of them.
+
+    Raises:
+        UsageError: one of them is neither an id nor a path of the index.
+    """
+    files = store.files()
+    by_path = {file.path: file for file in files}
+    ids: dict[str, None] = {}
+    paths: dict[str, None] = {}
+    for name in named:
+        file = by_path.get(name) or by_path.get(os.path.abspath(name))
+        if file is not None:
+            paths[file.path] = None
+            others = [other for other in files if other.video_id == file.video_id and other.path not in paths]
+            if file.video_id and not others:
+                ids[file.video_id] = None
+        elif os.sep in name:
+            raise UsageError(f"the index knows no file {name}", "list what it holds with: clamr ls")
+        else:
+            video_id = store.resolve(name)
+            ids[video_id] = None
+            paths.update(dict.fromkeys(other.path for other in files if other.video_id == video_id))
+    return list(ids), list(paths)
+
+
+def _agreed(paths: Sequence[str]) -> bool:
+    """Ask whether to go on.
+
+    Raises:
+        UsageError: nobody is there to answer.
+    """
+    from clamr_cli.cli.output import say
+
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UsageError("nobody can be asked whether to remove", "give --yes")
+    for path in paths:
+        say(path)
+    say(f"take {len(paths)} {'file' if len(paths) == 1 else 'files'} out of the index (no video is deleted)? [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

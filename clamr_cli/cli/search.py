@@ -1,0 +1,134 @@
+"""``clamr search``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clamr_cli.cli.output import Form, FormFlags
+from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from clamr_cli.cli.declare import Globals
+    from clamr_cli.config import Settings
+    from clamr_cli.types import Filters, Hit, SearchOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags(FormFlags):
+    """Options of ``clamr search``."""
+
+    query: Annotated[list[str], typer.Argument(metavar="QUERY", help="What to look for.", show_default=False)]
+    modality: Annotated[
+        list[str] | None,
+        typer.Option("--modality", "-m", metavar="NAME", help="Only video, speech, ocr or metadata; repeatable."),
+    ] = None
+    weight: Annotated[
+        list[str] | None, typer.Option("--weight", metavar="NAME=N", help="Count a modality more or less: speech=2.")
+    ] = None
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="DATE", help="Dated 2024-05-17, 2024-05 or later.")
+    ] = None
+    until: Annotated[str | None, typer.Option("--until", metavar="DATE", help="Dated then or earlier.")] = None
+    longer: Annotated[str | None, typer.Option("--longer", metavar="TIME", help="Videos of at least 90, 1:30, 2m.")] = (
+        None
+    )
+    shorter: Annotated[str | None, typer.Option("--shorter", metavar="TIME", help="Videos of at most that.")] = None
+    path: Annotated[str | None, typer.Option("--path", metavar="GLOB", help="Only files whose path matches.")] = None
+    language: Annotated[str | None, typer.Option("--language", metavar="CODE", help="Only videos in it, e.g. en.")] = (
+        None
+    )
+    limit: Annotated[str | None, typer.Option("--limit", "-n", metavar="N", help="Results (default 10).")] = None
+    moments: Annotated[bool, typer.Option("--moments", help="All good moments, not one of each video.")] = False
+    scoring: Annotated[
+        str | None, typer.Option("--scoring", metavar="NAME", help="token-max (default) or modality-max.")
+    ] = None
+    encoder: Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="Use the vectors of this one.")] = (
+        None
+    )
+    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False
+    paths: Annotated[bool, typer.Option("--paths", help="Print the paths of the files only.")] = False
+    null: Annotated[bool, typer.Option("-0", "--null", help="With --paths: end each with a zero byte.")] = False
+
+
+def run(before: Globals, flags: Flags) -> int:
+    """Find the moments that match a query, and why.
+
+    Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words.
+    """
+    from clamr_cli.cli import output
+    from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries
+    from clamr_cli.search import search
+
+    settings, options, form, query = _asked(before, flags)
+    quiet_libraries()
+    store = open_store(settings)
+    encoder = encoder_for(store, settings)
+    hits = search(store, encoder, query, options)
+    store.remember_search(query, options, encoder.info.name)
+    if not hits:
+        output.say("nothing found")
+        return EXIT_NOTHING
+    if form is Form.TABLE:
+        from clamr_cli.render.hits import table
+
+        output.draw(table(hits))
+    else:
+        output.write(_lines(hits, form, null=flags.null))
+    return EXIT_FOUND
+
+
+def _asked(before: Globals, flags: Flags) -> tuple[Settings, SearchOptions, Form, str]:
+    """What the flags ask for; all of it is checked before anything is opened."""
+    from clamr_cli.cli import output, parse
+    from clamr_cli.types import SearchOptions
+
+    settings = before.settings(encoder=flags.encoder, limit=flags.limit, scoring=flags.scoring, device=flags.device)
+    query = " ".join(flags.query).strip()
+    if not query:
+        raise UsageError("the query is empty", 'say what to look for: clamr search "red car"')
+    if flags.null and not flags.paths:
+        raise UsageError("-0 ends paths", "give it with --paths")
+    options = SearchOptions(
+        modalities=parse.modalities(flags.modality or ()),
+        weights=parse.weights(flags.weight or ()),
+        scoring=settings.scoring,
+        limit=settings.limit,
+        moments=flags.moments,
+        filters=_filters(flags),
+    )
+    return settings, options, output.form(flags), query
+
+
+def _filters(flags: Flags) -> Filters:
+    from clamr_cli.cli import parse
+    from clamr_cli.timeline import parse_time
+    from clamr_cli.types import Filters
+
+    return Filters(
+        since=parse.first_day(flags.since),
+        until=parse.last_day(flags.until),
+        longer=None if flags.longer is None else parse_time(flags.longer),
+        shorter=None if flags.shorter is None else parse_time(flags.shorter),
+        path=flags.path,
+        language=flags.language,
+    )
+
+
+def _lines(hits: Sequence[Hit], form: Form, *, null: bool) -> Iterator[bytes]:
+    from clamr_cli.render import records
+
+    match form:
+        case Form.JSON:
+            yield from (records.json_line(records.hit_record(hit)) for hit in hits)
+        case Form.CSV:
+            yield records.csv_lines(records.HIT_COLUMNS, map(records.hit_row, hits))
+        case Form.PATHS:
+            yield from records.path_lines([hit.path for hit in hits], null=null)
+        case _:
+            yield from (records.tsv_line(records.hit_row(hit)) for hit in hits)

@@ -1,0 +1,51 @@
+"""What most commands begin with: an open index and quiet libraries."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING
+
+from clamr_cli import config
+from clamr_cli.cli.output import say
+from clamr_cli.store import Store
+
+if TYPE_CHECKING:
+    from clamr_cli.config import Settings
+    from clamr_cli.types import Encoder
+
+
+def open_store(settings: Settings, *, create: bool = False) -> Store:
+    """Open the index of the settings.
+
+    Raises:
+        StoreError: there is none and ``create`` is false, or it cannot be used.
+    """
+    return Store.open(settings.db, create=create, lock_dir=config.state_folder())
+
+
+def quiet_libraries() -> None:
+    """Keep what libraries log or warn of off the terminal, unless unexpected errors are being looked into."""
+    if config.debugging():
+        return
+    warnings.simplefilter("ignore")
+    # Without a handler, Python's last resort prints warnings to stderr.
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+def encoder_for(store: Store, settings: Settings) -> Encoder:
+    """The encoder to search with: the one that was asked for, or the only other one that the index has vectors of.
+
+    Raises:
+        UsageError: unknown encoder.
+        ModelError: its weights are absent or damaged.
+    """
+    from clamr_cli import encoders
+
+    name = settings.encoder
+    if "encoder" not in settings.given:
+        present = {use.info.name for use in store.encoders()}
+        if name not in present and len(present) == 1:
+            (name,) = present
+            say(f"searching with the encoder {name}: the index has vectors of no other")
+    return encoders.create(name, cache=settings.cache, device=settings.device, threads=settings.threads)

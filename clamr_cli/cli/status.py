@@ -1,0 +1,99 @@
+"""``clamr status``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clamr_cli.cli.output import Form, FormFlags
+from clamr_cli.errors import EXIT_FOUND
+
+if TYPE_CHECKING:
+    from clamr_cli.cli.declare import Globals
+    from clamr_cli.render.listing import Column, Row
+    from clamr_cli.store import Store, StoreStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags(FormFlags):
+    """Options of ``clamr status``."""
+
+    failed: Annotated[bool, typer.Option("--failed", help="List the files that could not be indexed, and why.")] = False
+
+
+def run(before: Globals, flags: Flags) -> int:
+    """Say what the index holds, where it is, what failed.
+
+    Piped, it prints tab-separated lines: name and value; with --failed path, reason and what to do.
+    """
+    from clamr_cli.cli import output
+    from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.render.records import json_line
+
+    settings = before.settings()
+    form = output.form(flags)
+    quiet_libraries()
+    store = open_store(settings)
+    if flags.failed:
+        return _failed(store, flags)
+    stats = store.stats()
+    if form is Form.JSON:
+        output.write([json_line(_record(store, stats))])
+    else:
+        output.listing(flags, _columns("name", "value"), _rows(store, stats))
+    return EXIT_FOUND
+
+
+def _failed(store: Store, flags: Flags) -> int:
+    from clamr_cli.cli import output
+
+    rows: list[Row] = [(file.path, file.error, file.hint) for file in store.files() if file.state.value == "failed"]
+    if not rows:
+        output.say("no file of the index failed")
+    else:
+        output.listing(flags, _columns("path", "reason", "hint"), rows)
+    return EXIT_FOUND
+
+
+def _columns(*names: str) -> tuple[Column, ...]:
+    from clamr_cli.render.listing import Column
+
+    return tuple(Column(name, wide=name != "name") for name in names)
+
+
+def _record(store: Store, stats: StoreStats) -> dict[str, object]:
+    return {
+        "index": store.uri,
+        "size": stats.size,
+        "files": stats.files,
+        "videos": stats.videos,
+        "moments": stats.moments,
+        "seconds": round(stats.seconds, 3),
+        "failed": stats.failed,
+        "missing": stats.missing,
+        "extractions": stats.extractions,
+        "encoders": [
+            {"name": use.info.name, "fingerprint": use.info.fingerprint, "moments": use.moments, "vectors": use.vectors}
+            for use in stats.encoders
+        ],
+    }
+
+
+def _rows(store: Store, stats: StoreStats) -> list[Row]:
+    from clamr_cli.render.text import size
+    from clamr_cli.timeline import format_time
+
+    rows: list[Row] = [
+        ("index", store.uri),
+        ("size", "remote" if stats.size is None else size(stats.size)),
+        ("files", stats.files),
+        ("videos", stats.videos),
+        ("moments", stats.moments),
+        ("time", format_time(stats.seconds)),
+        ("failed", f"{stats.failed} (clamr status --failed)" if stats.failed else "0"),
+        ("missing", stats.missing),
+    ]
+    rows += [("encoder", f"{use.info.name}: {use.moments} moments, {use.vectors} vectors") for use in stats.encoders]
+    return rows

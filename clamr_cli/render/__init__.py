@@ -1,0 +1,1 @@
+"""Draws values and events for people and programs; decides nothing."""

@@ -1,0 +1,31 @@
+"""Rich consoles that print what they are given and nothing else: no markup, no emoji codes, no highlighting."""
+
+from __future__ import annotations
+
+from typing import IO
+
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from clamr_cli.render.text import escape_terminal, file_link
+
+PLAIN_WIDTH = 80
+"""Columns of a table that goes to no terminal, where COLUMNS does not say otherwise."""
+
+
+def console(stream: IO[str], *, width: int | None = None) -> Console:
+    """A console on a stream. Rich itself heeds NO_COLOR, TERM=dumb and COLUMNS."""
+    if width is None and not stream.isatty():
+        width = PLAIN_WIDTH
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+
+
+def text(content: str, style: str = "") -> Text:
+    """Rich text of hostile content."""
+    return Text(escape_terminal(content), style=style)
+
+
+def linked(content: str, path: str, style: str = "bold") -> Text:
+    """Rich text that opens a file when clicked, on terminals that can."""
+    return Text(escape_terminal(content), style=Style.parse(style) + Style(link=file_link(path)))

@@ -1,0 +1,91 @@
+"""Lists of things: the same columns as a Rich table, as tab-separated lines and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rich.table import Table
+
+from clamr_cli.render.console import text
+from clamr_cli.render.records import Cell, json_line, tsv_line
+from clamr_cli.render.text import size
+from clamr_cli.timeline import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+STATE_STYLES = {
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "bold red",
+    "failed": "red",
+    "missing": "yellow",
+    "indexed": "",
+}
+
+
+def as_text(value: Cell) -> str:
+    """A cell as people read it."""
+    return "" if value is None else str(value)
+
+
+def as_time(value: Cell) -> str:
+    """Seconds as ``m:ss``."""
+    return format_time(float(value)) if value is not None else ""
+
+
+def as_size(value: Cell) -> str:
+    """A number of bytes as ``1.5 MB``."""
+    return size(int(value)) if value is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its name for programs, how people see its values, and whether a long value may be cut.
+
+    ``wide`` columns share the room that is left and fold; the others stay whole.
+    """
+
+    name: str
+    show: Callable[[Cell], str] = as_text
+    justify: Literal["left", "right"] = "left"
+    wide: bool = False
+    style: str = ""
+
+
+Row = tuple[Cell, ...]
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> Table:
+    """A Rich table; every cell is escaped, and states are coloured."""
+    drawn = empty_table()
+    for column in columns:
+        drawn.add_column(
+            column.name.replace("_", " "),
+            justify=column.justify,
+            style=column.style,
+            no_wrap=not column.wide,
+            overflow="fold",
+            ratio=1 if column.wide else None,
+        )
+    for row in rows:
+        shown = [column.show(value) for column, value in zip(columns, row, strict=True)]
+        drawn.add_row(*(text(cell, STATE_STYLES.get(cell, "")) for cell in shown))
+    return drawn
+
+
+def empty_table() -> Table:
+    """A table without lines, as wide as it needs to be."""
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+
+
+def tsv(rows: Iterable[Sequence[Cell]]) -> Iterator[bytes]:
+    """Tab-separated lines without a header."""
+    return (tsv_line(row) for row in rows)
+
+
+def json_lines(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> Iterator[bytes]:
+    """A JSON object per row, keyed by the columns' names."""
+    return (json_line({column.name: value for column, value in zip(columns, row, strict=True)}) for row in rows)

@@ -1,0 +1,251 @@
+"""An index run as people see it: a bar with the time left on a terminal, a line per video elsewhere, on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Final, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.text import Text
+
+from clamr_cli.render.text import escape_terminal, plural, shorten
+from clamr_cli.timeline import format_time
+from clamr_cli.types import Discovered, Finished, Indexed, Moved, Notice, Removed, Skipped
+from clamr_cli.types import Progress as Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from clamr_cli.types import Event
+
+_WEIGHTS: Final = {"decode": 0.2, "speech": 0.35, "ocr": 0.35, "encode": 0.1}
+"""About how much of a video's work each stage is; only the estimate of the time left depends on it."""
+
+_LONGEST_NAME: Final = 40
+
+
+class Reporter(Protocol):
+    """Shows events as they come."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, event: Event) -> None:
+        """Take an event into account and show it."""
+        ...
+
+
+@dataclass(slots=True)
+class Estimate:
+    """How far a run is, and how long it will still take. Knows no clock: times are given to it, in seconds."""
+
+    started: float
+    to_do: int = 0
+    finished: int = 0
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        """Take an event into account."""
+        match event:
+            case Discovered():
+                self.to_do = event.to_do
+            case Step():
+                done = event.done / event.total if event.total > 0 else 1.0
+                self.stages.setdefault(event.path, {})[event.stage] = min(1.0, max(0.0, done))
+            case Indexed() | Moved() | Skipped():
+                self.stages.pop(event.path, None)
+                self.finished = min(self.finished + 1, self.to_do)
+
+    @property
+    def done(self) -> float:
+        """Videos done, with the fractions of those in work."""
+        under_way = sum(_WEIGHTS[stage] * part for stages in self.stages.values() for stage, part in stages.items())
+        return min(float(self.to_do), self.finished + under_way)
+
+    def left(self, now: float) -> float | None:
+        """Seconds that are probably left, None while that is unknown."""
+        if self.done <= 0 or now <= self.started:
+            return None
+        return (now - self.started) / self.done * (self.to_do - self.done)
+
+
+def about(seconds: float | None) -> str:
+    """A time left, roughly: ``about 5 min left``; empty where unknown."""
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"about {max(1, round(seconds))} s left"
+    if seconds < 6000:
+        return f"about {round(seconds / 60)} min left"
+    return f"about {seconds / 3600:.1f} h left"
+
+
+def line(event: Event) -> str | None:
+    """What is said of an event in one line; None for those that are only counted."""
+    match event:
+        case Skipped():
+            return f"failed {escape_terminal(event.path)}: {_reason(event.reason, event.hint)}"
+        case Moved():
+            return f"moved {escape_terminal(event.before)} -> {escape_terminal(event.path)}"
+        case Removed():
+            return f"removed {escape_terminal(event.path)}"
+        case Notice():
+            told = escape_terminal(event.text)
+            return f"note {escape_terminal(event.path)}: {told}" if event.path else f"note: {told}"
+        case Indexed():
+            parts = [format_time(event.duration), plural(event.moments, "moment")]
+            parts += [f"{sum(event.seconds.values()):.0f} s"] if event.seconds else []
+            return f"indexed {escape_terminal(event.path)} ({', '.join(parts)})"
+        case Finished():
+            return summary(event)
+        case _:
+            return None
+
+
+def _reason(reason: str, hint: str) -> str:
+    return escape_terminal(f"{reason}: {hint}" if hint else reason)
+
+
+def summary(event: Finished) -> str:
+    """The run in one line."""
+    parts = [f"{plural(event.indexed, 'video')} indexed"]
+    for count, word in (
+        (event.unchanged, "unchanged"),
+        (event.moved, "moved"),
+        (event.removed, "removed"),
+        (event.failed, "failed"),
+    ):
+        parts += [f"{count} {word}"] if count else []
+    took = f"{event.seconds:.0f} s" if event.seconds < 100 else format_time(event.seconds)
+    hint = "; see them with: clamr status --failed" if event.failed else ""
+    return f"{', '.join(parts)} in {took}{hint}"
+
+
+class QuietReporter:
+    """Says only what failed."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.flush()
+
+    def show(self, event: Event) -> None:
+        """Print failures."""
+        if isinstance(event, Skipped):
+            self._stream.write(f"{line(event)}\n")
+
+
+class PlainReporter(QuietReporter):
+    """A line for each video, failure, move and removal: for logs and pipes."""
+
+    def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream)
+        self._clock = clock
+        self._estimate = Estimate(clock())
+
+    def show(self, event: Event) -> None:
+        """Print a line, with the count and the time left where it helps."""
+        self._estimate.take(event)
+        said = line(event)
+        if said is None:
+            return
+        if isinstance(event, Indexed | Moved | Skipped):
+            said = f"[{self._estimate.finished}/{self._estimate.to_do}] {said}"
+            left = about(self._estimate.left(self._clock())) if self._estimate.finished < self._estimate.to_do else ""
+            said += f", {left}" if left else ""
+        self._stream.write(f"{said}\n")
+        self._stream.flush()
+
+
+class BarReporter:
+    """A progress bar with the time left; what failed, moved or went stays above it."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._estimate = Estimate(clock())
+        self._progress = Progress(
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[count]}", markup=False),
+            TextColumn("{task.fields[left]}", markup=False, style="cyan"),
+            TextColumn("{task.fields[doing]}", markup=False, style="dim"),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None, count="looking for videos", left="", doing="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        """Move the bar, and print what should stay to be read."""
+        self._estimate.take(event)
+        said = None if isinstance(event, Indexed) else line(event)
+        if said is not None:
+            self._progress.console.print(Text(said), soft_wrap=True)
+        estimate = self._estimate
+        if estimate.to_do:
+            self._progress.update(
+                self._task,
+                total=estimate.to_do,
+                completed=estimate.done,
+                count=f"{estimate.finished}/{plural(estimate.to_do, 'video')}",
+                left=about(estimate.left(self._clock())),
+                doing=_doing(event),
+            )
+
+
+def _doing(event: Event) -> str:
+    if not isinstance(event, Step):
+        return ""
+    part = f" {min(100, round(100 * event.done / event.total))}%" if event.total > 0 else ""
+    name = event.path.rsplit("/", 1)[-1]
+    return f"{event.stage} {shorten(escape_terminal(name), _LONGEST_NAME)}{part}"
+
+
+def reporter(console: Console, *, quiet: bool) -> Reporter:
+    """The reporter that fits the stream: quiet, a bar on a terminal that can draw one, plain lines elsewhere."""
+    if quiet:
+        return QuietReporter(console.file)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return BarReporter(console)
+    return PlainReporter(console.file)
+
+
+@contextlib.contextmanager
+def transfer(console: Console, name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Shows a download; what it gives is called with the bytes done and the bytes in all."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    drawable = console.is_terminal and not console.is_dumb_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet or not drawable) as progress:
+        task = progress.add_task(escape_terminal(name), total=None)
+
+        def moved(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield moved

@@ -1,0 +1,129 @@
+"""Values as plain records for programs: JSON lines, tab-separated lines and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from dataclasses import fields
+from typing import TYPE_CHECKING, TypeAlias
+
+from clamr_cli.render.text import escape_field, escape_json, escape_terminal
+from clamr_cli.types import SHOWN_MODALITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from clamr_cli.types import Event, Evidence, Hit
+
+Cell: TypeAlias = str | int | float | None
+"""A field of a table for programs."""
+
+HIT_COLUMNS = ("rank", "score", "video_id", "start", "end", "at", "modality", "title", "path", "words")
+"""Columns of a search's TSV and CSV, in order."""
+
+
+def json_line(record: Mapping[str, object]) -> bytes:
+    """One line of UTF-8 JSON, with its line break."""
+    return escape_json(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def tsv_line(cells: Sequence[Cell]) -> bytes:
+    """One line of tab-separated UTF-8; tabs, line breaks, backslashes and control characters in fields are escaped."""
+    return ("\t".join(escape_field(_text(cell)) for cell in cells) + "\n").encode()
+
+
+def csv_lines(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> bytes:
+    """CSV with a header, UTF-8; control characters in fields are escaped, so that every record is one line."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([escape_terminal(_text(cell)) for cell in row] for row in rows)
+    return buffer.getvalue().encode()
+
+
+def _text(cell: Cell) -> str:
+    return "" if cell is None else str(cell)
+
+
+def score(value: float) -> float:
+    """A score or similarity rounded to four decimals."""
+    return round(value, 4)
+
+
+def seconds(value: float) -> float:
+    """A time rounded to milliseconds."""
+    return round(value, 3)
+
+
+def hit_record(hit: Hit) -> dict[str, object]:
+    """A hit as the JSON object that ``clamr search --json`` prints."""
+    alone = hit.modalities
+    return {
+        "rank": hit.rank,
+        "video_id": hit.video_id,
+        "moment_id": hit.moment_id,
+        "path": hit.path,
+        "title": hit.title,
+        "score": score(hit.score),
+        "start": seconds(hit.span.start),
+        "end": seconds(hit.span.end),
+        "at": seconds(hit.at),
+        "modality": hit.modality,
+        "modalities": {name: _rounded(alone.get(name)) for name in SHOWN_MODALITIES},
+        "evidence": [evidence_record(evidence) for evidence in hit.evidence],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else score(value)
+
+
+def evidence_record(evidence: Evidence) -> dict[str, object]:
+    """What matched a query word, as a JSON object."""
+    return {
+        "query_token": evidence.query_token,
+        "modality": evidence.modality,
+        "start": seconds(evidence.span.start),
+        "end": seconds(evidence.span.end),
+        "text": evidence.text,
+        "similarity": score(evidence.similarity),
+    }
+
+
+def hit_row(hit: Hit) -> tuple[Cell, ...]:
+    """A hit as the fields of :data:`HIT_COLUMNS`; the words that matched are separated by spaces."""
+    return (
+        hit.rank,
+        f"{hit.score:.4f}",
+        hit.video_id,
+        f"{hit.span.start:.2f}",
+        f"{hit.span.end:.2f}",
+        f"{hit.at:.2f}",
+        hit.modality,
+        hit.title,
+        hit.path,
+        " ".join(matched(hit.evidence)),
+    )
+
+
+def matched(evidence: Sequence[Evidence]) -> list[str]:
+    """The texts that matched, in the order of the query's words, each once; a frame counts by its query word."""
+    texts = [found.text.strip() or found.query_token for found in evidence if found.modality is not None]
+    return list(dict.fromkeys(text for text in texts if text))
+
+
+def event_record(event: Event) -> dict[str, object]:
+    """An event of an index run as a JSON object; its key ``event`` is the event's name in lower case."""
+    record: dict[str, object] = {"event": type(event).__name__.lower()}
+    for field in fields(event):
+        value = getattr(event, field.name)
+        record[field.name] = round(value, 3) if isinstance(value, float) else value
+    return record
+
+
+def path_lines(paths: Iterable[str], *, null: bool) -> Iterator[bytes]:
+    """Paths as the bytes they are, each once, each ended by a line break or a zero byte."""
+    end = b"\0" if null else b"\n"
+    return (os.fsencode(path) + end for path in dict.fromkeys(paths))

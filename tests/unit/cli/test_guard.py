@@ -1,0 +1,107 @@
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from clamr_cli.cli.guard import guarded
+from clamr_cli.errors import IndexLocked, MediaError, ModelError
+
+Capture = pytest.CaptureFixture[str]
+
+
+def _program(error: BaseException | None = None, code: int | None = None) -> object:
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+    @app.command()
+    def only(number: int = 0) -> int | None:
+        if error is not None:
+            raise error
+        return code
+
+    return typer.main.get_command(app)
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (1, 1), (3, 3)])
+def test_a_command_returns_its_exit_code(returned: int | None, code: int) -> None:
+    assert guarded(_program(code=returned), ["--number", "1"]) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ModelError("no model", "pull it"), 2), (IndexLocked("x"), 2), (MediaError("x"), 3)]
+)
+def test_an_error_on_purpose_is_one_line_and_its_own_exit_code(error: Exception, code: int, capsys: Capture) -> None:
+    assert guarded(_program(error), ["--number", "1"]) == code
+    assert capsys.readouterr().err == f"clamr: {error}\n"
+
+
+def test_control_characters_of_an_error_are_escaped(capsys: Capture) -> None:
+    guarded(_program(ModelError("bad\n\x1b[2Jname \udce9", "fix it")), ["--number", "1"])
+    assert capsys.readouterr().err == "clamr: bad\\n\\x1b[2Jname \\xe9: fix it\n"
+
+
+def test_wrong_usage_is_one_line_that_says_where_help_is(capsys: Capture) -> None:
+    assert guarded(_program(), ["--number", "\x1b[2J"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "--number" in told
+    assert "--help" in told
+    assert "\x1b" not in told
+
+
+def test_an_interruption_is_130(capsys: Capture) -> None:
+    assert guarded(_program(KeyboardInterrupt()), ["--number", "1"]) == 130
+    assert capsys.readouterr().err == "clamr: interrupted\n"
+
+
+def test_a_full_disk_is_said_plainly(capsys: Capture) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/big/disk")
+    assert guarded(_program(full), ["--number", "1"]) == 2
+    assert capsys.readouterr().err.startswith("clamr: the disk is full (/big/disk): make room")
+
+
+def test_a_defect_is_one_line_that_names_the_log_with_the_traceback(home: Path, capsys: Capture) -> None:
+    assert guarded(_program(ValueError("odd\nvalue")), ["--number", "1"]) == 2
+    told = capsys.readouterr().err
+    log = home / "state" / "clamr" / "errors.log"
+    assert told == f"clamr: unexpected ValueError: odd: this is a defect of clamr; its traceback is in {log}\n"
+    assert "Traceback" in log.read_text()
+    assert "ValueError: odd" in log.read_text()
+
+
+def test_a_defect_without_a_place_for_its_log_is_still_one_line(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (home / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "file"))
+    assert guarded(_program(ValueError("odd")), ["--number", "1"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "CLAMR_DEBUG=1" in told
+
+
+def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAMR_DEBUG", "1")
+    with pytest.raises(ValueError, match="odd"):
+        guarded(_program(ValueError("odd")), ["--number", "1"])
+
+
+def test_a_reader_that_had_enough_is_no_error() -> None:
+    script = (
+        "import sys; from clamr_cli.cli.output import write; import typer; from clamr_cli.cli.guard import guarded\n"
+        "app = typer.Typer(rich_markup_mode=None, add_completion=False)\n"
+        "@app.command()\n"
+        "def endless() -> None:\n"
+        "    while True: write([b'x' * 4096])\n"
+        "sys.exit(guarded(typer.main.get_command(app), ['--', *sys.argv[1:]]))"
+    )
+    read, written = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=written, stderr=subprocess.PIPE, text=True)
+    os.close(written)
+    os.read(read, 10)
+    os.close(read)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (0, "")

@@ -1,0 +1,141 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from clamr_cli import config
+from clamr_cli.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith("CLAMR_"):
+            monkeypatch.delenv(name)
+    for folder in ("CONFIG", "DATA", "CACHE", "STATE"):
+        monkeypatch.setenv(f"XDG_{folder}_HOME", str(tmp_path / folder.lower()))
+
+
+def _write(path: Path, text: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def test_without_anything_said_the_defaults_hold() -> None:
+    settings = config.load()
+    assert settings.given == {}
+    assert (settings.encoder, settings.limit, settings.ocr_languages) == ("mini", 10, ("en",))
+    assert settings.db.endswith("clamr/index")
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _write(config.default_config(), 'db = "/file"\nencoder = "file"\nlanguage = "de"\n')
+    assert config.load().db == "/file"
+    monkeypatch.setenv("CLAMR_DB", "/environment")
+    monkeypatch.setenv("CLAMR_ENCODER", "environment")
+    settings = config.load({"db": "/flag", "encoder": None})
+    assert (settings.db, settings.encoder, settings.language, settings.limit) == ("/flag", "environment", "de", 10)
+    assert settings.given["db"] == "--db"
+    assert settings.given["encoder"] == "the environment variable CLAMR_ENCODER"
+
+
+def test_the_file_is_the_one_named_by_flag_else_by_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _write(config.default_config(), "limit = 1")
+    monkeypatch.setenv("CLAMR_CONFIG", _write(tmp_path / "two.toml", "limit = 2"))
+    assert config.load().limit == 2
+    assert config.load(config=_write(tmp_path / "three.toml", "limit = 3")).limit == 3
+
+
+def test_keys_may_be_written_with_hyphens_and_lists_as_lists(tmp_path: Path) -> None:
+    file = _write(tmp_path / "c.toml", 'asr-model = "whisper-tiny"\nocr-languages = ["en", "fr"]\nspeech = false\n')
+    settings = config.load(config=file)
+    assert (settings.asr_model, settings.ocr_languages, settings.speech) == ("whisper-tiny", ("en", "fr"), False)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name", "expected"),
+    [
+        ("CLAMR_OCR_LANGUAGES", "en, fr,en", "ocr_languages", ("en", "fr")),
+        ("CLAMR_SPEECH", "no", "speech", False),
+        ("CLAMR_WINDOW", "30", "window", 30.0),
+        ("CLAMR_LANGUAGE", "EN", "language", "en"),
+        ("CLAMR_DB", "s3://bucket/name", "db", "s3://bucket/name"),
+        ("CLAMR_DB", "", "encoder", "mini"),
+    ],
+)
+def test_variables_are_text_that_is_understood(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, name: str, expected: object
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert getattr(config.load(), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("limit", "0"),
+        ("limit", "many"),
+        ("limit", "1.5"),
+        ("window", "nan"),
+        ("window", "0.2"),
+        ("device", "tpu"),
+        ("ocr", "tesseract"),
+        ("scoring", "max"),
+        ("language", "english"),
+        ("speech", "perhaps"),
+        ("encoder", "  "),
+        ("threads", "-1"),
+        ("db", "a\0b"),
+    ],
+)
+def test_a_value_that_cannot_be_used_names_its_flag_variable_or_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str
+) -> None:
+    with pytest.raises(UsageError, match=f"--{name}"):
+        config.load({name: value})
+    file = _write(tmp_path / "c.toml", f'{name} = "{value}"' if "\0" not in value else f'{name} = "a\\u0000b"')
+    with pytest.raises(UsageError) as caught:
+        config.load(config=file)
+    assert file in caught.value.what
+    assert name in caught.value.what
+    assert caught.value.hint
+    if "\0" not in value:
+        monkeypatch.setenv(f"CLAMR_{name.upper()}", value)
+        with pytest.raises(UsageError, match=f"CLAMR_{name.upper()}"):
+            config.load()
+
+
+@pytest.mark.parametrize("value", ["7", "true", "[1]", "{ a = 1 }", "1979-05-27"])
+def test_a_value_of_the_wrong_kind_is_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(UsageError, match="encoder"):
+        config.load(config=_write(tmp_path / "c.toml", f"encoder = {value}"))
+
+
+@pytest.mark.parametrize("text", ["colour = 1", "limit = ", "[limit]\nx = 1"])
+def test_a_file_with_unknown_keys_or_faults_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    file = _write(tmp_path / "c.toml", text)
+    with pytest.raises(UsageError) as caught:
+        config.load(config=file)
+    assert file in caught.value.what
+
+
+def test_a_file_that_was_named_must_exist_and_be_readable(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no configuration file"):
+        config.load(config=str(tmp_path / "absent.toml"))
+    with pytest.raises(UsageError, match="cannot be read"):
+        config.load(config=str(tmp_path))
+    (tmp_path / "latin.toml").write_bytes(b'encoder = "caf\xe9"')
+    with pytest.raises(UsageError, match="no UTF-8"):
+        config.load(config=str(tmp_path / "latin.toml"))
+
+
+def test_every_setting_can_be_checked() -> None:
+    assert set(config.CHECKS) | {"given"} == {field.name for field in config.Settings.__dataclass_fields__.values()}
+
+
+def test_globs_keep_their_commas(tmp_path: Path) -> None:
+    settings = config.load(config=_write(tmp_path / "c.toml", 'exclude = ["{a,b}.mp4", "*.tmp"]'))
+    assert settings.exclude == ("{a,b}.mp4", "*.tmp")
