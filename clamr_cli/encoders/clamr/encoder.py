@@ -76,7 +76,7 @@ class ClamrEncoder:
             ModelError: the files are absent.
         """
         options = parse_options(settings, cls.PUBLISHED)
-        return cls._info_of(options, *cls._files(options), cache)
+        return cls._info_of(options, *cls._files(options, cache), cache)
 
     @classmethod
     def create(cls, *, cache: Path, device: str = "auto", threads: int = 0, **settings: object) -> Self:
@@ -103,8 +103,9 @@ class ClamrEncoder:
         if threads > 0:
             torch.set_num_threads(threads)
         placement = Placement.of(options, pick_device(device))
-        check_declared(sources.find_small(options.model, options.revision), placement)
-        base, adapter = cls._files(options)
+        if options.model != cls.PUBLISHED.model:
+            check_declared(sources.find_small(options.model, options.revision), placement)
+        base, adapter = cls._files(options, cache)
         backbone = load_backbone(base, adapter, options, placement)
         if options.compile:
             backbone.compile()
@@ -188,8 +189,14 @@ class ClamrEncoder:
         return docs.drop_template(joined) if self._options.template_vectors == "drop" else joined
 
     @classmethod
-    def _files(cls, options: ClamrOptions) -> tuple[sources.Files, sources.Files | None]:
-        base = sources.find_all(options.model, options.revision)
+    def _files(cls, options: ClamrOptions, cache: Path) -> tuple[sources.Files, sources.Files | None]:
+        """Base and adapter; the published ones are only looked for, others are fetched where they are hub ids."""
+        if options.model == cls.PUBLISHED.model and not options.revision:
+            base = sources.installed(cls.NAME, "base", options.model, cache)
+        else:
+            base = sources.find_all(options.model, options.revision)
+        if options.adapter == cls.PUBLISHED.adapter and not options.adapter_revision:
+            return base, sources.installed(cls.NAME, "adapter", options.adapter, cache)
         return base, sources.find_all(options.adapter, options.adapter_revision) if options.adapter else None
 
     @classmethod

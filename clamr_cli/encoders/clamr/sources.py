@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from clamr_cli import weights
 from clamr_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -66,6 +67,29 @@ class Files:
         if not found:
             raise ModelError(f"{self.name} has no safetensors files", "give a folder or hub id of a complete model")
         return found
+
+
+def installed(artefact: str, part: str, name: str, cache: Path) -> Files:
+    """A part of a published model: where ``clamr models pull`` put it, else in the hub's own cache. Nothing is fetched.
+
+    Args:
+        artefact: what ``clamr models`` calls the whole.
+        part: "base" or "adapter".
+        name: the part's hub id.
+        cache: the cache folder.
+
+    Raises:
+        ModelError: it is in neither, or damaged.
+    """
+    if weights.status(artefact, cache).installed:
+        return Files(name, weights.locate(artefact, cache) / part)
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        return Files(name, Path(snapshot_download(name, local_files_only=True)))
+    except (errors.EntryNotFoundError, OSError) as problem:
+        hint = f"clamr models pull {artefact}, {WAY_OUT}"
+        raise ModelError(f"the model {name} is not installed", hint) from problem
 
 
 def find_small(name: str, revision: str) -> Files:
