@@ -1,0 +1,81 @@
+"""Which videos may answer: filters decided from what the index knows of each, never in a query language."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import os
+import re
+from typing import TYPE_CHECKING, Final
+
+from clamr_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clamr_cli.store import Store, VideoFacts
+    from clamr_cli.types import Filters
+
+_DATE: Final = re.compile(r"\d{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01]))?)?")
+
+
+def select(store: Store, filters: Filters) -> dict[str, VideoFacts]:
+    """The videos that pass all filters, by id.
+
+    A video without a date, language or known duration passes no filter on it.
+
+    Raises:
+        UsageError: a filter cannot be understood, or names a video the index does not have.
+    """
+    check(filters)
+    found = {facts.video_id: facts for facts in store.catalog() if _passes(facts, filters)}
+    if filters.videos:
+        named = {store.resolve(prefix) for prefix in filters.videos}
+        found = {video_id: facts for video_id, facts in found.items() if video_id in named}
+    if filters.path:
+        holders = {file.video_id for file in store.files() if path_matches(file.path, filters.path)}
+        found = {video_id: facts for video_id, facts in found.items() if video_id in holders}
+    return found
+
+
+def check(filters: Filters) -> None:
+    """Refuse filters that cannot be understood.
+
+    Raises:
+        UsageError: which one, and what it should be.
+    """
+    for name, date in (("since", filters.since), ("until", filters.until)):
+        if date is not None and not _DATE.fullmatch(date):
+            raise UsageError(f"--{name} {date!r} is no date", "write it like 2024-05-31, 2024-05 or 2024")
+    for name, seconds in (("longer", filters.longer), ("shorter", filters.shorter)):
+        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+            raise UsageError(f"--{name} {seconds:g} is no duration", "write it like 90, 1:30 or 1h30m")
+
+
+def _passes(facts: VideoFacts, filters: Filters) -> bool:
+    # Only as much of a date is compared as was given, so that --until 2024 takes in all of 2024.
+    if filters.since is not None and not (facts.date and facts.date[: len(filters.since)] >= filters.since):
+        return False
+    if filters.until is not None and not (facts.date and facts.date[: len(filters.until)] <= filters.until):
+        return False
+    if filters.longer is not None and not facts.duration >= filters.longer:
+        return False
+    if filters.shorter is not None and not 0 < facts.duration <= filters.shorter:
+        return False
+    return filters.language is None or _primary(facts.language) == _primary(filters.language)
+
+
+def _primary(language: str) -> str:
+    """The language of a tag without its region: ``en`` of ``en-US``."""
+    return re.split(r"[-_]", language.strip().casefold(), maxsplit=1)[0]
+
+
+def path_matches(path: str, pattern: str) -> bool:
+    """Whether a path matches a glob: as a whole, in its last parts, or by a folder above it.
+
+    ``*`` matches across folders. ``/home/me/trips``, ``trips``, ``*.mp4`` and ``trips/*.mp4`` all find
+    ``/home/me/trips/a.mp4``.
+    """
+    patterns: Sequence[str] = (pattern,) if os.path.isabs(pattern) else (pattern, f"*/{pattern}")
+    wanted = [p for each in patterns for p in (each, f"{each.rstrip('/')}/*")]
+    return any(fnmatch.fnmatchcase(path, each) for each in wanted)
