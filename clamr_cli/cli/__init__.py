@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clamr_cli import __version__
-from clamr_cli.cli import completions, demo, doctor, explain, index, ls, models, rm, search, show, status
+from clamr_cli.cli import completions, demo, doctor, encode, explain, index, ls, models, rm, search, show, status
 from clamr_cli.cli.declare import Globals, command
 from clamr_cli.cli.guard import guarded
 
@@ -32,6 +32,7 @@ def build() -> typer.Typer:
     command(app, "show", show.run, show.Flags)
     command(app, "rm", rm.run, rm.Flags)
     command(app, "status", status.run, status.Flags)
+    command(app, "encode", encode.run, encode.Flags)
     command(app, "doctor", doctor.run, doctor.Flags)
     app.add_typer(models.build(), name="models")
     command(app, "demo", demo.run, demo.Flags)
