@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clamr_cli.cli.output import Form, FormFlags
-from clamr_cli.errors import EXIT_FOUND
+from clamr_cli.errors import EXIT_FOUND, UsageError
 
 if TYPE_CHECKING:
     from clamr_cli.cli.declare import Globals
-    from clamr_cli.store import Store
+    from clamr_cli.store import LastSearch
+    from clamr_cli.types import Explanation, Timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,10 @@ class Flags(FormFlags):
     query: Annotated[
         str | None, typer.Option("--query", metavar="TEXT", help="Explain this query instead of the last search.")
     ] = None
+    encoder: Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="Use the vectors of this one.")] = (
+        None
+    )
+    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
 
 
 def run(before: Globals, flags: Flags) -> int:
@@ -30,30 +35,69 @@ def run(before: Globals, flags: Flags) -> int:
 
     Per word of the query it shows what matched, when, how much of the score each modality has, and what the rank would
     be without it. Without --query it explains the last search; where there was none, it shows the video's time line.
+
+    Piped, it prints tab-separated lines: kind (rank, word, share, without), word, modality, start, end, value, text.
     """
     from clamr_cli.cli import output
-    from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries
+    from clamr_cli.search import explain, timeline
 
-    settings = before.settings()
-    output.form(flags)
+    asked = _asked(flags.query)
+    settings = before.settings(encoder=flags.encoder, device=flags.device)
+    form = output.form(flags)
     quiet_libraries()
     store = open_store(settings)
-    return _timeline(store, store.resolve(flags.video), flags)
+    video_id = store.resolve(flags.video)
+    search = asked or store.last_search()
+    if search is None:
+        output.say("no --query and no search before: this is the video's time line")
+        show_timeline(timeline(store, video_id), form)
+        return EXIT_FOUND
+    if asked is None:
+        output.say(f"explaining the last search: {search.query}")
+        # The encoder of that search, unless another one is asked for.
+        settings = before.settings(encoder=flags.encoder or search.encoder or None, device=flags.device)
+    encoder = encoder_for(store, settings)
+    _show(explain(store, encoder, video_id, search.query, search.options), form)
+    return EXIT_FOUND
 
 
-def _timeline(store: Store, video_id: str, flags: Flags) -> int:
-    """What the index knows of a video along its time."""
+def _asked(query: str | None) -> LastSearch | None:
+    """A search for the query of the command line, with the options that a search has by default."""
+    from clamr_cli.store import LastSearch
+    from clamr_cli.types import SearchOptions
+
+    if query is None:
+        return None
+    if not query.strip():
+        raise UsageError("the query is empty", 'say what to look for: --query "red car"')
+    return LastSearch(query.strip(), SearchOptions())
+
+
+def _show(explanation: Explanation, form: Form) -> None:
     from clamr_cli.cli import output
-    from clamr_cli.render import details
+    from clamr_cli.render import explanation as why
     from clamr_cli.render.records import json_line, tsv_line
 
-    output.say("no query and no search before: this is the video's time line")
-    moments = store.moments([video_id])
-    match output.form(flags):
+    match form:
         case Form.JSON:
-            output.write(json_line(details.moment_record(moment)) for moment in moments)
+            output.write([json_line(why.record(explanation))])
         case Form.TABLE:
-            output.draw(*details.timeline(moments))
+            output.draw(*why.drawn(explanation))
         case _:
-            output.write(tsv_line(row) for row in details.moment_rows(moments))
-    return EXIT_FOUND
+            output.write(tsv_line(row) for row in why.rows(explanation))
+
+
+def show_timeline(line: Timeline, form: Form) -> None:
+    """Print what the index knows of a video along its time."""
+    from clamr_cli.cli import output
+    from clamr_cli.render import details, timeline
+    from clamr_cli.render.records import json_line, tsv_line
+
+    match form:
+        case Form.JSON:
+            output.write([json_line(timeline.record(line))])
+        case Form.TABLE:
+            output.draw(details.table(line.video, line.files), *timeline.drawn(line))
+        case _:
+            output.write(tsv_line(row) for row in timeline.rows(line))

@@ -50,7 +50,7 @@ def run(before: Globals, flags: Flags) -> int:
 
 
 def _rows(store: Store, glob: str | None) -> list[tuple[str | float | None, ...]]:
-    from clamr_cli.search import path_matches
+    from clamr_cli.search.filters import path_matches
 
     facts = {known.video_id: known for known in store.catalog()}
     rows: list[tuple[str | float | None, ...]] = []

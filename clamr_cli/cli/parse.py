@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import math
 import re
 from datetime import date
@@ -58,34 +57,20 @@ def weights(texts: Sequence[str]) -> Mapping[Modality, float]:
     return found
 
 
-def first_day(text: str | None) -> str | None:
-    """The first day of a date, month or year, as YYYY-MM-DD.
+def day(text: str | None) -> str | None:
+    """A date, month or year as YYYY-MM-DD, YYYY-MM or YYYY; it must be one of the calendar.
 
     Raises:
         UsageError: no date.
     """
-    return None if text is None else _days(text)[0].isoformat()
-
-
-def last_day(text: str | None) -> str | None:
-    """The last day of a date, month or year, as YYYY-MM-DD.
-
-    Raises:
-        UsageError: no date.
-    """
-    return None if text is None else _days(text)[1].isoformat()
-
-
-def _days(text: str) -> tuple[date, date]:
+    if text is None:
+        return None
     match = _DATE.fullmatch(text.strip())
     try:
         if match is None:
             raise ValueError
-        year, month, day = (int(part) if part else None for part in match.groups())
-        if year is None or month is None:
-            return date(year or 0, 1, 1), date(year or 0, 12, 31)
-        if day is None:
-            return date(year, month, 1), date(year, month, calendar.monthrange(year, month)[1])
-        return date(year, month, day), date(year, month, day)
+        year, month, number = (int(part) if part else None for part in match.groups())
+        found = date(year or 0, month or 1, number or 1).isoformat()
     except ValueError:
         raise UsageError(f"{text!r} is no date", "write it like 2024-05-17, 2024-05 or 2024") from None
+    return found[:4] if month is None else found[:7] if number is None else found

@@ -111,8 +111,8 @@ def _filters(flags: Flags) -> Filters:
     from clamr_cli.types import Filters
 
     return Filters(
-        since=parse.first_day(flags.since),
-        until=parse.last_day(flags.until),
+        since=parse.day(flags.since),
+        until=parse.day(flags.until),
         longer=None if flags.longer is None else parse_time(flags.longer),
         shorter=None if flags.shorter is None else parse_time(flags.shorter),
         path=flags.path,

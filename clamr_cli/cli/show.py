@@ -27,22 +27,19 @@ def run(before: Globals, flags: Flags) -> int:
     Piped, it prints tab-separated lines: what it is, start, end, source, text.
     """
     from clamr_cli.cli import output
+    from clamr_cli.cli.explain import show_timeline
     from clamr_cli.cli.session import open_store, quiet_libraries
     from clamr_cli.render import details
-    from clamr_cli.render.records import json_line, tsv_line
+    from clamr_cli.render.records import json_line
+    from clamr_cli.search import timeline
 
     settings = before.settings()
     form = output.form(flags)
     quiet_libraries()
     store = open_store(settings)
-    video = store.video(store.resolve(flags.video))
-    files = [file for file in store.files() if file.video_id == video.video_id]
-    moments = store.moments([video.video_id])
-    match form:
-        case Form.JSON:
-            output.write([json_line(details.record(video, files, moments))])
-        case Form.TABLE:
-            output.draw(*details.drawn(video, files, moments))
-        case _:
-            output.write(tsv_line(row) for row in details.rows(video, files, moments))
+    line = timeline(store, store.resolve(flags.video))
+    if form is Form.JSON:
+        output.write([json_line(details.record(line.video, line.files, store.moments([line.video.video_id])))])
+    else:
+        show_timeline(line, form)
     return EXIT_FOUND

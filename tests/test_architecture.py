@@ -1,0 +1,141 @@
+"""The house as DESIGN lays it out: floors, import cost, sizes, and who may print or read the environment."""
+
+import ast
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "clamr_cli"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = {"numpy", "torch", "lancedb", "lance", "pyarrow", "av", "rich", "transformers", "easyocr", "faster_whisper"}
+PRINTERS = {"cli", "render", "demo", "__main__.py"}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _nodes(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_text("utf-8")))
+
+
+def _functions() -> Iterator[tuple[str, Function]]:
+    for path in MODULES:
+        for node in _nodes(path):
+            if isinstance(node, Function):
+                yield f"{_name(path)}:{node.lineno} {node.name}", node
+
+
+def _code_lines(function: Function) -> int:
+    """Lines of a function without its docstring: contracts are to be written, not to be saved."""
+    first = function.body[0]
+    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
+
+
+def test_the_floors_hold() -> None:
+    script = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["search", "--help"], ["models", "--help"], []])
+def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys; from clamr_cli.cli import main\n"
+        "code = main(sys.argv[1:])\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)\n"
+        "sys.exit(code)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0
+    assert "clamr" in ended.stdout
+    loaded = set(ended.stderr.split())
+    assert "typer" in loaded
+    assert not loaded & HEAVY
+
+
+def _lines_of_code(path: Path) -> int:
+    """Lines without docstrings and blank ones."""
+    tree = ast.parse(path.read_text("utf-8"))
+    documented = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    told = {number for node in documented for number in range(node.lineno, (node.end_lineno or 0) + 1)}
+    lines = enumerate(path.read_text("utf-8").splitlines(), 1)
+    return sum(bool(line.strip()) and number not in told for number, line in lines)
+
+
+def test_modules_are_short() -> None:
+    lengths = {_name(path): _lines_of_code(path) for path in MODULES}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def test_functions_are_short() -> None:
+    lengths = {name: _code_lines(function) for name, function in _functions()}
+    assert {name: length for name, length in lengths.items() if length > 60} == {}
+    assert statistics.median(lengths.values()) <= 12
+
+
+def test_functions_take_few_parameters() -> None:
+    counts = {
+        name: len(function.args.posonlyargs + function.args.args + function.args.kwonlyargs)
+        for name, function in _functions()
+    }
+    assert {name: count for name, count in counts.items() if count > 9} == {}
+
+
+def _reads_environment(node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="environ"), attr="get" | "pop" | "items" | "keys")):
+            return True
+        case ast.Subscript(value=ast.Attribute(attr="environ"), ctx=ast.Load()):
+            return True
+        case ast.Attribute(attr="getenv" | "getenvb" | "environb") | ast.Name(id="getenv"):
+            return True
+        case ast.ImportFrom(module="os", names=names):
+            return any(alias.name in ("environ", "getenv", "environb") for alias in names)
+        case _:
+            return False
+
+
+def test_only_config_reads_the_environment() -> None:
+    readers = {_name(path) for path in MODULES if any(map(_reads_environment, _nodes(path)))}
+    assert readers == {"clamr_cli/config.py"}
+
+
+def _prints(node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(id="print" | "input")):
+            return True
+        case ast.Call(func=ast.Attribute(value=stream, attr="write" | "writelines")):
+            return any(
+                isinstance(part, ast.Attribute) and part.attr in ("stdout", "stderr") for part in ast.walk(stream)
+            )
+        case ast.Import(names=names):
+            return any(alias.name.partition(".")[0] in ("rich", "typer") for alias in names)
+        case ast.ImportFrom(module=module):
+            return (module or "").partition(".")[0] in ("rich", "typer")
+        case _:
+            return False
+
+
+def test_nothing_below_rendering_prints() -> None:
+    below = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] not in PRINTERS]
+    assert len(below) > 10
+    assert [_name(path) for path in below if any(map(_prints, _nodes(path)))] == []
+
+
+def test_nothing_is_left_to_be_written() -> None:
+    marks = ("TODO", "FIXME", "XXX", "raise NotImplementedError")
+    assert [_name(path) for path in MODULES if any(mark in path.read_text("utf-8") for mark in marks)] == []
