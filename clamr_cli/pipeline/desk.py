@@ -6,6 +6,7 @@ import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from clamr_cli.errors import StoreError
 from clamr_cli.executors import Worker
 from clamr_cli.pipeline.options import Recipe
 from clamr_cli.stages.tasks import EncoderChoice
@@ -37,6 +38,7 @@ class Desk:
             options.encoder, options.cache, options.device, settings=tuple(sorted(options.encoder_settings.items()))
         )
         self.spools: Path = options.cache / "spool"
+        _make(self.spools)
         log = options.cache / "workers.log"
         self.decoder = Worker("decoding", log=log)
         self.hearer = Worker("speech recognition", log=log)
@@ -65,3 +67,12 @@ class Desk:
         self.stopping.set()
         for worker in (self.decoder, self.hearer, self.reader, self.encoding):
             worker.stop()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot make the cache folder {folder}: {error.strerror}", "choose another place with CLAMR_CACHE"
+        ) from error

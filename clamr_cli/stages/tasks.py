@@ -7,13 +7,14 @@ when it runs: the process that decodes has no use for torch, and the one that on
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clamr_cli.errors import MediaError
 from clamr_cli.executors import report
 from clamr_cli.stages.spool import SAMPLE_RATE, Decoded, Spool, Still
+from clamr_cli.types import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -74,17 +75,14 @@ def decode(path: str, folder: str, options: DecodeOptions) -> Iterator[Step | De
     from clamr_cli.media.subtitles import embedded_subtitles
 
     info = probe(path)
-    yield Step(0.0, info.duration)
+    whole = 2 * info.duration
+    yield Step(0.0, whole)
     spool, notices = Spool(Path(folder)), []
     spool.begin()
     frames: list[Still] = []
     text: list[Still] = []
     try:
-        for frame, candidate in _pictures(path, info, spool, options):
-            frames.append(frame)
-            if candidate is not None:
-                text.append(candidate)
-            yield Step(frame.time, info.duration)
+        _pictures(path, info, spool, options, frames, text)
     except MediaError as error:
         notices.append(f"pictures left out: {error}")
     speech = tuple(embedded_subtitles(path, info, options.language))
@@ -92,7 +90,7 @@ def decode(path: str, folder: str, options: DecodeOptions) -> Iterator[Step | De
     if options.sound and not speech:
         try:
             for samples in _sound(path, info, spool, options):
-                yield Step(samples / SAMPLE_RATE, info.duration)
+                yield Step(info.duration + samples / SAMPLE_RATE, whole)
         except MediaError as error:
             notices.append(f"speech left out: {error}")
             samples = 0
@@ -103,21 +101,26 @@ def decode(path: str, folder: str, options: DecodeOptions) -> Iterator[Step | De
     yield decoded
 
 
-def _pictures(path: str, info: MediaInfo, spool: Spool, options: DecodeOptions) -> Iterator[tuple[Still, Still | None]]:
+def _pictures(
+    path: str, info: MediaInfo, spool: Spool, options: DecodeOptions, frames: list[Still], text: list[Still]
+) -> None:
+    """Bring the pictures into the spool and note them in the lists, which keep what there was before an error."""
     from clamr_cli.media.frames import FrameOptions, sample_frames
     from clamr_cli.media.scenes import pick_frames
 
     if info.video_stream is None:
         return
-    samples = _reporting(sample_frames(path, info, FrameOptions()), info.duration)
+    samples = _reporting(sample_frames(path, info, FrameOptions()), 2 * info.duration)
     for number, picked in enumerate(pick_frames(samples, info.duration)):
         still = Still(number, picked.time, picked.span, picked.shot)
         spool.add_picture("frames", number, picked.jpeg)
-        candidate = None
+        frames.append(still)
         if options.text and picked.text_jpeg is not None:
             spool.add_picture("text", number, picked.text_jpeg)
-            candidate = still
-        yield still, candidate
+            text.append(still)
+        elif picked.text_stays and text:
+            # The text that was there is still there: what is read of it holds for this frame too.
+            text[-1] = replace(text[-1], span=Span(text[-1].span.start, picked.span.end))
 
 
 def _reporting(samples: Iterable[SampledFrame], total: float) -> Iterator[SampledFrame]:
