@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BATCH_ROWS: Final = 64
 """Rows read at once: 64 moments of 2,048 vectors are 32 MiB."""
 
-FRAGMENT_BYTES: Final = 64 << 20
+FRAGMENT_BYTES: Final = 8 << 20
 """What small fragments are joined up to. Larger ones are left alone, so no row is rewritten again and again."""
 
 SMALL_FRAGMENTS: Final = 8
@@ -37,7 +37,7 @@ COMMITS_BETWEEN: Final = 64
 """Commits to one table before its small fragments are joined within a run: each commit writes a list of all fragments,
 so ten thousand of them would cost gigabytes."""
 
-READER_GRACE: Final = timedelta(minutes=5)
+READER_GRACE: Final = timedelta(minutes=1)
 """How long replaced data stays for readers that are still at it."""
 
 _IDS_PER_FILTER: Final = 500
@@ -213,7 +213,7 @@ class Tables:
                 target = max(1, FRAGMENT_BYTES // row_bytes)
                 if sum(count < target for count, _ in sizes) >= SMALL_FRAGMENTS:
                     data.optimize.compact_files(
-                        target_rows_per_fragment=target, batch_size=min(1024, target), num_threads=1
+                        target_rows_per_fragment=target, batch_size=min(1024, max(1, target // 8)), num_threads=1
                     )
 
     def forget_versions(self, name: str, grace: timedelta) -> None:
