@@ -183,3 +183,37 @@ def test_a_creation_that_was_cut_off_is_done_again(tmp_path):
         Store.open(store.uri)
     index_run(Store.open(store.uri, create=True), 3)
     assert_whole(Store.open(store.uri), 3)
+
+
+class CutOff(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_a_writer_cut_off_before_any_of_its_writes_leaves_what_a_second_run_completes(tmp_path, monkeypatch):
+    """Borders between two writes of a run that replaces all videos, every fifth: no two videos are cut alike."""
+    store = new(tmp_path)
+    index_run(store, 0)
+    version, cut = 1, 0
+    while True:
+        writes = iter(range(10_000))
+
+        def counted(change, writes=writes, cut=cut):
+            def write(*arguments):
+                if next(writes) == cut:
+                    raise CutOff
+                change(*arguments)
+
+            return write
+
+        with monkeypatch.context() as patch:
+            for name in ("upsert", "delete"):
+                patch.setattr(store._tables, name, counted(getattr(store._tables, name)))
+            try:
+                index_run(store, version)
+                break
+            except CutOff:
+                assert_nothing_half_visible(store)
+        index_run(store, version)
+        assert_whole(store, version)
+        version, cut = version + 1, cut + 5
+    assert cut > 40
