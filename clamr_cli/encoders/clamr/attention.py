@@ -93,18 +93,19 @@ def _by_length(
 ) -> torch.Tensor:
     """Scaled dot product attention, once for all sequences of the same length."""
     starts: dict[int, list[int]] = {}
-    marks = borders.tolist()
-    for start, end in itertools.pairwise(marks):
+    for start, end in itertools.pairwise(borders.tolist()):
         if end > start:
             starts.setdefault(end - start, []).append(start)
-    result = torch.empty_like(query.transpose(0, 1), memory_format=torch.contiguous_format)
+    # By token first: that is how the layers laid them out, so views and row copies suffice.
+    by_token = [tensor.transpose(0, 1) for tensor in (query, key, value)]
+    result = torch.empty(by_token[0].shape, dtype=query.dtype, device=query.device)
     for length, firsts in starts.items():
-        rows = (
-            torch.tensor(firsts, device=query.device)[:, None] + torch.arange(length, device=query.device)
-        ).flatten()
+        rows = _rows(firsts, length, query.device)
         queries, keys, values = (
-            tensor[:, rows].view(-1, len(firsts), length, tensor.shape[-1]).transpose(0, 1)
-            for tensor in (query, key, value)
+            (tensor[rows] if isinstance(rows, slice) else tensor.index_select(0, rows))
+            .reshape(len(firsts), length, *tensor.shape[1:])
+            .transpose(1, 2)
+            for tensor in by_token
         )
         found = functional.scaled_dot_product_attention(
             queries,
@@ -116,6 +117,13 @@ def _by_length(
         )
         result[rows] = found.transpose(1, 2).flatten(0, 1)
     return result
+
+
+def _rows(firsts: list[int], length: int, device: torch.device) -> slice | torch.Tensor:
+    """The tokens of sequences of one length: a slice where they follow one another, else their indexes."""
+    if firsts[-1] - firsts[0] == (len(firsts) - 1) * length:
+        return slice(firsts[0], firsts[-1] + length)
+    return (torch.tensor(firsts, device=device)[:, None] + torch.arange(length, device=device)).flatten()
 
 
 _working: dict[torch.device, bool] = {}

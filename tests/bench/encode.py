@@ -1,0 +1,371 @@
+"""How fast documents are encoded: ours against the steps of the published code, on one random model in one run.
+
+``python -m tests.bench.encode`` needs no weights. On a CUDA device the model has the published size in bfloat16; on a
+CPU it is scaled down in width and depth with the proportions kept (language model, vision tower, output embedding).
+
+The published steps are those of its evaluation: frames prepared in the main process one document after another, small
+batches padded on the left to 2,048 tokens, logits of the whole vocabulary for every place, all hidden states kept,
+vectors of the last one projected, masked and copied back in float32. Both ways use the same weights, the same adapter
+beside them, the same dtype and the same position ids, and their vectors are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import io
+import json
+import os
+import platform
+import random
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
+
+from clamr_cli.encoders.clamr import ClamrEncoder, attention
+from clamr_cli.encoders.clamr.adapter import LoraLinear, Pair
+from clamr_cli.encoders.clamr.backbone import Backbone, Placement
+from clamr_cli.encoders.clamr.frames import pixels_of
+from clamr_cli.encoders.clamr.options import ClamrOptions
+from clamr_cli.encoders.clamr.packing import pack
+from clamr_cli.encoders.clamr.projection import draw
+from clamr_cli.encoders.clamr.runner import Runner
+from clamr_cli.types import Document, EncoderInfo, Frame, Segment, Span
+from tests.unit.encoders.clamr.tiny import CONFIG, make_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from clamr_cli.encoders.clamr.packing import Job
+
+RESULTS: Final = Path(__file__).parent / "results"
+LIMIT: Final = 2048
+WORDS: Final = (
+    "harbour",
+    "market",
+    "ferry",
+    "pier",
+    "drone",
+    "dog",
+    "fox",
+    "Hafen",
+    "Markt",
+    "Schiff",
+    "lazy",
+    "quick",
+)
+RANK: Final = 128
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a model."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    intermediate: int
+    vocabulary: int
+    vision_hidden: int
+    vision_layers: int
+    vision_heads: int
+    vision_intermediate: int
+
+    def config(self, dtype: torch.dtype) -> Qwen2_5_VLConfig:
+        head = self.hidden // self.heads
+        vision = {
+            **CONFIG["vision_config"],
+            "depth": self.vision_layers,
+            "hidden_size": self.vision_hidden,
+            "intermediate_size": self.vision_intermediate,
+            "num_heads": self.vision_heads,
+            "out_hidden_size": self.hidden,
+            "fullatt_block_indexes": [n for n in range(self.vision_layers) if n % 8 == 7] or [self.vision_layers - 1],
+        }
+        return Qwen2_5_VLConfig(
+            **{
+                **CONFIG,
+                "hidden_size": self.hidden,
+                "intermediate_size": self.intermediate,
+                "num_hidden_layers": self.layers,
+                "num_attention_heads": self.heads,
+                "num_key_value_heads": self.kv_heads,
+                "rope_scaling": {"type": "mrope", "mrope_section": [head // 8, head * 3 // 16, head * 3 // 16]},
+                "vocab_size": self.vocabulary,
+                "torch_dtype": str(dtype).removeprefix("torch."),
+                "bos_token_id": None,
+                "eos_token_id": None,
+                "vision_config": vision,
+            }
+        )
+
+
+PUBLISHED: Final = Shape(2048, 36, 16, 2, 11008, 151936, 1280, 32, 16, 3420)
+SCALED: Final = Shape(256, 8, 4, 1, 1376, 4096, 160, 8, 4, 428)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one way needed, and its vectors."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int | None
+    vectors: list[np.ndarray]
+
+
+def documents(count: int, seed: int) -> list[Document]:
+    """Moments with ten JPEG frames and texts whose lengths vary as they do in videos."""
+    dice = random.Random(seed)
+    made = []
+    for number in range(count):
+        pictures = [jpeg(dice.randrange(1 << 30)) for _ in range(10)]
+        frames = tuple(Frame(n * 6.0, Span(n * 6.0, n * 6.0 + 6.0), data) for n, data in enumerate(pictures))
+        texts = [
+            (Segment(Span(0.0, 60.0), " ".join(dice.choices(WORDS, k=dice.randint(low, high)))),)
+            for low, high in ((5, 60), (0, 120), (0, 60))
+        ]
+        made.append(Document(f"v#{number}", Span(0.0, 60.0), frames, speech=texts[1], ocr=texts[2], metadata=texts[0]))
+    return made
+
+
+def jpeg(seed: int) -> bytes:
+    """A smooth random picture of 640 x 360 pixels."""
+    small = np.random.default_rng(seed).integers(0, 256, (9, 16, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(small).resize((640, 360), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+class Bench:
+    """One random model, both ways of running it."""
+
+    def __init__(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
+        self.tokenizer = make_tokenizer()
+        config = shape.config(dtype)
+        config.video_token_id = self.tokenizer.token_to_id("<|video_pad|>")
+        torch.manual_seed(0)
+        with torch.device(device):
+            self.official = Qwen2_5_VLForConditionalGeneration(config).eval().requires_grad_(False).to(dtype)
+        _beside_adapters(self.official.model, dtype, device)
+        projection = draw("float16", shape.hidden, 0.02)
+        self.weight, self.bias = torch.from_numpy(projection.weight).to(device), torch.zeros(128, device=device)
+        self.device, self.dtype = device, dtype
+        ours = Backbone(_sharing(self.official.model), self.weight, self.bias, projection, Placement(device, dtype))
+        self.encoder = ClamrEncoder(
+            EncoderInfo("clamr", "bench"), ours, self.tokenizer, ClamrOptions(model="bench"), Runner(ours)
+        )
+
+    def ours(self, wanted: Sequence[Document]) -> list[np.ndarray]:
+        """Encode as the program does."""
+        return [found.vectors for found in self.encoder.encode_documents(wanted)]
+
+    @torch.inference_mode()
+    def published(self, wanted: Sequence[Document], batch: int) -> list[np.ndarray]:
+        """Encode by the published steps; see the head of this file."""
+        found: list[np.ndarray] = []
+        for start in range(0, len(wanted), batch):
+            some = wanted[start : start + batch]
+            jobs = [self.encoder.prepare(document) for document in some]
+            pixels = [pixels_of([Image.open(io.BytesIO(frame.jpeg)) for frame in one.frames]) for one in some]
+            outputs = self.official(**self._padded(jobs, pixels), output_hidden_states=True, use_cache=False)
+            projected = nn.functional.linear(outputs.hidden_states[-1].float(), self.weight, self.bias)
+            vectors = projected / projected.norm(dim=-1, keepdim=True)
+            rows = vectors.cpu().numpy()
+            found.extend(row[LIMIT - len(job.prompt) :] for row, job in zip(rows, jobs, strict=True))
+        return found
+
+    def _padded(self, jobs: list[Job], pixels: list[np.ndarray]) -> dict[str, torch.Tensor]:
+        packed = pack(jobs, self.encoder.backbone.rule)
+        ids = torch.zeros(len(jobs), LIMIT, dtype=torch.long)
+        mask = torch.zeros(len(jobs), LIMIT, dtype=torch.long)
+        positions = torch.ones(3, len(jobs), LIMIT, dtype=torch.long)
+        for row, job in enumerate(jobs):
+            size, start = len(job.prompt), packed.borders[row]
+            ids[row, LIMIT - size :] = torch.from_numpy(job.prompt.input_ids)
+            mask[row, LIMIT - size :] = 1
+            positions[:, row, LIMIT - size :] = torch.from_numpy(packed.positions[:, start : start + size])
+        given = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": positions,
+            "pixel_values_videos": torch.cat([self.encoder.backbone.patches(array) for array in pixels]),
+            "video_grid_thw": torch.from_numpy(packed.grids),
+        }
+        return {name: tensor.to(self.device) for name, tensor in given.items()}
+
+
+def _beside_adapters(model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+    """Put an adapter of the published rank beside the layers of the language model, as training leaves them."""
+    language = model.language_model
+    layers = [(name, layer) for name, layer in language.named_modules() if isinstance(layer, nn.Linear)]
+    for name, layer in layers:
+        rank = min(RANK, layer.in_features // 16)
+        pair = Pair(torch.randn(rank, layer.in_features) * 0.01, torch.randn(layer.out_features, rank) * 0.01)
+        language.set_submodule(name, LoraLinear(layer, pair, 1.0, dtype, device))
+
+
+def _sharing(model: Qwen2_5_VLModel) -> Qwen2_5_VLModel:
+    """The same modules and weights under a configuration of their own, with packed attention."""
+    configs = {id(config): copy.deepcopy(config) for config in _configs(model)}
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    memo |= configs
+    twin = copy.deepcopy(model, memo)
+    for config in configs.values():
+        config._attn_implementation = attention.NAME
+    return twin
+
+
+def _configs(model: nn.Module) -> list[Any]:
+    return list({id(part.config): part.config for part in model.modules() if hasattr(part, "config")}.values())
+
+
+def measured(run: Callable[[], list[np.ndarray]], device: torch.device) -> Outcome:
+    """Run once and note the time and the highest memory use since the start of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        _reset_peak()
+    start, busy = time.perf_counter(), time.process_time()
+    vectors = run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _peak()
+    return Outcome(seconds, time.process_time() - busy, peak, vectors)
+
+
+def _reset_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak() -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating point operations per second of one large product of matrices, the best of several."""
+    size = 8192 if device.type == "cuda" else 1024
+    one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(8):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        one @ other
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2.0 * size**3 / best
+
+
+def useful_work(shape: Shape, bench: Bench, jobs: Sequence[Job]) -> float:
+    """Floating point operations that the tokens of the documents need: matrices and attention, no padding, no head."""
+
+    def matrices(module: nn.Module) -> int:
+        return sum(
+            parameter.numel()
+            for name, parameter in module.named_parameters()
+            if parameter.ndim >= 2 and "embed_tokens" not in name
+        )
+
+    total = 0.0
+    language, vision = matrices(bench.official.model.language_model), matrices(bench.official.model.visual)
+    for job in jobs:
+        tokens = len(job.prompt)
+        total += 2.0 * language * tokens + 2.0 * shape.layers * shape.hidden * tokens**2
+        if job.grid is not None:
+            patches = job.grid.time * job.grid.height * job.grid.width
+            total += 2.0 * vision * patches
+            # Windows of 64 patches in most layers, whole frames in the others.
+            total += 4.0 * shape.vision_layers * shape.vision_hidden * patches * 64
+    return total
+
+
+def report(outcome: Outcome, tokens: int, work: float, rate: float) -> dict[str, float | None]:
+    """The figures of one way."""
+    return {
+        "seconds": round(outcome.seconds, 3),
+        "cpu_seconds": round(outcome.cpu_seconds, 3),
+        "documents_per_second": round(len(outcome.vectors) / outcome.seconds, 3),
+        "tokens_per_second": round(tokens / outcome.seconds, 1),
+        "fraction_of_matmul_rate": round(work / outcome.seconds / rate, 4),
+        "peak_gigabytes": None if outcome.peak_bytes is None else round(outcome.peak_bytes / 1e9, 3),
+    }
+
+
+def main() -> None:
+    """Run both ways, print the figures, write them down."""
+    options = _arguments()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    shape = PUBLISHED if device.type == "cuda" else SCALED
+    count = options.documents or (256 if device.type == "cuda" else 16)
+    bench = Bench(shape, device, dtype)
+    if options.compile:
+        bench.encoder.backbone.compile()
+    wanted = documents(count, seed=1)
+    # The first passes pay for kernels and caches, and for compiling where it is asked for.
+    bench.ours(wanted[: max(2, count // 8)])
+    bench.published(wanted[: options.batch], options.batch)
+    jobs = [bench.encoder.prepare(document) for document in wanted]
+    tokens = sum(len(job.prompt) for job in jobs)
+    work, rate = useful_work(shape, bench, jobs), matmul_rate(device, dtype)
+    ours = measured(lambda: bench.ours(wanted), device)
+    published = measured(lambda: bench.published(wanted, options.batch), device)
+    apart = max(
+        float(np.abs(a.astype(np.float32) - b).max()) for a, b in zip(ours.vectors, published.vectors, strict=True)
+    )
+    result = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "torch": torch.__version__,
+        "dtype": str(dtype).removeprefix("torch."),
+        "shape": asdict(shape),
+        "scaled_down": shape is not PUBLISHED,
+        "documents": count,
+        "tokens": tokens,
+        "compiled": options.compile,
+        "published_batch": options.batch,
+        "matmul_rate_tflops": round(rate / 1e12, 3),
+        "largest_difference_of_vectors": apart,
+        "ours": report(ours, tokens, work, rate),
+        "published_steps": report(published, tokens, work, rate),
+        "times_faster": round(published.seconds / ours.seconds, 2),
+        "times_less_cpu": round(published.cpu_seconds / ours.cpu_seconds, 2),
+    }
+    print(json.dumps(result, indent=1))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"encode-{device.type}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--documents", type=int, default=0, help="documents to encode (default by device)")
+    parser.add_argument("--batch", type=int, default=4, help="documents per batch of the published steps")
+    parser.add_argument("--compile", action="store_true", help="compile our layers")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
