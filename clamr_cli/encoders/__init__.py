@@ -3,7 +3,7 @@
 Each entry names ``module:Class``. A class keeps to this, beside being a :class:`clamr_cli.types.Encoder`:
 
 - ``create(cls, *, cache: Path, device: str, threads: int, **settings)`` is a class method that makes a ready encoder;
-- ``describe(cls, *, cache: Path, **settings)`` is a class method that gives the :class:`EncoderInfo` of the encoder that
+- ``describe(cls, *, cache: Path, **settings)`` is a class method: the :class:`EncoderInfo` of the encoder that
   ``create`` would make, without loading weights or heavy libraries: an up-to-date index is recognised by it;
 - its module imports without torch and transformers; they are imported when there is something to encode with them.
 

@@ -1,129 +1,137 @@
-"""An encoder without weights that ranks by real overlap of words: equal words give equal vectors.
+"""Vectors without any weights: equal words agree fully, others hardly. For tests and for trying things out.
 
-Vectors of different words are nearly orthogonal.
-
-It is for tests, and for trying out everything around an encoder. Pictures are words too: the names of their colours.
+It ranks by real overlap of words, and by the names of the colours that fill a frame, so that "red" finds a red picture.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import re
 import unicodedata
-from typing import TYPE_CHECKING, Final, Self
+from collections import Counter
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from clamr_cli.encoders.rows import Rows
+from clamr_cli.errors import MediaError
 from clamr_cli.text import TextTrack
-from clamr_cli.types import DIMENSION, MODALITY_IDS, TEXT_MODALITIES, EncoderInfo, Modality, TokenVectors
+from clamr_cli.types import DIMENSION, TEXT_MODALITIES, EncoderInfo, Modality, TokenVectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from clamr_cli.types import Document
 
-VERSION: Final = "1"
+NAME: Final = "hashed"
+COLOURS: Final = {
+    "black": (16, 16, 16),
+    "white": (240, 240, 240),
+    "gray": (128, 128, 128),
+    "red": (210, 30, 30),
+    "orange": (240, 140, 20),
+    "yellow": (235, 220, 40),
+    "green": (40, 160, 50),
+    "cyan": (60, 200, 210),
+    "blue": (40, 70, 200),
+    "purple": (130, 50, 170),
+    "pink": (240, 150, 190),
+    "brown": (120, 75, 35),
+}
+"""Colour names and the sRGB value each stands for; a pixel has the name of the nearest."""
 
-_WORD: Final = re.compile(r"\w+")
-_COLOURS: Final = {
-    "black": (0, 0, 0), "white": (255, 255, 255), "grey": (128, 128, 128), "red": (220, 30, 30),
-    "green": (30, 160, 50), "blue": (40, 70, 210), "yellow": (240, 220, 40), "orange": (245, 140, 30),
-    "purple": (130, 50, 160), "pink": (245, 150, 190), "brown": (120, 75, 40), "cyan": (40, 210, 220),
-}  # fmt: skip
-_NAMES: Final = tuple(_COLOURS)
-_VALUES: Final = np.array(list(_COLOURS.values()), np.float32)
-_SMALLEST_SHARE: Final = 0.15
-"""Part of a picture that a colour must fill to be named."""
-
-Row = tuple[str, int, tuple[float, float], int, tuple[int, int]]
-
-
-@functools.lru_cache(maxsize=65536)
-def vector_of(word: str) -> NDArray[np.float32]:
-    """The unit vector of a word: [128] float32, the same on every machine."""
-    seed = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "little")
-    drawn = np.random.Generator(np.random.PCG64(seed)).standard_normal(DIMENSION).astype(np.float32)
-    unit: NDArray[np.float32] = drawn / np.linalg.norm(drawn)
-    return unit
-
-
-def words_of(text: str) -> Iterable[tuple[str, int, int]]:
-    """The words of a text in the form they are compared in, with their character offsets."""
-    for match in _WORD.finditer(text):
-        yield unicodedata.normalize("NFKC", match.group()).casefold(), match.start(), match.end()
-
-
-def colours_of(jpeg: bytes) -> list[str]:
-    """Names of the colours that fill much of a picture, the largest first."""
-    with Image.open(io.BytesIO(jpeg)) as image:
-        small = np.asarray(image.convert("RGB").resize((16, 16)), np.float32).reshape(-1, 1, 3)
-    nearest = ((small - _VALUES) ** 2).sum(axis=2).argmin(axis=1)
-    counts = np.bincount(nearest, minlength=len(_NAMES))
-    ranked = sorted(range(len(_NAMES)), key=lambda number: (-int(counts[number]), number))
-    return [_NAMES[number] for number in ranked if counts[number] >= _SMALLEST_SHARE * len(nearest)]
+# Underscores join words in file names; a word ends there.
+_WORD: Final = re.compile(r"[^\W_]+")
+_THUMBNAIL: Final = 16
+_LEAST_SHARE: Final = 0.15
+_MOST_COLOURS: Final = 3
 
 
 class HashedEncoder:
-    """See the module."""
+    """One vector per word, by a stable hash; up to three per frame, of its main colours' names."""
 
     @classmethod
-    def create(cls, *, cache: Path, device: str, threads: int) -> Self:  # noqa: ARG003 -- the seam of all encoders
-        """Make one; it needs none of what it is given."""
+    def create(cls, *, cache: Path, device: str, threads: int) -> HashedEncoder:  # noqa: ARG003 -- nothing to load
+        """Nothing to find, nothing to load."""
         return cls()
 
     @classmethod
-    def describe(cls, *, cache: Path) -> EncoderInfo:  # noqa: ARG003 -- the seam of all encoders
+    def describe(cls, *, cache: Path) -> EncoderInfo:  # noqa: ARG003 -- every encoder's describe takes it
         """Name and fingerprint."""
-        return EncoderInfo("hashed", f"hashed-{VERSION}")
+        return EncoderInfo(NAME, "hashed-1")
 
     @property
     def info(self) -> EncoderInfo:
         """Name and fingerprint."""
-        return EncoderInfo("hashed", f"hashed-{VERSION}")
+        return EncoderInfo(NAME, "hashed-1")
 
     def encode_documents(self, documents: Sequence[Document]) -> list[TokenVectors]:
         """A vector per colour of each frame and per word of each text."""
-        return [_pack(_rows(document)) for document in documents]
+        return [_encode(document) for document in documents]
 
     def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
-        """A vector per word; a query without words gives one vector that matches nothing in particular."""
-        return [_pack(_query_rows(query)) for query in queries]
+        """A vector per word; a query without words has the vector of the empty word, which nothing matches."""
+        return [_query(query) for query in queries]
 
 
-def _query_rows(query: str) -> list[Row]:
-    rows: list[Row] = [(word, 0, (0.0, 0.0), -1, (start, end)) for word, start, end in words_of(query)]
-    return rows or [("", 0, (0.0, 0.0), -1, (0, 0))]
+@lru_cache(maxsize=65536)
+def word_vector(word: str) -> NDArray[np.float32]:
+    """The unit vector [128] of a word: Gaussian noise seeded by it, whatever its case and compatibility forms."""
+    folded = unicodedata.normalize("NFKC", word).lower()
+    seed = int.from_bytes(hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+    vector = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
+    vector /= np.linalg.norm(vector)
+    vector.flags.writeable = False
+    return vector
 
 
-def _rows(document: Document) -> list[Row]:
-    video = MODALITY_IDS[Modality.VIDEO]
-    rows: list[Row] = [
-        (colour, video, (frame.span.start, frame.span.end), number, (0, 0))
-        for number, frame in enumerate(document.frames)
-        for colour in colours_of(frame.jpeg)
+def colours(jpeg: bytes) -> list[str]:
+    """Names of the colours that fill much of a picture, the largest first; at least one.
+
+    Raises:
+        MediaError: it is no picture.
+    """
+    try:
+        with Image.open(io.BytesIO(jpeg)) as picture:
+            small = picture.convert("RGB").resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise MediaError(f"a frame is no picture: {error}", "index the video again") from error
+    pixels = np.asarray(small, dtype=np.int32).reshape(-1, 1, 3)
+    names = list(COLOURS)
+    nearest = ((pixels - np.array(list(COLOURS.values()))) ** 2).sum(axis=-1).argmin(axis=-1)
+    ranked = Counter(nearest.tolist()).most_common(_MOST_COLOURS)
+    return [
+        names[index] for place, (index, count) in enumerate(ranked) if place == 0 or count >= _LEAST_SHARE * len(pixels)
     ]
+
+
+def _query(query: str) -> TokenVectors:
+    rows = Rows()
+    for match in _WORD.finditer(query):
+        rows.add(word_vector(match.group()), offsets=match.span())
+    if not _WORD.search(query):
+        rows.add(word_vector(""))
+    return rows.done()
+
+
+def _encode(document: Document) -> TokenVectors:
+    rows = Rows()
+    for number, frame in enumerate(document.frames):
+        for name in colours(frame.jpeg):
+            rows.add(word_vector(name), modality=Modality.VIDEO, span=frame.span, segment=number)
     for modality in TEXT_MODALITIES:
-        track = TextTrack.join(document.segments(modality))
-        for word, start, end in words_of(track.text):
-            place = track.locate(start, end)
-            if place is not None:
-                span = (place.span.start, place.span.end)
-                rows.append((word, MODALITY_IDS[modality], span, place.segment, (place.start, place.end)))
-    return rows
+        _add_words(rows, modality, TextTrack.join(document.segments(modality)))
+    return rows.done()
 
 
-def _pack(rows: Sequence[Row]) -> TokenVectors:
-    return TokenVectors(
-        vectors=np.array([vector_of(row[0]) for row in rows], np.float32).reshape(-1, DIMENSION),
-        modality_ids=np.array([row[1] for row in rows], np.uint8),
-        spans=np.array([row[2] for row in rows], np.float32).reshape(-1, 2),
-        segments=np.array([row[3] for row in rows], np.int32),
-        offsets=np.array([row[4] for row in rows], np.int32).reshape(-1, 2),
-        input_ids=np.full(len(rows), -1, np.int32),
-    )
+def _add_words(rows: Rows, modality: Modality, track: TextTrack) -> None:
+    for match in _WORD.finditer(track.text):
+        place = track.locate(*match.span())
+        if place is not None:
+            rows.add_place(word_vector(match.group()), modality, place)

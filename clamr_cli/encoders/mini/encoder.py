@@ -1,0 +1,166 @@
+"""The embedded encoder: a small sentence model, a small picture model and a trained connector between them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from clamr_cli import weights
+from clamr_cli.encoders.mini import heads
+from clamr_cli.encoders.mini.bert import Bert
+from clamr_cli.encoders.mini.heads import Heads
+from clamr_cli.encoders.mini.passages import Reader
+from clamr_cli.encoders.rows import Rows
+from clamr_cli.text import Place, TextTrack
+from clamr_cli.types import EncoderInfo, Modality, Span, TokenVectors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from clamr_cli.encoders.mini.passages import Passage, PassageWord
+    from clamr_cli.encoders.mini.pictures import Pictures
+    from clamr_cli.types import Document, Frame
+
+    Array = NDArray[np.float32]
+
+NAME: Final = "mini"
+TOKENS_PER_MODALITY: Final = 512
+"""CLaMR's published code reads as many tokens each of speech, on-screen text and metadata."""
+
+_REVISION: Final = "1"
+_TEXT_WEIGHTS: Final = "minilm-l6"
+_PICTURE_WEIGHTS: Final = "efficientnet-lite2"
+_PICTURE_FILE: Final = "efficientnet-lite2-9656183e.pth"
+# The order of CLaMR's documents (section 3): frames, on-screen text, speech, metadata.
+_READ: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
+_PARTS: Final = (_REVISION, _TEXT_WEIGHTS, _PICTURE_FILE, heads.SHA256, str(TOKENS_PER_MODALITY))
+_INFO: Final = EncoderInfo(NAME, hashlib.blake2b("\n".join(_PARTS).encode(), digest_size=8).hexdigest())
+
+
+class MiniEncoder:
+    """Words, passages and frames as unit vectors that one query can be matched to.
+
+    Text runs in numpy, so that a query needs no torch; frames load torch when the first is met.
+    """
+
+    def __init__(self, text: Path, pictures: Path, trained: Heads, *, device: str, threads: int) -> None:
+        """Load the text side.
+
+        Args:
+            text: folder of ``model.safetensors`` and ``tokenizer.json``.
+            pictures: the picture model's checkpoint file; opened when the first frame is met.
+            trained: the connector.
+            device: of the picture model: "auto", "cpu", "cuda" or "mps".
+            threads: CPU threads of the picture model; 0 leaves them as they are.
+
+        Raises:
+            ModelError: the text model cannot be read.
+        """
+        self._bert = Bert.load(text / "model.safetensors")
+        self._reader = Reader.load(text / "tokenizer.json")
+        self._heads = trained
+        self._picture_file = pictures
+        self._device, self._threads = device, threads
+        self._pictures: Pictures | None = None
+
+    @classmethod
+    def create(cls, *, cache: Path, device: str, threads: int) -> MiniEncoder:
+        """Find the weights and load the text side.
+
+        Raises:
+            ModelError: weights are absent or damaged.
+        """
+        text, pictures = weights.locate(_TEXT_WEIGHTS, cache), weights.locate(_PICTURE_WEIGHTS, cache)
+        return cls(text, pictures / _PICTURE_FILE, Heads.load(), device=device, threads=threads)
+
+    @classmethod
+    def describe(cls, *, cache: Path) -> EncoderInfo:  # noqa: ARG003 -- every encoder's describe takes it
+        """Name and fingerprint, without loading anything."""
+        return _INFO
+
+    @property
+    def info(self) -> EncoderInfo:
+        """Name and fingerprint."""
+        return _INFO
+
+    def encode_documents(self, documents: Sequence[Document]) -> list[TokenVectors]:
+        """Vectors of each document: its frames, then its on-screen text, speech and metadata."""
+        return [self._encode(document) for document in documents]
+
+    def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
+        """Vectors of each query: one per word, then some of the whole."""
+        passages = [self._reader.query(query) for query in queries]
+        states = self._bert.encode([passage.ids for passage in passages])
+        return [self._query(passage, state) for passage, state in zip(passages, states, strict=True)]
+
+    def _query(self, passage: Passage, states: Array) -> TokenVectors:
+        rows = Rows()
+        words = passage.words
+        vectors = self._heads.query([word.text for word in words], _word_states(passage, states), states.mean(axis=0))
+        for word, vector in zip(words, vectors, strict=False):
+            rows.add(vector, offsets=(word.start, word.end), number=word.number)
+        for vector in vectors[len(words) :]:
+            rows.add(vector)
+        return rows.done()
+
+    def _encode(self, document: Document) -> TokenVectors:
+        rows = Rows()
+        if document.frames:
+            self._add_frames(rows, document.frames)
+        for modality in _READ:
+            track = TextTrack.join(document.segments(modality))
+            texts = [segment.text for segment in track.segments]
+            across = modality is Modality.SPEECH
+            passages = self._reader.passages(texts, across=across, limit=TOKENS_PER_MODALITY)
+            self._add_passages(rows, modality, track, [passage for passage in passages if passage.words])
+        return rows.done()
+
+    def _add_frames(self, rows: Rows, frames: Sequence[Frame]) -> None:
+        vectors = self._heads.pictures(self._see().features([frame.jpeg for frame in frames]))
+        for number, frame in enumerate(frames):
+            for vector in vectors[number]:
+                rows.add(vector, modality=Modality.VIDEO, span=frame.span, segment=number)
+
+    def _add_passages(self, rows: Rows, modality: Modality, track: TextTrack, passages: Sequence[Passage]) -> None:
+        """Add each passage's words and then the passage as a whole."""
+        if not passages:
+            return
+        states = self._bert.encode([passage.ids for passage in passages])
+        means = self._heads.passages(modality, np.stack([state.mean(axis=0) for state in states]))
+        for passage, state, mean in zip(passages, states, means, strict=True):
+            texts = [word.text for word in passage.words]
+            vectors = self._heads.words(modality, texts, _word_states(passage, state))
+            places = [_locate(track, word) for word in passage.words]
+            for word, place, vector in zip(passage.words, places, vectors, strict=True):
+                rows.add_place(vector, modality, place, number=word.number)
+            first, last = places[0], places[-1]
+            end = max(place.end for place in places if place.segment == first.segment)
+            span = Span(first.span.start, max(first.span.end, last.span.end))
+            rows.add(mean, modality=modality, span=span, segment=first.segment, offsets=(first.start, end))
+
+    def _see(self) -> Pictures:
+        """The picture model, loaded when first asked for: torch takes seconds that a query does not have."""
+        if self._pictures is None:
+            from clamr_cli.encoders.mini.pictures import Pictures
+
+            self._pictures = Pictures(self._picture_file, device=self._device, threads=self._threads)
+        return self._pictures
+
+
+def _word_states(passage: Passage, states: Array) -> Array:
+    """Mean state of each word's pieces: [words, 384]."""
+    means = [states[word.first : word.first + word.count].mean(axis=0) for word in passage.words]
+    return np.stack(means) if means else np.zeros((0, states.shape[1]), dtype=np.float32)
+
+
+def _locate(track: TextTrack, word: PassageWord) -> Place:
+    """Where a word stands and when it is said."""
+    start = track.starts[word.segment]
+    place = track.locate(start + word.start, start + word.end)
+    # A word is never empty and lies in its segment; the track knows its segments.
+    return place or Place(word.segment, word.start, word.end, track.segments[word.segment].span)

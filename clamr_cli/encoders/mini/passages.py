@@ -1,0 +1,175 @@
+"""From segments of text to passages: short stretches of whole sentences that are read together, word by word."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from tokenizers import Tokenizer
+
+from clamr_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+PASSAGE_TOKENS: Final = 40
+"""Sentences are read together up to so many tokens: about what the sentence vector was trained on."""
+
+LONGEST_PASSAGE: Final = 126
+"""Tokens of a passage at most, so that a longer sentence is cut; with the two marks at its ends it makes 128."""
+
+_CHARACTERS_PER_TOKEN: Final = 24
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
+_WRITTEN: Final = re.compile(r"\w")
+
+
+@dataclass(frozen=True, slots=True)
+class PassageWord:
+    """A word of a passage: ``segments[segment].text[start:end]``, and its word pieces.
+
+    ``first`` and ``count`` place its word pieces in the passage's ids. ``number`` is the vocabulary's id of a word that
+    is one piece, else -1.
+    """
+
+    segment: int
+    start: int
+    end: int
+    text: str
+    first: int
+    count: int
+    number: int
+
+
+@dataclass(slots=True)
+class Passage:
+    """Token ids with the marks at both ends, and the words that are worth a vector (punctuation is not)."""
+
+    ids: list[int] = field(default_factory=list)
+    words: list[PassageWord] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A whole word with its pieces before it has a place in a passage; ``sentence`` counts within the segment."""
+
+    segment: int
+    sentence: int
+    start: int
+    end: int
+    pieces: tuple[int, ...]
+
+
+class Reader:
+    """Cuts text into passages with the text model's own tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._open, self._close = (_mark(tokenizer, mark) for mark in ("[CLS]", "[SEP]"))
+
+    @classmethod
+    def load(cls, path: Path) -> Reader:
+        """Read a ``tokenizer.json``.
+
+        Raises:
+            ModelError: the file is absent or no tokenizer.
+        """
+        try:
+            return cls(Tokenizer.from_file(str(path)))
+        except Exception as error:  # the library raises nothing narrower
+            raise ModelError(
+                f"cannot read the tokenizer {path}: {error}", "fetch it again: clamr models pull minilm-l6"
+            ) from error
+
+    def passages(self, texts: Sequence[str], *, across: bool, limit: int) -> list[Passage]:
+        """Cut texts into passages, in order, until ``limit`` tokens are used up.
+
+        ``across`` lets a passage reach over several texts (speech, whose segments end anywhere); otherwise each text
+        has its own (fields of metadata and lines on screen have nothing to do with each other).
+        """
+        found: list[Passage] = []
+        run: list[_Token] = []
+        for sentence in _sentences(self._tokens(texts, limit)):
+            joins = across or not run or run[-1].segment == sentence[0].segment
+            if run and not (joins and _size(run) + _size(sentence) <= PASSAGE_TOKENS):
+                found.append(self._passage(run, texts))
+                run = []
+            run = [*run, *sentence]
+        if run:
+            found.append(self._passage(run, texts))
+        return found
+
+    def _tokens(self, texts: Sequence[str], limit: int) -> Iterator[_Token]:
+        """The words of all texts, until the next would go over the limit."""
+        used = 0
+        for segment, text in enumerate(texts):
+            for token in self._split(segment, text[: limit * _CHARACTERS_PER_TOKEN]):
+                used += len(token.pieces)
+                if used > limit:
+                    return
+                yield token
+
+    def _split(self, segment: int, text: str) -> Iterator[_Token]:
+        """The words of one text, with the number of the sentence each stands in."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+        sentence = place = 0
+        while place < len(encoding.ids):
+            last = place
+            while last + 1 < len(encoding.ids) and encoding.word_ids[last + 1] == encoding.word_ids[place]:
+                last += 1
+            start, end = encoding.offsets[place][0], encoding.offsets[last][1]
+            while sentence < len(ends) and ends[sentence] <= start:
+                sentence += 1
+            # A word cut into more pieces than a passage holds says nothing beyond its beginning.
+            yield _Token(segment, sentence, start, end, tuple(encoding.ids[place : last + 1][:LONGEST_PASSAGE]))
+            place = last + 1
+
+    def _passage(self, tokens: Sequence[_Token], texts: Sequence[str]) -> Passage:
+        """Put words together with the marks at both ends."""
+        passage = Passage(ids=[self._open])
+        for token in tokens:
+            text = texts[token.segment][token.start : token.end]
+            if _WRITTEN.search(text):
+                number = token.pieces[0] if len(token.pieces) == 1 else -1
+                place = (len(passage.ids), len(token.pieces))
+                passage.words.append(PassageWord(token.segment, token.start, token.end, text, *place, number))
+            passage.ids.extend(token.pieces)
+        passage.ids.append(self._close)
+        return passage
+
+    def query(self, text: str) -> Passage:
+        """A query as one passage, cut at :data:`LONGEST_PASSAGE` tokens; without words where the text has none."""
+        return self._passage(list(self._tokens([text], LONGEST_PASSAGE)), [text])
+
+
+def _sentences(tokens: Iterator[_Token]) -> Iterator[list[_Token]]:
+    """Group words by sentence; sentences that are too long for one passage are cut between words."""
+    run: list[_Token] = []
+    for token in tokens:
+        ended = run and (run[-1].segment, run[-1].sentence) != (token.segment, token.sentence)
+        if ended or _size(run) + len(token.pieces) > LONGEST_PASSAGE:
+            yield run
+            run = []
+        run.append(token)
+    if run:
+        yield run
+
+
+def _size(tokens: Sequence[_Token]) -> int:
+    return sum(len(token.pieces) for token in tokens)
+
+
+def _mark(tokenizer: Tokenizer, mark: str) -> int:
+    """The id of a mark.
+
+    Raises:
+        ModelError: the vocabulary has none.
+    """
+    number = tokenizer.token_to_id(mark)
+    if number is None:
+        raise ModelError(f"the tokenizer has no {mark}", "fetch it again: clamr models pull minilm-l6")
+    return int(number)
