@@ -12,7 +12,7 @@ import os
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import platformdirs
 
@@ -70,6 +70,7 @@ class Settings:
         time_limit: seconds without progress after which a decoder counts as hung.
         limit: results of a search.
         scoring: token-max or modality-max.
+        encoders: each encoder's own settings by its name, from the file's tables such as ``[encoders.clamr]``.
         given: names of the settings that something other than a default set, and what did.
     """
 
@@ -80,7 +81,7 @@ class Settings:
     threads: int = 0
     language: str = ""
     asr_model: str = "whisper-base"
-    ocr: str = "easyocr"
+    ocr: Literal["easyocr", "rapidocr"] = "easyocr"
     ocr_languages: tuple[str, ...] = ("en",)
     speech: bool = True
     text: bool = True
@@ -89,6 +90,7 @@ class Settings:
     time_limit: float = 120.0
     limit: int = 10
     scoring: Scoring = "token-max"
+    encoders: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -120,7 +122,7 @@ def _flag(name: str) -> str:
 
 
 def _environment_layer() -> list[tuple[str, dict[str, object]]]:
-    known = {PREFIX + name.upper(): name for name in CHECKS}
+    known = {PREFIX + name.upper(): name for name in CHECKS if name != "encoders"}
     # An empty variable is one that is not set, as in most programs.
     return [
         (f"the environment variable {variable}", {name: os.environ[variable]})
@@ -245,6 +247,15 @@ def _globs(value: object) -> tuple[str, ...]:
     return tuple(part for part in parts if part)
 
 
+def _tables(value: object) -> Mapping[str, Mapping[str, object]]:
+    if not isinstance(value, dict) or not all(isinstance(settings, dict) for settings in value.values()):
+        raise ValueError("write tables such as [encoders.clamr]")
+    tables = {name: {key.replace("-", "_"): one for key, one in table.items()} for name, table in value.items()}
+    if any({"cache", "device", "threads"} & set(table) for table in tables.values()):
+        raise ValueError("cache, device and threads hold for all encoders: write them outside of the tables")
+    return tables
+
+
 CHECKS: Final[Mapping[str, Callable[[object], object]]] = {
     "db": _place,
     "cache": _folder,
@@ -262,6 +273,7 @@ CHECKS: Final[Mapping[str, Callable[[object], object]]] = {
     "time_limit": _number(1.0, "seconds"),
     "limit": _whole(1),
     "scoring": _one_of(*SCORINGS),
+    "encoders": _tables,
 }
 """Every setting and what makes its value usable; a ValueError says what would be."""
 

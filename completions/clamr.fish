@@ -68,7 +68,7 @@ complete -c clamr -n '__fish_seen_subcommand_from show' -l tsv -d 'Print tab-sep
 complete -c clamr -n '__fish_seen_subcommand_from show' -l table -d 'Print a table even into a pipe.'
 complete -c clamr -n '__fish_seen_subcommand_from show' -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from rm' -F
-complete -c clamr -n '__fish_seen_subcommand_from rm' -l yes -s y -d 'Do not ask.'
+complete -c clamr -n '__fish_seen_subcommand_from rm' -l yes -s y -d 'Do not ask; only a terminal is asked anyway.'
 complete -c clamr -n '__fish_seen_subcommand_from rm' -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from status' -l failed -d 'List the files that could not be indexed, and why.'
 complete -c clamr -n '__fish_seen_subcommand_from status' -l json -d 'Print JSON, one object per line.'

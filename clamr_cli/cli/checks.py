@@ -9,7 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from clamr_cli import __version__, encoders, weights
+from clamr_cli import __version__, weights
+from clamr_cli.cli.session import create_encoder, open_store
 from clamr_cli.errors import ClamrError, IndexLocked, StoreError
 from clamr_cli.render.text import size
 
@@ -117,7 +118,7 @@ def _weights(name: str, model: str, settings: Settings) -> Check:
 
 
 def _encoder(settings: Settings) -> Iterator[Check]:
-    encoder = encoders.create(settings.encoder, cache=settings.cache, device=settings.device)
+    encoder = create_encoder(settings.encoder, settings)
     tokens = len(encoder.encode_queries(["a red car"])[0])
     yield Check("ok", "encoder", f"{encoder.info.name} {encoder.info.fingerprint}, {tokens} vectors for a test query")
 
@@ -138,8 +139,6 @@ def _free(name: str, folder: Path, option: str) -> Check:
 
 
 def _index(settings: Settings) -> Iterator[Check]:
-    from clamr_cli.cli.session import open_store
-
     try:
         store = open_store(settings)
     except IndexLocked as error:

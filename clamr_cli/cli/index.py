@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from clamr_cli.cli.declare import Globals
     from clamr_cli.config import Settings
+    from clamr_cli.extract.options import AsrOptions, OcrOptions
     from clamr_cli.pipeline import IndexOptions
     from clamr_cli.types import Event
 
@@ -68,16 +69,21 @@ def run(before: Globals, flags: Flags) -> int:
     from clamr_cli.cli.session import open_store, quiet_libraries
     from clamr_cli.pipeline import index
 
-    settings = _settings(before, flags)
+    settings = settings_of(before, flags)
     if not flags.targets and not flags.encoder and not flags.retry_failed:
         raise UsageError("nothing to index", "name files or folders: clamr index DIR")
     quiet_libraries()
-    options = _options(settings, flags)
+    options = options_of(settings, flags)
     store = open_store(settings, create=bool(flags.targets))
-    return _follow(index(store, flags.targets or [], options), flags)
+    return follow(index(store, flags.targets or [], options), flags)
 
 
-def _settings(before: Globals, flags: Flags) -> Settings:
+def settings_of(before: Globals, flags: Flags) -> Settings:
+    """The settings with what the flags say on top.
+
+    Raises:
+        UsageError: a value that cannot be used.
+    """
     from clamr_cli.timeline import parse_time
 
     return before.settings(
@@ -94,19 +100,20 @@ def _settings(before: Globals, flags: Flags) -> Settings:
     )
 
 
-def _options(settings: Settings, flags: Flags) -> IndexOptions:
-    from clamr_cli.extract.options import AsrOptions, OcrOptions
+def options_of(settings: Settings, flags: Flags) -> IndexOptions:
+    """The options of the run that settings and flags ask for."""
     from clamr_cli.pipeline import IndexOptions
 
     return IndexOptions(
         cache=settings.cache,
         encoder=settings.encoder,
+        encoder_settings=settings.encoders.get(settings.encoder, {}),
         device=settings.device,
         exclude=settings.exclude,
         window=settings.window,
         language=settings.language,
-        asr=AsrOptions(model=settings.asr_model),
-        ocr=OcrOptions(engine=settings.ocr, languages=settings.ocr_languages),
+        asr=_asr(settings),
+        ocr=_ocr(settings),
         speech=settings.speech,
         text=settings.text,
         retry_failed=flags.retry_failed,
@@ -114,7 +121,21 @@ def _options(settings: Settings, flags: Flags) -> IndexOptions:
     )
 
 
-def _follow(events: Iterator[Event], flags: Flags) -> int:
+def _asr(settings: Settings) -> AsrOptions:
+    from clamr_cli.extract.options import AsrOptions
+
+    # The speech recogniser knows no MPS; on such machines it is the CPU's work.
+    device = "auto" if settings.device == "mps" else settings.device
+    return AsrOptions(settings.asr_model, language=settings.language, device=device, threads=settings.threads)
+
+
+def _ocr(settings: Settings) -> OcrOptions:
+    from clamr_cli.extract.options import OcrOptions
+
+    return OcrOptions(settings.ocr, settings.ocr_languages, device=settings.device, threads=settings.threads)
+
+
+def follow(events: Iterator[Event], flags: Flags) -> int:
     """Show events until the last; an interruption keeps what is finished and says how to go on."""
     from clamr_cli.cli.output import say, talk, write
     from clamr_cli.render.progress import reporter

@@ -25,7 +25,7 @@ class Flags:
     videos: Annotated[
         list[str], typer.Argument(metavar="ID|PATH", help="Ids (or their beginnings), or paths of indexed files.")
     ]
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked anyway.")] = False
 
 
 def run(before: Globals, flags: Flags) -> int:
@@ -79,15 +79,11 @@ def _chosen(store: Store, named: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _agreed(paths: Sequence[str]) -> bool:
-    """Ask whether to go on.
-
-    Raises:
-        UsageError: nobody is there to answer.
-    """
+    """Ask whether to go on, where somebody is there to answer."""
     from clamr_cli.cli.output import say
 
     if sys.stdin is None or not sys.stdin.isatty():
-        raise UsageError("nobody can be asked whether to remove", "give --yes")
+        return True
     for path in paths:
         say(path)
     say(f"take {len(paths)} {'file' if len(paths) == 1 else 'files'} out of the index (no video is deleted)? [y/N]")

@@ -6,7 +6,7 @@ import logging
 import warnings
 from typing import TYPE_CHECKING
 
-from clamr_cli import config
+from clamr_cli import config, encoders
 from clamr_cli.cli.output import say
 from clamr_cli.store import Store
 
@@ -40,12 +40,16 @@ def encoder_for(store: Store, settings: Settings) -> Encoder:
         UsageError: unknown encoder.
         ModelError: its weights are absent or damaged.
     """
-    from clamr_cli import encoders
-
     name = settings.encoder
     if "encoder" not in settings.given:
         present = {use.info.name for use in store.encoders()}
         if name not in present and len(present) == 1:
             (name,) = present
-            say(f"searching with the encoder {name}: the index has vectors of no other")
-    return encoders.create(name, cache=settings.cache, device=settings.device, threads=settings.threads)
+            say(f"using the encoder {name}: the index has vectors of no other")
+    return create_encoder(name, settings)
+
+
+def create_encoder(name: str, settings: Settings) -> Encoder:
+    """Make the encoder of that name, with its own settings from the configuration file."""
+    own = settings.encoders.get(name, {})
+    return encoders.create(name, cache=settings.cache, device=settings.device, threads=settings.threads, **own)

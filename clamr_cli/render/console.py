@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import IO
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.style import Style
 from rich.text import Text
 
@@ -15,10 +16,11 @@ PLAIN_WIDTH = 80
 
 
 def console(stream: IO[str], *, width: int | None = None) -> Console:
-    """A console on a stream. Rich itself heeds NO_COLOR, TERM=dumb and COLUMNS."""
-    if width is None and not stream.isatty():
-        width = PLAIN_WIDTH
-    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    """A console on a stream. Rich itself heeds NO_COLOR and TERM=dumb, and COLUMNS on terminals that are not dumb."""
+    made = Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    if width is None and (made.is_dumb_terminal or not made.is_terminal):
+        made.size = ConsoleDimensions(*shutil.get_terminal_size((PLAIN_WIDTH, 24)))
+    return made
 
 
 def text(content: str, style: str = "") -> Text:

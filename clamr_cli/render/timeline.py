@@ -50,7 +50,8 @@ def rows(timeline: Timeline) -> Iterator[tuple[Cell, ...]]:
     for span in timeline.moments:
         yield ("moment", *_times(span), None, None)
     for entry in timeline.entries:
-        yield (entry.modality, *_times(entry.span), entry.source, entry.text)
+        source = "frame" if entry.modality is Modality.VIDEO else entry.source
+        yield (entry.modality, *_times(entry.span), source, entry.text)
 
 
 def _times(span: Span) -> tuple[str, str]:

@@ -136,6 +136,13 @@ def test_every_setting_can_be_checked() -> None:
     assert set(config.CHECKS) | {"given"} == {field.name for field in config.Settings.__dataclass_fields__.values()}
 
 
+def test_an_encoder_has_a_table_of_its_own(tmp_path: Path) -> None:
+    settings = config.load(config=_write(tmp_path / "c.toml", '[encoders.clamr]\ntemplate-vectors = "drop"'))
+    assert settings.encoders == {"clamr": {"template_vectors": "drop"}}
+    with pytest.raises(UsageError, match="encoders"):
+        config.load(config=_write(tmp_path / "c.toml", 'encoders = "clamr"'))
+
+
 def test_globs_keep_their_commas(tmp_path: Path) -> None:
     settings = config.load(config=_write(tmp_path / "c.toml", 'exclude = ["{a,b}.mp4", "*.tmp"]'))
     assert settings.exclude == ("{a,b}.mp4", "*.tmp")

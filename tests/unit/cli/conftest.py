@@ -1,6 +1,7 @@
 """The command line in this process: what it prints, byte by byte, and how it ends."""
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.cli import main
+from tests.unit.cli import small_index
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,17 @@ def clamr(capfdbinary: pytest.CaptureFixture[bytes]) -> Clamr:
         return Ended(code, out, err.decode())
 
     return call
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small index that is never changed."""
+    folder = tmp_path_factory.mktemp("built") / "index"
+    small_index.build(folder)
+    return folder
+
+
+@pytest.fixture
+def db(built: Path, tmp_path: Path) -> Path:
+    """A copy of the small index of one's own."""
+    return Path(shutil.copytree(built, tmp_path / "index"))

@@ -1,0 +1,209 @@
+"""What commands do beside printing: exit codes, refusals, what they change, and what they remember."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from clamr_cli.store import Store
+from clamr_cli.types import FileState
+from tests.unit.cli.conftest import Clamr
+from tests.unit.cli.small_index import BEES, HOSTILE_PATH, LAGOS, SALE
+
+
+def _paths(db: Path) -> set[str]:
+    return {file.path for file in Store.open(db).files()}
+
+
+def _ids(db: Path) -> set[str]:
+    return {video.video_id for video in Store.open(db).videos()}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search",),
+        ("search", "  "),
+        ("search", "x", "--json", "--csv"),
+        ("search", "x", "--table", "--tsv"),
+        ("search", "x", "-0"),
+        ("search", "x", "--modality", "smell"),
+        ("search", "x", "--weight", "speech=-1"),
+        ("search", "x", "--since", "soon"),
+        ("search", "x", "--longer", "long"),
+        ("search", "x", "--limit", "0"),
+        ("search", "x", "--scoring", "best"),
+        ("search", "x", "--encoder", "no-such"),
+        ("search", "x", "--modality", "speech", "--weight", "speech=0"),
+        ("explain", "1a"),
+        ("explain", "zz"),
+        ("explain", LAGOS, "--query", " "),
+        ("show", ""),
+        ("rm", "no-such-id"),
+        ("rm", "/no/such/file.mp4"),
+        ("index",),
+        ("index", "--window", "x", "."),
+        ("index", "--window", "0.1", "."),
+        ("index", "--ocr", "magic", "."),
+        ("models", "pull", "no-such-model"),
+        ("nonsense",),
+        ("ls", "--nonsense"),
+        ("--db",),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(clamr: Clamr, db: Path, arguments: tuple[str, ...]) -> None:
+    ended = clamr("--db", str(db), *arguments) if arguments != ("--db",) else clamr(*arguments)
+    assert (ended.code, ended.out) == (2, b"")
+    told = [line for line in ended.err.splitlines() if not line.startswith("using the encoder")]
+    assert len(told) == 1
+    assert told[0].startswith("clamr: ")
+
+
+def test_without_an_index_commands_say_how_to_make_one(clamr: Clamr, tmp_path: Path) -> None:
+    for command in (
+        ("search", "x"),
+        ("ls",),
+        ("status",),
+        ("show", "x"),
+        ("rm", "x", "--yes"),
+        ("index", "--retry-failed"),
+    ):
+        ended = clamr("--db", str(tmp_path / "none"), *command)
+        assert ended.code == 2
+        assert "clamr index DIR" in ended.err
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_version_is_printed(clamr: Clamr) -> None:
+    ended = clamr("--version")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(b"clamr ")
+
+
+def test_the_index_comes_from_flag_environment_or_file(
+    clamr: Clamr, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(f'db = "{db}"\n')
+    assert clamr("--config", str(file), "ls").code == 0
+    assert clamr("ls").code == 2
+    monkeypatch.setenv("CLAMR_DB", str(db))
+    assert clamr("ls").code == 0
+    assert clamr("--db", str(tmp_path / "none"), "ls").code == 2
+
+
+def test_a_fault_in_the_configuration_names_file_and_key(clamr: Clamr, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("limit = 0\n")
+    ended = clamr("--config", str(file), "search", "x")
+    assert ended.code == 2
+    assert ended.err.startswith(f"clamr: {file}: limit: 0 cannot be used: ")
+
+
+def test_the_limit_comes_from_the_settings_too(clamr: Clamr, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAMR_LIMIT", "1")
+    assert clamr("--db", str(db), "search", "crowd").out.count(b"\n") == 1
+    assert clamr("--db", str(db), "search", "crowd", "-n", "2").out.count(b"\n") == 2
+
+
+def test_an_encoder_that_was_asked_for_is_not_replaced(clamr: Clamr, db: Path) -> None:
+    ended = clamr("--db", str(db), "search", "crowd", "--encoder", "hashed")
+    assert (ended.code, ended.err) == (0, "")
+
+
+def test_explain_takes_up_the_last_search_with_its_options(clamr: Clamr, db: Path) -> None:
+    clamr("--db", str(db), "search", "bees", "dance", "--modality", "speech")
+    ended = clamr("--db", str(db), "explain", BEES, "--json")
+    assert ended.err == "explaining the last search: bees dance\n"
+    record = json.loads(ended.out)
+    assert (record["query"], record["rank"]) == ("bees dance", 1)
+    assert record["shares"] == {"speech": 1.0}
+
+
+def test_explain_refuses_a_video_that_the_last_search_left_out(clamr: Clamr, db: Path) -> None:
+    clamr("--db", str(db), "search", "crowd", "--language", "de")
+    ended = clamr("--db", str(db), "explain", LAGOS)
+    assert ended.code == 2
+    assert "--query" in ended.err
+
+
+def test_rm_takes_a_video_out_by_id_with_all_its_paths_and_touches_no_file(
+    clamr: Clamr, db: Path, tmp_path: Path
+) -> None:
+    ended = clamr("--db", str(db), "rm", LAGOS[:4], "--yes")
+    assert (ended.code, ended.out) == (0, b"")
+    assert ended.err.count("removed from the index: ") == 2
+    assert _ids(db) == {BEES, SALE}
+    assert not {path for path in _paths(db) if "lagos" in path}
+
+
+def test_rm_by_path_keeps_a_video_that_another_file_holds(clamr: Clamr, db: Path) -> None:
+    assert clamr("--db", str(db), "rm", "/videos/lagos.mp4", "--yes").code == 0
+    assert LAGOS in _ids(db)
+    assert clamr("--db", str(db), "rm", "/videos/copy of lagos.mp4", "--yes").code == 0
+    assert LAGOS not in _ids(db)
+
+
+def test_rm_takes_hostile_names_and_failed_files(clamr: Clamr, db: Path) -> None:
+    failed = next(file.path for file in Store.open(db).files() if file.state is FileState.FAILED)
+    ended = clamr("--db", str(db), "rm", HOSTILE_PATH, failed, "--yes")
+    assert ended.code == 0
+    assert "\x1b" not in ended.err
+    assert _paths(db) & {HOSTILE_PATH, failed} == set()
+
+
+def test_rm_finds_a_file_by_a_relative_path(clamr: Clamr, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert clamr("--db", str(db), "rm", "videos/nature/bees.mkv", "--yes").code == 0
+    assert BEES not in _ids(db)
+
+
+def test_rm_waits_for_nobody_while_another_process_writes(clamr: Clamr, db: Path) -> None:
+    with Store.open(db).writer("clamr index /videos"):
+        ended = clamr("--db", str(db), "rm", LAGOS, "--yes")
+    assert ended.code == 2
+    assert "clamr index /videos" in ended.err
+    assert LAGOS in _ids(db)
+
+
+def test_status_without_failures_says_so(clamr: Clamr, db: Path) -> None:
+    failed = next(file.path for file in Store.open(db).files() if file.state is FileState.FAILED)
+    clamr("--db", str(db), "rm", failed, "--yes")
+    ended = clamr("--db", str(db), "status", "--failed")
+    assert (ended.code, ended.out, ended.err) == (0, b"", "no file of the index failed\n")
+
+
+def test_paths_lead_to_the_files_even_where_names_are_no_utf8(clamr: Clamr, db: Path) -> None:
+    ended = clamr("--db", str(db), "search", "sale", "--paths", "-0", "-n", "1")
+    assert ended.out == os.fsencode(HOSTILE_PATH) + b"\0"
+
+
+def test_doctor_says_of_each_thing_whether_it_works(clamr: Clamr, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAMR_ENCODER", "hashed")
+    # A model of one's own is taken as it is; the real one would first be joined in a cache that is thrown away.
+    monkeypatch.setenv("CLAMR_ASR_MODEL", str(db))
+    ended = clamr("--db", str(db), "doctor", "--json")
+    records = [json.loads(line) for line in ended.out.splitlines()]
+    states = {record["check"]: record["state"] for record in records}
+    assert set(states.values()) <= {"ok", "warn", "fail"}
+    assert {"clamr", "torch", "device", "decoders", "speech model", "screen text", "encoder", "cache", "index"} <= set(
+        states
+    )
+    assert ended.code == (2 if "fail" in states.values() else 0)
+    assert states["speech model"] == states["encoder"] == states["index"] == states["writer"] == "ok"
+    assert states["failures"] == "warn"
+    assert all(record["hint"] for record in records if record["state"] != "ok")
+
+
+def test_doctor_fails_on_what_is_broken_and_goes_on(
+    clamr: Clamr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAMR_ENCODER", "no-such")
+    monkeypatch.setenv("CLAMR_ASR_MODEL", "no-such")
+    monkeypatch.setenv("CLAMR_OCR_LANGUAGES", "klingon")
+    ended = clamr("--db", str(tmp_path / "none"), "doctor", "--json")
+    states = {record["check"]: record["state"] for record in map(json.loads, ended.out.splitlines())}
+    assert ended.code == 2
+    assert (states["speech"], states["screen text"], states["encoder"]) == ("fail", "fail", "fail")
+    assert (states["index"], states["cache"]) == ("warn", "ok")

@@ -1,0 +1,104 @@
+"""How ``clamr index`` shows a run and ends, whatever the run does."""
+
+import json
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from clamr_cli.cli import index
+from clamr_cli.cli.declare import Globals
+from clamr_cli.types import Discovered, Event, Finished, Indexed, Skipped
+
+Capture = pytest.CaptureFixture[bytes]
+
+DONE = (Discovered(2, 0, 2), Indexed("/a.mp4", "aa", 60.0, 1), Indexed("/b.mp4", "bb", 60.0, 1))
+
+
+def _flags(**given: object) -> index.Flags:
+    return index.Flags(**given)  # type: ignore[arg-type]
+
+
+def test_a_run_without_failures_ends_with_0_and_a_summary(capfdbinary: Capture) -> None:
+    assert index.follow(iter((*DONE, Finished(2, 0, 0, 0, 0, 3.0))), _flags()) == 0
+    out, err = capfdbinary.readouterr()
+    assert out == b""
+    assert err.decode().splitlines()[-1] == "2 videos indexed in 3 s"
+
+
+def test_a_failed_video_makes_it_3_and_is_named_even_when_quiet(capfdbinary: Capture) -> None:
+    events = (*DONE, Skipped("/c.mp4", "it is empty", "copy it again"), Finished(2, 0, 0, 0, 1, 3.0))
+    assert index.follow(iter(events), _flags(quiet=True)) == 3
+    assert capfdbinary.readouterr().err == b"failed /c.mp4: it is empty: copy it again\n"
+
+
+def test_events_are_json_lines_on_stdout_and_talk_stays_on_stderr(capfdbinary: Capture) -> None:
+    index.follow(iter((*DONE, Finished(2, 0, 0, 0, 0, 3.0))), _flags(json=True))
+    out, err = capfdbinary.readouterr()
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["discovered", "indexed", "indexed", "finished"]
+    assert b"2 videos indexed" in err
+
+
+def test_an_interruption_closes_the_run_and_says_what_is_kept_and_how_to_go_on(capfdbinary: Capture) -> None:
+    closed = []
+
+    def events() -> Iterator[Event]:
+        try:
+            yield from DONE
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            closed.append(True)
+
+    assert index.follow(events(), _flags()) == 130
+    assert closed == [True]
+    last = capfdbinary.readouterr().err.decode().splitlines()[-1]
+    assert last == "interrupted: 2 videos kept; run the same command again to go on"
+
+
+def test_a_second_interruption_while_stopping_changes_nothing(capfdbinary: Capture) -> None:
+    def events() -> Iterator[Event]:
+        try:
+            yield DONE[0]
+            yield DONE[1]
+        finally:
+            signal.raise_signal(signal.SIGINT)
+
+    def interrupted() -> Iterator[Event]:
+        inner = events()
+        try:
+            yield next(inner)
+            raise KeyboardInterrupt
+        finally:
+            inner.close()  # type: ignore[attr-defined]
+
+    assert index.follow(interrupted(), _flags()) == 130
+    assert capfdbinary.readouterr().err.decode().splitlines()[-1].startswith("interrupted: 0 videos kept")
+
+
+def test_flags_become_options_of_the_run() -> None:
+    flags = _flags(
+        targets=["/v"],
+        exclude=["*.tmp"],
+        language="EN",
+        asr_model="whisper-tiny",
+        ocr="rapidocr",
+        ocr_lang=["en,fr", "de"],
+        no_speech=True,
+        no_ocr=True,
+        window="1:30",
+        retry_failed=True,
+        device="mps",
+    )
+    options = index.options_of(index.settings_of(Globals(), flags), flags)
+    assert (options.exclude, options.language, options.window, options.device) == (("*.tmp",), "en", 90.0, "mps")
+    assert (options.speech, options.text, options.retry_failed) == (False, False, True)
+    assert (options.asr.model, options.asr.language, options.asr.device) == ("whisper-tiny", "en", "auto")
+    assert (options.ocr.engine, options.ocr.languages, options.ocr.device) == ("rapidocr", ("en", "fr", "de"), "mps")
+
+
+def test_without_flags_a_run_does_what_the_library_does_by_default() -> None:
+    from clamr_cli.pipeline import IndexOptions
+
+    flags = _flags(targets=["/v"])
+    found = index.options_of(index.settings_of(Globals(), flags), flags)
+    assert found == IndexOptions(cache=found.cache)
