@@ -64,12 +64,12 @@ class HashedEncoder:
     @classmethod
     def describe(cls, *, cache: Path) -> EncoderInfo:  # noqa: ARG003 -- every encoder's describe takes it
         """Name and fingerprint."""
-        return EncoderInfo(NAME, "hashed-1")
+        return EncoderInfo(NAME, "hashed-2")
 
     @property
     def info(self) -> EncoderInfo:
         """Name and fingerprint."""
-        return EncoderInfo(NAME, "hashed-1")
+        return EncoderInfo(NAME, "hashed-2")
 
     def encode_documents(self, documents: Sequence[Document]) -> list[TokenVectors]:
         """A vector per colour of each frame and per word of each text."""

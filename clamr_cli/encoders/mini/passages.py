@@ -114,7 +114,8 @@ class Reader:
 
     def _split(self, segment: int, text: str) -> Iterator[_Token]:
         """The words of one text, with the number of the sentence each stands in."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        # The tokenizer takes no lone surrogates, which stand for the bytes of file names that are no UTF-8.
+        encoding = self._tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=False)
         ends = [match.end() for match in _SENTENCE_END.finditer(text)]
         sentence = place = 0
         while place < len(encoding.ids):

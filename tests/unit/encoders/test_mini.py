@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clamr_cli import encoders, weights
+from clamr_cli.encoders.mini.bert import Bert
+from clamr_cli.encoders.mini.heads import NAMES, Heads
+from clamr_cli.encoders.mini.passages import LONGEST_PASSAGE, Reader
+from clamr_cli.encoders.mini.spelling import spell
+from clamr_cli.errors import ClamrError, ModelError
+from clamr_cli.types import MODALITY_IDS, Document, Encoder, Frame, Modality, Segment, Span, TokenVectors, Word
+from tests.unit.encoders.test_hashed import jpeg, score
+
+
+def located(name: str, cache: Path) -> Path:
+    try:
+        return weights.locate(name, cache)
+    except ClamrError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def text_model(cache: Path) -> Path:
+    return located("minilm-l6", cache)
+
+
+@pytest.fixture(scope="module")
+def encoder(cache: Path, text_model: Path) -> Encoder:
+    located("efficientnet-lite2", cache)
+    return encoders.create("mini", cache=cache)
+
+
+@pytest.fixture(scope="module")
+def reader(text_model: Path) -> Reader:
+    return Reader.load(text_model / "tokenizer.json")
+
+
+def lines(*texts: str) -> tuple[Segment, ...]:
+    return tuple(Segment(Span(number, number + 1), text) for number, text in enumerate(texts))
+
+
+def only(rows: TokenVectors, modality: Modality) -> np.ndarray:
+    return rows.modality_ids == MODALITY_IDS[modality]
+
+
+def photo(name: str) -> bytes:
+    import io
+
+    data = pytest.importorskip("skimage.data")
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(getattr(data, name)()).convert("RGB").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_the_text_model_is_that_of_transformers(text_model: Path, reader: Reader) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    reference = transformers.BertModel.from_pretrained(str(text_model)).eval()
+    texts = ["a red lift", "Words of any length, 13013 of them: e.g. café. " * 5, ""]
+    ids = [reader.query(text).ids for text in texts]
+    for sequence, ours in zip(ids, Bert.load(text_model / "model.safetensors").encode(ids), strict=True):
+        with torch.inference_mode():
+            theirs = reference(torch.tensor([sequence])).last_hidden_state[0].numpy()
+        assert np.abs(ours - theirs).max() < 1e-4
+
+
+def test_the_picture_model_knows_what_it_was_trained_on(cache: Path, shared: Path) -> None:
+    from clamr_cli.encoders.mini.pictures import Pictures
+
+    file = next(located("efficientnet-lite2", cache).glob("*.pth"))
+    classes = sorted((shared / "train/imagenet_sample").glob("*.jpg"))
+    asked = range(0, len(classes), 25)
+    features = Pictures(file, device="cpu", threads=0).features([classes[number].read_bytes() for number in asked])
+    right = features.probabilities[:, 0].argmax(axis=1) == np.array(asked)
+    assert right.mean() > 0.75
+
+
+def test_a_query_needs_no_torch(cache: Path, text_model: Path) -> None:
+    located("efficientnet-lite2", cache)
+    code = (
+        "import sys, pathlib; from clamr_cli import encoders;"
+        f"e = encoders.create('mini', cache=pathlib.Path({str(cache)!r}));"
+        "e.encode_queries(['a dog']); print(sorted({'torch', 'transformers', 'PIL'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("a cup of coffee", Modality.VIDEO),
+        ("the president promised lower taxes", Modality.SPEECH),
+        ("asset 13013", Modality.METADATA),
+        ("Reconnaissance vocale", Modality.OCR),
+    ],
+)
+def test_the_query_picks_the_modality(encoder: Encoder, query: str, wanted: Modality) -> None:
+    document = Document(
+        "d",
+        Span(0, 9),
+        frames=(Frame(0, Span(0, 9), photo("coffee")),),
+        speech=lines("Today the president said that taxes will fall.", "Then he left for the airport."),
+        ocr=lines("Reconnaissance vocale", "Projets"),
+        metadata=lines("NASA asset 13013"),
+    )
+    other = Document(
+        "o",
+        Span(0, 9),
+        frames=(Frame(0, Span(0, 9), photo("astronaut")),),
+        speech=lines("We planted tomatoes in the garden.", "They need a lot of water in July."),
+        ocr=lines("Exit 24", "Gare centrale"),
+        metadata=lines("Holiday clip 20931"),
+    )
+    right, wrong = encoder.encode_documents([document, other])
+    (asked,) = encoder.encode_queries([query])
+    assert score(asked, right) > score(asked, wrong)
+    by_modality = {
+        name: (asked.vectors @ right.vectors[only(right, name)].T).max(axis=1).sum()
+        for name in (Modality.VIDEO, Modality.SPEECH, Modality.OCR, Modality.METADATA)
+    }
+    assert max(by_modality, key=by_modality.__getitem__) == wanted
+
+
+def test_text_vectors_know_their_words_and_times(encoder: Encoder) -> None:
+    words = (Word(0, 5, Span(1.0, 1.5)), Word(6, 11, Span(1.5, 2.0)))
+    segments = (Segment(Span(0, 1), "First line."), Segment(Span(1, 2), "hello world", words=words))
+    (rows,) = encoder.encode_documents([Document("d", Span(0, 2), speech=segments)])
+    texts = [
+        segments[segment].text[start:end]
+        for segment, (start, end) in zip(rows.segments.tolist(), rows.offsets.tolist(), strict=True)
+    ]
+    assert texts == ["First", "line", "hello", "world", "First line"]
+    assert rows.spans.tolist() == [[0, 1], [0, 1], [1, 1.5], [1.5, 2], [0, 2]]
+    assert (rows.input_ids >= 0).tolist() == [True, True, True, True, False]
+
+
+def test_frame_vectors_know_their_frame(encoder: Encoder) -> None:
+    frames = tuple(Frame(number, Span(number, number + 1), jpeg("red", size=40 + number)) for number in range(3))
+    (rows,) = encoder.encode_documents([Document("d", Span(0, 3), frames=frames)])
+    assert rows.segments.tolist() == sorted(rows.segments.tolist())
+    assert set(rows.segments.tolist()) == {0, 1, 2}
+    assert (rows.spans[:, 0] == rows.segments).all()
+    assert only(rows, Modality.VIDEO).all()
+
+
+def test_all_vectors_are_of_unit_length_and_the_same_again(encoder: Encoder) -> None:
+    document = Document("d", Span(0, 3), (Frame(0, Span(0, 3), photo("coffee")),), speech=lines("東京 タワー 😀 x" * 9))
+    one, two = encoder.encode_documents([document, document])
+    assert np.allclose(np.linalg.norm(one.vectors, axis=1), 1.0, atol=1e-4)
+    assert np.array_equal(one.vectors, two.vectors)
+
+
+def test_order_is_kept_and_nothing_gives_no_rows(encoder: Encoder) -> None:
+    documents = [
+        Document("a", Span(0, 1), metadata=lines("short")),
+        Document("b", Span(0, 1)),
+        Document("c", Span(0, 1), ocr=lines("", " ?! ", "a longer line of text than the others")),
+    ]
+    assert [len(rows) for rows in encoder.encode_documents(documents)] == [2, 0, 9]
+
+
+@pytest.mark.parametrize("query", ["", "   ", "?!", "😀", "a\x00b", "\udcff", "word " * 5000, "x" * 5000])
+def test_any_query_has_vectors(encoder: Encoder, query: str) -> None:
+    (rows,) = encoder.encode_queries([query])
+    assert 1 <= len(rows) <= LONGEST_PASSAGE + 10
+    assert np.isfinite(rows.vectors).all()
+    assert (rows.modality_ids == 0).all()
+
+
+def test_query_words_have_their_offsets(encoder: Encoder) -> None:
+    query = "Café at 01:00:38"
+    (rows,) = encoder.encode_queries([query])
+    found = [query[start:end] for start, end in rows.offsets.tolist() if end]
+    assert found == ["Café", "at", "01", "00", "38"]
+
+
+def test_long_texts_are_cut_at_the_budget(reader: Reader) -> None:
+    passages = reader.passages(["many words without any end " * 2000, "never read"], across=False, limit=512)
+    assert sum(len(passage.ids) - 2 for passage in passages) == 512
+    assert max(len(passage.ids) for passage in passages) <= LONGEST_PASSAGE + 2
+
+
+def test_speech_is_read_across_segments_and_lines_on_screen_are_not(reader: Reader) -> None:
+    texts = ["so we went", "to the lake.", "It was cold."]
+    assert len(reader.passages(texts, across=True, limit=512)) == 1
+    assert len(reader.passages(texts, across=False, limit=512)) == 3
+
+
+def test_spelling_knows_equal_and_like_words() -> None:
+    words = ["Dedicatoria", "dedicatoria", "dedicatorias", "13013"]
+    vectors = spell(words, 48)
+    near = vectors @ vectors.T
+    assert near[0, 1] == pytest.approx(1.0, abs=1e-5)
+    assert near[1, 2] > 0.3 > near[1, 3]
+
+
+def test_weights_that_lack_a_part_are_told() -> None:
+    with pytest.raises(ModelError, match=r"query\.word\.weight"):
+        Heads({name: np.zeros((1, 1), np.float32) for name in NAMES if name != "query.word.weight"})
+
+
+def test_damaged_weights_are_told(tmp_path: Path) -> None:
+    damaged = tmp_path / "model.safetensors"
+    damaged.write_bytes(b"\x08" + bytes(20))
+    for load in (Bert.load, Heads.load):
+        with pytest.raises(ModelError, match="cannot read"):
+            load(damaged)
+    with pytest.raises(ModelError, match="cannot read the tokenizer"):
+        Reader.load(damaged)
