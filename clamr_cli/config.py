@@ -77,7 +77,7 @@ class Settings:
     db: str = field(default_factory=default_db)
     cache: Path = field(default_factory=default_cache)
     encoder: str = "mini"
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = 0
     language: str = ""
     asr_model: str = "whisper-base"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from clamr_cli import __version__, weights
 from clamr_cli.cli.session import create_encoder, open_store
 from clamr_cli.errors import ClamrError, IndexLocked, StoreError
-from clamr_cli.render.text import size
+from clamr_cli.render.text import plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,7 +151,9 @@ def _index(settings: Settings) -> Iterator[Check]:
     stats = store.stats()
     yield Check("ok", "index", f"{store.uri}: {stats.videos} videos, {stats.moments} moments")
     if stats.failed:
-        yield Check("warn", "failures", f"{stats.failed} files failed", "see them with: clamr status --failed")
+        yield Check(
+            "warn", "failures", f"{plural(stats.failed, 'file')} failed", "see them with: clamr status --failed"
+        )
     yield from _other_encoders(stats.videos, {use.info.name for use in stats.encoders}, settings.encoder)
     yield _writer(store)
 

@@ -32,6 +32,6 @@ def run(before: Globals, flags: Flags) -> int:
     output.form(flags)
     quiet_libraries()
     checks = list(all_checks(settings))
-    columns = (Column("state"), Column("check"), Column("found", wide=True), Column("hint", wide=True))
+    columns = (Column("state"), Column("check"), Column("found", wide=True), Column("hint", below="found"))
     output.listing(flags, columns, [(check.state, check.name, check.found, check.hint) for check in checks])
     return EXIT_USAGE if any(check.state == "fail" for check in checks) else EXIT_FOUND

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,9 +125,7 @@ def options_of(settings: Settings, flags: Flags) -> IndexOptions:
 def _asr(settings: Settings) -> AsrOptions:
     from clamr_cli.extract.options import AsrOptions
 
-    # The speech recogniser knows no MPS; on such machines it is the CPU's work.
-    device = "auto" if settings.device == "mps" else settings.device
-    return AsrOptions(settings.asr_model, language=settings.language, device=device, threads=settings.threads)
+    return AsrOptions(settings.asr_model, language=settings.language, device=settings.device, threads=settings.threads)
 
 
 def _ocr(settings: Settings) -> OcrOptions:
@@ -143,6 +142,7 @@ def follow(events: Iterator[Event], flags: Flags) -> int:
     from clamr_cli.types import Indexed, Skipped
 
     kept = failed = 0
+    _stop_on_signals()
     try:
         with reporter(talk(), quiet=flags.quiet) as shown:
             for event in events:
@@ -159,6 +159,17 @@ def follow(events: Iterator[Event], flags: Flags) -> int:
     finally:
         _close(events)
     return EXIT_PARTIAL if failed else EXIT_FOUND
+
+
+def _stop_on_signals() -> None:
+    """Being told to end, or losing the terminal, is an interruption too: what is finished is kept either way."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        with contextlib.suppress(AttributeError, ValueError):  # no such signal here, or not the main thread
+            signal.signal(getattr(signal, name), interrupt)
 
 
 def _close(events: Iterator[Event]) -> None:

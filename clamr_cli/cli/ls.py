@@ -42,7 +42,7 @@ def run(before: Globals, flags: Flags) -> int:
         Column("video_id", style="dim"),
         Column("duration", show=as_time, justify="right"),
         Column("title", wide=True),
-        Column("path", wide=True),
+        Column("path", below="title"),
         Column("state"),
     )
     output.listing(flags, columns, rows)

@@ -56,9 +56,9 @@ def run(before: Globals, flags: Flags) -> int:
         Column("name"),
         Column("state"),
         Column("size", show=as_size, justify="right"),
-        Column("licence", wide=True),
+        Column("licence", below="purpose"),
         Column("purpose", wide=True),
-        Column("where", wide=True, style="dim"),
+        Column("where", below="purpose"),
     )
     rows = [
         (one.name, "ok" if one.installed else "absent", one.size, one.licence, one.purpose, one.where or one.hint)

@@ -12,7 +12,7 @@ from clamr_cli.errors import EXIT_FOUND
 
 if TYPE_CHECKING:
     from clamr_cli.cli.declare import Globals
-    from clamr_cli.render.listing import Column, Row
+    from clamr_cli.render.listing import Row
     from clamr_cli.store import Store, StoreStats
 
 
@@ -30,6 +30,7 @@ def run(before: Globals, flags: Flags) -> int:
     """
     from clamr_cli.cli import output
     from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.render.listing import Column
     from clamr_cli.render.records import json_line
 
     settings = before.settings()
@@ -42,25 +43,21 @@ def run(before: Globals, flags: Flags) -> int:
     if form is Form.JSON:
         output.write([json_line(_record(store, stats))])
     else:
-        output.listing(flags, _columns("name", "value"), _rows(store, stats))
+        output.listing(flags, (Column("name"), Column("value", wide=True)), _rows(store, stats))
     return EXIT_FOUND
 
 
 def _failed(store: Store, flags: Flags) -> int:
     from clamr_cli.cli import output
+    from clamr_cli.render.listing import Column
 
     rows: list[Row] = [(file.path, file.error, file.hint) for file in store.files() if file.state.value == "failed"]
     if not rows:
         output.say("no file of the index failed")
     else:
-        output.listing(flags, _columns("path", "reason", "hint"), rows)
+        columns = (Column("path", wide=True), Column("reason", below="path"), Column("hint", below="path"))
+        output.listing(flags, columns, rows)
     return EXIT_FOUND
-
-
-def _columns(*names: str) -> tuple[Column, ...]:
-    from clamr_cli.render.listing import Column
-
-    return tuple(Column(name, wide=name != "name") for name in names)
 
 
 def _record(store: Store, stats: StoreStats) -> dict[str, object]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
+from rich.text import Text
 
 from clamr_cli.render.console import text
 from clamr_cli.render.records import Cell, json_line, tsv_line
@@ -14,7 +15,7 @@ from clamr_cli.render.text import size
 from clamr_cli.timeline import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 STATE_STYLES = {
     "ok": "green",
@@ -43,9 +44,10 @@ def as_size(value: Cell) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its name for programs, how people see its values, and whether a long value may be cut.
+    """A column: its name for programs, and how people see its values.
 
-    ``wide`` columns share the room that is left and fold; the others stay whole.
+    ``wide`` columns share the room that is left and fold; the others stay whole. A column that names another one in
+    ``below`` is drawn beneath that one's values, where it takes no width of its own.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Column:
     justify: Literal["left", "right"] = "left"
     wide: bool = False
     style: str = ""
+    below: str = ""
 
 
 Row = tuple[Cell, ...]
@@ -61,7 +64,8 @@ Row = tuple[Cell, ...]
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> Table:
     """A Rich table; every cell is escaped, and states are coloured."""
     drawn = empty_table()
-    for column in columns:
+    upright = [column for column in columns if not column.below]
+    for column in upright:
         drawn.add_column(
             column.name.replace("_", " "),
             justify=column.justify,
@@ -71,9 +75,17 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> Table:
             ratio=1 if column.wide else None,
         )
     for row in rows:
-        shown = [column.show(value) for column, value in zip(columns, row, strict=True)]
-        drawn.add_row(*(text(cell, STATE_STYLES.get(cell, "")) for cell in shown))
+        cells = {column.name: column.show(value) for column, value in zip(columns, row, strict=True)}
+        drawn.add_row(*(_stacked(column, columns, cells) for column in upright))
     return drawn
+
+
+def _stacked(column: Column, columns: Sequence[Column], cells: Mapping[str, str]) -> Text:
+    """A cell with those below it; empty ones take no line."""
+    own = cells[column.name]
+    lines = [text(own, STATE_STYLES.get(own, ""))] if own else []
+    lines += [text(cells[other.name], "dim") for other in columns if other.below == column.name and cells[other.name]]
+    return Text("\n").join(lines)
 
 
 def empty_table() -> Table:

@@ -10,6 +10,16 @@ from clamr_cli.cli import index
 from clamr_cli.cli.declare import Globals
 from clamr_cli.types import Discovered, Event, Finished, Indexed, Skipped
 
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """What a run does to signals must not outlive the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 Capture = pytest.CaptureFixture[bytes]
 
 DONE = (Discovered(2, 0, 2), Indexed("/a.mp4", "aa", 60.0, 1), Indexed("/b.mp4", "bb", 60.0, 1))
@@ -39,13 +49,16 @@ def test_events_are_json_lines_on_stdout_and_talk_stays_on_stderr(capfdbinary: C
     assert b"2 videos indexed" in err
 
 
-def test_an_interruption_closes_the_run_and_says_what_is_kept_and_how_to_go_on(capfdbinary: Capture) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_closes_the_run_and_says_what_is_kept_and_how_to_go_on(
+    number: signal.Signals, capfdbinary: Capture
+) -> None:
     closed = []
 
     def events() -> Iterator[Event]:
         try:
             yield from DONE
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         finally:
             closed.append(True)
 
@@ -92,7 +105,7 @@ def test_flags_become_options_of_the_run() -> None:
     options = index.options_of(index.settings_of(Globals(), flags), flags)
     assert (options.exclude, options.language, options.window, options.device) == (("*.tmp",), "en", 90.0, "mps")
     assert (options.speech, options.text, options.retry_failed) == (False, False, True)
-    assert (options.asr.model, options.asr.language, options.asr.device) == ("whisper-tiny", "en", "auto")
+    assert (options.asr.model, options.asr.language, options.asr.device) == ("whisper-tiny", "en", "mps")
     assert (options.ocr.engine, options.ocr.languages, options.ocr.device) == ("rapidocr", ("en", "fr", "de"), "mps")
 
 
