@@ -19,8 +19,9 @@ from clamr_cli.types import Span
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from clamr_cli.extract.asr import AsrOptions, WhisperAsr
-    from clamr_cli.extract.ocr import OcrEngine, OcrOptions
+    from clamr_cli.extract.asr import WhisperAsr
+    from clamr_cli.extract.ocr import OcrEngine
+    from clamr_cli.extract.options import AsrOptions, OcrOptions
     from clamr_cli.media.frames import SampledFrame
     from clamr_cli.types import Document, Encoder, MediaInfo, Segment, TokenVectors
 
