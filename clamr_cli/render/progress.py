@@ -71,8 +71,8 @@ class Estimate:
         return min(float(self.to_do), self.finished + under_way)
 
     def left(self, now: float) -> float | None:
-        """Seconds that are probably left, None while that is unknown."""
-        if self.done <= 0 or now <= self.started:
+        """Seconds that are probably left, None while that is unknown and when nothing is."""
+        if not 0 < self.done < self.to_do or now <= self.started:
             return None
         return (now - self.started) / self.done * (self.to_do - self.done)
 
@@ -165,7 +165,7 @@ class PlainReporter(QuietReporter):
             return
         if isinstance(event, Indexed | Moved | Skipped):
             said = f"[{self._estimate.finished}/{self._estimate.to_do}] {said}"
-            left = about(self._estimate.left(self._clock())) if self._estimate.finished < self._estimate.to_do else ""
+            left = about(self._estimate.left(self._clock()))
             said += f", {left}" if left else ""
         self._stream.write(f"{said}\n")
         self._stream.flush()
