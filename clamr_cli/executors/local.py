@@ -118,7 +118,7 @@ class Worker:
         self._process = context.Process(
             target=_serve, args=(theirs, os.fspath(self._log) if self._log else None), name=self.name, daemon=True
         )
-        with _interrupts_held_back():
+        with _interrupts_held_back(), _tracker_kept_quiet():
             self._process.start()
         theirs.close()
         self._connection = ours
@@ -169,6 +169,19 @@ def _interrupts_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _tracker_kept_quiet() -> Iterator[None]:
+    """The first spawned process starts a tracker of shared resources, which complains about those of killed ones.
+
+    It frees them all the same, and takes its warning filters from the interpreter that starts it.
+    """
+    sys.warnoptions.append("ignore:resource_tracker")
+    try:
+        yield
+    finally:
+        sys.warnoptions.remove("ignore:resource_tracker")
 
 
 def _serve(connection: Connection, log: str | None) -> None:

@@ -155,7 +155,7 @@ def _segment(raw: Any, offset: float, language: str) -> Segment | None:  # noqa:
         text = clean(raw.text)
     if not text:
         return None
-    span = Span(offset + raw.start, offset + max(raw.start, raw.end))
+    span = _span(raw, offset)
     return Segment(span, text, "whisper", language, float(min(1.0, np.exp(raw.avg_logprob))), words)
 
 
@@ -168,6 +168,11 @@ def _placed(raw_words: Iterable[Any], offset: float) -> tuple[str, tuple[Word, .
             continue
         if text and raw.word[:1].isspace():
             text += " "
-        words.append(Word(len(text), len(text) + len(word), Span(offset + raw.start, offset + max(raw.start, raw.end))))
+        words.append(Word(len(text), len(text) + len(word), _span(raw, offset)))
         text += word
     return text, tuple(words)
+
+
+def _span(raw: Any, offset: float) -> Span:  # noqa: ANN401
+    """The time of a segment or word, in plain floats (the library gives numpy's, which do not serialise)."""
+    return Span(offset + float(raw.start), offset + float(max(raw.start, raw.end)))

@@ -7,13 +7,15 @@ before an interruption stays, and the next run goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clamr_cli import encoders
-from clamr_cli.errors import MediaError
+from clamr_cli.errors import ClamrError, MediaError
 from clamr_cli.media.walk import Found
 from clamr_cli.pipeline.crew import outputs
 from clamr_cli.pipeline.desk import Desk
@@ -126,6 +128,8 @@ def _run(plan: Survey, jobs: Sequence[Job], desk: Desk) -> Iterator[Event]:
                     yield output.event
                 case MediaError():
                     yield _fail(job, output.what, output.hint)
+                case Exception() if not isinstance(output, ClamrError):
+                    yield _defect(job, output)
                 case BaseException():
                     raise output
                 case _:
@@ -168,6 +172,14 @@ def _fail(job: Job, reason: str, hint: str) -> Skipped:
         if before is not None:
             _drop_if_unheld(desk, before.video_id)
     return Skipped(record.path, reason, hint)
+
+
+def _defect(job: Job, error: Exception) -> Skipped:
+    """A defect that one file brings to light must not keep the others from being indexed; its traceback is kept."""
+    log = job.desk.options.cache / "workers.log"
+    with contextlib.suppress(OSError), log.open("a", encoding="utf-8", errors="backslashreplace") as out:
+        traceback.print_exception(error, file=out)
+    return _fail(job, f"unexpected {type(error).__name__}", f"this is a defect of clamr; its traceback is in {log}")
 
 
 def _forget(desk: Desk, record: FileRecord) -> Iterator[Event]:
