@@ -104,10 +104,19 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Sound:
+    """Raw audio of a moment: the stretch of time it covers, and its mono samples at 16 kHz, int16 [n]."""
+
+    span: Span
+    samples: NDArray[np.int16] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """One moment of a video with all its modalities: the unit that is encoded and found.
 
-    At most :data:`MAX_FRAMES` frames. Segments are in time order and overlap ``span``.
+    At most :data:`MAX_FRAMES` frames. Segments are in time order and overlap ``span``. ``audio`` is for encoders that
+    listen themselves; the others pass over it.
     """
 
     id: str
@@ -116,6 +125,7 @@ class Document:
     speech: tuple[Segment, ...] = ()
     ocr: tuple[Segment, ...] = ()
     metadata: tuple[Segment, ...] = ()
+    audio: Sound | None = None
 
     def segments(self, modality: Modality) -> tuple[Segment, ...]:
         """The text segments of a modality; empty for the modalities that have no text."""

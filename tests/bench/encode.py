@@ -161,7 +161,7 @@ class Bench:
         projection = draw("float16", shape.hidden, 0.02)
         self.weight, self.bias = torch.from_numpy(projection.weight).to(device), torch.zeros(128, device=device)
         self.device, self.dtype = device, dtype
-        ours = Backbone(_sharing(self.official.model), self.weight, self.bias, projection, Placement(device, dtype))
+        ours = Backbone(_sharing(self.official.model), self.weight, self.bias, projection, Placement(device, dtype), 2)
         self.encoder = ClamrEncoder(
             EncoderInfo("clamr", "bench"), ours, self.tokenizer, ClamrOptions(model="bench"), Runner(ours)
         )

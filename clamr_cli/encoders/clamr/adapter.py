@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import nn
 
-from clamr_cli.encoders.clamr.checkpoint import PROJECTION, listed, published, read_headers, renamed
+from clamr_cli.encoders.clamr.checkpoint import PROJECTION, listed, published, read_headers, renamed, unused
 from clamr_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ def _sort(
     unexpected: list[str] = []
     for raw, place in stored.items():
         plain = raw.removeprefix(_PREFIX)
+        if unused(plain):
+            continue
         low_rank, projection = _TENSOR.match(plain), _BASE.match(plain)
         module = renamed(low_rank["module"]) if low_rank else ""
         if low_rank and module in shapes and low_rank["side"] not in sides.get(module, {}):

@@ -1,7 +1,4 @@
-"""The model: Qwen2.5-VL's vision tower and language model without a head, the projection, and how they are loaded.
-
-Modules come from transformers; their tensors are put in by name here, so that none can stay at its random start.
-"""
+"""The model: the towers and the language model of a Qwen2.5 without a head, and the projection to 128 dimensions."""
 
 from __future__ import annotations
 
@@ -11,32 +8,21 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoConfig
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
-from clamr_cli.encoders.clamr import attention, memory
-from clamr_cli.encoders.clamr.adapter import Adapter, LoraLinear, load_adapter
-from clamr_cli.encoders.clamr.checkpoint import PROJECTION, match, read_headers
 from clamr_cli.encoders.clamr.positions import PositionRule
-from clamr_cli.encoders.clamr.projection import Projection, as_torch_draws, draw
-from clamr_cli.encoders.clamr.sources import declared_elements
-from clamr_cli.errors import ModelError
-from clamr_cli.types import DIMENSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from clamr_cli.encoders.clamr.checkpoint import Stored
     from clamr_cli.encoders.clamr.options import ClamrOptions
     from clamr_cli.encoders.clamr.packing import Packed
-    from clamr_cli.encoders.clamr.sources import Files
+    from clamr_cli.encoders.clamr.projection import Projection
 
-MODEL_TYPE: Final = "qwen2_5_vl"
-_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
-_DEVIATION: Final = (0.26862954, 0.26130258, 0.27577711)
-_PROJECTION_TENSORS: Final = (f"{PROJECTION}.weight", f"{PROJECTION}.bias")
+MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
+DEVIATION: Final = (0.26862954, 0.26130258, 0.27577711)
+"""Mean and deviation of the pixels that CLIP was trained on, which every Qwen2.5 kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,35 +53,43 @@ class Backbone:
 
     def __init__(
         self,
-        model: Qwen2_5_VLModel,
+        model: Any,  # noqa: ANN401 -- a model class of transformers
         weight: torch.Tensor,
         bias: torch.Tensor,
         projection: Projection,
         placement: Placement,
+        time_step: int,
     ) -> None:
         vision = model.config.vision_config
-        self.rule = PositionRule(vision.spatial_merge_size, vision.tokens_per_second)
+        self.rule = PositionRule(vision.spatial_merge_size, time_step)
         self.patch, self.merge = vision.patch_size, vision.spatial_merge_size
         self.projection, self.placement = projection, placement
         self._model, self._weight, self._bias = model, weight, bias
         self._pair = vision.temporal_patch_size
         self._mean, self._deviation = (
-            torch.tensor(values, device=placement.device).mul(255).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION)
+            torch.tensor(values, device=placement.device).mul(255).view(1, 3, 1, 1) for values in (MEAN, DEVIATION)
         )
 
     @torch.inference_mode()
-    def __call__(self, packed: Packed, pixels: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    def __call__(
+        self, packed: Packed, pixels: Sequence[NDArray[np.uint8]], features: Sequence[NDArray[np.float32]] = ()
+    ) -> torch.Tensor:
         """Unit vectors [T, 128] float32 on the model's device, one per token."""
-        projected = nn.functional.linear(self.hidden(packed, pixels).float(), self._weight, self._bias)
+        projected = nn.functional.linear(self.hidden(packed, pixels, features).float(), self._weight, self._bias)
         return nn.functional.normalize(projected, dim=-1)
 
     @torch.inference_mode()
-    def hidden(self, packed: Packed, pixels: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    def hidden(
+        self, packed: Packed, pixels: Sequence[NDArray[np.uint8]], features: Sequence[NDArray[np.float32]] = ()
+    ) -> torch.Tensor:
         """Hidden states [T, hidden] after the final norm."""
         embedded = self._model.language_model.embed_tokens(self._moved(packed.input_ids))
         if len(packed.grids):
             seen = self.vision(packed.grids, pixels).to(embedded.dtype)
             embedded = embedded.index_copy(0, self._moved(packed.video_index), seen)
+        if features:
+            heard = self.audio(features).to(embedded.dtype)
+            embedded = embedded.index_copy(0, self._moved(packed.audio_index), heard)
         borders = self._moved(packed.borders)
         output = self._model.language_model(
             inputs_embeds=embedded.unsqueeze(0),
@@ -116,6 +110,13 @@ class Backbone:
         patches = torch.cat([self.patches(array) for array in pixels]).to(self.placement.dtype)
         output = self._model.visual(patches, grid_thw=self._moved(grids))
         return torch.as_tensor(output.pooler_output)
+
+    @torch.inference_mode()
+    def audio(self, features: Sequence[NDArray[np.float32]]) -> torch.Tensor:
+        """Audio embeddings [A, hidden] of log-mel features [128, frames] each, in order."""
+        whole = self._moved(np.concatenate(features, axis=1)).to(self.placement.dtype)
+        lengths = self._moved(np.asarray([array.shape[1] for array in features], dtype=np.int64))
+        return torch.as_tensor(self._model.audio_tower(whole, feature_lens=lengths).last_hidden_state)
 
     def patches(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """One video's patches [patches, 3 * 2 * 14 * 14] float32, normalised, those of one token side by side."""
@@ -138,148 +139,3 @@ class Backbone:
         if self.placement.device.type == "cuda":
             return tensor.pin_memory().to(self.placement.device, non_blocking=True)
         return tensor.to(self.placement.device)
-
-
-def load_backbone(base: Files, adapter: Files | None, options: ClamrOptions, placement: Placement) -> Backbone:
-    """Load a base model, apply an adapter, and complete the projection.
-
-    Raises:
-        ModelError: files are absent, damaged or do not fit, or there is too little memory.
-        MissingExtra: 4 bits were asked for without bitsandbytes.
-    """
-    config = read_config(base)
-    model = _empty_model(base.name, config)
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    stored = match(read_headers(base.weights()), shapes, _PROJECTION_TENSORS, base.name)
-    needed = memory.bytes_of(shapes.values(), per_element=placement.dtype.itemsize, four_bit=placement.four_bit)
-    memory.check_fits(base.name, needed, placement.device, memory.free_bytes(placement.device))
-    loaded = load_adapter(adapter, _linear_shapes(model, config.text_config.hidden_size)) if adapter else None
-    projection, weight, bias = _projection(stored, loaded, options, config.text_config)
-    _fill(model, stored, shapes, loaded, placement)
-    if placement.four_bit:
-        from clamr_cli.encoders.clamr.quantized import quantize
-
-        quantize(model, placement.device)
-    if loaded is not None and not _merges(placement):
-        _attach(model, loaded, placement)
-    _use_packed_attention(model)
-    return Backbone(model, weight.to(placement.device), bias.to(placement.device), projection, placement)
-
-
-def check_declared(base: Files, placement: Placement) -> None:
-    """Refuse a model that its index already says is too large, before gigabytes of it are fetched.
-
-    Raises:
-        ModelError: it needs more memory than is free.
-    """
-    shapes = [(declared_elements(base), 1)]
-    needed = memory.bytes_of(shapes, per_element=placement.dtype.itemsize, four_bit=placement.four_bit)
-    memory.check_fits(base.name, needed, placement.device, memory.free_bytes(placement.device))
-
-
-def read_config(base: Files) -> Any:  # noqa: ANN401 -- a configuration class of transformers
-    """The configuration of a base model.
-
-    Raises:
-        ModelError: it is of another kind than Qwen2.5-VL, or broken.
-    """
-    kind = base.json("config.json").get("model_type")
-    if kind != MODEL_TYPE:
-        raise ModelError(f"{base.name} is a {kind} model, not {MODEL_TYPE}", "use a Qwen2.5-VL base")
-    try:
-        return AutoConfig.from_pretrained(base.folder)
-    except (OSError, ValueError, TypeError, KeyError) as problem:
-        raise ModelError(f"config.json of {base.name} cannot be used: {problem}", "download it again") from problem
-
-
-def _empty_model(name: str, config: Any) -> Qwen2_5_VLModel:  # noqa: ANN401
-    """The model without memory for its tensors; only the tables it computes itself are there."""
-    if config.text_config.use_sliding_window:
-        raise ModelError(f"{name} uses sliding windows, which is not supported", "use Qwen2.5-VL-3B-Instruct")
-    with torch.device("meta"):
-        model = Qwen2_5_VLModel(config)
-    for parent in list(model.modules()):
-        for name_of_child, child in list(parent.named_children()):
-            if any(buffer.is_meta for buffer in child.buffers(recurse=False)):
-                setattr(parent, name_of_child, type(child)(child.config))
-    return model.eval()
-
-
-def _linear_shapes(model: nn.Module, hidden: int) -> dict[str, tuple[int, int]]:
-    """Weight shapes [out, in] of everything an adapter may change."""
-    found = {
-        name: (module.out_features, module.in_features)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-    }
-    return {**found, PROJECTION: (DIMENSION, hidden)}
-
-
-def _projection(
-    stored: Mapping[str, Stored],
-    adapter: Adapter | None,
-    options: ClamrOptions,
-    text: Any,  # noqa: ANN401
-) -> tuple[Projection, torch.Tensor, torch.Tensor]:
-    """The base of the projection, and weight and bias in float32 with the adapter's change in them."""
-    kept = adapter.projection_weight if adapter else None
-    bias = adapter.projection_bias if adapter else None
-    if kept is None and _PROJECTION_TENSORS[0] in stored:
-        kept = stored[_PROJECTION_TENSORS[0]].read().float()
-    if bias is None and _PROJECTION_TENSORS[1] in stored:
-        bias = stored[_PROJECTION_TENSORS[1]].read().float()
-    if kept is None:
-        drawn = draw(options.draw, text.hidden_size, text.initializer_range)
-        base = as_torch_draws(drawn, text.initializer_range)
-    else:
-        base = Projection.stored(kept.numpy())
-    expected = (DIMENSION, text.hidden_size)
-    if base.weight.shape != expected or (bias is not None and bias.shape != (DIMENSION,)):
-        raise ModelError(
-            f"the stored projection is {list(base.weight.shape)}, not {list(expected)}", "use the right base"
-        )
-    delta = adapter.delta(PROJECTION) if adapter else None
-    weight = torch.from_numpy(base.weight) + (0.0 if delta is None else delta)
-    return base, weight, torch.zeros(DIMENSION) if bias is None else bias
-
-
-def _merges(placement: Placement) -> bool:
-    """Whether the adapter is added to the weights; see :class:`LoraLinear` for why only in float32."""
-    return placement.dtype == torch.float32 and not placement.four_bit
-
-
-def _fill(
-    model: nn.Module,
-    stored: Mapping[str, Stored],
-    shapes: Mapping[str, tuple[int, ...]],
-    adapter: Adapter | None,
-    placement: Placement,
-) -> None:
-    """Put the tensors in, each in its final dtype and place, with the adapter added where it is merged."""
-    # Layers to be quantised stay on the CPU until then.
-    device = torch.device("cpu") if placement.four_bit else placement.device
-    state: dict[str, torch.Tensor] = {}
-    for name in shapes:
-        tensor = stored[name].read()
-        delta = adapter.delta(name.removesuffix(".weight")) if adapter and _merges(placement) else None
-        if delta is not None:
-            tensor = tensor.float() + delta
-        state[name] = tensor.to(device, placement.dtype)
-    model.load_state_dict(state, strict=True, assign=True)
-    model.requires_grad_(False)
-    model.to(device)
-
-
-def _attach(model: nn.Module, adapter: Adapter, placement: Placement) -> None:
-    """Put the adapter's halves beside the layers they change."""
-    for name, pair in adapter.pairs.items():
-        if name != PROJECTION:
-            base = model.get_submodule(name)
-            beside = LoraLinear(base, pair, adapter.scale, placement.dtype, placement.device)
-            model.set_submodule(name, beside)
-
-
-def _use_packed_attention(model: Qwen2_5_VLModel) -> None:
-    """Set once the model stands: when it is made, names with "flash" are checked against installed packages."""
-    for part in (model, model.language_model, model.visual):
-        part.config._attn_implementation = attention.NAME

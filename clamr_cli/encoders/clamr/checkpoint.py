@@ -28,10 +28,18 @@ _RENAMES: Final = (
     (re.compile(r"^model\.(embed_tokens|layers|norm)\b"), r"language_model.\1"),
 )
 _SHOWN: Final = 12
+_SPEAKING: Final = ("lm_head.", "talker.", "token2wav.")
+"""Parts that write or speak; nothing of them goes into a vector."""
+
+
+def unused(name: str) -> bool:
+    """Whether a tensor belongs to a part that vectors do not need."""
+    return name.removeprefix("thinker.").startswith(_SPEAKING)
 
 
 def renamed(name: str) -> str:
     """A tensor's or module's name of any layout, as the model's own modules are called here."""
+    name = name.removeprefix("thinker.")
     for pattern, replacement in _RENAMES:
         if pattern.search(name):
             return pattern.sub(replacement, name)
@@ -98,7 +106,7 @@ def match(
     """Give every tensor of the model its place in the files.
 
     Args:
-        stored: the tensors of the files, see :func:`read_headers`; a ``lm_head`` is not needed and passed over.
+        stored: the tensors of the files, see :func:`read_headers`; those of output parts are passed over.
         shapes: the model's tensors.
         optional: names that may be in the files although the model has no such tensor; they come back too.
         what: the model, for messages.
@@ -110,7 +118,7 @@ def match(
     unexpected: list[str] = []
     for raw, place in stored.items():
         name = renamed(raw)
-        if name.startswith("lm_head."):
+        if unused(raw):
             continue
         if name in found or (name not in shapes and name not in optional):
             unexpected.append(raw)

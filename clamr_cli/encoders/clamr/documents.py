@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 from PIL import Image
 
+from clamr_cli.encoders.clamr import audio
 from clamr_cli.encoders.clamr.frames import open_frame
 from clamr_cli.errors import UsageError
 from clamr_cli.text import TextTrack
-from clamr_cli.types import DIMENSION, MAX_FRAMES, MODALITY_IDS, Document, Frame, Modality, Segment, Span, TokenVectors
+from clamr_cli.types import (
+    DIMENSION,
+    MAX_FRAMES,
+    MODALITY_IDS,
+    Document,
+    Frame,
+    Modality,
+    Segment,
+    Sound,
+    Span,
+    TokenVectors,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +50,7 @@ class Source:
     images: tuple[Image.Image, ...]
     frame_spans: tuple[Span, ...]
     tracks: Mapping[Modality, TextTrack]
+    sound: Sound | None = None
 
     @property
     def texts(self) -> dict[Modality, str | None]:
@@ -47,12 +60,18 @@ class Source:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to encode."""
-        return not self.images and not self.tracks
+        return not self.images and not self.tracks and self.sound is None
+
+
+def silent(source: Source) -> Source:
+    """Without its audio."""
+    return replace(source, sound=None)
 
 
 def split(source: Source) -> list[Source]:
     """One source per modality: the frames, then each text."""
     frames = [Source(source.span, source.images, source.frame_spans, {})] if source.images else []
+    frames += [Source(source.span, (), (), {}, source.sound)] if source.sound is not None else []
     texts = [
         Source(source.span, (), (), {modality: source.tracks[modality]})
         for modality in SEPARATORS
@@ -78,7 +97,7 @@ def source_of(document: object) -> Source:
             for modality, separator in SEPARATORS.items()
             if (segments := document.segments(modality))
         }
-        return _source(document.span, frames, tracks)
+        return _source(document.span, frames, tracks, document.audio)
     frames = _field(document, "frames") or ()  # type: ignore[assignment]
     if not isinstance(frames, Sequence) or isinstance(frames, str | bytes):
         raise UsageError("the frames of a document are no list of pictures", "give PIL images, or None")
@@ -90,7 +109,7 @@ def source_of(document: object) -> Source:
         if not isinstance(text, str):
             raise UsageError(f"the field {name!r} of a document is no string", "give a string, or None")
         tracks[modality] = TextTrack.join((Segment(_NOWHERE, text),))
-    return _source(_NOWHERE, frames, tracks)
+    return _source(_NOWHERE, frames, tracks, _sound(_field(document, "audio")))
 
 
 def _field(document: object, name: str) -> object:
@@ -100,7 +119,18 @@ def _field(document: object, name: str) -> object:
     return getattr(document, name, None)
 
 
-def _source(span: Span, frames: Sequence[object], tracks: Mapping[Modality, TextTrack]) -> Source:
+def _sound(samples: object) -> Sound | None:
+    """Samples that were given without a time: they start at 0."""
+    if samples is None or isinstance(samples, Sound):
+        return samples
+    if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype not in (np.int16, np.float32):
+        raise UsageError("the audio of a document is no array of samples", "give mono int16 or float32 at 16 kHz")
+    if samples.dtype == np.float32:
+        samples = (np.clip(samples, -1.0, 1.0) * np.float32(32767.0)).astype(np.int16)
+    return Sound(Span(0.0, len(samples) / audio.RATE), samples)
+
+
+def _source(span: Span, frames: Sequence[object], tracks: Mapping[Modality, TextTrack], sound: Sound | None) -> Source:
     if len(frames) > MAX_FRAMES:
         raise UsageError(f"a document has {len(frames)} frames", f"give {MAX_FRAMES} at most")
     images: list[Image.Image] = []
@@ -110,7 +140,7 @@ def _source(span: Span, frames: Sequence[object], tracks: Mapping[Modality, Text
             raise UsageError(f"a frame of a document is a {type(frame).__name__}", "give PIL images")
         images.append(open_frame(frame))
         spans.append(frame.span if isinstance(frame, Frame) else span)
-    return Source(span, tuple(images), tuple(spans), tracks)
+    return Source(span, tuple(images), tuple(spans), tracks, sound)
 
 
 def place_tokens(source: Source, prompt: Prompt, grid: Grid | None, vectors: FloatArray) -> TokenVectors:
@@ -125,6 +155,10 @@ def place_tokens(source: Source, prompt: Prompt, grid: Grid | None, vectors: Flo
     offsets = np.zeros((count, 2), dtype=np.int32)
     if grid is not None:
         _place_video(source, prompt, grid, spans, segments)
+    if source.sound is not None and prompt.audio_tokens:
+        places = slice(prompt.audio_start, prompt.audio_start + prompt.audio_tokens)
+        starts = source.sound.span.start + np.arange(prompt.audio_tokens) * audio.SECONDS_PER_TOKEN
+        spans[places] = np.stack([starts, starts + audio.SECONDS_PER_TOKEN], axis=1)
     by_id = {MODALITY_IDS[modality]: track for modality, track in source.tracks.items()}
     for index, number in enumerate(prompt.modality_ids):
         track = by_id.get(int(number))

@@ -28,10 +28,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
-    """A prompt with the pictures it needs, not decoded yet."""
+    """A prompt with the pictures and samples it needs, not decoded yet."""
 
     job: Job
     images: tuple[Image.Image, ...] = ()
+    samples: NDArray[np.int16] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +44,7 @@ class Packed:
         positions: [3, T] int64.
         borders: [sequences + 1] int32, where each starts and the last ends.
         video_index: [V] int64, places of the video tokens in order.
+        audio_index: [A] int64, places of the audio tokens in order.
         grids: [videos, 3] int64.
     """
 
@@ -50,6 +52,7 @@ class Packed:
     positions: NDArray[np.int64]
     borders: NDArray[np.int32]
     video_index: NDArray[np.int64]
+    audio_index: NDArray[np.int64]
     grids: NDArray[np.int64]
 
     @property
@@ -81,6 +84,10 @@ def pack(jobs: Sequence[Job], rule: PositionRule) -> Packed:
         np.arange(job.prompt.video_tokens, dtype=np.int64) + start + job.prompt.video_start
         for job, start in zip(jobs, starts, strict=False)
     ]
+    audio = [
+        np.arange(job.prompt.audio_tokens, dtype=np.int64) + start + job.prompt.audio_start
+        for job, start in zip(jobs, starts, strict=False)
+    ]
     positions = [position_ids(len(job.prompt), job.prompt.video_start, job.grid, rule) for job in jobs]
     grids = [(job.grid.time, job.grid.height, job.grid.width) for job in jobs if job.grid is not None]
     return Packed(
@@ -88,5 +95,6 @@ def pack(jobs: Sequence[Job], rule: PositionRule) -> Packed:
         np.concatenate(positions, axis=1),
         starts.astype(np.int32),
         np.concatenate(video),
+        np.concatenate(audio),
         np.asarray(grids, dtype=np.int64).reshape(-1, 3),
     )

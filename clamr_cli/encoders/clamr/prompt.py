@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Encoding, Tokenizer
 
-VISION_START: Final = "<|vision_start|>"
-VIDEO_PAD: Final = "<|video_pad|>"
-VISION_END: Final = "<|vision_end|>"
 END_OF_TEXT: Final = "<|endoftext|>"
 _HEAD: Final = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 _TAIL: Final = "<|im_end|>\n"
@@ -41,6 +38,20 @@ TEXTS: Final[Mapping[Modality, str]] = {
     Modality.METADATA: "Description: ",
 }
 """The text modalities in the order of the prompt, with their names in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The tokens that stand for a video and for audio: opening, one per vector, closing; audio may be none."""
+
+    video: tuple[str, str, str] = ("<|vision_start|>", "<|video_pad|>", "<|vision_end|>")
+    audio: tuple[str, ...] = ()
+
+
+OMNI_MARKS: Final = Marks(
+    ("<|vision_bos|>", "<|VIDEO|>", "<|vision_eos|>"), ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
+)
+"""The names that Qwen2.5-Omni has for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,7 @@ class Prompt:
             whitespace around left out; (0, 0) where a token came from no character of it.
         video_start: index of the first video token.
         video_tokens: how many there are.
+        audio_start, audio_tokens: the same of audio.
     """
 
     input_ids: NDArray[np.int64]
@@ -76,6 +88,8 @@ class Prompt:
     characters: NDArray[np.int32]
     video_start: int = 0
     video_tokens: int = 0
+    audio_start: int = 0
+    audio_tokens: int = 0
 
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
@@ -101,49 +115,65 @@ class Prompter:
         ModelError: the tokenizer lacks one of the special tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, marks: Marks | None = None) -> None:
+        self._marks = marks or Marks()
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        needed = (VISION_START, VIDEO_PAD, VISION_END, END_OF_TEXT, "<|im_start|>", "<|im_end|>")
+        needed = (*self._marks.video, *self._marks.audio, END_OF_TEXT, "<|im_start|>", "<|im_end|>")
         absent = [token for token in needed if tokenizer.token_to_id(token) is None]
         if absent:
-            raise ModelError(f"the tokenizer lacks {', '.join(absent)}", "use the tokenizer of the Qwen2.5-VL base")
+            raise ModelError(f"the tokenizer lacks {', '.join(absent)}", "use the tokenizer of the base model")
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self._special = frozenset(number for number, token in added.items() if token.special)
         self._added = {number: len(token.content.encode()) for number, token in added.items()}
-        self._video_pad = tokenizer.token_to_id(VIDEO_PAD)
 
-    def document(self, texts: Mapping[Modality, str | None], video_tokens: int, limits: Limits) -> Prompt:
+    def document(
+        self, texts: Mapping[Modality, str | None], video_tokens: int, limits: Limits, audio_tokens: int = 0
+    ) -> Prompt:
         """The prompt of a document; a text of None is left out, an empty one leaves only its name.
 
         Raises:
-            UsageError: the limit of the whole document leaves no room for its frames.
+            UsageError: the limit of the whole document leaves no room for its frames and audio.
         """
         parts = [
             self._part(modality, text, limits.of(modality))
             for modality in TEXTS
             if (text := texts.get(modality)) is not None
         ]
-        video = VISION_START + VIDEO_PAD + VISION_END if video_tokens else ""
-        written = _HEAD + video + "".join(part.text for part in parts) + _TAIL
-        encoding = self._encode(written)
-        ids = np.asarray(encoding.ids, dtype=np.int64)
-        modality_ids, characters = self._label(encoding, parts, len(_HEAD) + len(video))
-        start = int(np.flatnonzero(ids == self._video_pad)[0]) if video_tokens else 0
-        if video_tokens:
-            # The opening marker counts as video, the closing one as template, as in the published labels.
-            modality_ids[start - 1 : start + 1] = MODALITY_IDS[Modality.VIDEO]
-            repeats = np.ones(len(ids), dtype=np.int64)
-            repeats[start] = video_tokens
-            ids, modality_ids = np.repeat(ids, repeats), np.repeat(modality_ids, repeats)
-            characters = np.repeat(characters, repeats, axis=0)
+        video = "".join(self._marks.video) if video_tokens else ""
+        audio = "".join(self._marks.audio) if audio_tokens else ""
+        encoding = self._encode(_HEAD + video + audio + "".join(part.text for part in parts) + _TAIL)
+        labels, characters = self._label(encoding, parts, len(_HEAD) + len(video) + len(audio))
+        plain = Prompt(np.asarray(encoding.ids, dtype=np.int64), labels, characters)
+        whole, video_start = self._repeated(plain, self._marks.video, video_tokens, Modality.VIDEO)
+        whole, audio_start = self._repeated(whole, self._marks.audio, audio_tokens, Modality.AUDIO)
         cut = limits.combined
-        if start + video_tokens + bool(video_tokens) > cut:
-            raise UsageError(
-                f"a limit of {cut} tokens has no room for {video_tokens} video tokens", "raise max_combined_tokens"
-            )
-        return Prompt(ids[:cut], modality_ids[:cut], characters[:cut], start, video_tokens)
+        if max(video_start + video_tokens + bool(video_tokens), audio_start + audio_tokens + bool(audio_tokens)) > cut:
+            what = f"{video_tokens} video tokens" + (f" and {audio_tokens} audio tokens" if audio_tokens else "")
+            raise UsageError(f"a limit of {cut} tokens has no room for {what}", "raise max_combined_tokens")
+        return Prompt(
+            whole.input_ids[:cut],
+            whole.modality_ids[:cut],
+            whole.characters[:cut],
+            video_start,
+            video_tokens,
+            audio_start,
+            audio_tokens,
+        )
+
+    def _repeated(self, prompt: Prompt, marks: tuple[str, ...], count: int, modality: Modality) -> tuple[Prompt, int]:
+        """Write the token between two marks ``count`` times; the prompt with it and where it starts."""
+        if not count:
+            return prompt, 0
+        start = int(np.flatnonzero(prompt.input_ids == self._tokenizer.token_to_id(marks[1]))[0])
+        labels = prompt.modality_ids.copy()
+        # The opening marker counts as video, the closing one as template, as in the published labels.
+        labels[start - 1 : start + 1] = MODALITY_IDS[modality]
+        repeats = np.ones(len(prompt), dtype=np.int64)
+        repeats[start] = count
+        ids, labels = np.repeat(prompt.input_ids, repeats), np.repeat(labels, repeats)
+        return Prompt(ids, labels, np.repeat(prompt.characters, repeats, axis=0)), start
 
     def text_alone(self, modality: Modality, text: str, limit: int) -> Prompt:
         """One text modality by itself, without template: its name and text, all of it of that modality."""

@@ -6,12 +6,13 @@ import itertools
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
-from clamr_cli.encoders.clamr import frames, packing
+from clamr_cli.encoders.clamr import audio, frames, packing
 from clamr_cli.encoders.clamr.sources import WAY_OUT
 from clamr_cli.errors import ModelError
 
@@ -27,6 +28,21 @@ if TYPE_CHECKING:
 
 _BUDGETS: Final[Mapping[str, int]] = {"cuda": 16384, "mps": 4096, "cpu": 2048}
 _AHEAD: Final = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Media:
+    """What a document shows and sounds like, ready for the model."""
+
+    pixels: NDArray[np.uint8] | None
+    features: NDArray[np.float32] | None
+
+
+def _decode(work: Work, factor: int) -> _Media:
+    return _Media(
+        frames.pixels_of(work.images, factor) if work.images else None,
+        audio.features(work.samples) if work.samples is not None else None,
+    )
 
 
 class Runner:
@@ -54,8 +70,8 @@ class Runner:
         results: dict[int, FloatArray] = {}
         groups = packing.plan([len(work.job.prompt) for work in works], self._budget)
         waiting: deque[tuple[list[int], _Copy]] = deque()
-        for group, pixels in self._decoded(groups, works):
-            waiting.append((group, _Copy(self._forward([works[place].job for place in group], pixels), self.exact)))
+        for group, media in self._decoded(groups, works):
+            waiting.append((group, _Copy(self._forward([works[place].job for place in group], media), self.exact)))
             if len(waiting) > 1:
                 results.update(_share_out(*waiting.popleft(), works))
         for group, copy in waiting:
@@ -67,34 +83,32 @@ class Runner:
         """Whether vectors come back as float32."""
         return self._backbone.placement.dtype == torch.float32
 
-    def _decoded(
-        self, groups: Sequence[list[int]], works: Sequence[Work]
-    ) -> Iterator[tuple[list[int], list[NDArray[np.uint8]]]]:
-        """Groups with their pixels, which are made on other threads while earlier groups are computed."""
+    def _decoded(self, groups: Sequence[list[int]], works: Sequence[Work]) -> Iterator[tuple[list[int], list[_Media]]]:
+        """Groups with their pixels and features, made on other threads while earlier groups are computed."""
         factor = self._backbone.patch * self._backbone.merge
         with ThreadPoolExecutor(self._workers) as pool:
-            started: deque[tuple[list[int], list[Future[NDArray[np.uint8]]]]] = deque()
+            started: deque[tuple[list[int], list[Future[_Media]]]] = deque()
             for group in [*groups, *itertools.repeat(None, _AHEAD)]:
                 if group is not None:
-                    shown = [works[place].images for place in group if works[place].images]
-                    started.append((group, [pool.submit(frames.pixels_of, images, factor) for images in shown]))
+                    started.append((group, [pool.submit(_decode, works[place], factor) for place in group]))
                 if started and (group is None or len(started) > _AHEAD):
                     ready, futures = started.popleft()
                     yield ready, [future.result() for future in futures]
 
-    def _forward(self, jobs: list[Job], pixels: list[NDArray[np.uint8]]) -> torch.Tensor:
+    def _forward(self, jobs: list[Job], media: list[_Media]) -> torch.Tensor:
         """Vectors of all jobs in a row, on the device; in halves where the device is too small for all at once."""
         try:
-            return self._backbone(packing.pack(jobs, self._backbone.rule), pixels)
+            pixels = [one.pixels for one in media if one.pixels is not None]
+            features = [one.features for one in media if one.features is not None]
+            return self._backbone(packing.pack(jobs, self._backbone.rule), pixels, features)
         except torch.OutOfMemoryError as problem:
             if len(jobs) == 1:
                 what = f"the GPU's memory does not hold a document of {len(jobs[0].prompt)} tokens"
                 raise ModelError(what, f"close what else uses the GPU, try 4 bits, {WAY_OUT}") from problem
         torch.cuda.empty_cache()
         middle = len(jobs) // 2
-        videos = sum(job.grid is not None for job in jobs[:middle])
-        first = self._forward(jobs[:middle], pixels[:videos])
-        return torch.cat([first, self._forward(jobs[middle:], pixels[videos:])])
+        halves = [self._forward(jobs[part], media[part]) for part in (slice(middle), slice(middle, None))]
+        return torch.cat(halves)
 
 
 class _Copy:

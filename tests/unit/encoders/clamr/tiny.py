@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import Qwen2_5_VLConfig
+from transformers import Qwen2_5_VLConfig, Qwen2_5OmniConfig
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerModel
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ CONFIG = {
 }
 
 
-def make_tokenizer() -> Tokenizer:
+def make_tokenizer(special: tuple[str, ...] = SPECIAL) -> Tokenizer:
     """A byte-level BPE with Qwen's splitting rule and special tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -89,7 +90,7 @@ def make_tokenizer() -> Tokenizer:
         vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     return tokenizer
 
 
@@ -142,6 +143,62 @@ def write_adapter(folder: Path, *, new_layout: bool = False, seed: int = 9, rank
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "bias": "none", "target_modules": TARGETS}
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+OMNI_SPECIAL = (
+    *SPECIAL[:3],
+    "<|vision_bos|>",
+    "<|VIDEO|>",
+    "<|vision_eos|>",
+    "<|audio_bos|>",
+    "<|AUDIO|>",
+    "<|audio_eos|>",
+    "<|IMAGE|>",
+)
+
+
+def omni_config(tokenizer: Tokenizer) -> dict[str, object]:
+    """A configuration of a tiny Qwen2.5-Omni without the parts that speak."""
+    text = {key: value for key, value in CONFIG.items() if key not in ("vision_config", "architectures")}
+    text["rope_scaling"] = {"type": "default", "rope_type": "default", "mrope_section": [1, 1, 2]}
+    ids = {
+        "audio_token_index": "<|AUDIO|>",
+        "image_token_index": "<|IMAGE|>",
+        "video_token_index": "<|VIDEO|>",
+        "audio_start_token_id": "<|audio_bos|>",
+        "audio_end_token_id": "<|audio_eos|>",
+        "vision_start_token_id": "<|vision_bos|>",
+        "vision_end_token_id": "<|vision_eos|>",
+    }
+    audio = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 24}
+    return {
+        "model_type": "qwen2_5_omni",
+        "thinker_config": {
+            **{key: tokenizer.token_to_id(token) for key, token in ids.items()},
+            "model_type": "qwen2_5_omni_thinker",
+            "text_config": {**text, "model_type": "qwen2_5_omni_text", "vocab_size": tokenizer.get_vocab_size()},
+            "vision_config": {**CONFIG["vision_config"], "model_type": "qwen2_5_omni_vision_encoder"},
+            "audio_config": {**audio, "model_type": "qwen2_5_omni_audio_encoder", "output_dim": HIDDEN},
+        },
+    }
+
+
+def write_omni_base(folder: Path, seed: int = 11) -> Path:
+    """Write a tiny Qwen2.5-Omni base in the published layout, with a tensor of the part that speaks."""
+    folder.mkdir(parents=True)
+    tokenizer = make_tokenizer(OMNI_SPECIAL)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = omni_config(tokenizer)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.device("meta"):
+        model = Qwen2_5OmniThinkerModel(Qwen2_5OmniConfig(**config).thinker_config)
+    tensors = {"talker.model.norm.weight": torch.zeros(4), "thinker.lm_head.weight": torch.zeros(4, 4)}
+    for name, value in sorted(model.state_dict().items()):
+        base = 1.0 if "norm" in name or "ln_" in name else 0.0
+        tensors[f"thinker.{old_name(name)}"] = base + 0.2 * torch.randn(value.shape, generator=generator)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
