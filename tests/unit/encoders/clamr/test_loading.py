@@ -224,15 +224,26 @@ def test_a_missing_gpu_is_said_with_the_way_out(folders: Folders):
         ClamrEncoder.create(cache=folders.cache, device="cuda", model=folders.base)
 
 
-def test_four_bits_need_their_package(folders: Folders):
-    pytest.importorskip("torch")
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        with pytest.raises(MissingExtra, match="4 bits"):
-            folders.encoder(quantize="4bit")
-    else:
-        pytest.skip("bitsandbytes is installed")
+def test_four_bits_need_their_package(folders: Folders, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(MissingExtra, match="4 bits"):
+        folders.encoder(quantize="4bit")
+
+
+def test_four_bit_layers_are_the_rounded_ones(folders: Folders):
+    library = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    four = folders.encoder(quantize="4bit")
+    full = folders.encoder()
+    merged = full.backbone._model
+    plain = folders.encoder(adapter="none").backbone._model
+    for name, layer in four.backbone._model.named_modules():
+        if isinstance(layer, library.nn.Linear4bit):
+            rounded = library.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
+            place = name.removesuffix(".base")
+            change = merged.get_submodule(place).weight.data - plain.get_submodule(place).weight.data
+            merged.get_submodule(place).weight.data = rounded + change
+    assert np.abs(vectors(four) - vectors(full)).max() < 1e-4
+    assert four.info.fingerprint.endswith("4bit")
 
 
 def test_describing_gives_the_fingerprint_of_creating(encoder, folders: Folders):
