@@ -72,7 +72,7 @@ def run(before: Globals, flags: Flags) -> int:
         cache=settings.cache,
         device=settings.device,
         threads=settings.threads,
-        **flags.encoder_settings(),
+        **{**settings.encoders.get(flags.encoder, {}), **flags.encoder_settings()},
     )
     for note in encoder.notes:
         say(note)

@@ -30,8 +30,9 @@ TABLE: Final[Mapping[str, str]] = {
     "clamr": "clamr_cli.encoders.clamr:ClamrEncoder",
     "clamr-omni": "clamr_cli.encoders.clamr:ClamrOmniEncoder",
     "hashed": "clamr_cli.encoders.hashed:HashedEncoder",
+    "st": "clamr_cli.encoders.st:StEncoder",
 }
-"""Encoder name -> "module:Class"."""
+"""Encoder name -> "module:Class". ``st`` is one class for many checkpoints: ``st:ID`` is ``st`` with ``model`` ID."""
 
 DEFAULT: Final = "mini"
 """The encoder that needs no download beyond the offline packages."""
@@ -53,6 +54,7 @@ def create(name: str, *, cache: Path, device: str = "auto", threads: int = 0, **
         UsageError: unknown name or setting.
         ModelError: the encoder's weights are absent or damaged.
     """
+    name, settings = _with_model(name, settings)
     factory = _entry(name).create
     _check_settings(name, factory, settings)
     return cast("Encoder", factory(cache=cache, device=device, threads=threads, **settings))
@@ -64,9 +66,16 @@ def describe(name: str, *, cache: Path, **settings: object) -> EncoderInfo:
     Raises:
         UsageError: unknown name or setting.
     """
+    name, settings = _with_model(name, settings)
     entry = _entry(name)
     _check_settings(name, entry.create, settings)
     return cast("EncoderInfo", entry.describe(cache=cache, **settings))
+
+
+def _with_model(name: str, settings: dict[str, object]) -> tuple[str, dict[str, object]]:
+    """Split ``st:ID`` into the name and the setting that the ID stands for."""
+    kind, _, model = name.partition(":")
+    return (kind, {"model": model, **settings}) if model and kind in TABLE else (name, settings)
 
 
 def _entry(name: str) -> Any:  # noqa: ANN401 -- a class known only by its name in the table

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS: Final = 224 * 224
 MIN_PIXELS: Final = 4 * 28 * 28
+_DAMAGED: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for pictures that are none, that end early, or that would fill the memory."""
 
 
 def open_frame(frame: Frame | Image.Image) -> Image.Image:
@@ -37,7 +39,7 @@ def open_frame(frame: Frame | Image.Image) -> Image.Image:
         return frame
     try:
         return Image.open(io.BytesIO(frame.jpeg))
-    except (OSError, ValueError) as problem:
+    except _DAMAGED as problem:
         raise MediaError(f"the frame at {frame.time:.2f} s cannot be decoded", "index the video again") from problem
 
 
@@ -73,7 +75,7 @@ def pixels_of(images: Sequence[Image.Image], factor: int = 28) -> NDArray[np.uin
     """
     try:
         arrays = [_resized(image, factor) for image in images]
-    except (OSError, ValueError) as problem:
+    except _DAMAGED as problem:
         raise MediaError("a frame cannot be decoded", "index the video again") from problem
     first = arrays[0].shape
     stacked = [array if array.shape == first else _stretched(array, first[1], first[2]) for array in arrays]

@@ -181,6 +181,15 @@ def digest(files: Files, cache: Path) -> str:
     return total.hexdigest()
 
 
+def digest_all(files: Files, cache: Path) -> str:
+    """SHA-256 over all configurations, tokenizers and weights in a folder, however deep, as hexadecimal digits."""
+    total = hashlib.sha256()
+    for path in sorted(files.folder.rglob("*")):
+        if path.is_file() and path.suffix in (".json", ".txt", ".safetensors", ".bin", ".model"):
+            total.update(f"{path.relative_to(files.folder).as_posix()} {_file_digest(path, cache)}\n".encode())
+    return total.hexdigest()
+
+
 def _file_digest(path: Path, cache: Path) -> str:
     resolved = path.resolve()
     if resolved.parent.name == "blobs" and _SHA256_NAME.fullmatch(resolved.name):
