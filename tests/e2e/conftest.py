@@ -1,0 +1,63 @@
+"""What the end-to-end tests share: weights, one indexed library, and a small shelf that every test gets anew."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.clips import Clip
+from tests.e2e import library
+from tests.e2e.harness import Clamr, Result
+from tests.weights import absent
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder; the models come from the installed packages, and tests skip where those are absent."""
+    if missing := absent():
+        pytest.skip(f"the [offline] extra is not installed: {', '.join(missing)}")
+    return tmp_path_factory.mktemp("cache")
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A folder of videos, the command line on its index, and what the index run said."""
+
+    videos: Path
+    clamr: Clamr
+    first: Result
+
+
+@pytest.fixture(scope="session")
+def shelf(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    """The library, indexed with clamr's defaults. Tests must leave it as it is."""
+    place = tmp_path_factory.mktemp("library")
+    videos = library.build(place / "videos")
+    clamr = Clamr(place / "index", cache)
+    return Shelf(videos, clamr, clamr.index(str(videos)).ok())
+
+
+@pytest.fixture(scope="session")
+def _small(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    place = tmp_path_factory.mktemp("small")
+    videos = place / "videos"
+    videos.mkdir()
+    Clip().photo("cat", 10).narration("bees", at=1).write(videos / "bees.mp4")
+    Clip().photo("brick", 2).text(("Museum of", "lost umbrellas"), 4).write(videos / "card.mp4")
+    clamr = Clamr(place / "index", cache, {"encoder": "hashed"})
+    first = clamr.index(str(videos)).ok()
+    shutil.copytree(place, place.with_name("small-as-new"))
+    return Shelf(videos, clamr, first)
+
+
+@pytest.fixture
+def small(_small: Shelf) -> Iterator[Shelf]:
+    """Two indexed videos, one that speaks and one with a title card; what a test does to them is undone after it."""
+    yield _small
+    place = _small.videos.parent
+    shutil.rmtree(place)
+    shutil.copytree(place.with_name("small-as-new"), place)
