@@ -7,11 +7,13 @@ passage of its own, with nothing seen in the light of the rest. Needs the extra 
 from __future__ import annotations
 
 import io
+import logging
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
 from clamr_cli.encoders.clamr import sources
+from clamr_cli.encoders.clamr.checkpoint import listed
 from clamr_cli.encoders.rows import Rows
 from clamr_cli.errors import MediaError, MissingExtra, ModelError, UsageError
 from clamr_cli.types import DIMENSION, TEXT_MODALITIES, EncoderInfo, Modality, Span, TokenVectors
@@ -85,12 +87,15 @@ class StEncoder:
 
         if threads > 0:
             torch.set_num_threads(threads)
+        place = None if device == "auto" else device
         try:
-            loaded = MultiVectorEncoder(
-                str(files.folder), device=None if device == "auto" else device, local_files_only=True
-            )
+            with _Report() as report:
+                loaded = MultiVectorEncoder(str(files.folder), device=place, local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError, ImportError) as problem:
             raise ModelError(f"{model} cannot be loaded: {_first_line(problem)}", "use another checkpoint") from problem
+        if report.missing:
+            what = f"{model} lacks {len(report.missing)} tensors, they would be random ({listed(report.missing)})"
+            raise ModelError(what, "use a complete checkpoint")
         width = loaded.get_embedding_dimension()
         if width not in (None, DIMENSION):
             raise ModelError(f"{model} gives vectors of {width} dimensions, not {DIMENSION}", "use another checkpoint")
@@ -137,6 +142,33 @@ class StEncoder:
             inputs, convert_to_numpy=True, show_progress_bar=False
         )
         return found
+
+
+class _Report(logging.Handler):
+    """Collects the tensors that the library made up while it loaded a model; it only says so in its log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.missing: list[str] = []
+        self._logger = logging.getLogger("transformers")
+        self._level = self._logger.level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Read the rows of a loading report."""
+        for line in record.getMessage().splitlines():
+            name, separator, rest = line.partition("|")
+            # Poolers make sentence vectors, which are never asked for; many checkpoints leave them out.
+            if separator and ("MISSING" in rest or "MISMATCH" in rest) and "pooler" not in name:
+                self.missing.append(name.strip())
+
+    def __enter__(self) -> Self:
+        self._logger.addHandler(self)
+        self._logger.setLevel(min(self._level or logging.WARNING, logging.WARNING))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
+        self._logger.setLevel(self._level)
 
 
 def _add(

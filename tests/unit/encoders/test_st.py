@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from clamr_cli import encoders
-from clamr_cli.errors import MissingExtra, ModelError, UsageError
+from clamr_cli.errors import MediaError, MissingExtra, ModelError, UsageError
 from clamr_cli.types import Document, Encoder, Frame, Segment, Span
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.unit.encoders.clamr import tiny
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "dog", "pier", "ferry", "the"]
 
@@ -92,6 +91,57 @@ def test_the_name_holds_the_checkpoint_and_describing_is_enough_to_know_it(check
 def test_a_plain_language_model_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="random numbers"):
         encoders.create(f"st:{checkpoint.parent / 'bert'}", cache=tmp_path)
+
+
+def test_a_tensor_that_would_be_made_up_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    damaged = Path(shutil.copytree(checkpoint, tmp_path / "damaged"))
+    tensors = load_file(damaged / "model.safetensors")
+    del tensors["encoder.layer.0.output.dense.weight"]
+    save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"would be random \(encoder\.layer\.0\.output\.dense\.weight\)"):
+        encoders.create(f"st:{damaged}", cache=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny page retriever of random weights: it sees pictures."""
+    pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    from transformers import (
+        ColQwen2Config,
+        ColQwen2ForRetrieval,
+        ColQwen2Processor,
+        PreTrainedTokenizerFast,
+        Qwen2VLImageProcessor,
+    )
+
+    root = tmp_path_factory.mktemp("pages")
+    tokenizer = tiny.make_tokenizer()
+    text = {key: value for key, value in tiny.CONFIG.items() if key not in ("vision_config", "model_type")}
+    text |= {"model_type": "qwen2_vl_text", "vocab_size": tokenizer.get_vocab_size()}
+    ids = {f"{name}_token_id": tokenizer.token_to_id(f"<|{name}_pad|>") for name in ("image", "video")}
+    vision = {"model_type": "qwen2_vl", "depth": 1, "embed_dim": 16, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 32}
+    model = {"model_type": "qwen2_vl", "text_config": text, "vision_config": vision, **ids}
+    ColQwen2ForRetrieval(ColQwen2Config(vlm_config=model, embedding_dim=128)).save_pretrained(root)
+    special = {"pad_token": "<|endoftext|>", "additional_special_tokens": list(tiny.SPECIAL[1:])}
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    pictures = Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=112 * 112)
+    ColQwen2Processor(image_processor=pictures, tokenizer=wrapped).save_pretrained(root)
+    return root
+
+
+def test_a_page_retriever_sees_frames(pages: Path, tmp_path: Path) -> None:
+    encoder = encoders.create(f"st:{pages}", cache=tmp_path, device="cpu")
+    frames = tuple(Frame(t, Span(t, t + 4.0), picture()) for t in (0.0, 4.0))
+    (found,) = encoder.encode_documents([Document("v#0", Span(0.0, 8.0), frames=frames)])
+    assert set(found.modality_ids.tolist()) == {1}
+    assert found.segments.tolist() == sorted(found.segments.tolist())
+    assert set(found.segments.tolist()) == {0, 1}
+    assert found.spans[-1].tolist() == [4.0, 8.0]
+    assert encoder.notes == ()
+    with pytest.raises(MediaError):
+        encoder.encode_documents([Document("v#1", Span(0, 1), frames=(Frame(0.0, Span(0, 1), b"none"),))])
 
 
 def test_no_checkpoint_is_said(tmp_path: Path) -> None:
