@@ -14,8 +14,8 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from clamr_cli import encoders
-from clamr_cli.errors import ClamrError, MediaError
+from clamr_cli import encoders, weights
+from clamr_cli.errors import ClamrError, MediaError, ModelError
 from clamr_cli.media.walk import Found
 from clamr_cli.pipeline.crew import outputs
 from clamr_cli.pipeline.desk import Desk
@@ -87,6 +87,8 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
             if targets
             else revisit(known, retry_failed=options.retry_failed)
         )
+        if plan.work:
+            _check_models(options)
         jobs = _jobs(plan, desk, everything=not targets)
         tally = Tally()
         waiting = sum(isinstance(job, EncodeJob) for job in jobs)
@@ -101,6 +103,22 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         store.finish()
         unchanged = len(plan.unchanged) - waiting
         yield Finished(tally.indexed, unchanged, tally.moved, tally.removed, tally.failed, time.monotonic() - started)
+
+
+def _check_models(options: IndexOptions) -> None:
+    """Say at once which weights are missing, not after the first hour of work.
+
+    Raises:
+        ModelError: a recogniser's weights are absent or damaged.
+    """
+    wanted = {"--no-speech": options.asr.model} if options.speech else {}
+    if options.text and options.ocr.engine == "easyocr":
+        wanted["--no-ocr"] = weights.ocr_weights(options.ocr.languages)
+    for without, name in wanted.items():
+        try:
+            weights.locate(name, options.cache)
+        except ModelError as error:
+            raise ModelError(error.what, f"{error.hint}, or index with {without}" if error.hint else "") from error
 
 
 def _jobs(plan: Survey, desk: Desk, *, everything: bool) -> list[Job]:
