@@ -1,0 +1,138 @@
+"""Whether what could be text has changed since it was last read: captions come, clocks run, slides stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+
+from clamr_cli.media.textmap import CELL, text_map
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SIDE: Final = 960
+"""Pixels of the longer side of the picture that is watched; letters must have about 8 of them."""
+
+_LIKELY: Final = 0.8
+"""Probability from which two neighbouring cells may hold text; a lost caption costs more than a needless reading."""
+
+_CERTAIN: Final = 0.93
+
+_STILL: Final = 2.5
+"""Gray levels by which no cell may differ on average for a picture to count as the same."""
+
+_SHIMMER: Final = 5.0
+"""Gray levels of average difference, light apart, that compression and noise alone can make in a cell."""
+
+_ALIKE: Final = 0.8
+"""Correlation below which a cell shows something else."""
+
+_CLEARER: Final = 1.6
+"""Gain in contrast from which text that fades in is worth reading again."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a frame means for the text: worth reading, text gone since the last frame, anything like text at all."""
+
+    read: bool
+    gone: bool
+    text: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """A picture cell by cell: its pixels [cells, 64], which cells are likely text [cells], and if any surely is."""
+
+    shape: tuple[int, int]
+    pixels: NDArray[np.float32]
+    cells: NDArray[np.bool_]
+    certain: bool
+
+
+class TextWatch:
+    """Compares each frame with the one that was last to be read.
+
+    Args:
+        shortest: seconds between two frames to be read, at least.
+        doubtful: the same where the network is not certain of any text.
+    """
+
+    def __init__(self, shortest: float, doubtful: float) -> None:
+        self._shortest = shortest
+        self._doubtful = doubtful
+        self._mapped: _Seen | None = None
+        self._last: _Seen | None = None
+        self._read_at = float("-inf")
+
+    def look(self, time: float, image: NDArray[np.uint8]) -> News:
+        """Judge the frame at ``time``: [height, width, 3] uint8."""
+        now = self._see(_gray(image))
+        had_text = self._last is not None and bool(self._last.cells.any())
+        if not now.cells.any():
+            self._last = now
+            return News(read=False, gone=had_text, text=False)
+        patience = self._shortest if now.certain else self._doubtful
+        if time - self._read_at < patience or not _differ(now, self._last):
+            return News(read=False, gone=False, text=True)
+        self._last, self._read_at = now, time
+        return News(read=True, gone=False, text=True)
+
+    def _see(self, gray: NDArray[np.uint8]) -> _Seen:
+        pixels = _by_cell(cv2.blur(gray, (3, 3)).astype(np.float32))
+        known = self._mapped
+        if (
+            known is not None
+            and known.shape == gray.shape
+            and np.abs(pixels - known.pixels).mean(axis=1).max() < _STILL
+        ):
+            return replace(known, pixels=pixels)
+        likely = text_map(gray)
+        self._mapped = _Seen(
+            (gray.shape[0], gray.shape[1]),
+            pixels,
+            _pairs(likely, _LIKELY).ravel(),
+            bool(_pairs(likely, _CERTAIN).any()),
+        )
+        return self._mapped
+
+
+def _pairs(likely: NDArray[np.float32], limit: float) -> NDArray[np.bool_]:
+    """The cells that, with a neighbour to the left or right, are likely text: any word is wider than one cell."""
+    cells = likely > limit
+    both = cells[:, :-1] & cells[:, 1:]
+    found = np.zeros_like(cells)
+    found[:, :-1] |= both
+    found[:, 1:] |= both
+    return found
+
+
+def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture as it is watched: gray, its sides whole cells, so that every pixel belongs to one."""
+    scale = min(1.0, _SIDE / max(image.shape[:2]))
+    width, height = (max(1, round(side * scale) // CELL) * CELL for side in (image.shape[1], image.shape[0]))
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+
+
+def _by_cell(gray: NDArray[np.float32]) -> NDArray[np.float32]:
+    rows, columns = gray.shape[0] // CELL, gray.shape[1] // CELL
+    return gray.reshape(rows, CELL, columns, CELL).swapaxes(1, 2).reshape(rows * columns, CELL * CELL)
+
+
+def _differ(now: _Seen, before: _Seen | None) -> bool:
+    """Whether a cell that holds or held text looks different, beyond noise, compression and changes of light."""
+    if before is None or before.shape != now.shape:
+        return True
+    cells = now.cells | before.cells
+    a, b = now.pixels[cells], before.pixels[cells]
+    a -= a.mean(axis=1, keepdims=True)
+    b -= b.mean(axis=1, keepdims=True)
+    spread_a, spread_b = np.sqrt((a**2).mean(axis=1)), np.sqrt((b**2).mean(axis=1))
+    # Correlation does not mind brighter or darker light; nearly flat cells are alike whatever it says.
+    alike = (a * b).mean(axis=1) / (spread_a * spread_b + 1e-3)
+    changed = (alike < _ALIKE) | (spread_a > _CLEARER * spread_b)
+    return bool((changed & (np.abs(a - b).mean(axis=1) > _SHIMMER)).any())

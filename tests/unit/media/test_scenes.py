@@ -1,0 +1,171 @@
+"""Few frames for what stays, one at least for what changes, and a large one whenever text may have changed."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clamr_cli.media.frames import SampledFrame
+from clamr_cli.media.scenes import PickOptions, pick_frames
+from clamr_cli.types import Span
+from tests.unit.media.clips import moving, plain, written
+
+SIZE = (960, 540)
+GRAIN = [np.random.default_rng(seed).normal(0, 3, (SIZE[1], SIZE[0], 1)).astype(np.int16) for seed in range(3)]
+
+
+def photo(seed: int):
+    """Soft coloured blotches: a picture without any text."""
+    rough = np.random.default_rng(seed).integers(0, 256, (5, 8, 3), np.uint8)
+    return np.asarray(Image.fromarray(rough).resize(SIZE, Image.Resampling.BICUBIC))
+
+
+def noisy(picture, time):
+    """What a camera and a codec add: grain that differs from frame to frame."""
+    grainy = np.clip(picture + GRAIN[int(time) // 2 % len(GRAIN)], 0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(grainy).save(buffer, "jpeg", quality=80)
+    return np.asarray(Image.open(buffer))
+
+
+def film(*stretches, step=2.0):
+    """Samples of (seconds, picture or function of time) one after another."""
+    start = 0.0
+    for seconds, picture in stretches:
+        for index in range(round(seconds / step)):
+            time = start + index * step
+            yield SampledFrame(time, picture(time) if callable(picture) else picture)
+        start += seconds
+
+
+def pick(*stretches, duration=None, **options):
+    duration = duration or sum(seconds for seconds, _ in stretches)
+    return list(pick_frames(film(*stretches), duration, PickOptions(**options)))
+
+
+def read_at(picked):
+    return [frame.time for frame in picked if frame.text_jpeg is not None]
+
+
+def test_a_still_picture_gives_one_frame_for_its_whole_time():
+    (frame,) = pick((60, lambda time: noisy(photo(1), time)))
+    assert (frame.time, frame.span, frame.shot, frame.text_jpeg) == (0, Span(0, 60), 0, None)
+
+
+def test_each_shot_gives_a_frame_and_the_spans_tile_the_time_line():
+    picked = pick((10, photo(1)), (6, photo(2)), (20, photo(3)), (4, photo(1)), duration=41)
+    assert [frame.time for frame in picked] == [0, 10, 16, 36]
+    assert [frame.shot for frame in picked] == [0, 1, 2, 3]
+    assert picked[0].span.start == 0
+    assert picked[-1].span.end == 41
+    assert all(before.span.end == after.span.start for before, after in pairwise(picked))
+
+
+def test_a_long_shot_that_moves_gives_about_ten_frames_a_minute():
+    picked = pick((60, lambda time: moving(time, SIZE)))
+    assert 10 <= len(picked) <= 20
+    assert {frame.shot for frame in picked} == {0}
+
+
+@pytest.mark.parametrize("height", [12, 20, 40, 140])
+@pytest.mark.parametrize("background", ["plain", "photo"])
+def test_a_caption_is_read_when_it_comes_and_not_again_while_it_stays(height, background):
+    empty = plain((60, 70, 60), SIZE) if background == "plain" else photo(4)
+    text = written(empty, "Lagos", at=(100, 350), height=height, fill=(250, 250, 250))
+    picked = pick(
+        (4, lambda time: noisy(empty, time)), (8, lambda time: noisy(text, time)), (4, lambda time: noisy(empty, time))
+    )
+    assert read_at(picked) == [4]
+
+
+def test_a_caption_that_follows_another_is_read():
+    base = photo(5)
+    one, two = (written(base, text, at=(300, 480), height=30) for text in ("Now in Berlin", "Now in London"))
+    assert read_at(pick((6, one), (6, two), (6, one))) == [0, 6, 12]
+
+
+def test_a_running_clock_is_read_again_and_again():
+    def clock(time):
+        return noisy(written(plain((30, 90, 40), SIZE), f"01:00:{int(time):02}", at=(780, 490), height=36), time)
+
+    picked = pick((20, clock))
+    assert read_at(picked) == list(range(0, 20, 2))
+
+
+def test_the_end_of_a_text_is_told_so_that_it_is_not_thought_to_go_on():
+    text = written(photo(6), "Breaking News", at=(100, 100), height=48)
+    picked = pick((8, lambda time: noisy(text, time)), (8, lambda time: noisy(photo(6), time)))
+    assert [(frame.time, frame.text_jpeg is not None, frame.text_stays) for frame in picked] == [
+        (0, True, False),
+        (8, False, False),
+    ]
+
+
+def test_a_text_that_stays_while_the_picture_moves_is_read_once():
+    def logo(time):
+        return noisy(written(moving(time, SIZE), "CHANNEL 7", at=(40, 30), height=36), time)
+
+    picked = pick((30, logo))
+    assert read_at(picked) == [0]
+    assert len(picked) > 3
+    assert all(frame.text_stays for frame in picked[1:])
+
+
+def test_brighter_light_is_no_new_text():
+    slide = written(plain((200, 200, 200), SIZE), "Agenda of the meeting", at=(200, 300), height=60, fill=(20, 20, 20))
+    darker = (slide * 0.8).astype(np.uint8)
+    assert read_at(pick((8, slide), (8, darker))) == [0]
+
+
+def test_moving_shapes_are_not_read():
+    assert read_at(pick((60, lambda time: noisy(moving(time, SIZE), time)))) == []
+
+
+def test_short_black_between_shots_is_no_frame_of_its_own():
+    picked = pick((10, photo(1)), (2, plain((0, 0, 0), SIZE)), (10, photo(2)))
+    assert [frame.time for frame in picked] == [0, 12]
+    assert picked[1].span == Span(10, 22)
+
+
+def test_a_video_that_is_black_throughout_still_gives_a_frame():
+    (frame,) = pick((20, plain((0, 0, 0), SIZE)))
+    assert frame.span == Span(0, 20)
+
+
+def test_pictures_have_the_sizes_that_were_asked_for():
+    picked = pick((4, written(photo(1), "Hello world", height=60)), frame_side=100, text_side=640)
+    assert Image.open(io.BytesIO(picked[0].jpeg)).size == (100, 56)
+    assert Image.open(io.BytesIO(picked[0].text_jpeg)).size == (640, 360)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (16, 16), (1280, 720)])
+def test_pictures_of_any_shape_are_taken(size):
+    assert len(pick((4, plain((1, 2, 3), size)))) == 1
+
+
+def test_a_picture_that_changes_its_size_is_taken():
+    picked = pick((4, plain((200, 10, 10), (640, 360))), (4, plain((10, 10, 200), (360, 640))))
+    assert [frame.time for frame in picked] == [0, 4]
+
+
+def test_nothing_gives_nothing():
+    assert list(pick_frames([], 10.0)) == []
+
+
+def test_memory_does_not_grow_with_length():
+    pictures = [photo(1), written(photo(2), "Some text", height=50)]
+    samples = (SampledFrame(2.0 * index, pictures[index // 3 % 2]) for index in range(100))
+    picked = pick_frames(samples, 200)
+    for _ in range(10):
+        next(picked)
+    tracemalloc.start()
+    for _ in picked:
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200e6
