@@ -49,7 +49,9 @@ def words(text: str) -> list[str]:
 
 def clamr(arguments: list[str], db: Path, cache: Path) -> Measured:
     """Runs clamr on an index."""
-    settings = {"CLAMR_DB": str(db), "CLAMR_CACHE": str(cache), "CLAMR_CONFIG": os.devnull}
+    empty = db.with_name("empty.toml")
+    empty.touch()
+    settings = {"CLAMR_DB": str(db), "CLAMR_CACHE": str(cache), "CLAMR_CONFIG": str(empty)}
     return measure([sys.executable, "-m", "clamr_cli", *arguments], {**os.environ, **settings})
 
 

@@ -20,7 +20,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder; the models come from the installed packages, and tests skip where those are absent."""
     if missing := absent():
         pytest.skip(f"the [offline] extra is not installed: {', '.join(missing)}")
-    return tmp_path_factory.mktemp("cache")
+    folder = tmp_path_factory.mktemp("cache")
+    # A configuration file of its own keeps the user's out.
+    (folder / "empty.toml").touch()
+    return folder
 
 
 @dataclass(frozen=True)

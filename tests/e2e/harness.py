@@ -98,7 +98,7 @@ class Clamr:
     @property
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CLAMR_")}
-        own = {"cache": str(self.cache), "config": os.devnull, **self.settings}
+        own = {"cache": str(self.cache), "config": str(self.cache / "empty.toml"), **self.settings}
         return inherited | {f"CLAMR_{name.upper()}": value for name, value in own.items()}
 
 
