@@ -93,6 +93,10 @@ class Settings:
     encoders: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
 
+    def encoder_settings(self, name: str) -> Mapping[str, object]:
+        """An encoder's own settings; ``st:ID`` has those of ``st`` unless it has a table of its own."""
+        return self.encoders.get(name) or self.encoders.get(name.partition(":")[0], {})
+
 
 def load(flags: Mapping[str, object] | None = None, *, config: str | None = None) -> Settings:
     """The settings of this run.

@@ -23,7 +23,7 @@ _clamr() {
         "":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "":--config) COMPREPLY=(); return ;;
         "index":--exclude) COMPREPLY=(); return ;;
-        "index":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed" -- "$current")); return ;;
+        "index":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
         "index":--language) COMPREPLY=(); return ;;
         "index":--asr-model) COMPREPLY=($(compgen -W "whisper-base whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo" -- "$current")); return ;;
         "index":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
@@ -40,10 +40,10 @@ _clamr() {
         "search":--language) COMPREPLY=(); return ;;
         "search":--limit|"search":-n) COMPREPLY=(); return ;;
         "search":--scoring) COMPREPLY=($(compgen -W "token-max modality-max" -- "$current")); return ;;
-        "search":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed" -- "$current")); return ;;
+        "search":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
         "search":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "explain":--query) COMPREPLY=(); return ;;
-        "explain":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed" -- "$current")); return ;;
+        "explain":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
         "explain":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "ls":--path) COMPREPLY=(); return ;;
         "encode":--frames) COMPREPLY=(); return ;;
@@ -52,7 +52,7 @@ _clamr() {
         "encode":--description) COMPREPLY=(); return ;;
         "encode":--query) COMPREPLY=(); return ;;
         "encode":--output|"encode":-o) COMPREPLY=(); return ;;
-        "encode":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed" -- "$current")); return ;;
+        "encode":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
         "encode":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "encode":--max-ocr-tokens) COMPREPLY=(); return ;;
         "encode":--max-asr-tokens) COMPREPLY=(); return ;;

@@ -108,7 +108,7 @@ def options_of(settings: Settings, flags: Flags) -> IndexOptions:
     return IndexOptions(
         cache=settings.cache,
         encoder=settings.encoder,
-        encoder_settings=settings.encoders.get(settings.encoder, {}),
+        encoder_settings=settings.encoder_settings(settings.encoder),
         device=settings.device,
         exclude=settings.exclude,
         window=settings.window,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,12 @@ def quiet_libraries() -> None:
     if config.debugging():
         return
     warnings.simplefilter("ignore")
+    if not sys.warnoptions:
+        # Python hands these on to the processes that it starts, multiprocessing's own helper among them.
+        sys.warnoptions.append("ignore")
     # Without a handler, Python's last resort prints warnings to stderr.
-    logging.getLogger().addHandler(logging.NullHandler())
+    if not logging.getLogger().handlers:
+        logging.getLogger().addHandler(logging.NullHandler())
 
 
 def encoder_for(store: Store, settings: Settings) -> Encoder:
@@ -51,5 +56,5 @@ def encoder_for(store: Store, settings: Settings) -> Encoder:
 
 def create_encoder(name: str, settings: Settings) -> Encoder:
     """Make the encoder of that name, with its own settings from the configuration file."""
-    own = settings.encoders.get(name, {})
+    own = settings.encoder_settings(name)
     return encoders.create(name, cache=settings.cache, device=settings.device, threads=settings.threads, **own)

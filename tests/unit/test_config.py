@@ -138,7 +138,9 @@ def test_every_setting_can_be_checked() -> None:
 
 def test_an_encoder_has_a_table_of_its_own(tmp_path: Path) -> None:
     settings = config.load(config=_write(tmp_path / "c.toml", '[encoders.clamr]\ntemplate-vectors = "drop"'))
-    assert settings.encoders == {"clamr": {"template_vectors": "drop"}}
+    assert settings.encoder_settings("clamr") == {"template_vectors": "drop"}
+    assert settings.encoder_settings("clamr:other") == {"template_vectors": "drop"}
+    assert settings.encoder_settings("mini") == {}
     with pytest.raises(UsageError, match="encoders"):
         config.load(config=_write(tmp_path / "c.toml", 'encoders = "clamr"'))
 

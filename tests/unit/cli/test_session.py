@@ -1,0 +1,44 @@
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from clamr_cli import config
+from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries
+
+
+def test_the_only_encoder_of_an_index_stands_in_for_the_default_and_that_is_said(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config.load({"db": str(db)})
+    assert encoder_for(open_store(settings), settings).info.name == "hashed"
+    assert capsys.readouterr().err == "using the encoder hashed: the index has vectors of no other\n"
+
+
+def test_an_encoder_that_settings_name_is_taken_without_a_word(
+    db: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLAMR_ENCODER", "hashed")
+    settings = config.load({"db": str(db)})
+    assert encoder_for(open_store(settings), settings).info.name == "hashed"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("debugging", [False, True])
+def test_libraries_are_heard_only_while_looking_into_errors(
+    debugging: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLAMR_DEBUG", str(int(debugging)))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        quiet_libraries()
+        logging.getLogger("library").warning("odd weights")
+        warnings.warn("old call", DeprecationWarning, stacklevel=1)
+    told = capsys.readouterr().err
+    assert ("odd weights" in told) is debugging
+    assert bool(warned) is debugging
+    assert (sys.warnoptions == ["ignore"]) is not debugging
