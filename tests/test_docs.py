@@ -81,13 +81,15 @@ def _options(program: Any) -> set[str]:
 def test_every_command_of_the_readme_parses() -> None:
     program = typer.main.get_command(build())
     calls = [call for line in _command_lines() for call in _calls(line)]
-    calls += [
-        call for span in SPAN.findall(_text()) if span.startswith("clamr ") and "|" not in span for call in _calls(span)
-    ]
     assert calls
     for call in calls:
-        words = [word for word in call if word != "..."]
-        _parse(program, "clamr", words)
+        _parse(program, "clamr", [word for word in call if word != "..."])
+
+
+def test_every_command_that_is_named_in_passing_exists() -> None:
+    known = set(getattr(typer.main.get_command(build()), "commands", {}))
+    named = {words[1] for span in SPAN.findall(_text()) if (words := span.split())[:1] == ["clamr"] and words[1:]}
+    assert {word for word in named if not word.startswith("-")} - known == set()
 
 
 def test_every_option_that_the_readme_names_exists() -> None:
