@@ -126,6 +126,12 @@ def _rows(firsts: list[int], length: int, device: torch.device) -> slice | torch
     return (torch.tensor(firsts, device=device)[:, None] + torch.arange(length, device=device)).flatten()
 
 
+def prepare(device: torch.device) -> None:
+    """Find out which kernel a device has before anything is compiled around it."""
+    if device.type == "cuda":
+        _kernel_works(device)
+
+
 _working: dict[torch.device, bool] = {}
 
 

@@ -59,6 +59,7 @@ def load_backbone(
     if loaded is not None and not _merges(placement):
         _attach(model, loaded, placement)
     _use_packed_attention(model)
+    attention.prepare(placement.device)
     moved = weight.to(placement.device), bias.to(placement.device)
     return Backbone(model, *moved, projection, placement, family.time_step(config))
 

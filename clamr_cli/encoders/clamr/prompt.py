@@ -126,6 +126,7 @@ class Prompter:
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self._special = frozenset(number for number, token in added.items() if token.special)
+        self._special_texts = tuple(token.content for token in added.values() if token.special)
         self._added = {number: len(token.content.encode()) for number, token in added.items()}
 
     def document(
@@ -203,22 +204,23 @@ class Prompter:
         """Cut a text to its tokens (prefix included) and write it as the prompt has it: a space, then what is left."""
         prefix = TEXTS[modality]
         part = self._decoded(modality, prefix + text, len(prefix), limit)
-        if not self._special.isdisjoint(self._encode(part.text).ids):
-            # Pieces of special tokens that join into a new one when another is taken out of their middle.
+        if any(token in part.text for token in self._special_texts):
+            # Pieces of special tokens that joined into a new one when another was taken out of their middle.
             part = self._decoded(modality, prefix + text.replace("<|", "<¦"), len(prefix), limit)
         return part
 
     def _decoded(self, modality: Modality, source: str, prefix: int, limit: int) -> _Part:
         # Tokens are far shorter than this; it only spares reading what can never be kept.
         encoding = self._encode(source[: limit * _CHARACTERS_PER_TOKEN])
-        kept = [place for place, number in enumerate(encoding.ids[:limit]) if number not in self._special]
-        ids = [encoding.ids[place] for place in kept]
+        pairs = zip(encoding.ids[:limit], encoding.offsets[:limit], strict=True)
+        kept = [(number, offsets) for number, offsets in pairs if number not in self._special]
+        ids = [number for number, _ in kept]
         decoded = self._tokenizer.decode(ids, skip_special_tokens=True)
         if decoded == source[: len(decoded)]:
             starts = np.arange(len(decoded), dtype=np.int64)
             ends = starts + 1
         else:
-            starts, ends = self._align(decoded, ids, [encoding.offsets[place] for place in kept])
+            starts, ends = self._align(decoded, ids, [offsets for _, offsets in kept])
             # Composing swallows accents that follow their letter; they belong to it.
             ends += np.asarray([_accents(source, int(end)) for end in ends], dtype=np.int64)
         before = np.asarray([-1], dtype=np.int64)

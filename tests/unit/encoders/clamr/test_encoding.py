@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clamr_cli.encoders.clamr.attention import _by_length
+from clamr_cli.encoders.clamr.attention import _agrees, _by_length
 from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.types import Document, Encoder, Frame, Segment, Span, Word
 from tests.unit.encoders.clamr.conftest import Folders
@@ -75,6 +75,19 @@ def test_attention_stays_inside_sequences_and_looks_back_only():
                     products = products.masked_fill(torch.ones_like(products).triu(1).bool(), -torch.inf)
                 expected = products.softmax(-1) @ value[head // 2, start:end]
                 assert torch.allclose(found[start:end, head], expected, atol=1e-6)
+
+
+def test_a_kernel_that_fails_or_disagrees_is_not_used():
+    def failing(*_):
+        raise RuntimeError("no kernel image is available")
+
+    def wrong(query, *_):
+        return torch.zeros(query.shape[1], query.shape[0], query.shape[2], dtype=query.dtype)
+
+    cpu = torch.device("cpu")
+    assert _agrees(cpu, _by_length)
+    assert not _agrees(cpu, failing)
+    assert not _agrees(cpu, wrong)
 
 
 def test_text_sees_frames_but_frames_never_see_text(encoder):
