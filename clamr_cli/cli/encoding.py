@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots, since a class can inherit slots from one side only.
+@dataclass(frozen=True, kw_only=True)
 class EncoderFlags:
     """Settings of the CLaMR encoders; what is not given stays at the encoder's own default."""
 

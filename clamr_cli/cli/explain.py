@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clamr_cli.cli.encoding import EncoderFlags
 from clamr_cli.cli.output import Form, FormFlags
 from clamr_cli.errors import EXIT_FOUND, UsageError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormFlags):
+class Flags(FormFlags, EncoderFlags):
     """Options of ``clamr explain``."""
 
     video: Annotated[str, typer.Argument(metavar="ID", help="A video's id, or the beginning of it.")]
@@ -57,7 +58,7 @@ def run(before: Globals, flags: Flags) -> int:
         output.say(f"explaining the last search: {search.query}")
         # The encoder of that search, unless another one is asked for.
         settings = before.settings(encoder=flags.encoder or search.encoder or None, device=flags.device)
-    encoder = encoder_for(store, settings)
+    encoder = encoder_for(store, settings, flags.encoder_settings())
     _show(explain(store, encoder, video_id, search.query, search.options), form)
     return EXIT_FOUND
 

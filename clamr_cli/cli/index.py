@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clamr_cli.cli.encoding import EncoderFlags
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from clamr_cli.cli.declare import Globals
     from clamr_cli.config import Settings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags:
+class Flags(EncoderFlags):
     """Options of ``clamr index``."""
 
     targets: Annotated[
@@ -67,15 +68,15 @@ def run(before: Globals, flags: Flags) -> int:
     New and changed videos are read, moved ones noticed, deleted ones forgotten.
     It can be interrupted at any time; the same command goes on where it stopped.
     """
-    from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.cli.session import open_store, quiet_libraries, settings_for
     from clamr_cli.pipeline import index
 
     settings = settings_of(before, flags)
     if not flags.targets and not flags.encoder and not flags.retry_failed:
         raise UsageError("nothing to index", "name files or folders: clamr index DIR")
     quiet_libraries()
-    options = options_of(settings, flags)
     store = open_store(settings, create=bool(flags.targets))
+    options = options_of(settings, flags, settings_for(store, settings.encoder, settings, flags.encoder_settings()))
     return follow(index(store, flags.targets or [], options), flags)
 
 
@@ -101,14 +102,14 @@ def settings_of(before: Globals, flags: Flags) -> Settings:
     )
 
 
-def options_of(settings: Settings, flags: Flags) -> IndexOptions:
+def options_of(settings: Settings, flags: Flags, encoder_settings: Mapping[str, object]) -> IndexOptions:
     """The options of the run that settings and flags ask for."""
     from clamr_cli.pipeline import IndexOptions
 
     return IndexOptions(
         cache=settings.cache,
         encoder=settings.encoder,
-        encoder_settings=settings.encoder_settings(settings.encoder),
+        encoder_settings=encoder_settings,
         device=settings.device,
         exclude=settings.exclude,
         window=settings.window,

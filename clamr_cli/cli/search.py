@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clamr_cli.cli.encoding import EncoderFlags
 from clamr_cli.cli.output import Form, FormFlags
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormFlags):
+class Flags(FormFlags, EncoderFlags):
     """Options of ``clamr search``."""
 
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="What to look for.", show_default=False)]
@@ -68,7 +69,7 @@ def run(before: Globals, flags: Flags) -> int:
     settings, options, form, query = _asked(before, flags)
     quiet_libraries()
     store = open_store(settings)
-    encoder = encoder_for(store, settings)
+    encoder = encoder_for(store, settings, flags.encoder_settings())
     hits = search(store, encoder, query, options)
     store.remember_search(query, options, encoder.info.name)
     if not hits:

@@ -12,6 +12,8 @@ from clamr_cli.cli.output import say
 from clamr_cli.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from clamr_cli.config import Settings
     from clamr_cli.types import Encoder
 
@@ -38,11 +40,16 @@ def quiet_libraries() -> None:
         logging.getLogger().addHandler(logging.NullHandler())
 
 
-def encoder_for(store: Store, settings: Settings) -> Encoder:
+def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> Encoder:
     """The encoder to search with: the one that was asked for, or the only other one that the index has vectors of.
 
+    Args:
+        store: the index.
+        settings: of this run.
+        own: the encoder's settings that the command line gave.
+
     Raises:
-        UsageError: unknown encoder.
+        UsageError: unknown encoder or setting.
         ModelError: its weights are absent or damaged.
     """
     name = settings.encoder
@@ -51,10 +58,15 @@ def encoder_for(store: Store, settings: Settings) -> Encoder:
         if name not in present and len(present) == 1:
             (name,) = present
             say(f"using the encoder {name}: the index has vectors of no other")
-    return create_encoder(name, settings)
+    return create_encoder(name, settings, settings_for(store, name, settings, own))
 
 
-def create_encoder(name: str, settings: Settings) -> Encoder:
-    """Make the encoder of that name, with its own settings from the configuration file."""
-    own = settings.encoder_settings(name)
+def settings_for(store: Store, name: str, settings: Settings, own: Mapping[str, object]) -> Mapping[str, object]:
+    """An encoder's own settings: the configuration's, the command line's on top; else those it was last used with."""
+    return {**settings.encoder_settings(name), **own} or store.encoder_settings(name)
+
+
+def create_encoder(name: str, settings: Settings, own: Mapping[str, object] | None = None) -> Encoder:
+    """Make the encoder of that name, with its own settings, by default those of the configuration file."""
+    own = settings.encoder_settings(name) if own is None else own
     return encoders.create(name, cache=settings.cache, device=settings.device, threads=settings.threads, **own)

@@ -89,6 +89,8 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         )
         if plan.work:
             _check_models(options)
+        if dict(options.encoder_settings) != store.encoder_settings(options.encoder):
+            store.put_encoder_settings(options.encoder, options.encoder_settings)
         jobs = _jobs(plan, desk, everything=not targets)
         tally = Tally()
         waiting = sum(isinstance(job, EncodeJob) for job in jobs)

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.store import lock, records, schema, side, upkeep, vectors
 from clamr_cli.store.place import Place
 from clamr_cli.store.records import Extraction, VideoFacts
-from clamr_cli.store.schema import EXTRACTIONS, FILES, MOMENTS, VECTORS, VIDEOS
+from clamr_cli.store.schema import EXTRACTIONS, FILES, META, MOMENTS, SCHEMAS, VECTORS, VIDEOS
 from clamr_cli.store.side import LastSearch
 from clamr_cli.store.tables import READER_GRACE, Tables, in_parts, literal, one_of
 from clamr_cli.types import EncoderInfo, FileRecord, FileState, MomentRecord, VideoRecord
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
     from clamr_cli.store.vectors import PackedVectors
     from clamr_cli.types import SearchOptions, TokenVectors
+
+_SETTINGS_OF = "encoder/"
+"""Before an encoder's name: the row of the meta table with its settings."""
 
 _FILTERED_IDS = 1000
 """Up to this many moments are picked by the scan itself; more are picked from what it gives."""
@@ -281,6 +286,16 @@ class Store:
     def delete_vectors(self, fingerprint: str) -> None:
         """Delete all vectors of an encoder."""
         self._may_write().delete(VECTORS, "fingerprint", [fingerprint])
+
+    def put_encoder_settings(self, name: str, settings: Mapping[str, object]) -> None:
+        """Remember the settings an encoder was last used with, so that a search can make the same one."""
+        row = {"name": [_SETTINGS_OF + name], "value": [records.dump(dict(settings))]}
+        self._may_write().upsert(META, pa.table(row, schema=SCHEMAS[META]))
+
+    def encoder_settings(self, name: str) -> dict[str, object]:
+        """The settings that were remembered for an encoder; empty where none were."""
+        rows = self._tables.read(META, ["value"], one_of("name", [_SETTINGS_OF + name])).column("value").to_pylist()
+        return records.load(dict[str, object], rows[0]) if rows else {}
 
     # --- extractions --------------------------------------------------------------------------------------------------
 

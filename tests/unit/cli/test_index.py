@@ -102,7 +102,7 @@ def test_flags_become_options_of_the_run() -> None:
         retry_failed=True,
         device="mps",
     )
-    options = index.options_of(index.settings_of(Globals(), flags), flags)
+    options = index.options_of(index.settings_of(Globals(), flags), flags, flags.encoder_settings())
     assert (options.exclude, options.language, options.window, options.device) == (("*.tmp",), "en", 90.0, "mps")
     assert (options.speech, options.text, options.retry_failed) == (False, False, True)
     assert (options.asr.model, options.asr.language, options.asr.device) == ("whisper-tiny", "en", "mps")
@@ -113,5 +113,5 @@ def test_without_flags_a_run_does_what_the_library_does_by_default() -> None:
     from clamr_cli.pipeline import IndexOptions
 
     flags = _flags(targets=["/v"])
-    found = index.options_of(index.settings_of(Globals(), flags), flags)
+    found = index.options_of(index.settings_of(Globals(), flags), flags, flags.encoder_settings())
     assert found == IndexOptions(cache=found.cache)

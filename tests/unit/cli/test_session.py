@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from clamr_cli import config
-from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries
+from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries, settings_for
 
 
 def test_the_only_encoder_of_an_index_stands_in_for_the_default_and_that_is_said(
     db: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = config.load({"db": str(db)})
-    assert encoder_for(open_store(settings), settings).info.name == "hashed"
+    assert encoder_for(open_store(settings), settings, {}).info.name == "hashed"
     assert capsys.readouterr().err == "using the encoder hashed: the index has vectors of no other\n"
 
 
@@ -22,7 +22,7 @@ def test_an_encoder_that_settings_name_is_taken_without_a_word(
 ) -> None:
     monkeypatch.setenv("CLAMR_ENCODER", "hashed")
     settings = config.load({"db": str(db)})
-    assert encoder_for(open_store(settings), settings).info.name == "hashed"
+    assert encoder_for(open_store(settings), settings, {}).info.name == "hashed"
     assert capsys.readouterr().err == ""
 
 
@@ -42,3 +42,14 @@ def test_libraries_are_heard_only_while_looking_into_errors(
     assert ("odd weights" in told) is debugging
     assert bool(warned) is debugging
     assert (sys.warnoptions == ["ignore"]) is not debugging
+
+
+def test_an_encoder_is_made_as_it_was_when_the_index_was(db: Path) -> None:
+    settings = config.load({"db": str(db)})
+    store = open_store(settings)
+    assert settings_for(store, "clamr", settings, {}) == {}
+    with store.writer("test"):
+        store.put_encoder_settings("clamr", {"model": "/models/a", "dtype": "float32"})
+    assert settings_for(store, "clamr", settings, {}) == {"model": "/models/a", "dtype": "float32"}
+    assert settings_for(store, "clamr", settings, {"model": "/models/b"}) == {"model": "/models/b"}
+    assert settings_for(store, "mini", settings, {}) == {}
