@@ -78,6 +78,15 @@ def _with_model(name: str, settings: dict[str, object]) -> tuple[str, dict[str, 
     return (kind, {"model": model, **settings}) if model and kind in TABLE else (name, settings)
 
 
+def hears(name: str) -> bool:
+    """Whether the encoder of that name takes the sound itself (:attr:`clamr_cli.types.Document.audio`).
+
+    Raises:
+        UsageError: unknown name.
+    """
+    return bool(getattr(_entry(name), "HEARS", False))
+
+
 def _entry(name: str) -> Any:  # noqa: ANN401 -- a class known only by its name in the table
     """The class behind a name."""
     if name not in TABLE:

@@ -93,7 +93,7 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
             store.put_encoder_settings(options.encoder, options.encoder_settings)
         jobs = _jobs(plan, desk, everything=not targets)
         tally = Tally()
-        waiting = sum(isinstance(job, EncodeJob) for job in jobs)
+        waiting = len(jobs) - len(plan.work)
         yield Discovered(
             len(plan.work) + len(plan.unchanged) + len(plan.failed), len(plan.unchanged) - waiting, len(jobs)
         )
@@ -127,8 +127,13 @@ def _jobs(plan: Survey, desk: Desk, *, everything: bool) -> list[Job]:
     jobs = [Job(found, desk) for found in plan.work]
     if everything:
         by_video = {record.video_id: record for record in plan.unchanged if record.video_id not in desk.encoded}
-        jobs += [EncodeJob(record, desk) for record in by_video.values()]
+        # Sound is not kept, so an encoder that listens needs the file.
+        jobs += [_from_file(record, desk) if desk.hears else EncodeJob(record, desk) for record in by_video.values()]
     return jobs
+
+
+def _from_file(record: FileRecord, desk: Desk) -> Job:
+    return Job(Found(record.path, record.root, record.size, record.mtime_ns), desk)
 
 
 def _run(plan: Survey, jobs: Sequence[Job], desk: Desk) -> Iterator[Event]:

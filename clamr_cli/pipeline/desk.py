@@ -6,6 +6,7 @@ import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from clamr_cli import encoders
 from clamr_cli.errors import StoreError
 from clamr_cli.executors import Worker
 from clamr_cli.pipeline.options import Recipe
@@ -37,6 +38,7 @@ class Desk:
         self.choice = EncoderChoice(
             options.encoder, options.cache, options.device, settings=tuple(sorted(options.encoder_settings.items()))
         )
+        self.hears = encoders.hears(options.encoder)
         self.spools: Path = options.cache / "spool"
         _make(self.spools)
         log = options.cache / "workers.log"

@@ -18,7 +18,17 @@ from clamr_cli.extract.subtitles import read_subtitle_file
 from clamr_cli.media.identity import video_id
 from clamr_cli.media.walk import Found
 from clamr_cli.pipeline.options import Recipe
-from clamr_cli.pipeline.outputs import Commit, Keep, Output, Take, document_of, frames_of, moment_of, segments_of
+from clamr_cli.pipeline.outputs import (
+    Commit,
+    Keep,
+    Output,
+    Take,
+    document_of,
+    frames_of,
+    moment_of,
+    segments_of,
+    with_sound,
+)
 from clamr_cli.stages import tasks
 from clamr_cli.stages.spool import Decoded, Spool
 from clamr_cli.types import (
@@ -106,7 +116,7 @@ class Job:
             self.reused.append("encode")
             vectors, changed = None, None
         else:
-            vectors = yield from self._vectors(documents)
+            vectors = yield from self._vectors(with_sound(documents, take) if self.desk.hears else documents)
             changed = moments
         media = take.decoded.media
         video = VideoRecord(identity, self.content, media, fields, datetime.now(UTC).isoformat(timespec="seconds"))
@@ -146,8 +156,11 @@ class Job:
 
     def _decode(self) -> Generator[Output, None, tuple[Spool, Decoded]]:
         options = self.desk.options
-        wanted = tasks.DecodeOptions(options.language, sound=self._wants_sound(), text=options.text)
-        marks = f"{'s' if wanted.sound else ''}{'t' if wanted.text else ''}{options.language}"
+        wanted = tasks.DecodeOptions(
+            options.language, sound=self._wants_sound(), text=options.text, all_sound=self.desk.hears
+        )
+        marks = "".join(mark for mark, on in (("s", wanted.sound), ("t", wanted.text), ("a", wanted.all_sound)) if on)
+        marks += options.language
         spool = Spool(self.desk.spools / f"{self.content[:32]}-{marks}")
         decoded = spool.decoded()
         if decoded is None:
@@ -158,6 +171,8 @@ class Job:
 
     def _needs_spool(self, decoded: Decoded) -> bool:
         """Whether speech or text has yet to be recognised from sound and pictures that are not kept."""
+        if self.desk.hears and decoded.media.audio:
+            return True
         missing_speech = self._wants_sound() and not decoded.speech and decoded.media.audio and not self._has("speech")
         return bool(missing_speech) or (self.desk.options.text and not self._has("text"))
 

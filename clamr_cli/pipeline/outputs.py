@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
-from clamr_cli.types import Document, Frame, MomentRecord, Notice, Progress, Segment
+from clamr_cli.stages.spool import SAMPLE_RATE
+from clamr_cli.types import Document, Frame, MomentRecord, Notice, Progress, Segment, Sound, Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from clamr_cli.stages.spool import Decoded, Spool
     from clamr_cli.types import Event, FileRecord, TokenVectors, VideoRecord
+
+
+LONGEST_SOUND = 30.0
+"""Seconds of sound of one document at most (CLaMR section 3: raw audio up to 30 s)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,19 @@ def frames_of(decoded: Decoded, blobs: Sequence[bytes]) -> tuple[Frame, ...]:
 def segments_of(payload: Mapping[str, Any]) -> list[Segment]:
     """The segments that a kept extraction holds."""
     return msgspec.convert(payload["segments"], list[Segment])
+
+
+def with_sound(documents: Sequence[Document], take: Take) -> list[Document]:
+    """Documents with the beginning of their sound, for encoders that listen themselves."""
+    if take.spool is None or not take.decoded.samples:
+        return list(documents)
+    sound = take.spool.audio()
+    heard = []
+    for made in documents:
+        span = Span(made.span.start, min(made.span.end, made.span.start + LONGEST_SOUND))
+        samples = np.array(sound[int(span.start * SAMPLE_RATE) : int(span.end * SAMPLE_RATE)])
+        heard.append(replace(made, audio=Sound(span, samples)) if len(samples) else made)
+    return heard
 
 
 def document_of(moment: MomentRecord, pictures: Mapping[float, Frame]) -> Document:

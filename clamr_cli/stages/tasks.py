@@ -39,10 +39,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """What to take from a file beside its pictures and subtitles; ``language`` chooses among tracks."""
+    """What to take from a file beside its pictures and subtitles; ``language`` chooses among tracks.
+
+    ``sound`` is taken where no embedded subtitles say what is said, with ``all_sound`` in any case.
+    """
 
     language: str = ""
     sound: bool = True
+    all_sound: bool = False
     text: bool = True
 
 
@@ -88,7 +92,7 @@ def decode(path: str, folder: str, options: DecodeOptions) -> Iterator[Step | De
         notices.append(f"pictures left out: {error}")
     speech = tuple(embedded_subtitles(path, info, options.language))
     samples = 0
-    if options.sound and not speech:
+    if options.all_sound or (options.sound and not speech):
         try:
             for samples in _sound(path, info, spool, options):
                 yield Step(info.duration + samples / SAMPLE_RATE, whole)

@@ -245,6 +245,7 @@ class ClamrOmniEncoder(ClamrEncoder):
     PUBLISHED = Published("Qwen/Qwen2.5-Omni-3B", "meetdavidwan/clamr_msrvtt")
     KIND = "qwen2_5_omni"
     MARKS = OMNI_MARKS
+    HEARS = True
 
 
 def _tokenizer(base: sources.Files) -> Tokenizer:
