@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from tests.bench.process import tree
+
 PATIENCE = 300
 """Seconds after which a command counts as hung; on a loaded machine an index run of a few clips may take a minute."""
 
@@ -141,8 +143,12 @@ class Running:
 
     def workers(self) -> list[int]:
         """The worker processes it started, by number (Linux); Python's own helper is none."""
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        children = [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]
-        return [
-            int(child) for child in children if b"multiprocessing.spawn" in Path(f"/proc/{child}/cmdline").read_bytes()
-        ]
+        return [pid for pid in sorted(tree(self.process.pid)) if b"multiprocessing.spawn" in command_line(pid)]
+
+
+def command_line(pid: int) -> bytes:
+    """What a process was started with; empty for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

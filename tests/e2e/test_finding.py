@@ -33,12 +33,17 @@ def test_modality_alone_finds_it_at_its_time(shelf: Shelf, question: Question) -
     assert Path(hit["path"]).name == question.file
     assert hit["start"] - TOLERANCE <= question.start <= question.end <= hit["end"] + TOLERANCE
     assert 0 < hit["end"] - hit["start"] <= 60
-    assert question.start - TOLERANCE <= hit["at"] <= question.end + TOLERANCE
+    assert within(question, hit["at"], hit["at"])
     proofs = [proof for proof in hit["evidence"] if proof["modality"]]
     assert {proof["modality"] for proof in proofs} == {question.modality}
-    assert all(
-        question.start - TOLERANCE <= proof["start"] <= proof["end"] <= question.end + TOLERANCE for proof in proofs
-    )
+    # A word such as "the" may be most alike anywhere; most words, and the surest, must point to the place.
+    inside = [proof for proof in proofs if within(question, proof["start"], proof["end"])]
+    assert max(proofs, key=lambda proof: proof["similarity"]) in inside
+    assert len(inside) > len(proofs) / 2
+
+
+def within(question: Question, start: float, end: float) -> bool:
+    return question.start - TOLERANCE <= start <= end <= question.end + TOLERANCE
 
 
 def test_moments_of_a_long_video_are_found_apart(shelf: Shelf) -> None:

