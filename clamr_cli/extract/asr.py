@@ -1,178 +1,241 @@
-"""Speech to text with Whisper, through faster-whisper: hours of sound in bounded memory, every word with its time."""
+"""Speech recognition with faster-whisper: samples in, segments with word times out, lazily and in bounded memory."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
 
-from clamr_cli.errors import ModelError
-from clamr_cli.extract.clean import clean
-from clamr_cli.extract.options import AsrOptions
+from clamr_cli.errors import ModelError, UsageError
+from clamr_cli.extract.clean import clean, fingerprint
+from clamr_cli.extract.languages import two_letters
 from clamr_cli.types import Segment, Span, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
-    from typing import Any
 
     from numpy.typing import NDArray
 
-__all__ = ["SAMPLE_RATE", "AsrOptions", "WhisperAsr", "pieces"]
+    from clamr_cli.extract.options import AsrOptions
+
+    Samples = NDArray[np.int16] | NDArray[np.float32]
 
 SAMPLE_RATE: Final = 16_000
-"""Samples a second that Whisper expects."""
 
-LONGEST_PIECE: Final = 600.0
-"""Seconds recognised at once: spectrogram and voice detection of that much take some 100 MB."""
+_PIECE_SECONDS: Final = 600
+_SEARCH_SECONDS: Final = 30
+_HOP: Final = SAMPLE_RATE // 10
+_NEEDED: Final = ("model.bin", "config.json", "tokenizer.json")
 
-SEARCHED_FOR_QUIET: Final = 60.0
-"""Seconds before that limit in which the quietest place to cut is looked for."""
-
-_QUIET_WINDOW: Final = 0.5
+# Guards against what Whisper makes up where nobody speaks (https://arxiv.org/abs/2212.04356, section 4.5).
+_COMPRESSION: Final = 2.4
+_LEAST_LOGPROB: Final = -1.0
+_DOUBTFUL_SILENCE: Final = 0.6
+_DOUBTFUL_LOGPROB: Final = -0.6
 _MOST_REPEATS: Final = 2
-"""The same sentence more often than this in a row is Whisper's well-known loop on music and noise."""
 
-_UNLIKELY: Final = -1.0
-_PROBABLY_SILENT: Final = 0.6
-_COMPRESSES_TOO_WELL: Final = 2.4
-"""Whisper paper (arXiv 2212.04356), section 4.5: signs of a failed decoding, by probability, silence and repetition."""
+_LONGEST_SEGMENT: Final = 15.0
+
+_SURE_SECONDS: Final = 3.0
+_SURE_PROBABILITY: Final = 0.5
 
 
 class WhisperAsr:
     """A loaded Whisper model.
 
     Args:
-        model: folder of a CTranslate2 Whisper model.
-        options: device and threads.
+        model: folder of a CTranslate2 Whisper model, complete with its tokenizer.
+        options: language, device and search.
 
     Raises:
-        ModelError: the folder holds no such model, or the device cannot be used.
+        ModelError: the folder lacks a file, or cannot be loaded on that device.
     """
 
     def __init__(self, model: Path, options: AsrOptions) -> None:
-        self._options = options
-        try:
-            self._model = WhisperModel(
-                str(model),
-                device=options.device if options.device in ("cpu", "cuda") else "auto",
-                compute_type=_compute_type(options),
-                cpu_threads=options.threads,
-                local_files_only=True,
-            )
-        except (RuntimeError, ValueError, OSError) as error:
-            what = f"the speech model in {model} cannot be loaded ({' '.join(str(error).split())[:200]})"
-            raise ModelError(what, "choose another with --asr-model, or --device cpu") from error
+        self.options = options
+        missing = [name for name in _NEEDED if not (model / name).is_file()]
+        if missing:
+            # Without its tokenizer faster-whisper would fetch one from the hub.
+            raise ModelError(f"{model} has no {', '.join(missing)}", "give the folder of a CTranslate2 Whisper model")
+        self._model = _load(model, options)
+        self._languages = frozenset(self._model.supported_languages)
+
+    @property
+    def version(self) -> str:
+        """Key under which results may be kept; see :attr:`AsrOptions.version`."""
+        return self.options.version
 
     def transcribe(
-        self,
-        audio: NDArray[np.int16] | NDArray[np.float32],
-        *,
-        language: str = "",
-        progress: Callable[[float], None] | None = None,
+        self, audio: Samples, *, language: str = "", progress: Callable[[float], None] | None = None
     ) -> Iterator[Segment]:
-        """Recognise speech, segment by segment.
+        """What is said, in time order, with word times; nothing where nobody speaks.
 
         Args:
-            audio: mono samples at 16 kHz, shape (n,): int16, or float32 in [-1, 1]. May be mapped from a file.
-            language: two-letter code that is spoken; empty detects it once, from the first speech.
-            progress: called with the seconds that are done.
+            audio: [n] mono samples at 16 kHz, int16 or float32 in [-1, 1]; may be a memory map of hours.
+            language: what is spoken, any ISO 639 tag; empty for the options', else it is detected on the first speech
+                and kept for the file.
+            progress: called with the seconds of audio that are done.
 
-        Yields:
-            Segments in time order, with word times, ``source="whisper"``, the language, and the geometric mean of the
-            token probabilities as confidence. Music, noise and silence give none.
+        Raises:
+            UsageError: a language that the model does not know.
         """
-        repeats, before = 0, ""
+        spoken = self._known_language(language or self.options.language)
+        ctranslate2.set_random_seed(0)
+        repeats = _Repeats()
         for start, end in pieces(audio):
             offset = start / SAMPLE_RATE
-            found, info = self._model.transcribe(
-                _as_float(audio[start:end]),
-                language=language or None,
-                beam_size=self._options.beam,
-                vad_filter=True,
-                word_timestamps=True,
-                condition_on_previous_text=False,
-            )
-            for raw in found:
-                if progress is not None:
-                    progress(offset + raw.end)
-                segment = _segment(raw, offset, info.language)
-                if segment is None or _failed(raw):
-                    continue
-                repeats = repeats + 1 if segment.text == before else 0
-                before = segment.text
-                if repeats < _MOST_REPEATS:
-                    language = info.language
-                    yield segment
+            segments, info = self._recognise(_as_float(audio[start:end]), spoken)
+            if info.duration_after_vad > 0:
+                for raw in segments:
+                    segment = _segment(raw, offset, info.language)
+                    if segment is not None and _credible(raw) and repeats.allow(segment):
+                        yield from split_long(segment)
+                    if progress is not None:
+                        progress(min(end, start + int(raw.end * SAMPLE_RATE)) / SAMPLE_RATE)
+                if info.duration_after_vad >= _SURE_SECONDS and info.language_probability >= _SURE_PROBABILITY:
+                    spoken = spoken or info.language
             if progress is not None:
                 progress(end / SAMPLE_RATE)
 
+    def _known_language(self, tag: str) -> str:
+        code = two_letters(tag) or tag.lower()
+        if code and code not in self._languages:
+            known = " ".join(sorted(self._languages))
+            raise UsageError(f"the speech model does not know the language {tag!r}", f"it knows {known}")
+        return code
 
-def _compute_type(options: AsrOptions) -> str:
-    """What CTranslate2 is to compute in: whole numbers on a CPU, half precision on a GPU, unless something is asked."""
-    if options.compute_type != "auto":
-        return options.compute_type
-    on_gpu = options.device == "cuda" or (options.device == "auto" and ctranslate2.get_cuda_device_count() > 0)
-    return "float16" if on_gpu else "int8"
+    def _recognise(self, samples: NDArray[np.float32], language: str) -> tuple[Iterable[Any], Any]:
+        return self._model.transcribe(  # type: ignore[no-any-return]
+            samples,
+            language=language or None,
+            beam_size=self.options.beam,
+            # Where greedy search fails it is rarely speech: one more guess each, not five.
+            temperature=(0.0, 0.4, 0.8),
+            best_of=1,
+            compression_ratio_threshold=_COMPRESSION,
+            log_prob_threshold=_LEAST_LOGPROB,
+            no_speech_threshold=_DOUBTFUL_SILENCE,
+            # Text of the window before as a prompt is what makes a loop go on for minutes.
+            condition_on_previous_text=False,
+            word_timestamps=True,
+            vad_filter=True,
+            vad_parameters={"min_silence_duration_ms": 1_000},
+        )
 
 
-def pieces(audio: NDArray[np.int16] | NDArray[np.float32]) -> Iterator[tuple[int, int]]:
-    """Sample ranges that tile the sound, each at most :data:`LONGEST_PIECE` long, cut where it is quietest."""
-    longest, start = int(LONGEST_PIECE * SAMPLE_RATE), 0
-    while len(audio) - start > longest:
-        end = _quietest(audio, start + longest - int(SEARCHED_FOR_QUIET * SAMPLE_RATE), start + longest)
+def pieces(audio: Samples, seconds: int = _PIECE_SECONDS) -> Iterator[tuple[int, int]]:
+    """First and last sample of pieces of at most ``seconds``, cut where it is quietest in the last 30 s of each."""
+    start, length = 0, seconds * SAMPLE_RATE
+    while len(audio) - start > length:
+        latest = start + length
+        earliest = max(start + length // 2, latest - _SEARCH_SECONDS * SAMPLE_RATE)
+        end = earliest + _quietest(_as_float(audio[earliest:latest]))
         yield start, end
         start = end
     if start < len(audio):
         yield start, len(audio)
 
 
-def _quietest(audio: NDArray[np.int16] | NDArray[np.float32], first: int, last: int) -> int:
-    """The middle of the window with the least energy between two samples."""
-    width = int(_QUIET_WINDOW * SAMPLE_RATE)
-    windows = (last - first) // width
-    energy = np.square(_as_float(audio[first : first + windows * width])).reshape(windows, width).mean(axis=1)
-    return first + int(energy.argmin()) * width + width // 2
+def split_long(segment: Segment, seconds: float = _LONGEST_SEGMENT) -> Iterator[Segment]:
+    """A segment cut into parts of at most ``seconds``, at ends of sentences and pauses; word offsets stay exact."""
+    words = segment.words
+    if segment.span.duration <= seconds or len(words) < 2:
+        yield segment
+        return
+    cut = max(range(1, len(words)), key=lambda index: _fitness(segment, index))
+    for chosen in (words[:cut], words[cut:]):
+        begin = chosen[0].start
+        moved = tuple(Word(word.start - begin, word.end - begin, word.span) for word in chosen)
+        span = Span(chosen[0].span.start, max(chosen[0].span.start, chosen[-1].span.end))
+        yield from split_long(
+            replace(segment, span=span, text=segment.text[begin : chosen[-1].end], words=moved), seconds
+        )
 
 
-def _as_float(audio: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """A copy in memory as float32 in [-1, 1]."""
-    scale = 1.0 / 32768.0 if audio.dtype == np.int16 else 1.0
-    return np.asarray(audio, dtype=np.float32) * np.float32(scale)
+def _fitness(segment: Segment, index: int) -> float:
+    """How well a segment is cut before its word ``index``: a pause, an end of a sentence, not far from the middle."""
+    before, after = segment.words[index - 1], segment.words[index]
+    mark = segment.text[before.end - 1]
+    sentence = 1.0 if mark in ".?!。？！" else 0.4 if mark in ",;:、，" else 0.0
+    middle = abs((before.span.end + after.span.start) / 2 - (segment.span.start + segment.span.end) / 2)
+    return max(0.0, after.span.start - before.span.end) + sentence - 2.0 * middle / segment.span.duration
 
 
-def _failed(raw: Any) -> bool:  # noqa: ANN401 -- faster-whisper has no types
-    silent = raw.no_speech_prob > _PROBABLY_SILENT and raw.avg_logprob < _UNLIKELY / 2
-    return bool(silent or raw.avg_logprob < 2 * _UNLIKELY or raw.compression_ratio > _COMPRESSES_TOO_WELL)
+def _quietest(samples: NDArray[np.float32]) -> int:
+    """The middle of the quietest half second."""
+    hops = len(samples) // _HOP
+    energy = np.square(samples[: hops * _HOP]).reshape(hops, _HOP).mean(axis=1)
+    width = min(5, hops)
+    smooth = np.convolve(energy, np.ones(width), mode="valid")
+    return int((int(smooth.argmin()) + width / 2) * _HOP)
 
 
-def _segment(raw: Any, offset: float, language: str) -> Segment | None:  # noqa: ANN401
-    """A segment with the words placed in its text; None where nothing was said."""
-    text, words = _placed(raw.words or (), offset)
-    if not text:
-        text = clean(raw.text)
-    if not text:
-        return None
-    span = _span(raw, offset)
-    return Segment(span, text, "whisper", language, float(min(1.0, np.exp(raw.avg_logprob))), words)
+def _as_float(samples: Samples) -> NDArray[np.float32]:
+    if samples.dtype == np.int16:
+        return np.asarray(samples, dtype=np.float32) / 32_768.0
+    return np.asarray(samples, dtype=np.float32)
 
 
-def _placed(raw_words: Iterable[Any], offset: float) -> tuple[str, tuple[Word, ...]]:
-    """The text that words make (their leading blanks are Whisper's), and where in it each is."""
+def _load(model: Path, options: AsrOptions) -> WhisperModel:
+    devices = {"auto": ("cuda", "cpu") if ctranslate2.get_cuda_device_count() else ("cpu",), "mps": ("cpu",)}
+    error: Exception | None = None
+    for device in devices.get(options.device, (options.device,)):
+        compute = options.compute_type
+        if compute == "auto":
+            compute = "float16" if device == "cuda" else "int8"
+        try:
+            loaded = WhisperModel(str(model), device=device, compute_type=compute, cpu_threads=options.threads)
+            if device == "cuda":
+                # Missing CUDA libraries show only when something is computed.
+                loaded.encode(np.zeros((loaded.feature_extractor.mel_filters.shape[0], 3000), dtype=np.float32))
+        except (RuntimeError, ValueError, OSError) as caught:
+            error = caught
+        else:
+            return loaded
+    raise ModelError(f"the speech model {model} cannot be loaded ({error})", "try --device cpu, or another model")
+
+
+def _segment(raw: Any, offset: float, language: str) -> Segment | None:  # noqa: ANN401  (faster-whisper is untyped)
+    """A segment whose text is made of its words, so that their offsets are exact."""
     text, words = "", []
-    for raw in raw_words:
-        word = clean(raw.word)
-        if not word:
+    for word in raw.words or ():
+        said = clean(word.word)
+        if not said:
             continue
-        if text and raw.word[:1].isspace():
-            text += " "
-        words.append(Word(len(text), len(text) + len(word), _span(raw, offset)))
-        text += word
-    return text, tuple(words)
+        text += " " if text and word.word[:1].isspace() else ""
+        span = Span(offset + float(word.start), offset + max(float(word.start), float(word.end)))
+        words.append(Word(len(text), len(text) + len(said), span))
+        text += said
+    text = text or clean(raw.text)
+    if not fingerprint(text):
+        return None
+    confidence = round(min(1.0, math.exp(raw.avg_logprob)), 3)
+    start = words[0].span.start if words else offset + float(raw.start)
+    end = words[-1].span.end if words else offset + float(raw.end)
+    return Segment(Span(start, max(start, end)), text, "whisper", language, confidence, tuple(words))
 
 
-def _span(raw: Any, offset: float) -> Span:  # noqa: ANN401
-    """The time of a segment or word, in plain floats (the library gives numpy's, which do not serialise)."""
-    return Span(offset + float(raw.start), offset + float(max(raw.start, raw.end)))
+def _credible(raw: Any) -> bool:  # noqa: ANN401
+    """Whether a segment was rather heard than made up."""
+    if raw.compression_ratio > _COMPRESSION or raw.avg_logprob < _LEAST_LOGPROB:
+        return False
+    return not (raw.no_speech_prob > _DOUBTFUL_SILENCE and raw.avg_logprob < _DOUBTFUL_LOGPROB)
+
+
+class _Repeats:
+    """Lets a text pass that is said again, not one that is said over and over."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._count = 0
+
+    def allow(self, segment: Segment) -> bool:
+        key = fingerprint(segment.text)
+        self._count = self._count + 1 if key == self._last else 1
+        self._last = key
+        return self._count <= _MOST_REPEATS

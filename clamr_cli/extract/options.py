@@ -1,9 +1,16 @@
-"""Options of the recognisers, apart from them so that naming one costs no import of a recogniser."""
+"""How to recognise speech and on-screen text; cheap to import, so that commands can say what they want."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+from clamr_cli import weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
 
 ASR_VERSION: Final = "1"
 """Changes when the same sound and options would give other segments."""
@@ -14,43 +21,63 @@ OCR_VERSION: Final = "1"
 
 @dataclass(frozen=True, slots=True)
 class AsrOptions:
-    """How speech is recognised.
+    """How to recognise speech.
 
     Attributes:
-        model: a name of ``clamr models`` or the folder of a CTranslate2 Whisper model.
-        language: two-letter code that is spoken, empty to detect it.
-        device: "auto", "cpu" or "cuda".
-        threads: CPU threads, 0 for the library's own choice.
+        model: a ``whisper-...`` name of ``clamr models``, or the folder of a CTranslate2 Whisper model.
+        language: two-letter code of what is spoken; empty means detect.
+        device: where to compute.
+        compute_type: CTranslate2's; ``auto`` is int8 on a CPU and float16 on CUDA.
+        beam: hypotheses kept by the search; 1 is greedy.
+        threads: CPU threads, 0 for CTranslate2's choice.
     """
 
     model: str = "whisper-base"
     language: str = ""
-    device: str = "auto"
+    device: Device = "auto"
+    compute_type: str = "auto"
+    beam: int = 5
     threads: int = 0
 
     @property
     def version(self) -> str:
-        """Equal for options that give equal results."""
-        return f"whisper{ASR_VERSION}:{self.model}:{self.language}"
+        """Key under which results may be kept: equal keys, equal results (device and threads change nothing)."""
+        return f"asr{ASR_VERSION}:{self.model}:{self.language}:{self.compute_type}:{self.beam}"
 
 
 @dataclass(frozen=True, slots=True)
 class OcrOptions:
-    """How on-screen text is recognised.
+    """How to recognise on-screen text.
 
     Attributes:
-        engine: "easyocr" or "rapidocr".
-        languages: codes as EasyOCR names them.
-        device: "auto", "cpu", "cuda" or "mps".
-        threads: CPU threads, 0 for the library's own choice.
+        engine: ``easyocr``, or ``rapidocr`` (an extra, several times faster on CPUs).
+        languages: EasyOCR's language codes, of one script beside ``en``.
+        device: where to compute.
+        threads: CPU threads for finding text, 0 for one per core.
+        look: how far a picture is shrunk when looking whether there is text at all.
+        canvas: pixels of its longer side at most when reading.
+        min_confidence: readings below it are dropped.
     """
 
     engine: Literal["easyocr", "rapidocr"] = "easyocr"
     languages: tuple[str, ...] = ("en",)
-    device: str = "auto"
+    device: Device = "auto"
     threads: int = 0
+    look: float = 0.4
+    canvas: int = 1280
+    min_confidence: float = 0.3
 
     @property
     def version(self) -> str:
-        """Equal for options that give equal results."""
-        return f"{self.engine}{OCR_VERSION}:{','.join(self.languages)}"
+        """Key under which results may be kept: equal keys, equal results (device and threads change nothing)."""
+        languages = "+".join(sorted(self.languages))
+        return f"ocr{OCR_VERSION}:{self.engine}:{languages}:{self.look}:{self.canvas}:{self.min_confidence}"
+
+    def locate(self, cache: Path) -> Path | None:
+        """The verified folder of the engine's weights; None for an engine that carries its own.
+
+        Raises:
+            ModelError: they are not installed or damaged.
+            UsageError: no recogniser reads these languages.
+        """
+        return weights.locate(weights.ocr_weights(self.languages), cache) if self.engine == "easyocr" else None

@@ -22,17 +22,20 @@ if TYPE_CHECKING:
 
 _LARGEST: Final = 64 << 20
 _FLAGS: Final = frozenset({"forced", "sdh", "cc", "hi", "default", "auto", "orig", "full"})
-_DOUBTFUL: Final = frozenset({"forced", "auto"})
-"""Marks of subtitles that hold only a part of what is said, or that a machine made."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubtitleFile:
-    """A subtitle file beside a video; ``language`` is a two-letter code or empty."""
+    """A subtitle file beside a video.
+
+    ``language`` is a two-letter code or empty; ``partial`` subtitles hold only what is foreign in the video,
+    ``machine`` ones were recognised by somebody else's machine.
+    """
 
     path: Path
     language: str = ""
-    doubtful: bool = False
+    partial: bool = False
+    machine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,11 @@ class Sidecars:
     info_json: Path | None = None
     nfo: Path | None = None
     description: Path | None = None
+
+    @property
+    def subtitle(self) -> Path | None:
+        """The subtitles that stand for what is said; not those that are only for foreign words."""
+        return next((subtitle.path for subtitle in self.subtitles if not subtitle.partial), None)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -124,21 +132,21 @@ def _rank(subtitle: SubtitleFile, wanted: str) -> tuple[int, bool, int, str]:
         fit = 0 if subtitle.language == wanted else 1 if not subtitle.language else 2
     else:
         fit = 0 if not subtitle.language else 1
-    return fit, subtitle.doubtful, SUFFIXES.index(subtitle.path.suffix.lower()), subtitle.path.name
+    return fit, subtitle.partial or subtitle.machine, SUFFIXES.index(subtitle.path.suffix.lower()), subtitle.path.name
 
 
 def _subtitle(found: Path, rest: str, video: Path) -> SubtitleFile | None:
     """``rest`` is what follows the video's stem, such as ``.en.forced.srt``; None when it names another video."""
-    language, doubtful = "", False
+    language, marks = "", set()
     for part in rest.split(".")[1:-1]:
         code = two_letters(part)
         if code:
             language = code
         elif part in _FLAGS:
-            doubtful = doubtful or part in _DOUBTFUL
+            marks.add(part)
         elif f".{part}" != video.suffix.lower():
             return None
-    return SubtitleFile(found, language, doubtful)
+    return SubtitleFile(found, language, "forced" in marks, "auto" in marks)
 
 
 def _beside(video: Path) -> list[tuple[str, Path]]:

@@ -12,6 +12,7 @@ import pysubs2
 
 from clamr_cli.errors import MediaError
 from clamr_cli.extract.clean import clean, decode
+from clamr_cli.extract.languages import two_letters
 from clamr_cli.types import Segment, Span
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ _TOUCHING: Final = 0.15
 def read_subtitle_file(path: Path, language: str = "") -> list[Segment]:
     """The lines of a subtitle file in time order, markup and repetition of scrolling captions removed.
 
+    Args:
+        path: the file.
+        language: two-letter code; empty takes it from a name such as ``NAME.en.srt``.
+
     Raises:
         MediaError: the file cannot be read, is no subtitle file, or is an empty one.
     """
@@ -44,7 +49,7 @@ def read_subtitle_file(path: Path, language: str = "") -> list[Segment]:
         text = decode(path.read_bytes())
     except OSError as error:
         raise MediaError(f"{path.name} cannot be read ({error.strerror})", "check its permissions") from error
-    segments = from_events(_parse(text, path), language)
+    segments = from_events(_parse(text, path), language or _language_of(path))
     if not segments:
         raise MediaError(f"{path.name} holds no subtitles", "remove it, or replace it")
     return segments
@@ -70,6 +75,11 @@ def from_events(
         if lines:
             shown, shown_until = lines, max(start, end)
     return segments
+
+
+def _language_of(path: Path) -> str:
+    codes = (two_letters(part) for part in path.name.split(".")[1:-1])
+    return next((code for code in codes if code), "")
 
 
 def _parse(text: str, path: Path) -> list[tuple[float, float, str]]:

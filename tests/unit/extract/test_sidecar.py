@@ -47,6 +47,13 @@ def test_the_wanted_language_comes_first_then_no_language(tmp_path: Path) -> Non
     assert find_sidecars(tmp_path / "a.mp4").subtitles[0].path.name == "a.srt"
 
 
+def test_subtitles_for_foreign_words_do_not_stand_for_the_speech(tmp_path: Path) -> None:
+    (tmp_path / "a.en.forced.srt").touch()
+    assert find_sidecars(tmp_path / "a.mp4").subtitle is None
+    (tmp_path / "a.en.srt").touch()
+    assert find_sidecars(tmp_path / "a.mp4").subtitle == tmp_path / "a.en.srt"
+
+
 def test_a_video_without_a_folder_has_no_sidecars(tmp_path: Path) -> None:
     assert find_sidecars(tmp_path / "gone" / "a.mp4").paths == ()
 
@@ -101,7 +108,8 @@ def test_malformed_json_is_at_most_a_notice(tmp_path: Path, content: str) -> Non
 def test_kodi_nfo_is_read_and_its_trailing_address_ignored(tmp_path: Path) -> None:
     (tmp_path / "clip.nfo").write_text(
         "<?xml version='1.0' encoding='UTF-8'?><movie><title>The Dunes</title><genre>Nature</genre>"
-        "<studio>Sea TV</studio><actor><name>Ada L.</name></actor><premiered>2019-07-02</premiered><plot>Sand &amp; wind.</plot></movie>\n"
+        "<studio>Sea TV</studio>"
+        "<actor><name>Ada L.</name></actor><premiered>2019-07-02</premiered><plot>Sand &amp; wind.</plot></movie>\n"
         "https://example.org/title/1"
     )
     texts, fields, notices = noted(tmp_path)

@@ -27,6 +27,11 @@ def test_encodings_are_sniffed(tmp_path: Path, encoding: str) -> None:
     assert (segment.source, segment.language) == ("subtitle", "de")
 
 
+def test_the_language_is_in_the_name(tmp_path: Path) -> None:
+    assert read_subtitle_file(written(tmp_path, "a.pt-BR.srt", SRT))[0].language == "pt"
+    assert read_subtitle_file(written(tmp_path, "a.srt", SRT))[0].language == ""
+
+
 def test_markup_entities_and_escape_sequences_go(tmp_path: Path) -> None:
     body = "1\n00:00:01,000 --> 00:00:02,000\n<i>Fish</i> &amp; {\\an8}<font color=red>chips</font>\x1b[31m 1 < 2\n"
     (segment,) = read_subtitle_file(written(tmp_path, "a.srt", body))

