@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -80,7 +81,7 @@ def _steps(clips: Path) -> Iterator[_Step]:
     for modality, title in QUESTIONS.items():
         clip, fact = _example(modality)
         start, end = format_time(fact.span.start), format_time(fact.span.end)
-        outcome = f"expected first: {clip.name}, {start}-{end}: {fact.text}"
+        outcome = f"expected first: {clip.name}, {start}-{end}: {textwrap.shorten(fact.text, 60)}"
         yield _Step(title, ("search", fact.query, "--limit", "3"), outcome)
     clip = CLIPS[-1]
     identity = video_id(content_hash(str(clips / clip.name)))

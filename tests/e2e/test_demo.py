@@ -24,7 +24,7 @@ def shown(clamr: Clamr) -> Result:
 
 def commands(shown: Result) -> list[list[str]]:
     """The commands it showed, without the word clamr."""
-    return [shlex.split(line[2:])[1:] for line in shown.err.decode().splitlines() if line.startswith("$ clamr ")]
+    return [shlex.split(line[2:])[1:] for line in shown.out.decode().splitlines() if line.startswith("$ clamr ")]
 
 
 def test_it_indexes_searches_by_every_modality_and_explains(shown: Result) -> None:
