@@ -41,6 +41,9 @@ _MOST_REPEATS: Final = 2
 
 _LONGEST_SEGMENT: Final = 15.0
 
+# Codes that Whisper's tokenizer has under another name.
+_WHISPER_CODES: Final = {"nb": "no", "jv": "jw"}
+
 _SURE_SECONDS: Final = 3.0
 _SURE_PROBABILITY: Final = 0.5
 
@@ -104,6 +107,7 @@ class WhisperAsr:
 
     def _known_language(self, tag: str) -> str:
         code = two_letters(tag) or tag.lower()
+        code = _WHISPER_CODES.get(code, code)
         if code and code not in self._languages:
             known = " ".join(sorted(self._languages))
             raise UsageError(f"the speech model does not know the language {tag!r}", f"it knows {known}")

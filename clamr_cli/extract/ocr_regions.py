@@ -1,4 +1,4 @@
-"""Where pictures changed, and where text could be at all: what need not be looked at again. Pure numpy."""
+"""Where pictures changed, and where text could be at all: what need not be looked at again. Values in, values out."""
 
 from __future__ import annotations
 
