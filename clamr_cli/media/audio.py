@@ -9,7 +9,7 @@ import av.error
 import numpy as np
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.container import Clock, open_media, origin, read_packets
+from clamr_cli.media.container import Clock, open_media, read_packets
 from clamr_cli.media.languages import short_code
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def read_audio(path: str, track: AudioTrack, *, rate: int = 16_000) -> Iterator[
         if track.index >= len(container.streams) or container.streams[track.index].type != "audio":
             raise MediaError("the file changed while it was read", "index again")
         stream: Any = container.streams[track.index]
-        end = (container.duration or 0) / av.time_base
-        clock = Clock(stream, start=origin(container), end=end, step=0.02)
+        clock = Clock(container, stream, step=0.02)
         line = _Line(rate)
         for time, frame in _frames(read_packets(container, [stream]), stream, clock):
             yield from line.add(frame, time)

@@ -36,9 +36,16 @@ _PATIENCE: Final = 60.0
 _MOST_ERRORS: Final = 100
 """Read errors without a good packet in between after which the rest of a file is given up."""
 
+_LONGEST: Final = 400 * 3600.0
+_SLOWEST_STATED: Final = 4.0
+_SLOWEST: Final = 32.0
+"""Bytes a second below which no recording goes, not even one of still slides; less where a header vouches for it."""
+
 _DISK: Final = frozenset(
     (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.EMFILE)
 )
+_READ: Final = 2**23
+_MOST_READS: Final = 512
 _MOST_BOXES: Final = 100_000
 
 
@@ -58,17 +65,32 @@ def open_media(path: str) -> Iterator[InputContainer]:
             address, container_options=dict(_OPTIONS), metadata_errors="replace", timeout=(_PATIENCE, _PATIENCE)
         )
     except av.error.FFmpegError as error:
-        _raise_if_the_disk_fails(error)
+        _raise_if_the_disk_fails(error, path)
         raise MediaError(*_diagnose(path)) from error
     with container:
         yield container
 
 
-def _raise_if_the_disk_fails(error: av.error.FFmpegError) -> None:
+def _raise_if_the_disk_fails(error: av.error.FFmpegError, path: str) -> None:
     if isinstance(error, av.error.ExitError):  # what FFmpeg says when its patience is over
         raise media_error(TimeoutError()) from error
-    if isinstance(error, OSError) and error.errno in _DISK:
-        raise media_error(error) from error
+    if not isinstance(error, OSError) or error.errno not in _DISK:
+        return
+    # Damaged content, too, makes demuxers speak of read errors; only reading tells.
+    failure = _reading_fails(path)
+    if failure is not None:
+        raise media_error(failure) from error
+
+
+def _reading_fails(path: str) -> OSError | None:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            for _ in range(_MOST_READS):
+                if not file.read(_READ):
+                    break
+    except OSError as failure:
+        return failure
+    return None
 
 
 def _diagnose(path: str) -> tuple[str, str]:
@@ -90,10 +112,10 @@ def _has_box(file: BinaryIO, wanted: bytes) -> bool:
     end = file.seek(0, os.SEEK_END)
     position = 0
     for _ in range(_MOST_BOXES):
+        if position >= end:
+            return False
         file.seek(position)
         header = file.read(16)
-        if len(header) < 8:
-            return False
         if header[4:8] == wanted:
             return True
         size = int.from_bytes(header[:4], "big")
@@ -105,6 +127,21 @@ def _has_box(file: BinaryIO, wanted: bytes) -> bool:
 def origin(container: InputContainer) -> float:
     """The time stamp, in seconds, that players show as 0:00; all times of clamr count from it."""
     return float((container.start_time or 0) / av.time_base)
+
+
+def stated_length(container: InputContainer) -> float | None:
+    """The seconds that the header states; None where it states nothing, or more than the file's size can hold."""
+    seconds = float((container.duration or 0) / av.time_base)
+    return seconds if 0 < seconds <= _possible(container, _SLOWEST_STATED) else None
+
+
+def longest_length(container: InputContainer) -> float:
+    """The stated length, else the seconds that a file of this size can hold at most; stamps far beyond are damage."""
+    return stated_length(container) or _possible(container, _SLOWEST)
+
+
+def _possible(container: InputContainer, slowest: float) -> float:
+    return min(_LONGEST, 60.0 + max(0, container.size) / slowest)
 
 
 def read_packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
@@ -129,8 +166,10 @@ def read_packets(container: InputContainer, streams: Sequence[Stream]) -> Iterat
                     errors = 0
                     yield packet
         except av.error.FFmpegError as error:
-            _raise_if_the_disk_fails(error)
+            _raise_if_the_disk_fails(error, os.fsdecode(container.name).removeprefix("file:"))
             errors += 1
+        except IndexError:
+            return  # PyAV, at the end of a damaged file in which streams turned up that its header does not name
         else:
             return
 
@@ -146,27 +185,33 @@ class Clock:
     _BACK: Final = 5.0
     _FORWARD: Final = 60.0
 
-    def __init__(self, stream: Stream, *, start: float, end: float, step: float) -> None:
-        """Args: the stream, the container's :func:`origin`, the expected end and usual packet length in seconds."""
+    def __init__(self, container: InputContainer, stream: Stream, *, step: float) -> None:
+        """Args: the container, one of its streams, and the usual seconds from one packet to the next."""
         self._base = float(stream.time_base or 1)
-        self._shift = -start
-        self._end = end
+        self._shift = -origin(container)
+        self._stated = stated_length(container) or 0.0
+        self._end = longest_length(container)
         self._step = step
+        self._last: float | None = None
         self._next = 0.0
-        self._started = False
 
     def place(self, packet: Packet[Stream]) -> float:
         """The packet's presentation time in seconds; its ``pts`` is set so that decoded frames carry it."""
         stamp = packet.pts if packet.pts is not None else packet.dts
         time = self._next if stamp is None else stamp * self._base + self._shift
-        if self._started and self._jumps(time):
+        if self._jumps(time):
             self._shift += self._next - time
             time = self._next
-        length = float(packet.duration or 0) * self._base or self._step
-        self._next = max(time + length, self._next) if self._started else time + length
-        self._started = True
+        if self._last is None or time > self._last:
+            self._last = time
+            self._next = time + min(self.length(packet, time), self._BACK)
         packet.pts = round(time / self._base)
         return time
+
+    def length(self, packet: Packet[Stream], time: float) -> float:
+        """How many seconds the packet placed at ``time`` lasts: what it says if that can be, else the usual length."""
+        seconds = float(packet.duration or 0) * self._base
+        return min(seconds, max(self._FORWARD, self._stated - time)) if seconds > 0 else self._step
 
     def seconds(self, pts: int) -> float:
         """The time on the time line of a frame that was decoded from a placed packet."""
@@ -174,4 +219,4 @@ class Clock:
 
     def _jumps(self, time: float) -> bool:
         late = time > self._end + self._FORWARD and time > self._next + self._FORWARD
-        return late or time < self._next - self._BACK
+        return late or (self._last is not None and time < self._last - self._BACK)

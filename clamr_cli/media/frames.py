@@ -10,7 +10,7 @@ import av.error
 import numpy as np
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.container import Clock, open_media, origin, read_packets
+from clamr_cli.media.container import Clock, open_media, read_packets
 from clamr_cli.media.plan import Alone, InTurn, Mark, Plan, Stop
 from clamr_cli.media.probe import display_size
 
@@ -79,7 +79,7 @@ def sample_frames(path: str, info: MediaInfo, options: FrameOptions | None = Non
             if info.video_stream >= len(container.streams) or container.streams[info.video_stream].type != "video":
                 raise MediaError("the file changed while it was read", "index again")
             stream: Any = container.streams[info.video_stream]
-            clock = Clock(stream, start=origin(container), end=info.duration, step=1 / (info.fps or 25.0))
+            clock = Clock(container, stream, step=1 / (info.fps or 25.0))
             packets = read_packets(container, [stream])
             yield from sampler.run(stream, clock, _marks(packets, clock), trust_keys=trust_keys)
         if not sampler.keys_failed:

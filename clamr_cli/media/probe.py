@@ -13,7 +13,7 @@ import av.error
 from av.stream import Disposition
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.container import Clock, open_media, origin, read_packets
+from clamr_cli.media.container import Clock, open_media, origin, read_packets, stated_length
 from clamr_cli.media.languages import short_code
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
 from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
@@ -35,9 +35,6 @@ _FIRST_PACKETS: Final = 300
 
 _TAIL: Final = 10.0
 """Seconds before the stated end at which measuring the true end begins."""
-
-_LONGEST: Final = 400 * 3600.0
-"""Seconds past which a length is no length but a broken header."""
 
 _FASTEST: Final = 500
 
@@ -75,7 +72,7 @@ def probe(path: str) -> MediaInfo:
 def _describe(container: InputContainer, picture: _Picture | None) -> MediaInfo:
     stream = picture.stream if picture else None
     # Both measures seek, which must come after the first frame and before nothing else.
-    header = _header_duration(container)
+    header = stated_length(container)
     content = _content_duration(container, header)
     tags = clean_tags(container.metadata)
     return MediaInfo(
@@ -124,7 +121,10 @@ def _protected() -> MediaError:
 
 
 def _tag(stream: Stream) -> str:
-    return str(stream.codec_context.codec_tag) if stream.codec_context else ""
+    try:
+        return str(stream.codec_context.codec_tag) if stream.codec_context else ""
+    except UnicodeDecodeError:
+        return ""  # a damaged tag is none that marks protection
 
 
 def _look(container: InputContainer, readable: Sequence[Stream], video: VideoStream | None) -> _Picture | None:
@@ -177,11 +177,6 @@ def choose_duration(header: float | None, content: float | None) -> float:
     return header if abs(header - content) <= max(1.0, 0.02 * header) else content
 
 
-def _header_duration(container: InputContainer) -> float | None:
-    seconds = (container.duration or 0) / av.time_base
-    return seconds if 0 < seconds < _LONGEST else None
-
-
 def _content_duration(container: InputContainer, header: float | None) -> float | None:
     """The end of the last packet of picture or sound, counted from the first."""
     streams = [
@@ -191,19 +186,19 @@ def _content_duration(container: InputContainer, header: float | None) -> float 
         # Where there is no seeking, what follows the packets read so far still shows the end.
         with contextlib.suppress(av.error.FFmpegError):
             container.seek(round((start + origin(container)) * av.time_base))
-        end = _last_end(container, streams, header)
+        end = _last_end(container, streams)
         if end:
             return end
     return None
 
 
-def _last_end(container: InputContainer, streams: Sequence[Stream], header: float | None) -> float | None:
-    start = origin(container)
-    limit = header if header is not None else _LONGEST
-    clocks = {s.index: Clock(s, start=start, end=limit, step=_packet_length(s)) for s in streams}
+def _last_end(container: InputContainer, streams: Sequence[Stream]) -> float | None:
+    clocks = {s.index: Clock(container, s, step=_packet_length(s)) for s in streams}
     end = 0.0
     for packet in read_packets(container, streams):
-        end = max(end, clocks[packet.stream_index].place(packet) + float((packet.duration or 0) * packet.time_base))
+        clock = clocks[packet.stream_index]
+        time = clock.place(packet)
+        end = max(end, time + clock.length(packet, time))
     return end or None
 
 

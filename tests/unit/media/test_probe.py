@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
+import av.error
 import pytest
 
 from clamr_cli.errors import MediaError
+from clamr_cli.media.container import open_media, read_packets
 from clamr_cli.media.languages import short_code
 from clamr_cli.media.probe import choose_duration, clockwise, display_size, probe
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
@@ -185,3 +189,24 @@ def test_tags_are_capped_and_the_empty_ones_left_out():
 )
 def test_language_tags_become_short_codes(tag, code):
     assert short_code(tag) == code
+
+
+def test_a_box_that_claims_to_be_endless_is_damage_and_no_system_error(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"\0\0\0\x10ftypisom\0\0\2\0" + b"\0\0\0\1mdat" + b"\xff" * 8 + bytes(100))
+    with pytest.raises(MediaError, match="cut off"):
+        probe(str(path))
+
+
+def test_a_disk_that_fails_is_told_and_damage_is_not_blamed_on_it(tmp_path, plain_clip, monkeypatch):
+    def broken(packets):
+        raise av.error.OSError(errno.EIO, "Input/output error")
+
+    path = str(tmp_path / "a.mp4")
+    Path(path).write_bytes(Path(plain_clip).read_bytes())
+    with open_media(path) as container:
+        failing = SimpleNamespace(streams=container.streams, size=container.size, name=container.name, demux=broken)
+        assert list(read_packets(failing, list(container.streams))) == []
+        os.unlink(path)
+        with pytest.raises(MediaError, match="gone"):
+            list(read_packets(failing, list(container.streams)))
