@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from clamr_cli.media.textchange import TextWatch
+from clamr_cli.media.textchange import News, TextWatch
 from clamr_cli.types import Span
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class PickedFrame:
         text_jpeg: the picture, large, where what could be text differs from the last such picture; else None.
         shot: number of the shot, from 0.
         text_stays: True where ``text_jpeg`` is None because what could be text is still what it was in the last such
-            picture; False with None means that there is nothing like text in this frame.
+            picture. False with None means that what was read there is gone.
     """
 
     time: float
@@ -158,17 +158,17 @@ class _Picker:
         self._before = look
         self._shot += cut
         news = self._text.look(sample.time, sample.image)
-        if not (cut or news.read or news.gone or self._differs(look, sample.time)):
+        if not (cut or news in (News.READ, News.GONE) or self._differs(look, sample.time)):
             return None
         self._kept, self._kept_time = look, sample.time
-        self.blank = look.blank and not news.text
+        self.blank = look.blank and news in (News.NONE, News.GONE)
         return PickedFrame(
             sample.time,
             Span(sample.time, sample.time),
             self._jpeg(sample.image, self._options.frame_side),
-            self._jpeg(sample.image, self._options.text_side) if news.read else None,
+            self._jpeg(sample.image, self._options.text_side) if news is News.READ else None,
             self._shot,
-            text_stays=news.text and not news.read,
+            text_stays=news is News.SAME,
         )
 
     def _differs(self, look: _Look, time: float) -> bool:

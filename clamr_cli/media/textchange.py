@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -34,13 +35,14 @@ _CLEARER: Final = 1.6
 """Gain in contrast from which text that fades in is worth reading again."""
 
 
-@dataclass(frozen=True, slots=True)
-class News:
-    """What a frame means for the text: worth reading, text gone since the last frame, anything like text at all."""
+class News(Enum):
+    """What a frame means for the text."""
 
-    read: bool
-    gone: bool
-    text: bool
+    NONE = "nothing like text here, nor in the frame before"
+    GONE = "what was like text in the frame before is no more"
+    SAME = "what is like text is what was read last"
+    LATER = "what is like text has changed, but it is too soon to read it"
+    READ = "what is like text has changed and is worth reading"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,14 +74,18 @@ class TextWatch:
         """Judge the frame at ``time``: [height, width, 3] uint8."""
         now = self._see(_gray(image))
         had_text = self._last is not None and bool(self._last.cells.any())
+        if not had_text and not now.cells.any():
+            return News.NONE
+        # Asked before the network's word on this frame: what has not changed cannot be gone, however unsure it is.
+        if not _differ(now, self._last):
+            return News.SAME
         if not now.cells.any():
             self._last = now
-            return News(read=False, gone=had_text, text=False)
-        patience = self._shortest if now.certain else self._doubtful
-        if time - self._read_at < patience or not _differ(now, self._last):
-            return News(read=False, gone=False, text=True)
+            return News.GONE
+        if time - self._read_at < (self._shortest if now.certain else self._doubtful):
+            return News.LATER
         self._last, self._read_at = now, time
-        return News(read=True, gone=False, text=True)
+        return News.READ
 
     def _see(self, gray: NDArray[np.uint8]) -> _Seen:
         pixels = _by_cell(cv2.blur(gray, (3, 3)).astype(np.float32))

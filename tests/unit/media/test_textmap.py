@@ -53,15 +53,11 @@ def test_a_text_that_fades_in_is_read_again_once_it_is_clear():
     clear = written(empty, "Chapter One", at=(200, 200), height=60)
     faint = (empty * 0.7 + clear * 0.3).astype(np.uint8)
     news = [watch.look(2.0 * number, picture) for number, picture in enumerate((empty, faint, clear, clear, empty))]
-    assert [item.read for item in news] == [False, True, True, False, False]
-    assert news[-1] == News(read=False, gone=True, text=False)
+    assert news == [News.NONE, News.READ, News.READ, News.SAME, News.GONE]
 
 
 def test_frames_that_follow_too_soon_are_read_later():
     watch = TextWatch(1.5, 4.0)
     one, two = (written(plain((40, 40, 40), SIZE), text, at=(200, 200), height=60) for text in ("First", "Other"))
-    assert [watch.look(time, picture).read for time, picture in ((0.0, one), (0.5, two), (1.6, two))] == [
-        True,
-        False,
-        True,
-    ]
+    looks = ((0.0, one), (0.5, two), (1.6, two))
+    assert [watch.look(time, picture) for time, picture in looks] == [News.READ, News.LATER, News.READ]
