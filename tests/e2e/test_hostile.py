@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shlex
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -141,20 +144,62 @@ def give_up_reading_everything() -> None:
         ctypes.CDLL(None).prctl(drop, right, 0, 0, 0)
 
 
-def test_hanging_decoder_is_cut_off_and_the_rest_goes_on(clamr: Clamr, videos: Path) -> None:
-    # Two minutes of pictures, so that the decoder is certainly at work when it is frozen.
-    Clip(size=(640, 360), fps=8).photo("galaxies", 120).write(videos / "endless.mp4")
+@pytest.mark.parametrize(("fate", "reason"), [(signal.SIGSTOP, "3 s"), (signal.SIGSEGV, "SIGSEGV")])
+def test_decoder_that_hangs_or_crashes_costs_one_video(
+    clamr: Clamr, videos: Path, fate: signal.Signals, reason: str
+) -> None:
+    # Two minutes of pictures, so that the decoder is certainly at work when it meets its fate.
+    Clip(fps=4, gop=4).photo("galaxies", 120).write(videos / "fatal.mp4")
     run = clamr.having(time_limit="3").start("index", "--json", str(videos))
     for event in run.events():
-        if event["event"] == "progress" and event["path"].endswith("endless.mp4"):
+        if event["event"] == "progress" and event["path"].endswith("fatal.mp4"):
             for worker in run.workers():
-                os.kill(worker, signal.SIGSTOP)
+                os.kill(worker, fate)
             break
     events = [*run.events()]
     assert run.end().code == 3
     (skipped,) = [event for event in run.seen if event["event"] == "skipped"]
-    assert skipped["path"].endswith("endless.mp4")
-    assert "3 s" in skipped["reason"]
+    assert skipped["path"].endswith("fatal.mp4")
+    assert reason in skipped["reason"]
     assert events[-1]["event"] == "finished"
-    assert set(failed(clamr)) == {"endless.mp4"}
+    assert set(failed(clamr)) == {"fatal.mp4"}
     assert clamr.listed() == ["good.mp4"]
+
+
+def test_file_that_disappears_on_the_way_stops_nothing(clamr: Clamr, videos: Path) -> None:
+    for number in range(8):
+        hostile.small(f"hsl({number * 40}, 60%, 40%)").write(videos / f"part-{number}.mp4")
+    run = clamr.start("index", "--json", str(videos))
+    run.until("discovered")
+    (videos / "part-7.mp4").unlink()
+    *_, last = run.events()
+    assert run.end().code == 3
+    (skipped,) = [event for event in run.seen if event["event"] == "skipped"]
+    assert skipped["path"].endswith("part-7.mp4")
+    assert "gone" in skipped["reason"]
+    assert last["indexed"] == 8
+
+
+def test_full_disk_is_said_in_one_line_and_room_mends_it(clamr: Clamr, videos: Path) -> None:
+    for number in range(12):
+        hostile.small(f"hsl({number * 27}, 70%, 45%)").write(videos / f"part-{number}.mp4")
+    clamr.db.mkdir()
+    disk, index = shlex.quote(str(clamr.db)), shlex.join(map(str, clamr.command("index", str(videos))))
+    story = f"""
+        mount -t tmpfs -o size=1m tmpfs {disk} || exit 77
+        {index}; test $? -eq 2 || exit 1
+        mount -o remount,size=100m {disk}
+        {index} 2>&1 || exit 1
+        {shlex.join(map(str, clamr.command("ls", "--json")))}
+    """
+    boxed = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", story]
+    if shutil.which("unshare") is None:
+        pytest.skip("this system cannot give a process a small disk of its own")
+    done = subprocess.run(boxed, env=clamr.environment, capture_output=True, check=False, timeout=300)
+    if done.returncode == 77 or b"unshare" in done.stderr:
+        pytest.skip("this machine lets no process mount a small disk of its own")
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert sum(b"free some disk space" in line for line in done.stderr.splitlines()) == 1
+    listed = [line for line in done.stdout.splitlines() if line.startswith(b"{")]
+    assert len(listed) == 13
