@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _SMALLEST: Final = 8
 """Pixels of a side below which nothing can be read."""
 
+_LEGIBLE: Final = 32
+"""Pixels of a line's height to which large letters may be shrunk before they are found again and cut out."""
+
 _SMALLEST_LOOK: Final = 256
 """Pixels of the longer side below which a picture is not shrunk to be looked at."""
 
@@ -174,10 +177,12 @@ class Reader:
             piece = _crop(crop, part)
             if min(piece.shape[:2]) < _SMALLEST:
                 continue
+            smallest = min(min(box[2] - box[0], box[3] - box[1]) for box in found if overlap(box, part))
+            scale = min(full, max(look, _LEGIBLE / max(1, smallest)))
             self.work.readings += 1
-            self.work.read_pixels += int(piece.shape[0] * piece.shape[1] * full**2)
+            self.work.read_pixels += int(piece.shape[0] * piece.shape[1] * scale**2)
             left, top = place[0] + part[0], place[1] + part[1]
-            lines += [_moved(line, left, top) for line in self._engine.read(piece, full)]
+            lines += [_moved(line, left, top) for line in self._engine.read(piece, scale)]
         return [line for line in lines if line.confidence >= options.min_confidence]
 
 

@@ -76,11 +76,12 @@ def boxes_of(blocks: Blocks, scale: float, width: int, height: int) -> list[Box]
 
 
 def around(boxes: Iterable[Box], width: int, height: int) -> list[Box]:
-    """Boxes of text with the room that a reader needs around them: their height to the sides, half above and below."""
+    """Boxes of text with the room that a reader needs around them: half as much again as their height."""
     grown = []
     for left, top, right, bottom in boxes:
         size = max(16, min(bottom - top, right - left))
-        grown.append(clipped((left - size, top - size // 2, right + size, bottom + size // 2), width, height))
+        beside, above = 3 * size // 2, 3 * size // 4
+        grown.append(clipped((left - beside, top - above, right + beside, bottom + above), width, height))
     return united(grown, width, height)
 
 
