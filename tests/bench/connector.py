@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write trained weights here")
     parser.add_argument("--check", type=Path, help="only score these weights")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "clamr")
-    parser.add_argument("--steps", type=int, default=connector_model.Options.steps)
+    parser.add_argument("--steps", type=int, default=connector_model.Options().steps)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     if not asked.check and not asked.out:

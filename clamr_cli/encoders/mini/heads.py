@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-SHA256: Final = "280abc396505f0c3edc9e227f6a17f0ecd5aadd4e66d08d623daa94865c890d9"
+SHA256: Final = "c672c46d6ad2bc9ab662beb854110c044939b812bbd173322097dcfe8ca87450"
 """Of the weights file in this package."""
 
 WEIGHTS: Final = "connector.safetensors"

@@ -1,8 +1,8 @@
 """EfficientNet-Lite2 in torch: pictures in, the last feature map and class scores out.
 
 The family is that of Tan and Le, "EfficientNet" (arXiv 1905.11946) in its Lite form: no squeeze-and-excitation, ReLU6
-instead of swish, and a stem and head that are not scaled. Lite2 is 1.1 times as wide, 1.2 times as deep and takes
-260 x 260 pixels. The weights are TensorFlow's, so convolutions pad as TensorFlow's SAME does.
+instead of swish, and a stem and head that are not scaled. Lite2 is 1.1 times as wide, 1.2 times as deep, and was
+trained on 260 x 260 pixels; it takes any size. The weights are TensorFlow's, so convolutions pad as its SAME does.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from clamr_cli.errors import ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-SIZE: Final = 260
-"""Width and height of the input in pixels."""
 
 CHANNELS: Final = 1280
 """Channels of the last feature map."""
@@ -130,7 +127,7 @@ class Lite2(nn.Module):
         return cls(tensors).eval()
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Feature map [n, 1280, 9, 9] of pictures [n, 3, 260, 260] in [-1, 1]."""
+        """Feature map [n, 1280, h / 32, w / 32], rounded up, of pictures [n, 3, h, w] in [-1, 1]."""
         result: Tensor = self.body(pictures.to(memory_format=torch.channels_last))
         return result
 
