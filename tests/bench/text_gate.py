@@ -1,7 +1,10 @@
-"""Makes and measures the weights of ``clamr_cli/media/text_gate.npz``: where a picture may hold text.
+"""Measures the weights of ``clamr_cli/media/text_gate.npz``, which tell where a picture may hold text, and makes new ones.
 
     python -m tests.bench.text_gate train PHOTOS FONTS --steps 4000 --out text_gate.npz
     python -m tests.bench.text_gate measure PHOTOS FONTS
+
+The weights in the package come from an earlier form of ``train`` that drew words of English captions where this one
+draws strings of letters; the pictures, the network and the loss are the same, so new weights are alike but not equal.
 
 PHOTOS is any folder of photographs (every tenth is kept from training and used to measure), FONTS any folder of
 TrueType fonts. Lines of text are drawn over photographs and over drawn shapes, with panels, outlines, transparency,
