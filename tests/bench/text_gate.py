@@ -1,4 +1,4 @@
-"""Measures the weights of ``clamr_cli/media/text_gate.npz``, which tell where a picture may hold text, and makes new ones.
+"""Measures the weights of ``clamr_cli/media/text_gate.npz`` (where a picture may hold text), and makes new ones.
 
     python -m tests.bench.text_gate train PHOTOS FONTS --steps 4000 --out text_gate.npz
     python -m tests.bench.text_gate measure PHOTOS FONTS
