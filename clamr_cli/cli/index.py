@@ -120,6 +120,7 @@ def options_of(settings: Settings, flags: Flags, encoder_settings: Mapping[str, 
         text=settings.text,
         retry_failed=flags.retry_failed,
         time_limit=settings.time_limit,
+        threads=settings.threads,
     )
 
 

@@ -55,11 +55,13 @@ class Worker:
     Args:
         name: for messages.
         log: a file that takes what libraries write to stdout and stderr; dropped if None.
+        threads: what numeric libraries are told to use; 0 leaves it to them.
     """
 
-    def __init__(self, name: str, *, log: Path | None = None) -> None:
+    def __init__(self, name: str, *, log: Path | None = None, threads: int = 0) -> None:
         self.name = name
         self._log = log
+        self._threads = threads
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
         self._busy = threading.Lock()
@@ -116,7 +118,10 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, os.fspath(self._log) if self._log else None), name=self.name, daemon=True
+            target=_serve,
+            args=(theirs, os.fspath(self._log) if self._log else None, self._threads),
+            name=self.name,
+            daemon=True,
         )
         with _interrupts_held_back(), _tracker_kept_quiet():
             self._process.start()
@@ -184,10 +189,14 @@ def _tracker_kept_quiet() -> Iterator[None]:
         sys.warnoptions.remove("ignore:resource_tracker")
 
 
-def _serve(connection: Connection, log: str | None) -> None:
+def _serve(connection: Connection, log: str | None, threads: int) -> None:
     """The child's main loop."""
     global _to_parent
     _to_parent = connection
+    if threads:
+        # Libraries look when they are imported, which the first task does. Several processes that each take all cores
+        # wait for each other's threads more than they compute.
+        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _silence(log)
     threading.Thread(target=_die_with_parent, daemon=True).start()

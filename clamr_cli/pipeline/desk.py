@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clamr_cli import encoders
@@ -35,17 +37,21 @@ class Desk:
         self.options = options
         self.encoder = encoder
         self.recipe = Recipe.of(options)
+        # Recognisers work side by side: together they should keep the cores busy, not each alone.
+        threads = options.threads or max(1, (os.cpu_count() or 1) // 2)
+        self.asr = replace(options.asr, threads=options.asr.threads or threads)
+        self.ocr = replace(options.ocr, threads=options.ocr.threads or threads)
         self.choice = EncoderChoice(
-            options.encoder, options.cache, options.device, settings=tuple(sorted(options.encoder_settings.items()))
+            options.encoder, options.cache, options.device, threads, tuple(sorted(options.encoder_settings.items()))
         )
         self.hears = encoders.hears(options.encoder)
         self.spools: Path = options.cache / "spool"
         _make(self.spools)
         log = options.cache / "workers.log"
-        self.decoder = Worker("decoding", log=log)
-        self.hearer = Worker("speech recognition", log=log)
-        self.reader = Worker("text recognition", log=log)
-        self.encoding = Worker("encoding", log=log)
+        self.decoder = Worker("decoding", log=log, threads=threads)
+        self.hearer = Worker("speech recognition", log=log, threads=threads)
+        self.reader = Worker("text recognition", log=log, threads=threads)
+        self.encoding = Worker("encoding", log=log, threads=threads)
         self.reading = threading.Lock()
         self.files: dict[str, FileRecord] = {record.path: record for record in store.files()}
         self.videos: set[str] = {video.video_id for video in store.videos()}

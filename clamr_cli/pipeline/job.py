@@ -211,7 +211,7 @@ class Job:
             return segments_of(kept[0])
         heard: list[Segment] = []
         if take.spool is not None and take.decoded.samples:
-            asr = self.desk.options.asr
+            asr = self.desk.asr
             model = locate(asr.model, self.desk.options.cache)
             heard = yield from self._task(
                 "speech", self.desk.hearer, tasks.hear, os.fspath(take.spool.folder), model, asr
@@ -229,7 +229,7 @@ class Job:
             return segments_of(kept[0])
         seen: list[Segment] = []
         if take.spool is not None and take.decoded.text:
-            ocr = self.desk.options.ocr
+            ocr = self.desk.ocr
             model = None
             if ocr.engine == "easyocr":
                 model = locate(ocr_weights(ocr.languages), self.desk.options.cache)

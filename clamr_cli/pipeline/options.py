@@ -33,6 +33,7 @@ class IndexOptions:
         retry_failed: try files again that failed before though they have not changed.
         time_limit: seconds without progress after which a decoder counts as hung.
         jobs: videos in flight at once: while one is decoded another is heard and a third read.
+        threads: CPU threads of each recogniser; 0 is half the cores, since two of them work at a time.
     """
 
     cache: Path
@@ -49,6 +50,7 @@ class IndexOptions:
     retry_failed: bool = False
     time_limit: float = 120.0
     jobs: int = 3
+    threads: int = 0
 
 
 class Recipe(msgspec.Struct, frozen=True):
