@@ -78,7 +78,7 @@ def test_fish_offers_what_fits(typed: str, expected: set[str]) -> None:
 
 def test_zsh_reads_the_script() -> None:
     script = (
-        f"autoload -Uz compinit; fpath=({FOLDER} $fpath); compinit -u -d /dev/null; "
+        f"autoload -Uz compinit; fpath=({FOLDER} $fpath); compinit -u -D; "
         "whence -w _clamr; autoload +X _clamr && print ${_comps[clamr]}"
     )
     ended = subprocess.run([_shell("zsh"), "-f", "-c", script], capture_output=True, text=True, check=True)
