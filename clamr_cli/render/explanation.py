@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -112,10 +113,12 @@ def _words(explanation: Explanation) -> Table:
 def _matched(best: Evidence) -> Text:
     """What matched, in bold, inside the line that it is from."""
     line = shorten(best.context, _LONGEST_TEXT)
-    before, found, after = line.partition(best.text) if best.text else (line, "", "")
-    if not found:
+    # Whole words only: "the" is not what matched in "other".
+    found = re.search(rf"(?<!\w){re.escape(best.text)}(?!\w)", line) if best.text else None
+    if found is None:
         return text(best.text, "bold")
-    return Text.assemble(text(before, "dim"), text(found, "bold"), text(after, "dim"))
+    start, end = found.span()
+    return Text.assemble(text(line[:start], "dim"), text(line[start:end], "bold"), text(line[end:], "dim"))
 
 
 def _modalities(explanation: Explanation) -> Table:
