@@ -70,6 +70,9 @@ def run(before: Globals, flags: Flags) -> int:
     quiet_libraries()
     store = open_store(settings)
     encoder = encoder_for(store, settings, flags.encoder_settings())
+    others = sorted({use.info.name for use in store.encoders()} - {encoder.info.name})
+    if others:
+        output.say(f"answered by the encoder {encoder.info.name}; the index also has vectors of {', '.join(others)}")
     hits = search(store, encoder, query, options)
     store.remember_search(query, options, encoder.info.name)
     if not hits:
