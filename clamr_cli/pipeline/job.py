@@ -44,7 +44,7 @@ from clamr_cli.types import (
     VideoFields,
     VideoRecord,
 )
-from clamr_cli.weights import locate, ocr_weights
+from clamr_cli.weights import locate
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -230,9 +230,7 @@ class Job:
         seen: list[Segment] = []
         if take.spool is not None and take.decoded.text:
             ocr = self.desk.ocr
-            model = None
-            if ocr.engine == "easyocr":
-                model = locate(ocr_weights(ocr.languages), self.desk.options.cache)
+            model = ocr.locate(self.desk.options.cache)
             folder = os.fspath(take.spool.folder)
             seen = yield from self._task("ocr", self.desk.reader, tasks.read, folder, take.decoded.text, model, ocr)
         yield Keep(self.recipe.key(self.content, "text"), {"segments": msgspec.to_builtins(seen)})
