@@ -23,12 +23,12 @@ from clamr_cli.pipeline.outputs import (
     Keep,
     Output,
     Take,
-    document_of,
     frames_of,
     moment_of,
     segments_of,
     with_sound,
 )
+from clamr_cli.pipeline.stored import documents_of
 from clamr_cli.stages import tasks
 from clamr_cli.stages.spool import Decoded, Spool
 from clamr_cli.types import (
@@ -297,14 +297,8 @@ class EncodeJob(Job):
             if identity in self.desk.encoded:
                 return
             with self.desk.reading:
-                video = self.desk.store.video(identity)
-                moments = self.desk.store.moments([identity])
-            kept = self._kept(self.recipe.key(video.content_hash, "media"))
-            if kept is None:
-                raise MediaError("its pictures are no longer kept", "index its folder again")
-            pictures = {frame.time: frame for frame in frames_of(msgspec.convert(kept[0], Decoded), kept[1])}
-            vectors = yield from self._vectors([document_of(moment, pictures) for moment in moments])
-            done = Indexed(
-                self.found.path, identity, video.media.duration, len(moments), ("decode", "speech", "ocr"), self.seconds
-            )
+                video, documents = documents_of(self.desk.store, self.kept_record, self.recipe)
+            vectors = yield from self._vectors(documents)
+            reused = ("decode", "speech", "ocr")
+            done = Indexed(self.found.path, identity, video.media.duration, len(documents), reused, self.seconds)
             yield Commit(self.kept_record, None, None, vectors, done)

@@ -1,8 +1,13 @@
-"""Runs a command and measures it (Linux): wall time, and the largest memory of the process and all it started."""
+"""Runs a command and measures it (Linux): wall time, and the largest memory of the process and all it started.
+
+Memory is the resident set with every shared page counted once (the proportional set size, PSS): the processes of a run
+map the same libraries, and adding up their resident sets would count those once for each. The largest resident set of
+any one process is measured beside it.
+"""
 
 from __future__ import annotations
 
-import os
+import resource
 import subprocess
 import threading
 import time
@@ -10,44 +15,60 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
-
 
 @dataclass(frozen=True)
 class Measured:
-    """What a command did. ``peak`` is in bytes: resident pages of the whole tree, shared ones counted in each."""
+    """What a command did.
+
+    ``cpu`` is the processor time of the whole tree, in seconds, which other work on the machine hardly changes. In
+    bytes: ``peak`` of the whole tree, ``largest`` of any one process of it.
+    """
 
     code: int
     seconds: float
+    cpu: float
     peak: int
+    largest: int
     out: str
 
 
-def measure(command: Sequence[str], env: Mapping[str, str] | None = None, *, every: float = 0.1) -> Measured:
+def measure(command: Sequence[str], env: Mapping[str, str] | None = None, *, every: float = 0.25) -> Measured:
     """Runs a command to its end; its standard error goes to the terminal."""
-    started, peak, over = time.perf_counter(), [0], threading.Event()
+    before = busy()
+    started, peak, largest, over = time.perf_counter(), 0, 0, threading.Event()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=None if env is None else dict(env)
     ) as process:
 
         def watch() -> None:
+            nonlocal peak, largest
             while not over.wait(every):
-                peak[0] = max(peak[0], sum(resident(pid) for pid in tree(process.pid)))
+                sets = [resident(pid) for pid in tree(process.pid)]
+                peak = max(peak, sum(shared for shared, _ in sets))
+                largest = max(largest, *(alone for _, alone in sets))
 
         watcher = threading.Thread(target=watch)
         watcher.start()
         out, _ = process.communicate()
         over.set()
         watcher.join()
-    return Measured(process.returncode, time.perf_counter() - started, peak[0], out)
+    return Measured(process.returncode, time.perf_counter() - started, busy() - before, peak, largest, out)
 
 
-def resident(pid: int) -> int:
-    """Resident bytes of a process, 0 for one that is gone."""
+def busy() -> float:
+    """Processor seconds of all children that have ended, and of theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def resident(pid: int) -> tuple[int, int]:
+    """Proportional and plain resident bytes of a process, 0 for one that is gone."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
-    except (OSError, IndexError):
-        return 0
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return 0, 0
+    sizes = {name: int(size.split()[0]) * 1024 for name, _, size in (line.partition(":") for line in lines)}
+    return sizes.get("Pss", 0), sizes.get("Rss", 0)
 
 
 def tree(root: int) -> set[int]:

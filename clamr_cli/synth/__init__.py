@@ -1,0 +1,1 @@
+"""Synthetic queries, each aimed at one modality."""

@@ -1,0 +1,40 @@
+import json
+
+import pytest
+
+from clamr_cli.errors import UsageError
+from clamr_cli.queries import LabelledQuery, parse_lines, read_lines, records
+from clamr_cli.types import Modality
+
+
+def line(**changes):
+    return json.dumps({"id": "q1", "query": "a dog", "modality": "video", "video": "a.mp4", **changes})
+
+
+def test_lines_become_queries_and_back():
+    queries = parse_lines([line(), "", line(id="q2", modality=None, video=None)], "x")
+    assert queries == [LabelledQuery("q1", "a dog", Modality.VIDEO, {"a.mp4": 1}), LabelledQuery("q2", "a dog")]
+    assert parse_lines([json.dumps(record) for query in queries for record in records(query)], "x") == queries
+
+
+def test_answers_of_one_id_are_gathered():
+    (query,) = parse_lines([line(), line(video="b.mp4", relevance=2)], "x")
+    assert query.relevant == {"a.mp4": 1, "b.mp4": 2}
+
+
+@pytest.mark.parametrize(
+    "bad", ["{", "[]", line(modality="smell"), line(query=" "), line(relevance=0), line(relevance=True), line(video=3)]
+)
+def test_a_bad_line_is_named(bad):
+    with pytest.raises(UsageError, match="x, line 2"):
+        parse_lines([line(), bad], "x")
+
+
+def test_two_queries_of_one_id_are_refused():
+    with pytest.raises(UsageError, match="two different queries"):
+        parse_lines([line(), line(query="a cat")], "x")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match="gone.jsonl"):
+        read_lines(tmp_path / "gone.jsonl")
