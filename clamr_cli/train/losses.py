@@ -1,0 +1,256 @@
+"""What training lowers: late-interaction scores that know modalities, and the losses over them (arXiv 2506.06144, 3.3).
+
+Pure functions of tensors. What is absent scores minus infinity, never zero: a padded zero would beat every negative
+similarity. Id 0 (template tokens) takes part in token-max, where every token answers, and is no modality elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+import torch
+from torch.nn import functional
+
+from clamr_cli.types import MODALITY_IDS, NO_MODALITY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Aggregation = Literal["token-max", "modality-max"]
+Reduction = Literal["mean", "none"]
+
+TEMPERATURE: Final = 0.02
+"""The paper's, fixed."""
+
+MODALITIES: Final = len(MODALITY_IDS)
+"""Width of :attr:`Scores.per_modality`: column ``i`` is the modality of id ``i + 1``."""
+
+_BUDGET: Final = 1 << 25
+"""Similarities held at once, in numbers: 128 MB in float32."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Scores of every query against every document, float32.
+
+    Attributes:
+        total: [Q, D], the aggregate; minus infinity only for documents without any token.
+        per_modality: [Q, D, 5], the score of each modality alone (id minus one); minus infinity where it is absent.
+    """
+
+    total: torch.Tensor
+    per_modality: torch.Tensor
+
+
+class Loss(Protocol):
+    """A loss over scores; see :data:`LOSSES`."""
+
+    def __call__(
+        self,
+        scores: Scores,
+        targets: torch.Tensor,
+        query_modalities: torch.Tensor,
+        *,
+        temperature: float = TEMPERATURE,
+        answers: torch.Tensor | None = None,
+        reduction: Reduction = "mean",
+    ) -> torch.Tensor:
+        """The loss.
+
+        Args:
+            scores: of Q queries and D documents.
+            targets: [Q] int64, each query's positive document. Queries may share one: it is a negative of neither.
+            query_modalities: [Q] int64, the modality id a query aims at; 0 where it aims at none.
+            temperature: divides the scores.
+            answers: [Q, D] bool, documents that answer a query too (another copy or moment of its positive, say) and
+                are therefore no negatives of it; the positives may be among them.
+            reduction: "mean" gives one number, "none" the loss of each query [Q].
+        """
+        ...
+
+
+def scores(
+    queries: torch.Tensor,
+    query_mask: torch.Tensor,
+    documents: torch.Tensor,
+    document_mask: torch.Tensor,
+    modality_ids: torch.Tensor,
+    *,
+    aggregation: Aggregation,
+    normalise: bool = True,
+) -> Scores:
+    """Late interaction between every query and every document.
+
+    "token-max" sums, over query tokens, the largest similarity to any document token (LI_context in the paper);
+    "modality-max" is the best modality's sum over that modality's tokens alone (LI_mw). A document that has tokens but
+    none of a modality is scored by its tokens. Documents are taken in groups of bounded memory, and what is kept for
+    the way back are the winners' places, not the similarities.
+
+    Args:
+        queries: [Q, T, 128].
+        query_mask: [Q, T], true or non-zero for real tokens.
+        documents: [D, S, 128].
+        document_mask: [D, S], likewise.
+        modality_ids: [D, S] integers, :data:`clamr_cli.types.MODALITY_IDS` or 0.
+        aggregation: how modalities become one score.
+        normalise: divide by the number of the query's tokens.
+    """
+    asked, real = query_mask.bool(), document_mask.bool()
+    group = max(1, _BUDGET // max(1, queries.shape[0] * queries.shape[1] * documents.shape[1]))
+    parts = [
+        _sums(_best(queries.float(), *part), asked)
+        for part in zip(*(torch.split(whole, group) for whole in (documents, real, modality_ids)), strict=True)
+    ]
+    sums = torch.cat(parts, dim=1)
+    if normalise:
+        sums = sums / asked.sum(dim=1).clamp(min=1)[:, None, None]
+    everything, alone = sums[..., 0], sums[..., 1:]
+    if aggregation == "token-max":
+        return Scores(everything, alone)
+    best = alone.max(dim=-1).values
+    return Scores(torch.where(best.isfinite(), best, everything), alone)
+
+
+def _best(
+    queries: torch.Tensor, documents: torch.Tensor, real: torch.Tensor, modality_ids: torch.Tensor
+) -> torch.Tensor:
+    """The best similarity of each query token [Q, d, T, 1 + 5]: to any token of the document, and by modality."""
+    by_id = [
+        _best_of(queries, *_gathered(documents, real & (modality_ids == number)))
+        for number in (NO_MODALITY, *MODALITY_IDS.values())
+    ]
+    stacked = torch.stack(by_id, dim=-1)
+    return torch.cat([stacked.max(dim=-1, keepdim=True).values, stacked[..., 1:]], dim=-1)
+
+
+def _gathered(documents: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The wanted tokens of each document, moved together to its front: [d, n, 128], and which of them are real."""
+    length = int(wanted.sum(dim=1).max()) if len(wanted) else 0
+    order = wanted.byte().argsort(dim=1, descending=True, stable=True)[:, :length]
+    vectors = documents.gather(1, order.unsqueeze(-1).expand(-1, -1, documents.shape[-1]))
+    return vectors.float(), wanted.gather(1, order)
+
+
+def _best_of(queries: torch.Tensor, documents: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """The best similarity of each query token to these tokens, [Q, d, T]; minus infinity where there are none."""
+    if not documents.shape[1]:
+        return queries.new_full((queries.shape[0], documents.shape[0], queries.shape[1]), -torch.inf)
+    similarities = torch.einsum("qtk,dsk->qdts", queries, documents)
+    # `max` over a dimension keeps the winners' places for its gradient, `amax` would keep all similarities.
+    return similarities.masked_fill(~real[None, :, None, :], -torch.inf).max(dim=-1).values
+
+
+def _sums(best: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """Sums over the real query tokens, [Q, d, 1 + 5]."""
+    return best.masked_fill(~asked[:, None, :, None], 0.0).sum(dim=2)
+
+
+def contrastive(
+    scores: Scores,
+    targets: torch.Tensor,
+    query_modalities: torch.Tensor,  # noqa: ARG001 -- one face for all losses
+    *,
+    temperature: float = TEMPERATURE,
+    answers: torch.Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> torch.Tensor:
+    """InfoNCE over the aggregate scores; with "modality-max" the paper's own objective."""
+    logits = _without_other_answers(scores.total, targets, answers) / temperature
+    return functional.cross_entropy(logits, targets, reduction=reduction)
+
+
+def hard_positive(
+    scores: Scores,
+    targets: torch.Tensor,
+    query_modalities: torch.Tensor,
+    *,
+    temperature: float = TEMPERATURE,
+    answers: torch.Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> torch.Tensor:
+    """InfoNCE where the positive is scored by the modality the query aims at.
+
+    Where the positive has none of it, or the query aims at none, its aggregate score counts; the published code gives
+    an infinite loss there.
+    """
+    positive, _ = _positive(scores, targets, query_modalities)
+    logits = _with_positive(_without_other_answers(scores.total, targets, answers), targets, positive)
+    return functional.cross_entropy(logits / temperature, targets, reduction=reduction)
+
+
+def hard_negative(
+    scores: Scores,
+    targets: torch.Tensor,
+    query_modalities: torch.Tensor,
+    *,
+    temperature: float = TEMPERATURE,
+    answers: torch.Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> torch.Tensor:
+    """:func:`hard_positive` with every other pair of document and modality as a further negative.
+
+    Among them are the positive's own other modalities, unless its positive score is the aggregate of all of them. The
+    published code always uses that aggregate, so that a winning modality stands on both sides at once.
+    """
+    positive, restricted = _positive(scores, targets, query_modalities)
+    kept = _without_other_answers(scores.total, targets, answers)
+    other = scores.per_modality.masked_fill(~kept.isfinite().unsqueeze(-1), -torch.inf)
+    ids = torch.arange(1, other.shape[-1] + 1, device=other.device)
+    own = functional.one_hot(targets, other.shape[1]).bool().unsqueeze(-1)
+    not_negative = ~restricted[:, None] | (ids == query_modalities[:, None])
+    other = other.masked_fill(own & not_negative[:, None, :], -torch.inf)
+    logits = torch.cat([_with_positive(kept, targets, positive), other.flatten(1)], dim=1)
+    return functional.cross_entropy(logits / temperature, targets, reduction=reduction)
+
+
+def pairwise(
+    scores: Scores,
+    targets: torch.Tensor,
+    query_modalities: torch.Tensor,  # noqa: ARG001 -- one face for all losses
+    *,
+    temperature: float = TEMPERATURE,  # noqa: ARG001 -- the published pairwise loss has none
+    answers: torch.Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> torch.Tensor:
+    """Softplus of the hardest negative minus the positive, both aggregate scores, without temperature."""
+    kept = _without_other_answers(scores.total, targets, answers)
+    positive = kept.gather(1, targets[:, None]).squeeze(1)
+    own = functional.one_hot(targets, kept.shape[1]).bool()
+    hardest = kept.masked_fill(own, -torch.inf).max(dim=1).values
+    each = functional.softplus(hardest - positive)
+    return each.mean() if reduction == "mean" else each
+
+
+LOSSES: Final[Mapping[str, Loss]] = {
+    "contrastive": contrastive,
+    "hard-positive": hard_positive,
+    "hard-negative": hard_negative,
+    "pairwise": pairwise,
+}
+"""Losses by the names they have on the command line."""
+
+
+def _without_other_answers(total: torch.Tensor, targets: torch.Tensor, answers: torch.Tensor | None) -> torch.Tensor:
+    """The aggregate scores with minus infinity for documents that answer too but are not the positive."""
+    if answers is None:
+        return total
+    own = functional.one_hot(targets, total.shape[1]).bool()
+    return total.masked_fill(answers.bool() & ~own, -torch.inf)
+
+
+def _positive(
+    scores: Scores, targets: torch.Tensor, query_modalities: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The score of each query's positive [Q] and whether it is that of the labelled modality alone [Q]."""
+    rows = torch.arange(len(targets), device=targets.device)
+    labelled = query_modalities > NO_MODALITY
+    restricted = scores.per_modality[rows, targets, (query_modalities - 1).clamp(min=0)]
+    usable = labelled & restricted.isfinite()
+    return torch.where(usable, restricted, scores.total[rows, targets]), usable
+
+
+def _with_positive(total: torch.Tensor, targets: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+    """Scores with the positive's own in its place."""
+    own = functional.one_hot(targets, total.shape[1]).bool()
+    return torch.where(own, positive[:, None], total)
