@@ -1,0 +1,190 @@
+"""What a training run is asked for, and what it reports: values without heavy imports, shared by all recipes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+from clamr_cli.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clamr_cli.store import Store
+
+RECIPES: Final[Mapping[str, str]] = {
+    "mini": "clamr_cli.train.mini:run",
+    "clamr": "clamr_cli.train.clamr:run",
+    "clamr-omni": "clamr_cli.train.clamr:run_omni",
+}
+"""Recipe name -> "module:function"; see :data:`Recipe`."""
+
+LOSS_NAMES: Final = ("contrastive", "hard-positive", "hard-negative", "pairwise")
+"""The keys of :data:`clamr_cli.train.losses.LOSSES`, known here without torch."""
+
+AGGREGATIONS: Final = ("token-max", "modality-max")
+PACKAGES: Final = ("accelerate", "matplotlib", "peft")
+"""What the extra ``train`` brings."""
+
+CHECKPOINT: Final = "checkpoint-"
+"""Folders of a run that hold a checkpoint begin with it; the number of the step follows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """How a model is trained; the defaults are the paper's.
+
+    Attributes:
+        loss: a key of :data:`clamr_cli.train.losses.LOSSES`.
+        aggregation: how modalities become one score while training.
+        temperature: divides the scores.
+        learning_rate: the highest; it falls linearly to zero after the warm-up.
+        warmup: share of the steps in which the rate rises, in [0, 1).
+        weight_decay: of AdamW.
+        epochs: passes over the data; not used where ``steps`` is positive.
+        steps: optimiser steps; 0 for ``epochs``.
+        batch: pairs of query and document on each process at once: all others in it are negatives.
+        accumulation: batches whose gradients make one step.
+        bf16: compute in bfloat16 where it is safe.
+        seed: of the order of the data, of dropout and of fresh weights.
+        save_every: steps between checkpoints; 0 for ten in a run.
+        resume: go on from the newest checkpoint.
+        device: "auto", "cpu", "cuda" or "mps".
+    """
+
+    loss: str = "contrastive"
+    aggregation: Literal["token-max", "modality-max"] = "modality-max"
+    temperature: float = 0.02
+    learning_rate: float = 1e-5
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    epochs: float = 1.0
+    steps: int = 0
+    batch: int = 16
+    accumulation: int = 1
+    bf16: bool = False
+    seed: int = 0
+    save_every: int = 0
+    resume: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeOptions:
+    """What ``clamr train`` was asked for. None and empty mean: the recipe's own default.
+
+    Attributes:
+        out: folder of the run: checkpoints, log, plot and the trained model.
+        cache: folder of weights and digests.
+        queries: JSONL of labelled queries; None for recipes that have their own.
+        dev: JSONL of queries whose loss is reported after each epoch.
+        store: the index whose documents answer the queries; None where there are no queries.
+        data: folder of the recipe's own data.
+        model, adapter: base and starting adapter, a folder or hub id each.
+        lora_rank: rank of a fresh adapter.
+        four_bit: load the frozen layers in 4 bits.
+        checkpointing: compute activations again on the way back instead of keeping them.
+        threads: CPU threads; 0 leaves the choice to the libraries.
+
+    The others are those of :class:`TrainOptions`.
+    """
+
+    out: Path
+    cache: Path
+    queries: Path | None = None
+    dev: Path | None = None
+    store: Store | None = None
+    data: Path | None = None
+    model: str = ""
+    adapter: str = ""
+    lora_rank: int | None = None
+    loss: str | None = None
+    aggregation: Literal["token-max", "modality-max"] | None = None
+    learning_rate: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    batch: int | None = None
+    accumulation: int | None = None
+    save_every: int | None = None
+    seed: int = 0
+    bf16: bool = False
+    four_bit: bool = False
+    checkpointing: bool = False
+    resume: bool = False
+    device: str = "auto"
+    threads: int = 0
+
+    def training(self, defaults: TrainOptions | None = None) -> TrainOptions:
+        """The options of the trainer: what was asked for on top of a recipe's defaults."""
+        base = defaults or TrainOptions()
+        asked = {name: getattr(self, name) for name in TrainOptions.__dataclass_fields__ if hasattr(self, name)}
+        if self.steps is None and self.epochs is not None:
+            asked["steps"] = 0
+        kept = {name: getattr(base, name) for name in TrainOptions.__dataclass_fields__}
+        return TrainOptions(**{**kept, **{name: value for name, value in asked.items() if value is not None}})
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStep:
+    """A step is done: its number of ``total``, its mean loss, and the seconds it took."""
+
+    step: int
+    total: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The mean loss of the development queries after a step."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainNote:
+    """Something the user should know."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The run is over: where the trained model is, and numbers about it."""
+
+    path: Path
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+TrainEvent = TrainStep | Evaluated | TrainNote | Trained
+Recipe = Callable[[RecipeOptions], Iterator[TrainEvent]]
+"""A generator of events, :class:`Trained` last. Closed early, it saves a checkpoint and ends."""
+
+
+def recipe(name: str) -> Recipe:
+    """The function behind a recipe's name.
+
+    Raises:
+        UsageError: there is none of that name.
+        MissingExtra: the packages for training are not installed.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"there is no recipe {name!r}", f"use one of {', '.join(RECIPES)}")
+    if any(importlib.util.find_spec(package) is None for package in PACKAGES):
+        raise MissingExtra("training", "train")
+    module, _, function = RECIPES[name].partition(":")
+    return cast("Recipe", getattr(importlib.import_module(module), function))
+
+
+def newest_checkpoint(out: Path) -> Path | None:
+    """The newest complete checkpoint in a run's folder; its state is what is written last."""
+    found = {
+        int(path.name.removeprefix(CHECKPOINT)): path
+        for path in out.glob(f"{CHECKPOINT}*")
+        if path.name.removeprefix(CHECKPOINT).isdecimal() and (path / "trainer_state.json").is_file()
+    }
+    return found[max(found)] if found else None
