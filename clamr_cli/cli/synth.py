@@ -1,0 +1,330 @@
+"""``clamr synth``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clamr_cli.errors import (
+    EXIT_FOUND,
+    EXIT_INTERRUPTED,
+    EXIT_NOTHING,
+    EXIT_PARTIAL,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from clamr_cli.cli.declare import Globals
+    from clamr_cli.config import Settings
+    from clamr_cli.store import Store
+    from clamr_cli.synth import Examples, Judged, SynthOptions, Target, Writer
+    from clamr_cli.types import FileRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """Options of ``clamr synth``."""
+
+    folder: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DIR]", help="Only the indexed videos in this folder, or this one.", show_default=False
+        ),
+    ] = None
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", metavar="FILE", help="Add to this JSONL file; without, print.")
+    ] = None
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="Folder or hub id; with --base-url its name there.")
+    ] = None
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", metavar="URL", help="Ask this OpenAI-compatible endpoint.")
+    ] = None
+    api_key_file: Annotated[
+        str | None, typer.Option("--api-key-file", metavar="FILE", help="File whose first line is the endpoint's key.")
+    ] = None
+    modality: Annotated[
+        list[str] | None,
+        typer.Option("--modality", "-m", metavar="NAME", help="Only base, video, speech, ocr, metadata; repeatable."),
+    ] = None
+    per_modality: Annotated[int, typer.Option(metavar="N", help="Queries of each kind per video.", min=1)] = 1
+    examples: Annotated[
+        str | None, typer.Option("--examples", metavar="FILE", help="Example queries, JSONL; else clamr's own.")
+    ] = None
+    shots: Annotated[int, typer.Option(metavar="N", help="Examples in a prompt at most.", min=0)] = 10
+    seed: Annotated[int, typer.Option(metavar="N", help="Of all draws: the same gives the same queries.")] = 0
+    max_frames: Annotated[int, typer.Option(metavar="N", help="Frames in a prompt at most.", min=1)] = 10
+    vision: Annotated[
+        str, typer.Option(metavar="HOW", help="Show frames: auto (if the model takes them), yes, no.")
+    ] = "auto"
+    temperature: Annotated[float, typer.Option(metavar="T", help="0 is the most probable answer.", min=0.0)] = 0.0
+    timeout: Annotated[float, typer.Option(metavar="S", help="Seconds for an answer of the endpoint.", min=0.1)] = 60.0
+    retries: Annotated[int, typer.Option(metavar="N", help="Times to ask again after trouble.", min=0)] = 4
+    concurrency: Annotated[int, typer.Option(metavar="N", help="Questions to the endpoint at once.", min=1)] = 4
+    limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="The first N videos.", min=1)] = None
+    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the prompts as JSON lines; ask nobody.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what failed, and the sum.")] = False
+
+
+def run(before: Globals, flags: Flags) -> int:
+    """Write search queries for the indexed videos, each aimed at one modality, with a language model.
+
+    For each video a base query from its title and one query per modality it has: what is seen, said, written on screen
+    and noted. They are JSON lines with the id of the video that answers, for training and evaluation. It can be
+    interrupted at any time; the same command with the same --out goes on where it stopped.
+    """
+    from clamr_cli.cli.session import open_store, quiet_libraries
+
+    settings = before.settings(device=flags.device)
+    options, examples = _options(flags), _examples(flags)
+    _check(flags)
+    quiet_libraries()
+    store = open_store(settings)
+    records = _chosen(store, flags)
+    if not records:
+        return EXIT_NOTHING
+    if flags.dry_run:
+        return _show_prompts(store, records, examples, options)
+    return _follow(store, records, examples, options, _Talk(flags, settings, len(records)))
+
+
+def _check(flags: Flags) -> None:
+    """Fail before anything is opened or loaded."""
+    if flags.model is None and not flags.dry_run:
+        hint = "name one: --model FOLDER, or --base-url URL --model NAME; --dry-run shows the prompts without"
+        raise UsageError("no model to write queries with", hint)
+    if flags.api_key_file and not flags.base_url:
+        raise UsageError("--api-key-file is for an endpoint", "give it with --base-url")
+    if flags.out and (Path(flags.out).is_dir() or not Path(flags.out).absolute().parent.is_dir()):
+        raise UsageError(f"{flags.out} cannot be written", "name a file in a folder that is there")
+
+
+def _options(flags: Flags) -> SynthOptions:
+    from clamr_cli.synth import TARGETS, Asking, SynthOptions, Wanted
+
+    if flags.vision not in ("auto", "yes", "no"):
+        raise UsageError(f"--vision {flags.vision} is unknown", "use auto, yes or no")
+    targets = tuple(dict.fromkeys(_target(part) for name in flags.modality or () for part in name.split(",")))
+    return SynthOptions(
+        Wanted(targets or TARGETS, flags.per_modality, flags.seed, flags.max_frames),
+        Asking(flags.seed, flags.shots, flags.temperature),
+        flags.vision,  # type: ignore[arg-type]
+    )
+
+
+def _target(name: str) -> Target:
+    from clamr_cli.synth import TARGETS, target_name
+
+    for target in TARGETS:
+        if name.strip().lower() == target_name(target):
+            return target
+    raise UsageError(f"there is no kind of query {name!r}", f"use {', '.join(map(target_name, TARGETS))}")
+
+
+def _examples(flags: Flags) -> Examples:
+    from clamr_cli.synth import Examples
+
+    return Examples.read(Path(flags.examples)) if flags.examples else Examples.shipped()
+
+
+def _chosen(store: Store, flags: Flags) -> list[FileRecord]:
+    """The videos to write queries for; says so where there are none, or where some of the folder are not indexed."""
+    from clamr_cli.cli.output import say
+    from clamr_cli.pipeline.stored import indexed_videos
+
+    if flags.folder is None:
+        records = indexed_videos(store)
+        if not records:
+            say("the index holds no videos; index some with: clamr index DIR")
+    else:
+        records = _inside(store, os.path.abspath(os.path.expanduser(flags.folder)))
+    return records[: flags.limit]
+
+
+def _inside(store: Store, place: str) -> list[FileRecord]:
+    from clamr_cli.cli.output import say
+    from clamr_cli.media.walk import Found, discover
+    from clamr_cli.types import FileState
+
+    indexed = [file for file in store.files() if file.state is FileState.INDEXED]
+    known = {file.path for file in indexed}
+    missing = sum(isinstance(one, Found) and one.path not in known for one in discover([place]))
+    if missing:
+        told = "1 video there is" if missing == 1 else f"{missing} videos there are"
+        say(f"{told} not indexed; index {'it' if missing == 1 else 'them'} with: clamr index {_quoted(place)}")
+    first: dict[str, FileRecord] = {}
+    for file in indexed:
+        if file.path == place or file.path.startswith(os.path.join(place, "")):
+            first.setdefault(file.video_id, file)
+    if not first and not missing:
+        say(f"there are no videos in {place}")
+    return [first[identity] for identity in sorted(first)]
+
+
+def _quoted(path: str) -> str:
+    import shlex
+
+    return shlex.quote(path)
+
+
+def _writer(flags: Flags) -> Writer:
+    from clamr_cli.synth.http import HttpOptions, HttpWriter
+
+    options = HttpOptions(_key(flags), flags.timeout, flags.retries, flags.concurrency)
+    return HttpWriter(flags.base_url or "", flags.model or "", options)
+
+
+def _key(flags: Flags) -> str:
+    if not flags.api_key_file:
+        return ""
+    try:
+        key = Path(flags.api_key_file).expanduser().read_text("utf-8").strip().splitlines()[0].strip()
+    except (OSError, UnicodeDecodeError, IndexError) as error:
+        raise UsageError(f"{flags.api_key_file} holds no key", "give a file whose first line is the key") from error
+    if not key.isascii() or not key.isprintable():
+        raise UsageError(f"{flags.api_key_file} holds no key", "a key has no control characters or letters like é")
+    return key
+
+
+def _show_prompts(store: Store, records: Sequence[FileRecord], examples: Examples, options: SynthOptions) -> int:
+    from clamr_cli.cli.output import say, write
+    from clamr_cli.render.records import json_line
+    from clamr_cli.synth.run import planned
+
+    shown = 0
+    for record in planned(store, records, examples, options):
+        write([json_line(record)])
+        shown += 1
+    if not shown:
+        say("nothing to write queries from: the videos have no title, text or frames")
+    return EXIT_FOUND if shown else EXIT_NOTHING
+
+
+@dataclass(slots=True)
+class _Talk:
+    """What is said during a run, and what is counted for its end."""
+
+    flags: Flags
+    settings: Settings
+    videos: int
+    outcomes: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    again: int = 0
+    asked: int = 0
+    said_at: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
+
+    def judged(self, event: Judged) -> None:
+        """Count a query, print it where it goes to stdout, and say what failed."""
+        from clamr_cli.cli.output import say, write
+        from clamr_cli.render.records import json_line
+        from clamr_cli.synth import Outcome
+
+        self.outcomes[event.outcome] += 1
+        self.again += event.again
+        if event.outcome is Outcome.DROPPED:
+            self.dropped[event.why] += 1
+        if event.outcome is Outcome.FAILED:
+            say(f"failed {event.job.id}: {event.why}")
+        if event.outcome is Outcome.WRITTEN and self.flags.out is None:
+            write([json_line(event.record)])
+
+    def passed(self, video: int, *, asked: bool) -> None:
+        """Say how far the run is, every few seconds."""
+        from clamr_cli.cli.output import say
+        from clamr_cli.render.progress import about
+
+        self.asked += asked
+        now = time.monotonic()
+        if self.flags.quiet or now - self.said_at < _INTERVAL or not self.asked:
+            return
+        self.said_at = now
+        left = about((now - self.started) / self.asked * (self.videos - video)) if video < self.videos else ""
+        count = f"[{video}/{self.videos}] {self.outcomes['written']} queries"
+        say(f"{count}, {left}" if left else count)
+
+    def summary(self) -> None:
+        """The run in one line, and why what was dropped was dropped."""
+        from clamr_cli.cli.output import say
+
+        names = {"written": "written", "dropped": "dropped by the filters", "failed": "failed"}
+        say(
+            ", ".join(
+                f"{self.outcomes[name]} {told}"
+                for name, told in names.items()
+                if self.outcomes[name] or name == "written"
+            )
+        )
+        if self.again:
+            say(f"{self.again} of them asked for twice")
+        for why, count in self.dropped.most_common():
+            say(f"dropped {count}: {why}")
+
+
+_INTERVAL = 5.0
+"""Seconds between two lines of progress."""
+
+
+def _follow(store: Store, records: Sequence[FileRecord], examples: Examples, options: SynthOptions, talk: _Talk) -> int:
+    """Run, and say what happens; an interruption keeps what is written and says how to go on."""
+    from clamr_cli.cli.output import say
+    from clamr_cli.synth import Journal, synthesise
+
+    _stop_on_signals()
+    with Journal(Path(talk.flags.out) if talk.flags.out else None) as journal:
+        writer = _writer(talk.flags)
+        events = synthesise(store, records, writer, examples, options, journal)
+        try:
+            code = _told(events, talk)
+        except KeyboardInterrupt:
+            how = "run the same command again to go on" if talk.flags.out else "with --out FILE a run can go on later"
+            say(f"interrupted: {talk.outcomes['written']} queries written; {how}")
+            return EXIT_INTERRUPTED
+        finally:
+            writer.close()
+            with contextlib.suppress(KeyboardInterrupt):
+                events.close()  # type: ignore[attr-defined]
+        if code == EXIT_FOUND and not talk.outcomes and journal.kept:
+            say("nothing was left to write")
+            return code
+    return code
+
+
+def _told(events: Iterator[Any], talk: _Talk) -> int:
+    from clamr_cli.cli.output import say
+    from clamr_cli.synth import GaveUp, Judged, Passed, Remark
+
+    for event in events:
+        match event:
+            case Judged():
+                talk.judged(event)
+            case Passed():
+                talk.passed(event.video, asked=event.asked)
+            case Remark():
+                say(f"note: {event.text}")
+            case GaveUp():
+                say(f"stopped after {event.failures} failures in a row; run the same command again to go on")
+    talk.summary()
+    return EXIT_PARTIAL if talk.outcomes["failed"] else EXIT_FOUND
+
+
+def _stop_on_signals() -> None:
+    """Being told to end, or losing the terminal, is an interruption too: what is written is kept either way."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        with contextlib.suppress(AttributeError, ValueError):  # no such signal here, or not the main thread
+            signal.signal(getattr(signal, name), interrupt)

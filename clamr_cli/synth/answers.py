@@ -1,0 +1,88 @@
+"""From what a model says to the query in it: models quote, label, number and think aloud though told not to."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+LONGEST_RAW: Final = 20_000
+"""Characters of an answer that are looked at; a query is short, and what follows so much is no query."""
+
+_OPEN: Final = re.compile(r"<(?:think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
+_CLOSE: Final = re.compile(r"</(?:think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
+_SPECIAL: Final = re.compile(
+    r"<\|[^<>|]{0,40}\|>|</?s>|<(?:end|start)_of_turn>|</?(?:query|answer|material)>", re.IGNORECASE
+)
+_FENCE: Final = re.compile(r"^\s*(?:```|~~~)\s*\w*\s*$", re.MULTILINE)
+_LABEL: Final = re.compile(
+    r"^(?:(?:here(?:'s| is)|this is|sure[,!.]?|okay[,!.]?|certainly[,!.]?)[^:：\n]{0,60}[:：]"
+    r"|(?:(?:the|my|one|a|final|best|base|video|search|user|speech|ocr|metadata|synthetic|suggested|possible) )*"
+    r"(?:query|queries|question|answer|output|response|result|search)(?: \d{1,2})?\s*[:：])\s*",
+    re.IGNORECASE,
+)
+_BULLET: Final = re.compile(r"^(?:[-*+•–—>#]+|\(?\d{1,2}[.)](?!\d))\s+")
+_PAIRS: Final = (
+    ('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("„", "“"), ("„", "”"), ("«", "»"), ("»", "«"), ("‘", "’"),
+    ("‚", "‘"), ("「", "」"), ("『", "』"), ("*", "*"), ("_", "_"), ("(", ")"), ("[", "]"), ("{", "}"),
+)  # fmt: skip
+_SPACES: Final = re.compile(r"\s+")
+
+
+def clean(answer: str) -> str:
+    """The query in an answer: its first line that says something, without thoughts, labels, bullets and quotes.
+
+    Returns one line in Unicode's normal form C without control characters; empty where nothing is left. Cleaning a
+    query again changes nothing.
+    """
+    text = _without_thoughts(answer)[:LONGEST_RAW]
+    text = _FENCE.sub("", _SPECIAL.sub("\n", text))
+    lines = [line for line in text.splitlines() if _plain(line)]
+    # A line that ends in a colon announces the query.
+    while len(lines) > 1 and lines[0].rstrip().endswith((":", "：")):
+        del lines[0]
+    return next((query for line in lines if (query := _unwrapped(line))), "")
+
+
+def _without_thoughts(answer: str) -> str:
+    """What follows the last thought, or where nothing does, what came before the first.
+
+    A chat template may open the thought itself, so that only its end is in the answer.
+    """
+    closings = list(_CLOSE.finditer(answer))
+    after = answer[closings[-1].end() :] if closings else answer
+    opening = _OPEN.search(after)
+    if opening is not None:
+        after = after[: opening.start()]
+    if any(map(str.isalnum, after)) or not closings:
+        return after
+    first = _OPEN.search(answer)
+    return answer[: first.start()] if first is not None else ""
+
+
+def _plain(line: str) -> str:
+    """A line in one form, printable, with single spaces."""
+    kept = "".join(" " if unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") else one for one in line)
+    return _SPACES.sub(" ", unicodedata.normalize("NFC", kept)).strip()
+
+
+def _unwrapped(line: str) -> str:
+    """A line without what is put around queries, layer after layer."""
+    text = _plain(_SPECIAL.sub(" ", line))
+    while True:
+        before = text
+        text = _BULLET.sub("", text)
+        text = _LABEL.sub("", text)
+        text = text.replace("**", "").strip()
+        for start, end in _PAIRS:
+            if len(text) >= 2 and text.startswith(start) and text.endswith(end) and _is_pair(text, start, end):
+                text = text[1:-1]
+        text = _plain(text)
+        if text == before:
+            return text if any(character.isalnum() for character in text) else ""
+
+
+def _is_pair(text: str, start: str, end: str) -> bool:
+    """Whether the first and the last character belong together: in ``"a" and "b"`` they do not."""
+    inside = text[1:-1]
+    return start not in inside and end not in inside

@@ -1,0 +1,66 @@
+"""In-context examples: queries of each kind that show a model what is wanted (the paper shows ten of the kind)."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from clamr_cli.errors import UsageError
+from clamr_cli.queries import parse_lines, read_lines
+from clamr_cli.synth.plan import target_name
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from clamr_cli.queries import LabelledQuery
+    from clamr_cli.synth.plan import Job, Target
+
+
+class Examples:
+    """A pool of examples for each kind of query.
+
+    Args:
+        queries: the examples; those without modality are base queries.
+    """
+
+    def __init__(self, queries: Sequence[LabelledQuery]) -> None:
+        self._pool: dict[Target, list[LabelledQuery]] = {}
+        for query in queries:
+            self._pool.setdefault(query.modality, []).append(query)
+
+    @classmethod
+    def shipped(cls) -> Examples:
+        """The examples that come with clamr, twenty-odd of each kind, invented for it."""
+        text = resources.files("clamr_cli.synth").joinpath("examples.jsonl").read_text("utf-8")
+        return cls(parse_lines(text.splitlines(), "examples.jsonl"))
+
+    @classmethod
+    def read(cls, path: Path) -> Examples:
+        """The user's own examples; kinds of which the file has none keep the shipped ones.
+
+        Raises:
+            UsageError: it cannot be read or holds no labelled query.
+        """
+        own = cls(read_lines(path))
+        if not own._pool:
+            raise UsageError(f"{path.name} holds no queries", "give a JSONL file of labelled queries")
+        own._pool = {**cls.shipped()._pool, **own._pool}
+        return own
+
+    def draw(self, job: Job, count: int, rng: random.Random) -> list[str]:
+        """At most ``count`` different examples of a job's kind, none of which is answered by the job's video."""
+        names = {job.video_id, job.path, PurePath(job.path).name}
+        texts = [query.text for query in self._pool.get(job.target, ()) if names.isdisjoint(query.relevant)]
+        texts = list(dict.fromkeys(texts))
+        return rng.sample(texts, min(count, len(texts)))
+
+    def texts(self) -> list[str]:
+        """All of them."""
+        return [query.text for queries in self._pool.values() for query in queries]
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each kind, by its name."""
+        return {target_name(target): len(queries) for target, queries in self._pool.items()}

@@ -1,0 +1,193 @@
+"""A run over an index: what is written, in which order, what a second run does, and what is told of trouble."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clamr_cli.errors import ModelError, UsageError
+from clamr_cli.pipeline.stored import indexed_videos
+from clamr_cli.queries import read_lines
+from clamr_cli.synth import (
+    Asking,
+    Examples,
+    GaveUp,
+    Journal,
+    Judged,
+    Outcome,
+    Passed,
+    Remark,
+    SynthOptions,
+    Wanted,
+    synthesise,
+)
+from clamr_cli.synth.http import HttpOptions, HttpWriter
+from clamr_cli.types import Modality
+from tests.unit.synth import shelf
+from tests.unit.synth.endpoint import Asked, Sent, answer, endpoint, error, inventive
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return shelf.build(tmp_path_factory.mktemp("shelf") / "index")
+
+
+def run(store, there, out: Path | None = None, *, workers=3, retries=0, vision="auto", **wanted):
+    """Events of a whole run."""
+    options = SynthOptions(Wanted(**wanted), Asking(wanted.get("seed", 0)), vision)
+    writer = HttpWriter(there.url, "m", HttpOptions(retries=retries, workers=workers, patience=0.01, timeout=5.0))
+    with Journal(out) as journal:
+        return list(synthesise(store, indexed_videos(store), writer, Examples.shipped(), options, journal))
+
+
+def judged(events, outcome=Outcome.WRITTEN):
+    return [event for event in events if isinstance(event, Judged) and event.outcome is outcome]
+
+
+def test_every_present_modality_gets_its_query_in_order(store, tmp_path):
+    with endpoint() as there:
+        events = run(store, there, tmp_path / "q.jsonl")
+    queries = read_lines(tmp_path / "q.jsonl")
+    assert [query.id for query in queries] == shelf.ALL_IDS
+    assert [event.job.id for event in judged(events)] == shelf.ALL_IDS
+    assert queries[0].modality is None
+    assert queries[1].modality is Modality.VIDEO
+    assert queries[0].relevant == {shelf.FERRY: 1}
+    assert [event.video for event in events if isinstance(event, Passed)] == [1, 2, 3]
+    first = json.loads((tmp_path / "q.jsonl").read_text().splitlines()[2])
+    assert {name: first[name] for name in ("model", "seed", "prompt")} == {"model": "m", "seed": 0, "prompt": "1"}
+    assert first["moment"] in ([0.0, 60.0], [60.0, 120.0])
+
+
+def test_prompts_show_the_modality_and_nothing_else(store):
+    with endpoint() as there:
+        run(store, there, workers=1)
+        base, video, speech, ocr, *_ = there.asked
+    assert "Night ferry to Bornholm" in base.user
+    assert len(video.images) == 2
+    assert ("captain" in speech.user) != ("plates" in speech.user)
+    assert "Deck 7 restaurant open" in ocr.user
+    assert all("Bornholm" not in asked.user for asked in (video, speech, ocr))
+    assert all(asked.user.count("\n- ") == 10 for asked in (base, video, speech, ocr))
+
+
+def test_queries_do_not_depend_on_concurrency_or_on_where_a_run_was_cut(store, tmp_path):
+    with endpoint() as there:
+        run(store, there, tmp_path / "one.jsonl", workers=1, each=2)
+        run(store, there, tmp_path / "many.jsonl", workers=8, each=2)
+        whole = (tmp_path / "one.jsonl").read_bytes()
+        assert (tmp_path / "many.jsonl").read_bytes() == whole
+        lines = whole.splitlines(keepends=True)
+        (tmp_path / "cut.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:30])
+        before = len(there.asked)
+        run(store, there, tmp_path / "cut.jsonl", each=2)
+        assert len(there.asked) - before == len(lines) - 5
+    assert (tmp_path / "cut.jsonl").read_bytes() == whole
+
+
+def test_another_seed_asks_otherwise(store):
+    with endpoint() as there:
+        run(store, there, workers=1)
+        run(store, there, workers=1, seed=1)
+        first, second = there.asked[:8], there.asked[8:]
+    assert all(one.body["seed"] != other.body["seed"] for one, other in zip(first, second, strict=True))
+    assert any(one.user != other.user for one, other in zip(first, second, strict=True))
+
+
+def test_several_queries_of_a_modality_come_from_different_moments(store):
+    with endpoint() as there:
+        events = run(store, there, each=2, targets=(Modality.SPEECH,))
+    assert sorted(event.record["moment"][0] for event in judged(events)) == [0.0, 60.0]
+
+
+def test_a_failure_is_told_and_only_it_is_asked_again(store, tmp_path):
+    def reply(asked: Asked) -> Sent:
+        return error(500, "boom") if "Deck 7" in asked.user else inventive(asked)
+
+    out = tmp_path / "q.jsonl"
+    with endpoint(reply) as there:
+        (failed,) = judged(run(store, there, out), Outcome.FAILED)
+        assert failed.job.id == f"{shelf.FERRY}_ocr_1"
+        assert failed.why == "the endpoint answers 500: boom (after one try)"
+        there.reply, there.asked[:] = inventive, []
+        assert [event.job.id for event in judged(run(store, there, out))] == [failed.job.id]
+        assert len(there.asked) == 1
+    assert {query.id for query in read_lines(out)} == set(shelf.ALL_IDS)
+
+
+def test_a_bad_answer_is_asked_for_once_more_and_then_dropped_for_good(store, tmp_path):
+    out = tmp_path / "q.jsonl"
+    with endpoint(lambda _: answer("it is all in the video transcript")) as there:
+        events = run(store, there, out, targets=(None,))
+        assert [event.why for event in judged(events, Outcome.DROPPED)] == ["talks about its source"] * 2
+        assert len(there.asked) == 4
+        assert there.asked[0].body["seed"] != there.asked[1].body["seed"] or there.asked[0].user != there.asked[1].user
+        assert run(store, there, out, targets=(None,)) == [Passed(n, asked=False) for n in (1, 2, 3)]
+        assert len(there.asked) == 4
+        assert judged(run(store, there, out, targets=(None,), seed=5), Outcome.DROPPED)
+    told = [json.loads(line) for line in (tmp_path / "q.jsonl.rejected").read_text().splitlines()]
+    assert told[0]["reason"] == "talks about its source"
+    assert told[0]["answer"] == "it is all in the video transcript"
+
+
+def test_a_second_answer_can_save_a_query(store):
+    def reply(asked: Asked) -> Sent:
+        return inventive(asked) if asked.body["temperature"] > 0 else answer("see https://example.org")
+
+    with endpoint(reply) as there:
+        events = run(store, there, targets=(None,))
+    assert [event.again for event in judged(events)] == [True, True]
+
+
+def test_the_same_query_for_two_videos_is_dropped(store):
+    with endpoint(lambda _: answer("something rather general")) as there:
+        events = run(store, there, targets=(None,))
+    assert [event.outcome for event in events if isinstance(event, Judged)] == [Outcome.WRITTEN, Outcome.DROPPED]
+
+
+def test_a_model_without_eyes_skips_what_is_seen_and_says_so_once(store):
+    def reply(asked: Asked) -> Sent:
+        return error(400, "image input is not supported") if asked.images else inventive(asked)
+
+    with endpoint(reply) as there:
+        events = run(store, there)
+        assert len([event for event in events if isinstance(event, Remark)]) == 1
+        assert not judged(events, Outcome.FAILED)
+        assert [event.job.target for event in judged(events)].count(Modality.VIDEO) == 0
+        refused = judged(run(store, there, vision="yes"), Outcome.FAILED)
+        assert [event.job.target for event in refused] == [Modality.VIDEO] * 3
+        there.asked.clear()
+        run(store, there, vision="no")
+        assert not any(asked.images for asked in there.asked)
+
+
+def test_an_endpoint_that_always_fails_ends_the_run(store):
+    with endpoint(lambda _: error(500, "boom")) as there:
+        events = run(store, there, each=9)
+    assert isinstance(events[-1], GaveUp)
+    assert len(judged(events, Outcome.FAILED)) == 20
+
+
+def test_nobody_at_the_address_ends_the_run_at_once(store):
+    with endpoint() as there:
+        pass
+    with pytest.raises(ModelError, match="nothing answers"):
+        run(store, there)
+
+
+def test_two_runs_do_not_write_to_one_file(store, tmp_path):
+    out = tmp_path / "q.jsonl"
+    with Journal(out), endpoint() as there, pytest.raises(UsageError, match="another run writes"):
+        run(store, there, out)
+    assert out.read_bytes() == b""
+
+
+def test_queries_of_another_model_stay_and_are_told_of(store, tmp_path):
+    out = tmp_path / "q.jsonl"
+    with endpoint() as there:
+        run(store, there, out, targets=(None,))
+        events = run(store, there, out, seed=9)
+    assert [event.text for event in events if isinstance(event, Remark)] == [
+        "2 queries of the file were written by another model or with other settings and will stay"
+    ]
+    assert len(judged(events)) == len(shelf.ALL_IDS) - 2
