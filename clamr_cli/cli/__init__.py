@@ -9,6 +9,7 @@ import typer
 
 from clamr_cli import __version__
 from clamr_cli.cli import completions, demo, doctor, encode, explain, index, ls, models, rm, search, show, status, synth
+from clamr_cli.cli import eval as evaluation
 from clamr_cli.cli.declare import Globals, command
 from clamr_cli.cli.guard import guarded
 
@@ -33,6 +34,7 @@ def build() -> typer.Typer:
     command(app, "rm", rm.run, rm.Flags)
     command(app, "status", status.run, status.Flags)
     command(app, "encode", encode.run, encode.Flags)
+    command(app, "eval", evaluation.run, evaluation.Flags)
     command(app, "synth", synth.run, synth.Flags)
     command(app, "doctor", doctor.run, doctor.Flags)
     app.add_typer(models.build(), name="models")

@@ -40,10 +40,9 @@ class Scores:
     def ranking(self, view: int = 0) -> Iterator[tuple[str, float]]:
         """Moments and scores from the best on. Ties are in the order of their ids, unscored moments left out."""
         rounded = np.round(self.values[:, view], _DIGITS)
-        order = np.argsort(-rounded, kind="stable")
-        order = order[np.isfinite(rounded[order])]
-        borders = np.flatnonzero(np.diff(rounded[order])) + 1
-        for tied in np.split(order, borders):
+        best = order(rounded)
+        borders = np.flatnonzero(np.diff(rounded[best])) + 1
+        for tied in np.split(best, borders):
             for index in sorted(tied.tolist(), key=lambda index: _natural(self.moment_ids[index])):
                 yield self.moment_ids[index], float(self.values[index, view])
 
@@ -54,6 +53,13 @@ class Scores:
             if (video_id := video_of(moment_id)) not in seen:
                 seen.add(video_id)
                 yield moment_id, score
+
+
+def order(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Places of scores [n] from the best on, ties in the order they stand in, minus infinity left out."""
+    rounded = np.round(values, _DIGITS)
+    best = np.argsort(-rounded, kind="stable")
+    return best[np.isfinite(rounded[best])]
 
 
 def video_of(moment_id: str) -> str:
@@ -105,11 +111,12 @@ def score_all(
             continue
         maxima = maxsim.score_packed(query.vectors, batch.vectors, batch.modality_ids, batch.indptr)[:, keep]
         moment_ids += [moment_id for moment_id, kept in zip(batch.moment_ids, keep, strict=True) if kept]
-        parts.append(np.stack([_apply(maxima, view) for view in views], axis=1))
+        parts.append(np.stack([apply(maxima, view) for view in views], axis=1))
     values = np.concatenate(parts) if parts else np.zeros((0, len(views)), np.float32)
     return Scores(moment_ids, values)
 
 
-def _apply(maxima: maxsim.Float32, view: View) -> maxsim.Float32:
+def apply(maxima: maxsim.Float32, view: View) -> maxsim.Float32:
+    """Scores of documents [d] from their maxima [q, d, SLOTS], the way a view has it."""
     rule = maxsim.token_max if view.scoring == "token-max" else maxsim.modality_max
     return rule(maxsim.weighted(maxima, view.weights))

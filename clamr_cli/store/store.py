@@ -229,6 +229,11 @@ class Store:
 
     def matching_text(self, text: str, limit: int = 100) -> list[str]:
         """Ids of moments whose speech, screen text or metadata hold words of ``text``, best first (BM25)."""
+        return [moment_id for moment_id, _ in self.scored_text(text, limit)]
+
+    def scored_text(self, text: str, limit: int | None = None) -> list[tuple[str, float]]:
+        """Like :meth:`matching_text`, with the scores; all moments that hold any word where ``limit`` is None."""
+        limit = self._tables.count(MOMENTS) if limit is None else limit
         if not text.strip() or limit < 1:
             return []
         return self._tables.matching_text(MOMENTS, "text", "moment_id", records.readable(text), limit)

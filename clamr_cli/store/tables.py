@@ -139,15 +139,15 @@ class Tables:
         with failing_as_store_error("read", self.uri):
             return int(data.count_rows(where))
 
-    def matching_text(self, name: str, column: str, key: str, text: str, limit: int) -> list[str]:
-        """Keys of the rows whose text holds words of ``text``, best (BM25) first. The text is no query language."""
+    def matching_text(self, name: str, column: str, key: str, text: str, limit: int) -> list[tuple[str, float]]:
+        """Keys and scores (BM25) of rows whose text holds words of ``text``, best first; it is no query language."""
         data = self.dataset(name)
         with failing_as_store_error("read", self.uri):
             found = data.to_table(
                 columns=[key, "_score"], full_text_query={"columns": [column], "query": text}, limit=limit
             )
         scores, keys = found.column("_score").to_pylist(), found.column(key).to_pylist()
-        return [name for _, name in sorted(zip(scores, keys, strict=True), key=lambda pair: (-pair[0], pair[1]))]
+        return sorted(zip(keys, scores, strict=True), key=lambda pair: (-pair[1], pair[0]))
 
     def has_index(self, name: str, column: str) -> bool:
         """Whether a column has an index."""

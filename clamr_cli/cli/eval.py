@@ -1,0 +1,232 @@
+"""``clamr eval``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clamr_cli.cli.encoding import EncoderFlags
+from clamr_cli.cli.output import Form, FormFlags
+from clamr_cli.errors import EXIT_FOUND, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from clamr_cli.cli.declare import Globals
+    from clamr_cli.config import Settings
+    from clamr_cli.evaluate.formats import Loaded
+    from clamr_cli.evaluate.library import Found, Outcome
+    from clamr_cli.evaluate.options import EvaluationOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags(FormFlags, EncoderFlags):
+    """Options of ``clamr eval``."""
+
+    queries: Annotated[
+        str | None, typer.Argument(metavar="[QUERIES]", help="File of queries with answers.", show_default=False)
+    ] = None
+    layout: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="auto, jsonl, json, multivent, msrvtt or trec.")
+    ] = "auto"
+    qrels: Annotated[
+        str | None, typer.Option("--qrels", metavar="FILE", help="Judgements: TREC's four columns, or JSON lines.")
+    ] = None
+    published_pool: Annotated[
+        bool, typer.Option("--published-pool", help="A document for each judgement, as CLaMR was published.")
+    ] = False
+    judged_only: Annotated[bool, typer.Option("--judged-only", help="Leave out answers the index does not hold.")] = (
+        False
+    )
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measure", metavar="NAME", help="nDCG@10 (default), R@1, RR, AP...; repeatable, main one first."
+        ),
+    ] = None
+    baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Compare with simpler systems.")] = True
+    run_in: Annotated[
+        list[str] | None,
+        typer.Option("--run", metavar="FILE", help="Score this TREC run, without an index; repeatable."),
+    ] = None
+    compare: Annotated[
+        list[str] | None, typer.Option("--compare", metavar="FILE", help="Test this TREC run too; repeatable.")
+    ] = None
+    run_out: Annotated[
+        str | None, typer.Option("--run-out", metavar="FILE", help="Write the encoder's ranking as a TREC run.")
+    ] = None
+    qrels_out: Annotated[
+        str | None, typer.Option("--qrels-out", metavar="FILE", help="Write the judgements for TREC's tools.")
+    ] = None
+    path: Annotated[str | None, typer.Option("--path", metavar="GLOB", help="Only files whose path matches.")] = None
+    scoring: Annotated[
+        str | None, typer.Option("--scoring", metavar="NAME", help="token-max (default) or modality-max.")
+    ] = None
+    encoder: Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="Use the vectors of this one.")] = (
+        None
+    )
+    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", metavar="N", help="Resamples of intervals and tests; 0 for none.", min=0)
+    ] = 2000
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the resamples.", min=0)] = 0
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False
+
+
+def run(before: Globals, flags: Flags) -> int:
+    """Measure how well queries find their answers, and whether joint encoding pays on your library.
+
+    Piped, it prints tab-separated lines, a header first: system, rows, measures, interval, p, main measure by modality.
+    """
+    from clamr_cli.cli import output
+
+    form = output.form(flags)
+    _check(flags)
+    outcome = _of_runs(before, flags) if flags.run_in else _of_index(before, flags)
+    _write_files(flags, outcome)
+    _tell(outcome)
+    _show(outcome, form)
+    return EXIT_FOUND
+
+
+def _check(flags: Flags) -> None:
+    """Refuse what cannot be done before anything is read."""
+    from pathlib import Path
+
+    if flags.run_in and not (flags.qrels or flags.queries):
+        raise UsageError("a run is scored against judgements", "give --qrels FILE, or queries with answers")
+    if not flags.run_in and not flags.queries:
+        raise UsageError("no queries to evaluate", "give a file: clamr eval QUERIES")
+    for target in filter(None, (flags.run_out, flags.qrels_out)):
+        if Path(target).is_dir() or not Path(target).absolute().parent.is_dir():
+            raise UsageError(f"{target} cannot be written", "name a file in a folder that is there")
+
+
+def _options(before: Globals, flags: Flags) -> tuple[Settings, EvaluationOptions]:
+    from clamr_cli.evaluate import measures
+    from clamr_cli.evaluate.doubt import Sampling
+    from clamr_cli.evaluate.options import EvaluationOptions
+    from clamr_cli.types import Filters
+
+    settings = before.settings(encoder=flags.encoder, scoring=flags.scoring, device=flags.device)
+    options = EvaluationOptions(
+        measures=tuple(dict.fromkeys(map(measures.parse, flags.measure or measures.DEFAULT_MEASURES))),
+        scoring=settings.scoring,
+        published=flags.published_pool,
+        judged_only=flags.judged_only,
+        baselines=flags.baselines,
+        sampling=Sampling(flags.bootstrap, flags.seed),
+        filters=Filters(path=flags.path),
+    )
+    return settings, options
+
+
+def _of_index(before: Globals, flags: Flags) -> Outcome:
+    from clamr_cli.cli import output
+    from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries
+    from clamr_cli.encoders.mini.sentences import Sentences
+    from clamr_cli.evaluate import library
+    from clamr_cli.render.evaluation import steps
+
+    settings, options = _options(before, flags)
+    loaded = _queries(flags)
+    others = _runs(flags.compare or [])
+    quiet_libraries()
+    store = open_store(settings)
+    encoder = encoder_for(store, settings, flags.encoder_settings())
+    with steps(output.talk()) as moved:
+        return library.evaluate(
+            store,
+            encoder,
+            loaded.queries,
+            options,
+            others=others,
+            sentences=lambda: Sentences.create(cache=settings.cache, device=settings.device, threads=settings.threads),
+            moved=moved,
+        )
+
+
+def _of_runs(before: Globals, flags: Flags) -> Outcome:
+    from clamr_cli.evaluate import library
+
+    _, options = _options(before, flags)
+    return library.of_runs(_runs([*(flags.run_in or ()), *(flags.compare or ())]), _queries(flags).queries, options)
+
+
+def _queries(flags: Flags) -> Loaded:
+    from pathlib import Path
+
+    from clamr_cli.cli import output
+    from clamr_cli.evaluate import formats
+
+    qrels = Path(flags.qrels) if flags.qrels else None
+    if flags.queries is None:
+        return formats.of_qrels(qrels or Path())
+    loaded = formats.read(Path(flags.queries), flags.layout, qrels)
+    if loaded.unjudged:
+        output.say(f"{loaded.unjudged} of the queries were not judged and are left out")
+    return loaded
+
+
+def _runs(files: Sequence[str]) -> dict[str, Found]:
+    from pathlib import Path
+
+    from clamr_cli.evaluate import library, trec
+
+    found: dict[str, Found] = {}
+    for file in files:
+        found[library.named_run(Path(file), list(found))] = trec.read_run(Path(file))
+    return found
+
+
+def _write_files(flags: Flags, outcome: Outcome) -> None:
+    from clamr_cli.evaluate import trec
+
+    if flags.run_out:
+        _write(flags.run_out, trec.run_lines(outcome.task.scored(outcome.runs[0]), outcome.runs[0].name.replace(" ", "-")))
+    if flags.qrels_out:
+        _write(flags.qrels_out, trec.qrel_lines(outcome.task.qrels))
+
+
+def _write(target: str, lines: Iterable[str]) -> None:
+    from pathlib import Path
+
+    try:
+        with Path(target).open("w", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(lines)
+    except OSError as problem:
+        raise UsageError(f"{target} cannot be written ({problem.strerror})", "name another file") from problem
+
+
+def _tell(outcome: Outcome) -> None:
+    """What the figures rest on, and what was left out."""
+    from clamr_cli.cli import output
+    from clamr_cli.evaluate.library import listed
+
+    if outcome.unknown:
+        output.say(
+            f"{len(outcome.unknown)} names of the collection mean no video of the index, or several "
+            f"({listed(outcome.unknown)}); {len(outcome.lost)} queries have no other answer and count as 0, "
+            "unless --judged-only"
+        )
+    for note in outcome.notes:
+        output.say(note)
+
+
+def _show(outcome: Outcome, form: Form) -> None:
+    from clamr_cli.cli import output
+    from clamr_cli.render import evaluation
+
+    if form is Form.TABLE:
+        output.draw(evaluation.Screen(outcome.report))
+    else:
+        output.say(evaluation.summary(outcome.report))
+    match form:
+        case Form.JSON:
+            output.write(evaluation.json_lines(outcome.report))
+        case Form.CSV:
+            output.write(evaluation.csv_lines(outcome.report))
+        case Form.TSV:
+            output.write(evaluation.tsv_lines(outcome.report))

@@ -1,0 +1,172 @@
+"""An index and a collection of queries: all systems that the index allows, scored on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from clamr_cli.errors import UsageError
+from clamr_cli.evaluate import collection, names, runs, systems
+from clamr_cli.evaluate.report import Report, report
+from clamr_cli.evaluate.trec import safe
+from clamr_cli.pipeline.stored import indexed_videos
+from clamr_cli.search.filters import select
+from clamr_cli.search.ranking import require_vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from clamr_cli.evaluate.classical import SentenceSpace
+    from clamr_cli.evaluate.collection import Task
+    from clamr_cli.evaluate.options import EvaluationOptions
+    from clamr_cli.evaluate.runs import Run
+    from clamr_cli.queries import LabelledQuery
+    from clamr_cli.store import Store
+    from clamr_cli.types import Encoder, FileRecord
+
+    Found = Mapping[str, Sequence[tuple[str, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an evaluation found.
+
+    Attributes:
+        report: of all systems.
+        task: rows and judgements, by the names that documents have in the runs.
+        runs: of all systems, the encoder's own first.
+        unknown: names of the collection that mean no video of the index, or several.
+        lost: ids of queries none of whose answers the index holds.
+        notes: what was left out, and why.
+    """
+
+    report: Report
+    task: Task
+    runs: tuple[Run, ...]
+    unknown: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The name that each video goes by: the collection's first for it, else its id."""
+
+    of_video: Mapping[str, str]
+    of_alias: Mapping[str, str]
+    unknown: tuple[str, ...]
+
+
+def evaluate(
+    store: Store,
+    encoder: Encoder,
+    queries: Sequence[LabelledQuery],
+    options: EvaluationOptions,
+    *,
+    others: Mapping[str, Found] | None = None,
+    sentences: Callable[[], SentenceSpace] | None = None,
+    moved: systems.Moved | None = None,
+) -> Outcome:
+    """Rank all videos of an index for every query, with every system, and score the rankings.
+
+    Args:
+        store: the index.
+        encoder: encodes queries; its stored vectors are the first system.
+        queries: with their answers, by any name of a video.
+        options: what to do.
+        others: runs of other tools, by name.
+        sentences: makes what the baselines encode with; None leaves those out.
+        moved: is told of progress.
+
+    Raises:
+        UsageError: no query has an answer, or a measure cannot be computed.
+        EncoderMismatch: the index has no vectors of the encoder.
+        StoreError: the index cannot be read.
+    """
+    require_vectors(store, encoder.info)
+    allowed = set(select(store, options.filters))
+    files = [file for file in indexed_videos(store) if file.video_id in allowed]
+    if not files:
+        raise UsageError("no video of the index is in the pool", "index a folder, or give other filters")
+    known = _names([name for query in queries for name in query.relevant], store, files)
+    asked = names.renamed(queries, known.of_alias, judged_only=options.judged_only)
+    task = (collection.published if options.published else collection.plain)(asked)
+    pool = systems.Library(store, encoder, files, moved or _unseen)
+    found = systems.all_systems(pool, task.queries, options, sentences)
+    documents = [known.of_video[video_id] for video_id in found.video_ids]
+    own = [runs.from_table(table, documents) for table in found.tables]
+    foreign, notes = _foreign(others or {}, task.queries, known, store, files)
+    lost = [query.id for query in task.queries if query.relevant and not set(query.relevant) & set(documents)]
+    scored = report(task, [*own, *foreign], options.measures, options.sampling, lost)
+    return Outcome(scored, task, (*own, *foreign), known.unknown, tuple(lost), (*found.notes, *notes))
+
+
+def _unseen(what: str, done: float, total: float) -> None:
+    """Progress that nobody looks at."""
+
+
+def _names(aliases: Sequence[str], store: Store, files: Sequence[FileRecord]) -> _Names:
+    resolved = names.resolve(aliases, _all_files(store, files))
+    of_video = {file.video_id: file.video_id for file in files}
+    of_video |= {video_id: alias for alias, video_id in reversed([*resolved.videos.items()])}
+    of_alias = {alias: of_video[video_id] for alias, video_id in resolved.videos.items()}
+    return _Names(of_video, of_alias, resolved.unknown)
+
+
+def _all_files(store: Store, files: Sequence[FileRecord]) -> list[FileRecord]:
+    """All files of the videos in the pool: a video may be named by any of them."""
+    return store.files([file.video_id for file in files])
+
+
+def _foreign(
+    others: Mapping[str, Found],
+    queries: Sequence[LabelledQuery],
+    known: _Names,
+    store: Store,
+    files: Sequence[FileRecord],
+) -> tuple[list[Run], list[str]]:
+    """Runs of other tools, whose documents may go by any name of a video."""
+    made, notes = [], []
+    encoded = {safe(name): name for name in known.of_video.values()}
+    every = _all_files(store, files) if others else []
+    for name, found in others.items():
+        ids = dict.fromkeys(document for documents in found.values() for document, _ in documents)
+        resolved = names.resolve([one for one in ids if one not in encoded], every)
+        aliases = {one: known.of_video[video_id] for one, video_id in resolved.videos.items()}
+        run, unknown = runs.from_trec(name, found, queries, {**aliases, **encoded})
+        made.append(run)
+        notes += [f"{name}: {len(unknown)} of its documents are no videos of the pool ({listed(unknown)})"] * bool(
+            unknown
+        )
+    return made, notes
+
+
+def of_runs(found: Mapping[str, Found], queries: Sequence[LabelledQuery], options: EvaluationOptions) -> Outcome:
+    """Score runs of any tools on judgements, without an index; the first run is the one to compare with.
+
+    Raises:
+        UsageError: no query has an answer, or a measure cannot be computed.
+    """
+    task = (collection.published if options.published else collection.plain)(queries)
+    made = tuple(runs.from_trec(name, one, task.queries, {})[0] for name, one in found.items())
+    notes = []
+    for name, one in found.items():
+        asked = {query.id for query in task.queries} | {safe(query.id) for query in task.queries}
+        extra = [query for query in one if query not in asked]
+        notes += [f"{name}: {len(extra)} of its queries were not judged ({listed(extra)})"] * bool(extra)
+    return Outcome(report(task, made, options.measures, options.sampling), task, made, notes=tuple(notes))
+
+
+def listed(items: Sequence[str], most: int = 5) -> str:
+    """The first few of some names."""
+    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
+
+
+def named_run(path: Path, taken: Sequence[str]) -> str:
+    """The name of a run that is read from a file: its stem, numbered where another has it."""
+    name, number = path.stem, 1
+    while name in taken:
+        number += 1
+        name = f"{path.stem}-{number}"
+    return name

@@ -1,0 +1,215 @@
+"""An evaluation as a table for people, and as records for programs; progress of long ones."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from clamr_cli.evaluate.report import LABELS, Line, Report
+from clamr_cli.render import records
+from clamr_cli.render.console import text
+from clamr_cli.render.hits import MODALITY_STYLES
+from clamr_cli.render.listing import empty_table
+from clamr_cli.render.progress import about
+from clamr_cli.render.text import escape_terminal, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
+
+    from clamr_cli.render.records import Cell
+
+_SURE: Final = 0.05
+_NARROW: Final = 110
+"""Columns below which the values by modality get a table of their own."""
+
+_EVERY: Final = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
+class Screen:
+    """A report as one table where it is wide enough, else as two."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width >= _NARROW + 8 * len(self._report.measures):
+            yield _drawn(self._report, means=True, labels=True)
+        else:
+            yield _drawn(self._report, means=True, labels=False)
+            yield Text()
+            yield _drawn(self._report, means=False, labels=True)
+        yield Text()
+        yield text(summary(self._report), "dim")
+
+
+def summary(report: Report) -> str:
+    """What the figures rest on, in one line."""
+    counts = ", ".join(f"{count} {label}" for label, count in report.rows.items())
+    separation = (
+        f"AUROC: against {plural(report.unanswered, 'query')} without an answer".replace("querys", "queries")
+        if report.separation == "unanswerable"
+        else "AUROC: each query against itself without its answers (leave one out)"
+    )
+    return (
+        f"{sum(report.rows.values())} queries ({counts}); p: paired randomisation test against the first; {separation}"
+    )
+
+
+def _drawn(report: Report, *, means: bool, labels: bool) -> Table:
+    drawn = empty_table()
+    drawn.add_column("system", overflow="fold")
+    main = report.measures[0]
+    if means:
+        for name in (main, "95 % interval", "p", *report.measures[1:]):
+            drawn.add_column(name, justify="right", no_wrap=True)
+    if labels:
+        for label in report.rows:
+            drawn.add_column(_heading(label, main), justify="right", no_wrap=True)
+        for name in ("by aim", "AUROC"):
+            drawn.add_column(name, justify="right", no_wrap=True)
+    best = max(line.means[main] for line in report.lines)
+    for line in report.lines:
+        cells = [text(line.name, "bold" if line.means[main] == best else "")]
+        cells += _means(report, line) if means else []
+        cells += _labels(report, line) if labels else []
+        drawn.add_row(*cells)
+    return drawn
+
+
+def _heading(label: str, _main: str) -> Text:
+    return text(label, MODALITY_STYLES.get(label, ""))
+
+
+def _means(report: Report, line: Line) -> list[Text]:
+    main, *others = report.measures
+    between = "" if line.interval is None else f"{line.interval[0]:.3f}-{line.interval[1]:.3f}"
+    p = "" if line.p is None else "<0.001" if line.p < 0.001 else f"{line.p:.3f}"
+    sure = line.p is not None and line.p < _SURE
+    return [
+        text(_number(line.means[main]), "bold"),
+        text(between, "dim"),
+        text(p, "" if sure else "dim"),
+        *(text(_number(line.means[name])) for name in others),
+    ]
+
+
+def _labels(report: Report, line: Line) -> list[Text]:
+    cells = [text(_number(line.by_label.get(label))) for label in report.rows]
+    return [*cells, text(_number(line.accuracy)), text(_number(line.auroc))]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def columns(report: Report) -> list[str]:
+    """Columns of the TSV and CSV, in order."""
+    main = report.measures[0]
+    by_label = [f"{main} {label}" for label in LABELS]
+    return ["system", "rows", *report.measures, "low", "high", "p", *by_label, "modality accuracy", "auroc"]
+
+
+def tsv_lines(report: Report) -> Iterator[bytes]:
+    """A header and a line a system."""
+    yield records.tsv_line(columns(report))
+    yield from map(records.tsv_line, _rows(report))
+
+
+def csv_lines(report: Report) -> Iterator[bytes]:
+    """CSV with a header."""
+    yield records.csv_lines(columns(report), _rows(report))
+
+
+def _rows(report: Report) -> Iterable[list[Cell]]:
+    for line in report.lines:
+        low, high = line.interval or (None, None)
+        means = [_rounded(line.means[name]) for name in report.measures]
+        labels = [_rounded(line.by_label.get(label)) for label in LABELS]
+        rest = [_rounded(value) for value in (low, high, line.p)]
+        yield [
+            line.name,
+            sum(report.rows.values()),
+            *means,
+            *rest,
+            *labels,
+            *map(_rounded, (line.accuracy, line.auroc)),
+        ]
+
+
+def json_lines(report: Report) -> Iterator[bytes]:
+    """An object a system."""
+    for line in report.lines:
+        yield records.json_line(
+            {
+                "system": line.name,
+                "rows": dict(report.rows),
+                "measures": {name: _rounded(line.means[name]) for name in report.measures},
+                "main": report.measures[0],
+                "interval": None if line.interval is None else [_rounded(border) for border in line.interval],
+                "p": _rounded(line.p),
+                "by_modality": {label: _rounded(value) for label, value in line.by_label.items()},
+                "modality_accuracy": _rounded(line.accuracy),
+                "modality_accuracy_by_modality": {
+                    label: _rounded(value) for label, value in line.accuracy_by_label.items()
+                },
+                "auroc": _rounded(line.auroc),
+                "auroc_against": report.separation,
+                "queries_without_answer": report.unanswered,
+            }
+        )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+@contextmanager
+def steps(console: Console) -> Iterator[Callable[[str, float, float], None]]:
+    """Shows progress on stderr: a bar with the time left on a terminal, now and then a line elsewhere.
+
+    What it gives is called with what is done, how much of it is done, and how much there is.
+    """
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield _Lines(console).moved
+        return
+    layout = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
+    with Progress(*layout, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        doing = ""
+
+        def moved(what: str, done: float, total: float) -> None:
+            nonlocal doing
+            if what != doing:
+                doing = what
+                progress.reset(task, description=escape_terminal(what), total=total)
+            progress.update(task, completed=done, total=total)
+
+        yield moved
+
+
+class _Lines:
+    """A line every few seconds, with the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._doing = ""
+        self._began = self._said = time.monotonic()
+
+    def moved(self, what: str, done: float, total: float) -> None:
+        now = time.monotonic()
+        if what != self._doing:
+            self._doing, self._began, self._said = what, now, now
+        if now - self._said < _EVERY or not 0 < done < total:
+            return
+        self._said = now
+        left = about((now - self._began) / done * (total - done))
+        self._console.file.write(f"{escape_terminal(what)}: {100 * done / total:.0f} %, {left}\n")
+        self._console.file.flush()
