@@ -50,7 +50,9 @@ def packed_attention(
         [1, tokens, heads, width], and None for weights that are never made.
     """
     causal = bool(getattr(module, "is_causal", False)) if is_causal is None else is_causal
-    chosen = _kernel if query.is_cuda and query.dtype != torch.float32 and _kernel_works(query.device) else _by_length
+    fast = query.is_cuda and query.dtype != torch.float32 and not query.requires_grad and _kernel_works(query.device)
+    # The kernel was only compared on the way forward; training takes the one whose gradients are known.
+    chosen = _kernel if fast else _by_length
     return chosen(query[0], key[0], value[0], cu_seq_lens_q, max_length_q, scaling, causal).unsqueeze(0), None
 
 

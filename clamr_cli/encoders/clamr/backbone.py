@@ -78,11 +78,15 @@ class Backbone:
         projected = nn.functional.linear(self.hidden(packed, pixels, features).float(), self._weight, self._bias)
         return nn.functional.normalize(projected, dim=-1)
 
-    @torch.inference_mode()
+    @property
+    def model(self) -> Any:  # noqa: ANN401 -- a model class of transformers
+        """The model itself, whose parts are ``language_model``, ``visual`` and maybe ``audio_tower``, all frozen."""
+        return self._model
+
     def hidden(
         self, packed: Packed, pixels: Sequence[NDArray[np.uint8]], features: Sequence[NDArray[np.float32]] = ()
     ) -> torch.Tensor:
-        """Hidden states [T, hidden] after the final norm."""
+        """Hidden states [T, hidden] after the final norm; gradients flow where something of the model is trained."""
         embedded = self._model.language_model.embed_tokens(self._moved(packed.input_ids))
         if len(packed.grids):
             seen = self.vision(packed.grids, pixels).to(embedded.dtype)
@@ -104,14 +108,12 @@ class Backbone:
         )
         return torch.as_tensor(output.last_hidden_state[0])
 
-    @torch.inference_mode()
     def vision(self, grids: NDArray[np.int64], pixels: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
         """Vision embeddings [V, hidden] of videos in order; ``pixels`` as :func:`frames.pixels_of` gives them."""
         patches = torch.cat([self.patches(array) for array in pixels]).to(self.placement.dtype)
         output = self._model.visual(patches, grid_thw=self._moved(grids))
         return torch.as_tensor(output.pooler_output)
 
-    @torch.inference_mode()
     def audio(self, features: Sequence[NDArray[np.float32]]) -> torch.Tensor:
         """Audio embeddings [A, hidden] of log-mel features [128, frames] each, in order."""
         whole = self._moved(np.concatenate(features, axis=1)).to(self.placement.dtype)

@@ -167,7 +167,15 @@ class ClamrEncoder:
 
     def prepare(self, document: object, limits: Limits | None = None) -> Job:
         """The prompt and grid of one document, as they go into the model."""
-        return self._work(self._source(document), limits or Limits()).job
+        return self.work(document, limits).job
+
+    def work(self, document: object, limits: Limits | None = None) -> packing.Work:
+        """One document as it goes into the model, its pictures not decoded yet."""
+        return self._work(self._source(document), limits or Limits())
+
+    def query_work(self, query: str, limit: int = 64) -> packing.Work:
+        """One query as it goes into the model, cut on the right at ``limit`` tokens."""
+        return packing.Work(packing.Job(self._prompter.query(query, limit)))
 
     def _source(self, document: object) -> Source:
         """What is encoded of a document: audio only by models that listen."""
@@ -222,11 +230,12 @@ class ClamrEncoder:
             drawn = draw(options.draw, int(text["hidden_size"]), float(text.get("initializer_range", 0.02)))
         except (KeyError, TypeError, ValueError) as problem:
             raise ModelError(f"config.json of {base.name} names no hidden_size", "give a Qwen2.5 base") from problem
+        drawn_mark = f"{drawn.source}{drawn.sha256[:12]}"
         marks = [
             f"{cls.NAME}{VERSION}",
             sources.digest(base, cache)[:12],
             sources.digest(adapter, cache)[:12] if adapter else "plain",
-            f"{drawn.source}{drawn.sha256[:12]}",
+            "kept" if any(sources.keeps_projection(files) for files in (base, adapter) if files) else drawn_mark,
             options.template_vectors,
         ]
         marks += [options.context] * (options.context != "joint") + [options.quantize] * (options.quantize != "none")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from safetensors import SafetensorError, safe_open
+
 from clamr_cli import weights
 from clamr_cli.errors import ModelError
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WAY_OUT: Final = "or use --encoder mini, which needs no download"
+_PROJECTION: Final = re.compile(r"(^|\.)custom_text_proj(\.base_layer)?\.weight$")
 _SMALL: Final = ("*.json", "*.txt")
 _WEIGHTS: Final = ("*.safetensors",)
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -165,6 +168,23 @@ def declared_elements(files: Files) -> int:
     metadata = files.json(indexes[0].name).get("metadata") if indexes else None
     size = metadata.get("total_size") if isinstance(metadata, dict) else None
     return int(size) // 2 if isinstance(size, int | float) else 0
+
+
+def keeps_projection(files: Files) -> bool:
+    """Whether the projection's base stands in the files, so that nothing has to be drawn.
+
+    Raises:
+        ModelError: a file is damaged.
+    """
+    for path in files.weights():
+        try:
+            # Names alone are read, and without torch.
+            with safe_open(path, framework="numpy") as opened:
+                if any(_PROJECTION.search(name) for name in opened.keys()):  # noqa: SIM118 -- not a mapping
+                    return True
+        except (SafetensorError, OSError) as problem:
+            raise ModelError(f"{path.name} is damaged", "download the model again") from problem
+    return False
 
 
 def digest(files: Files, cache: Path) -> str:
