@@ -185,7 +185,9 @@ def _write_files(flags: Flags, outcome: Outcome) -> None:
     from clamr_cli.evaluate import trec
 
     if flags.run_out:
-        _write(flags.run_out, trec.run_lines(outcome.task.scored(outcome.runs[0]), outcome.runs[0].name.replace(" ", "-")))
+        _write(
+            flags.run_out, trec.run_lines(outcome.task.scored(outcome.runs[0]), outcome.runs[0].name.replace(" ", "-"))
+        )
     if flags.qrels_out:
         _write(flags.qrels_out, trec.qrel_lines(outcome.task.qrels))
 
@@ -206,11 +208,9 @@ def _tell(outcome: Outcome) -> None:
     from clamr_cli.evaluate.library import listed
 
     if outcome.unknown:
-        output.say(
-            f"{len(outcome.unknown)} names of the collection mean no video of the index, or several "
-            f"({listed(outcome.unknown)}); {len(outcome.lost)} queries have no other answer and count as 0, "
-            "unless --judged-only"
-        )
+        strangers = f"answers that are no video of the index, or several: {len(outcome.unknown)} "
+        lost = f"; queries without another answer: {len(outcome.lost)}, which count as 0 unless --judged-only"
+        output.say(f"{strangers}({listed(outcome.unknown)}){lost if outcome.lost else ''}")
     for note in outcome.notes:
         output.say(note)
 

@@ -15,7 +15,7 @@ from clamr_cli.render.console import text
 from clamr_cli.render.hits import MODALITY_STYLES
 from clamr_cli.render.listing import empty_table
 from clamr_cli.render.progress import about
-from clamr_cli.render.text import escape_terminal, plural
+from clamr_cli.render.text import escape_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,9 +54,9 @@ def summary(report: Report) -> str:
     """What the figures rest on, in one line."""
     counts = ", ".join(f"{count} {label}" for label, count in report.rows.items())
     separation = (
-        f"AUROC: against {plural(report.unanswered, 'query')} without an answer".replace("querys", "queries")
+        f"AUROC: against the queries without an answer ({report.unanswered})"
         if report.separation == "unanswerable"
-        else "AUROC: each query against itself without its answers (leave one out)"
+        else "AUROC: against the same queries without their answers (leave one out)"
     )
     return (
         f"{sum(report.rows.values())} queries ({counts}); p: paired randomisation test against the first; {separation}"
@@ -72,7 +72,7 @@ def _drawn(report: Report, *, means: bool, labels: bool) -> Table:
             drawn.add_column(name, justify="right", no_wrap=True)
     if labels:
         for label in report.rows:
-            drawn.add_column(_heading(label, main), justify="right", no_wrap=True)
+            drawn.add_column(text(label, MODALITY_STYLES.get(label, "")), justify="right", no_wrap=True)
         for name in ("by aim", "AUROC"):
             drawn.add_column(name, justify="right", no_wrap=True)
     best = max(line.means[main] for line in report.lines)
@@ -82,10 +82,6 @@ def _drawn(report: Report, *, means: bool, labels: bool) -> Table:
         cells += _labels(report, line) if labels else []
         drawn.add_row(*cells)
     return drawn
-
-
-def _heading(label: str, _main: str) -> Text:
-    return text(label, MODALITY_STYLES.get(label, ""))
 
 
 def _means(report: Report, line: Line) -> list[Text]:

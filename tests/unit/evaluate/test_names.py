@@ -1,0 +1,57 @@
+"""Which video of the index a name means."""
+
+import pytest
+
+from clamr_cli.evaluate import names
+from clamr_cli.queries import LabelledQuery
+from clamr_cli.types import FileRecord, FileState
+
+
+def file(path: str, video_id: str) -> FileRecord:
+    return FileRecord(path, "/videos", video_id, 1, 1, FileState.INDEXED)
+
+
+FILES = [
+    file("/videos/a/clip.mp4", "id1"),
+    file("/videos/b/clip.mp4", "id2"),
+    file("/videos/copy of one.mkv", "id1"),
+    file("/videos/Protest [PPQVve-Jeb4].webm", "id3"),
+    file("/videos/id1.mp4", "id4"),
+    file("/videos/v.2.mp4", "id5"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "video"),
+    [
+        ("id2", "id2"),
+        ("/videos/a/clip.mp4", "id1"),
+        ("b/clip.mp4", "id2"),
+        ("b/clip", "id2"),
+        ("copy of one.mkv", "id1"),
+        ("copy of one", "id1"),
+        ("PPQVve-Jeb4", "id3"),
+        ("id1", "id1"),
+        ("id1.mp4", "id4"),
+        ("v.2", "id5"),
+    ],
+)
+def test_a_video_goes_by_id_path_name_and_stem(name: str, video: str) -> None:
+    assert names.resolve([name], FILES) == names.Resolved({name: video}, ())
+
+
+def test_what_means_none_or_several_is_told() -> None:
+    assert names.resolve(["clip.mp4", "id2", "lip.mp4", "clip.mp4", ""], FILES).unknown == ("clip.mp4", "lip.mp4", "")
+
+
+def test_answers_outside_the_index_stay_unless_only_judged_ones_count() -> None:
+    queries = [
+        LabelledQuery("a", "x", None, {"one": 1, "gone": 2, "uno": 3}),
+        LabelledQuery("b", "y", None, {"gone": 1}),
+        LabelledQuery("c", "z"),
+    ]
+    documents = {"one": "one", "uno": "one"}
+    kept = names.renamed(queries, documents, judged_only=False)
+    assert [query.relevant for query in kept] == [{"one": 3, "gone": 2}, {"gone": 1}, {}]
+    judged = names.renamed(queries, documents, judged_only=True)
+    assert [(query.id, query.relevant) for query in judged] == [("a", {"one": 3}), ("c", {})]

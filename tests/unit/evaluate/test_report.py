@@ -1,0 +1,110 @@
+"""What a report says of runs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clamr_cli.evaluate import collection, runs
+from clamr_cli.evaluate.doubt import Sampling
+from clamr_cli.evaluate.report import Report, report
+from clamr_cli.evaluate.runs import Answer, Run, Table
+from clamr_cli.queries import LabelledQuery
+from clamr_cli.types import MODALITY_IDS, Modality
+
+VIDEO, SPEECH = MODALITY_IDS[Modality.VIDEO], MODALITY_IDS[Modality.SPEECH]
+QUERIES = [
+    LabelledQuery("a", "x", Modality.VIDEO, {"v1": 1}),
+    LabelledQuery("b", "x", Modality.VIDEO, {"v2": 1, "v3": 1}),
+    LabelledQuery("c", "x", Modality.SPEECH, {"v1": 1}),
+    LabelledQuery("d", "x", None, {"v2": 1}),
+]
+
+
+def scored(queries: list[LabelledQuery], *made: Run) -> Report:
+    return report(collection.plain(queries), made, ["RR", "R@1"], Sampling(100))
+
+
+def ranked(name: str, *answers: Answer) -> Run:
+    return Run(name, answers)
+
+
+OURS = ranked(
+    "ours",
+    Answer(("v1", "v2"), (3.0, 1.0), (VIDEO, SPEECH)),
+    Answer(("v1", "v3", "v2"), (2.0, 1.5, 1.0), (VIDEO, SPEECH, VIDEO)),
+    Answer(("v1",), (1.0,), (SPEECH,)),
+    Answer((), ()),
+)
+
+
+def test_means_are_told_over_all_and_by_label() -> None:
+    (line,) = scored(QUERIES, OURS).lines
+    assert line.means == pytest.approx({"RR": (1 + 0.5 + 1) / 4, "R@1": 0.5})
+    assert line.by_label == pytest.approx({"video": 0.75, "speech": 1.0, "base": 0.0})
+    assert line.p is None
+    assert line.interval is not None
+    assert line.interval[0] <= line.means["RR"] <= line.interval[1]
+
+
+def test_modality_accuracy_looks_at_the_best_answer_of_labelled_queries() -> None:
+    (line,) = scored(QUERIES, OURS).lines
+    assert line.accuracy == pytest.approx(2 / 3)
+    assert line.accuracy_by_label == {"video": 0.5, "speech": 1.0}
+    silent = ranked("silent", *(Answer(answer.documents, answer.scores) for answer in OURS.answers))
+    assert scored(QUERIES, silent).lines[0].accuracy is None
+
+
+def test_scores_are_compared_with_those_without_the_answers() -> None:
+    found = scored(QUERIES[:3], ranked("ours", *OURS.answers[:3]))
+    # Answered 3, 2, 1; left without their answers 1, 2 and nothing at all.
+    assert found.separation == "leave-one-out"
+    assert found.lines[0].auroc == pytest.approx((3 + 2.5 + 1.5) / 9)
+
+
+def test_queries_without_an_answer_are_compared_with_where_there_are_any() -> None:
+    queries = [*QUERIES[:1], LabelledQuery("e", "nothing of the kind")]
+    found = scored(queries, ranked("ours", OURS.answers[0], Answer(("v2",), (5.0,))))
+    assert (found.separation, found.unanswered, found.rows) == ("unanswerable", 1, {"video": 1})
+    assert found.lines[0].auroc == 0.0
+
+
+def test_others_are_tested_against_the_first() -> None:
+    worse = ranked("worse", *(Answer(("v9", *answer.documents), (9.0, *answer.scores)) for answer in OURS.answers))
+    first, second, third = scored(QUERIES, OURS, OURS, worse).lines
+    assert (first.p, second.p) == (None, 1.0)
+    assert third.p == pytest.approx(0.25)
+
+
+def test_ties_stand_in_the_order_of_the_videos_and_the_unscored_are_no_answers() -> None:
+    table = Table("t", np.array([[1.0, 2.0, 2.0, -np.inf]], np.float32), lengths=np.array([2.0], np.float32))
+    (answer,) = runs.from_table(table, ["a", "b", "c", "d"]).answers
+    assert answer == Answer(("b", "c", "a"), (1.0, 1.0, 0.5))
+
+
+def test_published_modality_accuracy_is_met_but_for_queries_of_no_modality(shared: Path) -> None:
+    published = json.loads((shared / "oracle" / "metrics.json").read_text())["modality_max"]
+    inputs = np.load(shared / "oracle" / "metrics_inputs.npz")
+    of_type = {0: None, 1: Modality.VIDEO, 2: Modality.OCR, 3: Modality.SPEECH, 4: Modality.METADATA}
+    ids = {0: 0} | {number: MODALITY_IDS[modality] for number, modality in of_type.items() if modality}
+    names = np.array([f"d{number:02}" for number in range(14)])
+    queries, answers = [], []
+    for number, aim in enumerate(inputs["query_types"]):
+        queries.append(LabelledQuery(f"q{number}", "x", of_type[int(aim)], {names[number]: 1}))
+        order = np.argsort(-inputs["sim_modality_max"][number], kind="stable")
+        winners = [ids[winner(inputs, number, document)] for document in order]
+        answers.append(Answer(tuple(names[order]), tuple(inputs["sim_modality_max"][number][order]), tuple(winners)))
+    (line,) = scored(queries, ranked("published", *answers)).lines
+    # There the one query of no modality counts as wrong.
+    assert 100 * line.accuracy * 13 / 14 == pytest.approx(published["eval_modality_accuracy"], abs=1e-3)
+    for name, modality in (("video", "video"), ("ocr", "ocr"), ("asr", "speech"), ("description", "metadata")):
+        assert 100 * line.accuracy_by_label[modality] == pytest.approx(published[f"eval_modality_acc_{name}"], abs=1e-3)
+
+
+def winner(inputs: dict[str, np.ndarray], query: int, document: int) -> int:
+    """The modality with the highest sum of its own."""
+    products = inputs["query"][query] @ inputs["doc"][document].T
+    ids = inputs["modality_ids"][document]
+    sums = {number: products[:, ids == number].max(axis=1).sum() for number in (1, 2, 3, 4) if (ids == number).any()}
+    return max(sums, key=lambda number: sums[number])
