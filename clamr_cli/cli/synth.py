@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -27,8 +25,11 @@ if TYPE_CHECKING:
     from clamr_cli.cli.declare import Globals
     from clamr_cli.config import Settings
     from clamr_cli.store import Store
-    from clamr_cli.synth import Examples, Judged, SynthOptions, Target, Writer
+    from clamr_cli.synth import Examples, SynthOptions, Target, Writer
     from clamr_cli.types import FileRecord
+
+
+_NOTHING: Final = "nothing to write queries from: the videos have no title, text or frames that could be used"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ def run(before: Globals, flags: Flags) -> int:
         return EXIT_NOTHING
     if flags.dry_run:
         return _show_prompts(store, records, examples, options)
-    return _follow(store, records, examples, options, _Talk(flags, settings, len(records)))
+    return _follow(store, records, flags, settings, examples)
 
 
 def _check(flags: Flags) -> None:
@@ -159,16 +160,24 @@ def _inside(store: Store, place: str) -> list[FileRecord]:
 
     indexed = [file for file in store.files() if file.state is FileState.INDEXED]
     known = {file.path for file in indexed}
-    missing = sum(isinstance(one, Found) and one.path not in known for one in discover([place]))
+    # What was indexed can be written of though its disk is not there now.
+    walk = discover([place]) if os.path.lexists(place) or not _below(indexed, place) else iter(())
+    missing = sum(isinstance(one, Found) and one.path not in known for one in walk)
     if missing:
         told = "1 video there is" if missing == 1 else f"{missing} videos there are"
         say(f"{told} not indexed; index {'it' if missing == 1 else 'them'} with: clamr index {_quoted(place)}")
+    found = _below(indexed, place)
+    if not found and not missing:
+        say(f"there are no videos in {place}")
+    return found
+
+
+def _below(files: Sequence[FileRecord], place: str) -> list[FileRecord]:
+    """One file of each video in a folder (or the file itself), by video-id."""
     first: dict[str, FileRecord] = {}
-    for file in indexed:
+    for file in files:
         if file.path == place or file.path.startswith(os.path.join(place, "")):
             first.setdefault(file.video_id, file)
-    if not first and not missing:
-        say(f"there are no videos in {place}")
     return [first[identity] for identity in sorted(first)]
 
 
@@ -178,11 +187,15 @@ def _quoted(path: str) -> str:
     return shlex.quote(path)
 
 
-def _writer(flags: Flags) -> Writer:
+def _writer(flags: Flags, settings: Settings) -> Writer:
+    if flags.base_url is None:
+        from clamr_cli.synth.local import LocalOptions, LocalWriter
+
+        return LocalWriter(flags.model or "", LocalOptions(settings.device, settings.threads))
     from clamr_cli.synth.http import HttpOptions, HttpWriter
 
     options = HttpOptions(_key(flags), flags.timeout, flags.retries, flags.concurrency)
-    return HttpWriter(flags.base_url or "", flags.model or "", options)
+    return HttpWriter(flags.base_url, flags.model or "", options)
 
 
 def _key(flags: Flags) -> str:
@@ -207,116 +220,46 @@ def _show_prompts(store: Store, records: Sequence[FileRecord], examples: Example
         write([json_line(record)])
         shown += 1
     if not shown:
-        say("nothing to write queries from: the videos have no title, text or frames")
+        say(_NOTHING)
     return EXIT_FOUND if shown else EXIT_NOTHING
 
 
-@dataclass(slots=True)
-class _Talk:
-    """What is said during a run, and what is counted for its end."""
-
-    flags: Flags
-    settings: Settings
-    videos: int
-    outcomes: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
-    again: int = 0
-    asked: int = 0
-    said_at: float = field(default_factory=time.monotonic)
-    started: float = field(default_factory=time.monotonic)
-
-    def judged(self, event: Judged) -> None:
-        """Count a query, print it where it goes to stdout, and say what failed."""
-        from clamr_cli.cli.output import say, write
-        from clamr_cli.render.records import json_line
-        from clamr_cli.synth import Outcome
-
-        self.outcomes[event.outcome] += 1
-        self.again += event.again
-        if event.outcome is Outcome.DROPPED:
-            self.dropped[event.why] += 1
-        if event.outcome is Outcome.FAILED:
-            say(f"failed {event.job.id}: {event.why}")
-        if event.outcome is Outcome.WRITTEN and self.flags.out is None:
-            write([json_line(event.record)])
-
-    def passed(self, video: int, *, asked: bool) -> None:
-        """Say how far the run is, every few seconds."""
-        from clamr_cli.cli.output import say
-        from clamr_cli.render.progress import about
-
-        self.asked += asked
-        now = time.monotonic()
-        if self.flags.quiet or now - self.said_at < _INTERVAL or not self.asked:
-            return
-        self.said_at = now
-        left = about((now - self.started) / self.asked * (self.videos - video)) if video < self.videos else ""
-        count = f"[{video}/{self.videos}] {self.outcomes['written']} queries"
-        say(f"{count}, {left}" if left else count)
-
-    def summary(self) -> None:
-        """The run in one line, and why what was dropped was dropped."""
-        from clamr_cli.cli.output import say
-
-        names = {"written": "written", "dropped": "dropped by the filters", "failed": "failed"}
-        say(
-            ", ".join(
-                f"{self.outcomes[name]} {told}"
-                for name, told in names.items()
-                if self.outcomes[name] or name == "written"
-            )
-        )
-        if self.again:
-            say(f"{self.again} of them asked for twice")
-        for why, count in self.dropped.most_common():
-            say(f"dropped {count}: {why}")
-
-
-_INTERVAL = 5.0
-"""Seconds between two lines of progress."""
-
-
-def _follow(store: Store, records: Sequence[FileRecord], examples: Examples, options: SynthOptions, talk: _Talk) -> int:
+def _follow(store: Store, records: Sequence[FileRecord], flags: Flags, settings: Settings, examples: Examples) -> int:
     """Run, and say what happens; an interruption keeps what is written and says how to go on."""
     from clamr_cli.cli.output import say
+    from clamr_cli.cli.synth_talk import Talk
     from clamr_cli.synth import Journal, synthesise
 
+    out = Path(flags.out) if flags.out else None
     _stop_on_signals()
-    with Journal(Path(talk.flags.out) if talk.flags.out else None) as journal:
-        writer = _writer(talk.flags)
-        events = synthesise(store, records, writer, examples, options, journal)
+    with Journal(out) as journal:
+        writer = _writer(flags, settings)
+        events = synthesise(store, records, writer, examples, _options(flags), journal)
+        talk = Talk(len(records), out, quiet=flags.quiet)
         try:
-            code = _told(events, talk)
+            with talk:
+                for event in events:
+                    talk.show(event)
         except KeyboardInterrupt:
-            how = "run the same command again to go on" if talk.flags.out else "with --out FILE a run can go on later"
-            say(f"interrupted: {talk.outcomes['written']} queries written; {how}")
+            how = "run the same command again to go on" if out else "with --out FILE a run can go on later"
+            say(f"interrupted: {talk.written} written; {how}")
             return EXIT_INTERRUPTED
         finally:
             writer.close()
-            with contextlib.suppress(KeyboardInterrupt):
-                events.close()  # type: ignore[attr-defined]
-        if code == EXIT_FOUND and not talk.outcomes and journal.kept:
+            _close(events)
+        if talk.settled:
+            talk.summary()
+            return EXIT_PARTIAL if talk.failed else EXIT_FOUND
+        if journal.kept or journal.dropped:
             say("nothing was left to write")
-            return code
-    return code
+            return EXIT_FOUND
+    say(_NOTHING)
+    return EXIT_NOTHING
 
 
-def _told(events: Iterator[Any], talk: _Talk) -> int:
-    from clamr_cli.cli.output import say
-    from clamr_cli.synth import GaveUp, Judged, Passed, Remark
-
-    for event in events:
-        match event:
-            case Judged():
-                talk.judged(event)
-            case Passed():
-                talk.passed(event.video, asked=event.asked)
-            case Remark():
-                say(f"note: {event.text}")
-            case GaveUp():
-                say(f"stopped after {event.failures} failures in a row; run the same command again to go on")
-    talk.summary()
-    return EXIT_PARTIAL if talk.outcomes["failed"] else EXIT_FOUND
+def _close(events: Iterator[Any]) -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        events.close()  # type: ignore[attr-defined]
 
 
 def _stop_on_signals() -> None:

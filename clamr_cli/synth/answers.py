@@ -26,6 +26,10 @@ _PAIRS: Final = (
     ('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("„", "“"), ("„", "”"), ("«", "»"), ("»", "«"), ("‘", "’"),
     ("‚", "‘"), ("「", "」"), ("『", "』"), ("*", "*"), ("_", "_"), ("(", ")"), ("[", "]"), ("{", "}"),
 )  # fmt: skip
+_UNWANTED: Final = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"))
+_JOINERS: Final = "\u200c\u200d"
+"""Invisible, but scripts and emoji need them."""
+
 _SPACES: Final = re.compile(r"\s+")
 
 
@@ -35,6 +39,14 @@ def clean(answer: str) -> str:
     Returns one line in Unicode's normal form C without control characters; empty where nothing is left. Cleaning a
     query again changes nothing.
     """
+    text = answer
+    # What was hidden inside a layer may be a layer itself.
+    while (bare := _once(text)) != text:
+        text = bare
+    return text
+
+
+def _once(answer: str) -> str:
     text = _without_thoughts(answer)[:LONGEST_RAW]
     text = _FENCE.sub("", _SPECIAL.sub("\n", text))
     lines = [line for line in text.splitlines() if _plain(line)]
@@ -57,12 +69,12 @@ def _without_thoughts(answer: str) -> str:
     if any(map(str.isalnum, after)) or not closings:
         return after
     first = _OPEN.search(answer)
-    return answer[: first.start()] if first is not None else ""
+    return _without_thoughts(answer[: first.start()]) if first is not None else ""
 
 
 def _plain(line: str) -> str:
     """A line in one form, printable, with single spaces."""
-    kept = "".join(" " if unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") else one for one in line)
+    kept = "".join(" " if unicodedata.category(one) in _UNWANTED and one not in _JOINERS else one for one in line)
     return _SPACES.sub(" ", unicodedata.normalize("NFC", kept)).strip()
 
 

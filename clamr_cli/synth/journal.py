@@ -72,15 +72,17 @@ class Journal:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add a query. It is on its way to the disk when this returns: a killed run loses nothing that it wrote."""
-        self._append(0, record)
+        self._append(0, json.dumps(record, ensure_ascii=False))
 
     def reject(self, record: Mapping[str, Any]) -> None:
         """Add a query that was dropped or failed."""
-        self._append(1, record)
+        # What a model said that was not cleaned may hold anything; in ASCII no terminal obeys it.
+        self._append(1, json.dumps(record))
 
-    def _append(self, which: int, record: Mapping[str, Any]) -> None:
+    def _append(self, which: int, line: str) -> None:
         if self._streams:
-            self._streams[which].write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            # A byte of a file name that is no UTF-8 comes as a lone surrogate, whose escape is JSON's own.
+            self._streams[which].write(line.encode("utf-8", "backslashreplace") + b"\n")
             self._streams[which].flush()
 
     def _acquire(self, path: Path) -> None:

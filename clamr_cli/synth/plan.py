@@ -32,6 +32,7 @@ _OF_THE_NAME: Final = frozenset(("title", "filename", "folder"))
 _GOOD_WORDS: Final = 8
 _LEAST_LETTERS: Final = 3
 _TOKEN: Final = re.compile(r"[A-Za-z]+|\d|[^\sA-Za-z\d]|\s+")
+_LAST_WORD: Final = re.compile(r"\S+\Z")
 _NAME_WORD: Final = re.compile(r"[^\W\d_]{3,}")
 
 
@@ -173,7 +174,8 @@ def cut(text: str, budget: int = TEXT_BUDGET) -> str:
         spent += 0.0 if token.isspace() else max(1.0, len(token) / 4)
         if spent > budget:
             kept = text[: piece.start()]
-            return (kept.rsplit(" ", 1)[0] if text[piece.start() - 1] != " " and " " in kept else kept).rstrip()
+            whole = kept if kept[-1:].isspace() else _LAST_WORD.sub("", kept)
+            return (whole if whole.strip() else kept).strip()
     return text.strip()
 
 
