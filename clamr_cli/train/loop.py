@@ -19,10 +19,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
-from clamr_cli.errors import ModelError
+from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.train.gather import everyones, summed_over_processes
 from clamr_cli.train.log import Log
-from clamr_cli.train.losses import LOSSES, scores
+from clamr_cli.train.losses import LOSSES, Scores, scores
 from clamr_cli.train.options import Evaluated, TrainStep, newest_checkpoint
 
 if TYPE_CHECKING:
@@ -86,6 +86,9 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         collate: makes a :class:`Batch` of examples.
         dev: examples whose loss is computed after every epoch.
         report: is told of every step and evaluation, on the process that writes.
+
+    Raises:
+        UsageError: a batch would have no negatives.
     """
 
     def __init__(
@@ -100,10 +103,12 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         report: Callable[[TrainEvent], None] = lambda _: None,
     ) -> None:
         self.options = options
-        size = len(data)  # type: ignore[arg-type]
+        arguments = _arguments(options, out, len(data), evaluate=dev is not None)  # type: ignore[arg-type]
+        if min(options.batch * arguments.world_size, len(data)) < 2:  # type: ignore[arg-type]
+            raise UsageError("a batch of one pair has no negatives", "use a larger --batch, or give more queries")
         super().__init__(
             model=model,
-            args=_arguments(options, out, size, evaluate=dev is not None),
+            args=arguments,
             train_dataset=data,
             eval_dataset=dev,
             data_collator=collate,
@@ -152,7 +157,7 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         )
         starts = torch.tensor([0, *(len(part) for part in documents[:-1])]).cumsum(0).tolist()
         targets = everyones(self.accelerator, batch["targets"])
-        loss = LOSSES[self.options.loss](
+        loss = self.loss_of(
             found,
             torch.cat([part + start for part, start in zip(targets, starts, strict=True)]),
             torch.cat(everyones(self.accelerator, batch["query_modalities"])),
@@ -160,6 +165,10 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
             answers=(torch.cat(answers).unsqueeze(-1) == torch.cat(keys)).any(dim=1),
         )
         return summed_over_processes(self.accelerator, loss)
+
+    def loss_of(self, found: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
+        """The loss of these scores; arguments are those of :class:`clamr_cli.train.losses.Loss`."""
+        return LOSSES[self.options.loss](found, *labels, **more)
 
     def prediction_step(
         self,

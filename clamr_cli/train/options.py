@@ -84,6 +84,7 @@ class RecipeOptions:
         store: the index whose documents answer the queries; None where there are no queries.
         data: folder of the recipe's own data.
         model, adapter: base and starting adapter, a folder or hub id each.
+        projection_init: how the projection's base was drawn, where neither base nor adapter holds it.
         lora_rank: rank of a fresh adapter.
         four_bit: load the frozen layers in 4 bits.
         checkpointing: compute activations again on the way back instead of keeping them.
@@ -100,6 +101,7 @@ class RecipeOptions:
     data: Path | None = None
     model: str = ""
     adapter: str = ""
+    projection_init: str = ""
     lora_rank: int | None = None
     loss: str | None = None
     aggregation: Literal["token-max", "modality-max"] | None = None

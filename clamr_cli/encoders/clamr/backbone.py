@@ -83,6 +83,11 @@ class Backbone:
         """The model itself, whose parts are ``language_model``, ``visual`` and maybe ``audio_tower``, all frozen."""
         return self._model
 
+    @property
+    def head(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight [128, hidden] and bias [128] of the projection, float32, with the adapter's change in them."""
+        return self._weight, self._bias
+
     def hidden(
         self, packed: Packed, pixels: Sequence[NDArray[np.uint8]], features: Sequence[NDArray[np.float32]] = ()
     ) -> torch.Tensor:

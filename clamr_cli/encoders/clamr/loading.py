@@ -49,7 +49,7 @@ def load_backbone(
     stored = match(read_headers(base.weights()), shapes, _PROJECTION_TENSORS, base.name)
     needed = memory.bytes_of(shapes.values(), per_element=placement.dtype.itemsize, four_bit=placement.four_bit)
     memory.check_fits(base.name, needed, placement.device, memory.free_bytes(placement.device))
-    loaded = load_adapter(adapter, _linear_shapes(model, config.text_config.hidden_size)) if adapter else None
+    loaded = load_adapter(adapter, linear_shapes(model, config.text_config.hidden_size)) if adapter else None
     projection, weight, bias = _projection(stored, loaded, options, config.text_config)
     _fill(model, stored, shapes, loaded, placement)
     if placement.four_bit:
@@ -119,8 +119,8 @@ def _computed(table: Any) -> nn.Module:  # noqa: ANN401 -- one of the library's 
     return made
 
 
-def _linear_shapes(model: nn.Module, hidden: int) -> dict[str, tuple[int, int]]:
-    """Weight shapes [out, in] of everything an adapter may change."""
+def linear_shapes(model: nn.Module, hidden: int) -> dict[str, tuple[int, int]]:
+    """Weight shapes [out, in] of everything an adapter may change, the projection from ``hidden`` with it."""
     found = {
         name: (module.out_features, module.in_features)
         for name, module in model.named_modules()
