@@ -222,7 +222,8 @@ def _show(outcome: Outcome, form: Form) -> None:
     if form is Form.TABLE:
         output.draw(evaluation.Screen(outcome.report))
     else:
-        output.say(evaluation.summary(outcome.report))
+        for line in filter(None, (evaluation.verdict(outcome.report), evaluation.basis(outcome.report))):
+            output.say(line)
     match form:
         case Form.JSON:
             output.write(evaluation.json_lines(outcome.report))

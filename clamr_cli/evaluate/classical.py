@@ -83,5 +83,5 @@ def tables(scores: Mapping[Modality, Array], aims: Sequence[Modality | None]) ->
         Table(f"{NAME} mean", fusion.mean(parts)),
         Table(f"{NAME} max", fusion.maximum(parts), fusion.winners(scores, MODALITY_IDS)),
         Table(f"{NAME} RRF", fusion.reciprocal_ranks(parts)),
-        Table(f"{NAME} oracle router", fusion.routed(scores, aims)),
+        Table(f"{NAME} oracle router", fusion.routed(scores, aims), oracle=True),
     ]

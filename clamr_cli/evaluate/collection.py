@@ -3,7 +3,8 @@
 The published evaluation of CLaMR (arXiv 2506.06144, section 5; 1,504 pairs over 414 videos) takes each judgement as a
 pair of its own: a row of the query and a document of the pool. A video that was judged for four queries stands in the
 pool four times, and the row of one pair counts the three other copies, and every other answer of the same query, as
-wrong. Even a perfect ranking then has R@1 of videos / pairs. That protocol is :func:`published`; the default,
+wrong. Even a perfect ranking then has R@1 of videos / pairs, and since rows share queries and videos, intervals and
+tests over rows look surer than they are. That protocol is :func:`published`; the default,
 :func:`plain`, has one row a query and one document a video.
 """
 

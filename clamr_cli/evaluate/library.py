@@ -9,7 +9,6 @@ from clamr_cli.errors import UsageError
 from clamr_cli.evaluate import collection, names, runs, systems
 from clamr_cli.evaluate.report import Report, report
 from clamr_cli.evaluate.trec import safe
-from clamr_cli.pipeline.stored import indexed_videos
 from clamr_cli.search.filters import select
 from clamr_cli.search.ranking import require_vectors
 
@@ -85,18 +84,18 @@ def evaluate(
         StoreError: the index cannot be read.
     """
     require_vectors(store, encoder.info)
-    allowed = set(select(store, options.filters))
-    files = [file for file in indexed_videos(store) if file.video_id in allowed]
-    if not files:
+    pool = systems.Library(store, encoder, tuple(sorted(select(store, options.filters))), [], moved or _unseen)
+    if not pool.video_ids:
         raise UsageError("no video of the index is in the pool", "index a folder, or give other filters")
-    known = _names([name for query in queries for name in query.relevant], store, files)
+    # A video may be named by any of its files.
+    pool.files = store.files(pool.video_ids)
+    known = _names([name for query in queries for name in query.relevant], pool)
     asked = names.renamed(queries, known.of_alias, judged_only=options.judged_only)
     task = (collection.published if options.published else collection.plain)(asked)
-    pool = systems.Library(store, encoder, files, moved or _unseen)
     found = systems.all_systems(pool, task.queries, options, sentences)
     documents = [known.of_video[video_id] for video_id in found.video_ids]
     own = [runs.from_table(table, documents) for table in found.tables]
-    foreign, notes = _foreign(others or {}, task.queries, known, store, files)
+    foreign, notes = _foreign(others or {}, task.queries, known, pool.files)
     lost = [query.id for query in task.queries if query.relevant and not set(query.relevant) & set(documents)]
     scored = report(task, [*own, *foreign], options.measures, options.sampling, lost)
     return Outcome(scored, task, (*own, *foreign), known.unknown, tuple(lost), (*found.notes, *notes))
@@ -106,33 +105,26 @@ def _unseen(what: str, done: float, total: float) -> None:
     """Progress that nobody looks at."""
 
 
-def _names(aliases: Sequence[str], store: Store, files: Sequence[FileRecord]) -> _Names:
-    resolved = names.resolve(aliases, _all_files(store, files))
-    of_video = {file.video_id: file.video_id for file in files}
+def _names(aliases: Sequence[str], pool: systems.Library) -> _Names:
+    resolved = names.resolve(aliases, pool.files)
+    of_video = {video_id: video_id for video_id in pool.video_ids}
     of_video |= {video_id: alias for alias, video_id in reversed([*resolved.videos.items()])}
     of_alias = {alias: of_video[video_id] for alias, video_id in resolved.videos.items()}
     return _Names(of_video, of_alias, resolved.unknown)
-
-
-def _all_files(store: Store, files: Sequence[FileRecord]) -> list[FileRecord]:
-    """All files of the videos in the pool: a video may be named by any of them."""
-    return store.files([file.video_id for file in files])
 
 
 def _foreign(
     others: Mapping[str, Found],
     queries: Sequence[LabelledQuery],
     known: _Names,
-    store: Store,
     files: Sequence[FileRecord],
 ) -> tuple[list[Run], list[str]]:
     """Runs of other tools, whose documents may go by any name of a video."""
     made, notes = [], []
     encoded = {safe(name): name for name in known.of_video.values()}
-    every = _all_files(store, files) if others else []
     for name, found in others.items():
         ids = dict.fromkeys(document for documents in found.values() for document, _ in documents)
-        resolved = names.resolve([one for one in ids if one not in encoded], every)
+        resolved = names.resolve([one for one in ids if one not in encoded], files)
         aliases = {one: known.of_video[video_id] for one, video_id in resolved.videos.items()}
         run, unknown = runs.from_trec(name, found, queries, {**aliases, **encoded})
         made.append(run)

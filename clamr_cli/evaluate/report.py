@@ -44,6 +44,7 @@ class Line:
             answer found; None where the system does not say.
         accuracy_by_label: the same by label.
         auroc: chance that the top score of an answered query is above that of one without.
+        oracle: whether it was told what queries aim at.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Line:
     accuracy: float | None
     accuracy_by_label: Mapping[str, float]
     auroc: float | None
+    oracle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,12 @@ class Report:
     rows: Mapping[str, int]
     unanswered: int
     separation: Separation
+
+    @property
+    def rival(self) -> Line | None:
+        """The best of the other systems that need no oracle; None where there is none."""
+        others = [line for line in self.lines[1:] if not line.oracle]
+        return max(others, key=lambda line: line.means[self.measures[0]], default=None)
 
 
 def report(
@@ -103,6 +111,7 @@ def report(
                 accuracy=_share(right),
                 accuracy_by_label={label: sum(one) / len(one) for label, one in right.items()},
                 auroc=_separation(task, run, separation, lost),
+                oracle=run.oracle,
             )
         )
     counts = Counter(label_of(row) for row in task.rows)

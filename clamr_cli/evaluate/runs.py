@@ -34,10 +34,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A system's name and its answers, in the order of the collection's queries."""
+    """A system's name and its answers, in the order of the collection's queries.
+
+    ``oracle`` marks a system that was told what each query aims at: a bound, no system that anyone could have.
+    """
 
     name: str
     answers: tuple[Answer, ...]
+    oracle: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,12 +53,14 @@ class Table:
         scores: [q, v] float32, minus infinity where a video cannot answer.
         winners: [q, v] uint8 modality ids, None where the system does not say.
         lengths: [q] what scores are divided by to compare them between queries; None for nothing.
+        oracle: see :class:`Run`.
     """
 
     name: str
     scores: NDArray[np.float32]
     winners: NDArray[np.uint8] | None = None
     lengths: NDArray[np.float32] | None = None
+    oracle: bool = False
 
 
 def from_table(table: Table, documents: Sequence[str]) -> Run:
@@ -66,7 +72,7 @@ def from_table(table: Table, documents: Sequence[str]) -> Run:
         length = 1.0 if table.lengths is None else float(table.lengths[number])
         winners = () if table.winners is None else tuple(table.winners[number, best].tolist())
         answers.append(Answer(tuple(names[best].tolist()), tuple((row[best] / length).tolist()), winners))
-    return Run(table.name, tuple(answers))
+    return Run(table.name, tuple(answers), table.oracle)
 
 
 def from_trec(

@@ -14,7 +14,7 @@ from clamr_cli.evaluate.runs import Table
 from clamr_cli.pipeline.stored import documents_of
 from clamr_cli.search.many import VideoScores, score_videos
 from clamr_cli.search.ranking import video_of
-from clamr_cli.types import MODALITY_IDS, SHOWN_MODALITIES, Document, Modality
+from clamr_cli.types import MODALITY_IDS, SHOWN_MODALITIES, Document, FileState, Modality
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,18 +46,44 @@ class Systems:
 
 @dataclass(slots=True)
 class Library:
-    """The videos of the pool, an encoder, and how progress is told; ``notes`` collects what must be said."""
+    """The videos of the pool, an encoder, and how progress is told; ``notes`` collects what must be said.
+
+    ``video_ids`` are ascending; ``files`` has those of all of them, by path.
+    """
 
     store: Store
     encoder: Encoder
+    video_ids: tuple[str, ...]
     files: Sequence[FileRecord]
     moved: Moved
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def video_ids(self) -> tuple[str, ...]:
-        """Ascending."""
-        return tuple(sorted(file.video_id for file in self.files))
+    def documents(self) -> Iterator[tuple[list[Document], bool]]:
+        """The documents of each video, and whether their pictures are still kept."""
+        by_video: dict[str, FileRecord] = {}
+        for file in sorted(self.files, key=lambda file: (file.state is not FileState.INDEXED, file.path)):
+            by_video.setdefault(file.video_id, file)
+        for number, video_id in enumerate(self.video_ids):
+            self.moved("encoding again", number, len(self.video_ids))
+            yield self._documents(video_id, by_video.get(video_id))
+
+    def _documents(self, video_id: str, file: FileRecord | None) -> tuple[list[Document], bool]:
+        bare = [_without_pictures(moment) for moment in self.store.moments([video_id])]
+        if file is None:
+            return bare, False
+        try:
+            return documents_of(self.store, file)[1], True
+        except MediaError:
+            return bare, False
+
+    def scanned(self) -> Iterator[PackedVectors]:
+        """The stored vectors, with progress."""
+        fingerprint = self.encoder.info.fingerprint
+        total, done = len(self.store.encoded(fingerprint)), 0
+        for batch in self.store.scan_packed(fingerprint):
+            self.moved("comparing vectors", done, total)
+            yield batch
+            done += len(batch.moment_ids)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,13 +131,14 @@ def all_systems(
 def _stored(library: Library, asked: Asked, options: EvaluationOptions) -> list[Table]:
     """The stored vectors as they are searched; with baselines also each modality of them alone, and an oracle."""
     name = library.encoder.info.name
-    batches = library.store.scan_packed(library.encoder.info.fingerprint)
-    scores = score_videos(batches, asked.tokens, library.video_ids, options.scoring)
+    scores = score_videos(library.scanned(), asked.tokens, library.video_ids, options.scoring)
     made = [Table(f"{name} joint", scores.joint, scores.winners, asked.lengths)]
     alone = _alone(scores)
     if options.baselines and alone:
         made += [Table(f"{name} {modality}", values, lengths=asked.lengths) for modality, values in alone.items()]
-        made.append(Table(f"{name} oracle router", fusion.routed(alone, asked.aims), lengths=asked.lengths))
+        made.append(
+            Table(f"{name} oracle router", fusion.routed(alone, asked.aims), lengths=asked.lengths, oracle=True)
+        )
     return made
 
 
@@ -147,9 +174,7 @@ def _apart(library: Library, baseline: Classical | None) -> Iterator[PackedVecto
     """The vectors of one video after another; the classical baselines see its documents on the way."""
     encoded = library.store.encoded(library.encoder.info.fingerprint)
     lost = 0
-    for number, file in enumerate(sorted(library.files, key=lambda file: file.video_id)):
-        library.moved("encoding modalities apart", number, len(library.files))
-        documents, whole = _documents(library.store, file)
+    for documents, whole in library.documents():
         lost += not whole
         if baseline is not None:
             baseline.add(documents)
@@ -161,14 +186,6 @@ def _apart(library: Library, baseline: Classical | None) -> Iterator[PackedVecto
         library.notes.append(
             f"the pictures of {lost} videos are no longer kept: baselines that encode again know only their texts"
         )
-
-
-def _documents(store: Store, file: FileRecord) -> tuple[list[Document], bool]:
-    """The documents of a video, and whether their pictures are there."""
-    try:
-        return documents_of(store, file)[1], True
-    except MediaError:
-        return [_without_pictures(moment) for moment in store.moments([file.video_id])], False
 
 
 def _without_pictures(moment: MomentRecord) -> Document:

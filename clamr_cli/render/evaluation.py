@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -47,10 +47,22 @@ class Screen:
             yield Text()
             yield _drawn(self._report, means=False, labels=True)
         yield Text()
-        yield text(summary(self._report), "dim")
+        if told := verdict(self._report):
+            yield text(told)
+        yield text(basis(self._report), "dim")
 
 
-def summary(report: Report) -> str:
+def verdict(report: Report) -> str:
+    """The first system against the best other one that needs no oracle, in one line; empty where there is none."""
+    first, rival, main = report.lines[0], report.rival, report.measures[0]
+    if rival is None:
+        return ""
+    gap = first.means[main] - rival.means[main]
+    sure = "" if rival.p is None else f", p {_chance(rival.p)}"
+    return f"{first.name} against {rival.name}, the best other without an oracle: {main} {gap:+.3f}{sure}"
+
+
+def basis(report: Report) -> str:
     """What the figures rest on, in one line."""
     counts = ", ".join(f"{count} {label}" for label, count in report.rows.items())
     separation = (
@@ -73,7 +85,7 @@ def _drawn(report: Report, *, means: bool, labels: bool) -> Table:
     if labels:
         for label in report.rows:
             drawn.add_column(text(label, MODALITY_STYLES.get(label, "")), justify="right", no_wrap=True)
-        for name in ("by aim", "AUROC"):
+        for name in ("aim met", "AUROC"):
             drawn.add_column(name, justify="right", no_wrap=True)
     best = max(line.means[main] for line in report.lines)
     for line in report.lines:
@@ -87,7 +99,7 @@ def _drawn(report: Report, *, means: bool, labels: bool) -> Table:
 def _means(report: Report, line: Line) -> list[Text]:
     main, *others = report.measures
     between = "" if line.interval is None else f"{line.interval[0]:.3f}-{line.interval[1]:.3f}"
-    p = "" if line.p is None else "<0.001" if line.p < 0.001 else f"{line.p:.3f}"
+    p = "" if line.p is None else _chance(line.p)
     sure = line.p is not None and line.p < _SURE
     return [
         text(_number(line.means[main]), "bold"),
@@ -100,6 +112,10 @@ def _means(report: Report, line: Line) -> list[Text]:
 def _labels(report: Report, line: Line) -> list[Text]:
     cells = [text(_number(line.by_label.get(label))) for label in report.rows]
     return [*cells, text(_number(line.accuracy)), text(_number(line.auroc))]
+
+
+def _chance(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _number(value: float | None) -> str:
@@ -157,6 +173,7 @@ def json_lines(report: Report) -> Iterator[bytes]:
                     label: _rounded(value) for label, value in line.accuracy_by_label.items()
                 },
                 "auroc": _rounded(line.auroc),
+                "oracle": line.oracle,
                 "auroc_against": report.separation,
                 "queries_without_answer": report.unanswered,
             }
@@ -174,7 +191,7 @@ def steps(console: Console) -> Iterator[Callable[[str, float, float], None]]:
     What it gives is called with what is done, how much of it is done, and how much there is.
     """
     if not console.is_terminal or console.is_dumb_terminal:
-        yield _Lines(console).moved
+        yield Lines(console.file).moved
         return
     layout = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with Progress(*layout, console=console, transient=True) as progress:
@@ -191,21 +208,22 @@ def steps(console: Console) -> Iterator[Callable[[str, float, float], None]]:
         yield moved
 
 
-class _Lines:
+class Lines:
     """A line every few seconds, with the time left."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
         self._doing = ""
-        self._began = self._said = time.monotonic()
+        self._began = self._said = clock()
 
     def moved(self, what: str, done: float, total: float) -> None:
-        now = time.monotonic()
+        """Take progress into account, and print it if the last time is long ago."""
+        now = self._clock()
         if what != self._doing:
             self._doing, self._began, self._said = what, now, now
         if now - self._said < _EVERY or not 0 < done < total:
             return
         self._said = now
         left = about((now - self._began) / done * (total - done))
-        self._console.file.write(f"{escape_terminal(what)}: {100 * done / total:.0f} %, {left}\n")
-        self._console.file.flush()
+        self._stream.write(f"{escape_terminal(what)}: {100 * done / total:.0f} %, {left}\n")
+        self._stream.flush()

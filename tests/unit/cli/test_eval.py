@@ -97,8 +97,8 @@ def test_names_that_mean_no_video_are_told_in_one_line(clamr: Clamr, db: Path, q
     assert json.loads(ended.out)["measures"] == {"R@1": 0.75}
     assert [line for line in ended.err.splitlines() if "gone" in line] == [
         (
-            "answers that are no video of the index, or several: 1 (gone\\x1b[2J.mp4); queries without another answer: 1, "
-            "which count as 0 unless --judged-only"
+            "answers that are no video of the index, or several: 1 (gone\\x1b[2J.mp4); "
+            "queries without another answer: 1, which count as 0 unless --judged-only"
         )
     ]
     judged = clamr(

@@ -1,0 +1,49 @@
+"""A report as people see it, and progress where there is no terminal."""
+
+import io
+from dataclasses import replace
+
+from clamr_cli.evaluate.report import Line, Report
+from clamr_cli.render import evaluation
+from clamr_cli.render.console import console
+
+JOINT = Line("mini joint", {"AP": 0.75}, (0.7, 0.8), None, {"speech": 0.5, "base": 1.0}, 0.9, {"speech": 0.9}, None)
+ORACLE = replace(JOINT, name="oracle", means={"AP": 0.9}, oracle=True)
+HOSTILE = replace(JOINT, name="run\x1b[2J[red]\n", means={"AP": 0.5}, p=0.0004, accuracy=None)
+REPORT = Report(("AP",), (JOINT, ORACLE, HOSTILE), {"speech": 4, "base": 4}, 0, "leave-one-out")
+
+
+def shown(report: Report, width: int) -> str:
+    stream = io.StringIO()
+    console(stream, width=width).print(evaluation.Screen(report))
+    return stream.getvalue()
+
+
+def test_the_best_rival_is_one_that_needs_no_oracle() -> None:
+    told = evaluation.verdict(REPORT)
+    assert told == "mini joint against run\x1b[2J[red]\n, the best other without an oracle: AP +0.250, p <0.001"
+    assert evaluation.verdict(replace(REPORT, lines=(JOINT, ORACLE))) == ""
+
+
+def test_names_of_runs_are_harmless_and_empty_cells_are_blank() -> None:
+    drawn = shown(REPORT, 200)
+    assert "\x1b" not in drawn
+    assert "run\\x1b[2J[red]\\n" in drawn
+    assert "None" not in drawn
+
+
+def test_a_narrow_screen_shows_the_modalities_below() -> None:
+    assert shown(REPORT, 200).count("oracle ") < shown(REPORT, 80).count("oracle ")
+
+
+def test_progress_is_told_now_and_then_with_the_time_left() -> None:
+    stream, now = io.StringIO(), [0.0]
+    lines = evaluation.Lines(stream, lambda: now[0])
+    for second in range(0, 41, 4):
+        now[0] = float(second)
+        lines.moved("encoding", second, 40)
+    assert stream.getvalue().splitlines() == [
+        "encoding: 30 %, about 28 s left",
+        "encoding: 60 %, about 16 s left",
+        "encoding: 90 %, about 4 s left",
+    ]
