@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
-from clamr_cli.errors import ModelError, UsageError
+from clamr_cli.errors import ModelError
 from clamr_cli.train.gather import everyones, summed_over_processes
 from clamr_cli.train.log import Log
 from clamr_cli.train.losses import LOSSES, Scores, scores
@@ -86,9 +86,6 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         collate: makes a :class:`Batch` of examples.
         dev: examples whose loss is computed after every epoch.
         report: is told of every step and evaluation, on the process that writes.
-
-    Raises:
-        UsageError: a batch would have no negatives.
     """
 
     def __init__(
@@ -104,8 +101,6 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         self.options = options
         arguments = _arguments(options, out, len(data), evaluate=dev is not None)  # type: ignore[arg-type]
-        if min(options.batch * arguments.world_size, len(data)) < 2:  # type: ignore[arg-type]
-            raise UsageError("a batch of one pair has no negatives", "use a larger --batch, or give more queries")
         super().__init__(
             model=model,
             args=arguments,
@@ -165,6 +160,19 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
             answers=(torch.cat(answers).unsqueeze(-1) == torch.cat(keys)).any(dim=1),
         )
         return summed_over_processes(self.accelerator, loss)
+
+    def loss_of(
+        self,
+        found: Scores,
+        targets: torch.Tensor,
+        query_modalities: torch.Tensor,
+        *,
+        temperature: float,
+        answers: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The loss over scores, see :class:`clamr_cli.train.losses.Loss`; recipes may combine several."""
+        loss = LOSSES[self.options.loss]
+        return loss(found, targets, query_modalities, temperature=temperature, answers=answers)
 
     def loss_of(self, found: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
         """The loss of these scores; arguments are those of :class:`clamr_cli.train.losses.Loss`."""

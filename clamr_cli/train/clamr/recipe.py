@@ -63,6 +63,8 @@ def _run(options: RecipeOptions, kind: type[ClamrEncoder]) -> Iterator[TrainEven
     encoder, learner = _learner(options, kind)
     collate = Collate(encoder, options.threads)
     trainer = LateInteractionTrainer(learner, training, options.out, data, collate, dev=dev)
+    if training.batch * trainer.args.world_size < 2:
+        raise UsageError("a batch of one pair has no negatives", "use a larger --batch")
     notes.append(f"{len(data)} pairs, {trained_numbers(learner):,} numbers to train")
     yield from (TrainNote(note) for note in notes if trainer.is_world_process_zero())
     told: list[TrainEvent] = []

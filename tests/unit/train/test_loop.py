@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.multiprocessing import spawn
 
-from clamr_cli.errors import ModelError, UsageError
+from clamr_cli.errors import ModelError
 from clamr_cli.train.loop import run, trained_state
 from clamr_cli.train.options import Evaluated, TrainStep, newest_checkpoint
 from tests.unit.train import toy
@@ -101,11 +101,6 @@ def test_a_loss_that_is_no_number_ends_the_run_with_one_line(tmp_path: Path):
     broken.layer[1].weight.data.fill_(float("nan"))
     with pytest.raises(ModelError, match="no number at step 1"):
         list(run(toy.trainer(tmp_path, broken)))
-
-
-def test_a_batch_without_negatives_is_refused(tmp_path: Path):
-    with pytest.raises(UsageError, match="no negatives"):
-        toy.trainer(tmp_path, batch=1)
 
 
 def test_two_processes_train_as_one_with_the_whole_batch(tmp_path: Path):

@@ -217,6 +217,11 @@ def test_one_answer_is_nothing_to_learn_from(bench, tmp_path):
         next(run(bench.options(tmp_path / "out", queries=queries)))
 
 
+def test_a_batch_without_negatives_is_refused(bench, tmp_path):
+    with pytest.raises(UsageError, match="no negatives"):
+        next(run(bench.options(tmp_path / "out", batch=1)))
+
+
 def test_options_fall_back_to_the_papers():
     options = RecipeOptions(out=Path("out"), cache=Path("cache")).training()
     assert (options.learning_rate, options.warmup, options.weight_decay) == (1e-5, 0.1, 0.01)
