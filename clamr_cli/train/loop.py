@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 from clamr_cli.errors import ModelError
+from clamr_cli.train.arguments import arguments_of
 from clamr_cli.train.gather import everyones, summed_over_processes
 from clamr_cli.train.log import Log
 from clamr_cli.train.losses import LOSSES, Scores, scores
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from clamr_cli.train.options import TrainEvent, TrainOptions
 
 _WEIGHTS: Final = "model.safetensors"
-_SAVES: Final = 10
-_KEPT: Final = 2
 _PATIENCE: Final = 0.5
 
 
@@ -100,7 +99,7 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         report: Callable[[TrainEvent], None] = lambda _: None,
     ) -> None:
         self.options = options
-        arguments = _arguments(options, out, len(data), evaluate=dev is not None)  # type: ignore[arg-type]
+        arguments = arguments_of(options, out, len(data), evaluate=dev is not None)  # type: ignore[arg-type]
         super().__init__(
             model=model,
             args=arguments,
@@ -161,21 +160,8 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         )
         return summed_over_processes(self.accelerator, loss)
 
-    def loss_of(
-        self,
-        found: Scores,
-        targets: torch.Tensor,
-        query_modalities: torch.Tensor,
-        *,
-        temperature: float,
-        answers: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """The loss over scores, see :class:`clamr_cli.train.losses.Loss`; recipes may combine several."""
-        loss = LOSSES[self.options.loss]
-        return loss(found, targets, query_modalities, temperature=temperature, answers=answers)
-
     def loss_of(self, found: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
-        """The loss of these scores; arguments are those of :class:`clamr_cli.train.losses.Loss`."""
+        """The loss of these scores, for recipes that combine several; arguments are those of :class:`clamr_cli.train.losses.Loss`."""
         return LOSSES[self.options.loss](found, *labels, **more)
 
     def prediction_step(
@@ -259,46 +245,6 @@ def _work(trainer: LateInteractionTrainer, put: Callable[[TrainEvent | BaseExcep
         put(ModelError(f"the GPU's memory does not hold a batch of {trainer.options.batch}", hint))
     except BaseException as error:
         put(error)
-
-
-def _arguments(options: TrainOptions, out: Path, size: int, *, evaluate: bool) -> TrainingArguments:
-    """The library's own options, for a data set of ``size`` examples."""
-    arguments = TrainingArguments(
-        output_dir=str(out),
-        per_device_train_batch_size=options.batch,
-        per_device_eval_batch_size=options.batch,
-        gradient_accumulation_steps=options.accumulation,
-        learning_rate=options.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=options.warmup,
-        weight_decay=options.weight_decay,
-        num_train_epochs=options.epochs,
-        max_steps=options.steps or -1,
-        bf16=options.bf16,
-        seed=options.seed,
-        data_seed=options.seed,
-        use_cpu=options.device == "cpu",
-        save_strategy="steps",
-        save_steps=options.save_every or 1 / _SAVES,
-        save_total_limit=_KEPT,
-        eval_strategy="epoch" if evaluate else "no",
-        logging_steps=1,
-        # A loss that is no number has to be seen.
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        log_level="error",
-        log_level_replica="error",
-        report_to="none",
-        remove_unused_columns=False,
-        prediction_loss_only=True,
-        ddp_find_unused_parameters=False,
-        dataloader_pin_memory=False,
-    )
-    # An incomplete batch has few negatives; it is left out where that does not leave nothing.
-    arguments.dataloader_drop_last = size >= options.batch * arguments.world_size
-    # More than one GPU is for as many processes: the library would else split batches it cannot split.
-    arguments._n_gpu = min(1, arguments.n_gpu)
-    return arguments
 
 
 class _Follower(TrainerCallback):  # type: ignore[misc]
