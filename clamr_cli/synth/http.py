@@ -172,7 +172,7 @@ class HttpWriter:
         if prompt.pictures and reply.status not in (401, 403, 429) and _ABOUT_PICTURES.search(said):
             return PicturesRefused(what, "the model takes no pictures")
         if reply.status in (401, 403):
-            return ModelError(f"{self._shown} refuses the key ({what})", "name the variable that holds it")
+            return ModelError(f"{self._shown} refuses the key ({what})", "give it with --api-key-file")
         if reply.status in _PASSING:
             return _Passing(what, retry_after(reply, time.time()))
         if 300 <= reply.status < 400:
