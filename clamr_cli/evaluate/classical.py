@@ -13,7 +13,7 @@ import numpy as np
 from clamr_cli import maxsim
 from clamr_cli.evaluate import fusion
 from clamr_cli.evaluate.runs import Table
-from clamr_cli.types import MODALITY_IDS, TEXT_MODALITIES, Document, Modality
+from clamr_cli.types import MODALITY_IDS, SHOWN_MODALITIES, Document, Modality
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 
 NAME: Final = "sentences"
-_SEARCHED: Final = (Modality.VIDEO, *TEXT_MODALITIES)
 
 
 class Classical:
@@ -52,7 +51,7 @@ class Classical:
 
     def add(self, documents: Sequence[Document]) -> None:
         """Take the next video: its moments."""
-        self._videos.append({modality: self._vectors(documents, modality) for modality in _SEARCHED})
+        self._videos.append({modality: self._vectors(documents, modality) for modality in SHOWN_MODALITIES})
 
     def _vectors(self, documents: Sequence[Document], modality: Modality) -> Array:
         if modality is Modality.VIDEO:
@@ -65,7 +64,7 @@ class Classical:
         """[q, v] of each modality that any video has: the highest cosine, minus infinity where it has none."""
         asked = np.stack([self._space.query(text) for text in queries])
         made = {}
-        for modality in _SEARCHED:
+        for modality in SHOWN_MODALITIES:
             parts = [video[modality] for video in self._videos]
             indptr = np.cumsum([0, *map(len, parts)])
             if indptr[-1]:
