@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
@@ -49,7 +50,9 @@ class Talk:
         self._asked = 0
         self._started = self._said = clock()
         console = talk()
-        self._terminal = console.is_terminal and not console.is_dumb_terminal and not quiet
+        # A bar and queries on one terminal would write over each other.
+        alone = out is not None or not (sys.stdout is not None and sys.stdout.isatty())
+        self._terminal = console.is_terminal and not console.is_dumb_terminal and not quiet and alone
         columns = (BarColumn(bar_width=20), TextColumn("{task.fields[count]}", markup=False))
         self._bar = Progress(*columns, console=console, transient=True, disable=not self._terminal)
         self._task = self._bar.add_task("", total=videos, count="")

@@ -23,6 +23,9 @@ LONGEST_CHARACTERS: Final = 220
 LONGEST_QUOTE: Final = 7
 """Consecutive words of the source that a query may repeat; two characters of a script without spaces count as one."""
 
+SHORTEST_COPY: Final = 3
+"""Words up to which a query may be all that its source says."""
+
 ALIKE: Final = 0.8
 """Share of common words (Jaccard) above which two queries of one video say the same."""
 
@@ -38,6 +41,7 @@ class Reason(StrEnum):
     VIDEO_ID = "gives away the video id"
     ADDRESS = "holds an address"
     QUOTE = "quotes its source at length"
+    COPY = "is its source, word for word"
     EXAMPLE = "copies an example"
     REPEATS_VIDEO = "repeats a query of the same video"
     REPEATS = "repeats a query of another video"
@@ -55,11 +59,13 @@ _REFUSAL: Final = re.compile(
     re.IGNORECASE,
 )
 _SOURCE_TALK: Final = re.compile(
-    r"\b(?:the|this|its|given|provided|above|video(?:'s|’s)?)\s+(?:video\s+)?"
-    r"(?:transcripts?|transcription|subtitles?|captions?|descriptions?|metadata|ocr(?: text)?|on-?screen text|frames?"
-    r"|screenshots?|images?|materials?|title|query|footage|clip|file)\b"
-    r"|\b(?:this|the given|the provided) video\b|\bvideo (?:transcript|title|description|metadata|frames?)\b"
-    r"|\bon-screen text\b|\bsearch query\b",
+    # Words that mean the source wherever they stand; "the title" or "the frame" may be a boxer's or a bicycle's.
+    r"\b(?:the|this|its|provided|given|above)\s+(?:video\s+)?"
+    r"(?:transcripts?|transcription|subtitles?|captions?|metadata|ocr(?: text)?|on-?screen text)\b"
+    r"|\b(?:this|provided|given|above)\s+(?:video|clip|footage|frames?|images?|screenshots?|materials?|title|description)\b"
+    r"|\b(?:in|from|of|by) the (?:video|frames|footage|clip|images|screenshots|description)\b"
+    r"|\bvideo(?:['’]s)? (?:transcript|subtitle|caption|title|description|metadata|frame)s?\b"
+    r"|\bon-?screen text\b|\bsearch query\b",
     re.IGNORECASE,
 )
 _ADDRESS: Final = re.compile(
@@ -183,9 +189,11 @@ def leak(query: str, job: Job) -> Reason | None:
         return Reason.FILE_NAME
     if _SOURCE_TALK.search(query):
         return Reason.ABOUT_SOURCE
-    if longest_quote(words_of(query), words_of(job.text)) > LONGEST_QUOTE:
+    asked, source = words_of(query), words_of(job.text)
+    if longest_quote(asked, source) > LONGEST_QUOTE:
         return Reason.QUOTE
-    return None
+    # Of a title of two or three words little else can be asked than its words.
+    return Reason.COPY if asked == source and length(asked) > SHORTEST_COPY else None
 
 
 def names_file(query: str, path: str) -> bool:

@@ -30,6 +30,10 @@ _PASSING: Final = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 _LONGEST_ANSWER: Final = 4 << 20
 _LONGEST_WAIT: Final = 120.0
 _ABOUT_PICTURES: Final = re.compile(r"\b(image|vision|multi-?modal|modalit|picture|image_url)", re.IGNORECASE)
+_TOO_MUCH: Final = re.compile(
+    r"at most \d+ image|too many (?:images|tokens)|number of images|context (?:length|window|size)|too (?:long|large|big)",
+    re.IGNORECASE,
+)
 _UNKNOWN_FIELD: Final = re.compile(
     r"unsupported|unknown|unrecogni[sz]ed|not (?:supported|permitted|allowed)|extra (?:inputs|fields)|does not support",
     re.IGNORECASE,
@@ -61,11 +65,14 @@ class HttpOptions:
 class _Passing(Exception):
     """Trouble that may be over when the prompt is sent again."""
 
-    def __init__(self, what: str, after: float | None = None, *, unreachable: bool = False) -> None:
+    def __init__(
+        self, what: str, after: float | None = None, *, unreachable: bool = False, slower: bool = False
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.after = after
         self.unreachable = unreachable
+        self.factor = 10.0 if slower and after is None else 1.0
 
 
 class HttpWriter:
@@ -95,7 +102,9 @@ class HttpWriter:
         if self._options.key:
             headers["Authorization"] = f"Bearer {self._options.key}"
         limits = httpx2.Limits(max_connections=self.workers + 1)
-        self._client = httpx2.Client(headers=headers, limits=limits, timeout=self._options.timeout)
+        # A proxy of the environment is for the world outside; a server on this machine is not there.
+        outside = self._url.host not in ("localhost", "127.0.0.1", "::1")
+        self._client = httpx2.Client(headers=headers, limits=limits, timeout=self._options.timeout, trust_env=outside)
 
     def write(self, prompt: Prompt) -> str:
         """See :class:`clamr_cli.synth.writer.Writer`."""
@@ -107,7 +116,7 @@ class HttpWriter:
                 if trouble.unreachable and not self._reached:
                     hint = "start the server, or check --base-url"
                     raise ModelError(f"nothing answers at {self._shown} ({trouble.what})", hint) from trouble
-                wait = self._options.patience * 2**attempt * jitter.uniform(0.75, 1.25)
+                wait = self._options.patience * trouble.factor * 2**attempt * jitter.uniform(0.75, 1.25)
                 wait = max(wait, trouble.after or 0.0)
                 if attempt >= self._options.retries or wait > _LONGEST_WAIT:
                     tries = f"{attempt + 1} tries" if attempt else "one try"
@@ -169,12 +178,15 @@ class HttpWriter:
         """What a reply that is no answer means."""
         said = complaint(reply)
         what = f"the endpoint answers {reply.status}" + (f": {said}" if said else "")
+        if prompt.pictures and reply.status in (400, 413, 422) and _TOO_MUCH.search(said):
+            return AnswerError(what, "show fewer --max-frames")
         if prompt.pictures and reply.status not in (401, 403, 429) and _ABOUT_PICTURES.search(said):
             return PicturesRefused(what, "the model takes no pictures")
         if reply.status in (401, 403):
             return ModelError(f"{self._shown} refuses the key ({what})", "give it with --api-key-file")
         if reply.status in _PASSING:
-            return _Passing(what, retry_after(reply, time.time()))
+            # Who is told to slow down without being told how long waits longer than for a hiccup.
+            return _Passing(what, retry_after(reply, time.time()), slower=reply.status == 429)
         if 300 <= reply.status < 400:
             return ModelError(f"{self._shown} redirects to {reply.headers.get('location', '?')}", "use that --base-url")
         if reply.status == 404:

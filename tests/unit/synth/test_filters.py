@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clamr_cli.synth.answers import clean
+from clamr_cli.synth.examples import Examples
 from clamr_cli.synth.filters import LONGEST_QUOTE, Reason, Verdicts, content_of, length, longest_quote, words_of
 from clamr_cli.synth.plan import Job
 from clamr_cli.types import Modality
@@ -31,6 +33,9 @@ def reason(query: str, job: Job = JOB) -> Reason | None:
         ("what the on-screen text says about jackets", Reason.ABOUT_SOURCE),
         ("captain greeting people in this video", Reason.ABOUT_SOURCE),
         ("captain shown in the frames", Reason.ABOUT_SOURCE),
+        ("captain from the video's description", Reason.ABOUT_SOURCE),
+        ("boxer defends the title against the frame builder", None),
+        ("music video shot on the deck of a ferry", None),
         ("ferry in vid_20230714.mp4", Reason.FILE_NAME),
         ("VID_20230714 ferry", Reason.FILE_NAME),
         ("ferry 1A2B3C4D5E6F", Reason.VIDEO_ID),
@@ -84,6 +89,19 @@ def test_within_a_video_the_nearly_same_is_the_same():
     assert verdicts.judge("captain explains life jackets aboard quickly", JOB) is Reason.REPEATS_VIDEO
     other = Job("y_speech_1", "y0y0y0", "/v/b.mp4", Modality.SPEECH, 1)
     assert verdicts.judge("captain explains life jackets aboard quickly", other) is None
+
+
+def test_a_copy_of_a_whole_source_is_no_query_unless_it_is_short():
+    title = Job("x_base_1", "x0x0x0", "/v/a.mp4", None, 1, text="Night ferry to Bornholm")
+    assert reason("night ferry to Bornholm", title) is Reason.COPY
+    assert reason("night ferry from Sassnitz to Bornholm", title) is None
+    assert reason("how bees dance", Job("x_base_1", "x0x0x0", "/v/a.mp4", None, 1, text="How bees dance")) is None
+
+
+def test_the_shipped_examples_are_what_the_filters_would_keep():
+    for text in Examples.shipped().texts():
+        assert Verdicts().judge(text, JOB) is None, text
+        assert clean(text) == text
 
 
 def test_an_example_given_back_is_no_query():

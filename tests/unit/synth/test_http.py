@@ -146,6 +146,23 @@ def test_a_model_that_cannot_see_says_so(reply):
         writer(there.url, retries=0).write(SEEING)
 
 
+@pytest.mark.parametrize(
+    "said", ["At most 1 image(s) may be provided in one request.", "image tokens: prompt too long"]
+)
+def test_too_many_frames_are_no_blindness(said):
+    with endpoint(lambda _: error(400, said)) as there, pytest.raises(AnswerError, match="--max-frames") as caught:
+        writer(there.url).write(SEEING)
+    assert not isinstance(caught.value, PicturesRefused)
+
+
+def test_a_server_on_this_machine_is_asked_without_the_proxy(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with endpoint(lambda _: answer("a query")) as there:
+        assert writer(there.url).write(PROMPT) == "a query"
+
+
 def test_fields_that_the_endpoint_does_not_know_are_left_out_from_then_on():
     def picky(asked):
         if "seed" in asked.body:
