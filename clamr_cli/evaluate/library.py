@@ -91,6 +91,11 @@ def evaluate(
     pool.files = store.files(pool.video_ids)
     known = _names([name for query in queries for name in query.relevant], pool)
     asked = names.renamed(queries, known.of_alias, judged_only=options.judged_only)
+    if options.judged_only and known.unknown and not known.of_alias:
+        raise UsageError(
+            f"the index holds none of the videos that answer ({listed(known.unknown)})",
+            "index them, or check how the collection names its videos",
+        )
     task = (collection.published if options.published else collection.plain)(asked)
     found = systems.all_systems(pool, task.queries, options, sentences)
     documents = [known.of_video[video_id] for video_id in found.video_ids]
