@@ -31,7 +31,8 @@ _LONGEST_ANSWER: Final = 4 << 20
 _LONGEST_WAIT: Final = 120.0
 _ABOUT_PICTURES: Final = re.compile(r"\b(image|vision|multi-?modal|modalit|picture|image_url)", re.IGNORECASE)
 _TOO_MUCH: Final = re.compile(
-    r"at most \d+ image|too many (?:images|tokens)|number of images|context (?:length|window|size)|too (?:long|large|big)",
+    r"at most \d+ image|too many (?:images|tokens)|number of images|context (?:length|window|size)"
+    r"|too (?:long|large|big)",
     re.IGNORECASE,
 )
 _UNKNOWN_FIELD: Final = re.compile(
