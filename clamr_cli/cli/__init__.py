@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clamr_cli import __version__
-from clamr_cli.cli import completions, demo, doctor, encode, explain, index, ls, models, rm, search, show, status, synth
+from clamr_cli.cli import (
+    completions,
+    demo,
+    doctor,
+    encode,
+    explain,
+    index,
+    ls,
+    models,
+    rm,
+    search,
+    show,
+    status,
+    synth,
+    train,
+)
 from clamr_cli.cli import eval as evaluation
 from clamr_cli.cli.declare import Globals, command
 from clamr_cli.cli.guard import guarded
@@ -36,6 +51,7 @@ def build() -> typer.Typer:
     command(app, "encode", encode.run, encode.Flags)
     command(app, "eval", evaluation.run, evaluation.Flags)
     command(app, "synth", synth.run, synth.Flags)
+    command(app, "train", train.run, train.Flags)
     command(app, "doctor", doctor.run, doctor.Flags)
     app.add_typer(models.build(), name="models")
     command(app, "demo", demo.run, demo.Flags)

@@ -161,7 +161,7 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         return summed_over_processes(self.accelerator, loss)
 
     def loss_of(self, found: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
-        """The loss of these scores, for recipes that combine several; arguments are those of :class:`clamr_cli.train.losses.Loss`."""
+        """The loss of these scores; arguments are those of :class:`clamr_cli.train.losses.Loss`."""
         return LOSSES[self.options.loss](found, *labels, **more)
 
     def prediction_step(
