@@ -8,6 +8,7 @@ forked, since LanceDB and OpenMP do not survive a fork.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Reply = tuple[Literal["item"], Any] | tuple[Literal["done"], None] | tuple[Literal["error"], ClamrError]
 
+
+_MMAP_THRESHOLD = -3
+"""The number of that setting in malloc.h."""
 
 _to_parent: Connection | None = None
 
@@ -189,6 +193,16 @@ def _tracker_kept_quiet() -> Iterator[None]:
         sys.warnoptions.remove("ignore:resource_tracker")
 
 
+def _give_memory_back() -> None:
+    """Return every large array to the system when it is freed.
+
+    glibc keeps freed blocks of up to 32 MiB for itself once it has seen some, and activations of ever other sizes tear
+    that store to pieces: hundreds of MiB in a text recogniser. Other allocators have no such setting.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 4 << 20)
+
+
 def _serve(connection: Connection, log: str | None, threads: int) -> None:
     """The child's main loop."""
     global _to_parent
@@ -198,6 +212,7 @@ def _serve(connection: Connection, log: str | None, threads: int) -> None:
         # wait for each other's threads more than they compute.
         os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _give_memory_back()
     _silence(log)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     while True:

@@ -54,6 +54,9 @@ class EasyOcrEngine:
                     verbose=False,
                     quantize=False,
                 )
+                if self._device == "cpu":
+                    network = self._reader.detector.basenet
+                    network.slice1 = InStrips(network.slice1)
             except (FileNotFoundError, RuntimeError, ValueError, KeyError, EOFError) as error:
                 raise ModelError(f"EasyOCR cannot use {model} ({error})", "clamr models says what is there") from error
 
@@ -84,6 +87,36 @@ class EasyOcrEngine:
                 image, canvas_size=max(image.shape), mag_ratio=scale, reformat=False, **thresholds
             )
         return [[int(value) for value in box] for box in boxes[0]], slanted[0]
+
+
+class InStrips(torch.nn.Module):
+    """The first block of CRAFT, over a strip of the picture at a time: the same result in a tenth of the memory.
+
+    At full size its 64 channels take 800 MB of a page at 1280 pixels, four times what all that follows takes. A strip
+    is seen with more rows around it than the block's two convolutions, pooling and two convolutions reach.
+
+    Args:
+        block: takes [1, 3, h, w] and gives [1, c, h // 2, w // 2].
+        rows: of a strip; even.
+    """
+
+    _AROUND: Final = 8
+
+    def __init__(self, block: torch.nn.Module, rows: int = 96) -> None:
+        super().__init__()
+        self.block = block
+        self.rows = rows
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        """The block's result."""
+        height = picture.shape[2]
+        strips = []
+        for top in range(0, height, self.rows):
+            first, last = max(0, top - self._AROUND), min(height, top + self.rows + self._AROUND)
+            seen = self.block(picture[:, :, first:last])
+            skipped = (top - first) // 2
+            strips.append(seen[:, :, skipped : skipped + (min(height, top + self.rows) - top) // 2])
+        return torch.cat(strips, dim=2)
 
 
 def _device(wanted: str) -> str:
