@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 from dataclasses import dataclass
@@ -38,9 +39,7 @@ class Flags:
 
     folder: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[DIR]", help="Only the indexed videos in this folder, or this one.", show_default=False
-        ),
+        typer.Argument(metavar="DIR", help="Only the indexed videos in this folder, or this one.", show_default=False),
     ] = None
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="FILE", help="Add to this JSONL file; without, print.")
@@ -114,6 +113,9 @@ def _check(flags: Flags) -> None:
 def _options(flags: Flags) -> SynthOptions:
     from clamr_cli.synth import TARGETS, Asking, SynthOptions, Wanted
 
+    for name in ("temperature", "timeout"):
+        if not math.isfinite(getattr(flags, name)):
+            raise UsageError(f"--{name} {getattr(flags, name)} is no number to go by", "give a finite one")
     if flags.vision not in ("auto", "yes", "no"):
         raise UsageError(f"--vision {flags.vision} is unknown", "use auto, yes or no")
     targets = tuple(dict.fromkeys(_target(part) for name in flags.modality or () for part in name.split(",")))

@@ -54,7 +54,7 @@ class Journal:
             self._acquire(self.path)
             try:
                 self._read(self.path)
-                self._streams = [opened(self.path), opened(rejects(self.path))]
+                self._streams = [opened(self.path)]
             except BaseException:
                 self._release()
                 raise
@@ -75,7 +75,13 @@ class Journal:
         self._append(0, json.dumps(record, ensure_ascii=False))
 
     def reject(self, record: Mapping[str, Any]) -> None:
-        """Add a query that was dropped or failed."""
+        """Add a query that was dropped or failed; the file for them comes with the first.
+
+        Raises:
+            UsageError: that file cannot be written.
+        """
+        if self.path is not None and len(self._streams) == 1:
+            self._streams.append(opened(rejects(self.path)))
         # What a model said that was not cleaned may hold anything; in ASCII no terminal obeys it.
         self._append(1, json.dumps(record))
 

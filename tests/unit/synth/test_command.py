@@ -47,6 +47,7 @@ def test_a_second_run_has_nothing_left_to_write(synth, tmp_path):
         assert (again.code, again.err) == (0, "nothing was left to write\n")
         assert out.read_bytes() == written
         assert len(there.asked) == 8
+    assert not (tmp_path / "q.jsonl.rejected").exists()
 
 
 def test_failures_are_named_and_give_exit_code_3(synth, tmp_path):
@@ -133,6 +134,8 @@ def test_nobody_there_is_one_line_and_exit_code_2(synth):
         ("--model", "/no/such/folder"),
         ("--model", "nobody/nothing-of-this-name"),
         ("--model", "m", "--vision", "maybe"),
+        ("--model", "m", "--temperature", "nan"),
+        ("--model", "m", "--timeout", "inf"),
         ("--model", "m", "--modality", "smell"),
         ("--model", "m", "--examples", "/no/such/file"),
         ("--model", "m", "--out", "/no/such/folder/q.jsonl"),
@@ -194,7 +197,7 @@ def test_a_local_model_writes_too(synth, tmp_path):
     assert ended.code in (0, 3)
     assert "note: the model takes no pictures" in ended.err
     files = (tmp_path / "q.jsonl", tmp_path / "q.jsonl.rejected")
-    settled = [line for file in files for line in file.read_text().splitlines()]
+    settled = [line for file in files if file.exists() for line in file.read_text().splitlines()]
     assert {json.loads(line)["id"] for line in settled} == {i for i in shelf.ALL_IDS[:4] if "_video_" not in i}
     assert {json.loads(line)["model"] for line in settled} == {"tiny"}
     read_lines(tmp_path / "q.jsonl")
