@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NotRequired, TypedDict
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -61,7 +61,8 @@ class Batch(TypedDict):
     ``inputs`` are keyword arguments of the model's forward. ``targets`` [Q] are places of the positives among the
     documents of this batch; ``query_modalities`` [Q] ids, 0 for none. ``document_keys`` [D] are numbers, the same for
     documents that answer the same queries (the moments of one video); ``answers`` [Q, A] are the keys that answer each
-    query, -1 where there are fewer. All int64.
+    query, -1 where there are fewer. ``document_ids`` [D] are numbers too, the same only for the same document: one that
+    stands in the batches of several processes is a negative once. All int64.
     """
 
     inputs: Mapping[str, Any]
@@ -69,6 +70,7 @@ class Batch(TypedDict):
     query_modalities: torch.Tensor
     document_keys: torch.Tensor
     answers: torch.Tensor
+    document_ids: NotRequired[torch.Tensor]
 
 
 class LateInteractionTrainer(Trainer):  # type: ignore[misc]
@@ -139,8 +141,6 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         queries, query_mask, documents, document_mask, modality_ids = (
             everyones(self.accelerator, part) for part in encoded
         )
-        keys = everyones(self.accelerator, batch["document_keys"])
-        answers = everyones(self.accelerator, batch["answers"], empty=-1)
         found = scores(
             torch.cat(queries),
             torch.cat(query_mask),
@@ -156,9 +156,20 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
             torch.cat([part + start for part, start in zip(targets, starts, strict=True)]),
             torch.cat(everyones(self.accelerator, batch["query_modalities"])),
             temperature=self.options.temperature,
-            answers=(torch.cat(answers).unsqueeze(-1) == torch.cat(keys)).any(dim=1),
+            answers=self._no_negatives(batch),
         )
         return summed_over_processes(self.accelerator, loss)
+
+    def _no_negatives(self, batch: Batch) -> torch.Tensor:
+        """Which documents are no negatives of which queries [Q, D], over all processes."""
+        keys = torch.cat(everyones(self.accelerator, batch["document_keys"]))
+        answers = torch.cat(everyones(self.accelerator, batch["answers"], empty=-1))
+        found = (answers.unsqueeze(-1) == keys).any(dim=1)
+        if "document_ids" in batch:
+            ids = torch.cat(everyones(self.accelerator, batch["document_ids"]))
+            first = (ids[:, None] == ids).byte().argmax(dim=1)
+            found = found | (first != torch.arange(len(ids), device=ids.device))
+        return found
 
     def loss_of(self, found: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
         """The loss of these scores; arguments are those of :class:`clamr_cli.train.losses.Loss`."""

@@ -36,13 +36,15 @@ _VIDEOS_KEPT: Final = 32
 class Pair:
     """A query and the moment that answers it.
 
-    ``answers`` are numbers of all videos that answer it, ``video`` is the number of this one's.
+    ``answers`` are numbers of all videos that answer it, ``video`` is the number of this one's, ``document`` the number
+    of the moment.
     """
 
     query: str
     modality: int
     moment: str
     video: int
+    document: int
     answers: tuple[int, ...]
 
 
@@ -151,6 +153,7 @@ def read_pairs(path: Path, store: Store, shelf: Shelf, finder: Finder) -> tuple[
     resolved = resolve([name for query in queries for name in query.relevant], shelf.files)
     numbers = {record.video_id: number for number, record in enumerate(shelf.files)}
     moments = _moments(store, set(resolved.videos.values()))
+    documents: dict[str, int] = {}
     pairs: list[Pair] = []
     for query in queries:
         videos = sorted({resolved.videos[name] for name in query.relevant if name in resolved.videos})
@@ -158,7 +161,8 @@ def read_pairs(path: Path, store: Store, shelf: Shelf, finder: Finder) -> tuple[
         for video in videos:
             if moments.get(video):
                 moment = finder.best(query, video, moments[video])
-                pairs.append(Pair(query.text, _number(query.modality), moment, numbers[video], answers))
+                number = documents.setdefault(moment, len(documents))
+                pairs.append(Pair(query.text, _number(query.modality), moment, numbers[video], number, answers))
     if not pairs:
         raise UsageError(f"no query of {path.name} has an answer in the index", "index its videos first: clamr index")
     return Pairs(pairs, shelf), _left_out(path.name, resolved.unknown, queries, moments)

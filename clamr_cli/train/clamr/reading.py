@@ -47,6 +47,7 @@ class Collate:
             "targets": torch.tensor([places[example.pair.moment] for example in examples]),
             "query_modalities": torch.tensor([example.pair.modality for example in examples]),
             "document_keys": torch.tensor([example.pair.video for example in documents.values()]),
+            "document_ids": torch.tensor([example.pair.document for example in documents.values()]),
             "answers": pad_sequence(answers, batch_first=True, padding_value=-1),
         }
 

@@ -26,13 +26,14 @@ class Example:
 
 
 def examples(count: int = 24, seed: int = 0) -> list[Example]:
-    """Documents of eight tokens of four modalities; every third shares its document with the one before."""
+    """Documents of up to eight tokens of four modalities, each of them the answer of three queries."""
     chance = random.Random(seed)
     made: list[Example] = []
     for number in range(count):
-        if number % 3 == 2:
-            before = made[-1]
-            made.append(Example(before.document[4:6], before.document, before.modality_ids, before.key, 3))
+        if number % 3:
+            before, start = made[-1], 4 * (number % 3 == 1)
+            quoted = before.document[start : start + 2]
+            made.append(Example(quoted, before.document, before.modality_ids, before.key, start // 2 + 1))
             continue
         document = [chance.randrange(1, WORDS) for _ in range(8 - number % 2)]
         ids = [1, 1, 2, 2, 3, 3, 4, 4][: len(document)]
@@ -52,6 +53,7 @@ def collate(rows: list[Example]) -> Batch:
         "targets": torch.tensor([keys.index(row.key) for row in rows]),
         "query_modalities": torch.tensor([row.modality for row in rows]),
         "document_keys": torch.tensor(keys),
+        "document_ids": torch.tensor(keys),
         "answers": torch.tensor([[row.key] for row in rows]),
     }
 

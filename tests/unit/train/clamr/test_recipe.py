@@ -90,7 +90,7 @@ def collated(made: ClamrEncoder, documents):
     from clamr_cli.train.clamr.pairs import Example, Pair
     from clamr_cli.train.clamr.reading import Collate
 
-    examples = [Example(Pair("find it", 0, one.id, place, (place,)), one) for place, one in enumerate(documents)]
+    examples = [Example(Pair("find it", 0, one.id, place, place, (place,)), one) for place, one in enumerate(documents)]
     return Collate(made, 1)(examples)
 
 
