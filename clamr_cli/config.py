@@ -282,6 +282,18 @@ CHECKS: Final[Mapping[str, Callable[[object], object]]] = {
 """Every setting and what makes its value usable; a ValueError says what would be."""
 
 
+def secret(variable: str) -> str:
+    """The key in an environment variable that the command line named.
+
+    Raises:
+        UsageError: it is not set, or empty.
+    """
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        raise UsageError(f"the environment variable {variable} holds no key", f"set it: export {variable}=...")
+    return value
+
+
 def debugging() -> bool:
     """Whether unexpected errors show their traceback (CLAMR_DEBUG)."""
     return os.environ.get(PREFIX + "DEBUG", "") not in ("", "0")

@@ -50,6 +50,9 @@ class Flags:
     base_url: Annotated[
         str | None, typer.Option("--base-url", metavar="URL", help="Ask this OpenAI-compatible endpoint.")
     ] = None
+    api_key_env: Annotated[
+        str | None, typer.Option("--api-key-env", metavar="NAME", help="Environment variable with the endpoint's key.")
+    ] = None
     api_key_file: Annotated[
         str | None, typer.Option("--api-key-file", metavar="FILE", help="File whose first line is the endpoint's key.")
     ] = None
@@ -104,8 +107,11 @@ def _check(flags: Flags) -> None:
     if flags.model is None and not flags.dry_run:
         hint = "name one: --model FOLDER, or --base-url URL --model NAME; --dry-run shows the prompts without"
         raise UsageError("no model to write queries with", hint)
-    if flags.api_key_file and not flags.base_url:
-        raise UsageError("--api-key-file is for an endpoint", "give it with --base-url")
+    named = [name for name in ("api_key_env", "api_key_file") if getattr(flags, name)]
+    if named and not flags.base_url:
+        raise UsageError(f"--{named[0].replace('_', '-')} is for an endpoint", "give it with --base-url")
+    if len(named) == 2:
+        raise UsageError("--api-key-env and --api-key-file exclude each other", "give one of them")
     if flags.out and (Path(flags.out).is_dir() or not Path(flags.out).absolute().parent.is_dir()):
         raise UsageError(f"{flags.out} cannot be written", "name a file in a folder that is there")
 
@@ -201,14 +207,23 @@ def _writer(flags: Flags, settings: Settings) -> Writer:
 
 
 def _key(flags: Flags) -> str:
+    if flags.api_key_env:
+        from clamr_cli import config
+
+        return _usable(config.secret(flags.api_key_env), flags.api_key_env)
     if not flags.api_key_file:
         return ""
     try:
         key = Path(flags.api_key_file).expanduser().read_text("utf-8").strip().splitlines()[0].strip()
     except (OSError, UnicodeDecodeError, IndexError) as error:
         raise UsageError(f"{flags.api_key_file} holds no key", "give a file whose first line is the key") from error
+    return _usable(key, flags.api_key_file)
+
+
+def _usable(key: str, source: str) -> str:
+    """A key that can stand in a header."""
     if not key.isascii() or not key.isprintable():
-        raise UsageError(f"{flags.api_key_file} holds no key", "a key has no control characters or letters like é")
+        raise UsageError(f"{source} holds no key", "a key has no control characters or letters like é")
     return key
 
 

@@ -184,7 +184,7 @@ class HttpWriter:
         if prompt.pictures and reply.status not in (401, 403, 429) and _ABOUT_PICTURES.search(said):
             return PicturesRefused(what, "the model takes no pictures")
         if reply.status in (401, 403):
-            return ModelError(f"{self._shown} refuses the key ({what})", "give it with --api-key-file")
+            return ModelError(f"{self._shown} refuses the key ({what})", "give it with --api-key-env")
         if reply.status in _PASSING:
             # Who is told to slow down without being told how long waits longer than for a hiccup.
             return _Passing(what, retry_after(reply, time.time()), slower=reply.status == 429)

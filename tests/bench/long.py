@@ -25,7 +25,7 @@ from clamr_cli.demo.video import Spoken, sound, write_video
 from tests.bench.process import measure
 
 FPS, SIZE = 24, (1920, 1080)
-SCENE = 10.0
+SCENE = 20.0
 
 
 def scenes(seconds: float) -> Iterator[Image.Image]:
@@ -47,7 +47,7 @@ def repeat(source: Path, target: Path, times: int) -> None:
         lengths = {p.stream.index: 0.0 for p in packets}
         for index, _, pts, _, duration, _, base in copies:
             lengths[index] = max(lengths[index], float((pts + (duration or 0)) * base))
-        length = max(lengths.values())
+        length = max(lengths.values()) + 0.1
         for number in range(times):
             for index, content, pts, dts, duration, key, base in copies:
                 packet = av.Packet(content)

@@ -116,6 +116,17 @@ def test_the_key_comes_from_a_file_and_is_never_shown(synth, tmp_path):
     assert "very-secret" not in ended.err
 
 
+def test_the_key_comes_from_a_variable_too(synth, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-very-secret")
+    with endpoint() as there:
+        assert synth("--api-key-env", "MY_KEY", there=there).code == 0
+        assert there.asked[0].headers["authorization"] == "Bearer sk-very-secret"
+        monkeypatch.delenv("MY_KEY")
+        ended = synth("--api-key-env", "MY_KEY", there=there)
+    assert ended.code == 2
+    assert ended.err.startswith("clamr: the environment variable MY_KEY holds no key")
+
+
 def test_nobody_there_is_one_line_and_exit_code_2(synth):
     with endpoint() as there:
         pass
