@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, cast
@@ -183,10 +184,19 @@ def recipe(name: str) -> Recipe:
 
 
 def newest_checkpoint(out: Path) -> Path | None:
-    """The newest complete checkpoint in a run's folder; its state is what is written last."""
+    """The newest complete checkpoint in a run's folder."""
     found = {
         int(path.name.removeprefix(CHECKPOINT)): path
         for path in out.glob(f"{CHECKPOINT}*")
-        if path.name.removeprefix(CHECKPOINT).isdecimal() and (path / "trainer_state.json").is_file()
+        if path.name.removeprefix(CHECKPOINT).isdecimal() and _complete(path)
     }
     return found[max(found)] if found else None
+
+
+def _complete(checkpoint: Path) -> bool:
+    """Whether the state is there, which is what is written last, and was written to its end."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

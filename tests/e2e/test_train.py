@@ -54,7 +54,9 @@ def test_a_trained_adapter_encodes_the_index_and_answers(desk: Path):
     assert done.records[-1]["event"] == "trained"
     assert any(record["event"] == "evaluated" for record in done.records)
     # On no terminal, stderr has lines of talk and nothing that libraries print.
-    assert all(line.startswith(("step ", "24 pairs", "trained ")) for line in done.err.decode().splitlines()), done.err
+    assert all(
+        line.startswith(("step ", "24 pairs", "use it: ", "trained ")) for line in done.err.decode().splitlines()
+    ), done.err
     assert (desk / "run" / "loss.png").is_file()
     assert len((desk / "run" / "log.jsonl").read_text().splitlines()) >= 12
 
@@ -97,8 +99,6 @@ REFUSED = {
     "no steps": (["--steps", "0"], "--steps"),
     "4 bits without a GPU": (["--4bit"], "CUDA"),
     "no development queries": (["--dev", "nowhere.jsonl"], "there is no nowhere.jsonl"),
-    "data of another recipe": (["--data", "."], "--data"),
-    "nothing to resume": (["--resume"], "no run to resume"),
     "no base": (["--model", "no-such-folder"], "no folder 'no-such-folder'"),
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -23,7 +25,6 @@ from clamr_cli.train.options import Evaluated, Trained, TrainNote, TrainOptions,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from clamr_cli.encoders.clamr.adapter import Adapter
     from clamr_cli.train.options import RecipeOptions, TrainEvent
@@ -72,7 +73,10 @@ def _run(options: RecipeOptions, kind: type[ClamrEncoder]) -> Iterator[TrainEven
         told.append(event)
         yield event
     if trainer.is_world_process_zero():
-        learner.save(options.out, options.model or kind.PUBLISHED.model)
+        base = options.model or kind.PUBLISHED.model
+        learner.save(options.out, base)
+        use = ["clamr", "index", "--encoder", kind.NAME, "--model", base, "--adapter", str(options.out)]
+        yield TrainNote(f"use it: {shlex.join(use)}")
         yield Trained(options.out, _metrics(told, trainer))
     trainer.accelerator.end_training()
 
@@ -148,14 +152,20 @@ def _facts(options: RecipeOptions, training: TrainOptions, kind: type[ClamrEncod
     own = {name: getattr(training, name) for name in TrainOptions.__dataclass_fields__ if name not in _FREE}
     return {
         "recipe": kind.NAME,
-        "model": options.model or kind.PUBLISHED.model,
-        "adapter": options.adapter,
+        "model": _place(options.model or kind.PUBLISHED.model),
+        "adapter": _place(options.adapter),
         "projection_init": options.projection_init,
         "lora_rank": options.lora_rank,
         "4bit": options.four_bit,
         "queries": _digest(options.queries),
         **own,
     }
+
+
+def _place(name: str) -> str:
+    """A folder by its whole path, so that it is the same from wherever it is named; a hub id as it is."""
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if name and folder.is_dir() else name
 
 
 def _digest(path: Path) -> str:

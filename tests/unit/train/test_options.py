@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from clamr_cli.errors import MissingExtra, UsageError
+from clamr_cli.train import options
+from clamr_cli.train.losses import LOSSES
+from clamr_cli.train.options import RecipeOptions, TrainOptions, newest_checkpoint, recipe
+
+
+def asked(**changes: object) -> RecipeOptions:
+    return RecipeOptions(out=Path("out"), cache=Path("cache"), **changes)
+
+
+def test_every_recipe_of_the_table_is_there():
+    assert all(callable(recipe(name)) for name in options.RECIPES)
+
+
+def test_an_unknown_recipe_is_named():
+    with pytest.raises(UsageError, match="no recipe 'large'"):
+        recipe("large")
+
+
+def test_without_the_packages_the_extra_is_named(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else real(name))
+    with pytest.raises(MissingExtra, match=r"clamr-cli\[train\]"):
+        recipe("clamr")
+
+
+def test_the_names_known_without_torch_are_the_losses():
+    assert tuple(LOSSES) == options.LOSS_NAMES
+
+
+def test_what_was_asked_for_goes_before_a_recipes_defaults():
+    defaults = TrainOptions(steps=800, learning_rate=3e-4, batch=40)
+    found = asked(learning_rate=1e-3, seed=4).training(defaults)
+    assert (found.learning_rate, found.steps, found.batch, found.seed) == (1e-3, 800, 40, 4)
+    assert asked(epochs=2).training(defaults).steps == 0
+    assert asked(steps=5).training(defaults).steps == 5
+
+
+def test_every_option_of_the_trainer_that_can_be_asked_for_is_passed_on():
+    shared = {field.name for field in fields(TrainOptions)} & {field.name for field in fields(RecipeOptions)}
+    given = {"loss": "pairwise", "aggregation": "token-max", "device": "cpu", "bf16": True, "resume": True}
+    given |= {
+        "learning_rate": 0.5,
+        "epochs": 7.0,
+        "steps": 9,
+        "batch": 3,
+        "accumulation": 5,
+        "save_every": 6,
+        "seed": 8,
+    }
+    assert set(given) == shared
+    found = asked(**given).training()
+    assert {name: getattr(found, name) for name in given} == given
+
+
+def test_the_newest_whole_checkpoint_counts(tmp_path: Path):
+    assert newest_checkpoint(tmp_path) is None
+    for step in (9, 10, 11):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-11"
+    # The disk was full, or the process was killed, while the newest was written.
+    (tmp_path / "checkpoint-11" / "trainer_state.json").write_text('{"global_')
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    shutil.rmtree(tmp_path / "checkpoint-10")
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-9"
