@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peft import load_peft_weights, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from clamr_cli.encoders.clamr import ClamrEncoder, ClamrOmniEncoder
@@ -104,6 +105,18 @@ def test_the_saved_adapter_has_the_published_layout_and_the_projection(trained):
     config = json.loads((out / "adapter_config.json").read_text())
     assert (config["peft_type"], config["r"], config["lora_alpha"], config["lora_dropout"]) == ("LORA", 8, 8, 0.1)
     assert config["target_modules"] == tiny.TARGETS
+
+
+def test_peft_itself_reads_the_saved_adapter(trained, bench, tmp_path):
+    out, _ = trained
+    learner = Learner(encoder(bench.base, "none", tmp_path).backbone, LoraOptions(8, 8)).eval()
+    left = set_peft_model_state_dict(learner, load_peft_weights(str(out), device="cpu"))
+    assert not left.unexpected_keys
+    documents = [Shelf(bench.store)[f"{shelf.video_id(0)}#0"]]
+    known = encoder(bench.base, out, tmp_path)
+    with torch.no_grad():
+        found = learner(**collated(known, documents)["inputs"]).documents[0]
+    np.testing.assert_allclose(found.numpy(), known.encode_documents(documents)[0].vectors, atol=1e-5)
 
 
 def test_training_starts_where_an_adapter_left_off(bench, tmp_path):
