@@ -28,6 +28,7 @@ from clamr_cli.pipeline.outputs import (
     segments_of,
     with_sound,
 )
+from clamr_cli.pipeline.pair import side_by_side
 from clamr_cli.pipeline.stored import documents_of
 from clamr_cli.stages import tasks
 from clamr_cli.stages.spool import Decoded, Spool
@@ -123,7 +124,7 @@ class Job:
         event: Event = (
             Moved(path, identity, holders[0].path)
             if holders and not standing
-            else Indexed(path, identity, media.duration, len(moments), tuple(self.reused), self.seconds)
+            else Indexed(path, identity, media.duration, len(moments), self._reused(), self.seconds)
         )
         yield Commit(self.record(FileState.INDEXED), video, changed, vectors, event)
         if take.spool is not None:
@@ -190,8 +191,7 @@ class Job:
 
     def _material(self, take: Take) -> Generator[Output, None, tuple[Material, VideoFields]]:
         media = take.decoded.media
-        speech = yield from self._speech(take)
-        text = yield from self._text(take)
+        speech, text = yield from side_by_side(self._speech(take), self._text(take))
         metadata, fields, notices = read_metadata(self.found.path, self.found.root, media)
         yield from (Notice(self.found.path, notice) for notice in notices)
         heard = next((segment.language for segment in speech if segment.language), "")
@@ -239,6 +239,10 @@ class Job:
     def _vectors(self, documents: Sequence[Document]) -> Generator[Output, None, dict[str, TokenVectors]]:
         made = yield from self._task("encode", self.desk.encoding, tasks.encode, self.desk.choice, documents)
         return {document.id: vectors for document, vectors in zip(documents, made, strict=True)}
+
+    def _reused(self) -> tuple[str, ...]:
+        """The stages whose kept results served, in the order of work."""
+        return tuple(stage for stage in ("decode", "speech", "ocr", "encode") if stage in self.reused)
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -105,10 +107,13 @@ def test_second_indexer_is_told_who_writes(videos: Path, cache: Path, tmp_path: 
     clamr = Clamr(tmp_path / "index", cache, {"encoder": "hashed"})
     first = clamr.start("index", "--json", str(videos))
     first.until("discovered")
+    # However long the second takes to start, the first is still at work.
+    os.kill(first.process.pid, signal.SIGSTOP)
     second = clamr.index(str(videos))
     assert second.code == 2
     (line,) = second.err.decode().splitlines()
     assert str(first.process.pid) in line
     assert first.process.poll() is None
     assert clamr("ls").code in (0, 1)
+    os.kill(first.process.pid, signal.SIGCONT)
     assert first.interrupt()[0].code == 130
