@@ -69,7 +69,7 @@ class Worker:
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
         self._busy = threading.Lock()
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def run(self, task: Callable[..., Iterator[T]], *args: object, silence: float) -> Iterator[T]:
         """Run ``task(*args)`` in the process and yield what it yields, waiting for a task that is still running.
@@ -115,22 +115,26 @@ class Worker:
             yield value
 
     def _start(self) -> Connection:
-        if self._stopped:
+        if self._stopped.is_set():
             raise TaskFailed(f"the {self.name} process was stopped")
         if self._connection is not None and self._alive():
             return self._connection
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        self._process = context.Process(
+        process = context.Process(
             target=_serve,
             args=(theirs, os.fspath(self._log) if self._log else None, self._threads),
             name=self.name,
             daemon=True,
         )
         with _interrupts_held_back(), _tracker_kept_quiet():
-            self._process.start()
+            process.start()
         theirs.close()
-        self._connection = ours
+        # Only now: what has not started cannot be killed by a thread that stops all workers.
+        self._process, self._connection = process, ours
+        if self._stopped.is_set():
+            self.kill()
+            raise TaskFailed(f"the {self.name} process was stopped")
         return ours
 
     def _alive(self) -> bool:
@@ -158,7 +162,7 @@ class Worker:
 
     def stop(self) -> None:
         """End the process at once and accept no further task; a task that is running fails in its own thread."""
-        self._stopped = True
+        self._stopped.set()
         if self._process is not None:
             self._process.kill()
         # Closing a connection that another thread polls would free its number for reuse: let that thread go first.

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 
@@ -111,6 +112,24 @@ def test_a_stopped_worker_takes_no_more(worker: Worker):
     worker.stop()
     with pytest.raises(TaskFailed):
         list(worker.run(count, 1, silence=1))
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.005, 0.02, 0.05])
+def test_a_worker_can_be_stopped_while_it_starts(worker: Worker, wait: float):
+    failed = []
+
+    def work():
+        try:
+            list(worker.run(count, 10**9, silence=30))
+        except TaskFailed as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(wait)
+    worker.stop()
+    thread.join(timeout=20)
+    assert len(failed) == 1
 
 
 def test_what_libraries_print_goes_to_the_log(tmp_path, capfd):
