@@ -170,11 +170,14 @@ class EncoderInfo:
     """Who made a set of vectors: vectors of different fingerprints must never be compared.
 
     ``fingerprint`` changes whenever the same document would get other vectors: weights, settings or code version.
+    ``floor`` is the score per query vector below which a match of this encoder rather means that nothing answers; None
+    where it was not measured.
     """
 
     name: str
     fingerprint: str
     dimension: int = DIMENSION
+    floor: float | None = None
 
 
 @runtime_checkable
@@ -353,7 +356,8 @@ class SearchOptions:
     """How to match and what to return.
 
     ``modalities`` empty means all; ``weights`` multiply a modality's similarities (0 leaves it out, others must be
-    positive); ``moments`` returns every good moment instead of the best of each video.
+    positive); ``moments`` returns every good moment instead of the best of each video. ``floor`` replaces the encoder's
+    own, which holds for scores without weights only.
     """
 
     modalities: tuple[Modality, ...] = ()
@@ -361,6 +365,7 @@ class SearchOptions:
     scoring: Scoring = "token-max"
     limit: int = 10
     moments: bool = False
+    floor: float | None = None
     filters: Filters = field(default_factory=Filters)
 
 
@@ -381,7 +386,8 @@ class Hit:
     """A search result: a moment of a video, its score, and the evidence.
 
     ``span`` is the moment; ``at`` is the second inside it where the evidence is strongest. ``modalities`` has the
-    MaxSim score of each modality alone, None where the moment has none of it; ``modality`` is the winning one.
+    MaxSim score of each modality alone, None where the moment has none of it; ``modality`` is the winning one. ``weak``
+    says that the score is below the floor: rather the nearest thing there is than an answer.
     """
 
     rank: int
@@ -395,6 +401,7 @@ class Hit:
     modality: Modality | None
     modalities: Mapping[Modality, float | None]
     evidence: tuple[Evidence, ...]
+    weak: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,9 @@ class Flags(FormFlags, EncoderFlags):
     scoring: Annotated[
         str | None, typer.Option("--scoring", metavar="NAME", help="token-max (default) or modality-max.")
     ] = None
+    floor: Annotated[
+        float | None, typer.Option("--floor", metavar="N", help="Score per query vector below which hits are weak.")
+    ] = None
     encoder: Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="Use the vectors of this one.")] = (
         None
     )
@@ -84,6 +87,9 @@ def run(before: Globals, flags: Flags) -> int:
         output.draw(table(hits))
     else:
         output.write(_lines(hits, form, null=flags.null))
+    if all(hit.weak for hit in hits):
+        output.say("only weak matches: nothing here seems to answer (--floor 0 takes them as found)")
+        return EXIT_NOTHING
     return EXIT_FOUND
 
 
@@ -104,6 +110,7 @@ def _asked(before: Globals, flags: Flags) -> tuple[Settings, SearchOptions, Form
         scoring=settings.scoring,
         limit=settings.limit,
         moments=flags.moments,
+        floor=flags.floor,
         filters=_filters(flags),
     )
     return settings, options, output.form(flags), query

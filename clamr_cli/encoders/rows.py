@@ -30,7 +30,7 @@ class Rows:
 
     def add(
         self,
-        vector: NDArray[np.float32],
+        vector: NDArray[np.float32] | None,
         *,
         modality: Modality | None = None,
         span: Span = _NO_TIME,
@@ -38,8 +38,12 @@ class Rows:
         offsets: tuple[int, int] = (0, 0),
         number: int = -1,
     ) -> None:
-        """Add one row; the arguments are those of :class:`TokenVectors`, ``number`` is the tokenizer's id."""
-        self._vectors.append(vector)
+        """Add one row; the arguments are those of :class:`TokenVectors`, ``number`` is the tokenizer's id.
+
+        ``vector`` is None where all of them are known only in the end.
+        """
+        if vector is not None:
+            self._vectors.append(vector)
         self._modalities.append(NO_MODALITY if modality is None else MODALITY_IDS[modality])
         self._spans.append((span.start, span.end))
         self._segments.append(segment)
@@ -51,11 +55,12 @@ class Rows:
         offsets = (place.start, place.end)
         self.add(vector, modality=modality, span=place.span, segment=place.segment, offsets=offsets, number=number)
 
-    def done(self) -> TokenVectors:
-        """All rows in the order they were added."""
-        count = len(self._vectors)
+    def done(self, vectors: NDArray[np.float32] | None = None) -> TokenVectors:
+        """All rows in the order they were added, with the vectors given here, [n, 128], if they came without."""
+        count = len(self._modalities)
+        gathered = np.array(self._vectors, dtype=np.float32) if vectors is None else vectors
         return TokenVectors(
-            vectors=np.array(self._vectors, dtype=np.float32).reshape(count, DIMENSION),
+            vectors=gathered.reshape(count, DIMENSION),
             modality_ids=np.array(self._modalities, dtype=np.uint8),
             spans=np.array(self._spans, dtype=np.float32).reshape(count, 2),
             segments=np.array(self._segments, dtype=np.int32),

@@ -29,7 +29,10 @@ def clock(span: Span) -> str:
 
 
 def table(hits: Sequence[Hit]) -> Table:
-    """Rank, score, title (opens the file) and id, moment and best second, winning modality, what matched."""
+    """Rank, score, title (opens the file) and id, moment and best second, winning modality, what matched.
+
+    Weak ones are dim.
+    """
     drawn = empty_table()
     drawn.add_column("#", justify="right", style="dim", no_wrap=True)
     drawn.add_column("score", justify="right", no_wrap=True)
@@ -38,7 +41,8 @@ def table(hits: Sequence[Hit]) -> Table:
     drawn.add_column("by", no_wrap=True)
     drawn.add_column("matched", overflow="fold", ratio=4)
     for hit in hits:
-        drawn.add_row(str(hit.rank), f"{hit.score:.2f}", _title(hit), _moment(hit), _winner(hit), _matched(hit))
+        cells = (str(hit.rank), f"{hit.score:.2f}", _title(hit), _moment(hit), _winner(hit), _matched(hit))
+        drawn.add_row(*cells, style="dim" if hit.weak else "")
     return drawn
 
 

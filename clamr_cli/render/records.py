@@ -67,6 +67,7 @@ def hit_record(hit: Hit) -> dict[str, object]:
         "path": hit.path,
         "title": hit.title,
         "score": score(hit.score),
+        "weak": hit.weak,
         "start": seconds(hit.span.start),
         "end": seconds(hit.span.end),
         "at": seconds(hit.at),

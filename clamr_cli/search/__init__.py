@@ -227,9 +227,17 @@ def _hits(store: Store, question: _Question, chosen: Sequence[tuple[str, float]]
             modality=winner,
             modalities={modality: alone.get(modality) for modality in SHOWN_MODALITIES},
             evidence=reasons.evidence(aligned),
+            weak=score < _floor(question) * len(question.tokens),
         )
         found.append((hit, aligned))
     return found
+
+
+def _floor(question: _Question) -> float:
+    """The score per query vector below which a hit is weak."""
+    own = None if question.options.weights else question.encoder.floor
+    chosen = question.options.floor if question.options.floor is not None else own
+    return -math.inf if chosen is None else chosen
 
 
 def _paths(store: Store, video_ids: Sequence[str]) -> dict[str, str]:

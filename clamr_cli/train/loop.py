@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,6 +21,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from clamr_cli.errors import ModelError
 from clamr_cli.train.arguments import arguments_of
+from clamr_cli.train.batch import Batch, Encoded
 from clamr_cli.train.gather import everyones, summed_over_processes
 from clamr_cli.train.log import Log
 from clamr_cli.train.losses import LOSSES, Scores, scores
@@ -35,42 +36,6 @@ if TYPE_CHECKING:
 
 _WEIGHTS: Final = "model.safetensors"
 _PATIENCE: Final = 0.5
-
-
-class Encoded(NamedTuple):
-    """What a model makes of a batch.
-
-    Attributes:
-        queries: [Q, T, 128] unit rows.
-        query_mask: [Q, T] bool.
-        documents: [D, S, 128] unit rows.
-        document_mask: [D, S] bool.
-        modality_ids: [D, S] integers.
-    """
-
-    queries: torch.Tensor
-    query_mask: torch.Tensor
-    documents: torch.Tensor
-    document_mask: torch.Tensor
-    modality_ids: torch.Tensor
-
-
-class Batch(TypedDict):
-    """What the collator makes.
-
-    ``inputs`` are keyword arguments of the model's forward. ``targets`` [Q] are places of the positives among the
-    documents of this batch; ``query_modalities`` [Q] ids, 0 for none. ``document_keys`` [D] are numbers, the same for
-    documents that answer the same queries (the moments of one video); ``answers`` [Q, A] are the keys that answer each
-    query, -1 where there are fewer. ``document_ids`` [D] are numbers too, the same only for the same document: one that
-    stands in the batches of several processes is a negative once. All int64.
-    """
-
-    inputs: Mapping[str, Any]
-    targets: torch.Tensor
-    query_modalities: torch.Tensor
-    document_keys: torch.Tensor
-    answers: torch.Tensor
-    document_ids: NotRequired[torch.Tensor]
 
 
 class LateInteractionTrainer(Trainer):  # type: ignore[misc]

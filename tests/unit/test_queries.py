@@ -36,5 +36,5 @@ def test_two_queries_of_one_id_are_refused():
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UsageError, match="gone.jsonl"):
+    with pytest.raises(UsageError, match=r"gone\.jsonl"):
         read_lines(tmp_path / "gone.jsonl")

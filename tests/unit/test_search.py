@@ -87,6 +87,22 @@ def test_a_hit_says_when_which_modality_and_which_words(pets, encoder):
     ]  # fmt: skip
 
 
+def test_a_hit_below_the_floor_is_weak(pets, encoder):
+    (best, *_) = search(pets, encoder, "dog", SearchOptions())
+    (rows,) = encoder.encode_queries(["dog"])
+    level = best.score / len(rows)
+    weak = [search(pets, encoder, "dog", SearchOptions(floor=at))[0].weak for at in (level - 0.01, level + 0.01)]
+    assert weak == [False, True]
+
+
+def test_an_encoders_own_floor_holds_for_scores_without_weights(pets, encoder):
+    floored = WordEncoder()
+    floored.info = replace(encoder.info, floor=2.0)
+    assert search(pets, floored, "dog", SearchOptions())[0].weak
+    assert not search(pets, floored, "dog", SearchOptions(weights={Modality.SPEECH: 2.0}))[0].weak
+    assert not search(pets, floored, "dog", SearchOptions(floor=-1.0))[0].weak
+
+
 def test_moments_are_listed_one_by_one_when_asked(pets, encoder):
     hits = search(pets, encoder, "dog", SearchOptions(moments=True))
     assert [hit.moment_id for hit in hits] == ["said#0", "shown#1", "shown#0", "written#0"]

@@ -109,7 +109,7 @@ class Bert:
         for row, sequence in enumerate(batch):
             ids[row, : len(sequence)] = sequence
             mask[row, : len(sequence)] = 0.0
-        hidden = _normalise(self._words[ids] + self._positions[:longest] + self._type, self._norm)
+        hidden = normalise(self._words[ids] + self._positions[:longest] + self._type, self._norm)
         for layer in self._layers:
             hidden = _apply(layer, hidden, mask)
         return hidden
@@ -138,12 +138,12 @@ def _apply(layer: _Layer, hidden: Array, mask: Array) -> Array:
     np.exp(weights, out=weights)
     weights /= weights.sum(axis=-1, keepdims=True)
     mixed = (weights @ value).swapaxes(1, 2).reshape(-1, width)
-    flat = _normalise(flat + (mixed @ layer.out + layer.out_bias), layer.out_norm)
-    inner = _gelu(flat @ layer.up + layer.up_bias)
-    return _normalise(flat + (inner @ layer.down + layer.down_bias), layer.down_norm).reshape(rows, length, width)
+    flat = normalise(flat + (mixed @ layer.out + layer.out_bias), layer.out_norm)
+    inner = gelu(flat @ layer.up + layer.up_bias)
+    return normalise(flat + (inner @ layer.down + layer.down_bias), layer.down_norm).reshape(rows, length, width)
 
 
-def _normalise(values: Array, norm: tuple[Array, Array]) -> Array:
+def normalise(values: Array, norm: tuple[Array, Array]) -> Array:
     """Layer normalisation over the last axis."""
     centred: Array = values - values.mean(axis=-1, keepdims=True)
     variance = np.einsum("...i,...i->...", centred, centred)[..., None] / np.float32(values.shape[-1])
@@ -153,7 +153,7 @@ def _normalise(values: Array, norm: tuple[Array, Array]) -> Array:
     return centred
 
 
-def _gelu(values: Array) -> Array:
+def gelu(values: Array) -> Array:
     """The activation x * Phi(x), with erf by formula 7.1.26 of Abramowitz and Stegun (error under 1.5e-7)."""
     scaled = values * _SQRT_HALF
     size = np.abs(scaled)

@@ -1,8 +1,9 @@
-"""The embedded encoder: a small sentence model, a small picture model and a trained connector between them."""
+"""The embedded encoder: a small sentence model, a small picture model and what was trained on both."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -10,9 +11,18 @@ import numpy as np
 from clamr_cli import weights
 from clamr_cli.encoders.mini import heads
 from clamr_cli.encoders.mini.bert import Bert
-from clamr_cli.encoders.mini.heads import Heads
+from clamr_cli.encoders.mini.heads import SENTENCE_COPIES, Heads
+from clamr_cli.encoders.mini.kinds import (
+    PASSAGE,
+    PICTURE,
+    PICTURE_CLASSES,
+    PICTURE_REGION,
+    QUERY_SENTENCE,
+    QUERY_WORD,
+    WORD,
+)
 from clamr_cli.encoders.mini.passages import Reader
-from clamr_cli.encoders.rows import Rows
+from clamr_cli.encoders.mini.sheet import Sheet
 from clamr_cli.text import Place, TextTrack
 from clamr_cli.types import EncoderInfo, Modality, Span, TokenVectors
 
@@ -36,10 +46,12 @@ _REVISION: Final = "1"
 _TEXT_WEIGHTS: Final = "minilm-l6"
 _PICTURE_WEIGHTS: Final = "efficientnet-lite2"
 _PICTURE_FILE: Final = "efficientnet-lite2-9656183e.pth"
+_FIELDS: Final = tuple(field.name for field in fields(TokenVectors))
 # The order of CLaMR's documents (section 3): frames, on-screen text, speech, metadata.
 _READ: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
 _PARTS: Final = (_REVISION, _TEXT_WEIGHTS, _PICTURE_FILE, heads.SHA256, str(TOKENS_PER_MODALITY))
-_INFO: Final = EncoderInfo(NAME, hashlib.blake2b("\n".join(_PARTS).encode(), digest_size=8).hexdigest())
+_FINGERPRINT: Final = hashlib.blake2b("\n".join(_PARTS).encode(), digest_size=8).hexdigest()
+_INFO: Final = EncoderInfo(NAME, _FINGERPRINT, floor=heads.FLOOR)
 
 
 class MiniEncoder:
@@ -54,7 +66,7 @@ class MiniEncoder:
         Args:
             text: folder of ``model.safetensors`` and ``tokenizer.json``.
             pictures: the picture model's checkpoint file; opened when the first frame is met.
-            trained: the connector.
+            trained: the trained weights.
             device: of the picture model: "auto", "cpu", "cuda" or "mps".
             threads: CPU threads of the picture model; 0 leaves them as they are.
 
@@ -99,49 +111,45 @@ class MiniEncoder:
         return [self._query(passage, state) for passage, state in zip(passages, states, strict=True)]
 
     def _query(self, passage: Passage, states: Array) -> TokenVectors:
-        rows = Rows()
-        words = passage.words
-        vectors = self._heads.query([word.text for word in words], _word_states(passage, states), states.mean(axis=0))
-        for word, vector in zip(words, vectors, strict=False):
-            rows.add(vector, offsets=(word.start, word.end), number=word.number)
-        for vector in vectors[len(words) :]:
-            rows.add(vector)
-        return rows.done()
+        sheet = Sheet()
+        for word, state in zip(passage.words, _word_states(passage, states), strict=True):
+            sheet.add(state, QUERY_WORD, text=word.text, offsets=(word.start, word.end), number=word.number)
+        sheet.add(states.mean(axis=0), QUERY_SENTENCE)
+        made = sheet.done(self._heads)
+        repeated = np.minimum(np.arange(len(made) + SENTENCE_COPIES - 1), len(made) - 1)
+        return TokenVectors(**{name: getattr(made, name)[repeated] for name in _FIELDS})
 
     def _encode(self, document: Document) -> TokenVectors:
-        rows = Rows()
+        sheet = Sheet(document.span.start)
         if document.frames:
-            self._add_frames(rows, document.frames)
+            self._add_frames(sheet, document.frames)
         for modality in _READ:
             track = TextTrack.join(document.segments(modality))
             texts = [segment.text for segment in track.segments]
             across = modality is Modality.SPEECH
             passages = self._reader.passages(texts, across=across, limit=TOKENS_PER_MODALITY)
-            self._add_passages(rows, modality, track, [passage for passage in passages if passage.words])
-        return rows.done()
+            self._add_passages(sheet, modality, track, [passage for passage in passages if passage.words])
+        return sheet.done(self._heads)
 
-    def _add_frames(self, rows: Rows, frames: Sequence[Frame]) -> None:
-        vectors = self._heads.pictures(self._see().features([frame.jpeg for frame in frames]))
+    def _add_frames(self, sheet: Sheet, frames: Sequence[Frame]) -> None:
+        rows = self._heads.picture_rows(self._see().features([frame.jpeg for frame in frames]))
         for number, frame in enumerate(frames):
-            for vector in vectors[number]:
-                rows.add(vector, modality=Modality.VIDEO, span=frame.span, segment=number)
+            for place, row in enumerate(rows[number]):
+                kind = (PICTURE, PICTURE_CLASSES, PICTURE_REGION)[min(place, 2)]
+                sheet.add(row, kind, modality=Modality.VIDEO, span=frame.span, segment=number)
 
-    def _add_passages(self, rows: Rows, modality: Modality, track: TextTrack, passages: Sequence[Passage]) -> None:
+    def _add_passages(self, sheet: Sheet, modality: Modality, track: TextTrack, passages: Sequence[Passage]) -> None:
         """Add each passage's words and then the passage as a whole."""
-        if not passages:
-            return
-        states = self._bert.encode([passage.ids for passage in passages])
-        means = self._heads.passages(modality, np.stack([state.mean(axis=0) for state in states]))
-        for passage, state, mean in zip(passages, states, means, strict=True):
-            texts = [word.text for word in passage.words]
-            vectors = self._heads.words(modality, texts, _word_states(passage, state))
+        states = self._bert.encode([passage.ids for passage in passages]) if passages else []
+        for passage, state in zip(passages, states, strict=True):
             places = [_locate(track, word) for word in passage.words]
-            for word, place, vector in zip(passage.words, places, vectors, strict=True):
-                rows.add_place(vector, modality, place, number=word.number)
+            for word, place, row in zip(passage.words, places, _word_states(passage, state), strict=True):
+                sheet.add_place(row, WORD[modality], modality, place, text=word.text, number=word.number)
             first, last = places[0], places[-1]
             end = max(place.end for place in places if place.segment == first.segment)
             span = Span(first.span.start, max(first.span.end, last.span.end))
-            rows.add(mean, modality=modality, span=span, segment=first.segment, offsets=(first.start, end))
+            whole = Place(first.segment, first.start, end, span)
+            sheet.add_place(state.mean(axis=0), PASSAGE[modality], modality, whole)
 
     def _see(self) -> Pictures:
         """The picture model, loaded when first asked for: torch takes seconds that a query does not have."""

@@ -24,12 +24,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from clamr_cli.encoders.mini.spelling import spell
+from clamr_cli.encoders.mini import joint
+from clamr_cli.encoders.mini.kinds import HEADS
 from clamr_cli.errors import ModelError
-from clamr_cli.types import DIMENSION, Modality
+from clamr_cli.types import DIMENSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -39,7 +40,11 @@ if TYPE_CHECKING:
 SHA256: Final = "c672c46d6ad2bc9ab662beb854110c044939b812bbd173322097dcfe8ca87450"
 """Of the weights file in this package."""
 
-WEIGHTS: Final = "connector.safetensors"
+FLOOR: Final = 0.364
+"""Score per query vector below which a match rather means that nothing answers: the answers of 19 of 20 queries about held-out
+photos and texts score higher."""
+
+WEIGHTS: Final = "mini.safetensors"
 REGIONS: Final = 9
 SENSE: Final = 77
 SPELLING: Final = 48
@@ -49,7 +54,6 @@ SENTENCE_COPIES: Final = 4
 CLASS_SHARE: Final = 0.3
 """Weight of the recognised classes' names beside the trained connector, chosen on held-out photos."""
 
-_SPOKEN: Final = (Modality.SPEECH, Modality.OCR, Modality.METADATA)
 _GATE_SCALE: Final = 10.0
 
 
@@ -81,7 +85,9 @@ class Heads:
             ModelError: one is missing.
         """
         self._tensors: dict[str, Array] = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
-        missing = sorted(set(NAMES) - set(self._tensors))
+        known = {name for name in self._tensors if not name.startswith("joint.")}
+        self._joint = joint.Joint(self._tensors) if known != set(self._tensors) else None
+        missing = sorted(set(NAMES) - known) + (sorted(set(joint.NAMES) - set(self._tensors)) if self._joint else [])
         if missing:
             raise ModelError(f"the mini encoder's weights lack {', '.join(missing)}", "reinstall clamr-cli")
 
@@ -102,58 +108,64 @@ class Heads:
         except (OSError, SafetensorError) as error:
             raise ModelError(f"cannot read the mini encoder's weights: {error}", "reinstall clamr-cli") from error
 
-    def query(self, words: Sequence[str], states: Array, sentence: Array) -> Array:
-        """Vectors of a query: one per word, then :data:`SENTENCE_COPIES` equal ones of the whole.
-
-        Args:
-            words: as they are written.
-            states: [n, 384], the words' states.
-            sentence: [384], the mean state.
-        """
-        whole = unit(sentence[None])
-        each = self._vectors("query.word", unit(states), 0, spell(words, SPELLING))
-        copies = np.repeat(self._vectors("query.sentence", whole, 0), SENTENCE_COPIES, axis=0)
-        return _place(np.concatenate([each, copies]), silent=DIMENSION - 2)
-
-    def words(self, modality: Modality, words: Sequence[str], states: Array) -> Array:
-        """Vectors [n, 128] of a document's words with their states [n, 384]."""
-        spelled = spell(words, SPELLING)
-        return _place(self._vectors("word", unit(states), _SPOKEN.index(modality), spelled), silent=DIMENSION - 1)
-
-    def passages(self, modality: Modality, means: Array) -> Array:
-        """Vectors [n, 128] of passages with their mean states [n, 384]."""
-        return _place(self._vectors("passage", unit(means), _SPOKEN.index(modality)), silent=DIMENSION - 1)
-
-    def pictures(self, features: PictureFeatures) -> Array:
-        """Vectors [n, 11, 128]: the whole picture, the classes recognised in it, and its regions."""
-        count = len(features)
+    def picture_rows(self, features: PictureFeatures) -> Array:
+        """Rows [n, 11, 384] of unit length: the whole picture, the classes recognised in it, and its regions."""
         everything = np.concatenate([features.pooled[:, None], features.regions], axis=1)
         classes = unit(features.probabilities @ self._tensors["classes"])
         mapped = everything @ self._tensors["connector.weight"] + self._tensors["connector.bias"]
         seen = unit(mapped + np.float32(CLASS_SHARE) * classes)
-        rows = np.concatenate([seen[:, :1], classes[:, :1], seen[:, 1:]], axis=1)
-        kinds = np.tile([0, 1, *[2] * REGIONS], count)
-        vectors = self._vectors("picture", rows.reshape(-1, rows.shape[-1]), kinds)
-        return _place(vectors, silent=DIMENSION - 1).reshape(count, -1, DIMENSION)
+        return np.concatenate([seen[:, :1], classes[:, :1], seen[:, 1:]], axis=1)
 
-    def _vectors(self, head: str, inputs: Array, kind: int | NDArray[np.int64], spelled: Array | None = None) -> Array:
+    def vectors(self, rows: Array, kinds: NDArray[np.int64], times: Array, spelled: Array) -> Array:
+        """Token vectors of all rows of one document or query, once each has seen the others.
+
+        Args:
+            rows: [n, 384], of unit length: states of words and passages, :meth:`picture_rows`.
+            kinds: [n], see :mod:`.kinds`.
+            times: [n] seconds from the document's start, or :data:`.joint.TIMELESS`.
+            spelled: [n, 48], how words are spelled; not looked at for other rows.
+
+        Returns:
+            [n, 128], of unit length.
+        """
+        joined = rows if self._joint is None else self._joint(rows, kinds, times)
+        made = np.zeros((len(rows), DIMENSION), dtype=np.float32)
+        heads = np.array([_HEADS.index(head) for head, _ in HEADS])[kinds]
+        gates = np.array([gate for _, gate in HEADS])[kinds]
+        for number in np.unique(heads):
+            here, head = heads == number, _HEADS[number]
+            words = spelled[here] if head in _SPELLED else None
+            silent = DIMENSION - 2 if head.startswith("query") else DIMENSION - 1
+            made[here] = _place(self._vectors(head, joined[here], gates[here], words), silent=silent)
+        return made
+
+    def _vectors(self, head: str, inputs: Array, kind: NDArray[np.int64], spelled: Array | None) -> Array:
         """Sense, spelling, prior and silence side by side: [n, SENSE + SPELLING + 2], rows of unit length."""
         sense = unit(inputs @ self._tensors[f"{head}.weight"] + self._tensors[f"{head}.bias"])
-        gates = self._tensors[f"{head}.gate.bias"][kind] + np.zeros((len(inputs), 4), dtype=np.float32)
+        gates: Array = self._tensors[f"{head}.gate.bias"][kind]
         if f"{head}.gate.weight" in self._tensors:
-            gates += _GATE_SCALE * inputs @ self._tensors[f"{head}.gate.weight"]
+            scaled: Array = inputs * np.float32(_GATE_SCALE)
+            gates = gates + scaled @ self._tensors[f"{head}.gate.weight"]
         if spelled is None:
-            gates[:, 1] = -np.inf
+            gates = gates + _UNSPELLED
             spelled = np.zeros((len(inputs), SPELLING), dtype=np.float32)
-        gates = np.exp(gates - gates.max(axis=1, keepdims=True))
-        shares = np.sqrt(gates / gates.sum(axis=1, keepdims=True))
+        raised: Array = np.exp(gates - gates.max(axis=1, keepdims=True))
+        shares: Array = np.sqrt(raised / raised.sum(axis=1, keepdims=True))
         return np.concatenate([shares[:, :1] * sense, shares[:, 1:2] * spelled, shares[:, 2:]], axis=1)
 
 
 _PLAIN: Final = ("classes", "connector.weight", "connector.bias")
+_SPELLED: Final = ("query.word", "word")
+_UNSPELLED: Final = np.array([0.0, -np.inf, 0.0, 0.0], dtype=np.float32)
 _HEADS: Final = ("query.word", "query.sentence", "word", "passage", "picture")
-NAMES: Final = (*_PLAIN, *(f"{head}.{part}" for head in _HEADS for part in ("weight", "bias", "gate.bias")))
-"""Tensors that must be there; ``<head>.gate.weight`` is there for all heads but the picture's."""
+NAMES: Final = (
+    *_PLAIN,
+    *(f"{head}.{part}" for head in _HEADS for part in ("weight", "bias", "gate.bias")),
+)
+"""Tensors that must be there; ``<head>.gate.weight`` is there for all heads but the picture's.
+
+Those of :data:`.joint.NAMES` are all there or none is: rows then stay as they are.
+"""
 
 
 def unit(rows: Array) -> Array:

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from clamr_cli.encoders.clamr.checkpoint import PROJECTION, listed, renamed
 from clamr_cli.errors import ModelError
-from clamr_cli.train.loop import Encoded
+from clamr_cli.train.batch import Encoded
 from clamr_cli.types import DIMENSION
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from clamr_cli.encoders.clamr import ClamrEncoder
+    from clamr_cli.train.batch import Batch
     from clamr_cli.train.clamr.pairs import Example
-    from clamr_cli.train.loop import Batch
 
 _WORKERS: Final = 8
 

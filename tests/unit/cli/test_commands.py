@@ -20,6 +20,14 @@ def _ids(db: Path) -> set[str]:
     return {video.video_id for video in Store.open(db).videos()}
 
 
+def test_only_weak_matches_are_shown_but_do_not_count_as_found(clamr: Clamr, db: Path):
+    found = clamr("--db", str(db), "search", "crowd", "--json")
+    weak = clamr("--db", str(db), "search", "crowd", "--json", "--floor", "5")
+    assert (found.code, weak.code) == (0, 1)
+    assert [json.loads(line)["weak"] for line in weak.out.splitlines()] == [True] * len(found.out.splitlines())
+    assert "only weak matches" in weak.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

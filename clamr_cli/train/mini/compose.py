@@ -26,9 +26,9 @@ HELD_OUT: Final = 5
 """One in so many photos and texts is held out."""
 
 _SIZES: Final = {
-    Modality.SPEECH: (0, 0, 2, 4, 8),
-    Modality.OCR: (0, 0, 1, 3, 5),
-    Modality.METADATA: (0, 1, 2, 3, 4),
+    Modality.SPEECH: (0, 0, 2, 3, 5),
+    Modality.OCR: (0, 0, 1, 2, 4),
+    Modality.METADATA: (0, 1, 1, 2, 4),
 }
 _MONTHS: Final = [
     "January",
@@ -44,6 +44,10 @@ _MONTHS: Final = [
     "November",
     "December",
 ]
+_PER_CLASS: Final = 12
+_FORMS: Final = ("{}", "a {}", "a photo of a {}", "close-up of a {}", "picture showing a {}")
+_THINGS: Final = {"Faces": "face of a person", "Faces_easy": "face of a person", "car_side": "car from the side"}
+_CHANNELS: Final = 10
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -65,13 +69,25 @@ class Photo:
     pieces: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A text of a document: of an entry (its index), or a caption of a photo; when, in seconds (None: always)."""
+
+    time: float | None
+    entry: int = -1
+    caption: str = ""
+
+
 @dataclass(slots=True)
 class Composed:
-    """One document: indices of photos, and indices of entries by modality; queries with the modality they aim at."""
+    """One document: photos (index and time), texts by modality, and queries with the modality they aim at.
 
-    photos: list[int] = field(default_factory=list)
-    texts: dict[Modality, list[int]] = field(default_factory=lambda: defaultdict(list))
-    queries: list[tuple[str, Modality]] = field(default_factory=list)
+    A query that asks for two things at once aims at none.
+    """
+
+    photos: list[tuple[int, float]] = field(default_factory=list)
+    texts: dict[Modality, list[Said]] = field(default_factory=lambda: defaultdict(list))
+    queries: list[tuple[str, Modality | None]] = field(default_factory=list)
 
 
 def held_out(name: str) -> bool:
@@ -92,6 +108,28 @@ def photos(data: Path) -> list[Photo]:
     ]
 
 
+def labelled_photos(data: Path) -> list[Photo]:
+    """Photos of single things, with what they are: other pictures than people take, described in other ways."""
+    found = []
+    for folder in sorted((data / "train/caltech101").iterdir()):
+        name = _THINGS.get(folder.name, folder.name.replace("_", " ").lower())
+        captions = tuple(form.format(name) for form in _FORMS)
+        found += [Photo(path.relative_to(data).as_posix(), captions, (name,)) for path in _first(folder)]
+    return found
+
+
+def _first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.jpg"))[:_PER_CLASS]
+
+
+def one_of_each(all_photos: list[Photo], ids: list[int], chance: random.Random) -> list[int]:
+    """One photo of each thing: two would answer the same query."""
+    by_thing: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for index in ids:
+        by_thing[all_photos[index].captions].append(index)
+    return [chance.choice(indices) for indices in by_thing.values()]
+
+
 def split_photos(all_photos: list[Photo]) -> tuple[list[int], list[int]]:
     """Indices of the training photos and of the held-out ones (every fifth)."""
     last = HELD_OUT - 1
@@ -107,6 +145,25 @@ def entries(data: Path, seed: int = 0) -> list[Entry]:
     return [entry for entry in found if entry.text.strip() and entry.queries]
 
 
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How documents are composed; each is a probability.
+
+    Attributes:
+        related: that a photo is also spoken of, in the words of another caption.
+        channel: that a document has a line of metadata that others of the batch have too.
+        both: that a document gets a query which asks for things of two modalities at once.
+    """
+
+    related: float = 0.25
+    channel: float = 0.4
+    both: float = 0.6
+
+
+ALONE: Final = Habits(0.0, 0.0, 0.0)
+"""Nothing has to do with anything else: each query aims at one modality."""
+
+
 @dataclass(slots=True)
 class Composer:
     """Draws documents; no text and no photo stands in two of them until :meth:`shuffle`, so each query has one answer.
@@ -119,9 +176,11 @@ class Composer:
     entries: list[Entry]
     entry_ids: list[int]
     chance: random.Random
+    habits: Habits = ALONE
     _photos_left: list[int] = field(default_factory=list)
     _texts_left: dict[Modality, list[int]] = field(default_factory=dict)
     _used: set[int] = field(default_factory=set)
+    _channels: list[int] = field(default_factory=list)
 
     def shuffle(self) -> None:
         """Put everything back."""
@@ -130,29 +189,74 @@ class Composer:
         for modality in _SIZES:
             fitting = [index for index in self.entry_ids if modality in self.entries[index].modalities]
             self._texts_left[modality] = self.chance.sample(fitting, len(fitting))
+        self._channels = [index for _ in range(_CHANNELS) if (index := self._take(Modality.METADATA)) is not None]
 
     def draw(self, most_photos: int = 3) -> Composed:
         """The next document. With all photos used it has none, and so with texts."""
-        document = Composed()
-        for _ in range(min(most_photos, self.chance.choice((1, 1, 2, 3)), len(self._photos_left))):
-            index = self._photos_left.pop()
-            document.photos.append(index)
-            asked = self.photos[index].captions if self.chance.random() < 0.7 else self.photos[index].pieces
-            document.queries.append((self.chance.choice(asked), Modality.VIDEO))
+        document, length = Composed(), self.chance.uniform(5.0, 60.0)
+        count = min(most_photos, self.chance.choice((1, 1, 2, 3)), len(self._photos_left))
+        for number in range(count):
+            self._add_photo(document, length * (number + 0.5) / count)
         for modality, sizes in _SIZES.items():
-            for _ in range(self.chance.choice(sizes)):
-                self._add_text(document, modality)
+            size = self.chance.choice(sizes)
+            for number in range(size):
+                self._add_text(document, modality, length * (number + 0.5) / size)
+        self._add_channel(document)
+        self._ask_for_both(document)
         return document
 
-    def _add_text(self, document: Composed, modality: Modality) -> None:
+    def _add_photo(self, document: Composed, time: float) -> None:
+        index = self._photos_left.pop()
+        document.photos.append((index, time))
+        photo = self.photos[index]
+        spoken = self.chance.choice(photo.captions) if self.chance.random() < self.habits.related else ""
+        if spoken:
+            document.texts[Modality.SPEECH].append(Said(time, caption=spoken))
+        asked = photo.captions if self.chance.random() < 0.7 else photo.pieces
+        others = [query for query in asked if query != spoken and not (spoken and query in spoken)]
+        document.queries.append((self.chance.choice(others or asked), Modality.VIDEO))
+
+    def _add_text(self, document: Composed, modality: Modality, time: float) -> None:
+        index = self._take(modality)
+        if index is None:
+            return
+        when = None if modality is Modality.METADATA else time
+        document.texts[modality].append(Said(when, entry=index))
+        document.queries.append((self.chance.choice(self.entries[index].queries), modality))
+
+    def _take(self, modality: Modality) -> int | None:
         left = self._texts_left[modality]
-        while left and left[-1] in self._used:
-            left.pop()
-        if left:
+        while left:
             index = left.pop()
-            self._used.add(index)
-            document.texts[modality].append(index)
-            document.queries.append((self.chance.choice(self.entries[index].queries), modality))
+            if index not in self._used:
+                self._used.add(index)
+                return index
+        return None
+
+    def _add_channel(self, document: Composed) -> None:
+        """A line that other videos have too: it finds this one only together with something else."""
+        if not self._channels or not document.queries or self.chance.random() >= self.habits.channel:
+            return
+        index = self.chance.choice(self._channels)
+        document.texts[Modality.METADATA].append(Said(None, entry=index))
+        asked, _ = self.chance.choice(document.queries)
+        document.queries.append((_together(self.chance, asked, keywords(self.chance, self.entries[index].text)), None))
+
+    def _ask_for_both(self, document: Composed) -> None:
+        aims = {aim for _, aim in document.queries if aim is not None}
+        if len(aims) < 2 or self.chance.random() >= self.habits.both:
+            return
+        first, second = self.chance.sample(sorted(aims), 2)
+        parts = [
+            self.chance.choice([query for query, aim in document.queries if aim is one]) for one in (first, second)
+        ]
+        document.queries.append((_together(self.chance, *parts), None))
+
+
+def _together(chance: random.Random, first: str, second: str) -> str:
+    """Two things asked for at once."""
+    parts = [part if len(part.split()) <= 6 else fragment(chance, part, 3, 6) for part in (first, second)]
+    return " ".join(chance.sample(parts, 2))
 
 
 def fragment(chance: random.Random, text: str, least: int, most: int) -> str:
@@ -177,6 +281,12 @@ def misread(chance: random.Random, text: str) -> str:
     )
 
 
+def misheard(chance: random.Random, text: str) -> str:
+    """The text as speech recognition may give it: no capitals, no marks, a word missing here and there."""
+    words = [word.strip(".,;:!?\"'()").lower() for word in text.split()]
+    return " ".join(word for word in words if word and chance.random() > 0.06)
+
+
 def _asked(chance: random.Random, text: str, *more: str) -> tuple[str, ...]:
     """Queries for a text: pieces of it, and what else is known to ask for it."""
     return (fragment(chance, text, 2, 7), keywords(chance, text), fragment(chance, text, 2, 4), *more)
@@ -188,7 +298,10 @@ def _clips(data: Path, chance: random.Random) -> Iterator[Entry]:
     for captions in sorted(clips.values())[:600]:
         if len(captions) >= 4:
             text, *asked = chance.sample(captions, 4)
-            yield Entry(text, (Modality.SPEECH, Modality.METADATA), tuple(asked))
+            if chance.random() < 0.4:
+                yield Entry(misheard(chance, text), (Modality.SPEECH,), tuple(asked))
+            else:
+                yield Entry(text, (Modality.SPEECH, Modality.METADATA), tuple(asked))
 
 
 def _news(data: Path, chance: random.Random) -> Iterator[Entry]:
@@ -203,7 +316,10 @@ def _news(data: Path, chance: random.Random) -> Iterator[Entry]:
         text = " ".join(words[: chance.randint(8, 60)])[:400]
         if len(words) >= 4:
             event = (row["event_name"].replace("_", " "),) if english else ()
-            yield Entry(text, (Modality.SPEECH, Modality.METADATA), _asked(chance, text, *event))
+            if chance.random() < 0.4:
+                yield Entry(misheard(chance, text), (Modality.SPEECH,), _asked(chance, text, *event))
+            else:
+                yield Entry(text, (Modality.SPEECH, Modality.METADATA), _asked(chance, text, *event))
     for name, text in sorted({(row["event_name"], row["en_article_excerpt"]) for row in rows}):
         if text:
             cut = text[:400]
@@ -215,7 +331,7 @@ def _scenes(data: Path, chance: random.Random) -> Iterator[Entry]:
     for language, count in (("en", 250), ("de", 150), ("fr", 150)):
         with gzip.open(data / f"text/multi30k_train.{language}.gz", "rt", encoding="utf-8", errors="replace") as lines:
             texts = [line.strip() for line in lines if line.strip().count(" ") > 3]
-        for text in chance.sample(texts[1:], count):
+        for text in chance.sample(texts[1:], min(count, len(texts) - 1)):
             yield Entry(text, (Modality.SPEECH, Modality.METADATA, Modality.OCR), _asked(chance, text))
 
 

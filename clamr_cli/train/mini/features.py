@@ -1,4 +1,4 @@
-"""What the connector is trained on: features of photos and texts from the frozen models, made once."""
+"""What the recipe trains on: features of photos and texts from the frozen models, made once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from clamr_cli.encoders.mini.heads import CLASS_SHARE, SPELLING, PictureFeatures
 from clamr_cli.encoders.mini.passages import Reader
 from clamr_cli.encoders.mini.pictures import Pictures
 from clamr_cli.encoders.mini.spelling import spell
-from tests.bench.composed import Entry, Photo, entries, photos, split_entries, split_photos
+from clamr_cli.train.mini.compose import Entry, Photo, entries, labelled_photos, photos, split_entries, split_photos
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from clamr_cli.encoders.mini.passages import Passage
+
+    Array = NDArray[np.float32]
 
 FOLDS: Final = 5
 RIDGE: Final = 5.0
@@ -39,15 +43,23 @@ _CHUNK: Final = 64
 class Read:
     """A passage: its words' unit states [n, 384] and spelling [n, 48], and its unit mean state [384]."""
 
-    states: np.ndarray
-    spelled: np.ndarray
-    mean: np.ndarray
+    states: Array
+    spelled: Array
+    mean: Array
 
 
 @dataclass(slots=True)
 class Material:
-    """Everything in memory; ``train``/``held`` are indices of photos, ``train_texts``/``held_texts`` of entries."""
+    """Everything in memory; ``train``/``held`` are indices of photos, ``train_texts``/``held_texts`` of entries.
 
+    ``labelled`` are indices of photos of single things, which the connector is not fitted to.
+
+    ``seen`` are the photos' features, ``flipped`` pooled ones of their mirror images [photos, 1280]; ``class_photos``
+    [1000, 1280] and ``classes`` [1000, 384] belong to ImageNet's classes; ``captions`` is [photos, 5, 384].
+    """
+
+    side: TextSide
+    labelled: list[int]
     photos: list[Photo]
     train: list[int]
     held: list[int]
@@ -57,18 +69,18 @@ class Material:
     texts: list[list[Read]]
     queries: dict[str, Read]
     seen: PictureFeatures
-    flipped: np.ndarray
-    class_photos: np.ndarray
-    classes: np.ndarray
-    captions: np.ndarray
+    flipped: Array
+    class_photos: Array
+    classes: Array
+    captions: Array
 
 
 @dataclass(frozen=True, slots=True)
 class Linear:
     """A ridge regression: [1280, 384] and [384]."""
 
-    weight: np.ndarray
-    bias: np.ndarray
+    weight: Array
+    bias: Array
 
 
 class TextSide:
@@ -80,9 +92,11 @@ class TextSide:
         self._reader = Reader.load(folder / "tokenizer.json")
 
     def text(self, text: str) -> list[Passage]:
+        """The passages of a text that have words."""
         return [passage for passage in self._reader.passages([text], across=False, limit=512) if passage.words]
 
     def query(self, text: str) -> Passage:
+        """A query's one passage."""
         return self._reader.query(text)
 
     def read(self, passages: Sequence[Passage]) -> list[Read]:
@@ -100,20 +114,24 @@ def load(data: Path, cache: Path) -> Material:
     """Read the data folder and run the frozen models over it: minutes on two cores."""
     text = TextSide(cache)
     pictures = Pictures(next(weights.locate("efficientnet-lite2", cache).glob("*.pth")), device="auto", threads=0)
-    all_photos, all_entries = photos(data), entries(data)
+    described, things, all_entries = photos(data), labelled_photos(data), entries(data)
+    all_photos = [*described, *things]
     passages = [text.text(entry.text) for entry in all_entries]
     read = iter(text.read([passage for one in passages for passage in one]))
     texts = [[next(read) for _ in one] for one in passages]
     asked = sorted({query for entry in all_entries for query in entry.queries} | _asked_of(all_photos))
     queries = dict(zip(asked, text.read([text.query(query) for query in asked]), strict=True))
     folder = data / "train/flickr8k_1k/images"
-    jpegs = [(folder / photo.name).read_bytes() for photo in all_photos]
+    jpegs = [(folder / photo.name).read_bytes() for photo in described]
+    others = [(data / photo.name).read_bytes() for photo in things]
     samples = sorted((data / "train/imagenet_sample").glob("*.jpg"))
     names = [sample.stem.partition("_")[2].replace("_", " ") for sample in samples]
-    train, held = split_photos(all_photos)
+    train, held = split_photos(described)
     usable = [bool(one) for one in texts]
     train_texts, held_texts = ([i for i in part if usable[i]] for part in split_entries(all_entries))
     return Material(
+        side=text,
+        labelled=list(range(len(described), len(all_photos))),
         photos=all_photos,
         train=train,
         held=held,
@@ -122,7 +140,7 @@ def load(data: Path, cache: Path) -> Material:
         held_texts=held_texts,
         texts=texts,
         queries=queries,
-        seen=_features(pictures, jpegs),
+        seen=_features(pictures, jpegs + others),
         flipped=_features(pictures, [_flip(jpeg) for jpeg in jpegs]).pooled,
         class_photos=_features(pictures, [sample.read_bytes() for sample in samples]).pooled,
         classes=np.stack([one.mean for one in text.read([text.query(name) for name in names])]),
@@ -163,7 +181,7 @@ def fit(material: Material, ids: Sequence[int]) -> Linear:
     return Linear(weight.astype(np.float32), bias.astype(np.float32))
 
 
-def apply(material: Material, connector: Linear, ids: Sequence[int]) -> np.ndarray:
+def apply(material: Material, connector: Linear, ids: Sequence[int]) -> Array:
     """What the picture head gets: [n, 11, 384] of the whole, the classes and the regions, as the encoder makes them."""
     everything = np.concatenate([material.seen.pooled[ids][:, None], material.seen.regions[ids]], axis=1)
     classes = unit(material.seen.probabilities[ids] @ material.classes)
@@ -171,19 +189,18 @@ def apply(material: Material, connector: Linear, ids: Sequence[int]) -> np.ndarr
     return np.concatenate([seen[:, :1], classes[:, :1], seen[:, 1:]], axis=1)
 
 
-def unseen(material: Material) -> tuple[np.ndarray, Linear]:
+def unseen(material: Material) -> tuple[Array, Linear]:
     """Picture inputs of all photos, each from a connector that was not trained on it, and the final connector.
 
     A connector knows its own training photos too well; gates trained on those would trust pictures too much.
     """
-    ids = np.array(material.train)
-    random.Random(0).shuffle(ids)
+    ids = random.Random(0).sample(material.train, len(material.train))
     final = fit(material, ids)
-    inputs = np.zeros(
-        (len(material.photos), 2 + material.seen.regions.shape[1], material.captions.shape[2]), np.float32
-    )
-    inputs[material.held] = apply(material, final, material.held)
+    per_photo = 2 + material.seen.regions.shape[1]
+    inputs = np.zeros((len(material.photos), per_photo, material.captions.shape[2]), np.float32)
+    unfitted = [*material.held, *material.labelled]
+    inputs[unfitted] = apply(material, final, unfitted)
     for fold in range(FOLDS):
         out = ids[fold::FOLDS]
-        inputs[out] = apply(material, fit(material, np.setdiff1d(ids, out)), out)
+        inputs[out] = apply(material, fit(material, sorted({*ids} - {*out})), out)
     return inputs, final

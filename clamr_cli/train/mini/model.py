@@ -1,0 +1,199 @@
+"""The joint transformer and its heads in torch, as :mod:`clamr_cli.encoders.mini` runs them in numpy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from clamr_cli.encoders.mini import joint, kinds
+from clamr_cli.encoders.mini.heads import SENTENCE_COPIES, SPELLING
+from clamr_cli.train.batch import Encoded
+from clamr_cli.types import MODALITY_IDS, Modality
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+_SCALE: Final = 10.0
+_NEVER: Final = -30.0
+# Gates before training, as logits of sense, spelling, prior and silence.
+_GATES: Final[dict[str, list[list[float]]]] = {
+    "query.word": [[0.0, 0.0, -1.0, 0.0]],
+    "query.sentence": [[0.0, _NEVER, -1.0, -2.0]],
+    "word": [[0.0, 0.0, -1.0, -1.0]] * 3,
+    "passage": [[0.0, _NEVER, -1.0, -1.0]] * 3,
+    "picture": [[1.0, _NEVER, 0.0, -1.0]] * 3,
+}
+_NAMES: Final = tuple(_GATES)
+_UNSPELLED: Final = ("query.sentence", "passage", "picture")
+
+
+MODALITY_OF_KIND: Final = torch.tensor(
+    [0, 0, *[MODALITY_IDS[Modality.VIDEO]] * 3]
+    + [MODALITY_IDS[modality] for modality in (*kinds.WORD, *kinds.PASSAGE)]
+    + [0]
+)
+"""Modality id of each kind of row; the last is that of padding (kind -1)."""
+
+
+class Sheets(NamedTuple):
+    """Rows of some documents or queries, padded.
+
+    Attributes:
+        rows: [b, n, 384].
+        kinds: [b, n], -1 where padded.
+        times: [b, n, 16], see :func:`clamr_cli.encoders.mini.joint.time_features`.
+        spelled: [b, n, 48].
+    """
+
+    rows: Tensor
+    kinds: Tensor
+    times: Tensor
+    spelled: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """[b, n], true for rows that are there."""
+        return self.kinds >= 0
+
+
+class Layer(nn.Module):
+    """One pre-norm layer of self-attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(joint.WIDTH, eps=1e-12)
+        self.qkv = nn.Linear(joint.WIDTH, 3 * joint.WIDTH)
+        self.out = nn.Linear(joint.WIDTH, joint.WIDTH)
+        self.norm2 = nn.LayerNorm(joint.WIDTH, eps=1e-12)
+        self.up = nn.Linear(joint.WIDTH, joint.INNER)
+        self.down = nn.Linear(joint.INNER, joint.WIDTH)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """[b, n, 384] to the same; ``mask`` [b, n] is true for rows that may be seen."""
+        count, length, _ = hidden.shape
+        parts = self.qkv(self.norm1(hidden)).view(count, length, 3, -1, joint.HEAD_WIDTH)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        hidden = hidden + self.out(mixed.transpose(1, 2).reshape(count, length, -1))
+        result: Tensor = hidden + self.down(functional.gelu(self.up(self.norm2(hidden))))
+        return result
+
+
+class MiniModel(nn.Module):
+    """Joint transformer, maps and gates.
+
+    The correction that the joint transformer adds starts at zero: training begins with rows that have not seen each
+    other, and the maps at their principal directions.
+
+    Args:
+        directions: [384, 77], principal directions of what the maps read.
+        means: of each head, the mean of its rows [384].
+    """
+
+    def __init__(self, directions: NDArray[np.float32], means: Mapping[str, NDArray[np.float32]]) -> None:
+        super().__init__()
+        self.apart = False
+        """Whether rows are left as they are: nothing sees anything else."""
+        self.kind = nn.Parameter(torch.randn(kinds.KINDS, joint.WIDTH) * 0.02)
+        self.time = nn.Parameter(torch.zeros(16, joint.WIDTH))
+        self.layers = nn.ModuleList(Layer() for _ in range(joint.LAYERS))
+        self.norm = nn.LayerNorm(joint.WIDTH, eps=1e-12)
+        self.correction = nn.Parameter(torch.zeros(joint.WIDTH, joint.WIDTH))
+        self.maps = nn.ParameterDict({_key(name): torch.from_numpy(directions.copy()) for name in _NAMES})
+        self.shifts = nn.ParameterDict({_key(name): torch.from_numpy(-means[name] @ directions) for name in _NAMES})
+        self.gates = nn.ParameterDict({_key(name): torch.tensor(rows) for name, rows in _GATES.items()})
+        self.tilts = nn.ParameterDict({_key(name): torch.zeros(len(directions), 4) for name in _NAMES[:-1]})
+        heads = [_NAMES.index(head) for head, _ in kinds.HEADS]
+        self.register_buffer("_head_of", torch.tensor(heads), persistent=False)
+        self.register_buffer("_gate_of", torch.tensor([gate for _, gate in kinds.HEADS]), persistent=False)
+
+    def joined(self, sheets: Sheets) -> Tensor:
+        """[b, n, 384]: the rows with what the others add to them, of unit length."""
+        if self.apart:
+            return sheets.rows
+        hidden = sheets.rows * joint.WIDTH**0.5 + self.kind[sheets.kinds.clamp_min(0)]
+        hidden = hidden + sheets.times @ self.time
+        for layer in self.layers:
+            hidden = layer(hidden, sheets.mask)
+        return functional.normalize(sheets.rows + self.norm(hidden) @ self.correction, dim=-1)
+
+    def vectors(self, sheets: Sheets) -> Tensor:
+        """[b, n, 128] token vectors, of unit length; zeros where padded."""
+        made = sheets.rows.new_zeros(*sheets.kinds.shape, 128)
+        rows = self.joined(sheets)
+        heads = torch.where(sheets.mask, self._head_of[sheets.kinds.clamp_min(0)], -1)  # type: ignore[index]
+        for number, name in enumerate(_NAMES):
+            here = heads == number
+            if here.any():
+                gates = self._gate_of[sheets.kinds[here]]  # type: ignore[index]
+                made[here] = self._head(name, rows[here], gates, sheets.spelled[here])
+        return made
+
+    def _head(self, name: str, rows: Tensor, kind: Tensor, spelled: Tensor) -> Tensor:
+        key = _key(name)
+        sense = functional.normalize(rows @ self.maps[key] + self.shifts[key], dim=-1)
+        logits = self.gates[key][kind]
+        if key in self.tilts:
+            logits = logits + _SCALE * rows @ self.tilts[key]
+        if name in _UNSPELLED:
+            logits = torch.cat([logits[:, :1], torch.full_like(logits[:, 1:2], _NEVER), logits[:, 2:]], dim=1)
+            spelled = torch.zeros_like(spelled)
+        # The clamp keeps the square root's slope finite.
+        shares = logits.softmax(dim=-1).clamp_min(1e-9).sqrt()
+        silence = [shares[:, 3:], torch.zeros_like(shares[:, 3:])]
+        ends = silence if name.startswith("query") else silence[::-1]
+        return torch.cat([shares[:, :1] * sense, shares[:, 1:2] * spelled, shares[:, 2:3], *ends], dim=1)
+
+    def forward(self, queries: Mapping[str, Tensor], documents: Mapping[str, Tensor]) -> Encoded:
+        """Token vectors of queries, the sentence's as long as its copies together, and of documents.
+
+        Both are the fields of a :class:`Sheets` by name.
+        """
+        return self.encoded(Sheets(**queries), Sheets(**documents))
+
+    def encoded(self, queries: Sheets, documents: Sheets) -> Encoded:
+        """See :meth:`forward`."""
+        copies = torch.where(queries.kinds == kinds.QUERY_SENTENCE, float(SENTENCE_COPIES), 1.0)
+        asked = self.vectors(queries) * copies[..., None]
+        ids = MODALITY_OF_KIND[documents.kinds]
+        return Encoded(asked, queries.mask, self.vectors(documents), documents.mask, ids)
+
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The tensors under the names that the encoder reads; matrices are [in, out]."""
+        named: dict[str, Tensor] = {
+            "joint.kind": self.kind,
+            "joint.time": self.time,
+            "joint.correction": self.correction,
+        }
+        named |= {"joint.norm.weight": self.norm.weight, "joint.norm.bias": self.norm.bias}
+        for number, layer in enumerate(self.layers):
+            for name, tensor in layer.named_parameters():
+                named[f"joint.{number}.{name}"] = tensor.T if tensor.ndim == 2 else tensor
+        for name in _NAMES:
+            key = _key(name)
+            named |= {f"{name}.weight": self.maps[key], f"{name}.bias": self.shifts[key]}
+            named[f"{name}.gate.bias"] = self.gates[key]
+            if key in self.tilts:
+                named[f"{name}.gate.weight"] = self.tilts[key]
+        return {name: np.ascontiguousarray(tensor.detach().numpy()) for name, tensor in named.items()}
+
+
+def _key(name: str) -> str:
+    """Parameter names may have no dots."""
+    return name.replace(".", "_")
+
+
+def blank(count: int, length: int) -> Sheets:
+    """Sheets of nothing but padding."""
+    return Sheets(
+        torch.zeros(count, length, joint.WIDTH),
+        torch.full((count, length), -1),
+        torch.zeros(count, length, 16),
+        torch.zeros(count, length, SPELLING),
+    )

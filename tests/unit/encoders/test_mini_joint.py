@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clamr_cli.encoders.mini import joint, kinds
+from clamr_cli.encoders.mini.heads import SENSE, SPELLING, Heads, unit
+from clamr_cli.encoders.mini.joint import TIMELESS, time_features
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The trained model's shape with weights that do something, in torch."""
+    torch = pytest.importorskip("torch")
+    from clamr_cli.train.mini.model import MiniModel
+
+    torch.manual_seed(0)
+    chance = np.random.default_rng(0)
+    directions = np.linalg.qr(chance.normal(size=(joint.WIDTH, SENSE)))[0].astype(np.float32)
+    names = ("query.word", "query.sentence", "word", "passage", "picture")
+    made = MiniModel(directions, {name: chance.normal(size=joint.WIDTH).astype(np.float32) * 0.01 for name in names})
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter += torch.randn_like(parameter) * 0.05
+    return made
+
+
+def rows(count: int, seed: int = 0):
+    chance = np.random.default_rng(seed)
+    states = unit(chance.normal(size=(count, joint.WIDTH)).astype(np.float32))
+    spelled = unit(chance.normal(size=(count, SPELLING)).astype(np.float32))
+    which = np.array([kinds.PICTURE, kinds.PICTURE_CLASSES, kinds.PICTURE_REGION, *range(5, kinds.KINDS)])
+    return states, which[np.arange(count) % len(which)], np.linspace(-1, 300, count).astype(np.float32), spelled
+
+
+def heads_of(model) -> Heads:
+    plain = {"classes": (1000, joint.WIDTH), "connector.weight": (1280, joint.WIDTH), "connector.bias": (joint.WIDTH,)}
+    return Heads(model.tensors() | {name: np.zeros(shape, np.float32) for name, shape in plain.items()})
+
+
+def test_numpy_and_torch_make_the_same_vectors(model) -> None:
+    import torch
+
+    from clamr_cli.train.mini.model import Sheets
+
+    states, which, times, spelled = rows(40)
+    ours = heads_of(model).vectors(states, which, times, spelled)
+    whole = (states, which, time_features(times), spelled)
+    with torch.inference_mode():
+        theirs = model.vectors(Sheets(*(torch.from_numpy(part)[None] for part in whole)))[0].numpy()
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1.0, atol=1e-4)
+
+
+def test_padding_changes_nothing(model) -> None:
+    import torch
+
+    from clamr_cli.train.mini.model import Sheets, blank
+
+    states, which, times, spelled = rows(12)
+    padded = blank(1, 30)
+    for part, values in zip(padded, (states, which, time_features(times), spelled), strict=True):
+        part[0, :12] = torch.from_numpy(values)
+    with torch.inference_mode():
+        alone = model.vectors(Sheets(*(part[:, :12] for part in padded)))
+        found = model.vectors(padded)
+    torch.testing.assert_close(found[:, :12], alone, atol=1e-5, rtol=1e-4)
+    assert not found[:, 12:].any()
+
+
+def test_every_row_sees_every_other(model) -> None:
+    states, which, times, spelled = rows(20)
+    heads = heads_of(model)
+    before = heads.vectors(states, which, times, spelled)
+    for changed in (0, 19):
+        other = states.copy()
+        other[changed] = -other[changed]
+        difference = np.abs(heads.vectors(other, which, times, spelled) - before).max(axis=1)
+        assert (difference > 1e-5).all()
+
+
+def test_long_documents_are_attended_in_blocks_as_in_one(model, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = rows(600)
+    heads = heads_of(model)
+    in_blocks = heads.vectors(*whole)
+    monkeypatch.setattr(joint, "_BLOCK", 1000)
+    np.testing.assert_allclose(in_blocks, heads.vectors(*whole), atol=1e-6)
+
+
+def test_what_has_no_time_has_no_time_features() -> None:
+    features = time_features(np.array([TIMELESS, 0.0, 1.0], dtype=np.float32))
+    assert not features[0].any()
+    assert features[1:].any(axis=1).all()

@@ -1,0 +1,99 @@
+import random
+
+import pytest
+
+from clamr_cli.train.mini.compose import (
+    ALONE,
+    Composer,
+    Entry,
+    Habits,
+    Photo,
+    entries,
+    held_out,
+    misheard,
+    one_of_each,
+    photos,
+    split_entries,
+    split_photos,
+)
+from clamr_cli.types import Modality
+
+PHOTOS = [
+    Photo(f"p{n}", (f"caption {n} one", f"caption {n} two", f"scene {n} three"), (f"piece {n}",)) for n in range(60)
+]
+EVERY = (Modality.SPEECH, Modality.OCR, Modality.METADATA)
+ENTRIES = [Entry(f"text number {n} of many words", EVERY, (f"number {n}",)) for n in range(400)]
+
+
+def composer(habits: Habits = ALONE, seed: int = 0) -> Composer:
+    made = Composer(PHOTOS, list(range(60)), ENTRIES, list(range(400)), random.Random(seed), habits)
+    made.shuffle()
+    return made
+
+
+def test_nothing_stands_in_two_documents() -> None:
+    drawn = [document for made in [composer()] for document in [made.draw() for _ in range(25)]]
+    shown = [index for document in drawn for index, _ in document.photos]
+    told = [said.entry for document in drawn for texts in document.texts.values() for said in texts]
+    assert len(shown) == len(set(shown)) > 25
+    assert len(told) == len(set(told)) > 25
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    one, two = ([made.draw() for _ in range(5)] for made in (composer(Habits(), 3), composer(Habits(), 3)))
+    assert one == two
+
+
+def test_without_habits_every_query_aims_at_what_its_document_has() -> None:
+    made = composer()
+    for document in [made.draw() for _ in range(20)]:
+        for _, aim in document.queries:
+            assert document.photos if aim is Modality.VIDEO else document.texts[aim]
+
+
+def test_some_queries_ask_for_two_things() -> None:
+    made = composer(Habits(related=0.0, channel=0.0, both=1.0))
+    asked = [query for document in [made.draw() for _ in range(20)] for query, aim in document.queries if aim is None]
+    assert asked
+    assert all(len(query.split()) >= 3 for query in asked)
+
+
+def test_a_channel_is_a_line_of_several_documents() -> None:
+    made = composer(Habits(related=0.0, channel=1.0, both=0.0))
+    lines = [said.entry for _ in range(25) for said in made.draw().texts[Modality.METADATA]]
+    assert len(set(lines)) < len(lines)
+
+
+def test_what_is_spoken_of_a_photo_is_not_what_is_asked_for() -> None:
+    made = composer(Habits(related=1.0, channel=0.0, both=0.0))
+    for document in [made.draw(most_photos=1) for _ in range(20)]:
+        spoken = {said.caption for said in document.texts[Modality.SPEECH] if said.caption}
+        assert spoken
+        assert not spoken & {query for query, aim in document.queries if aim is Modality.VIDEO}
+
+
+def test_misheard_text_has_no_marks_and_most_of_its_words() -> None:
+    text = "Well, he SAID: nobody knows! Not even the mayor (of Springfield)."
+    heard = misheard(random.Random(0), text)
+    assert heard == heard.lower()
+    assert not set(heard) & set(".,:!()")
+    assert 7 <= len(heard.split()) <= 11
+
+
+def test_of_each_thing_one_photo_is_shown() -> None:
+    things = [Photo(f"{name}{n}", (name,), (name,)) for name in ("chair", "crab") for n in range(4)]
+    chosen = one_of_each(things, list(range(8)), random.Random(0))
+    assert sorted(things[index].captions for index in chosen) == [("chair",), ("crab",)]
+
+
+def test_the_recipes_own_data_are_parted_for_good(shared) -> None:
+    if not (shared / "text/msvd_captions.json").exists():
+        pytest.skip("the recipe's data are not here")
+    pool = entries(shared)
+    train, held = split_entries(pool)
+    assert not {pool[index].text for index in train} & {pool[index].text for index in held}
+    assert all(held_out(pool[index].text) for index in held)
+    assert 0.1 < len(held) / len(pool) < 0.3
+    shown, kept = split_photos(photos(shared))
+    assert len(kept) == 200
+    assert not {*shown} & {*kept}

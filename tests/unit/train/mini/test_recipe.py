@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+
+from clamr_cli.config import default_cache
+from clamr_cli.encoders.mini.heads import SPELLING, Heads, PictureFeatures, unit
+from clamr_cli.encoders.mini.spelling import spell
+from clamr_cli.errors import UsageError
+from clamr_cli.train import loop
+from clamr_cli.train.mini import recipe
+from clamr_cli.train.mini.batches import MOST_ROWS, Batches
+from clamr_cli.train.mini.compose import ALONE, Entry, Habits, Photo
+from clamr_cli.train.mini.features import Linear, Material, Read
+from clamr_cli.train.options import RecipeOptions, TrainOptions, TrainStep
+from clamr_cli.types import Modality
+
+EVERY = (Modality.SPEECH, Modality.OCR, Modality.METADATA)
+
+
+class WordSide:
+    """Reads texts as bags of words: each word has a direction of its own. Queries are read in another language.
+
+    Every direction of a query is turned, the same way for all, and its words are spelled otherwise: only what is
+    learnt brings the two together.
+    """
+
+    def __init__(self) -> None:
+        self._turn = np.linalg.qr(np.random.default_rng(9).normal(size=(384, 384)))[0].astype(np.float32)
+
+    def query(self, text: str) -> tuple[str, bool]:
+        return text, True
+
+    def read(self, texts: list[tuple[str, bool]]) -> list[Read]:
+        return [self._one(*text) for text in texts]
+
+    def _one(self, text: str, asked: bool) -> Read:
+        words = text.split()
+        states = np.stack([word_state(word) for word in words])
+        spelled = spell([word[::-1] + "?" if asked else word for word in words], SPELLING)
+        turned = states @ self._turn if asked else states
+        return Read(turned, spelled, unit(turned.mean(axis=0)))
+
+
+def word_state(word: str) -> np.ndarray:
+    return unit(np.random.default_rng(zlib.crc32(word.encode())).normal(size=384).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def material() -> Material:
+    side = WordSide()
+    photos = [Photo(f"p{n}", tuple(f"thing{n} seen{n} {k}" for k in "abcde"), (f"thing{n}",)) for n in range(40)]
+    pool = [Entry(f"word{n} term{n} more{n}", EVERY, (f"word{n}", f"term{n} more{n}")) for n in range(160)]
+    texts = [side.read([(entry.text, False)]) for entry in pool]
+    asked = [q for entry in pool for q in entry.queries] + [q for p in photos for q in (*p.captions, *p.pieces)]
+    captions = np.stack([[side.read([(caption, False)])[0].mean for caption in photo.captions] for photo in photos])
+    nothing = np.zeros((0, 0), np.float32)
+    queries = dict(zip(asked, side.read([side.query(one) for one in asked]), strict=True))
+    return Material(
+        side=side,
+        labelled=[],
+        photos=photos,
+        train=list(range(40)),
+        held=[],
+        entries=pool,
+        train_texts=list(range(160)),
+        held_texts=[],
+        texts=texts,
+        queries=queries,
+        seen=PictureFeatures(nothing, nothing, nothing),
+        flipped=nothing,
+        class_photos=nothing,
+        classes=np.zeros((1000, 384), np.float32),
+        captions=captions,
+    )
+
+
+@pytest.fixture(scope="module")
+def pictures(material: Material) -> np.ndarray:
+    """What a fair connector would say: the caption, disturbed."""
+    chance = np.random.default_rng(0)
+    means = np.repeat(material.captions.mean(axis=1)[:, None], 11, axis=1)
+    return unit(means + 0.05 * chance.normal(size=means.shape).astype(np.float32))
+
+
+def test_a_batch_is_the_same_whenever_it_is_drawn(material: Material, pictures: np.ndarray) -> None:
+    drawn = Batches(material, pictures, documents=6, count=3, seed=1, habits=Habits())
+    first, again, other = drawn[1], drawn[1], drawn[2]
+    assert len(drawn) == 3
+    assert first["inputs"]["queries"]["rows"].equal(again["inputs"]["queries"]["rows"])
+    assert first["inputs"]["documents"]["rows"].shape[0] == other["inputs"]["documents"]["rows"].shape[0] == 6
+    assert not first["targets"].equal(other["targets"]) or not first["query_modalities"].equal(
+        other["query_modalities"]
+    )
+    assert first["inputs"]["documents"]["kinds"].shape[1] <= MOST_ROWS
+
+
+def test_training_lowers_the_loss_and_makes_a_file_that_the_encoder_reads(material, pictures, tmp_path) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    model = recipe.starting(material, pictures)
+    batches = Batches(material, pictures, documents=8, count=25, seed=0, habits=ALONE)
+    options = TrainOptions(learning_rate=1e-3, steps=25, batch=1, device="cpu")
+    model.apart = recipe.STAGES[0].apart
+    trainer = recipe.MiniTrainer(recipe.STAGES[0], model, options, tmp_path, batches, lambda drawn: drawn[0])
+    losses = [event.loss for event in loop.run(trainer) if isinstance(event, TrainStep)]
+    assert len(losses) == 25
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    connector = Linear(np.zeros((1280, 384), np.float32), np.zeros(384, np.float32))
+    file = tmp_path / "mini.safetensors"
+    file.write_bytes(recipe.weights_file(model, material, connector))
+    trained = Heads.load(file)
+    rows = trained.vectors(pictures[0], np.full(11, 2), np.zeros(11, np.float32), np.zeros((11, SPELLING), np.float32))
+    assert rows.shape == (11, 128)
+    assert np.isfinite(rows).all()
+
+
+@pytest.mark.parametrize("data", [None, "there"])
+def test_data_that_are_not_there_are_told(tmp_path, data) -> None:
+    options = RecipeOptions(out=tmp_path, cache=default_cache(), data=tmp_path if data else None)
+    with pytest.raises(UsageError, match="--data" if data is None else "lacks"):
+        list(recipe.run(options))
