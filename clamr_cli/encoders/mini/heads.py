@@ -41,8 +41,10 @@ SHA256: Final = "c672c46d6ad2bc9ab662beb854110c044939b812bbd173322097dcfe8ca8745
 """Of the weights file in this package."""
 
 FLOOR: Final = 0.364
-"""Score per query vector below which a match rather means that nothing answers: the answers of 19 of 20 queries about held-out
-photos and texts score higher."""
+"""Score per query vector below which a match rather means that nothing answers.
+
+The answers of 19 of 20 queries about held-out photos and texts score higher.
+"""
 
 WEIGHTS: Final = "mini.safetensors"
 REGIONS: Final = 9
