@@ -51,7 +51,7 @@ _FIELDS: Final = tuple(field.name for field in fields(TokenVectors))
 _READ: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
 _PARTS: Final = (_REVISION, _TEXT_WEIGHTS, _PICTURE_FILE, heads.SHA256, str(TOKENS_PER_MODALITY))
 _FINGERPRINT: Final = hashlib.blake2b("\n".join(_PARTS).encode(), digest_size=8).hexdigest()
-_INFO: Final = EncoderInfo(NAME, _FINGERPRINT, floor=heads.FLOOR)
+_INFO: Final = EncoderInfo(NAME, _FINGERPRINT)
 
 
 class MiniEncoder:

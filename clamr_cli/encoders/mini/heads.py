@@ -40,12 +40,6 @@ if TYPE_CHECKING:
 SHA256: Final = "c672c46d6ad2bc9ab662beb854110c044939b812bbd173322097dcfe8ca87450"
 """Of the weights file in this package."""
 
-FLOOR: Final = 0.364
-"""Score per query vector below which a match rather means that nothing answers.
-
-The answers of 19 of 20 queries about held-out photos and texts score higher.
-"""
-
 WEIGHTS: Final = "mini.safetensors"
 REGIONS: Final = 9
 SENSE: Final = 77
