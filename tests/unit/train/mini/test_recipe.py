@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from clamr_cli.errors import UsageError
 from clamr_cli.train import loop
 from clamr_cli.train.mini import recipe
 from clamr_cli.train.mini.batches import MOST_ROWS, Batches
-from clamr_cli.train.mini.compose import ALONE, Entry, Habits, Photo
+from clamr_cli.train.mini.compose import Entry, Habits, Photo
 from clamr_cli.train.mini.features import Linear, Material, Read
-from clamr_cli.train.options import RecipeOptions, TrainOptions, TrainStep
+from clamr_cli.train.options import RecipeOptions, TrainStep
 from clamr_cli.types import Modality
 
 EVERY = (Modality.SPEECH, Modality.OCR, Modality.METADATA)
@@ -102,13 +103,18 @@ def test_training_lowers_the_loss_and_makes_a_file_that_the_encoder_reads(materi
 
     torch.manual_seed(0)
     model = recipe.starting(material, pictures)
-    batches = Batches(material, pictures, documents=8, count=25, seed=0, habits=ALONE)
-    options = TrainOptions(learning_rate=1e-3, steps=25, batch=1, device="cpu")
-    model.apart = recipe.STAGES[0].apart
-    trainer = recipe.MiniTrainer(recipe.STAGES[0], model, options, tmp_path, batches, lambda drawn: drawn[0])
-    losses = [event.loss for event in loop.run(trainer) if isinstance(event, TrainStep)]
-    assert len(losses) == 25
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    losses = {}
+    for stage, steps in zip(recipe.STAGES, (80, 5), strict=True):
+        batches = Batches(material, pictures, documents=8, count=steps, seed=0, habits=stage.habits)
+        options = replace(
+            recipe.DEFAULTS, learning_rate=2e-3, steps=steps, batch=1, device="cpu", aggregation=stage.aggregation
+        )
+        model.apart = stage.apart
+        trainer = recipe.MiniTrainer(stage, model, options, tmp_path / stage.name, batches, lambda drawn: drawn[0])
+        losses[stage.name] = [event.loss for event in loop.run(trainer) if isinstance(event, TrainStep)]
+        assert len(losses[stage.name]) == steps
+    assert np.mean(losses["heads"][-5:]) < 0.7 * np.mean(losses["heads"][:5])
+    assert model.correction.abs().max() > 0
     connector = Linear(np.zeros((1280, 384), np.float32), np.zeros(384, np.float32))
     file = tmp_path / "mini.safetensors"
     file.write_bytes(recipe.weights_file(model, material, connector))
