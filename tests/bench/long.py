@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +20,7 @@ from clamr_cli.config import default_cache
 from clamr_cli.demo.narration import NARRATIONS
 from clamr_cli.demo.pictures import PHOTOS, camera_move, card, photo
 from clamr_cli.demo.video import Spoken, sound, write_video
-from tests.bench.process import measure
+from tests.bench.index import clamr
 
 FPS, SIZE = 24, (1920, 1080)
 SCENE = 20.0
@@ -79,11 +77,7 @@ def main() -> None:
         make(target, options.hours, options.piece)
         size = target.stat().st_size
         print(f"{options.hours} h of {SIZE[0]} x {SIZE[1]}, {size / 2**20:.0f} MiB", flush=True)
-        empty = Path(place, "empty.toml")
-        empty.touch()
-        settings = {"CLAMR_DB": str(Path(place, "index")), "CLAMR_CACHE": str(default_cache())}
-        env = {**os.environ, **settings, "CLAMR_CONFIG": str(empty)}
-        run = measure([sys.executable, "-m", "clamr_cli", "index", str(target), "--json"], env)
+        run = clamr(["index", str(target), "--json"], Path(place, "index"), default_cache())
     events = [json.loads(line) for line in run.out.splitlines()]
     (indexed,) = [event for event in events if event["event"] == "indexed"]
     gigabytes = run.peak / 1e9
