@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clamr_cli import weights
-from clamr_cli.encoders.mini import heads
+from clamr_cli.encoders.mini import frozen, heads
 from clamr_cli.encoders.mini.bert import Bert
 from clamr_cli.encoders.mini.heads import SENTENCE_COPIES, Heads
 from clamr_cli.encoders.mini.kinds import (
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clamr_cli.encoders.mini.passages import Passage, PassageWord
-    from clamr_cli.encoders.mini.pictures import Pictures
     from clamr_cli.types import Document, Frame
 
     Array = NDArray[np.float32]
@@ -43,13 +41,10 @@ TOKENS_PER_MODALITY: Final = 512
 """CLaMR's published code reads as many tokens each of speech, on-screen text and metadata."""
 
 _REVISION: Final = "1"
-_TEXT_WEIGHTS: Final = "minilm-l6"
-_PICTURE_WEIGHTS: Final = "efficientnet-lite2"
-_PICTURE_FILE: Final = "efficientnet-lite2-9656183e.pth"
 _FIELDS: Final = tuple(field.name for field in fields(TokenVectors))
 # The order of CLaMR's documents (section 3): frames, on-screen text, speech, metadata.
 _READ: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
-_PARTS: Final = (_REVISION, _TEXT_WEIGHTS, _PICTURE_FILE, heads.SHA256, str(TOKENS_PER_MODALITY))
+_PARTS: Final = (_REVISION, frozen.TEXT_WEIGHTS, frozen.PICTURE_FILE, heads.SHA256, str(TOKENS_PER_MODALITY))
 _FINGERPRINT: Final = hashlib.blake2b("\n".join(_PARTS).encode(), digest_size=8).hexdigest()
 _INFO: Final = EncoderInfo(NAME, _FINGERPRINT)
 
@@ -76,9 +71,7 @@ class MiniEncoder:
         self._bert = Bert.load(text / "model.safetensors")
         self._reader = Reader.load(text / "tokenizer.json")
         self._heads = trained
-        self._picture_file = pictures
-        self._device, self._threads = device, threads
-        self._pictures: Pictures | None = None
+        self._pictures = frozen.LazyPictures(pictures, device=device, threads=threads)
 
     @classmethod
     def create(cls, *, cache: Path, device: str, threads: int) -> MiniEncoder:
@@ -87,8 +80,8 @@ class MiniEncoder:
         Raises:
             ModelError: weights are absent or damaged.
         """
-        text, pictures = weights.locate(_TEXT_WEIGHTS, cache), weights.locate(_PICTURE_WEIGHTS, cache)
-        return cls(text, pictures / _PICTURE_FILE, Heads.load(), device=device, threads=threads)
+        text, pictures = frozen.text_folder(cache), frozen.picture_file(cache)
+        return cls(text, pictures, Heads.load(), device=device, threads=threads)
 
     @classmethod
     def describe(cls, *, cache: Path) -> EncoderInfo:  # noqa: ARG003 -- every encoder's describe takes it
@@ -132,7 +125,7 @@ class MiniEncoder:
         return sheet.done(self._heads)
 
     def _add_frames(self, sheet: Sheet, frames: Sequence[Frame]) -> None:
-        rows = self._heads.picture_rows(self._see().features([frame.jpeg for frame in frames]))
+        rows = self._heads.picture_rows(self._pictures.features([frame.jpeg for frame in frames]))
         for number, frame in enumerate(frames):
             for place, row in enumerate(rows[number]):
                 kind = (PICTURE, PICTURE_CLASSES, PICTURE_REGION)[min(place, 2)]
@@ -150,14 +143,6 @@ class MiniEncoder:
             span = Span(first.span.start, max(first.span.end, last.span.end))
             whole = Place(first.segment, first.start, end, span)
             sheet.add_place(state.mean(axis=0), PASSAGE[modality], modality, whole)
-
-    def _see(self) -> Pictures:
-        """The picture model, loaded when first asked for: torch takes seconds that a query does not have."""
-        if self._pictures is None:
-            from clamr_cli.encoders.mini.pictures import Pictures
-
-            self._pictures = Pictures(self._picture_file, device=self._device, threads=self._threads)
-        return self._pictures
 
 
 def _word_states(passage: Passage, states: Array) -> Array:

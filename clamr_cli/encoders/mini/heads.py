@@ -81,11 +81,12 @@ class Heads:
             ModelError: one is missing.
         """
         self._tensors: dict[str, Array] = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
-        known = {name for name in self._tensors if not name.startswith("joint.")}
-        self._joint = joint.Joint(self._tensors) if known != set(self._tensors) else None
-        missing = sorted(set(NAMES) - known) + (sorted(set(joint.NAMES) - set(self._tensors)) if self._joint else [])
+        sees_all = any(name in self._tensors for name in joint.NAMES)
+        needed = (*NAMES, *joint.NAMES) if sees_all else NAMES
+        missing = sorted(set(needed) - set(self._tensors))
         if missing:
             raise ModelError(f"the mini encoder's weights lack {', '.join(missing)}", "reinstall clamr-cli")
+        self._joint = joint.Joint(self._tensors) if sees_all else None
 
     @classmethod
     def load(cls, path: Path | None = None) -> Heads:

@@ -15,9 +15,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from clamr_cli import weights
+from clamr_cli.encoders.mini import frozen
 from clamr_cli.encoders.mini.bert import Bert
-from clamr_cli.encoders.mini.heads import WEIGHTS
+from clamr_cli.encoders.mini.heads import WEIGHTS, unit
 from clamr_cli.encoders.mini.passages import Reader
 from clamr_cli.errors import ModelError
 
@@ -27,13 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from clamr_cli.encoders.mini.pictures import Pictures
-
     Array = NDArray[np.float32]
 
-_TEXT_WEIGHTS: Final = "minilm-l6"
-_PICTURE_WEIGHTS: Final = "efficientnet-lite2"
-_PICTURE_FILE: Final = "efficientnet-lite2-9656183e.pth"
 _UNLIMITED: Final = 1 << 24
 _WIDTH: Final = 384
 
@@ -55,8 +50,7 @@ class Sentences:
             threads: CPU threads of the picture model; 0 leaves them as they are.
         """
         self._bert, self._reader, self._classes = bert, reader, classes
-        self._picture_file, self._device, self._threads = pictures, device, threads
-        self._pictures: Pictures | None = None
+        self._pictures = frozen.LazyPictures(pictures, device=device, threads=threads)
 
     @classmethod
     def create(cls, *, cache: Path, device: str, threads: int) -> Sentences:
@@ -65,9 +59,9 @@ class Sentences:
         Raises:
             ModelError: weights are absent or damaged.
         """
-        text, pictures = weights.locate(_TEXT_WEIGHTS, cache), weights.locate(_PICTURE_WEIGHTS, cache)
+        text, pictures = frozen.text_folder(cache), frozen.picture_file(cache)
         bert, reader = Bert.load(text / "model.safetensors"), Reader.load(text / "tokenizer.json")
-        return cls(bert, reader, _classes(), pictures / _PICTURE_FILE, device=device, threads=threads)
+        return cls(bert, reader, _classes(), pictures, device=device, threads=threads)
 
     def query(self, text: str) -> Array:
         """The vector of a query, [384]; its first 126 word pieces count."""
@@ -87,32 +81,18 @@ class Sentences:
         """
         if not jpegs:
             return np.zeros((0, _WIDTH), np.float32)
-        return _unit(self._see().features(jpegs).probabilities[:, 0] @ self._classes)
+        return unit(self._pictures.features(jpegs).probabilities[:, 0] @ self._classes)
 
     def _means(self, sequences: Sequence[Sequence[int]]) -> Array:
         if not sequences:
             return np.zeros((0, _WIDTH), np.float32)
-        return _unit(np.stack([states.mean(axis=0) for states in self._bert.encode(sequences)]))
-
-    def _see(self) -> Pictures:
-        """The picture model, loaded when first asked for: queries alone need no torch."""
-        if self._pictures is None:
-            from clamr_cli.encoders.mini.pictures import Pictures
-
-            self._pictures = Pictures(self._picture_file, device=self._device, threads=self._threads)
-        return self._pictures
+        return unit(np.stack([states.mean(axis=0) for states in self._bert.encode(sequences)]))
 
 
 def _classes() -> Array:
     """The sentence vectors of ImageNet's class names, which come with the mini encoder."""
     try:
         content = resources.files(__package__).joinpath(WEIGHTS).read_bytes()
-        return _unit(load(content)["classes"].astype(np.float32))
+        return unit(load(content)["classes"].astype(np.float32))
     except (OSError, SafetensorError, KeyError) as error:
         raise ModelError(f"cannot read the mini encoder's weights: {error}", "reinstall clamr-cli") from error
-
-
-def _unit(rows: Array) -> Array:
-    """Rows scaled to unit length; zero rows stay."""
-    result: Array = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), np.float32(1e-9))
-    return result

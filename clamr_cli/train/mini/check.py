@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clamr_cli import weights
-from clamr_cli.encoders.mini import MiniEncoder
+from clamr_cli.encoders.mini import MiniEncoder, frozen
 from clamr_cli.encoders.mini.heads import Heads
 from clamr_cli.train.mini.compose import Composer, Habits, entries, photos, split_entries, split_photos
 from clamr_cli.types import MODALITY_IDS, Document, Frame, Modality, Segment, Span, TokenVectors
@@ -43,8 +42,8 @@ def check(file: Path, data: Path, cache: Path) -> dict[str, float]:
         Measures by name; ``photos/R@10`` are captions against photos alone, ``video/...`` the same in documents,
         ``both/...`` queries that ask for things of two modalities.
     """
-    text, pictures = weights.locate("minilm-l6", cache), weights.locate("efficientnet-lite2", cache)
-    encoder = MiniEncoder(text, next(pictures.glob("*.pth")), Heads.load(file), device="cpu", threads=0)
+    text, pictures = frozen.text_folder(cache), frozen.picture_file(cache)
+    encoder = MiniEncoder(text, pictures, Heads.load(file), device="cpu", threads=0)
     all_photos, pool = photos(data), entries(data)
     _, held = split_photos(all_photos)
     _, held_texts = split_entries(pool)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image, ImageOps
 
-from clamr_cli import weights
+from clamr_cli.encoders.mini import frozen
 from clamr_cli.encoders.mini.bert import Bert
 from clamr_cli.encoders.mini.heads import CLASS_SHARE, SPELLING, PictureFeatures, unit
 from clamr_cli.encoders.mini.passages import Reader
@@ -87,7 +87,7 @@ class TextSide:
     """The frozen sentence model."""
 
     def __init__(self, cache: Path) -> None:
-        folder = weights.locate("minilm-l6", cache)
+        folder = frozen.text_folder(cache)
         self._bert = Bert.load(folder / "model.safetensors")
         self._reader = Reader.load(folder / "tokenizer.json")
 
@@ -113,7 +113,7 @@ class TextSide:
 def load(data: Path, cache: Path) -> Material:
     """Read the data folder and run the frozen models over it: minutes on two cores."""
     text = TextSide(cache)
-    pictures = Pictures(next(weights.locate("efficientnet-lite2", cache).glob("*.pth")), device="auto", threads=0)
+    pictures = Pictures(frozen.picture_file(cache), device="auto", threads=0)
     described, things, all_entries = photos(data), labelled_photos(data), entries(data)
     all_photos = [*described, *things]
     passages = [text.text(entry.text) for entry in all_entries]
