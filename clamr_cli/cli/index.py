@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from clamr_cli.cli.declare import Globals
     from clamr_cli.config import Settings
+    from clamr_cli.events import Event
     from clamr_cli.extract.options import AsrOptions, OcrOptions
     from clamr_cli.pipeline import IndexOptions
-    from clamr_cli.types import Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +139,9 @@ def _ocr(settings: Settings) -> OcrOptions:
 def follow(events: Iterator[Event], flags: Flags) -> int:
     """Show events until the last; an interruption keeps what is finished and says how to go on."""
     from clamr_cli.cli.output import say, talk, write
+    from clamr_cli.events import Indexed, Skipped
     from clamr_cli.render.progress import reporter
     from clamr_cli.render.records import event_record, json_line
-    from clamr_cli.types import Indexed, Skipped
 
     kept = failed = 0
     _stop_on_signals()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from clamr_cli import encoders, weights
 from clamr_cli.errors import ClamrError, MediaError, ModelError
+from clamr_cli.events import Discovered, Finished, Indexed, Moved, Notice, Removed, Skipped
 from clamr_cli.media.walk import Found
 from clamr_cli.pipeline.crew import outputs
 from clamr_cli.pipeline.desk import Desk
@@ -24,13 +25,14 @@ from clamr_cli.pipeline.options import IndexOptions
 from clamr_cli.pipeline.outputs import Commit, Keep
 from clamr_cli.pipeline.survey import Known, Survey, revisit, survey
 from clamr_cli.stages import spool
-from clamr_cli.types import Discovered, FileState, Finished, Indexed, Moved, Notice, Removed, Skipped
+from clamr_cli.types import FileState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from clamr_cli.events import Event
     from clamr_cli.store import Store
-    from clamr_cli.types import Event, FileRecord
+    from clamr_cli.types import FileRecord
 
 __all__ = ["IndexOptions", "index"]
 

@@ -13,6 +13,7 @@ import msgspec
 from clamr_cli import document
 from clamr_cli.document import Material, Shot
 from clamr_cli.errors import MediaError
+from clamr_cli.events import Indexed, Moved, Notice, Progress
 from clamr_cli.extract.sidecar import find_sidecars, read_metadata, sidecar_signature
 from clamr_cli.extract.subtitles import read_subtitle_file
 from clamr_cli.media.identity import video_id
@@ -32,27 +33,16 @@ from clamr_cli.pipeline.pair import side_by_side
 from clamr_cli.pipeline.stored import documents_of
 from clamr_cli.stages import tasks
 from clamr_cli.stages.spool import Decoded, Spool
-from clamr_cli.types import (
-    Document,
-    FileRecord,
-    FileState,
-    Indexed,
-    MomentRecord,
-    Moved,
-    Notice,
-    Progress,
-    Segment,
-    VideoFields,
-    VideoRecord,
-)
+from clamr_cli.types import Document, FileRecord, FileState, MomentRecord, Segment, VideoFields, VideoRecord
 from clamr_cli.weights import locate
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    from clamr_cli.events import Event
     from clamr_cli.executors import Worker
     from clamr_cli.pipeline.desk import Desk
-    from clamr_cli.types import Event, TokenVectors
+    from clamr_cli.types import TokenVectors
 
 Stage = Literal["decode", "speech", "ocr", "encode"]
 

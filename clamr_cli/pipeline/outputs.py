@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from clamr_cli.events import Notice, Progress
 from clamr_cli.stages.spool import SAMPLE_RATE
-from clamr_cli.types import Document, Frame, MomentRecord, Notice, Progress, Segment, Sound, Span
+from clamr_cli.types import Document, Frame, MomentRecord, Segment, Sound, Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from clamr_cli.events import Event
     from clamr_cli.stages.spool import Decoded, Spool
-    from clamr_cli.types import Event, FileRecord, TokenVectors, VideoRecord
+    from clamr_cli.types import FileRecord, TokenVectors, VideoRecord
 
 
 LONGEST_SOUND = 30.0

@@ -11,17 +11,17 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
+from clamr_cli.events import Discovered, Finished, Indexed, Moved, Notice, Removed, Skipped
+from clamr_cli.events import Progress as Step
 from clamr_cli.render.text import escape_terminal, plural, shorten
 from clamr_cli.timeline import format_time
-from clamr_cli.types import Discovered, Finished, Indexed, Moved, Notice, Removed, Skipped
-from clamr_cli.types import Progress as Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self
 
-    from clamr_cli.types import Event
+    from clamr_cli.events import Event
 
 _WEIGHTS: Final = {"decode": 0.2, "speech": 0.35, "ocr": 0.35, "encode": 0.1}
 """About how much of a video's work each stage is; only the estimate of the time left depends on it."""

@@ -15,7 +15,8 @@ from clamr_cli.types import SHOWN_MODALITIES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from clamr_cli.types import Event, Evidence, Hit
+    from clamr_cli.events import Event
+    from clamr_cli.types import Evidence, Hit
 
 Cell: TypeAlias = str | int | float | None
 """A field of a table for programs."""

@@ -8,7 +8,7 @@ import pytest
 
 from clamr_cli.cli import index
 from clamr_cli.cli.declare import Globals
-from clamr_cli.types import Discovered, Event, Finished, Indexed, Skipped
+from clamr_cli.events import Discovered, Event, Finished, Indexed, Skipped
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 import pytest
 
 from clamr_cli.errors import MediaError
+from clamr_cli.events import Notice
 from clamr_cli.pipeline.crew import outputs
 from clamr_cli.pipeline.outputs import Keep
-from clamr_cli.types import Notice
 
 
 class Scripted:

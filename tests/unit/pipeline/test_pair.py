@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
+from clamr_cli.events import Notice
 from clamr_cli.pipeline.pair import side_by_side
-from clamr_cli.types import Notice
 
 
 def stage(name, count, result, *, meet=None, error=None):

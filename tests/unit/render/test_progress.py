@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
+from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Progress, Removed, Skipped
 from clamr_cli.render.progress import (
     BarReporter,
     Estimate,
@@ -13,7 +14,6 @@ from clamr_cli.render.progress import (
     reporter,
     summary,
 )
-from clamr_cli.types import Discovered, Event, Finished, Indexed, Moved, Notice, Progress, Removed, Skipped
 
 RUN: tuple[Event, ...] = (
     Discovered(4, 1, 3),

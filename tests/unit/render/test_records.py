@@ -3,8 +3,8 @@ import io
 import json
 import os
 
+from clamr_cli.events import Discovered, Indexed, Skipped
 from clamr_cli.render import records
-from clamr_cli.types import Discovered, Indexed, Skipped
 from tests.unit.render.hits import HOSTILE, PLAIN
 
 

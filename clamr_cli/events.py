@@ -1,0 +1,87 @@
+"""What an index run reports, in order: ``render`` draws it, nothing below prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """The walk is over: how many files are to be looked at, and how many seconds of video the unread ones hold."""
+
+    files: int
+    unchanged: int
+    to_do: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A stage of one video moved on: ``done`` of ``total`` (seconds of video for media and speech, frames for ocr)."""
+
+    path: str
+    stage: Literal["decode", "speech", "ocr", "encode"]
+    done: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A video is searchable. ``reused`` names the stages that did not have to be done again; ``seconds`` by stage."""
+
+    path: str
+    video_id: str
+    duration: float
+    moments: int
+    reused: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A known video was found under another path; nothing had to be read again."""
+
+    path: str
+    video_id: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file could not be indexed; it is recorded with its reason and stops nothing else."""
+
+    path: str
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A file that was indexed is gone; its video leaves the index unless another file holds it."""
+
+    path: str
+    video_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know that is no failure, e.g. that speech of a video was left out, and why."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run is over."""
+
+    indexed: int
+    unchanged: int
+    moved: int
+    removed: int
+    failed: int
+    seconds: float
+
+
+Event = Discovered | Progress | Indexed | Moved | Skipped | Removed | Notice | Finished
