@@ -365,8 +365,8 @@ class SearchOptions:
     scoring: Scoring = "token-max"
     limit: int = 10
     moments: bool = False
-    floor: float | None = None
     filters: Filters = field(default_factory=Filters)
+    floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
