@@ -7,7 +7,7 @@ similarity. Id 0 (template tokens) takes part in token-max, where every token an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import torch
 from torch.nn import functional
@@ -136,9 +136,45 @@ def _best_of(queries: torch.Tensor, documents: torch.Tensor, real: torch.Tensor)
     """The best similarity of each query token to these tokens, [Q, d, T]; minus infinity where there are none."""
     if not documents.shape[1]:
         return queries.new_full((queries.shape[0], documents.shape[0], queries.shape[1]), -torch.inf)
-    similarities = torch.einsum("qtk,dsk->qdts", queries, documents)
-    # `max` over a dimension keeps the winners' places for its gradient, `amax` would keep all similarities.
-    return similarities.masked_fill(~real[None, :, None, :], -torch.inf).max(dim=-1).values
+    best: torch.Tensor = _Best.apply(queries, documents, real)
+    return best
+
+
+class _Best(torch.autograd.Function):
+    """Maxima of similarities whose gradient touches the winners alone.
+
+    The library's own would spread it over an array as large as all similarities, nearly all of it zeros.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 -- the library's
+        queries: torch.Tensor,
+        documents: torch.Tensor,
+        real: torch.Tensor,
+    ) -> torch.Tensor:
+        """[Q, T, k], [d, n, k] and [d, n] to [Q, d, T]."""
+        similarities = torch.einsum("qtk,dsk->qdts", queries, documents)
+        best, places = similarities.masked_fill_(~real[None, :, None, :], -torch.inf).max(dim=-1)
+        ctx.save_for_backward(queries, documents, places, best.isfinite())
+        return best
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:  # noqa: ANN401
+        """Gradients of queries and documents: products with a sparse matrix that has one number for each winner."""
+        queries, documents, places, won = ctx.saved_tensors
+        (asked, tokens, width), (count, length, _) = queries.shape, documents.shape
+        rows = places + torch.arange(count, device=places.device)[:, None] * length
+        columns = torch.arange(asked * tokens, device=places.device).view(asked, 1, tokens).expand_as(rows)
+        winners = torch.sparse_coo_tensor(
+            torch.stack([rows[won], columns[won]]),
+            gradient[won],
+            (count * length, asked * tokens),
+            check_invariants=False,
+        )
+        of_documents = torch.sparse.mm(winners, queries.reshape(-1, width))
+        of_queries = torch.sparse.mm(winners.t(), documents.reshape(-1, width))
+        return of_queries.view_as(queries), of_documents.view_as(documents), None
 
 
 def _sums(best: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:

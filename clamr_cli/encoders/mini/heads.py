@@ -50,6 +50,9 @@ SENTENCE_COPIES: Final = 4
 CLASS_SHARE: Final = 0.3
 """Weight of the recognised classes' names beside the trained connector, chosen on held-out photos."""
 
+COLOUR_SCALE: Final = 6.0
+"""How large shares of colours are beside the picture model's features, for the ridge regression that reads both."""
+
 _GATE_SCALE: Final = 10.0
 
 
@@ -61,11 +64,22 @@ class PictureFeatures:
         pooled: [n, 1280], mean over the whole feature map.
         regions: [n, 9, 1280], means over thirds of it.
         probabilities: [n, 10, 1000], classes of the whole and of each region.
+        colours: [n, 10, 26], how much of the whole and of each region is of each of :data:`.colours.NAMED`.
     """
 
     pooled: Array
     regions: Array
     probabilities: Array
+    colours: Array
+
+    def inputs(self) -> Array:
+        """What the connector reads: [n, 10, 1306] of the whole and of each region."""
+        pooled = np.concatenate([self.pooled[:, None], self.regions], axis=1)
+        return np.concatenate([pooled, np.float32(COLOUR_SCALE) * np.sqrt(self.colours)], axis=2)
+
+    def take(self, ids: NDArray[np.int64]) -> PictureFeatures:
+        """Those of some of the pictures."""
+        return PictureFeatures(self.pooled[ids], self.regions[ids], self.probabilities[ids], self.colours[ids])
 
     def __len__(self) -> int:
         return len(self.pooled)
@@ -107,9 +121,8 @@ class Heads:
 
     def picture_rows(self, features: PictureFeatures) -> Array:
         """Rows [n, 11, 384] of unit length: the whole picture, the classes recognised in it, and its regions."""
-        everything = np.concatenate([features.pooled[:, None], features.regions], axis=1)
         classes = unit(features.probabilities @ self._tensors["classes"])
-        mapped = everything @ self._tensors["connector.weight"] + self._tensors["connector.bias"]
+        mapped = features.inputs() @ self._tensors["connector.weight"] + self._tensors["connector.bias"]
         seen = unit(mapped + np.float32(CLASS_SHARE) * classes)
         return np.concatenate([seen[:, :1], classes[:, :1], seen[:, 1:]], axis=1)
 

@@ -1,11 +1,13 @@
-"""The joint transformer in numpy: every row of a document sees every other, whatever its modality.
+"""The joint transformer in numpy: a document's text sees all of the document, whatever its modality.
 
 A document's rows are its frames (the whole, the recognised classes, nine regions each) and its words and passages of
 speech, on-screen text and metadata, each as a unit vector of the sentence space. Two layers of self-attention over all
-of them, with an embedding of the row's kind and of its time, give each a correction that is added before the heads make
-token vectors of it. A query's rows pass through the same layers. Pre-norm layers as in Xiong et al., "On Layer
-Normalization in the Transformer Architecture" (arXiv 2002.04745); time as in Vaswani et al., "Attention Is All You
-Need" (arXiv 1706.03762), in seconds.
+of them, with an embedding of the row's kind and of its time, give each row of text a correction that is added before
+the heads make token vectors of it. Frames stay as they are: as under CLaMR's causal attention (arXiv 2506.06144), text
+sees frames and frames never see text. A query sees nothing but itself and stays as it is too.
+
+Pre-norm layers as in Xiong et al., "On Layer Normalization in the Transformer Architecture" (arXiv 2002.04745); time as
+in Vaswani et al., "Attention Is All You Need" (arXiv 1706.03762), in seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from clamr_cli.encoders.mini.bert import gelu, normalise
+from clamr_cli.encoders.mini.kinds import FIRST_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +64,7 @@ class Joint:
         self._tensors = tensors
 
     def __call__(self, rows: Array, kinds: NDArray[np.int64], times: Array) -> Array:
-        """The rows with what the others add to them.
+        """The rows, those of text with what the others add to them.
 
         Args:
             rows: [n, 384], of unit length.
@@ -71,12 +74,16 @@ class Joint:
         Returns:
             [n, 384] rows of unit length.
         """
+        told = kinds >= FIRST_TEXT
+        if not told.any():
+            return rows
         named = self._tensors
         hidden = rows * np.float32(WIDTH**0.5) + named["joint.kind"][kinds] + time_features(times) @ named["joint.time"]
         for layer in range(LAYERS):
             hidden = self._layer(f"joint.{layer}.", hidden)
-        changed = rows + normalise(hidden, self._norm("joint.norm")) @ named["joint.correction"]
-        result: Array = changed / np.linalg.norm(changed, axis=1, keepdims=True)
+        changed = rows[told] + normalise(hidden[told], self._norm("joint.norm")) @ named["joint.correction"]
+        result = rows.copy()
+        result[told] = changed / np.linalg.norm(changed, axis=1, keepdims=True)
         return result
 
     def _layer(self, prefix: str, hidden: Array) -> Array:

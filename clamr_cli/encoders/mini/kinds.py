@@ -14,6 +14,9 @@ PICTURE_REGION: Final = 4
 WORD: Final = {Modality.SPEECH: 5, Modality.OCR: 6, Modality.METADATA: 7}
 PASSAGE: Final = {Modality.SPEECH: 8, Modality.OCR: 9, Modality.METADATA: 10}
 
+FIRST_TEXT: Final = 5
+"""Kinds from here on are text of a document: the rows that the joint transformer changes."""
+
 HEADS: Final = (
     ("query.word", 0),
     ("query.sentence", 0),

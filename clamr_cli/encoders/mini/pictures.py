@@ -12,6 +12,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch.nn import functional
 
+from clamr_cli.encoders.mini import colours
 from clamr_cli.encoders.mini.heads import PictureFeatures
 from clamr_cli.encoders.mini.lite2 import CHANNELS, CLASSES, Lite2
 from clamr_cli.errors import MediaError
@@ -57,7 +58,11 @@ class Pictures:
         Raises:
             MediaError: one of them is no picture.
         """
-        pixels = [_pixels(jpeg) for jpeg in jpegs]
+        seen = [_seen(jpeg) for jpeg in jpegs]
+        pixels = [(each.astype(np.float32) - np.float32(_MEAN)) / np.float32(_SCALE) for each in seen]
+        coloured = np.zeros((len(jpegs), 1 + _GRID * _GRID, len(colours.NAMED)), dtype=np.float32)
+        for index, each in enumerate(seen):
+            coloured[index] = colours.shares(each, _GRID)
         pooled = np.zeros((len(jpegs), CHANNELS), dtype=np.float32)
         regions = np.zeros((len(jpegs), _GRID * _GRID, CHANNELS), dtype=np.float32)
         probabilities = np.zeros((len(jpegs), 1 + _GRID * _GRID, CLASSES), dtype=np.float32)
@@ -68,7 +73,7 @@ class Pictures:
                 batch = same[start : start + _BATCH]
                 stack = torch.from_numpy(np.stack([pixels[index] for index in batch]))
                 pooled[batch], regions[batch], probabilities[batch] = self._see(stack)
-        return PictureFeatures(pooled, regions, probabilities)
+        return PictureFeatures(pooled, regions, probabilities, coloured)
 
     @torch.inference_mode()
     def _see(self, pixels: torch.Tensor) -> tuple[NDArray[np.float32], ...]:
@@ -90,8 +95,8 @@ def fit(width: int, height: int) -> tuple[int, int]:
     return round(_SIDE * math.sqrt(shape) / 4) * 4, round(_SIDE / math.sqrt(shape) / 4) * 4
 
 
-def _pixels(jpeg: bytes) -> NDArray[np.float32]:
-    """Pixels [height, width, 3] in [-1, 1], as the weights want them."""
+def _seen(jpeg: bytes) -> NDArray[np.uint8]:
+    """Pixels [height, width, 3] of a picture at the size it is seen at."""
     try:
         with Image.open(io.BytesIO(jpeg)) as picture:
             shape = fit(*picture.size)
@@ -99,7 +104,7 @@ def _pixels(jpeg: bytes) -> NDArray[np.float32]:
             seen = picture.convert("RGB").resize(shape, Image.Resampling.BICUBIC)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise MediaError(f"a frame is no picture: {error}", "index the video again") from error
-    return (np.asarray(seen, dtype=np.float32) - np.float32(_MEAN)) / np.float32(_SCALE)
+    return np.asarray(seen)
 
 
 def _available() -> str:

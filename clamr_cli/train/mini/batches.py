@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -13,18 +13,21 @@ from torch.utils.data import Dataset
 from clamr_cli.encoders.mini import kinds
 from clamr_cli.encoders.mini.joint import TIMELESS, time_features
 from clamr_cli.train.batch import Batch
-from clamr_cli.train.mini.compose import Composed, Composer, Habits, one_of_each
+from clamr_cli.train.mini.compose import Composed, Composer, Habits
+from clamr_cli.train.mini.gallery import DRAWN, IMAGINED, PHOTOS, STYLED, THINGS
 from clamr_cli.train.mini.model import Sheets, blank
+from clamr_cli.train.mini.photos import distinct
 from clamr_cli.types import MODALITY_IDS, Modality
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from clamr_cli.train.mini.compose import Said
-    from clamr_cli.train.mini.features import Array, Material, Read
+    from clamr_cli.train.mini.features import Array, Read
+    from clamr_cli.train.mini.material import Material
 
-MOST_DESCRIBED = 300
-"""Described photos that a batch may draw from beside one of each thing: three quarters of what it shows."""
+SHOWN: Final = {PHOTOS: 500, IMAGINED: 80, STYLED: 80, DRAWN: 40, THINGS: 40}
+"""Pictures of each group that a batch draws from, at most."""
 
 MOST_ROWS = 256
 MOST_QUERY_ROWS = 24
@@ -42,18 +45,15 @@ class Batches(Dataset[Batch]):
     """Batches by number, each the same whenever it is drawn.
 
     Args:
-        material: texts and photos.
-        pictures: [photos, 11, 384], what the connector makes of each photo.
+        material: texts and pictures.
         documents: of a batch.
         count: batches there are.
         seed: of every draw.
         habits: how documents are composed.
     """
 
-    def __init__(
-        self, material: Material, pictures: Array, *, documents: int, count: int, seed: int, habits: Habits
-    ) -> None:
-        self._material, self._pictures = material, pictures
+    def __init__(self, material: Material, *, documents: int, count: int, seed: int, habits: Habits) -> None:
+        self._material = material
         self._documents, self._count, self._seed, self._habits = documents, count, seed, habits
 
     def __len__(self) -> int:
@@ -62,13 +62,17 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         chance = random.Random(self._seed * 1_000_003 + number)
         known = self._material
-        shown = chance.sample(known.train, min(len(known.train), MOST_DESCRIBED))
-        shown += one_of_each(known.photos, known.labelled, chance)
-        composer = Composer(known.photos, shown, known.entries, known.train_texts, chance, self._habits)
+        shown = [
+            index
+            for name, most in SHOWN.items()
+            for index in distinct(known.pictures, known.groups[name], most, chance)
+        ]
+        shown = distinct(known.pictures, shown, len(shown), chance)
+        composer = Composer(known.pictures, shown, known.entries, known.train_texts, chance, self._habits)
         composer.shuffle()
         drawn = [composer.draw() for _ in range(self._documents)]
         asked = [(*query, place) for place, one in enumerate(drawn) for query in three_aims(one, chance)]
-        return make(known, self._pictures, drawn, asked)
+        return make(known, drawn, asked)
 
 
 def three_aims(document: Composed, chance: random.Random) -> list[tuple[str, Modality | None]]:
@@ -82,7 +86,6 @@ def three_aims(document: Composed, chance: random.Random) -> list[tuple[str, Mod
 
 def make(
     material: Material,
-    pictures: Array,
     documents: Sequence[Composed],
     asked: Sequence[tuple[str, Modality | None, int]],
 ) -> Batch:
@@ -94,7 +97,7 @@ def make(
     return Batch(
         inputs={
             "queries": sheets([list(_question(one)) for one in questions], MOST_QUERY_ROWS)._asdict(),
-            "documents": sheets([list(_document(material, pictures, one)) for one in documents], MOST_ROWS)._asdict(),
+            "documents": sheets([list(_document(material, one)) for one in documents], MOST_ROWS)._asdict(),
         },
         targets=targets,
         query_modalities=torch.tensor([0 if aim is None else MODALITY_IDS[aim] for _, aim, _ in asked]),
@@ -127,9 +130,9 @@ def _question(read: Read) -> Iterator[_Row]:
         yield _Row(state, kinds.QUERY_WORD, float(TIMELESS), spelled)
 
 
-def _document(material: Material, pictures: Array, document: Composed) -> Iterator[_Row]:
+def _document(material: Material, document: Composed) -> Iterator[_Row]:
     for index, time in document.photos:
-        for place, state in enumerate(pictures[index]):
+        for place, state in enumerate(material.rows[index]):
             yield _Row(state, (kinds.PICTURE, kinds.PICTURE_CLASSES, kinds.PICTURE_REGION)[min(place, 2)], time)
     for modality in (Modality.OCR, Modality.SPEECH, Modality.METADATA):
         for said in document.texts.get(modality, ()):

@@ -114,14 +114,16 @@ class MiniModel(nn.Module):
         self.register_buffer("_gate_of", torch.tensor([gate for _, gate in kinds.HEADS]), persistent=False)
 
     def joined(self, sheets: Sheets) -> Tensor:
-        """[b, n, 384]: the rows with what the others add to them, of unit length."""
+        """[b, n, 384]: rows of text with what the others add to them, of unit length; other rows as they are."""
         if self.apart:
             return sheets.rows
         hidden = sheets.rows * joint.WIDTH**0.5 + self.kind[sheets.kinds.clamp_min(0)]
         hidden = hidden + sheets.times @ self.time
         for layer in self.layers:
             hidden = layer(hidden, sheets.mask)
-        return functional.normalize(sheets.rows + self.norm(hidden) @ self.correction, dim=-1)
+        changed = functional.normalize(sheets.rows + self.norm(hidden) @ self.correction, dim=-1)
+        told = (sheets.kinds >= kinds.FIRST_TEXT).unsqueeze(-1)
+        return torch.where(told, changed, sheets.rows)
 
     def vectors(self, sheets: Sheets) -> Tensor:
         """[b, n, 128] token vectors, of unit length; zeros where padded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -16,10 +16,12 @@ from clamr_cli.encoders.mini.heads import NAMES, SENSE, WEIGHTS
 from clamr_cli.errors import UsageError
 from clamr_cli.train import loop
 from clamr_cli.train.folder import claim
-from clamr_cli.train.mini import features
+from clamr_cli.train.losses import Scores
 from clamr_cli.train.mini.batches import Batches
 from clamr_cli.train.mini.check import check
 from clamr_cli.train.mini.compose import ALONE, Habits
+from clamr_cli.train.mini.gallery import PHOTOS
+from clamr_cli.train.mini.material import Material, load
 from clamr_cli.train.mini.model import MiniModel
 from clamr_cli.train.options import Trained, TrainNote, TrainOptions
 
@@ -27,14 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from clamr_cli.train.mini.features import Array, Linear, Material
+    from clamr_cli.train.losses import Aggregation
     from clamr_cli.train.options import RecipeOptions, TrainEvent
 
-DOCUMENTS: Final = 40
+DOCUMENTS: Final = 48
 """Documents of a batch."""
 
 DEFAULTS: Final = TrainOptions(
-    learning_rate=2e-4, temperature=0.06, weight_decay=0.01, steps=400, warmup=0.05, batch=DOCUMENTS
+    learning_rate=2e-4, temperature=0.06, weight_decay=0.01, steps=800, warmup=0.05, batch=DOCUMENTS
 )
 """Each stage takes its share of the steps. The temperature is softer than the paper's 0.02."""
 
@@ -48,29 +50,34 @@ class Stage:
         note: what it does, for people.
         share: its steps, as a part of those of the run.
         apart: whether rows are left as they are.
-        aggregation: how modalities become one score, unless another was asked for.
+        aggregations: how modalities become one score, unless another was asked for; losses are averaged.
         rates: learning rates of maps and gates, as multiples of that of the joint transformer.
         habits: how documents are composed.
+        frozen: beginnings of the names of parameters that stay as they are.
     """
 
     name: str
     note: str
     share: float
     apart: bool
-    aggregation: Literal["token-max", "modality-max"]
+    aggregations: tuple[Aggregation, ...]
     rates: Mapping[str, float]
     habits: Habits
+    frozen: tuple[str, ...] = ()
 
 
 STAGES: Final = (
     # Few numbers that start far off.
     Stage(
-        "heads", "stage 1 of 2: the heads, on rows that have not seen each other", 1.0, True, "token-max",
+        "heads", "stage 1 of 2: the heads, on rows that have not seen each other", 1.0, True, ("token-max",),
         {"maps": 3.0, "shifts": 9.0, "gates": 9.0, "tilts": 9.0}, ALONE,
     ),
+    # Pictures and queries keep the vectors that stage 1 found: hundreds of photos are too few for millions of numbers.
     Stage(
-        "joint", "stage 2 of 2: the joint transformer above them", 1.0, False, "modality-max",
-        {"maps": 0.5, "shifts": 0.5, "gates": 0.5, "tilts": 0.5}, Habits(),
+        "joint", "stage 2 of 2: the joint transformer, which lets text see the rest", 0.3, False,
+        ("token-max", "modality-max"), {"maps": 0.25, "shifts": 0.25, "gates": 0.25, "tilts": 0.25},
+        Habits(related=0.5), tuple(f"{part}.{head}" for part in ("maps", "shifts", "gates", "tilts")
+                                   for head in ("picture", "query_")),
     ),
 )  # fmt: skip
 
@@ -97,30 +104,28 @@ def run(options: RecipeOptions) -> Iterator[TrainEvent]:
     claim(options.out, facts, resume=options.resume, results=(WEIGHTS,))
     if options.threads:
         torch.set_num_threads(options.threads)
-    yield TrainNote("running the frozen models over the data, some minutes")
-    material = features.load(data, options.cache)
-    sizes = f"{len(material.photos)} photos, {len(material.entries)} texts, {len(material.queries)} queries"
-    yield TrainNote(f"{sizes}; one in five photos and texts is held out")
-    pictures, connector = features.unseen(material)
+    material = yield from load(data, options.cache)
     torch.manual_seed(training.seed)
-    model = starting(material, pictures)
+    model = starting(material)
     for number, stage in enumerate(STAGES):
         yield TrainNote(stage.note)
         steps = max(1, round(stage.share * training.steps))
         model.apart = stage.apart
         batches = Batches(
             material,
-            pictures,
             documents=training.batch,
             count=steps,
             seed=len(STAGES) * training.seed + number,
             habits=stage.habits,
         )
         # A batch is drawn whole: the trainer sees data of one item each.
-        own = replace(training, batch=1, steps=steps, aggregation=options.aggregation or stage.aggregation)
-        yield from loop.run(MiniTrainer(stage, model, own, options.out / stage.name, batches, lambda drawn: drawn[0]))
+        chosen = stage if options.aggregation is None else replace(stage, aggregations=(options.aggregation,))
+        # Rows that stay as they are cost little: there is nothing to gain from rounding them.
+        rounded = training.bf16 and not stage.apart
+        own = replace(training, batch=1, steps=steps, aggregation=chosen.aggregations[0], bf16=rounded)
+        yield from loop.run(MiniTrainer(chosen, model, own, options.out / stage.name, batches, lambda drawn: drawn[0]))
     path = options.out / WEIGHTS
-    content = weights_file(model, material, connector)
+    content = weights_file(model, material)
     path.write_bytes(content)
     yield TrainNote(f"{path.name}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
     yield TrainNote("scoring on held-out photos and texts")
@@ -139,11 +144,21 @@ class MiniTrainer(loop.LateInteractionTrainer):
         super().__init__(*arguments)
         self.stage = stage
 
+    def loss_of(self, found: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
+        """The mean of the losses of the stage's aggregations."""
+        ways = [found]
+        if self.stage.aggregations == ("token-max", "modality-max"):
+            best = found.per_modality.max(dim=-1).values
+            ways.append(Scores(torch.where(best.isfinite(), best, found.total), found.per_modality))
+        return torch.stack([super(MiniTrainer, self).loss_of(way, *labels, **more) for way in ways]).mean()
+
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:  # noqa: ARG002
         """AdamW with the stage's rates for maps and gates."""
         rate = self.options.learning_rate
         groups: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
         for name, parameter in self.model.named_parameters():
+            if name.startswith(self.stage.frozen):
+                continue
             groups[self.stage.rates.get(name.split(".")[0], 1.0)].append(parameter)
         self.optimizer = torch.optim.AdamW(
             [{"params": members, "lr": rate * factor} for factor, members in groups.items()],
@@ -152,23 +167,25 @@ class MiniTrainer(loop.LateInteractionTrainer):
         return self.optimizer
 
 
-def starting(material: Material, pictures: Array) -> MiniModel:
+def starting(material: Material) -> MiniModel:
     """A model whose maps are the principal directions of words, passages and captions of the training part."""
     reads = [read for index in material.train_texts[:1500] for read in material.texts[index]]
     words = np.concatenate([read.states for read in reads])
     passages = np.stack([read.mean for read in reads])
-    captions = material.captions[material.train].reshape(-1, passages.shape[1])
+    photos = material.groups[PHOTOS]
+    captions = np.stack([material.queries[said].mean for index in photos for said in material.pictures[index].captions])
     gathered = np.concatenate([part - part.mean(axis=0) for part in (words[:8000], passages, captions)])
     _, directions = np.linalg.eigh(gathered.T @ gathered)
     sentence = np.concatenate([passages, captions]).mean(axis=0)
     means = {"word": words.mean(axis=0), "passage": sentence}
     means |= {"query.word": means["word"], "query.sentence": sentence}
-    means["picture"] = np.float32(0.5) * pictures[material.train, 0].mean(axis=0)
+    means["picture"] = np.float32(0.5) * material.rows[photos, 0].mean(axis=0)
     return MiniModel(np.ascontiguousarray(directions[:, ::-1][:, :SENSE], dtype=np.float32), means)
 
 
-def weights_file(model: MiniModel, material: Material, connector: Linear) -> bytes:
+def weights_file(model: MiniModel, material: Material) -> bytes:
     """The trained tensors in float16, as the encoder reads them."""
+    connector = material.connector
     tensors = model.tensors()
     tensors |= {"classes": material.classes, "connector.weight": connector.weight, "connector.bias": connector.bias}
     missing = {*NAMES, *joint.NAMES} - set(tensors)

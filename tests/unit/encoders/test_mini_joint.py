@@ -34,7 +34,7 @@ def rows(count: int, seed: int = 0):
 
 
 def heads_of(model) -> Heads:
-    plain = {"classes": (1000, joint.WIDTH), "connector.weight": (1280, joint.WIDTH), "connector.bias": (joint.WIDTH,)}
+    plain = {"classes": (1000, joint.WIDTH), "connector.weight": (1306, joint.WIDTH), "connector.bias": (joint.WIDTH,)}
     return Heads(model.tensors() | {name: np.zeros(shape, np.float32) for name, shape in plain.items()})
 
 

@@ -2,20 +2,10 @@ import random
 
 import pytest
 
-from clamr_cli.train.mini.compose import (
-    ALONE,
-    Composer,
-    Entry,
-    Habits,
-    Photo,
-    entries,
-    held_out,
-    misheard,
-    one_of_each,
-    photos,
-    split_entries,
-    split_photos,
-)
+from clamr_cli.train.mini.compose import ALONE, Composer, Habits
+from clamr_cli.train.mini.photos import Photo, distinct, photos, scenes, split_photos
+from clamr_cli.train.mini.texts import Entry, entries, held_out, split_entries
+from clamr_cli.train.mini.words import misheard
 from clamr_cli.types import Modality
 
 PHOTOS = [
@@ -80,10 +70,14 @@ def test_misheard_text_has_no_marks_and_most_of_its_words() -> None:
     assert 7 <= len(heard.split()) <= 11
 
 
-def test_of_each_thing_one_photo_is_shown() -> None:
-    things = [Photo(f"{name}{n}", (name,), (name,)) for name in ("chair", "crab") for n in range(4)]
-    chosen = one_of_each(things, list(range(8)), random.Random(0))
-    assert sorted(things[index].captions for index in chosen) == [("chair",), ("crab",)]
+def test_no_two_chosen_pictures_answer_the_same_query() -> None:
+    things = [Photo(f"{name}{n}", (name, f"{name} {n}"), (name,)) for name in ("chair", "crab") for n in range(4)]
+    again = [Photo("chair0", ("a drawn seat",), ("seat",)), Photo("lamp", ("lamp",), ("lamp",))]
+    for seed in range(10):
+        chosen = distinct([*things, *again], list(range(10)), 10, random.Random(seed))
+        names = sorted([*things, *again][index].captions[0] for index in chosen)
+        assert names in (["chair", "crab", "lamp"], ["a drawn seat", "chair", "crab", "lamp"])
+    assert len(distinct(things, list(range(8)), 1, random.Random(0))) == 1
 
 
 def test_the_recipes_own_data_are_parted_for_good(shared) -> None:
@@ -97,3 +91,15 @@ def test_the_recipes_own_data_are_parted_for_good(shared) -> None:
     shown, kept = split_photos(photos(shared))
     assert len(kept) == 200
     assert not {*shown} & {*kept}
+
+
+def test_scenes_are_of_clips_that_are_no_texts(shared) -> None:
+    if not (shared / "text/msvd_captions.json").exists():
+        pytest.skip("the recipe's data are not here")
+    told = scenes(shared)
+    texts = {entry.text for entry in entries(shared)}
+    assert len(told) > 1000
+    assert all(len(shown) == len(asked) == 5 and not {*shown} & {*asked} for shown, asked in told)
+    shared_captions = sum(bool({*shown} & texts) for shown, _ in told)
+    # Some captions are so plain that several clips have them.
+    assert shared_captions < 0.05 * len(told)

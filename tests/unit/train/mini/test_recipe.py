@@ -7,14 +7,19 @@ import numpy as np
 import pytest
 
 from clamr_cli.config import default_cache
-from clamr_cli.encoders.mini.heads import SPELLING, Heads, PictureFeatures, unit
+from clamr_cli.encoders.mini.heads import SPELLING, Heads, unit
 from clamr_cli.encoders.mini.spelling import spell
 from clamr_cli.errors import UsageError
 from clamr_cli.train import loop
 from clamr_cli.train.mini import recipe
 from clamr_cli.train.mini.batches import MOST_ROWS, Batches
-from clamr_cli.train.mini.compose import Entry, Habits, Photo
-from clamr_cli.train.mini.features import Linear, Material, Read
+from clamr_cli.train.mini.compose import Habits
+from clamr_cli.train.mini.connector import Linear
+from clamr_cli.train.mini.features import Read
+from clamr_cli.train.mini.gallery import DRAWN, IMAGINED, PHOTOS, STYLED, THINGS
+from clamr_cli.train.mini.material import Material
+from clamr_cli.train.mini.photos import Photo
+from clamr_cli.train.mini.texts import Entry
 from clamr_cli.train.options import RecipeOptions, TrainStep
 from clamr_cli.types import Modality
 
@@ -57,37 +62,26 @@ def material() -> Material:
     texts = [side.read([(entry.text, False)]) for entry in pool]
     asked = [q for entry in pool for q in entry.queries] + [q for p in photos for q in (*p.captions, *p.pieces)]
     captions = np.stack([[side.read([(caption, False)])[0].mean for caption in photo.captions] for photo in photos])
-    nothing = np.zeros((0, 0), np.float32)
     queries = dict(zip(asked, side.read([side.query(one) for one in asked]), strict=True))
+    # What a fair connector would say: the caption, disturbed.
+    means = np.repeat(captions.mean(axis=1)[:, None], 11, axis=1)
+    disturbed = means + 0.05 * np.random.default_rng(0).normal(size=means.shape).astype(np.float32)
     return Material(
         side=side,
-        labelled=[],
-        photos=photos,
-        train=list(range(40)),
-        held=[],
+        pictures=photos,
+        rows=unit(disturbed),
+        groups={PHOTOS: list(range(30)), STYLED: [], DRAWN: [], THINGS: [], IMAGINED: list(range(30, 40))},
+        connector=Linear(np.zeros((1306, 384), np.float32), np.zeros(384, np.float32)),
+        classes=np.zeros((1000, 384), np.float32),
         entries=pool,
         train_texts=list(range(160)),
-        held_texts=[],
         texts=texts,
         queries=queries,
-        seen=PictureFeatures(nothing, nothing, nothing),
-        flipped=nothing,
-        class_photos=nothing,
-        classes=np.zeros((1000, 384), np.float32),
-        captions=captions,
     )
 
 
-@pytest.fixture(scope="module")
-def pictures(material: Material) -> np.ndarray:
-    """What a fair connector would say: the caption, disturbed."""
-    chance = np.random.default_rng(0)
-    means = np.repeat(material.captions.mean(axis=1)[:, None], 11, axis=1)
-    return unit(means + 0.05 * chance.normal(size=means.shape).astype(np.float32))
-
-
-def test_a_batch_is_the_same_whenever_it_is_drawn(material: Material, pictures: np.ndarray) -> None:
-    drawn = Batches(material, pictures, documents=6, count=3, seed=1, habits=Habits())
+def test_a_batch_is_the_same_whenever_it_is_drawn(material: Material) -> None:
+    drawn = Batches(material, documents=6, count=3, seed=1, habits=Habits())
     first, again, other = drawn[1], drawn[1], drawn[2]
     assert len(drawn) == 3
     assert first["inputs"]["queries"]["rows"].equal(again["inputs"]["queries"]["rows"])
@@ -98,28 +92,39 @@ def test_a_batch_is_the_same_whenever_it_is_drawn(material: Material, pictures: 
     assert first["inputs"]["documents"]["kinds"].shape[1] <= MOST_ROWS
 
 
-def test_training_lowers_the_loss_and_makes_a_file_that_the_encoder_reads(material, pictures, tmp_path) -> None:
+def test_training_lowers_the_loss_and_makes_a_file_that_the_encoder_reads(material, tmp_path) -> None:
     import torch
 
     torch.manual_seed(0)
-    model = recipe.starting(material, pictures)
+    model = recipe.starting(material)
     losses = {}
     for stage, steps in zip(recipe.STAGES, (80, 5), strict=True):
-        batches = Batches(material, pictures, documents=8, count=steps, seed=0, habits=stage.habits)
+        batches = Batches(material, documents=8, count=steps, seed=0, habits=stage.habits)
         options = replace(
-            recipe.DEFAULTS, learning_rate=2e-3, steps=steps, batch=1, device="cpu", aggregation=stage.aggregation
+            recipe.DEFAULTS,
+            learning_rate=2e-3,
+            steps=steps,
+            batch=1,
+            device="cpu",
+            aggregation=stage.aggregations[0],
+            bf16=not stage.apart,
         )
         model.apart = stage.apart
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         trainer = recipe.MiniTrainer(stage, model, options, tmp_path / stage.name, batches, lambda drawn: drawn[0])
         losses[stage.name] = [event.loss for event in loop.run(trainer) if isinstance(event, TrainStep)]
         assert len(losses[stage.name]) == steps
+        for name, tensor in model.state_dict().items():
+            assert not name.startswith(stage.frozen or ("none",)) or tensor.equal(before[name])
+        assert not model.maps["word"].equal(before["maps.word"])
     assert np.mean(losses["heads"][-5:]) < 0.7 * np.mean(losses["heads"][:5])
     assert model.correction.abs().max() > 0
-    connector = Linear(np.zeros((1280, 384), np.float32), np.zeros(384, np.float32))
     file = tmp_path / "mini.safetensors"
-    file.write_bytes(recipe.weights_file(model, material, connector))
+    file.write_bytes(recipe.weights_file(model, material))
     trained = Heads.load(file)
-    rows = trained.vectors(pictures[0], np.full(11, 2), np.zeros(11, np.float32), np.zeros((11, SPELLING), np.float32))
+    rows = trained.vectors(
+        material.rows[0], np.full(11, 2), np.zeros(11, np.float32), np.zeros((11, SPELLING), np.float32)
+    )
     assert rows.shape == (11, 128)
     assert np.isfinite(rows).all()
 
