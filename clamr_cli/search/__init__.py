@@ -1,7 +1,8 @@
 """A query against the index: which moments may answer, exact MaxSim over all of their vectors, and why the best won.
 
-Every stored vector of the encoder is looked at: no approximate index stands between a query and its answer. Vectors are
-read a batch at a time, so memory depends on the number of moments, not on the number of vectors.
+Every stored vector of the encoder counts: no approximate index stands between a query and its answer. Packed vectors
+rule out what cannot be among the first (:mod:`clamr_cli.search.cascade`); what can is scored from the stored vectors.
+Memory depends on the number of moments, not on the number of vectors.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 from clamr_cli import explain as reasons
 from clamr_cli import maxsim
 from clamr_cli.errors import UsageError
+from clamr_cli.search.exact import ranked, standings
 from clamr_cli.search.filters import select
-from clamr_cli.search.ranking import View, require_vectors, score_all, video_of
+from clamr_cli.search.ranking import View, require_vectors, video_of
 from clamr_cli.types import (
     MODALITY_IDS,
     SHOWN_MODALITIES,
@@ -32,8 +34,9 @@ from clamr_cli.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
+    from clamr_cli.search.cascade import Place
     from clamr_cli.store import Store
     from clamr_cli.types import Encoder, EncoderInfo, FileRecord, MomentRecord, SearchOptions, TokenVectors
 
@@ -73,7 +76,10 @@ def search(store: Store, encoder: Encoder, query: str, options: SearchOptions) -
     question = _ask(store, encoder, query, options)
     if question is None:
         return []
-    scores = score_all(store, question.encoder, question.tokens, question.videos, [_view(question)])
+    scores = ranked(
+        store, question.encoder, question.tokens, question.videos, _view(question),
+        limit=options.limit, of_each_video=not options.moments,
+    )  # fmt: skip
     ranking = scores.ranking() if options.moments else scores.best_of_each_video()
     return [hit for hit, _ in _hits(store, question, list(islice(ranking, options.limit)))]
 
@@ -99,29 +105,28 @@ def explain(store: Store, encoder: Encoder, video_id: str, query: str, options: 
         raise UsageError(f"the filters of the search leave out video {video_id}", "give --query without filters")
     removable = [m for m in Modality if question.weights[MODALITY_IDS[m]] > 0]
     views = [_view(question), *(_view(question, removed) for removed in removable)]
-    scores = score_all(store, question.encoder, question.tokens, question.videos, views)
-    placed = _place(scores.best_of_each_video(0), video_id)
+    standing = standings(store, question.encoder, question.tokens, question.videos, views, video_id)
+    placed = standing.places[0]
     if placed is None:
         raise UsageError(
             f"nothing of video {video_id} can answer: it was not encoded by {question.encoder.name}, or has none of "
             "the modalities asked for",
             f"clamr index --encoder {question.encoder.name}",
         )
-    rank, moment_id, score = placed
-    found = _hits(store, question, [(moment_id, score)])
+    found = _hits(store, question, [(placed.moment_id, placed.score)])
     if not found:
         raise UsageError(f"video {video_id} was changed meanwhile", "run the command again")
     hit, aligned = found[0]
     told = {*SHOWN_MODALITIES, *aligned.alignment.by_modality}
     return Explanation(
         query=query,
-        hit=replace(hit, rank=rank),
-        total=sum(1 for _ in scores.best_of_each_video(0)),
+        hit=replace(hit, rank=placed.rank),
+        total=standing.total,
         words=reasons.word_evidence(aligned),
         shares=reasons.shares(aligned, options.scoring),
         what_if=tuple(
-            _what_if(_place(scores.best_of_each_video(view), video_id), modality)
-            for view, modality in enumerate(removable, 1)
+            _what_if(without, modality)
+            for without, modality in zip(standing.places[1:], removable, strict=True)
             if modality in told
         ),
     )
@@ -188,16 +193,8 @@ def _view(question: _Question, without: Modality | None = None) -> View:
     return View(question.options.scoring, weights)
 
 
-def _place(ranking: Iterator[tuple[str, float]], video_id: str) -> tuple[int, str, float] | None:
-    """Rank, moment and score of a video; None where it is not ranked."""
-    for rank, (moment_id, score) in enumerate(ranking, 1):
-        if video_of(moment_id) == video_id:
-            return rank, moment_id, score
-    return None
-
-
-def _what_if(placed: tuple[int, str, float] | None, without: Modality) -> WhatIf:
-    return WhatIf(without, None, None) if placed is None else WhatIf(without, placed[2], placed[0])
+def _what_if(placed: Place | None, without: Modality) -> WhatIf:
+    return WhatIf(without, None, None) if placed is None else WhatIf(without, placed.score, placed.rank)
 
 
 def _hits(store: Store, question: _Question, chosen: Sequence[tuple[str, float]]) -> list[tuple[Hit, reasons.Match]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from clamr_cli import maxsim
 from clamr_cli.errors import EncoderMismatch
+from clamr_cli.store.records import moment_order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 _DIGITS: Final = 5
 """Scores equal to this many digits are ties: the last bits depend on how the vectors lay in memory."""
+
+TIE: Final = 10.0**-_DIGITS
+"""Scores further apart than this are no ties."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Scores:
         best = order(rounded)
         borders = np.flatnonzero(np.diff(rounded[best])) + 1
         for tied in np.split(best, borders):
-            for index in sorted(tied.tolist(), key=lambda index: _natural(self.moment_ids[index])):
+            for index in sorted(tied.tolist(), key=lambda index: moment_order(self.moment_ids[index])):
                 yield self.moment_ids[index], float(self.values[index, view])
 
     def best_of_each_video(self, view: int = 0) -> Iterator[tuple[str, float]]:
@@ -65,11 +69,6 @@ def order(values: NDArray[np.float32]) -> NDArray[np.int64]:
 def video_of(moment_id: str) -> str:
     """The video a moment is of."""
     return moment_id.partition("#")[0]
-
-
-def _natural(moment_id: str) -> tuple[str, int, str]:
-    video_id, _, number = moment_id.partition("#")
-    return video_id, int(number) if number.isdecimal() else 0, number
 
 
 def require_vectors(store: Store, encoder: EncoderInfo) -> None:

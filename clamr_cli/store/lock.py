@@ -59,6 +59,18 @@ def refusal(place: Place, holder: Holder | None) -> IndexLocked:
     )
 
 
+def held(place: Place) -> bool:
+    """Whether somebody writes to an index, as far as this process can see."""
+    path = place.side_file(LOCK_NAME)
+    if path is None or not path.exists():
+        return False
+    try:
+        with FileLock(path, thread_local=False, blocking=False):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
 @contextmanager
 def hold(place: Place, command: str) -> Iterator[None]:
     """Hold the writer lock of an index in the block.

@@ -1,0 +1,86 @@
+"""Exact rankings and places, by the cascade where the packed vectors are good and by scoring everything where not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clamr_cli.search import cascade
+from clamr_cli.search.bounds import CpuScanner
+from clamr_cli.search.cascade import Place, Pool
+from clamr_cli.search.ranking import score_all, video_of
+from clamr_cli.store import Damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from clamr_cli.search.ranking import Scores, View
+    from clamr_cli.store import Store
+    from clamr_cli.types import EncoderInfo, TokenVectors
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a video stands in each of some views, None where it is not ranked, among ``total`` videos in the first."""
+
+    places: tuple[Place | None, ...]
+    total: int
+
+
+def ranked(
+    store: Store,
+    encoder: EncoderInfo,
+    query: TokenVectors,
+    videos: Collection[str],
+    view: View,
+    *,
+    limit: int,
+    of_each_video: bool,
+) -> Scores:
+    """Exact scores of at least those moments that are among the first ``limit`` of the ranking.
+
+    Args:
+        store: the index.
+        encoder: who made the query's vectors; only moments it encoded are ranked.
+        query: the query's vectors.
+        videos: ids of the videos that may answer.
+        view: the way of scoring.
+        limit: how many moments, or videos, are wanted.
+        of_each_video: whether only the first moment of each video counts.
+    """
+    try:
+        pool = _pool(store, encoder, query, videos, [view])
+        return cascade.best(pool, limit, of_each_video=of_each_video)
+    except Damaged:
+        return score_all(store, encoder, query, videos, [view])
+
+
+def standings(
+    store: Store,
+    encoder: EncoderInfo,
+    query: TokenVectors,
+    videos: Collection[str],
+    views: Sequence[View],
+    video_id: str,
+) -> Standing:
+    """Where a video stands among the given ones, in several views."""
+    try:
+        pool = _pool(store, encoder, query, videos, views)
+        places = tuple(cascade.place(pool, video_id, view) for view in range(len(views)))
+        return Standing(places, cascade.videos_ranked(pool))
+    except Damaged:
+        scores = score_all(store, encoder, query, videos, views)
+    found = []
+    for view in range(len(views)):
+        ranking = enumerate(scores.best_of_each_video(view), 1)
+        found.append(next((Place(rank, *pair) for rank, pair in ranking if video_of(pair[0]) == video_id), None))
+    return Standing(tuple(found), sum(1 for _ in scores.best_of_each_video()))
+
+
+def _pool(
+    store: Store, encoder: EncoderInfo, query: TokenVectors, videos: Collection[str], views: Sequence[View]
+) -> Pool:
+    rows = np.ascontiguousarray(query.vectors, np.float32)
+    return Pool.fill(store.snapshot(encoder.fingerprint), rows, frozenset(videos), views, CpuScanner(rows))
