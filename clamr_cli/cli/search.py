@@ -76,6 +76,7 @@ def run(before: Globals, flags: Flags) -> int:
     others = sorted({use.info.name for use in store.encoders()} - {encoder.info.name})
     if others:
         output.say(f"answered by the encoder {encoder.info.name}; the index also has vectors of {', '.join(others)}")
+    store.refresh(encoder.info.fingerprint)
     hits = search(store, encoder, query, options)
     store.remember_search(query, options, encoder.info.name)
     if not hits:

@@ -100,7 +100,9 @@ class Segments:
 
 def counted(views: Sequence[View]) -> NDArray[np.bool_]:
     """Which modality ids count in any view, [SLOTS]."""
-    found: NDArray[np.bool_] = np.stack([view.weights > 0 for view in views]).any(axis=0)
+    found = np.zeros(maxsim.SLOTS, np.bool_)
+    for view in views:
+        found |= view.weights > 0
     return found
 
 

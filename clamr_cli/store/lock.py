@@ -89,7 +89,8 @@ def hold(place: Place, command: str) -> Iterator[None]:
     lock = FileLock(path, thread_local=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
+        # A search that looks whether somebody writes has it for an instant.
+        lock.acquire(timeout=0.2, poll_interval=0.02)
     except Timeout:
         raise refusal(place, Holder.parse(read_json(note))) from None
     except OSError as error:

@@ -47,6 +47,10 @@ of the moments in UTF-8, with a zero byte between them.
 """
 
 
+_LARGE: Final = ("codes", "scales", "residuals")
+"""The arrays with a row for each vector."""
+
+
 class Damaged(Exception):
     """A sidecar is not what was written."""
 
@@ -125,9 +129,10 @@ class Part:
             self._bytes = np.memmap(self._path, np.uint8, "r", shape=(info.size,))
         except (OSError, ValueError) as error:
             raise Damaged(f"{self._path}: {error}") from error
-        small = min(start for name, (start, _) in info.sections.items() if name not in ("codes", "scales", "residuals"))
+        small = min(start for name, (start, _) in info.sections.items() if name not in _LARGE)
         self.verify(small, info.size)
-        self._arrays = {name: self._array(name) for name in SECTIONS}
+        # Small arrays are copied: nothing that happens to the file can change them after they were checked.
+        self._arrays = {name: self._array(name) if name in _LARGE else self._array(name).copy() for name in SECTIONS}
         self._check_borders()
         self.moment_ids: list[str] = self["names"].tobytes().decode().split("\0") if len(self["rows"]) else []
         if len(self.moment_ids) != len(self["rows"]):
@@ -177,7 +182,7 @@ class Part:
         """
         ranges = ranges[ranges[:, 1] > ranges[:, 0]]
         wanted = np.zeros(len(self._checked) + 1, np.int64)
-        for name in ("codes", "scales", "residuals"):
+        for name in _LARGE:
             kind, width = SECTIONS[name]
             start, size = self.info.sections[name][0], np.dtype(kind).itemsize * width
             np.add.at(wanted, (start + ranges[:, 0] * size) // BLOCK, 1)

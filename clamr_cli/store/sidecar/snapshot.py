@@ -42,12 +42,47 @@ class PartView:
     places: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A manifest as it was when it was read: its file, and what changes with it."""
+
+    path: Path | None
+    seen: tuple[int, int, int] | None
+
+    @classmethod
+    def of(cls, folder: Path | None) -> Listing:
+        """That of a sidecar's folder as it is now."""
+        path = None if folder is None else folder / manifest.NAME
+        return cls(path, _seen(path))
+
+    def same(self) -> bool:
+        """Whether the file is still the same."""
+        return self.seen == _seen(self.path)
+
+
+def _seen(path: Path | None) -> tuple[int, int, int] | None:
+    if path is None:
+        return None
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 class Snapshot:
     """What a search reads: one version of the table, whatever writers do meanwhile."""
 
     def __init__(
-        self, tables: Tables, rows: Rows, fingerprint: str, parts: Sequence[PartView], rest: list[Any]
+        self,
+        tables: Tables,
+        rows: Rows,
+        fingerprint: str,
+        parts: Sequence[PartView],
+        rest: Sequence[Any],
+        listing: Listing,
     ) -> None:
+        self._listing = listing
         self._tables = tables
         self._rows = rows
         self._fingerprint = fingerprint
@@ -67,6 +102,7 @@ class Snapshot:
         Raises:
             StoreError: the index cannot be read.
         """
+        listing = Listing.of(folder)
         rows = Rows.read(tables)
         found = [] if folder is None else _mapped(folder, fingerprint, before)
         views, covered = [], set[int]()
@@ -75,10 +111,12 @@ class Snapshot:
             covered |= fragments
             views.append(PartView(part, places))
         rest = [one for one in rows.data.get_fragments() if one.fragment_id not in covered]
-        return cls(tables, rows, fingerprint, views, rest)
+        return cls(tables, rows, fingerprint, views, rest, listing)
 
     def current(self) -> bool:
         """Whether this is still the newest version of the table, and the sidecar's files are those that were mapped."""
+        if not self._listing.same():
+            return False
         try:
             for view in self.parts:
                 view.part.check_file()
