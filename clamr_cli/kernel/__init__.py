@@ -16,11 +16,12 @@ first. All paths give the same bits in the scans; :func:`exact` differs by the o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from clamr_cli.kernel import reference
+from clamr_cli.kernel import native, reference
 from clamr_cli.kernel.arrays import check_array, check_query, check_segments
 from clamr_cli.kernel.codes import Quantized, bound_tokens, plain_tokens, quantize
+from clamr_cli.kernel.threads import shared, usable_threads
 from clamr_cli.types import DIMENSION
 
 if TYPE_CHECKING:
@@ -33,12 +34,21 @@ if TYPE_CHECKING:
     Int8 = NDArray[np.int8]
     Int64 = NDArray[np.int64]
 
-__all__ = ["Quantized", "exact", "lower", "paths", "quantize", "scan", "upper"]
+__all__ = ["NUMPY", "Quantized", "exact", "lower", "paths", "quantize", "scan", "upper", "usable_threads"]
+
+NUMPY: Final = "numpy"
 
 
 def paths() -> tuple[str, ...]:
     """The ways to compute that work on this machine, the fastest first; ``numpy`` is always the last."""
-    return ("numpy",)
+    return (*native.paths(), NUMPY)
+
+
+def _chosen(path: str | None) -> str:
+    usable = paths()
+    if path is not None and path not in usable:
+        raise ValueError(f"path must be one of {', '.join(usable)}, not {path}")
+    return path or usable[0]
 
 
 def scan(
@@ -122,8 +132,15 @@ def _scan(
     check_array("scales", scales, (len(codes),), "float32")
     if residuals is not None:
         check_array("residuals", residuals, (len(codes),), "float32")
-    ranges = check_segments(segments, len(codes))
-    return reference.scan(tokens, codes, scales, residuals, ranges)
+    ranges, chosen = check_segments(segments, len(codes)), _chosen(path)
+    if chosen == NUMPY:
+        return reference.scan(tokens, codes, scales, residuals, ranges)
+    return shared(
+        lambda part, maxima: native.scan(chosen, tokens, codes, scales, residuals, part, maxima),
+        ranges,
+        len(tokens.codes),
+        threads,
+    )
 
 
 def exact(
@@ -145,4 +162,7 @@ def exact(
     """
     check_query(query)
     check_array("vectors", vectors, (None, DIMENSION), "float16")
-    return reference.exact(query, vectors, check_segments(segments, len(vectors)))
+    ranges, chosen = check_segments(segments, len(vectors)), _chosen(path)
+    if chosen == NUMPY:
+        return reference.exact(query, vectors, ranges)
+    return shared(lambda part, maxima: native.exact(chosen, query, vectors, part, maxima), ranges, len(query), threads)

@@ -1,8 +1,8 @@
 """Vectors and queries as small integers, with what that loses.
 
 A vector ``v`` becomes ``scale * code`` with 128 integers in -127..127, and its residual is ``|v - scale * code|``,
-rounded up. A query token ``q`` becomes ``step * code`` in the same way, with codes in -127..127 (one plane of int8) or in
--16319..16319 (two planes: ``128 * high + low``).
+rounded up. A query token ``q`` becomes ``step * code`` in the same way, with codes in -127..127 (one plane of int8) or
+in -16319..16319 (two planes: ``128 * high + low``).
 
 Why bounds hold. With ``q = step * c + f`` and ``v = scale * d + e``::
 

@@ -43,7 +43,9 @@ def scan(tokens: Tokens, codes: NDArray[np.int8], scales: Float32, residuals: Fl
         return values
 
     maxima = _segment_maxima(similar, ranges, len(tokens.codes))
-    maxima *= tokens.steps
+    # Minus infinity times a step of zero; the line after next puts that right.
+    with np.errstate(invalid="ignore"):
+        maxima *= tokens.steps
     maxima += tokens.offsets
     maxima[ranges[:, 0] == ranges[:, 1]] = -np.inf
     return maxima
