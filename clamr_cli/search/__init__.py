@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from clamr_cli import explain as reasons
 from clamr_cli import maxsim
 from clamr_cli.errors import UsageError
+from clamr_cli.search import approximate, phrases
 from clamr_cli.search.exact import ranked, standings
 from clamr_cli.search.filters import select
 from clamr_cli.search.ranking import View, require_vectors, video_of
@@ -45,7 +46,10 @@ __all__ = ["explain", "search", "timeline"]
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A query made ready: its vectors, what may answer, and how matches are weighted."""
+    """A query made ready: its vectors, what may answer, and how matches are weighted.
+
+    ``text`` has no quotation marks; ``moments`` are those with the quoted phrases, None where there were none.
+    """
 
     text: str
     tokens: TokenVectors
@@ -53,6 +57,7 @@ class _Question:
     options: SearchOptions
     videos: frozenset[str]
     weights: maxsim.Float32
+    moments: frozenset[str] | None = None
 
 
 def search(store: Store, encoder: Encoder, query: str, options: SearchOptions) -> list[Hit]:
@@ -76,12 +81,18 @@ def search(store: Store, encoder: Encoder, query: str, options: SearchOptions) -
     question = _ask(store, encoder, query, options)
     if question is None:
         return []
+    fingerprint = question.encoder.fingerprint
+    partial = question.moments is None and approximate.called_for(store, fingerprint, question.videos, options)
+    moments = question.moments
+    if partial:
+        moments = approximate.candidates(store, fingerprint, question.tokens, question.text, options)
     scores = ranked(
         store, question.encoder, question.tokens, question.videos, _view(question),
-        limit=options.limit, of_each_video=not options.moments,
+        limit=options.limit, of_each_video=not options.moments, moments=moments,
     )  # fmt: skip
     ranking = scores.ranking() if options.moments else scores.best_of_each_video()
-    return [hit for hit, _ in _hits(store, question, list(islice(ranking, options.limit)))]
+    hits = [hit for hit, _ in _hits(store, question, list(islice(ranking, options.limit)))]
+    return [replace(hit, approximate=True) for hit in hits] if partial else hits
 
 
 def explain(store: Store, encoder: Encoder, video_id: str, query: str, options: SearchOptions) -> Explanation:
@@ -105,12 +116,12 @@ def explain(store: Store, encoder: Encoder, video_id: str, query: str, options: 
         raise UsageError(f"the filters of the search leave out video {video_id}", "give --query without filters")
     removable = [m for m in Modality if question.weights[MODALITY_IDS[m]] > 0]
     views = [_view(question), *(_view(question, removed) for removed in removable)]
-    standing = standings(store, question.encoder, question.tokens, question.videos, views, video_id)
+    standing = standings(store, question.encoder, question.tokens, question.videos, views, video_id, question.moments)
     placed = standing.places[0]
     if placed is None:
         raise UsageError(
             f"nothing of video {video_id} can answer: it was not encoded by {question.encoder.name}, or has none of "
-            "the modalities asked for",
+            "the modalities or phrases asked for",
             f"clamr index --encoder {question.encoder.name}",
         )
     found = _hits(store, question, [(placed.moment_id, placed.score)])
@@ -163,15 +174,17 @@ def _entries(moment: MomentRecord) -> list[TimelineEntry]:
 
 def _ask(store: Store, encoder: Encoder, query: str, options: SearchOptions) -> _Question | None:
     """Make a query ready, cheap checks first: encoding may load a model. None where no video may answer."""
-    if not query.strip():
+    text, quoted = phrases.split(query)
+    if not text:
         raise UsageError("the query is empty", 'write what to look for, e.g. clamr search "a dog on a beach"')
     weights = _weights(options)
     videos = select(store, options.filters)
     if not videos:
         return None
     require_vectors(store, encoder.info)
-    tokens = encoder.encode_queries([query])[0]
-    return _Question(query, tokens, encoder.info, options, frozenset(videos), weights)
+    moments = phrases.holders(store, quoted, videos) if quoted else None
+    tokens = encoder.encode_queries([text])[0]
+    return _Question(text, tokens, encoder.info, options, frozenset(videos), weights, moments)
 
 
 def _weights(options: SearchOptions) -> maxsim.Float32:

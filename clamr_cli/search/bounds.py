@@ -158,9 +158,10 @@ def _weighted(values: NDArray[np.float32] | Float64, weights: Float64) -> Float6
     return np.where(weights > 0, values * factors, -np.inf)
 
 
-def allowed(part: Part, videos: Collection[str] | None) -> NDArray[np.bool_]:
-    """Which moments of a part are of the given videos, of any where None."""
-    if videos is None:
-        return np.ones(len(part.moment_ids), np.bool_)
+def allowed(part: Part, videos: Collection[str] | None, moments: Collection[str] | None = None) -> NDArray[np.bool_]:
+    """Which moments of a part are of the given videos and among the given moments; None allows all."""
     ids, counts = part.videos()
-    return np.repeat(np.array([video_id in videos for video_id in ids], np.bool_), counts)
+    mask = np.repeat(np.array([videos is None or video_id in videos for video_id in ids], np.bool_), counts)
+    if moments is not None:
+        mask &= np.array([moment_id in moments for moment_id in part.moment_ids], np.bool_)
+    return mask

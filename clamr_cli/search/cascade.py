@@ -20,7 +20,7 @@ import numpy as np
 
 from clamr_cli import kernel, maxsim
 from clamr_cli.search.bounds import Scanner, Segments, allowed, bound
-from clamr_cli.search.ranking import TIE, Scores, apply, video_of
+from clamr_cli.search.ranking import TIE, Scores, apply, scored, video_of
 from clamr_cli.store import Damaged
 
 if TYPE_CHECKING:
@@ -77,8 +77,11 @@ class Pool:
         videos: Collection[str] | None,
         views: Sequence[View],
         scanner: Scanner,
+        moments: Collection[str] | None = None,
     ) -> Pool:
         """Bound every moment of the given videos (of all where None), and score those only the table has.
+
+        Only moments of ``moments`` count, where there are any given.
 
         Raises:
             Damaged: the sidecar is not what was written.
@@ -87,20 +90,20 @@ class Pool:
         pool = cls(snapshot, query, views, scanner)
         inside, upper = [], []
         for view in snapshot.parts:
-            moments = np.flatnonzero(allowed(view.part, videos) & (view.places >= 0))
-            inside.append(moments)
-            upper.append(bound(view.part, moments, views, scanner.upper, 1))
+            chosen = np.flatnonzero(allowed(view.part, videos, moments) & (view.places >= 0))
+            inside.append(chosen)
+            upper.append(bound(view.part, chosen, views, scanner.upper, 1))
             names = view.part.moment_ids
-            pool.moment_ids += names if len(moments) == len(names) else [names[at] for at in moments.tolist()]
-        rest = [_scored(batch, query, videos, views) for batch in snapshot.rest()]
-        scored = np.concatenate([np.zeros((0, len(views)), np.float32), *(values for _, values in rest)])
+            pool.moment_ids += names if len(chosen) == len(names) else [names[at] for at in chosen.tolist()]
+        rest = [scored(batch, query, views, videos, moments) for batch in snapshot.rest()]
+        stored = np.concatenate([np.zeros((0, len(views)), np.float32), *(values for _, values in rest)])
         for names, _ in rest:
             pool.moment_ids += names
-        counts = [len(moments) for moments in inside]
-        pool.parts = np.repeat(np.array([*range(len(counts)), _TABLE]), [*counts, len(scored)])
-        pool.inside = np.concatenate([*inside, np.zeros(len(scored), np.int64)])
-        pool.upper = np.concatenate([*upper, scored.astype(np.float64)])
-        pool.values = np.concatenate([np.full((sum(counts), len(views)), -np.inf, np.float32), scored])
+        counts = [len(chosen) for chosen in inside]
+        pool.parts = np.repeat(np.array([*range(len(counts)), _TABLE]), [*counts, len(stored)])
+        pool.inside = np.concatenate([*inside, np.zeros(len(stored), np.int64)])
+        pool.upper = np.concatenate([*upper, stored.astype(np.float64)])
+        pool.values = np.concatenate([np.full((sum(counts), len(views)), -np.inf, np.float32), stored])
         # Where nothing may answer there is nothing to find out.
         pool.exact = (pool.parts == _TABLE) | ~np.isfinite(pool.upper).any(axis=1)
         return pool
@@ -167,18 +170,6 @@ class Pool:
             if len(chosen):
                 found.append((view.part, chosen, self.inside[chosen]))
         return found
-
-
-def _scored(
-    batch: PackedVectors, query: maxsim.Float32, videos: Collection[str] | None, views: Sequence[View]
-) -> tuple[list[str], maxsim.Float32]:
-    """The moments of a batch that may answer, and their exact scores [m, views]."""
-    keep = np.array([videos is None or video_of(moment_id) in videos for moment_id in batch.moment_ids], np.bool_)
-    if not keep.any():
-        return [], np.zeros((0, len(views)), np.float32)
-    maxima = maxsim.score_packed(query, batch.vectors, batch.modality_ids, batch.indptr)[:, keep]
-    names = [moment_id for moment_id, kept in zip(batch.moment_ids, keep.tolist(), strict=True) if kept]
-    return names, np.stack([apply(maxima, view) for view in views], axis=1)
 
 
 def _fetched(snapshot: Snapshot, part: Part, places: Int64, moments: Int64) -> PackedVectors:

@@ -38,6 +38,7 @@ def ranked(
     *,
     limit: int,
     of_each_video: bool,
+    moments: Collection[str] | None = None,
 ) -> Scores:
     """Exact scores of at least those moments that are among the first ``limit`` of the ranking.
 
@@ -49,12 +50,13 @@ def ranked(
         view: the way of scoring.
         limit: how many moments, or videos, are wanted.
         of_each_video: whether only the first moment of each video counts.
+        moments: the only moments that may answer, all of the videos' where None.
     """
     try:
-        pool = _pool(store, encoder, query, videos, [view])
+        pool = _pool(store, encoder, query, videos, [view], moments)
         return cascade.best(pool, limit, of_each_video=of_each_video)
     except Damaged:
-        return score_all(store, encoder, query, videos, [view])
+        return score_all(store, encoder, query, videos, [view], moments)
 
 
 def standings(
@@ -64,14 +66,15 @@ def standings(
     videos: Collection[str],
     views: Sequence[View],
     video_id: str,
+    moments: Collection[str] | None = None,
 ) -> Standing:
-    """Where a video stands among the given ones, in several views."""
+    """Where a video stands among the given ones, in several views, by the given moments or all."""
     try:
-        pool = _pool(store, encoder, query, videos, views)
+        pool = _pool(store, encoder, query, videos, views, moments)
         places = tuple(cascade.place(pool, video_id, view) for view in range(len(views)))
         return Standing(places, cascade.videos_ranked(pool))
     except Damaged:
-        scores = score_all(store, encoder, query, videos, views)
+        scores = score_all(store, encoder, query, videos, views, moments)
     found = []
     for view in range(len(views)):
         ranking = enumerate(scores.best_of_each_video(view), 1)
@@ -80,7 +83,12 @@ def standings(
 
 
 def _pool(
-    store: Store, encoder: EncoderInfo, query: TokenVectors, videos: Collection[str], views: Sequence[View]
+    store: Store,
+    encoder: EncoderInfo,
+    query: TokenVectors,
+    videos: Collection[str],
+    views: Sequence[View],
+    moments: Collection[str] | None,
 ) -> Pool:
     rows = np.ascontiguousarray(query.vectors, np.float32)
-    return Pool.fill(store.snapshot(encoder.fingerprint), rows, frozenset(videos), views, CpuScanner(rows))
+    return Pool.fill(store.snapshot(encoder.fingerprint), rows, frozenset(videos), views, CpuScanner(rows), moments)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clamr_cli.store.vectors import PackedVectors
-    from clamr_cli.types import SearchOptions, TokenVectors
+    from clamr_cli.types import FloatArray, SearchOptions, TokenVectors
 
 SIDECARS = "scan"
 """The folder with the packed vectors, beside the lock and the notes."""
@@ -356,6 +356,25 @@ class Store:
             return
         with suppress(StoreError):
             self.pack_vectors(fingerprint, moved=moved)
+
+    def nearest(self, fingerprint: str, query: FloatArray, limit: int) -> list[str]:
+        """Moments that the approximate index has near a query's vectors: about ``limit``, in no particular order."""
+        where = one_of("fingerprint", [fingerprint])
+        rows = query.astype("float32").tolist()
+        return self._tables.nearest(VECTORS, "vectors", "moment_id", rows, where, limit)
+
+    def has_approximate_index(self) -> bool:
+        """Whether :meth:`nearest` has an index to look into."""
+        return self._tables.has_index(VECTORS, "vectors")
+
+    def index_vectors(self) -> None:
+        """Build the approximate index over all vectors, or bring it up to date."""
+        self._may_write().index_vectors(VECTORS, "vectors")
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Every moment and all its texts, a line each: metadata, then speech, then on-screen text."""
+        for batch in self._tables.batches(MOMENTS, ["moment_id", "text"]):
+            yield from zip(*(batch.column(name).to_pylist() for name in ("moment_id", "text")), strict=True)
 
     def _sidecar(self, fingerprint: str) -> Path | None:
         folder = self._tables.place.side_file(SIDECARS)
