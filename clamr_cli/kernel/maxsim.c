@@ -92,7 +92,7 @@ static const Path scalar_path = {
 #endif
 
 /* The numbers are part of the interface. */
-enum { SCALAR = 0, AVX2_PATH = 1, AVX512VNNI = 2, NEON = 3, NEON_DOTPROD = 4, PATHS = 5 };
+enum { SCALAR = 0, AVX2_PATH = 1, AVX512VNNI = 2, NEON = 3, NEON_DOTPROD = 4, AVXVNNI = 5, PATHS = 6 };
 
 /* The path of a number, or NULL where this processor cannot run it. */
 static const Path *find_path(int number) {
@@ -101,6 +101,9 @@ static const Path *find_path(int number) {
 #if defined(__x86_64__)
     case AVX2_PATH: return avx2_works() ? &avx2_path : NULL;
     case AVX512VNNI: return vnni_works() ? &vnni_path : NULL;
+#if defined(AVX_VNNI)
+    case AVXVNNI: return avxvnni_works() ? &avxvnni_path : NULL;
+#endif
 #elif defined(__aarch64__) && defined(__ARM_NEON)
     case NEON: return &neon_path;
 #if defined(DOTPROD)

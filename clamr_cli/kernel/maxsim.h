@@ -29,7 +29,7 @@ enum {
 
 /* Loops over the parts of a block, whose bounds are constants once inlined: only unrolled do its sums stay in registers. */
 #if defined(__clang__)
-#define UNROLL _Pragma("unroll")
+#define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif

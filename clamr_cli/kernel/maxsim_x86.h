@@ -1,4 +1,4 @@
-/* Paths of x86-64: AVX-512 with VNNI, and AVX2. Target attributes let one compilation serve every processor. */
+/* Paths of x86-64: AVX-512 with VNNI, AVX with VNNI, and AVX2. Target attributes let one compilation serve every processor. */
 #include <cpuid.h>
 #include <immintrin.h>
 
@@ -187,6 +187,19 @@ AVX2 static const void *avx2_prepare(const int8_t *codes, int count, void *windo
     return window;
 }
 
+AVX2 ALWAYS void avx2_fold(const Tile *tile, const Run *run, int row, const __m256i *sums, __m256 *best) {
+    const __m256 scale = _mm256_set1_ps(run->scales[row]);
+    UNROLL
+    for (int half = 0; half < 2; half++) {
+        __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[half]), scale);
+        if (tile->weights) { /* Not fused: every path rounds alike. */
+            __m256 residual = _mm256_set1_ps(run->residuals[row]);
+            value = _mm256_add_ps(value, _mm256_mul_ps(residual, _mm256_loadu_ps(tile->weights + half * 8)));
+        }
+        best[half] = _mm256_max_ps(best[half], value);
+    }
+}
+
 AVX2 ALWAYS void avx2_block(const Tile *tile, const Run *run, int first, __m256 *best, const int size) {
     const int16_t *rows = (const int16_t *)run->rows + (ptrdiff_t)first * WIDTH;
     const __m256i *packed = tile->packed;
@@ -205,18 +218,8 @@ AVX2 ALWAYS void avx2_block(const Tile *tile, const Run *run, int first, __m256 
         }
     }
     UNROLL
-    for (int row = 0; row < size; row++) {
-        const __m256 scale = _mm256_set1_ps(run->scales[first + row]);
-        UNROLL
-        for (int half = 0; half < 2; half++) {
-            __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[row][half]), scale);
-            if (tile->weights) {
-                __m256 residual = _mm256_set1_ps(run->residuals[first + row]);
-                value = _mm256_add_ps(value, _mm256_mul_ps(residual, _mm256_loadu_ps(tile->weights + half * 8)));
-            }
-            best[half] = _mm256_max_ps(best[half], value);
-        }
-    }
+    for (int row = 0; row < size; row++)
+        avx2_fold(tile, run, first + row, sums[row], best);
 }
 
 AVX2 ALWAYS void avx2_sweep(const Tile *tile, const Run *run, float *best, const int size) {
@@ -284,6 +287,82 @@ static const Path avx2_path = {
     .exact_units = 1, .widen = avx2_widen, .exact = avx2_exact,
 };
 
+/* ---- AVX-VNNI, the dot products of processors without AVX-512: 8 tokens a register, four numbers a step ---- */
+
+#if __GNUC__ >= 11 || (defined(__clang__) && __clang_major__ >= 12)
+#define AVX_VNNI __attribute__((target("avx2,fma,f16c,avxvnni")))
+
+AVX2 static const void *short_prepare(const int8_t *codes, int count, void *window) {
+    const __m256i sign = _mm256_set1_epi8((char)0x80);
+    for (int at = 0; at < count * WIDTH; at += 32) {
+        __m256i signed_codes = _mm256_loadu_si256((const void *)(codes + at));
+        _mm256_store_si256((void *)((char *)window + at), _mm256_xor_si256(signed_codes, sign));
+    }
+    return window;
+}
+
+/* As vnni_add(), in the encoding that needs no AVX-512. */
+AVX_VNNI ALWAYS __m256i short_add(__m256i sums, __m256i numbers, __m256i tokens) {
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(numbers), "x"(tokens));
+    return sums;
+}
+
+AVX_VNNI ALWAYS void short_block(const Tile *tile, const Run *run, int first, __m256 *best, const int size) {
+    const uint8_t *rows = (const uint8_t *)run->rows + (ptrdiff_t)first * WIDTH;
+    const __m256i *packed = tile->packed;
+    fetch_ahead(run, first, size, WIDTH);
+    __m256i sums[5][2];
+    UNROLL
+    for (int row = 0; row < size; row++) {
+        sums[row][0] = _mm256_load_si256((const void *)tile->start);
+        sums[row][1] = _mm256_load_si256((const void *)(tile->start + 8));
+    }
+    for (int plane = 0;;) {
+        for (int step = 0; step < WIDTH / 4; step++, packed += 2) {
+            const __m256i left = _mm256_load_si256(packed), right = _mm256_load_si256(packed + 1);
+            UNROLL
+            for (int row = 0; row < size; row++) {
+                __m256i numbers = _mm256_set1_epi32(load32(rows + row * WIDTH + 4 * step));
+                sums[row][0] = short_add(sums[row][0], numbers, left);
+                sums[row][1] = short_add(sums[row][1], numbers, right);
+            }
+        }
+        if (++plane == tile->planes)
+            break;
+        UNROLL
+        for (int row = 0; row < size; row++) {
+            sums[row][0] = _mm256_slli_epi32(sums[row][0], PLANE_BITS);
+            sums[row][1] = _mm256_slli_epi32(sums[row][1], PLANE_BITS);
+        }
+    }
+    UNROLL
+    for (int row = 0; row < size; row++)
+        avx2_fold(tile, run, first + row, sums[row], best);
+}
+
+AVX_VNNI ALWAYS void short_sweep(const Tile *tile, const Run *run, float *best, const int size) {
+    __m256 maxima[2] = {_mm256_loadu_ps(best), _mm256_loadu_ps(best + 8)};
+    for (int number = 0; number * size < run->count; number++)
+        short_block(tile, run, block_start(number, size, run->count), maxima, size);
+    _mm256_storeu_ps(best, maxima[0]);
+    _mm256_storeu_ps(best + 8, maxima[1]);
+}
+
+AVX_VNNI static void short_scan(const Tile *tile, const Run *run, float *best) {
+    if (run->count >= 5)
+        short_sweep(tile, run, best, 5);
+    else
+        short_sweep(tile, run, best, 1);
+}
+
+static const Path avxvnni_path = {
+    .units = 1, .code_bytes = 1, .depth = 4, .bias = 128, .row_bytes = WIDTH,
+    .prepare = short_prepare, .scan = short_scan,
+    .exact_units = 1, .widen = avx2_widen, .exact = avx2_exact,
+};
+
+#endif
+
 static int vnni_works(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vnni");
@@ -295,3 +374,10 @@ static int avx2_works(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) &&
            (c & bit_F16C);
 }
+
+#if defined(AVX_VNNI)
+static int avxvnni_works(void) {
+    unsigned int a, b, c, d;
+    return avx2_works() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4));
+}
+#endif

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LIBRARY = Path(__file__).with_name("_maxsim.so")
 VERSION: Final = 1
 # In the order of preference; the numbers are those of maxsim.c.
-_PATHS: Final = {"avx512vnni": 2, "avx2": 1, "neon-dotprod": 4, "neon": 3, "scalar": 0}
+_PATHS: Final = {"avx512vnni": 2, "avxvnni": 5, "avx2": 1, "neon-dotprod": 4, "neon": 3, "scalar": 0}
 _WRONG: Final = {-1: "this processor cannot run that path", -2: "a segment leaves the vectors", -3: "a wrong count"}
 _NO_MEMORY: Final = -4
 
