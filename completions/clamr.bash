@@ -33,6 +33,7 @@ _clamr() {
         "index":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
         "index":--ocr-lang) COMPREPLY=(); return ;;
         "index":--window) COMPREPLY=(); return ;;
+        "index":--pool) COMPREPLY=(); return ;;
         "index":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "index":--model) COMPREPLY=(); return ;;
         "index":--adapter) COMPREPLY=(); return ;;
@@ -158,7 +159,7 @@ _clamr() {
     case "$words:$current" in
         ":"-*) offers="--db --config --version --help" ;;
         ":"*) offers="index search explain ls show rm status optimize encode eval synth train doctor demo completions models" ;;
-        "index:"-*) offers="--exclude --encoder --language --asr-model --ocr --ocr-lang --no-speech --no-ocr --window --retry-failed --device --json --quiet -q --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
+        "index:"-*) offers="--exclude --encoder --language --asr-model --ocr --ocr-lang --no-speech --no-ocr --window --pool --retry-failed --device --json --quiet -q --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "index:"*) offers="" ;;
         "search:"-*) offers="--modality -m --weight --since --until --longer --shorter --path --language --limit -n --moments --scoring --floor --encoder --device --exact --hybrid --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "search:"*) offers="" ;;

@@ -30,6 +30,7 @@ complete -c clamr -n '__fish_seen_subcommand_from index' -l ocr-lang -x -d 'Lang
 complete -c clamr -n '__fish_seen_subcommand_from index' -l no-speech -d 'Recognise no speech (subtitles are still read).'
 complete -c clamr -n '__fish_seen_subcommand_from index' -l no-ocr -d 'Read no on-screen text.'
 complete -c clamr -n '__fish_seen_subcommand_from index' -l window -x -d 'Longest moment: 60, 90s or 1:30 (default 60).'
+complete -c clamr -n '__fish_seen_subcommand_from index' -l pool -x -d 'Keep one vector for about N that are alike: smaller, less exact.'
 complete -c clamr -n '__fish_seen_subcommand_from index' -l retry-failed -d 'Try files again that failed before.'
 complete -c clamr -n '__fish_seen_subcommand_from index' -l device -x -a 'auto cpu cuda mps' -d 'auto, cpu, cuda or mps.'
 complete -c clamr -n '__fish_seen_subcommand_from index' -l json -d 'Print what happens as JSON lines.'

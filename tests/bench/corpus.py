@@ -6,7 +6,7 @@ for a query lie close together. Queries are vectors of some moment with noise as
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +57,10 @@ class Corpus:
         count = int(rng.integers(self.per // 2, self.per * 3 // 2 + 1)) if self.ragged else self.per
         topics = rng.choice(rng.integers(0, CENTRES, TOPICS), count)
         rows = around(centres[topics], SPREAD, rng)
-        ids = 1 + np.searchsorted(np.cumsum(MODALITY_SHARES)[:-1] * count, np.arange(count), side="right")
-        return rows.astype(np.float16), ids.astype(np.uint8)
+        # What belongs together stands together: within a modality, topics come one after another.
+        parts = np.searchsorted(np.cumsum(MODALITY_SHARES)[:-1] * count, np.arange(count), side="right")
+        rows = rows[np.lexsort((topics, parts))]
+        return rows.astype(np.float16), (1 + parts).astype(np.uint8)
 
     def queries(self, count: int, tokens: int) -> list[NDArray[np.float32]]:
         """Queries [tokens, 128]."""
@@ -82,7 +84,11 @@ def around(rows: NDArray[np.float32], much: float, rng: np.random.Generator) -> 
     return unit(rows + noise)
 
 
-def batches(corpus: Corpus, at_once: int = 64) -> Iterator[list[tuple[str, NDArray[np.float16], NDArray[np.uint8]]]]:
+Batch = list[tuple[str, NDArray[np.float16], NDArray[np.uint8]]]
+"""Ids, vectors and modality ids of some moments."""
+
+
+def batches(corpus: Corpus, at_once: int = 3 * MOMENTS_PER_VIDEO) -> Iterator[Batch]:
     """Ids, vectors and modality ids of all moments, some at a time."""
     centres = corpus.centres()
     for first in range(0, corpus.moments, at_once):
@@ -96,14 +102,17 @@ def moment_id(number: int) -> str:
     return f"{video:012x}#{place}"
 
 
-def write(corpus: Corpus, folder: Path, encoder: EncoderInfo) -> Store:
-    """An index of the corpus, as an index run leaves it but for its packed vectors."""
+def write(
+    corpus: Corpus, folder: Path, encoder: EncoderInfo, change: Callable[[TokenVectors], TokenVectors] | None = None
+) -> Store:
+    """An index of the corpus, as an index run leaves it but not packed; ``change`` is done to all vectors."""
     store = Store.open(folder, create=True)
     with store.writer("benchmark"):
         for found in batches(corpus):
             for video_id in dict.fromkeys(one.partition("#")[0] for one, _, _ in found):
                 _put_video(store, video_id, [one for one, _, _ in found if one.startswith(f"{video_id}#")])
-            store.put_vectors(encoder, {one: _tokens(rows, ids) for one, rows, ids in found})
+            made = {one: _tokens(rows, ids) for one, rows, ids in found}
+            store.put_vectors(encoder, {one: change(item) for one, item in made.items()} if change else made)
         store.finish()
     return store
 

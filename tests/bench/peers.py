@@ -124,7 +124,7 @@ def lancedb_table(corpus: Corpus, folder: Path, name: str) -> Any:
 
     def tables() -> Any:
         number = 0
-        for batch in batches(corpus, 256):
+        for batch in batches(corpus, 240):
             flat = [pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 128) for _, rows, _ in batch]
             offsets = np.concatenate([[0], np.cumsum([len(one) for one in flat])]).astype(np.int32)
             vectors = pa.ListArray.from_arrays(pa.array(offsets), pa.concat_arrays(flat))

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from clamr_cli import encoders, kernel, maxsim
 from clamr_cli.config import default_cache
+from clamr_cli.encoders.pooling import pooled
 from clamr_cli.search.exact import ranked
 from clamr_cli.search.ranking import TIE, View
 from clamr_cli.store import Store
@@ -199,6 +200,19 @@ def table(rows: list[dict[str, Any]], vectors: int) -> str:
     return "\n".join(lines)
 
 
+def pooling(
+    size: int, corpus: Corpus, folder: Path, queries: list[NDArray[np.float32]], truth: list[NDArray[np.float32]]
+) -> dict[str, Any]:
+    """What pooled vectors lose: their exact ranking as against that of whole ones, how often the first is the same."""
+    db = folder / f"{corpus.name}-pooled-{size}"
+    store = write(corpus, db, ENCODER, lambda item: pooled(item, size))
+    peer = ours(store, corpus)
+    found = timed(peer, queries, truth)
+    same = [peer.ask(query, 1)[0] == int(scores.argmax()) for query, scores in zip(queries, truth, strict=True)]
+    vectors = sum(use.vectors for use in store.encoders())
+    return {**found, "name": f"clamr --pool {size}", "vectors": vectors, "same_first": statistics.mean(same)}
+
+
 def cold(db: Path, runs: int = 5) -> dict[str, float]:
     """Seconds of ``clamr search`` in a process of its own, the files in the system's cache."""
     command = [sys.executable, "-m", "clamr_cli", "--db", str(db), "search", "a red car on a street"]
@@ -297,6 +311,9 @@ def run(given: argparse.Namespace, corpus: Corpus, folder: Path) -> dict[str, An
         "anonymous_memory": memory.largest,
         "results": rows,
     }
+    if given.pool:
+        report["pooled"] = pooling(given.pool, corpus, folder, queries, truth)
+        print(table([rows[0], report["pooled"]], vectors))
     if given.cold:
         report["cold"] = cold(db)
         print(f"clamr search from a cold shell: {report['cold']}")
