@@ -87,7 +87,7 @@ def run(before: Globals, flags: Flags) -> int:
     if others:
         output.say(f"answered by the encoder {encoder.info.name}; the index also has vectors of {', '.join(others)}")
     store.refresh(encoder.info.fingerprint)
-    hits = search(store, encoder, query, options)
+    hits = search(store, encoder, query, options, device=settings.device)
     store.remember_search(query, options, encoder.info.name)
     if not hits:
         output.say("nothing found")

@@ -60,7 +60,7 @@ class _Question:
     moments: frozenset[str] | None = None
 
 
-def search(store: Store, encoder: Encoder, query: str, options: SearchOptions) -> list[Hit]:
+def search(store: Store, encoder: Encoder, query: str, options: SearchOptions, *, device: str = "cpu") -> list[Hit]:
     """The best videos for a query with their best moment, or the best moments.
 
     Args:
@@ -68,6 +68,7 @@ def search(store: Store, encoder: Encoder, query: str, options: SearchOptions) -
         encoder: encodes the query; the moments it encoded are searched.
         query: what to look for.
         options: filters, modalities, weights, scoring and how many.
+        device: "cuda" to compare vectors there; anything else is this machine's processor.
 
     Returns:
         At most ``options.limit`` hits, best first, ties in the order of their ids. A hit's scores are weighted, the
@@ -88,7 +89,7 @@ def search(store: Store, encoder: Encoder, query: str, options: SearchOptions) -
         moments = approximate.candidates(store, fingerprint, question.tokens, question.text, options)
     scores = ranked(
         store, question.encoder, question.tokens, question.videos, _view(question),
-        limit=options.limit, of_each_video=not options.moments, moments=moments,
+        limit=options.limit, of_each_video=not options.moments, moments=moments, device=device,
     )  # fmt: skip
     ranking = scores.ranking() if options.moments else scores.best_of_each_video()
     hits = [hit for hit, _ in _hits(store, question, list(islice(ranking, options.limit)))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,9 +16,15 @@ from clamr_cli.store import Damaged
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from clamr_cli import maxsim
+    from clamr_cli.search.bounds import Scanner
     from clamr_cli.search.ranking import Scores, View
     from clamr_cli.store import Store
     from clamr_cli.types import EncoderInfo, TokenVectors
+
+
+CPU: Final = "cpu"
+CUDA: Final = "cuda"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ def ranked(
     limit: int,
     of_each_video: bool,
     moments: Collection[str] | None = None,
+    device: str = CPU,
 ) -> Scores:
     """Exact scores of at least those moments that are among the first ``limit`` of the ranking.
 
@@ -51,9 +58,10 @@ def ranked(
         limit: how many moments, or videos, are wanted.
         of_each_video: whether only the first moment of each video counts.
         moments: the only moments that may answer, all of the videos' where None.
+        device: where the scan runs: "cuda", or the kernel for anything else.
     """
     try:
-        pool = _pool(store, encoder, query, videos, [view], moments)
+        pool = _pool(store, encoder, query, videos, [view], moments, device)
         return cascade.best(pool, limit, of_each_video=of_each_video)
     except Damaged:
         return score_all(store, encoder, query, videos, [view], moments)
@@ -70,7 +78,7 @@ def standings(
 ) -> Standing:
     """Where a video stands among the given ones, in several views, by the given moments or all."""
     try:
-        pool = _pool(store, encoder, query, videos, views, moments)
+        pool = _pool(store, encoder, query, videos, views, moments, CPU)
         places = tuple(cascade.place(pool, video_id, view) for view in range(len(views)))
         return Standing(places, cascade.videos_ranked(pool))
     except Damaged:
@@ -89,6 +97,16 @@ def _pool(
     videos: Collection[str],
     views: Sequence[View],
     moments: Collection[str] | None,
+    device: str,
 ) -> Pool:
     rows = np.ascontiguousarray(query.vectors, np.float32)
-    return Pool.fill(store.snapshot(encoder.fingerprint), rows, frozenset(videos), views, CpuScanner(rows), moments)
+    snapshot = store.snapshot(encoder.fingerprint)
+    return Pool.fill(snapshot, rows, frozenset(videos), views, _scanner(rows, device), moments)
+
+
+def _scanner(rows: maxsim.Float32, device: str) -> Scanner:
+    if device != CUDA:
+        return CpuScanner(rows)
+    from clamr_cli.search.device import TorchScanner
+
+    return TorchScanner(rows, device)
