@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     Float32 = NDArray[np.float32]
     Int64 = NDArray[np.int64]
 
+BEYOND: Final = 1e15
+"""Larger numbers than this are no parts of a vector; below it no product leaves the range of float32."""
+
 _KINDS: Final = {"float16": np.float16, "float32": np.float32, "int8": np.int8, "int64": np.int64}
 
 
@@ -44,12 +47,12 @@ def check_array(name: str, array: NDArray[Any], shape: tuple[int | None, ...], *
 
 
 def check_query(query: Float32) -> None:
-    """A query is float32 [q, 128] with q at least 1, finite. Raises like :func:`check_array`."""
+    """A query is float32 [q, 128] with q at least 1, finite and within ``BEYOND``. Raises like :func:`check_array`."""
     check_array("query", query, (None, DIMENSION), "float32")
     if not len(query):
         raise ValueError("query must have at least one vector")
-    if not np.isfinite(query).all():
-        raise ValueError("query must be finite")
+    if not (np.abs(query) <= BEYOND).all():
+        raise ValueError(f"query must be finite, and no number beyond {BEYOND:g}")
 
 
 def check_segments(segments: Int64, count: int) -> Int64:

@@ -33,17 +33,17 @@ def compile_library(source: Path, library: Path, flags: tuple[str, ...] = FLAGS)
     Returns:
         Why there is no library, or an empty string.
     """
-    with tempfile.TemporaryDirectory(dir=library.parent, prefix=".maxsim-") as folder:
-        made = Path(folder) / LIBRARY
-        arguments = [*flags, str(source), "-o", str(made), *([] if platform.system() == "Windows" else ["-lm"])]
-        try:
+    try:
+        with tempfile.TemporaryDirectory(dir=library.parent, prefix=".maxsim-") as folder:
+            made = Path(folder) / LIBRARY
+            arguments = [*flags, str(source), "-o", str(made), *([] if platform.system() == "Windows" else ["-lm"])]
             ended = subprocess.run(_compiler(arguments), capture_output=True, text=True, timeout=600, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-        if ended.returncode or not made.exists():
-            return ended.stderr.strip() or f"the compiler ended with {ended.returncode}"
-        # In one step: a process that runs may have the old one mapped.
-        made.replace(library)
+            if ended.returncode or not made.exists():
+                return ended.stderr.strip() or f"the compiler ended with {ended.returncode}"
+            # In one step: a process that runs may have the old one mapped.
+            made.replace(library)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
     return ""
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clamr_cli.kernel.arrays import check_array, check_query
+from clamr_cli.kernel.arrays import BEYOND, check_array, check_query
 from clamr_cli.types import DIMENSION
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ def quantize(vectors: FloatArray) -> Quantized:
     """Vectors as int8, some thousands at a time.
 
     Args:
-        vectors: [n, 128] float16 or float32, finite.
+        vectors: [n, 128] float16 or float32, finite and within ``BEYOND``.
 
     Raises:
         TypeError: another dtype.
-        ValueError: another shape, or a vector with NaN or infinity; the message names its row.
+        ValueError: another shape, or a vector with such numbers; the message names its row.
     """
     check_array("vectors", vectors, (None, DIMENSION), "float16", "float32")
     count = len(vectors)
@@ -109,9 +109,9 @@ def quantize(vectors: FloatArray) -> Quantized:
     residuals, reach = np.empty(count, np.float32), 0.0
     for part in _parts(count):
         rows = vectors[part].astype(np.float64)
-        if not np.isfinite(rows).all():
-            row = part.start + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-            raise ValueError(f"vector {row} has NaN or infinite numbers")
+        if not (fine := (np.abs(rows) <= BEYOND).all(axis=1)).all():
+            row = part.start + int(np.flatnonzero(~fine)[0])
+            raise ValueError(f"vector {row} has NaN, infinite numbers or numbers beyond {BEYOND:g}")
         whole, scales[part] = _coded(rows, LARGEST[1])
         codes[part] = whole
         restored = whole * scales[part, None].astype(np.float64)

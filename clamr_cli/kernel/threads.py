@@ -38,6 +38,11 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="clamr-kernel")
 
 
+if hasattr(os, "register_at_fork"):
+    # A forked child has the pool but not its threads, and would wait for them forever.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
 def shared(work: Work, ranges: Int64, width: int, threads: int) -> Float32:
     """The maxima of all segments, [s, width], computed by several threads.
 

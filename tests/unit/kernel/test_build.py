@@ -128,6 +128,10 @@ def test_a_compiler_that_fails_says_so_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_not_there_is_no_traceback(tmp_path: Path) -> None:
+    assert "nowhere" in build.compile_library(SOURCE, tmp_path / "nowhere" / build.LIBRARY)
+
+
 def _wheel(folder: Path, **variables: str) -> list[str]:
     """Build a wheel of this source with the hook; what it holds of the kernel, its own name first."""
     script = (
