@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -61,10 +63,29 @@ def shared(work: Work, ranges: Int64, width: int, threads: int) -> Float32:
     if shares < 2:
         work(ranges, maxima)
         return maxima
-    heads = list(_pool(threads).map(lambda share: share.run(work, maxima), _split(ranges, shares)))
-    for row, head in filter(None, heads):
+    waiting = deque(_split(ranges, shares))
+
+    def take() -> list[tuple[int, Float32]]:
+        heads = []
+        while (share := _next(waiting)) is not None:
+            head = share.run(work, maxima)
+            if head is not None:
+                heads.append(head)
+        return heads
+
+    # This thread works too: it already runs, while the others may first have to wait for a core.
+    others = [_pool(threads - 1).submit(take) for _ in range(threads - 1)]
+    heads = take()
+    for row, head in chain(heads, *(other.result() for other in others)):
         np.maximum(maxima[row], head, out=maxima[row])
     return maxima
+
+
+def _next(waiting: deque[_Share]) -> _Share | None:
+    try:
+        return waiting.popleft()
+    except IndexError:
+        return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -163,6 +163,19 @@ def test_threads_change_nothing(data: st.DataObject, number: int) -> None:
             assert np.array_equal(kernel.exact(query, vectors, offsets, threads=number, path=path), one)
 
 
+def test_what_fails_in_a_thread_fails_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "LEAST_SHARE", 1)
+    ranges = np.array([[0, 4], [4, 8], [8, 12], [12, 16]])
+
+    def work(part: NDArray[np.int64], maxima: NDArray[np.float32]) -> None:
+        maxima[:] = 1
+        if part.max(initial=0) == 16:
+            raise IndexError("of the work")
+
+    with pytest.raises(IndexError, match="of the work"):
+        threads.shared(work, ranges, 1, 3)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_searches_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
