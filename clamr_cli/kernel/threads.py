@@ -76,7 +76,8 @@ def shared(work: Work, ranges: Int64, width: int, threads: int) -> Float32:
     # This thread works too: it already runs, while the others may first have to wait for a core.
     others = [_pool(threads - 1).submit(take) for _ in range(threads - 1)]
     heads = take()
-    for row, head in chain(heads, *(other.result() for other in others)):
+    # One that has not begun by now has nothing left to do.
+    for row, head in chain(heads, *(other.result() for other in others if not other.cancel())):
         np.maximum(maxima[row], head, out=maxima[row])
     return maxima
 
