@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 _TABLE: Final = -1
-_SPARE: Final = 4
+_SPARE: Final = 10
 """How many more than are to be shown are scored exactly before there is a threshold."""
 
 _FEW: Final = 6
