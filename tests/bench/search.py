@@ -2,10 +2,10 @@
 
 Makes a clustered corpus of its own (``tests.bench.corpus``), indexes and packs it, and asks clamr and its peers the
 same queries in one run: recall@10 as against a float32 brute force over the stored float16 vectors, the time for the
-first ten (median, 99th percentile, and the best: how far they are apart tells how busy the machine was), bytes a vector,
-seconds to build, and how many times as long as clamr each takes. For clamr it also counts the queries whose ranking
-differs from brute force beyond ties, and the most memory that it took beside the mapped files. ``--pool`` measures what
-pooled vectors lose, ``--cold`` the command from a cold shell.
+first ten (median, 99th percentile, and the best: how far they are apart tells how busy the machine was), bytes a
+vector, seconds to build, and how many times as long as clamr each takes. For clamr it also counts the queries whose
+ranking differs from brute force beyond ties, and the most memory that it took beside the mapped files. ``--pool``
+measures what pooled vectors lose, ``--cold`` the command from a cold shell.
 
 Peers hold the corpus in memory as float32, so they are left out above ``--peers-up-to`` vectors. ``--apart PYTHON``
 names an interpreter with fast-plaid or xtr-warp-rs, which need another torch than clamr.
@@ -201,7 +201,8 @@ def table(rows: list[dict[str, Any]], vectors: int) -> str:
     ]
     lines += [
         f"{row['name']:34} {row['median_ms']:8.1f}ms {row['p99_ms']:8.1f}ms {row['best_ms']:8.1f}ms "
-        f"{row['recall@10']:9.3f} {row['size'] / vectors:9.1f} {row['build_s']:8.1f}s {row['median_ms'] / rows[0]['median_ms']:6.1f}x"
+        f"{row['recall@10']:9.3f} {row['size'] / vectors:9.1f} {row['build_s']:8.1f}s "
+        f"{row['median_ms'] / rows[0]['median_ms']:6.1f}x"
         for row in rows
     ]
     return "\n".join(lines)
