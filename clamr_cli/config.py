@@ -69,6 +69,7 @@ class Settings:
         exclude: globs that indexing leaves out.
         time_limit: seconds without progress after which a decoder counts as hung.
         limit: results of a search.
+        scan_limit: vectors a core that a search compares with before it looks candidates up.
         scoring: token-max or modality-max.
         encoders: each encoder's own settings by its name, from the file's tables such as ``[encoders.clamr]``.
         given: names of the settings that something other than a default set, and what did.
@@ -89,6 +90,7 @@ class Settings:
     exclude: tuple[str, ...] = ()
     time_limit: float = 120.0
     limit: int = 10
+    scan_limit: int = 20_000_000
     scoring: Scoring = "token-max"
     encoders: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
@@ -275,6 +277,7 @@ CHECKS: Final[Mapping[str, Callable[[object], object]]] = {
     "window": _number(1.0, "seconds"),
     "exclude": _globs,
     "time_limit": _number(1.0, "seconds"),
+    "scan_limit": _whole(0),
     "limit": _whole(1),
     "scoring": _one_of(*SCORINGS),
     "encoders": _tables,

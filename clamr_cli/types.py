@@ -333,6 +333,9 @@ class MomentRecord:
 
 Scoring = Literal["token-max", "modality-max"]
 
+SCAN_LIMIT: Final = 20_000_000
+"""Vectors a core that a search compares with: a fifth of a second or so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filters:
@@ -358,6 +361,9 @@ class SearchOptions:
     ``modalities`` empty means all; ``weights`` multiply a modality's similarities (0 leaves it out, others must be
     positive); ``moments`` returns every good moment instead of the best of each video. ``floor`` replaces the encoder's
     own, which holds for scores without weights only.
+
+    Where more than ``scan_limit`` vectors a core may answer, an approximate index gives the candidates, if there is one
+    and not ``exact``; ``hybrid`` adds those whose texts hold words of the query. Scores are exact always.
     """
 
     modalities: tuple[Modality, ...] = ()
@@ -367,6 +373,9 @@ class SearchOptions:
     moments: bool = False
     filters: Filters = field(default_factory=Filters)
     floor: float | None = None
+    exact: bool = False
+    hybrid: bool = False
+    scan_limit: int = SCAN_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +396,8 @@ class Hit:
 
     ``span`` is the moment; ``at`` is the second inside it where the evidence is strongest. ``modalities`` has the
     MaxSim score of each modality alone, None where the moment has none of it; ``modality`` is the winning one. ``weak``
-    says that the score is below the floor: rather the nearest thing there is than an answer.
+    says that the score is below the floor: rather the nearest thing there is than an answer. ``approximate`` says that
+    not all moments were compared: a better one may have been missed.
     """
 
     rank: int
@@ -402,6 +412,7 @@ class Hit:
     modalities: Mapping[Modality, float | None]
     evidence: tuple[Evidence, ...]
     weak: bool = False
+    approximate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

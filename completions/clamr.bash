@@ -11,6 +11,7 @@ _clamr() {
             "":show) words="show" ;;
             "":rm) words="rm" ;;
             "":status) words="status" ;;
+            "":optimize) words="optimize" ;;
             "":encode) words="encode" ;;
             "":eval) words="eval" ;;
             "":synth) words="synth" ;;
@@ -32,6 +33,7 @@ _clamr() {
         "index":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
         "index":--ocr-lang) COMPREPLY=(); return ;;
         "index":--window) COMPREPLY=(); return ;;
+        "index":--pool) COMPREPLY=(); return ;;
         "index":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "index":--model) COMPREPLY=(); return ;;
         "index":--adapter) COMPREPLY=(); return ;;
@@ -156,10 +158,10 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --version --help" ;;
-        ":"*) offers="index search explain ls show rm status encode eval synth train doctor demo completions models" ;;
-        "index:"-*) offers="--exclude --encoder --language --asr-model --ocr --ocr-lang --no-speech --no-ocr --window --retry-failed --device --json --quiet -q --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
+        ":"*) offers="index search explain ls show rm status optimize encode eval synth train doctor demo completions models" ;;
+        "index:"-*) offers="--exclude --encoder --language --asr-model --ocr --ocr-lang --no-speech --no-ocr --window --pool --retry-failed --device --json --quiet -q --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "index:"*) offers="" ;;
-        "search:"-*) offers="--modality -m --weight --since --until --longer --shorter --path --language --limit -n --moments --scoring --floor --encoder --device --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
+        "search:"-*) offers="--modality -m --weight --since --until --longer --shorter --path --language --limit -n --moments --scoring --floor --encoder --device --exact --hybrid --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "search:"*) offers="" ;;
         "explain:"-*) offers="--query --encoder --device --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "explain:"*) offers="" ;;
@@ -171,6 +173,8 @@ _clamr() {
         "rm:"*) offers="" ;;
         "status:"-*) offers="--failed --json --tsv --table --help" ;;
         "status:"*) offers="" ;;
+        "optimize:"-*) offers="--approximate --json --tsv --table --help" ;;
+        "optimize:"*) offers="" ;;
         "encode:"-*) offers="--frames --ocr --asr --description --query --output -o --encoder --device --max-ocr-tokens --max-asr-tokens --max-description-tokens --max-combined-tokens --max-query-tokens --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "encode:"*) offers="" ;;
         "eval:"-*) offers="--format --qrels --published-pool --judged-only --measure --baselines --run --compare --run-out --qrels-out --path --scoring --encoder --device --bootstrap --seed --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;

@@ -17,6 +17,7 @@ from clamr_cli.cli import (
     index,
     ls,
     models,
+    optimize,
     rm,
     search,
     show,
@@ -48,6 +49,7 @@ def build() -> typer.Typer:
     command(app, "show", show.run, show.Flags)
     command(app, "rm", rm.run, rm.Flags)
     command(app, "status", status.run, status.Flags)
+    command(app, "optimize", optimize.run, optimize.Flags)
     command(app, "encode", encode.run, encode.Flags)
     command(app, "eval", evaluation.run, evaluation.Flags)
     command(app, "synth", synth.run, synth.Flags)

@@ -43,6 +43,7 @@ def all_checks(settings: Settings) -> Iterator[Check]:
         _versions,
         _configuration,
         _device,
+        _kernel,
         _decoders,
         _speech,
         _screen_text,
@@ -85,6 +86,17 @@ def _device(settings: Settings) -> Iterator[Check]:
         yield Check("fail", "device", f"{wanted} was asked for, this is {found}", "use --device auto")
     else:
         yield Check("ok", "device", found)
+
+
+def _kernel(settings: Settings) -> Iterator[Check]:
+    from clamr_cli import kernel
+
+    path = kernel.paths()[0]
+    if path == kernel.NUMPY:
+        hint = "install a C compiler, then: pip install --force-reinstall --no-deps --no-binary clamr-cli clamr-cli"
+        yield Check("warn", "kernel", "numpy: searches work, but slower, for the compiled library is absent", hint)
+    else:
+        yield Check("ok", "kernel", f"{path}, {plural(settings.threads or kernel.usable_threads(), 'thread')}")
 
 
 def _decoders(_: Settings) -> Iterator[Check]:

@@ -56,6 +56,10 @@ class Flags(EncoderFlags):
     window: Annotated[
         str | None, typer.Option("--window", metavar="TIME", help="Longest moment: 60, 90s or 1:30 (default 60).")
     ] = None
+    pool: Annotated[
+        int | None,
+        typer.Option("--pool", metavar="N", help="Keep one vector for about N that are alike: smaller, less exact."),
+    ] = None
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed before.")] = False
     device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
     json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON lines.")] = False
@@ -76,7 +80,8 @@ def run(before: Globals, flags: Flags) -> int:
         raise UsageError("nothing to index", "name files or folders: clamr index DIR")
     quiet_libraries()
     store = open_store(settings, create=bool(flags.targets))
-    options = options_of(settings, flags, settings_for(store, settings.encoder, settings, flags.encoder_settings()))
+    own = flags.encoder_settings() if flags.pool is None else {**flags.encoder_settings(), "pool": flags.pool}
+    options = options_of(settings, flags, settings_for(store, settings.encoder, settings, own))
     return follow(index(store, flags.targets or [], options), flags)
 
 

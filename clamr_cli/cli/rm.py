@@ -47,6 +47,8 @@ def run(before: Globals, flags: Flags) -> int:
         store.remove_videos(ids, keep_extractions=False)
         store.delete_files(paths)
         store.finish()
+        for problem in store.pack_all():
+            say(f"searches will be slower: {problem}")
     for path in paths:
         say(f"removed from the index: {path}")
     return EXIT_FOUND

@@ -55,6 +55,12 @@ class Flags(FormFlags, EncoderFlags):
         None
     )
     device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with everything, however large the library is.")] = (
+        False
+    )
+    hybrid: Annotated[
+        bool, typer.Option("--hybrid", help="Where candidates must do: also those that hold words of the query.")
+    ] = False
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False
     paths: Annotated[bool, typer.Option("--paths", help="Print the paths of the files only.")] = False
     null: Annotated[bool, typer.Option("-0", "--null", help="With --paths: end each with a zero byte.")] = False
@@ -63,8 +69,12 @@ class Flags(FormFlags, EncoderFlags):
 def run(before: Globals, flags: Flags) -> int:
     """Find the moments that match a query, and why.
 
-    Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words.
-    """
+    What is in quotation marks must stand in a moment as written: '"climate justice" rally' leaves out moments that do not have the phrase in what is said, on screen or noted. Case and spacing do not matter. The score stays that of the whole query.
+
+    The ranking is exact. Only in a library of more vectors than the setting scan_limit allows a core (20 million), and with an index that 'clamr optimize' made, candidates are looked up instead; results say so, and --exact compares with everything.
+
+    Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words, and "approximate" where it is.
+    """  # noqa: E501 -- a paragraph of help is a line
     from clamr_cli.cli import output
     from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries
     from clamr_cli.search import search
@@ -76,7 +86,8 @@ def run(before: Globals, flags: Flags) -> int:
     others = sorted({use.info.name for use in store.encoders()} - {encoder.info.name})
     if others:
         output.say(f"answered by the encoder {encoder.info.name}; the index also has vectors of {', '.join(others)}")
-    hits = search(store, encoder, query, options)
+    store.refresh(encoder.info.fingerprint)
+    hits = search(store, encoder, query, options, device=settings.device)
     store.remember_search(query, options, encoder.info.name)
     if not hits:
         output.say("nothing found")
@@ -87,6 +98,8 @@ def run(before: Globals, flags: Flags) -> int:
         output.draw(table(hits))
     else:
         output.write(_lines(hits, form, null=flags.null))
+    if hits[0].approximate:
+        output.say("approximate: candidates came from an index; --exact compares with everything")
     if all(hit.weak for hit in hits):
         output.say("only weak matches: nothing here seems to answer (--floor 0 takes them as found)")
         return EXIT_NOTHING
@@ -111,6 +124,9 @@ def _asked(before: Globals, flags: Flags) -> tuple[Settings, SearchOptions, Form
         limit=settings.limit,
         moments=flags.moments,
         floor=flags.floor,
+        exact=flags.exact,
+        hybrid=flags.hybrid,
+        scan_limit=settings.scan_limit,
         filters=_filters(flags),
     )
     return settings, options, output.form(flags), query

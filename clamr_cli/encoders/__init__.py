@@ -7,7 +7,8 @@ Each entry names ``module:Class``. A class keeps to this, beside being a :class:
   ``create`` would make, without loading weights or heavy libraries: an up-to-date index is recognised by it;
 - its module imports without torch and transformers; they are imported when there is something to encode with them.
 
-Settings that a class does not name as keyword parameters are a :class:`UsageError` that lists the ones it knows.
+Settings that a class does not name as keyword parameters are a :class:`UsageError` that lists the ones it knows. All
+encoders have ``pool`` beside their own: N vectors of a document become about one (:mod:`clamr_cli.encoders.pooling`).
 """
 
 from __future__ import annotations
@@ -55,9 +56,15 @@ def create(name: str, *, cache: Path, device: str = "auto", threads: int = 0, **
         ModelError: the encoder's weights are absent or damaged.
     """
     name, settings = _with_model(name, settings)
+    size = _pool(settings)
     factory = _entry(name).create
     _check_settings(name, factory, settings)
-    return cast("Encoder", factory(cache=cache, device=device, threads=threads, **settings))
+    encoder = cast("Encoder", factory(cache=cache, device=device, threads=threads, **settings))
+    if size == 1:
+        return encoder
+    from clamr_cli.encoders.pooling import PooledEncoder
+
+    return PooledEncoder(encoder, size)
 
 
 def describe(name: str, *, cache: Path, **settings: object) -> EncoderInfo:
@@ -67,9 +74,24 @@ def describe(name: str, *, cache: Path, **settings: object) -> EncoderInfo:
         UsageError: unknown name or setting.
     """
     name, settings = _with_model(name, settings)
+    size = _pool(settings)
     entry = _entry(name)
     _check_settings(name, entry.create, settings)
-    return cast("EncoderInfo", entry.describe(cache=cache, **settings))
+    info = cast("EncoderInfo", entry.describe(cache=cache, **settings))
+    if size == 1:
+        return info
+    from clamr_cli.encoders.pooling import pooled_info
+
+    return pooled_info(info, size)
+
+
+def _pool(settings: dict[str, object]) -> int:
+    """Take the setting ``pool``, which every encoder has, out of the others: how many vectors become one."""
+    if "pool" not in settings:
+        return 1
+    from clamr_cli.encoders.pooling import factor
+
+    return factor(settings.pop("pool"))
 
 
 def _with_model(name: str, settings: dict[str, object]) -> tuple[str, dict[str, object]]:

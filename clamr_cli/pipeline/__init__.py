@@ -105,6 +105,8 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         if plan.failed:
             yield Notice("", f"{len(plan.failed)} failed before and did not change; --retry-failed tries them again")
         store.finish()
+        for problem in store.pack_all():
+            yield Notice("", f"searches will be slower: {problem}")
         unchanged = len(plan.unchanged) - waiting
         yield Finished(tally.indexed, unchanged, tally.moved, tally.removed, tally.failed, time.monotonic() - started)
 

@@ -34,6 +34,8 @@ def table(hits: Sequence[Hit]) -> Table:
     Weak ones are dim.
     """
     drawn = empty_table()
+    if any(hit.approximate for hit in hits):
+        drawn.caption = "approximate: candidates came from an index; --exact compares with everything"
     drawn.add_column("#", justify="right", style="dim", no_wrap=True)
     drawn.add_column("score", justify="right", no_wrap=True)
     drawn.add_column("title", overflow="fold", ratio=3)

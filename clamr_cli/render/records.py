@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 Cell: TypeAlias = str | int | float | None
 """A field of a table for programs."""
 
-HIT_COLUMNS = ("rank", "score", "video_id", "start", "end", "at", "modality", "title", "path", "words")
+APPROXIMATE = "approximate"
+"""What stands in the last column of hits that are not known to be the best."""
+
+HIT_COLUMNS = (
+    "rank", "score", "video_id", "start", "end", "at", "modality", "title", "path", "words", "approximate",
+)  # fmt: skip
 """Columns of a search's TSV and CSV, in order."""
 
 
@@ -69,6 +74,7 @@ def hit_record(hit: Hit) -> dict[str, object]:
         "title": hit.title,
         "score": score(hit.score),
         "weak": hit.weak,
+        "approximate": hit.approximate,
         "start": seconds(hit.span.start),
         "end": seconds(hit.span.end),
         "at": seconds(hit.at),
@@ -107,6 +113,7 @@ def hit_row(hit: Hit) -> tuple[Cell, ...]:
         hit.title,
         hit.path,
         " ".join(matched(hit.evidence)),
+        APPROXIMATE if hit.approximate else "",
     )
 
 

@@ -1,7 +1,8 @@
 """A query against the index: which moments may answer, exact MaxSim over all of their vectors, and why the best won.
 
-Every stored vector of the encoder is looked at: no approximate index stands between a query and its answer. Vectors are
-read a batch at a time, so memory depends on the number of moments, not on the number of vectors.
+Every stored vector of the encoder counts: no approximate index stands between a query and its answer. Packed vectors
+rule out what cannot be among the first (:mod:`clamr_cli.search.cascade`); what can is scored from the stored vectors.
+Memory depends on the number of moments, not on the number of vectors.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING
 from clamr_cli import explain as reasons
 from clamr_cli import maxsim
 from clamr_cli.errors import UsageError
+from clamr_cli.search import approximate, phrases
+from clamr_cli.search.exact import ranked, standings
 from clamr_cli.search.filters import select
-from clamr_cli.search.ranking import View, require_vectors, score_all, video_of
+from clamr_cli.search.ranking import View, require_vectors, video_of
 from clamr_cli.types import (
     MODALITY_IDS,
     SHOWN_MODALITIES,
@@ -32,8 +35,9 @@ from clamr_cli.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
+    from clamr_cli.search.cascade import Place
     from clamr_cli.store import Store
     from clamr_cli.types import Encoder, EncoderInfo, FileRecord, MomentRecord, SearchOptions, TokenVectors
 
@@ -42,7 +46,10 @@ __all__ = ["explain", "search", "timeline"]
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A query made ready: its vectors, what may answer, and how matches are weighted."""
+    """A query made ready: its vectors, what may answer, and how matches are weighted.
+
+    ``text`` has no quotation marks; ``moments`` are those with the quoted phrases, None where there were none.
+    """
 
     text: str
     tokens: TokenVectors
@@ -50,9 +57,10 @@ class _Question:
     options: SearchOptions
     videos: frozenset[str]
     weights: maxsim.Float32
+    moments: frozenset[str] | None = None
 
 
-def search(store: Store, encoder: Encoder, query: str, options: SearchOptions) -> list[Hit]:
+def search(store: Store, encoder: Encoder, query: str, options: SearchOptions, *, device: str = "cpu") -> list[Hit]:
     """The best videos for a query with their best moment, or the best moments.
 
     Args:
@@ -60,6 +68,7 @@ def search(store: Store, encoder: Encoder, query: str, options: SearchOptions) -
         encoder: encodes the query; the moments it encoded are searched.
         query: what to look for.
         options: filters, modalities, weights, scoring and how many.
+        device: "cuda" to compare vectors there; anything else is this machine's processor.
 
     Returns:
         At most ``options.limit`` hits, best first, ties in the order of their ids. A hit's scores are weighted, the
@@ -73,9 +82,18 @@ def search(store: Store, encoder: Encoder, query: str, options: SearchOptions) -
     question = _ask(store, encoder, query, options)
     if question is None:
         return []
-    scores = score_all(store, question.encoder, question.tokens, question.videos, [_view(question)])
+    fingerprint = question.encoder.fingerprint
+    partial = question.moments is None and approximate.called_for(store, fingerprint, question.videos, options)
+    moments = question.moments
+    if partial:
+        moments = approximate.candidates(store, fingerprint, question.tokens, question.text, options)
+    scores = ranked(
+        store, question.encoder, question.tokens, question.videos, _view(question),
+        limit=options.limit, of_each_video=not options.moments, moments=moments, device=device,
+    )  # fmt: skip
     ranking = scores.ranking() if options.moments else scores.best_of_each_video()
-    return [hit for hit, _ in _hits(store, question, list(islice(ranking, options.limit)))]
+    hits = [hit for hit, _ in _hits(store, question, list(islice(ranking, options.limit)))]
+    return [replace(hit, approximate=True) for hit in hits] if partial else hits
 
 
 def explain(store: Store, encoder: Encoder, video_id: str, query: str, options: SearchOptions) -> Explanation:
@@ -99,29 +117,28 @@ def explain(store: Store, encoder: Encoder, video_id: str, query: str, options: 
         raise UsageError(f"the filters of the search leave out video {video_id}", "give --query without filters")
     removable = [m for m in Modality if question.weights[MODALITY_IDS[m]] > 0]
     views = [_view(question), *(_view(question, removed) for removed in removable)]
-    scores = score_all(store, question.encoder, question.tokens, question.videos, views)
-    placed = _place(scores.best_of_each_video(0), video_id)
+    standing = standings(store, question.encoder, question.tokens, question.videos, views, video_id, question.moments)
+    placed = standing.places[0]
     if placed is None:
         raise UsageError(
             f"nothing of video {video_id} can answer: it was not encoded by {question.encoder.name}, or has none of "
-            "the modalities asked for",
+            "the modalities or phrases asked for",
             f"clamr index --encoder {question.encoder.name}",
         )
-    rank, moment_id, score = placed
-    found = _hits(store, question, [(moment_id, score)])
+    found = _hits(store, question, [(placed.moment_id, placed.score)])
     if not found:
         raise UsageError(f"video {video_id} was changed meanwhile", "run the command again")
     hit, aligned = found[0]
     told = {*SHOWN_MODALITIES, *aligned.alignment.by_modality}
     return Explanation(
         query=query,
-        hit=replace(hit, rank=rank),
-        total=sum(1 for _ in scores.best_of_each_video(0)),
+        hit=replace(hit, rank=placed.rank),
+        total=standing.total,
         words=reasons.word_evidence(aligned),
         shares=reasons.shares(aligned, options.scoring),
         what_if=tuple(
-            _what_if(_place(scores.best_of_each_video(view), video_id), modality)
-            for view, modality in enumerate(removable, 1)
+            _what_if(without, modality)
+            for without, modality in zip(standing.places[1:], removable, strict=True)
             if modality in told
         ),
     )
@@ -158,15 +175,17 @@ def _entries(moment: MomentRecord) -> list[TimelineEntry]:
 
 def _ask(store: Store, encoder: Encoder, query: str, options: SearchOptions) -> _Question | None:
     """Make a query ready, cheap checks first: encoding may load a model. None where no video may answer."""
-    if not query.strip():
+    text, quoted = phrases.split(query)
+    if not text:
         raise UsageError("the query is empty", 'write what to look for, e.g. clamr search "a dog on a beach"')
     weights = _weights(options)
     videos = select(store, options.filters)
     if not videos:
         return None
     require_vectors(store, encoder.info)
-    tokens = encoder.encode_queries([query])[0]
-    return _Question(query, tokens, encoder.info, options, frozenset(videos), weights)
+    moments = phrases.holders(store, quoted, videos) if quoted else None
+    tokens = encoder.encode_queries([text])[0]
+    return _Question(text, tokens, encoder.info, options, frozenset(videos), weights, moments)
 
 
 def _weights(options: SearchOptions) -> maxsim.Float32:
@@ -188,16 +207,8 @@ def _view(question: _Question, without: Modality | None = None) -> View:
     return View(question.options.scoring, weights)
 
 
-def _place(ranking: Iterator[tuple[str, float]], video_id: str) -> tuple[int, str, float] | None:
-    """Rank, moment and score of a video; None where it is not ranked."""
-    for rank, (moment_id, score) in enumerate(ranking, 1):
-        if video_of(moment_id) == video_id:
-            return rank, moment_id, score
-    return None
-
-
-def _what_if(placed: tuple[int, str, float] | None, without: Modality) -> WhatIf:
-    return WhatIf(without, None, None) if placed is None else WhatIf(without, placed[2], placed[0])
+def _what_if(placed: Place | None, without: Modality) -> WhatIf:
+    return WhatIf(without, None, None) if placed is None else WhatIf(without, placed.score, placed.rank)
 
 
 def _hits(store: Store, question: _Question, chosen: Sequence[tuple[str, float]]) -> list[tuple[Hit, reasons.Match]]:

@@ -9,17 +9,21 @@ import numpy as np
 
 from clamr_cli import maxsim
 from clamr_cli.errors import EncoderMismatch
+from clamr_cli.store.records import moment_order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from clamr_cli.store import Store
-    from clamr_cli.types import EncoderInfo, Scoring, TokenVectors
+    from clamr_cli.store import PackedVectors, Store
+    from clamr_cli.types import EncoderInfo, FloatArray, Scoring, TokenVectors
 
 _DIGITS: Final = 5
 """Scores equal to this many digits are ties: the last bits depend on how the vectors lay in memory."""
+
+TIE: Final = 10.0**-_DIGITS
+"""Scores further apart than this are no ties."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Scores:
         best = order(rounded)
         borders = np.flatnonzero(np.diff(rounded[best])) + 1
         for tied in np.split(best, borders):
-            for index in sorted(tied.tolist(), key=lambda index: _natural(self.moment_ids[index])):
+            for index in sorted(tied.tolist(), key=lambda index: moment_order(self.moment_ids[index])):
                 yield self.moment_ids[index], float(self.values[index, view])
 
     def best_of_each_video(self, view: int = 0) -> Iterator[tuple[str, float]]:
@@ -67,11 +71,6 @@ def video_of(moment_id: str) -> str:
     return moment_id.partition("#")[0]
 
 
-def _natural(moment_id: str) -> tuple[str, int, str]:
-    video_id, _, number = moment_id.partition("#")
-    return video_id, int(number) if number.isdecimal() else 0, number
-
-
 def require_vectors(store: Store, encoder: EncoderInfo) -> None:
     """Refuse to search with an encoder that the index has no vectors of.
 
@@ -91,7 +90,12 @@ def require_vectors(store: Store, encoder: EncoderInfo) -> None:
 
 
 def score_all(
-    store: Store, encoder: EncoderInfo, query: TokenVectors, videos: Collection[str], views: Sequence[View]
+    store: Store,
+    encoder: EncoderInfo,
+    query: TokenVectors,
+    videos: Collection[str],
+    views: Sequence[View],
+    moments: Collection[str] | None = None,
 ) -> Scores:
     """Score every moment of the given videos.
 
@@ -101,19 +105,38 @@ def score_all(
         query: the query's vectors.
         videos: ids of the videos that may answer.
         views: ways of scoring; the vectors are read and multiplied once for all of them.
+        moments: the only moments that may answer, all of the videos' where None.
     """
     allowed = frozenset(videos)
     moment_ids: list[str] = []
-    parts: list[NDArray[np.float32]] = []
-    for batch in store.scan_packed(encoder.fingerprint):
-        keep = np.array([video_of(moment_id) in allowed for moment_id in batch.moment_ids], np.bool_)
-        if not keep.any():
-            continue
-        maxima = maxsim.score_packed(query.vectors, batch.vectors, batch.modality_ids, batch.indptr)[:, keep]
-        moment_ids += [moment_id for moment_id, kept in zip(batch.moment_ids, keep, strict=True) if kept]
-        parts.append(np.stack([apply(maxima, view) for view in views], axis=1))
-    values = np.concatenate(parts) if parts else np.zeros((0, len(views)), np.float32)
-    return Scores(moment_ids, values)
+    parts: list[NDArray[np.float32]] = [np.zeros((0, len(views)), np.float32)]
+    for batch in store.scan_packed(encoder.fingerprint, moments):
+        names, values = scored(batch, query.vectors, views, allowed, moments)
+        moment_ids += names
+        parts.append(values)
+    return Scores(moment_ids, np.concatenate(parts))
+
+
+def scored(
+    batch: PackedVectors,
+    query: FloatArray,
+    views: Sequence[View],
+    videos: Collection[str] | None,
+    moments: Collection[str] | None,
+) -> tuple[list[str], maxsim.Float32]:
+    """The moments of a batch that may answer, and their exact scores [m, views]. None allows all."""
+    keep = np.array(
+        [
+            (videos is None or video_of(moment_id) in videos) and (moments is None or moment_id in moments)
+            for moment_id in batch.moment_ids
+        ],
+        np.bool_,
+    )
+    if not keep.any():
+        return [], np.zeros((0, len(views)), np.float32)
+    maxima = maxsim.score_packed(query, batch.vectors, batch.modality_ids, batch.indptr)[:, keep]
+    names = [moment_id for moment_id, kept in zip(batch.moment_ids, keep.tolist(), strict=True) if kept]
+    return names, np.stack([apply(maxima, view) for view in views], axis=1)
 
 
 def apply(maxima: maxsim.Float32, view: View) -> maxsim.Float32:

@@ -3,15 +3,20 @@
 from clamr_cli.store.records import Extraction, VideoFacts
 from clamr_cli.store.schema import SCHEMA_VERSION
 from clamr_cli.store.side import LastSearch
+from clamr_cli.store.sidecar import Built, Damaged, Part, Snapshot
 from clamr_cli.store.store import EncoderUse, Store, StoreStats
 from clamr_cli.store.vectors import PackedVectors
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Built",
+    "Damaged",
     "EncoderUse",
     "Extraction",
     "LastSearch",
     "PackedVectors",
+    "Part",
+    "Snapshot",
     "Store",
     "StoreStats",
     "VideoFacts",

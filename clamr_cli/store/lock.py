@@ -59,6 +59,18 @@ def refusal(place: Place, holder: Holder | None) -> IndexLocked:
     )
 
 
+def held(place: Place) -> bool:
+    """Whether somebody writes to an index, as far as this process can see."""
+    path = place.side_file(LOCK_NAME)
+    if path is None or not path.exists():
+        return False
+    try:
+        with FileLock(path, thread_local=False, blocking=False):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
 @contextmanager
 def hold(place: Place, command: str) -> Iterator[None]:
     """Hold the writer lock of an index in the block.
@@ -77,7 +89,8 @@ def hold(place: Place, command: str) -> Iterator[None]:
     lock = FileLock(path, thread_local=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
+        # A search that looks whether somebody writes has it for an instant.
+        lock.acquire(timeout=0.2, poll_interval=0.02)
     except Timeout:
         raise refusal(place, Holder.parse(read_json(note))) from None
     except OSError as error:

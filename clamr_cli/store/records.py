@@ -62,6 +62,12 @@ def load(kind: type[Record], text: str) -> Record:
         raise StoreError(f"the index holds a damaged {kind.__name__} ({error})", "index its folder again") from error
 
 
+def moment_order(moment_id: str) -> tuple[str, int, str]:
+    """What moments are sorted by: their video, then their number."""
+    video_id, _, number = moment_id.partition("#")
+    return video_id, int(number) if number.isdecimal() else 0, number
+
+
 def digest(text: str) -> str:
     """A key made of hexadecimal digits for any text, equal for equal texts only (128 bits)."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -7,7 +7,7 @@ that is killed between two writes leaves rows nobody sees; the next write of the
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,23 +15,32 @@ import pyarrow as pa
 
 from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.store import lock, records, schema, side, upkeep, vectors
+from clamr_cli.store.failures import as_store_error
 from clamr_cli.store.place import Place
 from clamr_cli.store.records import Extraction, VideoFacts
 from clamr_cli.store.schema import EXTRACTIONS, FILES, META, MOMENTS, SCHEMAS, VECTORS, VIDEOS
 from clamr_cli.store.side import LastSearch
+from clamr_cli.store.sidecar import Built, Snapshot, manifest
+from clamr_cli.store.sidecar import update as update_sidecar
 from clamr_cli.store.tables import READER_GRACE, Tables, in_parts, literal, one_of
 from clamr_cli.types import EncoderInfo, FileRecord, FileState, MomentRecord, VideoRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
     from pathlib import Path
 
     from clamr_cli.store.vectors import PackedVectors
-    from clamr_cli.types import SearchOptions, TokenVectors
+    from clamr_cli.types import FloatArray, SearchOptions, TokenVectors
+
+SIDECARS = "scan"
+"""The folder with the packed vectors, beside the lock and the notes."""
 
 _SETTINGS_OF = "encoder/"
 """Before an encoder's name: the row of the meta table with its settings."""
+
+_WORTH_PACKING = 256
+"""Rows that are not packed make a search slower by about a millisecond each."""
 
 _FILTERED_IDS = 1000
 """Up to this many moments are picked by the scan itself; more are picked from what it gives."""
@@ -72,6 +81,7 @@ class Store:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._writing = False
+        self._snapshots: dict[str, Snapshot] = {}
 
     @classmethod
     def open(cls, uri: str | Path, *, create: bool = False, lock_dir: Path | None = None) -> Store:
@@ -287,6 +297,88 @@ class Store:
         for batch in self._tables.batches(VECTORS, vectors.SCORED, _where(fingerprint, wanted)):
             if batch.num_rows:
                 yield vectors.packed(batch)
+
+    def snapshot(self, fingerprint: str) -> Snapshot:
+        """An encoder's vectors as they are now: the packed copy where it is good, the table for the rest."""
+        before = self._snapshots.get(fingerprint)
+        if before is None or not before.current():
+            before = Snapshot.take(self._tables, self._sidecar(fingerprint), fingerprint, before)
+            self._snapshots[fingerprint] = before
+        return before
+
+    def pack_vectors(
+        self, fingerprint: str, *, join: bool = False, moved: Callable[[int, int], None] | None = None
+    ) -> Built | None:
+        """Bring the packed copy of an encoder's vectors up to date. Needs no writer lock: the index does not change.
+
+        Args:
+            fingerprint: of the encoder.
+            join: put its parts together.
+            moved: is told how many vectors are packed, of how many.
+
+        Returns:
+            What was done, None where a remote index has no folder for it.
+
+        Raises:
+            StoreError: the index cannot be read, or the copy not be written; the old one stays.
+        """
+        folder = self._sidecar(fingerprint)
+        if folder is None:
+            return None
+        try:
+            return update_sidecar(self._tables, folder, fingerprint, join=join, moved=moved)
+        except (OSError, ValueError) as error:
+            raise as_store_error("write the packed vectors of", self.uri, error) from error
+
+    def pack_all(self) -> list[str]:
+        """Bring the packed copies of all encoders up to date, after :meth:`finish`: joining fragments moves all rows.
+
+        Returns:
+            What went wrong: an index without packed copies is a good one whose searches take longer.
+        """
+        problems = []
+        for use in self.encoders():
+            try:
+                self.pack_vectors(use.info.fingerprint)
+            except StoreError as error:
+                problems.append(error.what)
+        return problems
+
+    def refresh(self, fingerprint: str, *, moved: Callable[[int, int], None] | None = None) -> None:
+        """Before a search: pack what was not, where that is worth it, nobody writes to the index and the disk allows.
+
+        Args:
+            fingerprint: of the encoder.
+            moved: is told how many vectors are packed, of how many.
+        """
+        worth = self._sidecar(fingerprint) is not None and self.snapshot(fingerprint).uncovered >= _WORTH_PACKING
+        if not worth or lock.held(self._tables.place):
+            return
+        with suppress(StoreError):
+            self.pack_vectors(fingerprint, moved=moved)
+
+    def nearest(self, fingerprint: str, query: FloatArray, limit: int) -> list[str]:
+        """Moments that the approximate index has near a query's vectors: about ``limit``, in no particular order."""
+        where = one_of("fingerprint", [fingerprint])
+        rows = query.astype("float32").tolist()
+        return self._tables.nearest(VECTORS, "vectors", "moment_id", rows, where, limit)
+
+    def has_approximate_index(self) -> bool:
+        """Whether :meth:`nearest` has an index to look into."""
+        return self._tables.has_index(VECTORS, "vectors")
+
+    def index_vectors(self) -> None:
+        """Build the approximate index over all vectors, or bring it up to date."""
+        self._may_write().index_vectors(VECTORS, "vectors")
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Every moment and all its texts, a line each: metadata, then speech, then on-screen text."""
+        for batch in self._tables.batches(MOMENTS, ["moment_id", "text"]):
+            yield from zip(*(batch.column(name).to_pylist() for name in ("moment_id", "text")), strict=True)
+
+    def _sidecar(self, fingerprint: str) -> Path | None:
+        folder = self._tables.place.side_file(SIDECARS)
+        return None if folder is None else manifest.folder_of(folder, fingerprint)
 
     def delete_vectors(self, fingerprint: str) -> None:
         """Delete all vectors of an encoder."""

@@ -40,6 +40,12 @@ so ten thousand of them would cost gigabytes."""
 READER_GRACE: Final = timedelta(minutes=1)
 """How long replaced data stays for readers that are still at it."""
 
+PROBES: Final = 64
+"""Partitions of an approximate index that are looked into for each vector of a query."""
+
+REFINED: Final = 5
+"""As many times the rows asked for are compared by their vectors: what the index says of multivectors is no MaxSim."""
+
 _IDS_PER_FILTER: Final = 500
 
 
@@ -155,6 +161,27 @@ class Tables:
         with failing_as_store_error("read", self.uri):
             return any(column in index.field_names for index in data.describe_indices())
 
+    def nearest(
+        self, name: str, column: str, key: str, query: Sequence[Sequence[float]], where: str, limit: int
+    ) -> list[str]:
+        """Keys of rows whose multivector an index has near a query's, in no particular order; of about ``limit``."""
+        data = self.dataset(name)
+        with failing_as_store_error("read", self.uri):
+            found = data.scanner(
+                columns=[key, "_distance"],
+                filter=where,
+                prefilter=True,
+                nearest={
+                    "column": column,
+                    "q": query,
+                    "k": limit,
+                    "metric": "cosine",
+                    "nprobes": PROBES,
+                    "refine_factor": REFINED,
+                },
+            ).to_table()
+        return list(found.column(key).to_pylist())
+
     # --- writing: the caller holds the writer lock --------------------------------------------------------------------
 
     def create(self, name: str, schema: pa.Schema) -> None:
@@ -198,6 +225,21 @@ class Tables:
             with failing_as_store_error("write", self.uri):
                 config = FTS(base_tokenizer="icu", stem=False, remove_stop_words=False)
                 table.create_index(column, config=config)
+
+    def index_vectors(self, name: str, column: str) -> None:
+        """Build the approximate index of a column of multivectors, or bring it up to date."""
+        with self._writing:
+            if self.has_index(name, column):
+                data = self.dataset(name)
+                with failing_as_store_error("write", self.uri):
+                    data.optimize.optimize_indices()
+                return
+            from lancedb.index import IvfRq
+
+            table = self._handle(name)
+            with failing_as_store_error("write", self.uri):
+                # Multivectors can be compared by their cosine only.
+                table.create_index(column, config=IvfRq(distance_type="cosine"))
 
     def compact(self, name: str) -> None:
         """Join small fragments, if there are enough of them."""

@@ -44,6 +44,12 @@ class PackedVectors:
     vectors: NDArray[np.float16]
     modality_ids: NDArray[np.uint8]
 
+    def in_order(self) -> PackedVectors:
+        """The same with each moment's vectors in the order of their modality; those of one modality stay in theirs."""
+        moments = np.repeat(np.arange(len(self.moment_ids)), np.diff(self.indptr))
+        order = np.lexsort((self.modality_ids, moments))
+        return PackedVectors(self.moment_ids, self.indptr, self.vectors[order], self.modality_ids[order])
+
 
 def check(encoder: EncoderInfo, moment_id: str, item: TokenVectors) -> None:
     """Refuse vectors that would spoil searches.
@@ -130,6 +136,13 @@ def packed(batch: pa.RecordBatch) -> PackedVectors:
     return PackedVectors(
         batch.column("moment_id").to_pylist(), _indptr(vectors), _flat(vectors), _flat(batch.column("modality"))
     )
+
+
+def bare(batch: pa.RecordBatch) -> PackedVectors:
+    """A batch with the column ``vectors`` alone: moments have no ids, vectors no modality."""
+    vectors = batch.column("vectors")
+    rows: NDArray[np.float16] = _flat(vectors)
+    return PackedVectors([""] * batch.num_rows, _indptr(vectors), rows, np.zeros(len(rows), np.uint8))
 
 
 def unpacked(batch: pa.RecordBatch) -> Iterator[tuple[str, TokenVectors]]:

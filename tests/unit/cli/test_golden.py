@@ -47,11 +47,16 @@ COMMANDS = {
     "status.table": ("status", "--table"),
     "status.tsv": ("status",),
     "status.json": ("status", "--json"),
+    "search.phrase.tsv": ("search", '"NO  more" speech'),
+    "search.phrase.nothing": ("search", '"no more crowd"'),
     "status.failed.table": ("status", "--failed", "--table"),
     "status.failed.tsv": ("status", "--failed"),
     "status.failed.json": ("status", "--failed", "--json"),
 }
-HELP = ("", "index", "search", "explain", "ls", "show", "rm", "status", "doctor", "models", "models pull", "demo")
+HELP = (
+    "", "index", "search", "explain", "ls", "show", "rm", "status", "optimize", "doctor", "models", "models pull",
+    "demo",
+)  # fmt: skip
 
 
 def _steady(text: bytes, db: Path) -> bytes:
