@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from clamr_cli.synth.writer import AnswerError
+from clamr_cli.chat.writer import AnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

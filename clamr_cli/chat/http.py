@@ -1,4 +1,4 @@
-"""Queries written by any endpoint that speaks the chat/completions protocol of OpenAI: hosted, or a server at home.
+"""Answers of any endpoint that speaks the chat/completions protocol of OpenAI: hosted, or a server at home.
 
 Pictures go as base64 data URLs in ``image_url`` parts (https://platform.openai.com/docs/api-reference/chat).
 """
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
 
+from clamr_cli.chat.replies import Reply, answer_of, complaint, retry_after
+from clamr_cli.chat.writer import AnswerError, Picture, PicturesRefused, PicturesTooMuch
 from clamr_cli.errors import ModelError, UsageError
-from clamr_cli.synth.replies import Reply, answer_of, complaint, retry_after
-from clamr_cli.synth.writer import AnswerError, Picture, PicturesRefused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from clamr_cli.synth.writer import Message, Part, Prompt
+    from clamr_cli.chat.writer import Message, Part, Prompt
 
 _PASSING: Final = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 _LONGEST_ANSWER: Final = 4 << 20
@@ -32,9 +32,11 @@ _LONGEST_WAIT: Final = 120.0
 _ABOUT_PICTURES: Final = re.compile(r"\b(image|vision|multi-?modal|modalit|picture|image_url)", re.IGNORECASE)
 _TOO_MUCH: Final = re.compile(
     r"at most \d+ image|too many (?:images|tokens)|number of images|context (?:length|window|size)"
-    r"|too (?:long|large|big)",
+    r"|too (?:long|large|big|many)|(?:image|picture|pixel|dimension|resolution).{0,60}exceed"
+    r"|exceed.{0,60}(?:image|pixel)",
     re.IGNORECASE,
 )
+_MOST: Final = re.compile(r"at most (\d{1,4}) image|too many images\b.{0,40}?\b(?:is|of|>) (\d{1,4})", re.IGNORECASE)
 _UNKNOWN_FIELD: Final = re.compile(
     r"unsupported|unknown|unrecogni[sz]ed|not (?:supported|permitted|allowed)|extra (?:inputs|fields)|does not support",
     re.IGNORECASE,
@@ -53,6 +55,7 @@ class HttpOptions:
         workers: prompts under way at once.
         max_tokens: longest answer; ample for a query, with room for models that think first.
         patience: seconds before the first retry; each further one waits twice as long.
+        fewer: what the user can do where the pictures are too many or too large.
     """
 
     key: str = ""
@@ -61,6 +64,7 @@ class HttpOptions:
     workers: int = 4
     max_tokens: int = 1024
     patience: float = 0.5
+    fewer: str = "show fewer pictures"
 
 
 class _Passing(Exception):
@@ -108,7 +112,7 @@ class HttpWriter:
         self._client = httpx2.Client(headers=headers, limits=limits, timeout=self._options.timeout, trust_env=outside)
 
     def write(self, prompt: Prompt) -> str:
-        """See :class:`clamr_cli.synth.writer.Writer`."""
+        """See :class:`clamr_cli.chat.writer.Writer`."""
         jitter = random.Random(prompt.seed)  # noqa: S311 -- no secret
         for attempt in itertools.count():
             try:
@@ -127,7 +131,7 @@ class HttpWriter:
         raise AssertionError  # itertools.count has no end
 
     def close(self) -> None:
-        """See :class:`clamr_cli.synth.writer.Writer`."""
+        """See :class:`clamr_cli.chat.writer.Writer`."""
         self._closed.set()
         self._client.close()
 
@@ -179,8 +183,8 @@ class HttpWriter:
         """What a reply that is no answer means."""
         said = complaint(reply)
         what = f"the endpoint answers {reply.status}" + (f": {said}" if said else "")
-        if prompt.pictures and reply.status in (400, 413, 422) and _TOO_MUCH.search(said):
-            return AnswerError(what, "show fewer --max-frames")
+        if prompt.pictures and (reply.status == 413 or (reply.status in (400, 422) and _TOO_MUCH.search(said))):
+            return PicturesTooMuch(what, self._options.fewer, _most(said))
         if prompt.pictures and reply.status not in (401, 403, 429) and _ABOUT_PICTURES.search(said):
             return PicturesRefused(what, "the model takes no pictures")
         if reply.status in (401, 403):
@@ -208,7 +212,13 @@ class HttpWriter:
     def _leave_out(self, name: str) -> None:
         self._left_out.add(name)
         if name in ("seed", "temperature"):
-            self.notes.append(f"the endpoint takes no {name}: another run may give other queries")
+            self.notes.append(f"the endpoint takes no {name}: another run may give other answers")
+
+
+def _most(said: str) -> int | None:
+    """How many pictures would be taken, as a refusal says it."""
+    found = _MOST.search(said)
+    return int(found[1] or found[2]) if found else None
 
 
 def chat_message(message: Message) -> dict[str, Any]:

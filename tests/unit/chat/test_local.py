@@ -9,9 +9,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from clamr_cli.chat.local import LocalOptions, LocalWriter, choose_device
+from clamr_cli.chat.writer import AnswerError, Message, Picture, PicturesRefused, Prompt
 from clamr_cli.errors import ModelError
-from clamr_cli.synth.local import LocalOptions, LocalWriter, choose_device
-from clamr_cli.synth.writer import AnswerError, Message, Picture, PicturesRefused, Prompt
 from tests.unit.synth.shelf import jpeg
 
 TEMPLATE = (

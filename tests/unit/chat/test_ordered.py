@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clamr_cli.synth.ordered import in_order
+from clamr_cli.chat.ordered import in_order
 
 
 @settings(max_examples=25, deadline=None)

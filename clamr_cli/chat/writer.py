@@ -1,4 +1,4 @@
-"""The seam between what is asked and who answers: prompts, the Protocol of a writer of queries, and how it can fail."""
+"""The seam between what is asked and who answers: prompts, the Protocol of who writes answers, and how it can fail."""
 
 from __future__ import annotations
 
@@ -67,6 +67,23 @@ class AnswerError(ClamrError):
 
 class PicturesRefused(AnswerError):
     """The model does not look at pictures."""
+
+
+class PicturesTooMuch(AnswerError):
+    """The pictures are too many or too large for whoever answers; the same prompt with less of them may do.
+
+    Args:
+        what: what happened.
+        hint: what to do about it.
+        most: how many pictures would be taken, where that was said.
+    """
+
+    def __init__(self, what: str, hint: str = "", most: int | None = None) -> None:
+        super().__init__(what, hint)
+        self.most = most
+
+    def __reduce__(self) -> tuple[type[PicturesTooMuch], tuple[str, str, int | None]]:  # type: ignore[override]
+        return type(self), (self.what, self.hint, self.most)
 
 
 class Writer(Protocol):

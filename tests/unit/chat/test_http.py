@@ -7,10 +7,10 @@ import time
 
 import pytest
 
+from clamr_cli.chat.http import HttpOptions, HttpWriter
+from clamr_cli.chat.writer import AnswerError, Message, Picture, PicturesRefused, PicturesTooMuch, Prompt
 from clamr_cli.errors import ModelError, UsageError
-from clamr_cli.synth.http import HttpOptions, HttpWriter
-from clamr_cli.synth.writer import AnswerError, Message, Picture, PicturesRefused, Prompt
-from tests.unit.synth.endpoint import Sent, answer, endpoint, error, in_turn
+from tests.unit.chat.endpoint import Sent, answer, endpoint, error, in_turn
 
 PROMPT = Prompt((Message("system", ("be brief",)), Message("user", ("a text",))), 42)
 SEEING = Prompt((Message("user", ("look", Picture(b"\xff\xd8jpeg"), "now")),), 1)
@@ -147,12 +147,29 @@ def test_a_model_that_cannot_see_says_so(reply):
 
 
 @pytest.mark.parametrize(
-    "said", ["At most 1 image(s) may be provided in one request.", "image tokens: prompt too long"]
+    ("said", "most"),
+    [
+        ("At most 1 image(s) may be provided in one request.", 1),
+        ("Too many images in request. Max is 500.", 500),
+        ("image tokens: prompt too long", None),
+        ("messages.0: image dimensions exceed the allowed size of 2000 pixels", None),
+        ("image exceeds 5 MB maximum", None),
+    ],
 )
-def test_too_many_frames_are_no_blindness(said):
+def test_too_many_frames_are_no_blindness(said, most):
     with endpoint(lambda _: error(400, said)) as there, pytest.raises(AnswerError, match="--max-frames") as caught:
-        writer(there.url).write(SEEING)
-    assert not isinstance(caught.value, PicturesRefused)
+        writer(there.url, fewer="show fewer --max-frames").write(SEEING)
+    assert isinstance(caught.value, PicturesTooMuch)
+    assert caught.value.most == most
+
+
+def test_a_request_that_is_too_large_is_too_many_pictures_only_where_there_are_some():
+    with endpoint(lambda _: Sent(413, b"<html>Request Entity Too Large")) as there:
+        with pytest.raises(PicturesTooMuch, match="give a smaller -k"):
+            writer(there.url, fewer="give a smaller -k").write(SEEING)
+        with pytest.raises(AnswerError, match="answers 413") as caught:
+            writer(there.url).write(PROMPT)
+    assert not isinstance(caught.value, PicturesTooMuch)
 
 
 def test_a_server_on_this_machine_is_asked_without_the_proxy(monkeypatch):
@@ -176,7 +193,7 @@ def test_fields_that_the_endpoint_does_not_know_are_left_out_from_then_on():
         assert adapting.write(PROMPT) == adapting.write(PROMPT) == "a query"
         assert len(there.asked) == 4
         assert there.asked[-1].body["max_completion_tokens"] > 0
-    assert adapting.notes == ["the endpoint takes no seed: another run may give other queries"]
+    assert adapting.notes == ["the endpoint takes no seed: another run may give other answers"]
 
 
 def test_closing_ends_the_wait_for_a_retry():

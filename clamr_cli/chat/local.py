@@ -1,4 +1,4 @@
-"""Queries written by an instruction-tuned model on this machine, through transformers; nothing is ever downloaded.
+"""Answers of an instruction-tuned model on this machine, through transformers; nothing is ever downloaded.
 
 Models that see are given the frames by their own processor. Answers are the most probable ones, or drawn with the
 prompt's own seed: either way they depend on the prompt alone.
@@ -21,13 +21,13 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
+from clamr_cli.chat.writer import AnswerError, Message, Picture, PicturesRefused, PicturesTooMuch
 from clamr_cli.errors import ModelError
-from clamr_cli.synth.writer import AnswerError, Message, Picture, PicturesRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clamr_cli.synth.writer import Part, Prompt
+    from clamr_cli.chat.writer import Part, Prompt
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PICTURES: Final = ("preprocessor_config.json", "processor_config.json")
@@ -42,11 +42,13 @@ class LocalOptions:
         device: auto, cpu, cuda or mps.
         threads: of the CPU; 0 leaves it to torch.
         max_tokens: longest answer.
+        fewer: what the user can do where the pictures are too many or too large.
     """
 
     device: str = "auto"
     threads: int = 0
     max_tokens: int = 512
+    fewer: str = "show fewer pictures"
 
 
 class LocalWriter:
@@ -82,14 +84,14 @@ class LocalWriter:
         self._system = True
 
     def write(self, prompt: Prompt) -> str:
-        """See :class:`clamr_cli.synth.writer.Writer`."""
+        """See :class:`clamr_cli.chat.writer.Writer`."""
         if prompt.pictures and not self.sees:
             raise PicturesRefused(f"{self.name} takes no pictures")
         try:
             inputs = self._inputs(prompt.messages)
             said = self._generate(inputs, prompt)
         except torch.OutOfMemoryError as error:
-            raise AnswerError("the prompt does not fit into the device's memory", "show fewer --max-frames") from error
+            raise self._too_much(prompt, "the prompt does not fit into the device's memory") from error
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError, OSError, jinja2.TemplateError) as error:
             raise AnswerError(f"the model failed: {_one_line(error)}") from error
         if not said.strip():
@@ -97,7 +99,7 @@ class LocalWriter:
         return said
 
     def close(self) -> None:
-        """See :class:`clamr_cli.synth.writer.Writer`."""
+        """See :class:`clamr_cli.chat.writer.Writer`."""
 
     def _inputs(self, messages: Sequence[Message]) -> Any:  # noqa: ANN401 -- a BatchEncoding of transformers
         """The prompt as the model reads it, input_ids [1, n] among its tensors."""
@@ -131,7 +133,7 @@ class LocalWriter:
     def _generate(self, inputs: Any, prompt: Prompt) -> str:  # noqa: ANN401
         asked = inputs["input_ids"].shape[1]
         if self._longest is not None and asked + 1 > self._longest:
-            raise ValueError(f"the prompt has {asked} tokens, and the model reads {self._longest}")
+            raise self._too_much(prompt, f"the prompt has {asked} tokens, and the model reads {self._longest}")
         room = (
             self._options.max_tokens if self._longest is None else min(self._options.max_tokens, self._longest - asked)
         )
@@ -145,6 +147,9 @@ class LocalWriter:
                 **inputs, **draw, num_beams=1, max_new_tokens=room, pad_token_id=self._padding(), use_cache=True
             )
         return str(self._tokenizer.decode(made[0][asked:], skip_special_tokens=True))
+
+    def _too_much(self, prompt: Prompt, what: str) -> AnswerError:
+        return PicturesTooMuch(what, self._options.fewer) if prompt.pictures else AnswerError(what)
 
     def _padding(self) -> int | None:
         tokenizer = self._tokenizer
