@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from clamr_cli.pipeline.desk import Desk
     from clamr_cli.types import TokenVectors
 
-Stage = Literal["decode", "speech", "ocr", "encode"]
+Stage = Literal["decode", "sample", "speech", "ocr", "encode"]
 
 PROGRESS_INTERVAL = 0.2
 """Seconds between two progress events of a stage."""
