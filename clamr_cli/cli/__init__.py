@@ -14,6 +14,7 @@ from clamr_cli.cli import (
     doctor,
     encode,
     explain,
+    frames,
     index,
     ls,
     models,
@@ -25,6 +26,7 @@ from clamr_cli.cli import (
     train,
 )
 from clamr_cli.cli import eval as evaluation
+from clamr_cli.cli import open as opening
 from clamr_cli.cli.declare import Globals, command
 from clamr_cli.cli.guard import guarded
 
@@ -44,6 +46,8 @@ def build() -> typer.Typer:
     command(app, "index", index.run, index.Flags)
     command(app, "search", search.run, search.Flags)
     command(app, "explain", explain.run, explain.Flags)
+    command(app, "frames", frames.run, frames.Flags)
+    command(app, "open", opening.run, opening.Flags)
     command(app, "ls", ls.run, ls.Flags)
     command(app, "show", show.run, show.Flags)
     command(app, "rm", rm.run, rm.Flags)

@@ -5,6 +5,7 @@ as many questions as there are; ``pictures`` gives them as JPEG.
 """
 
 from clamr_cli.frames.kept import stills
+from clamr_cli.frames.pictures import Picture, pictures
 from clamr_cli.frames.prepare import prepare
 from clamr_cli.frames.ranking import Ranking, describe, find, rank, uniform
 from clamr_cli.frames.target import locate
@@ -15,6 +16,7 @@ __all__ = [
     "Choice",
     "DenseOptions",
     "FrameHit",
+    "Picture",
     "Prepared",
     "Ranking",
     "Strategy",
@@ -23,6 +25,7 @@ __all__ = [
     "describe",
     "find",
     "locate",
+    "pictures",
     "prepare",
     "rank",
     "stills",

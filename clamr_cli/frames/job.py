@@ -18,6 +18,7 @@ from clamr_cli.frames.target import note, note_key
 from clamr_cli.frames.texts import Known
 from clamr_cli.frames.values import PART
 from clamr_cli.media.walk import Found
+from clamr_cli.pipeline import check_models
 from clamr_cli.pipeline.job import PROGRESS_INTERVAL, Job
 from clamr_cli.pipeline.outputs import Keep
 from clamr_cli.pipeline.pair import side_by_side
@@ -95,19 +96,18 @@ class DenseJob(Job):
             return found
         path = self._file()
         spool = Spool(self.desk.spools / f"{self.content[:32]}-dense")
-        interval, language = self.options.interval, self.options.index.language
-        folder = os.fspath(spool.folder)
-        found = yield from self._task("sample", self.desk.decoder, sampling.sample, path, folder, interval, language)
-        yield from (Notice(path, told) for told in found.notices)
+        asked = (path, os.fspath(spool.folder), self.options.interval, self.options.index.language)
+        made: Sampled = yield from self._task("sample", self.desk.decoder, sampling.sample, *asked)
+        yield from (Notice(path, told) for told in made.notices)
         name = keys.samples(self.content, self.options)
-        for part in keys.parts(len(found.stills)):
-            some = found.stills[part * PART : (part + 1) * PART]
+        for part in keys.parts(len(made.stills)):
+            some = made.stills[part * PART : (part + 1) * PART]
             jpegs = [frame.jpeg for frame in spool.pictures("frames", some)]
             yield Keep(keys.pictures(name, part), {}, jpegs)
         # Last: whoever finds it finds the pictures too.
-        yield Keep(name, msgspec.to_builtins(replace(found, thumbs=b"")), [found.thumbs])
+        yield Keep(name, msgspec.to_builtins(replace(made, thumbs=b"")), [made.thumbs])
         spool.remove()
-        return found
+        return made
 
     def _file(self) -> str:
         if not self.target.path:
@@ -121,11 +121,10 @@ class DenseJob(Job):
     def _recognise(self, known: Known) -> Generator[Output, None, None]:
         """Hear and read what is not known yet, as an index run would; it keeps what it finds."""
         self._file()
-        if self.subtitles is None:
-            self.subtitles = yield from self._owner_subtitles()
-        if known.speech is not None:
-            # Nothing is to be heard: what is known stands for it.
-            self.subtitles = known.speech
+        # What is known already must not be recognised again, with whatever it was recognised.
+        self.desk.options = replace(self.desk.options, speech=known.speech is None, text=known.ocr is None)
+        check_models(self.desk.options)
+        self.subtitles = yield from self._owner_subtitles()
         take = yield from self._take()
         yield from (Notice(self.found.path, told) for told in take.decoded.notices)
         yield from side_by_side(self._speech(take), self._text(take))

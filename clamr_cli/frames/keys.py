@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from clamr_cli.frames.values import PART
-from clamr_cli.pipeline.options import Recipe
+from clamr_cli.stages.options import Recipe
 from clamr_cli.stages.sampling import VERSION
 
 if TYPE_CHECKING:

@@ -14,9 +14,12 @@ from clamr_cli.frames.documents import Surroundings
 from clamr_cli.frames.packing import slice_of
 from clamr_cli.frames.selection import select
 from clamr_cli.frames.values import Choice, FrameHit
+from clamr_cli.types import MODALITY_IDS, TEXT_MODALITIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from clamr_cli.frames.values import Prepared
     from clamr_cli.types import Encoder, TokenVectors
@@ -76,8 +79,23 @@ def find(prepared: Prepared, encoder: Encoder, question: str, choice: Choice | N
     _check(choice.k)
     ranking = rank(prepared, encoder, question, choice)
     times = [candidate.time for candidate in prepared.candidates]
-    chosen = select(ranking.scores, times, prepared.thumbs, choice.k, choice.select, duration=prepared.media.duration)
+    chosen = select(
+        ranking.scores,
+        times,
+        prepared.thumbs,
+        choice.k,
+        choice.select,
+        duration=prepared.media.duration,
+        silent=silent(prepared).tolist(),
+    )
     return describe(ranking, chosen)
+
+
+def silent(prepared: Prepared) -> NDArray[np.bool_]:
+    """Whether nothing is said or written around each candidate, [n]."""
+    words = np.isin(prepared.vectors.modality_ids, [MODALITY_IDS[modality] for modality in TEXT_MODALITIES])
+    before = np.concatenate(([0], np.cumsum(words)))[prepared.indptr]
+    return np.diff(before) == 0
 
 
 def _check(k: int) -> None:

@@ -1,8 +1,8 @@
 """Which k of a video's scored frames to take. Pure: values in, numbers out, the same for the same values.
 
 Two frames are near-duplicates when they look alike (by thumbs, not by the encoder's vectors, which also hold what is
-said) and lie close in time. No strategy takes both while another frame is left that repeats none, except that
-``windows`` leaves no window empty for it.
+said) and lie close in time; where nothing is said or written with one of them, however far apart they lie. No strategy
+takes both while another frame is left that repeats none, except that ``windows`` leaves no window empty for it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def select(
     strategy: Strategy = "diverse",
     *,
     duration: float = 0.0,
+    silent: Sequence[bool] = (),
 ) -> list[int]:
     """Choose at most ``k`` frames, best first.
 
@@ -60,12 +61,14 @@ def select(
         k: how many, at least 1.
         strategy: see above.
         duration: seconds of the whole video, for ``windows``; the last frame's time where that is later.
+        silent: [n], whether nothing is said or written with a frame; empty for none of them.
 
     Returns:
         Numbers of frames, by score, ties in time order; fewer than ``k`` only where fewer may be taken.
     """
-    values = np.round(np.asarray(scores, np.float64), _DIGITS)
-    pool = _Pool(values, np.asarray(times, np.float64), thumbs)
+    values: Floats = np.asarray(scores, np.float64).round(_DIGITS)
+    mute = np.asarray(silent, np.bool_) if len(silent) else np.zeros(len(values), np.bool_)
+    pool = _Pool(values, np.asarray(times, np.float64), thumbs, mute)
     if strategy == "windows":
         _by_window(pool, k, max(duration, float(pool.times[-1]) if len(pool.times) else 0.0))
     elif strategy == "diverse":
@@ -78,8 +81,8 @@ def select(
 class _Pool:
     """The frames that may still be taken, and how they relate to those that are."""
 
-    def __init__(self, scores: Floats, times: Floats, thumbs: NDArray[np.uint8]) -> None:
-        self.scores, self.times, self.thumbs = scores, times, thumbs
+    def __init__(self, scores: Floats, times: Floats, thumbs: NDArray[np.uint8], silent: NDArray[np.bool_]) -> None:
+        self.scores, self.times, self.thumbs, self.silent = scores, times, thumbs, silent
         self.free = np.isfinite(scores)
         self.repeats = np.zeros(len(scores), np.bool_)
         self.chosen: list[int] = []
@@ -96,7 +99,8 @@ class _Pool:
     def take(self, number: int) -> Floats:
         """Choose a frame; how much each frame looks like it, [n] in [0, 1]."""
         changed = change(self.thumbs, self.thumbs[number])
-        self.repeats |= (changed <= ALIKE) & (np.abs(self.times - self.times[number]) < CLOSE)
+        near = np.abs(self.times - self.times[number]) < CLOSE
+        self.repeats |= (changed <= ALIKE) & (near | self.silent | self.silent[number])
         self.free[number] = False
         self.chosen.append(number)
         return np.clip(1.0 - changed.astype(np.float64) / _UNLIKE, 0.0, 1.0)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from clamr_cli.errors import MediaError
 from clamr_cli.extract.sidecar import find_sidecars
 from clamr_cli.frames import keys
 from clamr_cli.frames.documents import joined
 from clamr_cli.frames.values import Texts
-from clamr_cli.pipeline.options import Recipe
-from clamr_cli.pipeline.outputs import segments_of
+from clamr_cli.stages.options import Recipe
 from clamr_cli.types import FileState, Segment
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Known:
     def _kept(self, stage: str, *, wanted: bool) -> Words | None:
         kept = self._store.extraction(keys.recipe(self._options).key(self._target.content_hash, stage))
         if kept is not None:
-            return tuple(segments_of(kept.payload))
+            return tuple(msgspec.convert(kept.payload["segments"], list[Segment]))
         return None if wanted else ()
 
     def _owner_subtitles(self) -> Sequence[Segment] | None:

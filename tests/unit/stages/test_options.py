@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from clamr_cli.pipeline.options import IndexOptions, Recipe
+from clamr_cli.stages.options import IndexOptions, Recipe
 
 
 def test_equal_options_give_equal_recipes_and_any_difference_shows():
