@@ -95,7 +95,8 @@ def silent(prepared: Prepared) -> NDArray[np.bool_]:
     """Whether nothing is said or written around each candidate, [n]."""
     words = np.isin(prepared.vectors.modality_ids, [MODALITY_IDS[modality] for modality in TEXT_MODALITIES])
     before = np.concatenate(([0], np.cumsum(words)))[prepared.indptr]
-    return np.diff(before) == 0
+    none: NDArray[np.bool_] = np.diff(before) == 0
+    return none
 
 
 def _check(k: int) -> None:
