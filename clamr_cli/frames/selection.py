@@ -28,7 +28,7 @@ ALIKE: Final = 0.06
 CLOSE: Final = 30.0
 """Seconds within which frames that look alike are near-duplicates."""
 
-_RELEVANCE: Final = 0.7
+_RELEVANCE: Final = 0.5
 """Weight of the score against likeness to what is chosen already (Carbonell and Goldstein's lambda, SIGIR 1998)."""
 
 _UNLIKE: Final = 0.5
