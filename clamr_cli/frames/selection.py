@@ -122,7 +122,7 @@ def _marginal(pool: _Pool, k: int) -> None:
     # What scores no better than the median is all the same: the rest of the video, taken for coverage.
     low, high = float(np.median(known)), float(known.max())
     scale = high - low
-    relevance = np.clip((pool.scores - low) / scale, 0.0, 1.0) if scale > 0 else np.zeros_like(pool.scores)
+    relevance = np.clip((pool.scores - low) / scale, 0.0, 1.0) if scale > 0 else 1.0 * (pool.scores >= high)
     reach = max(1e-9, float(np.ptp(pool.times)) / (2 * k))
     nearest = np.zeros_like(pool.scores)
     while len(pool.chosen) < k and pool.left():

@@ -26,10 +26,8 @@ def heard(start: float, *words: str) -> Segment:
 
 
 def test_words_in_reach_are_taken_of_a_long_sentence():
-    around = Surroundings(
-        Texts(speech=(heard(0.0, *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]),)),
-        2.0,
-    )
+    ten = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    around = Surroundings(Texts(speech=(heard(0.0, *ten),)), 2.0)
     near = around.of(Span(4.0, 6.0))
     assert [segment.text for segment in near.speech] == ["three four five six seven eight"]
     (piece,) = near.speech
