@@ -98,7 +98,7 @@ class HttpWriter:
         self.notes: list[str] = []
         self._options = options or HttpOptions()
         self.workers = self._options.workers
-        self._url = _endpoint(base_url)
+        self._url = endpoint(base_url)
         self._shown = str(self._url.copy_with(username=None, password=None, query=None))
         self._left_out: set[str] = set()
         self._reached = False
@@ -235,7 +235,12 @@ def _content(part: Part) -> dict[str, Any]:
     return {"type": "text", "text": part}
 
 
-def _endpoint(base_url: str) -> httpx2.URL:
+def endpoint(base_url: str) -> httpx2.URL:
+    """The address to send prompts to.
+
+    Raises:
+        UsageError: no http or https address.
+    """
     hint = "write it like http://localhost:8000/v1"
     try:
         url = httpx2.URL(base_url.strip())

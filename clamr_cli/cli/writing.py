@@ -50,6 +50,22 @@ class WriterFlags:
         if not math.isfinite(self.timeout):
             raise UsageError(f"--timeout {self.timeout} is no number to go by", "give a finite one")
 
+    def check_model(self) -> None:
+        """Look whether the model is there, before long work is done for it.
+
+        Raises:
+            UsageError: no address.
+            ModelError: the model is not on this machine.
+        """
+        if self.base_url is not None:
+            from clamr_cli.chat.http import endpoint
+
+            endpoint(self.base_url)
+        elif self.model is not None:
+            from clamr_cli.chat.local import find
+
+            find(self.model)
+
 
 def writer_of(flags: WriterFlags, settings: Settings, *, fewer: str, workers: int = 1) -> Writer:
     """The model that the flags name, ready to be asked.

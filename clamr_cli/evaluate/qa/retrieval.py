@@ -65,19 +65,15 @@ def hit(best: float, grades: Mapping[int, Sequence[int]], *, least: int = VERY_G
     return any(grade >= least for grade in grades.get(int(best // CLIP), ()))
 
 
-def covered(times: Sequence[float], windows: Sequence[Span], *, slack: float = 0.0) -> float:
-    """The share of the windows that have one of the times in them, or within ``slack`` seconds of them."""
+def covered(shown: Sequence[Span], windows: Sequence[Span]) -> float:
+    """The share of the windows that a frame shows, by the stretches of time that the frames stand for."""
     if not windows:
         return 0.0
-    return sum(any(_inside(time, window, slack) for time in times) for window in windows) / len(windows)
+    return sum(any(one.overlaps(window) for one in shown) for window in windows) / len(windows)
 
 
-def inside(times: Sequence[float], windows: Sequence[Span], *, slack: float = 0.0) -> float:
-    """The share of the times that lie in one of the windows, or within ``slack`` seconds of one."""
-    if not times:
+def inside(shown: Sequence[Span], windows: Sequence[Span]) -> float:
+    """The share of the frames that show one of the windows, by the stretches of time that they stand for."""
+    if not shown:
         return 0.0
-    return sum(any(_inside(time, window, slack) for window in windows) for time in times) / len(times)
-
-
-def _inside(time: float, window: Span, slack: float) -> bool:
-    return window.start - slack <= time <= window.end + slack
+    return sum(any(one.overlaps(window) for window in windows) for one in shown) / len(shown)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from clamr_cli.chat.writer import Writer
     from clamr_cli.evaluate.qa.footage import Place
     from clamr_cli.evaluate.qa.items import Item
-    from clamr_cli.frames import FrameHit, Prepared
+    from clamr_cli.frames import DenseOptions, FrameHit, Prepared
     from clamr_cli.store import Store
     from clamr_cli.types import Encoder
 
@@ -44,7 +44,6 @@ class QaOptions:
         picking: how many frames, and which of the ranked ones.
         around: seconds around a frame whose speech is shown, where it is shown.
         most: characters of speech that are shown at most.
-        slack: seconds by which a frame may miss an annotated frame.
         seed: of the answers' sampling.
     """
 
@@ -52,7 +51,6 @@ class QaOptions:
     picking: Picking = field(default_factory=Picking)
     around: float = 2.0
     most: int = 40_000
-    slack: float = 2.0
     seed: int = 0
 
 
@@ -105,12 +103,14 @@ class Bench:
     writer: Writer | None = None
 
 
-def setup_of(bench: Bench, options: QaOptions, *, model: str, interval: float, side: int) -> str:
+def setup_of(bench: Bench, options: QaOptions, dense: DenseOptions) -> str:
     """What results depend on beside question and strategy, in one text that is only compared."""
-    picking = options.picking
-    parts = [model, bench.encoder.info.fingerprint, asking.PROMPT_VERSION, interval, side]
-    parts += [picking.k, picking.dense, picking.select, picking.scoring, options.around, options.most, options.seed]
-    return json.dumps(parts)
+    model = bench.writer.name if bench.writer is not None else None
+    prepared = [bench.encoder.info.fingerprint, dense.interval, dense.context, dense.index.language]
+    heard = dense.index.asr.version if dense.index.speech else ""
+    picking = [options.picking.k, options.picking.dense, options.picking.select, options.picking.scoring]
+    shown = [asking.PROMPT_VERSION, options.around, options.most, options.seed]
+    return json.dumps([model, *prepared, heard, *picking, *shown])
 
 
 def evaluate(
@@ -224,10 +224,10 @@ class _Run:
         times = sorted(hit.time for hit in hits)
         head = _begun(item, strategy) | {"outcome": "selected", "times": [round(time, 3) for time in times]}
         head["duration"] = round(prepared.media.duration, 3)
-        windows, slack = evidence(item, prepared.media.fps, self._options.slack)
-        if windows:
-            head["covered"] = round(retrieval.covered(times, windows, slack=slack), 4)
-            head["inside"] = round(retrieval.inside(times, windows, slack=slack), 4)
+        if windows := evidence(item, prepared.media.fps):
+            shown = [hit.span for hit in hits]
+            head["covered"] = round(retrieval.covered(shown, windows), 4)
+            head["inside"] = round(retrieval.inside(shown, windows), 4)
         if strategy.modalities and item.windows and prepared.candidates:
             head |= self._moments(item, strategy, prepared)
         return head
@@ -261,16 +261,11 @@ class _Run:
             return error
 
 
-def evidence(item: Item, fps: float, slack: float) -> tuple[tuple[Span, ...], float]:
-    """The stretches that answer a question, and by how much a frame may miss them.
-
-    Annotated frames are counted at the rate of the file; a candidate can only be near one.
-    """
-    if item.windows:
-        return item.windows, 0.0
-    if fps <= 0:
-        return (), 0.0
-    return tuple(Span(mark / fps, mark / fps) for mark in item.marks), slack
+def evidence(item: Item, fps: float) -> tuple[Span, ...]:
+    """The stretches that answer a question; annotated frames are counted at the rate of the file."""
+    if item.windows or fps <= 0:
+        return item.windows
+    return tuple(Span(mark / fps, mark / fps) for mark in item.marks)
 
 
 def _begun(item: Item, strategy: Strategy) -> Record:

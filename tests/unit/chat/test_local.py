@@ -10,8 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from clamr_cli.chat.local import LocalOptions, LocalWriter, choose_device
-from clamr_cli.chat.writer import AnswerError, Message, Picture, PicturesRefused, Prompt
+from clamr_cli.chat.writer import AnswerError, Message, Picture, PicturesRefused, PicturesTooMuch, Prompt
 from clamr_cli.errors import ModelError
+from tests.unit.chat.tiny_vl import write_seeing_model
 from tests.unit.synth.shelf import jpeg
 
 TEMPLATE = (
@@ -165,11 +166,8 @@ def answered(seeing: LocalWriter, picture: bytes) -> bool:
         return False
 
 
-def test_a_seeing_model_looks_at_the_frames(shared):
-    folder = shared / "oracle" / "tiny-qwen2.5-vl"
-    if not folder.is_dir():
-        pytest.skip("the tiny model that sees is not among the development data")
-    seeing = LocalWriter(str(folder), LocalOptions("cpu", max_tokens=12))
+def test_a_seeing_model_looks_at_the_frames(tmp_path):
+    seeing = LocalWriter(str(write_seeing_model(tmp_path / "tiny-vl")), LocalOptions("cpu", max_tokens=12))
     inputs = [
         seeing._inputs((Message("user", ("look", *map(Picture, frames), "now")),))
         for frames in ([jpeg("red")], [jpeg("blue")], [jpeg("red"), jpeg("blue")])
@@ -181,3 +179,14 @@ def test_a_seeing_model_looks_at_the_frames(shared):
     assert any(answered(seeing, jpeg(colour)) for colour in ("red", "green", "blue", "white"))
     with pytest.raises(AnswerError, match="the model failed"):
         seeing.write(Prompt((Message("user", ("look", Picture(b"no picture"))),), 1))
+
+
+def test_pictures_that_do_not_fit_are_too_much_and_not_the_words(tmp_path):
+    folder = write_seeing_model(tmp_path / "tiny-vl", longest=60)
+    seeing = LocalWriter(str(folder), LocalOptions("cpu", max_tokens=4, fewer="give a smaller -k"))
+    many = Prompt((Message("user", ("look", *[Picture(jpeg("red"))] * 12)),), 1)
+    with pytest.raises(PicturesTooMuch, match=r"the model reads 60: give a smaller -k"):
+        seeing.write(many)
+    with pytest.raises(AnswerError, match="the model reads 60") as caught:
+        seeing.write(Prompt((Message("user", ("storm " * 300,)),), 1))
+    assert not isinstance(caught.value, PicturesTooMuch)

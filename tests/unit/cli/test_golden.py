@@ -51,7 +51,23 @@ COMMANDS = {
     "status.failed.tsv": ("status", "--failed"),
     "status.failed.json": ("status", "--failed", "--json"),
 }
-HELP = ("", "index", "search", "explain", "ls", "show", "rm", "status", "doctor", "models", "models pull", "demo")
+HELP = (
+    "",
+    "index",
+    "search",
+    "explain",
+    "ls",
+    "show",
+    "rm",
+    "status",
+    "doctor",
+    "models",
+    "models pull",
+    "demo",
+    "ask",
+    "eval",
+    "eval qa",
+)
 
 
 def _steady(text: bytes, db: Path) -> bytes:

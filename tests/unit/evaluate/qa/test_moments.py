@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clamr_cli.evaluate.qa import retrieval
-from clamr_cli.evaluate.qa.moments import LEVELS, Moment, overlap, propose
+from clamr_cli.evaluate.qa.moments import Moment, overlap, propose
 from clamr_cli.types import Span
 
 
@@ -59,12 +59,6 @@ def test_moments_lie_in_the_video_apart_and_in_order(scores, most):
     for place, one in enumerate(found):
         assert 0 <= one.span.start < one.span.end <= 2 * len(scores)
         assert all(overlap(one.span, other.span) < 0.7 for other in found[:place])
-    # A line of scores moved or stretched says the same.
-    finite = [score for score in scores if np.isfinite(score)]
-    if finite and np.ptp(finite) > 1e-3 and len(finite) == len(scores):
-        moved = propose(spans(len(scores)), np.array(scores) * 4.0 + 8.0, most=most)
-        assert len(LEVELS) == 8
-        assert moved[0].span == propose(spans(len(scores)), np.array(scores), most=most)[0].span
 
 
 def test_overlap():
@@ -115,9 +109,10 @@ def test_highlights():
     assert retrieval.hit(28.0, grades, least=3)
 
 
-def test_frames_in_windows():
+def test_frames_that_show_windows():
     truth = windows((0, 10), (20, 30), (40, 40))
-    assert retrieval.covered([5, 6, 25], truth) == pytest.approx(2 / 3)
-    assert retrieval.covered([41], truth, slack=1.0) == pytest.approx(1 / 3)
-    assert retrieval.inside([5, 6, 15, 25], truth) == pytest.approx(3 / 4)
-    assert retrieval.covered([], truth) == retrieval.inside([], truth) == retrieval.covered([1], ()) == 0.0
+    assert retrieval.covered(windows((4, 6), (6, 8), (24, 26)), truth) == pytest.approx(2 / 3)
+    assert retrieval.covered(windows((10, 20)), truth) == 0.0
+    assert retrieval.covered(windows((39, 41)), truth) == pytest.approx(1 / 3)
+    assert retrieval.inside(windows((4, 6), (6, 8), (12, 14), (29, 31)), truth) == pytest.approx(3 / 4)
+    assert retrieval.covered([], truth) == retrieval.inside([], truth) == retrieval.covered(windows((0, 1)), ()) == 0.0

@@ -157,9 +157,9 @@ def test_every_beginning_of_sampled_frames_is_spread_over_the_video():
 
 def test_annotated_frames_are_counted_at_the_rate_of_the_file():
     item = Item("a", "v", "q", marks=(50, 100))
-    assert evidence(item, 25.0, 2.0) == ((Span(2.0, 2.0), Span(4.0, 4.0)), 2.0)
-    assert evidence(item, 0.0, 2.0) == ((), 0.0)
-    assert evidence(Item("a", "v", "q", windows=(Span(1, 2),)), 25.0, 2.0) == ((Span(1, 2),), 0.0)
+    assert evidence(item, 25.0) == (Span(2.0, 2.0), Span(4.0, 4.0))
+    assert evidence(item, 0.0) == ()
+    assert evidence(Item("a", "v", "q", windows=(Span(1, 2),)), 25.0) == (Span(1, 2),)
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------
