@@ -172,6 +172,7 @@ _clamr() {
         "eval qa":--count|"eval qa":-k) COMPREPLY=(); return ;;
         "eval qa":--dense-frames) COMPREPLY=(); return ;;
         "eval qa":--select) COMPREPLY=(); return ;;
+        "eval qa":--context) COMPREPLY=(); return ;;
         "eval qa":--out|"eval qa":-o) COMPREPLY=(); return ;;
         "eval qa":--limit|"eval qa":-n) COMPREPLY=(); return ;;
         "eval qa":--concurrency) COMPREPLY=(); return ;;
@@ -255,7 +256,7 @@ _clamr() {
         "encode:"*) offers="" ;;
         "eval:"-*) offers="--format --qrels --published-pool --judged-only --measure --baselines --run --compare --run-out --qrels-out --path --scoring --encoder --device --bootstrap --seed --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "eval:"*) offers="qa" ;;
-        "eval qa:"-*) offers="--format --videos --subtitles --strategy --count -k --dense-frames --select --out -o --limit -n --concurrency --timeout --bootstrap --seed --json --tsv --table --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --encoder --language --asr-model --ocr --ocr-lang --device --quiet -q --help" ;;
+        "eval qa:"-*) offers="--format --videos --subtitles --strategy --count -k --dense-frames --select --context --out -o --limit -n --concurrency --timeout --bootstrap --seed --json --tsv --table --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --encoder --language --asr-model --ocr --ocr-lang --device --quiet -q --help" ;;
         "eval qa:"*) offers="" ;;
         "synth:"-*) offers="--out -o --modality -m --per-modality --examples --shots --seed --max-frames --vision --temperature --concurrency --limit -n --device --dry-run --quiet -q --model --base-url --api-key-env --api-key-file --timeout --retries --help" ;;
         "synth:"*) offers="" ;;

@@ -230,6 +230,7 @@ complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcomma
 complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l count -s k -x -d 'Frames of a strategy.'
 complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l dense-frames -x -d 'Frames of dense.'
 complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l select -x -d 'diverse, top or windows (best of N equal parts).'
+complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l context -x -d 'What is said so long before or after a frame is its own.'
 complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l out -s o -r -F -d 'Keep results in this JSONL file; go on there.'
 complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l limit -s n -x -d 'The first N questions.'
 complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l concurrency -x -d 'Questions to the endpoint at once.'

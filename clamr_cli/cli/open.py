@@ -45,9 +45,7 @@ def run(before: Globals, flags: Flags) -> int:
     words = players.command(name, here.get(name, name), path, seconds)
     if flags.show or name not in here:
         if not flags.show:
-            say(
-                f"{name} is not installed; it would be started by:" if here else "no player is installed; one would be:"
-            )
+            say(f"{name} is not installed; with it:" if here else f"no player is installed; with {name}:")
         write([command_line(words).encode() + b"\n"])
         return EXIT_FOUND
     players.launch(words)

@@ -10,7 +10,7 @@ import typer
 
 from clamr_cli.cli.encoding import EncoderFlags
 from clamr_cli.cli.index import asr_of, close, ocr_of, stop_on_signals
-from clamr_cli.errors import EXIT_INTERRUPTED, StoreError, UsageError
+from clamr_cli.errors import EXIT_INTERRUPTED, MediaError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from clamr_cli.cli.declare import Globals
@@ -181,6 +181,9 @@ def _wait(store: Store, target: Target, options: DenseOptions, *, quiet: bool) -
                 shown.show(event)
                 event = next(events)
         return event
+    except MediaError as error:
+        hint = "name a video" if "--exclude" in error.hint else error.hint
+        raise type(error)(f"{target.path or target.video_id}: {error.what}", hint) from error
     except KeyboardInterrupt:
         raise Interrupted("interrupted", "what is done is kept; run the same command again to go on") from None
     finally:

@@ -62,7 +62,7 @@ def load(store: Store, target: Target, options: DenseOptions) -> Prepared | None
     return Prepared(
         target=target,
         media=found.media,
-        fields=videos[0].fields if videos else VideoFields(),
+        fields=videos[0].fields if videos else VideoFields(found.media.tags.get("title", "")),
         encoder=encoder,
         candidates=candidates_of(found),
         texts=texts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from clamr_cli.errors import EncoderMismatch, UsageError
 from clamr_cli.frames.documents import Surroundings
 from clamr_cli.frames.packing import slice_of
 from clamr_cli.frames.selection import select
-from clamr_cli.frames.values import Choice, FrameHit
+from clamr_cli.frames.values import PART, Choice, FrameHit
 from clamr_cli.types import MODALITY_IDS, TEXT_MODALITIES
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     from clamr_cli.frames.values import Prepared
     from clamr_cli.types import Encoder, TokenVectors
+
+
+_BESIDE: Final = np.float32(0.95)
+"""What the similarity of words beside a candidate's own stretch is multiplied by."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,10 +66,29 @@ def rank(prepared: Prepared, encoder: Encoder, question: str, choice: Choice | N
         )
     tokens = encoder.encode_queries([question])[0]
     weights = maxsim.slot_weights({}, frozenset(choice.modalities) or None)
-    vectors = prepared.vectors
-    maxima = maxsim.score_packed(tokens.vectors, vectors.vectors, vectors.modality_ids, prepared.indptr)
+    maxima = _maxima(prepared, tokens)
     rule = maxsim.token_max if choice.scoring == "token-max" else maxsim.modality_max
     return Ranking(prepared, question, tokens, weights, rule(maxsim.weighted(maxima, weights)))
+
+
+def _maxima(prepared: Prepared, tokens: TokenVectors) -> maxsim.Float32:
+    """The best similarity of each word of the question in each modality of each candidate, [q, n, SLOTS].
+
+    What is said just before or after a candidate counts a little less than what is said in its own stretch, so that of
+    neighbours with the same words in reach the one wins during which they are said.
+    """
+    vectors, indptr = prepared.vectors, prepared.indptr
+    own = np.array([(one.span.start, one.span.end) for one in prepared.candidates], np.float32).reshape(-1, 2)
+    own = own.repeat(np.diff(indptr), axis=0)
+    beside = np.flatnonzero((vectors.spans[:, 1] < own[:, 0]) | (vectors.spans[:, 0] > own[:, 1]))
+    found = np.full((len(tokens), len(indptr) - 1, maxsim.SLOTS), -np.inf, np.float32)
+    for first in range(0, len(indptr) - 1, PART):
+        some = indptr[first : first + PART + 1]
+        rows = slice(int(some[0]), int(some[-1]))
+        values = maxsim.similarities(tokens.vectors, vectors.vectors[rows])
+        values[:, beside[(beside >= rows.start) & (beside < rows.stop)] - rows.start] *= _BESIDE
+        found[:, first : first + PART] = maxsim.modality_maxima(values, vectors.modality_ids[rows], some - some[0])
+    return found
 
 
 def find(prepared: Prepared, encoder: Encoder, question: str, choice: Choice | None = None) -> list[FrameHit]:

@@ -57,7 +57,7 @@ def select(
     Args:
         scores: [n]; a frame whose score is minus infinity is never taken.
         times: [n] seconds, ascending.
-        thumbs: [n, 16, 16, 3] uint8.
+        thumbs: [n, 8, 8, 3] uint8.
         k: how many, at least 1.
         strategy: see above.
         duration: seconds of the whole video, for ``windows``; the last frame's time where that is later.

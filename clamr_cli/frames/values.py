@@ -71,12 +71,12 @@ class Prepared:
     Attributes:
         target: which video.
         media: what the file says about itself.
-        fields: title and so on; empty for a video that is not in the index.
+        fields: title and so on; of a video that is not in the index only the title, where the file has one.
         encoder: who made the vectors.
         candidates: n of them, in time order; their spans tile the time line.
         texts: all of the video's.
         context: seconds around a candidate whose speech is its own.
-        thumbs: [n, 16, 16, 3] uint8, small copies of the candidates to compare them by.
+        thumbs: [n, 8, 8, 3] uint8, small copies of the candidates to compare them by.
         vectors: of all candidates, one after another; those of candidate ``i`` are ``indptr[i]:indptr[i + 1]``.
         indptr: [n + 1] int64.
         pictures_key: where the candidates' pictures are kept.

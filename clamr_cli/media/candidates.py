@@ -60,8 +60,7 @@ def thumb_of(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def thin(samples: Iterable[SampledFrame], duration: float, options: ThinOptions | None = None) -> Iterator[Sighting]:
     """Leave out samples that show what the last candidate shows.
 
-    The spans of the candidates tile the time line. A blank picture is no candidate unless nothing else is to be seen
-    for long.
+    The spans of the candidates tile the time line. A blank picture is no candidate unless it lasts.
 
     Args:
         samples: in time order.
@@ -70,9 +69,12 @@ def thin(samples: Iterable[SampledFrame], duration: float, options: ThinOptions 
     """
     options = options or ThinOptions()
     held: Sighting | None = None
+    lasting = False
     for sample in samples:
         thumb = thumb_of(sample.image)
-        if held is not None and not _adds(thumb, sample.time, held, options):
+        blank = int(np.ptp(thumb.reshape(-1, 3), axis=0).max()) < _BLANK
+        passing, lasting = blank and not lasting, blank
+        if held is not None and not _adds(thumb, sample.time, held, options, passing=passing):
             continue
         if held is not None:
             yield replace(held, span=Span(held.span.start, sample.time))
@@ -82,11 +84,11 @@ def thin(samples: Iterable[SampledFrame], duration: float, options: ThinOptions 
         yield replace(held, span=Span(held.span.start, max(duration, held.time)))
 
 
-def _adds(thumb: NDArray[np.uint8], time: float, held: Sighting, options: ThinOptions) -> bool:
+def _adds(thumb: NDArray[np.uint8], time: float, held: Sighting, options: ThinOptions, *, passing: bool) -> bool:
+    """Whether a picture says something new; ``passing`` ones, blank and not seen before, may be between two scenes."""
     if time - held.time >= options.longest:
         return True
-    blank = int(np.ptp(thumb.reshape(-1, 3), axis=0).max()) < _BLANK
-    return not blank and float(change(thumb[None], held.thumb)[0]) > options.change
+    return not passing and float(change(thumb[None], held.thumb)[0]) > options.change
 
 
 def _jpeg(image: NDArray[np.uint8], options: ThinOptions) -> bytes:

@@ -27,7 +27,7 @@ def take(
         path: the video.
         info: what the probe said of it.
         times: seconds.
-        thumbs: what was seen at each of them, [16, 16, 3] uint8 as bytes.
+        thumbs: what was seen at each of them, [8, 8, 3] uint8 as bytes.
         side: pixels of the longer side at most.
     """
     import numpy as np

@@ -28,7 +28,7 @@ _GAPS: Final = 2.0
 class Sampled:
     """What sampling gave beside the pictures, which lie in the spool under ``frames``.
 
-    ``thumbs`` are the candidates' thumbs [n, 16, 16, 3] uint8 as bytes, ``speech`` what embedded subtitles say,
+    ``thumbs`` are the candidates' thumbs [n, 8, 8, 3] uint8 as bytes, ``speech`` what embedded subtitles say,
     ``notices`` tell what was left out and why.
     """
 

@@ -64,6 +64,8 @@ HELP = (
     "models",
     "models pull",
     "demo",
+    "frames",
+    "open",
     "ask",
     "eval",
     "eval qa",

@@ -38,8 +38,13 @@ def test_a_line_of_text_that_comes_and_goes_is_a_change():
 
 
 def test_a_black_pause_is_no_candidate():
-    scenes = [(4, moving(0.0)), (4, plain((0, 0, 0))), (4, moving(3.0))]
-    assert [one.time for one in thin(film(*scenes), 12.0)] == [0.0, 8.0]
+    scenes = [(4, moving(0.0)), (2, plain((0, 0, 0))), (4, moving(3.0))]
+    assert [one.time for one in thin(film(*scenes), 10.0)] == [0.0, 6.0]
+
+
+def test_a_plain_picture_that_lasts_is_one():
+    scenes = [(6, plain((200, 20, 20))), (6, plain((20, 20, 200)))]
+    assert [one.time for one in thin(film(*scenes), 12.0)] == [0.0, 6.0]
 
 
 def test_nothing_gives_nothing():
@@ -73,5 +78,5 @@ def test_spans_tile_the_time_line(levels, rest):
 def test_change_is_the_difference_where_it_is_largest(level, expected):
     before = np.zeros((THUMB, THUMB, 3), np.uint8)
     after = before.copy()
-    after[4:6, 8:10] = level
+    after[4, 5] = level
     assert change(after[None], before)[0] == pytest.approx(expected, abs=1e-6)
