@@ -1,30 +1,57 @@
 """Asks about a long video that was never seen before: ``python -m tests.bench.frames [--hours 2] [--json OUT]``.
 
-The file is made first, as for ``tests.bench.long``: photos under a moving camera, so that no candidate frame can be
-left out, title cards, and a subtitle file with what is said, so that no speech has to be recognised. Measured are the
-first question, which prepares the video, further questions by processes of their own, and an export of 32 pictures.
-``--read`` has the title cards read too, which takes as long as there is text.
+The file is made first, 1920 x 1080: photos under a camera that never rests, so that hardly a candidate frame can be
+left out, title cards, and a subtitle file with what is said, so that no speech has to be recognised. Some minutes are
+drawn, and their packets repeated, as for ``tests.bench.long``. Measured are the first question, which prepares the
+video, further questions by processes of their own, and an export of 32 pictures. ``--read`` has the title cards read
+too, which takes as long as there is text.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from PIL import Image
+
 from clamr_cli.config import default_cache
 from clamr_cli.demo.narration import NARRATIONS
-from tests.bench.long import SIZE, make
+from clamr_cli.demo.pictures import PHOTOS, camera_move, card, photo
+from clamr_cli.demo.video import Spoken, sound, write_video
+from tests.bench.long import FPS, SIZE, repeat
 from tests.bench.process import Measured, measure
 
 QUESTIONS = ("a cup of coffee", "a rocket on the launch pad", "when is the old bridge closed to cars?", "stars")
+SCENE = 10.0
 PACKAGES = ("av", "numpy", "torch", "pylance", "lancedb")
+
+
+def scenes(seconds: float) -> Iterator[Image.Image]:
+    """Ten seconds each of a photo under a camera that sways and, every sixth time, of a title card."""
+    names = sorted(PHOTOS)
+    each = round(SCENE * FPS)
+    for number in range(round(seconds / SCENE)):
+        still = card((f"Chapter {number}", "Lisbon Express"), SIZE) if number % 6 == 5 else None
+        for frame in range(each):
+            sway = 2.0 * math.sin(frame / FPS + number)
+            yield still or camera_move(photo(names[number % len(names)]), SIZE, sway)
+
+
+def make(target: Path, hours: float, piece: float) -> None:
+    """Writes the long file, by way of a short one."""
+    short = target.with_name("piece.mp4")
+    spoken = [Spoken(narration, 5.0 + 30.0 * place) for place, narration in enumerate(NARRATIONS.values())]
+    write_video(short, scenes(piece), FPS, SIZE, sound(spoken, piece))
+    repeat(short, target, round(hours * 3600 / piece))
 
 
 def subtitles(path: Path, hours: float, piece: float) -> None:
@@ -51,6 +78,13 @@ def ask(db: Path, video: Path, question: str, *more: str) -> Measured:
     if done.code:
         sys.exit(f"clamr frames ended with {done.code}")
     return done
+
+
+def candidates(db: Path, video: Path) -> int:
+    """How many frames the video was prepared with: all are chosen when more are asked for."""
+    return len(
+        ask(db, video, QUESTIONS[0], "--no-asr", "--no-ocr", "-k", "1000000", "--select", "top").out.splitlines()
+    )
 
 
 def main() -> None:
@@ -81,6 +115,7 @@ def main() -> None:
             "size": list(SIZE),
             "bytes": target.stat().st_size,
             "read": options.read,
+            "candidates": candidates(db, target),
             "index_bytes": sum(path.stat().st_size for path in db.rglob("*") if path.is_file()),
             "first": figures_of(first),
             "further_seconds": sorted(round(one.seconds, 3) for one in later),
