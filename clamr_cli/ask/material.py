@@ -65,27 +65,28 @@ def in_time(shots: Iterable[Shot], lines: Iterable[Line]) -> Material:
 
 
 def lines_near(
-    times: Sequence[float],
+    spans: Sequence[Span],
     speech: Sequence[Segment],
     ocr: Sequence[Segment] = (),
     *,
     around: float,
     most: int = MOST_CHARACTERS,
 ) -> tuple[Line, ...]:
-    """The lines around some times, in the order of time; a text that stays on screen stands once.
+    """The lines in and around some stretches, in the order of time; a text that stays on screen stands once.
 
     Args:
-        times: seconds, the most important first: where not all lines fit, those of later ones are left out.
+        spans: what the frames stand for, the most important first: where not all lines fit, those of later ones are
+            left out.
         speech: what is said, in any order.
         ocr: what is written on screen.
-        around: seconds before and after each time.
+        around: seconds before and after each stretch.
         most: characters of all lines together at most.
     """
     found: dict[Line, None] = {}
     written: dict[str, Line] = {}
     left = most
-    for time in times:
-        for line in _around(time, speech, ocr, around):
+    for span in spans:
+        for line in _around(span, speech, ocr, around):
             known = line in found if line.kind == "said" else _plain(line.text) in written
             if known or len(line.text) > left:
                 continue
@@ -95,8 +96,8 @@ def lines_near(
     return in_time((), found).lines
 
 
-def _around(time: float, speech: Sequence[Segment], ocr: Sequence[Segment], around: float) -> list[Line]:
-    near = Span(max(0.0, time - around), time + around)
+def _around(span: Span, speech: Sequence[Segment], ocr: Sequence[Segment], around: float) -> list[Line]:
+    near = Span(max(0.0, span.start - around), span.end + around)
     both: tuple[tuple[Kind, Sequence[Segment]], ...] = (("said", speech), ("written", ocr))
     lines = [
         Line(segment.span, text, kind)
@@ -105,11 +106,11 @@ def _around(time: float, speech: Sequence[Segment], ocr: Sequence[Segment], arou
         if segment.span.overlaps(near) and (text := one_line(segment.text))
     ]
     # Where they do not all fit, what is nearest to the frame comes first.
-    return sorted(lines, key=lambda line: (_distance(line.span, time), line.span, line.kind, line.text))
+    return sorted(lines, key=lambda line: (_distance(line.span, span), line.span, line.kind, line.text))
 
 
-def _distance(span: Span, time: float) -> float:
-    return max(0.0, span.start - time, time - span.end)
+def _distance(one: Span, other: Span) -> float:
+    return max(0.0, one.start - other.end, other.start - one.end)
 
 
 def one_line(text: str) -> str:

@@ -133,8 +133,8 @@ def _material(session: Session, hits: list[FrameHit], around: float, side: int) 
     prepared = session.prepared
     jpegs = _pictures(session, hits, side)
     shots = [ask.Shot(hit.time, jpegs[hit.number], hit.rank) for hit in hits]
-    times = [hit.time for hit in hits] or [line.span.start for line in prepared.speech]
-    lines = ask.lines_near(times, prepared.speech, prepared.ocr, around=around)
+    spans = [hit.span for hit in hits] or [line.span for line in prepared.speech]
+    lines = ask.lines_near(spans, prepared.speech, prepared.ocr, around=around)
     if not hits and sum(line.kind == "said" for line in lines) < len(prepared.speech):
         say("not all that is said fits into the question: the model is shown its beginning")
     return smaller(ask.in_time(shots, lines), side)

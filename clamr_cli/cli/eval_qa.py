@@ -63,6 +63,9 @@ class Flags(FormFlags, WriterFlags, PreparingFlags):
     select: Annotated[
         str, typer.Option("--select", metavar="HOW", help="diverse, top or windows (best of N equal parts).")
     ] = "diverse"
+    nearby: Annotated[
+        str, typer.Option("--context", metavar="TIME", help="What is said so long before or after a frame is its own.")
+    ] = "3s"
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", metavar="FILE", help="Keep results in this JSONL file; go on there."),
@@ -90,12 +93,12 @@ def run(before: Globals, flags: Flags) -> int:
 
     form, options = output.form(flags), _options(flags)
     _check(flags)
-    settings, interval = _settings(before, flags)
+    settings, interval, context = _settings(before, flags)
     items = _items(flags)
     quiet_libraries()
     store = open_store(settings, create=True)
     found = _found(store, items, flags)
-    dense = _dense(store, settings, flags, interval)
+    dense = _dense(store, settings, flags, interval, context)
     encoder = create_encoder(dense.index.encoder, settings, dense.index.encoder_settings)
     writer = writer_of(flags, settings, fewer=_FEWER, workers=flags.concurrency) if flags.model else None
     bench = Bench(store, encoder, lambda place: _prepared(store, dense, settings.cache / "qa", place), writer)
@@ -133,19 +136,21 @@ def _options(flags: Flags) -> QaOptions:
     return QaOptions(chosen, picking, seed=flags.seed)
 
 
-def _settings(before: Globals, flags: Flags) -> tuple[Settings, float]:
+def _settings(before: Globals, flags: Flags) -> tuple[Settings, float, float]:
+    """The settings, seconds between candidates, and seconds around them whose speech is theirs."""
     from clamr_cli.cli.preparing import settings_of
     from clamr_cli.timeline import parse_time
 
-    return settings_of(before, flags), 2.0 if flags.interval is None else parse_time(flags.interval)
+    interval = 2.0 if flags.interval is None else parse_time(flags.interval)
+    return settings_of(before, flags), interval, parse_time(flags.nearby)
 
 
-def _dense(store: Store, settings: Settings, flags: Flags, interval: float) -> DenseOptions:
+def _dense(store: Store, settings: Settings, flags: Flags, interval: float, context: float) -> DenseOptions:
     """How to prepare: the same for every strategy; no strategy looks at what is written on screen."""
     from clamr_cli.cli.preparing import options_of
 
     dense = options_of(store, settings, flags, interval)
-    return replace(dense, index=replace(dense.index, text=False))
+    return replace(dense, index=replace(dense.index, text=False), context=context)
 
 
 def _items(flags: Flags) -> list[Item]:

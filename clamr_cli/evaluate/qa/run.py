@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import numpy as np
+
 from clamr_cli import ask as asking
 from clamr_cli import frames
 from clamr_cli.chat.ordered import in_order
@@ -20,6 +22,8 @@ from clamr_cli.types import Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from clamr_cli.ask import Answer, Material
     from clamr_cli.chat.writer import Writer
@@ -215,8 +219,8 @@ class _Run:
         lines: tuple[asking.Line, ...] = ()
         if strategy.subtitles:
             # Without a picture there are no frames that the lines could stand around.
-            times = [hit.time for hit in hits] or [line.span.start for line in prepared.speech]
-            lines = asking.lines_near(times, prepared.speech, around=self._options.around, most=self._options.most)
+            spans = [hit.span for hit in hits] or [line.span for line in prepared.speech]
+            lines = asking.lines_near(spans, prepared.speech, around=self._options.around, most=self._options.most)
         return asking.in_time(shots, lines)
 
     def _head(self, item: Item, strategy: Strategy, prepared: Prepared, hits: Sequence[FrameHit]) -> Record:
@@ -235,9 +239,8 @@ class _Run:
     def _moments(self, item: Item, strategy: Strategy, prepared: Prepared) -> Record:
         picking = self._options.picking
         choice = frames.Choice(picking.k, picking.select, strategy.modalities, picking.scoring)
-        scores = frames.rank(prepared, self._bench.encoder, item.text, choice).scores
-        found = propose([candidate.span for candidate in prepared.candidates], scores)
-        best = prepared.candidates[int(scores.argmax())].time
+        ranking = frames.rank(prepared, self._bench.encoder, item.text, choice)
+        found = propose([candidate.span for candidate in prepared.candidates], ranking.scores)
         told: Record = {
             "moments": [[round(one.span.start, 3), round(one.span.end, 3), round(one.score, 4)] for one in found],
             "R1@0.5": float(retrieval.first_is_right(found, item.windows, 0.5)),
@@ -247,7 +250,9 @@ class _Run:
             "mAP": round(retrieval.mean_precision(found, item.windows), 4),
         }
         if item.grades:
-            told["HIT@1"] = float(retrieval.hit(best, item.grades))
+            # Not when the frame was taken: it stands for a stretch, and the evidence may come later in it.
+            (best,) = frames.describe(ranking, [_middle_best(ranking.scores)])
+            told["HIT@1"] = float(retrieval.hit(best.at, item.grades))
         return told
 
     # --- asking: in the threads of the writer -------------------------------------------------------------------------
@@ -259,6 +264,13 @@ class _Run:
             return asking.ask(self._bench.writer, step.question, step.material, seed=self._options.seed)
         except AnswerError as error:
             return error
+
+
+def _middle_best(scores: NDArray[np.float32]) -> int:
+    """The candidate with the highest score; of several side by side, which share what is said, the middle one."""
+    best = np.flatnonzero(scores == scores.max())
+    run = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)[0]
+    return int(run[(len(run) - 1) // 2])
 
 
 def evidence(item: Item, fps: float) -> tuple[Span, ...]:

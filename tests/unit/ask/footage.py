@@ -26,10 +26,10 @@ def subtitles(path: Path, spoken=SPOKEN) -> Path:
     return path
 
 
-def film(path: Path) -> Path:
-    """Four photos, six seconds each."""
+def film(path: Path, photos=("coffee", "rocket", "cat", "clock")) -> Path:
+    """Photos, six seconds each."""
     clip = Clip(size=(192, 108), fps=4)
-    for name in ("coffee", "rocket", "cat", "clock"):
+    for name in photos:
         clip.photo(name, 6)
     clip.write(path)
     return path
