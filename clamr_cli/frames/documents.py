@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from clamr_cli.document import cut_to, piece_of
 from clamr_cli.frames.values import Texts
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from clamr_cli.frames.values import Candidate
+
+
+_LONG: Final = 20.0
+"""Seconds from which a segment of speech is rather a paragraph than a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Surroundings:
     def of(self, span: Span) -> Texts:
         """The speech in and around a span, and the on-screen text and the chapters of the span itself.
 
-        Of a sentence whose words' times are known, the words in reach are taken.
+        Of a long stretch of speech whose words' times are known, the words in reach are taken.
         """
         wide = Span(span.start - self._context, span.end + self._context)
         speech = (_reached(segment, wide) for segment in self._speech.within(wide))
@@ -81,7 +85,8 @@ def _name(video_id: str, candidate: Candidate) -> str:
 
 
 def _reached(segment: Segment, span: Span) -> Segment | None:
-    if not segment.words:
+    """A segment that reaches into a span: whole, since half a sentence says something else, unless it is long."""
+    if not segment.words or segment.span.duration <= _LONG:
         return segment
     words = [word for word in segment.words if word.span.overlaps(span)]
     if len(words) == len(segment.words):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from clamr_cli.types import Encoder, TokenVectors
 
 
-_BESIDE: Final = np.float32(0.95)
+_BESIDE: Final = np.float32(0.9)
 """What the similarity of words beside a candidate's own stretch is multiplied by."""
 
 

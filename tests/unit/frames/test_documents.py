@@ -25,14 +25,20 @@ def heard(start: float, *words: str) -> Segment:
     return Segment(Span(start, start + len(words)), text, "whisper", words=tuple(places))
 
 
-def test_words_in_reach_are_taken_of_a_long_sentence():
-    ten = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    around = Surroundings(Texts(speech=(heard(0.0, *ten),)), 2.0)
-    near = around.of(Span(4.0, 6.0))
-    assert [segment.text for segment in near.speech] == ["three four five six seven eight"]
-    (piece,) = near.speech
-    assert piece.text[piece.words[0].start : piece.words[0].end] == "three"
+def test_words_in_reach_are_taken_of_a_long_stretch():
+    words = [f"w{number}" for number in range(24)]
+    around = Surroundings(Texts(speech=(heard(0.0, *words),)), 2.0)
+    (piece,) = around.of(Span(4.0, 6.0)).speech
+    assert piece.text == "w2 w3 w4 w5 w6 w7"
+    assert piece.text[piece.words[0].start : piece.words[0].end] == "w2"
     assert piece.span == Span(2.0, 7.9)
+
+
+def test_a_sentence_in_reach_is_taken_whole():
+    sentence = heard(7.0, "the", "volcano", "woke", "up")
+    around = Surroundings(Texts(speech=(sentence,)), 2.0)
+    assert around.of(Span(4.0, 6.0)).speech == (sentence,)
+    assert around.of(Span(2.0, 4.0)).speech == ()
 
 
 def test_subtitles_are_taken_whole_and_text_only_while_it_stands_there():
