@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,11 +12,14 @@ from clamr_cli.cli.preparing import PrepareFlags
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from clamr_cli.cli.declare import Globals
     from clamr_cli.cli.exporting import Export
-    from clamr_cli.frames import Choice, FrameHit, Prepared
+    from clamr_cli.frames import Choice, FrameHit, Prepared, Strategy
+    from clamr_cli.types import Encoder
+
+_STRATEGIES: Final[Mapping[str, Strategy]] = {"diverse": "diverse", "top": "top", "windows": "windows"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,21 +99,20 @@ def _asked(flags: Flags) -> tuple[str, Choice]:
         raise UsageError("the question is empty", 'ask something: clamr frames film.mp4 "who opens the door?"')
     if flags.count < 1:
         raise UsageError(f"-k {flags.count} would choose nothing", "give 1 or more")
-    choices = {"diverse": "diverse", "top": "top", "windows": "windows"}
-    if flags.select not in choices:
-        raise UsageError(f"there is no --select {flags.select}", f"use {', '.join(choices)}")
-    return question, Choice(flags.count, choices[flags.select], parse.modalities(flags.modality or ()))  # type: ignore[arg-type]
+    if flags.select not in _STRATEGIES:
+        raise UsageError(f"there is no --select {flags.select}", f"use {', '.join(_STRATEGIES)}")
+    return question, Choice(flags.count, _STRATEGIES[flags.select], parse.modalities(flags.modality or ()))
 
 
 def _name(prepared: Prepared) -> str:
     return prepared.target.path or prepared.target.video_id
 
 
-def _found(prepared: Prepared, encoder: object, question: str, choice: Choice) -> list[FrameHit]:
+def _found(prepared: Prepared, encoder: Encoder, question: str, choice: Choice) -> list[FrameHit]:
     from clamr_cli.cli.output import say
     from clamr_cli.frames import find
 
-    hits = find(prepared, encoder, question, choice)  # type: ignore[arg-type]
+    hits = find(prepared, encoder, question, choice)
     if hits and len(hits) < choice.k:
         say(f"the video has {len(hits)} frames to choose from, fewer than {choice.k}: these are all")
     return hits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from clamr_cli.pipeline.desk import Desk
     from clamr_cli.pipeline.outputs import Output
     from clamr_cli.stages.sampling import Sampled
-    from clamr_cli.types import TokenVectors
+    from clamr_cli.types import Document, TokenVectors
 
 _TWICE: Final = frozenset({"mini", "hashed"})
 """Encoders small enough for two processes: on a CPU these keep two cores busier than one process with two threads."""
@@ -163,13 +163,13 @@ class DenseJob(Job):
         else:
             yield from work(self.desk.encoding, missing)
 
-    def _documents(self, name: str, around: Surroundings, some: Sequence[Candidate]) -> list[Any]:
+    def _documents(self, name: str, around: Surroundings, some: Sequence[Candidate]) -> list[Document]:
         with self.desk.reading:
             jpegs = kept.pictures(self.desk.store, name, [candidate.number for candidate in some])
         return [around.document(self.target.video_id, one, jpeg) for one, jpeg in zip(some, jpegs, strict=True)]
 
     def _encode(
-        self, worker: Worker, documents: Sequence[Any], count: _Count
+        self, worker: Worker, documents: Sequence[Document], count: _Count
     ) -> Generator[Output, None, list[TokenVectors]]:
         made: list[TokenVectors] = []
         before = 0
