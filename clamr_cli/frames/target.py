@@ -15,7 +15,7 @@ from clamr_cli.types import FileState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from clamr_cli.store import Store
+    from clamr_cli.store import Extraction, Store
     from clamr_cli.types import FileRecord
 
 
@@ -56,7 +56,7 @@ def _known_hash(store: Store, path: str) -> str | None:
         videos = store.videos([record.video_id])
         if videos:
             return videos[0].content_hash
-    kept = store.extraction(note_key(path))
+    kept = noted(store, path)
     if kept is not None and (kept.payload["size"], kept.payload["mtime_ns"]) == (now.st_size, now.st_mtime_ns):
         return str(kept.payload["content_hash"])
     return None
@@ -69,6 +69,24 @@ def _indexed_as(record: FileRecord, now: os.stat_result) -> bool:
 def note_key(path: str) -> str:
     """The name under which a file's note is kept."""
     return keys.file(hashlib.blake2b(os.fsencode(path), digest_size=16).hexdigest())
+
+
+def noted(store: Store, path: str) -> Extraction | None:
+    """What was noted of a file when it was prepared, None for one that never was."""
+    return None if "\0" in path else store.extraction(note_key(path))
+
+
+def forget(store: Store, path: str) -> None:
+    """Forget what was prepared of a noted file; of a video of the index, what the index needs stays.
+
+    The caller is the index's one writer.
+    """
+    kept = noted(store, path)
+    if kept is None:
+        return
+    known = str(kept.payload["content_hash"])
+    store.drop_extractions(f"{known}/dense" if store.videos([video_id(known)]) else known)
+    store.drop_extractions(note_key(path))
 
 
 def note(target: Target) -> Mapping[str, Any]:

@@ -214,6 +214,17 @@ def test_damage_gives_the_kept_pictures(cinema: Cinema, frames, tmp_path: Path) 
     assert len(list((tmp_path / "out").glob("*.jpg"))) == 2
 
 
+def test_what_was_prepared_can_be_forgotten(cinema: Cinema, frames, clamr: Clamr, tmp_path: Path) -> None:
+    film = Path(shutil.copytree(cinema.folder, tmp_path / "copy")) / "film.mp4"
+    shutil.rmtree(cinema.db)
+    assert frames(str(film), "red", "-k", "1").code == 0
+    assert Store.open(cinema.db).stats().extractions >= 4
+    ended = clamr("--db", str(cinema.db), "rm", str(film))
+    assert (ended.code, ended.err) == (0, f"removed from the index: {film}\n")
+    assert Store.open(cinema.db).stats().extractions == 0
+    assert clamr("--db", str(cinema.db), "rm", str(film)).code == 2
+
+
 # --- open -------------------------------------------------------------------------------------------------------------
 
 
