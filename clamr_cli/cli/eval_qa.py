@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,14 +16,16 @@ from clamr_cli.cli.writing import WriterFlags, writer_of
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.eval_qa_talk import Talk
     from clamr_cli.config import Settings
     from clamr_cli.evaluate.qa.footage import Found, Place
     from clamr_cli.evaluate.qa.items import Item
+    from clamr_cli.evaluate.qa.journal import Journal
     from clamr_cli.evaluate.qa.report import Report
-    from clamr_cli.evaluate.qa.run import Bench, QaOptions
+    from clamr_cli.evaluate.qa.run import QaEvent, QaOptions
     from clamr_cli.frames import DenseOptions, Prepared
     from clamr_cli.store import Store
 
@@ -88,8 +91,12 @@ def run(before: Globals, flags: Flags) -> int:
     measured, against annotated evidence. It can be interrupted; the same command with the same --out goes on.
     """
     from clamr_cli.cli import output
+    from clamr_cli.cli.eval_qa_talk import Talk
     from clamr_cli.cli.session import create_encoder, open_store, quiet_libraries
-    from clamr_cli.evaluate.qa.run import Bench
+    from clamr_cli.evaluate.doubt import Sampling
+    from clamr_cli.evaluate.qa.journal import Journal
+    from clamr_cli.evaluate.qa.report import report
+    from clamr_cli.evaluate.qa.run import Bench, evaluate, setup_of
 
     form, options = output.form(flags), _options(flags)
     _check(flags)
@@ -101,14 +108,19 @@ def run(before: Globals, flags: Flags) -> int:
     dense = _dense(store, settings, flags, interval, context)
     encoder = create_encoder(dense.index.encoder, settings, dense.index.encoder_settings)
     writer = writer_of(flags, settings, fewer=_FEWER, workers=flags.concurrency) if flags.model else None
-    bench = Bench(store, encoder, lambda place: _prepared(store, dense, settings.cache / "qa", place), writer)
+    there = [item for item in items if item.video in found.places]
+    talk = Talk(len(found.places), quiet=flags.quiet)
+    prepare = partial(_prepared, store, dense, settings.cache / "qa", talk)
+    out = Path(flags.out) if flags.out else None
     try:
-        there = [item for item in items if item.video in found.places]
-        code = _follow(bench, there, found, flags, options, dense, form)
+        bench = Bench(store, encoder, prepare, writer)
+        with Journal(setup_of(bench, options, dense), out) as journal:
+            ended = _follow(evaluate(bench, there, found.places, options, journal), journal, talk)
+            _show(report(journal, items, options.strategies, Sampling(flags.bootstrap, flags.seed)), form)
     finally:
         if writer is not None:
             writer.close()
-    return EXIT_PARTIAL if code == EXIT_FOUND and found.missing else code
+    return EXIT_PARTIAL if ended == EXIT_FOUND and (found.missing or talk.failed) else ended
 
 
 def _check(flags: Flags) -> None:
@@ -168,6 +180,9 @@ def _found(store: Store, items: Sequence[Item], flags: Flags) -> Found:
     folder = data if data.is_dir() else data.absolute().parent
     videos, subtitles = ([*map(Path, named or ()), folder] for named in (flags.videos, flags.subtitles))
     found = footage.find(items, store.files(), videos, [*subtitles, *videos])
+    if flags.model is None and not any(item.has_evidence for item in items):
+        what = "nothing to measure: no question says where its answer is, and no model is named"
+        raise UsageError(what, "name one: --model FOLDER, or --base-url URL --model NAME")
     if not found.places:
         raise UsageError(
             f"none of the videos is here ({listed(found.missing)})", "say where they are with --videos DIR"
@@ -178,64 +193,47 @@ def _found(store: Store, items: Sequence[Item], flags: Flags) -> Found:
     return found
 
 
-def _prepared(store: Store, dense: DenseOptions, cache: Path, place: Place) -> Prepared:
-    """A video ready for questions; what must be known of the way there is told."""
-    from clamr_cli.cli.output import say
-    from clamr_cli.errors import StoreError
-    from clamr_cli.evaluate.qa.footage import linked
-    from clamr_cli.events import Notice
-    from clamr_cli.frames import Prepared, locate, prepare
-    from clamr_cli.render.progress import line
+def _prepared(store: Store, dense: DenseOptions, cache: Path, talk: Talk, place: Place) -> Prepared:
+    """A video ready for questions; what must be known of the way there is told.
 
-    with contextlib.closing(prepare(store, locate(store, linked(place, cache)), dense)) as events:  # type: ignore[type-var]
+    Raises:
+        MediaError: it cannot be found any more, or read.
+    """
+    from clamr_cli.errors import MediaError, StoreError
+    from clamr_cli.evaluate.qa.footage import linked
+    from clamr_cli.frames import Prepared, locate, prepare
+
+    try:
+        target = locate(store, linked(place, cache))
+    except UsageError as error:
+        raise MediaError(error.what, error.hint) from error
+    with contextlib.closing(prepare(store, target, dense)) as events:  # type: ignore[type-var]
         for event in events:
             if isinstance(event, Prepared):
                 return event
-            if isinstance(event, Notice):
-                say(line(event) or "")
+            talk.prepares(event)
     raise StoreError("what was prepared is not all there", "run the command again")
 
 
-def _follow(
-    bench: Bench,
-    items: Sequence[Item],
-    found: Found,
-    flags: Flags,
-    options: QaOptions,
-    dense: DenseOptions,
-    form: Form,
-) -> int:
-    """Run, say what happens, and report on what there is; an interruption keeps it and says how to go on."""
-    from clamr_cli.cli.eval_qa_talk import Talk
+def _follow(events: Iterator[QaEvent], journal: Journal, talk: Talk) -> int:
+    """Run and say what happens; an interruption keeps what there is and says how to go on."""
     from clamr_cli.cli.index import close, stop_on_signals
     from clamr_cli.cli.output import say
-    from clamr_cli.evaluate.doubt import Sampling
-    from clamr_cli.evaluate.qa.journal import Journal
-    from clamr_cli.evaluate.qa.report import report
-    from clamr_cli.evaluate.qa.run import evaluate, setup_of
 
-    out = Path(flags.out) if flags.out else None
     stop_on_signals()
-    with Journal(setup_of(bench, options, dense), out) as journal:
-        if journal.others:
-            say(f"{journal.others} results of the file were made with other settings; they stay and do not count")
-        events = evaluate(bench, items, found.places, options, journal)
-        talk = Talk(len({item.video for item in items}), quiet=flags.quiet)
-        interrupted = False
-        try:
-            with talk:
-                for event in events:
-                    talk.show(event)
-        except KeyboardInterrupt:
-            interrupted = True
-            how = "run the same command again to go on" if out else "with --out FILE a run can go on later"
-            say(f"interrupted: {talk.settled} results kept; {how}")
-        finally:
-            close(events)
-        _show(report(journal, items, options.strategies, Sampling(flags.bootstrap, flags.seed)), form)
-    if interrupted:
+    if journal.others:
+        say(f"{journal.others} results of the file were made with other settings; they stay and do not count")
+    try:
+        with talk:
+            for event in events:
+                talk.show(event)
+    except KeyboardInterrupt:
+        how = "run the same command again to go on" if journal.path else "with --out FILE a run can go on later"
+        say(f"interrupted: {talk.settled} results kept; {how}")
         return EXIT_INTERRUPTED
-    return EXIT_PARTIAL if talk.failed else EXIT_FOUND
+    finally:
+        close(events)
+    return EXIT_FOUND
 
 
 def _show(found: Report, form: Form) -> None:

@@ -11,7 +11,10 @@ from rich.text import Text
 from clamr_cli.cli.output import say, talk
 from clamr_cli.evaluate.qa.journal import FAILED
 from clamr_cli.evaluate.qa.run import GaveUp, Passed, Remark, Settled
-from clamr_cli.render.progress import about
+from clamr_cli.events import Notice
+from clamr_cli.events import Progress as Step
+from clamr_cli.render.preparing import told
+from clamr_cli.render.progress import about, line
 from clamr_cli.render.text import escape_terminal, plural
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from clamr_cli.evaluate.qa.run import QaEvent
+    from clamr_cli.events import Event
 
 INTERVAL: Final = 10.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -39,6 +43,7 @@ class Talk:
         self.settled = 0
         self.failed = 0
         self._passed = self._worked = 0
+        self._doing = ""
         self._told: set[tuple[str, str]] = set()
         self._started = self._said = clock()
         console = talk()
@@ -57,8 +62,17 @@ class Talk:
     ) -> None:
         self._bar.stop()
 
+    def prepares(self, event: Event) -> None:
+        """Take in how far the preparation of the next video is."""
+        if isinstance(event, Notice):
+            self._say(line(event) or "")
+        if isinstance(event, Step):
+            self._doing = told(event)
+        self._progress()
+
     def show(self, event: QaEvent) -> None:
         """Count an event, and say what should be read of it."""
+        self._doing = ""
         match event:
             case Settled():
                 self._settle(event)
@@ -85,14 +99,13 @@ class Talk:
             self._say(f"failed {record['video']}, question {record['id']}: {record['reason']}")
 
     def _progress(self) -> None:
-        told = f"[{self._passed}/{plural(self._videos, 'video')}] {plural(self.settled, 'result')}"
-        left = about(self._left())
-        told = f"{told}, {left}" if left else told
+        count = f"[{self._passed}/{plural(self._videos, 'video')}] {plural(self.settled, 'result')}"
+        now = ", ".join(filter(None, (count, self._doing, about(self._left()))))
         if self._terminal:
-            self._bar.update(self._task, completed=self._passed, count=told)
+            self._bar.update(self._task, completed=self._passed, count=now)
         elif not self._quiet and self._clock() - self._said >= INTERVAL:
             self._said = self._clock()
-            say(told)
+            say(now)
 
     def _left(self) -> float | None:
         """Seconds that are probably left; None while no video that work was left of is done."""

@@ -50,6 +50,11 @@ class Stages:
         return (now - start) / gone * (step.total - step.done)
 
 
+def told(step: Step) -> str:
+    """What is being done, and how much of it is done."""
+    return f"{_DOING[step.stage]}: {_percent(step):.0f} %"
+
+
 def _percent(step: Step) -> float:
     return min(100.0, 100.0 * step.done / step.total) if step.total > 0 else 100.0
 
@@ -75,7 +80,7 @@ class LinesReporter(QuietReporter):
             return
         self._told[event.stage] = now
         rest = f", {about(left)}" if left is not None else ""
-        self._write(f"{_DOING[event.stage]}: {_percent(event):.0f} %{rest}")
+        self._write(f"{told(event)}{rest}")
 
     def _write(self, said: str) -> None:
         self._stream.write(f"{said}\n")

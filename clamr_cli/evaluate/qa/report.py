@@ -90,7 +90,7 @@ def report(
             by_strategy[record["strategy"]].append(record)
     for found in by_strategy.values():
         found.sort(key=lambda record: order[record["id"]])
-    groups = (ALL, *dict.fromkeys(item.group for item in items if item.group))
+    groups = (ALL, *dict.fromkeys(item.group for item in items if item.group not in ("", ALL)))
     first = _correct(next(iter(by_strategy.values()), []))
     rows = tuple(_row(name, found, groups, first, sampling) for name, found in by_strategy.items())
     measures = tuple(name for name in SELECTION.values() if any(name in row.selection for row in rows))

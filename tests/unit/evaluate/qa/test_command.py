@@ -228,8 +228,22 @@ def test_wrong_usage_is_one_line(qa, arguments, said):
     assert said in ended.err
 
 
+def test_without_a_model_and_without_evidence_there_is_nothing_to_measure(qa):
+    ended = qa()
+    assert (ended.code, ended.out, len(ended.err.splitlines())) == (2, b"", 1)
+    assert "nothing to measure: no question says where its answer is, and no model is named" in ended.err
+
+
+def test_an_interval_that_cannot_be_taken_ends_the_run(qa, collection):
+    record = {"id": "a", "video": "harbour", "question": "ferry", "windows": [[1, 2]]}
+    (collection / "one.jsonl").write_text(json.dumps(record))
+    ended = qa("--interval", "0", data="one.jsonl")
+    assert (ended.code, ended.out, len(ended.err.splitlines())) == (2, b"", 1)
+    assert "candidates every 0 seconds cannot be taken" in ended.err
+
+
 def test_a_collection_without_its_videos_is_one_line(clamr, tmp_path):  # noqa: F811
-    (tmp_path / "q.json").write_text(json.dumps([{"video": "v", "question": "q"}]))
+    (tmp_path / "q.json").write_text(json.dumps([{"video": "v", "question": "q", "windows": [[1, 2]]}]))
     ended = clamr("--db", str(tmp_path / "index"), "eval", "qa", str(tmp_path / "q.json"))
     assert (ended.code, len(ended.err.splitlines())) == (2, 1)
     assert "say where they are with --videos DIR" in ended.err
