@@ -226,7 +226,7 @@ complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcomma
 complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l format -x -d 'auto, videomme, longvideobench, qvhighlights or jsonl.'
 complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l videos -r -F -d 'Look for the videos here; repeatable.'
 complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l subtitles -r -F -d 'Look for their subtitles here; repeatable.'
-complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l strategy -x -d 'uniform, dense, clamr, clamr+speech, each also with +subtitles; repeatable (default all).'
+complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l strategy -x -d 'uniform, dense, clamr, clamr+speech, each also with +subs; repeatable (default all).'
 complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l count -s k -x -d 'Frames of a strategy.'
 complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l dense-frames -x -d 'Frames of dense.'
 complete -c clamr -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from qa' -l select -x -d 'diverse, top or windows (best of N equal parts).'

@@ -54,7 +54,7 @@ class Flags(FormFlags, WriterFlags, PreparingFlags):
         typer.Option(
             "--strategy",
             metavar="NAME",
-            help="uniform, dense, clamr, clamr+speech, each also with +subtitles; repeatable (default all).",
+            help="uniform, dense, clamr, clamr+speech, each also with +subs; repeatable (default all).",
         ),
     ] = None
     count: Annotated[

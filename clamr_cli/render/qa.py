@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
@@ -12,12 +12,15 @@ from clamr_cli.render.console import text
 from clamr_cli.render.listing import empty_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
     from clamr_cli.render.records import Cell
+
+_WIDTH: Final = len("clamr+speech+subs")
+_SHORT: Final = {"precision": "prec."}
 
 
 class Screen:
@@ -50,36 +53,49 @@ def basis(report: Report) -> str:
 
 def _accuracy(report: Report) -> Table:
     drawn = empty_table()
-    drawn.add_column("strategy", overflow="fold")
+    drawn.add_column("strategy", overflow="fold", min_width=_WIDTH)
     for name in ("frames", *report.groups, "p", "unclear"):
-        drawn.add_column(text(name), justify="right")
+        drawn.add_column(text(name), justify="right", no_wrap=name not in report.groups)
     best = max(row.accuracy[ALL].mean for row in report.rows if row.accuracy)
     for row in report.rows:
         good = bool(row.accuracy) and row.accuracy[ALL].mean == best
         shares = (_share(row.accuracy.get(group)) for group in report.groups)
         p = "" if row.p is None else f"{row.p:.3f}"
-        cells = [f"{row.frames:.0f}", *shares, p, str(row.unclear or "")]
-        drawn.add_row(text(row.strategy, "bold" if good else ""), *map(text, cells))
+        rest = text(p), text(str(row.unclear or ""))
+        drawn.add_row(text(row.strategy, "bold" if good else ""), text(f"{row.frames:.0f}"), *shares, *rest)
     return drawn
 
 
-def _share(share: Share | None) -> str:
+def _share(share: Share | None) -> Text:
+    """A percentage, and below it its interval."""
     if share is None:
-        return ""
-    low_high = "" if share.interval is None else f" ({100 * share.interval[0]:.1f}-{100 * share.interval[1]:.1f})"
-    return f"{100 * share.mean:.1f}{low_high}"
+        return Text()
+    mean = Text(f"{100 * share.mean:.1f}")
+    if share.interval is None:
+        return mean
+    low, high = share.interval
+    return Text.assemble(mean, "\n", (f"{100 * low:.1f}-{100 * high:.1f}", "dim"))
 
 
 def _selection(report: Report) -> Table:
     drawn = empty_table()
     drawn.add_column("strategy", overflow="fold")
     for name in ("frames", *report.measures):
-        drawn.add_column(name, justify="right", no_wrap=True)
-    for row in report.rows:
+        drawn.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
+    for row in _choosing(report):
         values = (row.selection.get(name) for name in report.measures)
         cells = [f"{row.frames:.0f}", *("" if value is None else f"{100 * value:.1f}" for value in values)]
         drawn.add_row(text(row.strategy), *map(text, cells))
     return drawn
+
+
+def _choosing(report: Report) -> Iterator[Row]:
+    """The rows without those that choose as an earlier one does and only tell the model more."""
+    seen: list[tuple[float, Mapping[str, float]]] = []
+    for row in report.rows:
+        if (row.frames, row.selection) not in seen:
+            seen.append((row.frames, row.selection))
+            yield row
 
 
 def tsv_lines(report: Report) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ QUESTIONS = (
     ("what is the cat called?", "Anna", "Minka", "B"),
     ("where does the ferry go?", "Bornholm", "Oslo", "A"),
 )
-STRATEGIES = "uniform,clamr,clamr+speech,clamr+speech+subtitles"
+STRATEGIES = "uniform,clamr,clamr+speech,clamr+speech+subs"
 ALL = len(QUESTIONS) * 4
 
 

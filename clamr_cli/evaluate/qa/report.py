@@ -92,7 +92,10 @@ def report(
         found.sort(key=lambda record: order[record["id"]])
     groups = (ALL, *dict.fromkeys(item.group for item in items if item.group not in ("", ALL)))
     first = _correct(next(iter(by_strategy.values()), []))
-    rows = tuple(_row(name, found, groups, first, sampling) for name, found in by_strategy.items())
+    rows = tuple(
+        _row(name, found, groups, first if place else {}, sampling)
+        for place, (name, found) in enumerate(by_strategy.items())
+    )
     measures = tuple(name for name in SELECTION.values() if any(name in row.selection for row in rows))
     return Report(rows, groups, measures)
 
@@ -116,7 +119,7 @@ def _row(
     return Row(
         strategy=name,
         accuracy=accuracy,
-        p=None if correct == first else _p(correct, first, sampling),
+        p=_p(correct, first, sampling),
         unclear=sum(record["outcome"] == "answered" and record["choice"] is None for record in good),
         failed=outcomes[FAILED],
         frames=float(np.mean([record.get("shown", len(record["times"])) for record in good])) if good else 0.0,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Sampling: TypeAlias = Literal["uniform", "dense", "clamr", "clamr+speech"]
 
-_SUBTITLES: Final = "+subtitles"
+_SUBTITLES: Final = "+subs"
 _SAMPLINGS: Final[tuple[Sampling, ...]] = ("uniform", "dense", "clamr", "clamr+speech")
 _RANKED: Final[Mapping[Sampling, tuple[Modality, ...]]] = {
     "clamr": (Modality.VIDEO,),
@@ -39,7 +39,7 @@ class Strategy:
 
     @property
     def name(self) -> str:
-        """As people write it: ``clamr+speech+subtitles``."""
+        """As people write it: ``clamr+speech+subs``."""
         return self.sampling + (_SUBTITLES if self.subtitles else "")
 
     @property

@@ -71,14 +71,14 @@ def test_strategies_side_by_side(qa):
     found = rows(ended)
     assert list(found) == [
         "uniform", "dense", "clamr", "clamr+speech",
-        "uniform+subtitles", "dense+subtitles", "clamr+subtitles", "clamr+speech+subtitles",
+        "uniform+subs", "dense+subs", "clamr+subs", "clamr+speech+subs",
     ]  # fmt: skip
     # Who is told nothing of what is said cannot know it; frames ranked by speech come with the lines that answer.
     assert [found[name]["accuracy"]["all"]["mean"] for name in ("uniform", "dense", "clamr", "clamr+speech")] == [
         0.0
     ] * 4
     assert [found[name]["unclear"] for name in ("uniform", "dense", "clamr", "clamr+speech")] == [3] * 4
-    assert found["clamr+speech+subtitles"]["accuracy"]["all"]["mean"] == 1.0
+    assert found["clamr+speech+subs"]["accuracy"]["all"]["mean"] == 1.0
     assert {group: share["questions"] for group, share in found["dense"]["accuracy"].items()} == {
         "all": 3, "long": 2, "short": 1,
     }  # fmt: skip
@@ -88,15 +88,15 @@ def test_strategies_side_by_side(qa):
 
 def test_the_table(qa):
     with endpoint(knowing) as there:
-        ended = qa("-k", "3", "--strategy", "uniform,clamr+speech+subtitles", "--table", there=there)
+        ended = qa("-k", "3", "--strategy", "uniform,clamr+speech+subs", "--table", there=there)
     _compare("eval.qa.table", re.sub(rb"(?m) +$", b"", ended.out))
     with endpoint(knowing) as there:
-        ended = qa("-k", "3", "--strategy", "uniform,clamr+speech+subtitles", there=there)
+        ended = qa("-k", "3", "--strategy", "uniform,clamr+speech+subs", there=there)
     _compare("eval.qa.tsv", ended.out)
 
 
 def test_a_second_run_has_nothing_left_to_ask_and_says_the_same(qa, tmp_path):
-    arguments = ("-k", "3", "--strategy", "clamr,uniform+subtitles", "--json", "--out", str(tmp_path / "r.jsonl"))
+    arguments = ("-k", "3", "--strategy", "clamr,uniform+subs", "--json", "--out", str(tmp_path / "r.jsonl"))
     with endpoint(knowing) as there:
         first = qa(*arguments, there=there)
         written = (tmp_path / "r.jsonl").read_bytes()
@@ -120,20 +120,20 @@ def test_results_do_not_depend_on_how_many_are_asked_at_once(qa, tmp_path):
 
 
 def test_what_failed_is_told_does_not_count_and_is_tried_again(qa, tmp_path):
-    arguments = ("-k", "2", "--strategy", "clamr+speech+subtitles", "--json", "--out", str(tmp_path / "r.jsonl"))
+    arguments = ("-k", "2", "--strategy", "clamr+speech+subs", "--json", "--out", str(tmp_path / "r.jsonl"))
     with endpoint(lambda asked: error(500, "boom \x1b[2J") if "cat" in asked.user else knowing(asked)) as there:
         ended = qa(*arguments, there=there)
     assert ended.code == 3
     assert ended.err.splitlines()[0] == (
         r"failed harbour, question q2: the endpoint answers 500: boom \x1b[2J (after one try)"
     )
-    row = rows(ended)["clamr+speech+subtitles"]
+    row = rows(ended)["clamr+speech+subs"]
     assert (row["failed"], row["accuracy"]["all"]["questions"]) == (1, 2)
     with endpoint(knowing) as there:
         ended = qa(*arguments, there=there)
         assert len(there.asked) == 1
     assert ended.code == 0
-    assert rows(ended)["clamr+speech+subtitles"]["accuracy"]["all"]["questions"] == 3
+    assert rows(ended)["clamr+speech+subs"]["accuracy"]["all"]["questions"] == 3
 
 
 def test_an_endpoint_that_is_down_ends_the_run_with_what_there_is(qa, tmp_path):
@@ -186,9 +186,9 @@ def test_qvhighlights_and_longvideobench_are_read_too(qa, collection):
     }  # fmt: skip
     (collection / "lvb_val.json").write_text(json.dumps([record]))
     with endpoint(knowing) as there:
-        arguments = ("-k", "1", "--context", "0", "--json", "--strategy", "clamr+speech+subtitles")
+        arguments = ("-k", "1", "--context", "0", "--json", "--strategy", "clamr+speech+subs")
         ended = qa(*arguments, data="lvb_val.json", there=there)
-    row = rows(ended)["clamr+speech+subtitles"]
+    row = rows(ended)["clamr+speech+subs"]
     assert list(row["accuracy"]) == ["all", "15 s"]
     assert (row["accuracy"]["all"]["mean"], row["selection"]["recall"]) == (1.0, 1.0)
 
