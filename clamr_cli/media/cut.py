@@ -13,6 +13,7 @@ from clamr_cli.errors import MediaError
 from clamr_cli.media.audio import choose_track
 from clamr_cli.media.container import open_media, origin
 from clamr_cli.media.frames import picture_of
+from clamr_cli.types import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from av.container import InputContainer, OutputContainer
 
-    from clamr_cli.types import MediaInfo, Span
+    from clamr_cli.types import MediaInfo
 
 _MUXERS: Final = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm"}
 _AUDIO_RATE: Final = 48_000
@@ -51,8 +52,7 @@ def copy_clip(path: str, info: MediaInfo, target: Path, span: Span) -> Span:
         The stretch that the clip holds.
 
     Raises:
-        MediaError: nothing of it can be read, or the container cannot hold it.
-        OSError: the clip cannot be written.
+        MediaError: nothing of it can be read, or the clip cannot be written.
     """
     with open_media(path) as source:
         streams = _streams(source, info)
@@ -63,10 +63,8 @@ def copy_clip(path: str, info: MediaInfo, target: Path, span: Span) -> Span:
             raise _failed(error) from error
 
 
-def _failed(error: Exception) -> MediaError:
-    if isinstance(error, OSError) and error.errno and error.filename:
-        raise error
-    return MediaError(f"the clip cannot be cut out ({getattr(error, 'strerror', None) or error})", _COPIED_ANYWAY)
+def _failed(error: av.error.FFmpegError) -> MediaError:
+    return MediaError(f"the clip cannot be cut out ({error.strerror or error})", _COPIED_ANYWAY)
 
 
 def _streams(source: InputContainer, info: MediaInfo) -> list[Any]:
@@ -104,12 +102,6 @@ def _copy(source: InputContainer, streams: list[Any], written: OutputContainer, 
             _mux(written, outputs, packet, first + start)
     if first is None or last is None:
         raise MediaError("no keyframe of the picture can be read there", _COPIED_ANYWAY)
-    return _whole(first, last)
-
-
-def _whole(first: float, last: float) -> Span:
-    from clamr_cli.types import Span
-
     return Span(first, max(first, last))
 
 

@@ -43,11 +43,7 @@ def take(
 
 
 def clip(path: str, info: MediaInfo, target: str, span: Span, exact: bool) -> Iterator[Span | MediaError]:
-    """Cut one clip, encoded anew if ``exact``; yields the stretch that it holds, or why there is none.
-
-    Raises:
-        OSError: the clip cannot be written.
-    """
+    """Cut one clip, encoded anew if ``exact``; yields the stretch that it holds, or why there is none."""
     from clamr_cli.media.cut import copy_clip, encode_clip
 
     try:
