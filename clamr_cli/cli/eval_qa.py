@@ -173,7 +173,7 @@ def _items(flags: Flags) -> list[Item]:
 
 def _found(store: Store, items: Sequence[Item], flags: Flags) -> Found:
     from clamr_cli.cli.output import say
-    from clamr_cli.evaluate.library import listed
+    from clamr_cli.evaluate.names import listed
     from clamr_cli.evaluate.qa import footage
 
     data = Path(flags.data)

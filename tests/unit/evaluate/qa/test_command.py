@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -247,3 +249,11 @@ def test_a_collection_without_its_videos_is_one_line(clamr, tmp_path):  # noqa: 
     ended = clamr("--db", str(tmp_path / "index"), "eval", "qa", str(tmp_path / "q.json"))
     assert (ended.code, len(ended.err.splitlines())) == (2, 1)
     assert "say where they are with --videos DIR" in ended.err
+
+
+def test_no_optional_package_is_needed():
+    modules = ("cli.eval_qa_talk", "evaluate.qa.run", "evaluate.qa.layouts", "evaluate.qa.footage", "render.qa")
+    script = "import sys; sys.modules['ir_measures'] = None; import importlib\n" + "".join(
+        f"importlib.import_module('clamr_cli.{name}')\n" for name in (*modules, "evaluate.qa.report")
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
