@@ -18,10 +18,13 @@ class Discovered:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A stage of one video moved on: ``done`` of ``total`` (seconds of video for media and speech, frames for ocr)."""
+    """A stage of one video moved on: ``done`` of ``total`` (seconds of video for media and speech, frames for ocr).
+
+    ``sample`` is the taking of candidate frames of one long video, in seconds of it.
+    """
 
     path: str
-    stage: Literal["decode", "speech", "ocr", "encode"]
+    stage: Literal["decode", "sample", "speech", "ocr", "encode"]
     done: float
     total: float
 

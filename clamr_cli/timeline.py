@@ -92,6 +92,18 @@ def format_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
+def file_time(seconds: float) -> str:
+    """A time as part of a file name, to the millisecond; names sort as times do.
+
+    >>> file_time(723.5)
+    '00-12-03.500'
+    """
+    whole, thousandths = divmod(round(max(0.0, seconds) * 1000), 1000)
+    minutes, left = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}-{minutes:02}-{left:02}.{thousandths:03}"
+
+
 def parse_time(text: str) -> float:
     """Seconds from ``90``, ``90s``, ``1:30``, ``1:02:03``, ``2m`` or ``1h30m``.
 

@@ -7,6 +7,9 @@ _clamr() {
             "":index) words="index" ;;
             "":search) words="search" ;;
             "":explain) words="explain" ;;
+            "":frames) words="frames" ;;
+            "":open) words="open" ;;
+            "":ask) words="ask" ;;
             "":ls) words="ls" ;;
             "":show) words="show" ;;
             "":rm) words="rm" ;;
@@ -20,6 +23,7 @@ _clamr() {
             "":demo) words="demo" ;;
             "":completions) words="completions" ;;
             "":models) words="models" ;;
+            "eval":qa) words="eval qa" ;;
             "models":pull) words="models pull" ;;
         esac
     done
@@ -75,6 +79,51 @@ _clamr() {
         "explain":--projection-init) COMPREPLY=(); return ;;
         "explain":--template-vectors) COMPREPLY=(); return ;;
         "explain":--quantize) COMPREPLY=(); return ;;
+        "frames":--count|"frames":-k) COMPREPLY=(); return ;;
+        "frames":--select) COMPREPLY=(); return ;;
+        "frames":--modality|"frames":-m) COMPREPLY=($(compgen -W "video speech ocr metadata" -- "$current")); return ;;
+        "frames":--out|"frames":-o) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "frames":--sheet) COMPREPLY=(); return ;;
+        "frames":--around) COMPREPLY=(); return ;;
+        "frames":--side) COMPREPLY=(); return ;;
+        "frames":--model) COMPREPLY=(); return ;;
+        "frames":--adapter) COMPREPLY=(); return ;;
+        "frames":--revision) COMPREPLY=(); return ;;
+        "frames":--adapter-revision) COMPREPLY=(); return ;;
+        "frames":--dtype) COMPREPLY=(); return ;;
+        "frames":--projection-init) COMPREPLY=(); return ;;
+        "frames":--template-vectors) COMPREPLY=(); return ;;
+        "frames":--quantize) COMPREPLY=(); return ;;
+        "frames":--interval) COMPREPLY=(); return ;;
+        "frames":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "frames":--language) COMPREPLY=(); return ;;
+        "frames":--asr-model) COMPREPLY=($(compgen -W "whisper-base whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo" -- "$current")); return ;;
+        "frames":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
+        "frames":--ocr-lang) COMPREPLY=(); return ;;
+        "frames":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        "open":--player) COMPREPLY=(); return ;;
+        "ask":--choice) COMPREPLY=(); return ;;
+        "ask":--choices) COMPREPLY=(); return ;;
+        "ask":--count|"ask":-k) COMPREPLY=(); return ;;
+        "ask":--select) COMPREPLY=(); return ;;
+        "ask":--modality|"ask":-m) COMPREPLY=($(compgen -W "video speech ocr metadata" -- "$current")); return ;;
+        "ask":--side) COMPREPLY=(); return ;;
+        "ask":--around) COMPREPLY=(); return ;;
+        "ask":--seed) COMPREPLY=(); return ;;
+        "ask":--temperature) COMPREPLY=(); return ;;
+        "ask":--timeout) COMPREPLY=(); return ;;
+        "ask":--model) COMPREPLY=(); return ;;
+        "ask":--base-url) COMPREPLY=(); return ;;
+        "ask":--api-key-env) COMPREPLY=(); return ;;
+        "ask":--api-key-file) COMPREPLY=(); return ;;
+        "ask":--retries) COMPREPLY=(); return ;;
+        "ask":--interval) COMPREPLY=(); return ;;
+        "ask":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "ask":--language) COMPREPLY=(); return ;;
+        "ask":--asr-model) COMPREPLY=($(compgen -W "whisper-base whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo" -- "$current")); return ;;
+        "ask":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
+        "ask":--ocr-lang) COMPREPLY=(); return ;;
+        "ask":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "ls":--path) COMPREPLY=(); return ;;
         "encode":--frames) COMPREPLY=(); return ;;
         "encode":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
@@ -118,11 +167,33 @@ _clamr() {
         "eval":--projection-init) COMPREPLY=(); return ;;
         "eval":--template-vectors) COMPREPLY=(); return ;;
         "eval":--quantize) COMPREPLY=(); return ;;
+        "eval qa":--format) COMPREPLY=(); return ;;
+        "eval qa":--videos) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "eval qa":--subtitles) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "eval qa":--strategy) COMPREPLY=(); return ;;
+        "eval qa":--count|"eval qa":-k) COMPREPLY=(); return ;;
+        "eval qa":--dense-frames) COMPREPLY=(); return ;;
+        "eval qa":--select) COMPREPLY=(); return ;;
+        "eval qa":--context) COMPREPLY=(); return ;;
+        "eval qa":--out|"eval qa":-o) COMPREPLY=(); return ;;
+        "eval qa":--limit|"eval qa":-n) COMPREPLY=(); return ;;
+        "eval qa":--concurrency) COMPREPLY=(); return ;;
+        "eval qa":--timeout) COMPREPLY=(); return ;;
+        "eval qa":--bootstrap) COMPREPLY=(); return ;;
+        "eval qa":--seed) COMPREPLY=(); return ;;
+        "eval qa":--model) COMPREPLY=(); return ;;
+        "eval qa":--base-url) COMPREPLY=(); return ;;
+        "eval qa":--api-key-env) COMPREPLY=(); return ;;
+        "eval qa":--api-key-file) COMPREPLY=(); return ;;
+        "eval qa":--retries) COMPREPLY=(); return ;;
+        "eval qa":--interval) COMPREPLY=(); return ;;
+        "eval qa":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "eval qa":--language) COMPREPLY=(); return ;;
+        "eval qa":--asr-model) COMPREPLY=($(compgen -W "whisper-base whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo" -- "$current")); return ;;
+        "eval qa":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
+        "eval qa":--ocr-lang) COMPREPLY=(); return ;;
+        "eval qa":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "synth":--out|"synth":-o) COMPREPLY=(); return ;;
-        "synth":--model) COMPREPLY=(); return ;;
-        "synth":--base-url) COMPREPLY=(); return ;;
-        "synth":--api-key-env) COMPREPLY=(); return ;;
-        "synth":--api-key-file) COMPREPLY=(); return ;;
         "synth":--modality|"synth":-m) COMPREPLY=($(compgen -W "video speech ocr metadata" -- "$current")); return ;;
         "synth":--per-modality) COMPREPLY=(); return ;;
         "synth":--examples) COMPREPLY=(); return ;;
@@ -131,11 +202,15 @@ _clamr() {
         "synth":--max-frames) COMPREPLY=(); return ;;
         "synth":--vision) COMPREPLY=(); return ;;
         "synth":--temperature) COMPREPLY=(); return ;;
-        "synth":--timeout) COMPREPLY=(); return ;;
-        "synth":--retries) COMPREPLY=(); return ;;
         "synth":--concurrency) COMPREPLY=(); return ;;
         "synth":--limit|"synth":-n) COMPREPLY=(); return ;;
         "synth":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        "synth":--model) COMPREPLY=(); return ;;
+        "synth":--base-url) COMPREPLY=(); return ;;
+        "synth":--api-key-env) COMPREPLY=(); return ;;
+        "synth":--api-key-file) COMPREPLY=(); return ;;
+        "synth":--timeout) COMPREPLY=(); return ;;
+        "synth":--retries) COMPREPLY=(); return ;;
         "train":--recipe) COMPREPLY=(); return ;;
         "train":--out|"train":-o) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "train":--data) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
@@ -158,13 +233,19 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --version --help" ;;
-        ":"*) offers="index search explain ls show rm status optimize encode eval synth train doctor demo completions models" ;;
+        ":"*) offers="index search explain frames open ask ls show rm status optimize encode eval synth train doctor demo completions models" ;;
         "index:"-*) offers="--exclude --encoder --language --asr-model --ocr --ocr-lang --no-speech --no-ocr --window --pool --retry-failed --device --json --quiet -q --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "index:"*) offers="" ;;
         "search:"-*) offers="--modality -m --weight --since --until --longer --shorter --path --language --limit -n --moments --scoring --floor --encoder --device --exact --hybrid --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "search:"*) offers="" ;;
         "explain:"-*) offers="--query --encoder --device --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "explain:"*) offers="" ;;
+        "frames:"-*) offers="--count -k --select --modality -m --out -o --sheet --around --exact --side --force --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --interval --no-speech --no-asr --no-ocr --encoder --language --asr-model --ocr --ocr-lang --device --quiet -q --help" ;;
+        "frames:"*) offers="" ;;
+        "open:"-*) offers="--player --print --help" ;;
+        "open:"*) offers="" ;;
+        "ask:"-*) offers="--choice --choices --count -k --select --modality -m --side --around --seed --temperature --timeout --dry-run --json --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --encoder --language --asr-model --ocr --ocr-lang --device --quiet -q --help" ;;
+        "ask:"*) offers="" ;;
         "ls:"-*) offers="--path --json --tsv --table --help" ;;
         "ls:"*) offers="" ;;
         "show:"-*) offers="--json --tsv --table --help" ;;
@@ -178,8 +259,10 @@ _clamr() {
         "encode:"-*) offers="--frames --ocr --asr --description --query --output -o --encoder --device --max-ocr-tokens --max-asr-tokens --max-description-tokens --max-combined-tokens --max-query-tokens --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "encode:"*) offers="" ;;
         "eval:"-*) offers="--format --qrels --published-pool --judged-only --measure --baselines --run --compare --run-out --qrels-out --path --scoring --encoder --device --bootstrap --seed --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
-        "eval:"*) offers="" ;;
-        "synth:"-*) offers="--out -o --model --base-url --api-key-env --api-key-file --modality -m --per-modality --examples --shots --seed --max-frames --vision --temperature --timeout --retries --concurrency --limit -n --device --dry-run --quiet -q --help" ;;
+        "eval:"*) offers="qa" ;;
+        "eval qa:"-*) offers="--format --videos --subtitles --strategy --count -k --dense-frames --select --context --out -o --limit -n --concurrency --timeout --bootstrap --seed --json --tsv --table --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --encoder --language --asr-model --ocr --ocr-lang --device --quiet -q --help" ;;
+        "eval qa:"*) offers="" ;;
+        "synth:"-*) offers="--out -o --modality -m --per-modality --examples --shots --seed --max-frames --vision --temperature --concurrency --limit -n --device --dry-run --quiet -q --model --base-url --api-key-env --api-key-file --timeout --retries --help" ;;
         "synth:"*) offers="" ;;
         "train:"-*) offers="--recipe --out -o --data --dev --model --adapter --projection-init --lora-rank --loss --aggregation --lr --epochs --steps --batch --accumulate --save-every --seed --bf16 --4bit --gradient-checkpointing --resume --device --json --quiet -q --help" ;;
         "train:"*) offers="" ;;
@@ -195,5 +278,9 @@ _clamr() {
         "models pull:"*) offers="whisper-base easyocr-en minilm-l6 efficientnet-lite2 whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo easyocr-latin easyocr-cyrillic easyocr-chinese-simplified easyocr-chinese-traditional easyocr-japanese easyocr-korean easyocr-thai easyocr-devanagari easyocr-arabic easyocr-tamil easyocr-bengali easyocr-telugu easyocr-kannada clamr clamr-omni" ;;
     esac
     COMPREPLY=($(compgen -W "$offers" -- "$current"))
+    case "$words:$current" in
+        "eval:"-*) ;;
+        "eval:"*) compopt -o filenames; COMPREPLY+=($(compgen -f -- "$current")) ;;
+    esac
 }
 complete -o bashdefault -o default -F _clamr clamr

@@ -70,7 +70,10 @@ def _parse(program: Any, name: str, arguments: list[str]) -> None:
                 return
         return
     program.make_context(name, list(arguments[: place + 1]))
-    _parse(commands[arguments[place]], arguments[place], arguments[place + 1 :])
+    # The name of a command may be two words.
+    end = place + 2 if " ".join(arguments[place : place + 2]) in commands else place + 1
+    command = " ".join(arguments[place:end])
+    _parse(commands[command], command, arguments[end:])
 
 
 def _options(program: Any) -> set[str]:

@@ -9,11 +9,14 @@ import typer
 
 from clamr_cli import __version__
 from clamr_cli.cli import (
+    ask,
     completions,
     demo,
     doctor,
     encode,
+    eval_qa,
     explain,
+    frames,
     index,
     ls,
     models,
@@ -26,8 +29,10 @@ from clamr_cli.cli import (
     train,
 )
 from clamr_cli.cli import eval as evaluation
+from clamr_cli.cli import open as opening
 from clamr_cli.cli.declare import Globals, command
 from clamr_cli.cli.guard import guarded
+from clamr_cli.cli.words import Choosing, Program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +45,14 @@ EPILOG = (
 
 def build() -> typer.Typer:
     """The whole command line, declared; nothing heavy is imported before a command runs."""
-    app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+    app = typer.Typer(cls=Program, rich_markup_mode=None, add_completion=False, no_args_is_help=True)
     app.callback(epilog=EPILOG)(root)
     command(app, "index", index.run, index.Flags)
     command(app, "search", search.run, search.Flags)
     command(app, "explain", explain.run, explain.Flags)
+    command(app, "frames", frames.run, frames.Flags)
+    command(app, "open", opening.run, opening.Flags)
+    command(app, "ask", ask.run, ask.Flags, Choosing)
     command(app, "ls", ls.run, ls.Flags)
     command(app, "show", show.run, show.Flags)
     command(app, "rm", rm.run, rm.Flags)
@@ -52,6 +60,7 @@ def build() -> typer.Typer:
     command(app, "optimize", optimize.run, optimize.Flags)
     command(app, "encode", encode.run, encode.Flags)
     command(app, "eval", evaluation.run, evaluation.Flags)
+    command(app, "eval qa", eval_qa.run, eval_qa.Flags)
     command(app, "synth", synth.run, synth.Flags)
     command(app, "train", train.run, train.Flags)
     command(app, "doctor", doctor.run, doctor.Flags)

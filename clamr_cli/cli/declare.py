@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typer.core import TyperCommand
+
     from clamr_cli.config import Settings
 
 Flags = TypeVar("Flags")
@@ -34,9 +36,23 @@ class Globals:
         return config.load({"db": self.db, **flags}, config=self.config)
 
 
-def command(app: typer.Typer, name: str, run: Callable[[Globals, Flags], int], flags: type[Flags]) -> None:
-    """Declare a command: its options are the fields of ``flags``, its help is the docstring of ``run``."""
-    app.command(name, help=inspect.getdoc(run))(flattened(run, flags))
+def command(
+    app: typer.Typer,
+    name: str,
+    run: Callable[[Globals, Flags], int],
+    flags: type[Flags],
+    kind: type[TyperCommand] | None = None,
+) -> None:
+    """Declare a command: its options are the fields of ``flags``, its help is the docstring of ``run``.
+
+    Args:
+        app: what it is a command of.
+        name: one word or two.
+        run: what it does.
+        flags: a dataclass.
+        kind: the class that parses its arguments, where it is not the usual one.
+    """
+    app.command(name, cls=kind, help=inspect.getdoc(run))(flattened(run, flags))
 
 
 def flattened(run: Callable[[Globals, Flags], int], flags: type[Flags]) -> Callable[..., int]:

@@ -205,7 +205,7 @@ def _write(target: str, lines: Iterable[str]) -> None:
 def _tell(outcome: Outcome) -> None:
     """What the figures rest on, and what was left out."""
     from clamr_cli.cli import output
-    from clamr_cli.evaluate.library import listed
+    from clamr_cli.evaluate.names import listed
 
     if outcome.unknown:
         strangers = f"answers that are no video of the index, or several: {len(outcome.unknown)} "

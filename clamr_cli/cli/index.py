@@ -119,8 +119,8 @@ def options_of(settings: Settings, flags: Flags, encoder_settings: Mapping[str, 
         exclude=settings.exclude,
         window=settings.window,
         language=settings.language,
-        asr=_asr(settings),
-        ocr=_ocr(settings),
+        asr=asr_of(settings),
+        ocr=ocr_of(settings),
         speech=settings.speech,
         text=settings.text,
         retry_failed=flags.retry_failed,
@@ -129,13 +129,15 @@ def options_of(settings: Settings, flags: Flags, encoder_settings: Mapping[str, 
     )
 
 
-def _asr(settings: Settings) -> AsrOptions:
+def asr_of(settings: Settings) -> AsrOptions:
+    """How the settings have speech recognised."""
     from clamr_cli.extract.options import AsrOptions
 
     return AsrOptions(settings.asr_model, language=settings.language, device=settings.device, threads=settings.threads)
 
 
-def _ocr(settings: Settings) -> OcrOptions:
+def ocr_of(settings: Settings) -> OcrOptions:
+    """How the settings have on-screen text read."""
     from clamr_cli.extract.options import OcrOptions
 
     return OcrOptions(settings.ocr, settings.ocr_languages, device=settings.device, threads=settings.threads)
@@ -149,7 +151,7 @@ def follow(events: Iterator[Event], flags: Flags) -> int:
     from clamr_cli.render.records import event_record, json_line
 
     kept = failed = 0
-    _stop_on_signals()
+    stop_on_signals()
     try:
         with reporter(talk(), quiet=flags.quiet) as shown:
             for event in events:
@@ -159,16 +161,16 @@ def follow(events: Iterator[Event], flags: Flags) -> int:
                     write([json_line(event_record(event))])
                 shown.show(event)
     except KeyboardInterrupt:
-        _close(events)
+        close(events)
         noun = "video" if kept == 1 else "videos"
         say(f"interrupted: {kept} {noun} kept; run the same command again to go on")
         return EXIT_INTERRUPTED
     finally:
-        _close(events)
+        close(events)
     return EXIT_PARTIAL if failed else EXIT_FOUND
 
 
-def _stop_on_signals() -> None:
+def stop_on_signals() -> None:
     """Being told to end, or losing the terminal, is an interruption too: what is finished is kept either way."""
 
     def interrupt(_number: int, _frame: object) -> None:
@@ -179,7 +181,8 @@ def _stop_on_signals() -> None:
             signal.signal(getattr(signal, name), interrupt)
 
 
-def _close(events: Iterator[Event]) -> None:
+def close(events: Iterator[object]) -> None:
+    """End the work behind an iterator at once."""
     close = getattr(events, "close", None)
     if close is not None:
         with contextlib.suppress(KeyboardInterrupt):

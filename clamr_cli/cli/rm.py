@@ -31,39 +31,47 @@ class Flags:
 def run(before: Globals, flags: Flags) -> int:
     """Take videos out of the index. The files themselves stay where they are, untouched.
 
+    What was prepared for questions about a file that is not in the index is forgotten too.
+
     A later index run of their folder finds them again; leave them out for good with --exclude.
     """
     from clamr_cli.cli.output import say
     from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.frames.target import forget
 
     settings = before.settings()
     quiet_libraries()
     store = open_store(settings)
     with store.writer("clamr rm"):
-        ids, paths = _chosen(store, flags.videos)
-        if not flags.yes and not _agreed(paths):
+        ids, paths, prepared = _chosen(store, flags.videos)
+        if not flags.yes and not _agreed([*paths, *prepared]):
             say("nothing was removed")
             return EXIT_NOTHING
         store.remove_videos(ids, keep_extractions=False)
         store.delete_files(paths)
+        for path in prepared:
+            forget(store, path)
         store.finish()
         for problem in store.pack_all():
             say(f"searches will be slower: {problem}")
-    for path in paths:
+    for path in (*paths, *prepared):
         say(f"removed from the index: {path}")
     return EXIT_FOUND
 
 
-def _chosen(store: Store, named: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The videos that ids and paths name, and every path the index knows of them.
+def _chosen(store: Store, named: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """The videos that ids and paths name, every path the index knows of them, and files that are only prepared.
 
     Raises:
         UsageError: one of them is neither an id nor a path of the index.
     """
+    from clamr_cli.frames.target import noted
+
     files = store.files()
     by_path = {file.path: file for file in files}
     ids: dict[str, None] = {}
     paths: dict[str, None] = {}
+    prepared: dict[str, None] = {}
     for name in named:
         file = by_path.get(name) or by_path.get(os.path.abspath(name))
         if file is not None:
@@ -71,13 +79,15 @@ def _chosen(store: Store, named: Sequence[str]) -> tuple[list[str], list[str]]:
             others = [other for other in files if other.video_id == file.video_id and other.path not in paths]
             if file.video_id and not others:
                 ids[file.video_id] = None
+        elif noted(store, os.path.abspath(name)) is not None:
+            prepared[os.path.abspath(name)] = None
         elif os.sep in name:
             raise UsageError(f"the index knows no file {name}", "list what it holds with: clamr ls")
         else:
             video_id = store.resolve(name)
             ids[video_id] = None
             paths.update(dict.fromkeys(other.path for other in files if other.video_id == video_id))
-    return list(ids), list(paths)
+    return list(ids), list(paths), list(prepared)
 
 
 def _agreed(paths: Sequence[str]) -> bool:

@@ -25,7 +25,7 @@ _POSITIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "models pull": weights.names(),
     "completions": ("bash", "zsh", "fish"),
 }
-_FILES: Final = ("index", "rm")
+_FILES: Final = ("index", "rm", "eval", "eval qa", "ask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,19 @@ class Command:
 
 
 def commands_of(program: Any, words: tuple[str, ...] = ()) -> list[Command]:  # noqa: ANN401 -- Typer's, untyped
-    """Every command of a program, the program itself first."""
-    children: dict[str, Any] = getattr(program, "commands", {})
-    options = [_option(one) for one in program.params if one.param_type_name == "option"]
+    """Every command of a program, the program itself first; one of two words stands below that of the first word."""
+    return _commands(program, words, getattr(program, "commands", {}))
+
+
+def _commands(one: Any, words: tuple[str, ...], below: Mapping[str, Any]) -> list[Command]:  # noqa: ANN401
+    children = {name: child for name, child in below.items() if " " not in name}
+    options = [_option(option) for option in one.params if option.param_type_name == "option"]
     options.append(Option(("--help",), "Show the help and exit.", "", ()))
-    text = (program.help or "").strip().split("\n")[0]
+    text = (one.help or "").strip().split("\n")[0]
     found = [Command(words, text, tuple(options), tuple(children))]
     for name, child in children.items():
-        found += commands_of(child, (*words, name))
+        own = {rest: lower for both, lower in below.items() if (rest := both.removeprefix(f"{name} ")) != both}
+        found += _commands(child, (*words, name), {**getattr(child, "commands", {}), **own})
     return found
 
 
@@ -109,11 +114,19 @@ def bash(commands: Sequence[Command]) -> str:
             *offers,
             "    esac",
             '    COMPREPLY=($(compgen -W "$offers" -- "$current"))',
+            *_bash_files(commands),
             "}",
             "complete -o bashdefault -o default -F _clamr clamr",
             "",
         ]
     )
+
+
+def _bash_files(commands: Sequence[Command]) -> list[str]:
+    """Files beside the commands below one that takes files too; elsewhere the shell offers them by itself."""
+    mixed = "|".join(f'"{one.path}:"' for one in commands if one.children and one.path in _FILES)
+    added = 'compopt -o filenames; COMPREPLY+=($(compgen -f -- "$current"))'
+    return ['    case "$words:$current" in', f"        {mixed}-*) ;;", f"        {mixed}*) {added} ;;", "    esac"]
 
 
 def _bash_values(command: Command) -> Iterator[str]:
@@ -159,11 +172,15 @@ def _zsh_value(option: Option) -> str:
 
 def _zsh_arguments(command: Command) -> Iterator[str]:
     if command.children:
-        yield f"    '1:command:({' '.join(command.children)})' '*::argument:->argument'"
+        files = command.path in _FILES
+        offers = f"{{compadd {' '.join(command.children)}; _files}}" if files else f"({' '.join(command.children)})"
+        yield f"    '1:command:{offers}' '*::argument:->argument'"
         yield "  [[ $state == argument ]] || return"
         yield "  case $line[1] in"
         for child in command.children:
             yield f"    {child}) _{'_'.join(('clamr', *command.words, child))} ;;"
+        if files:
+            yield "    *) _files ;;"
         yield "  esac"
     elif command.positions:
         yield f"    '*:argument:({' '.join(command.positions)})'"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from clamr_cli.cli.writing import WriterFlags, writer_of
 from clamr_cli.errors import (
     EXIT_FOUND,
     EXIT_INTERRUPTED,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from clamr_cli.cli.declare import Globals
     from clamr_cli.config import Settings
     from clamr_cli.store import Store
-    from clamr_cli.synth import Examples, SynthOptions, Target, Writer
+    from clamr_cli.synth import Examples, SynthOptions, Target
     from clamr_cli.types import FileRecord
 
 
@@ -34,7 +35,7 @@ _NOTHING: Final = "nothing to write queries from: the videos have no title, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags:
+class Flags(WriterFlags):
     """Options of ``clamr synth``."""
 
     folder: Annotated[
@@ -43,18 +44,6 @@ class Flags:
     ] = None
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="FILE", help="Add to this JSONL file; without, print.")
-    ] = None
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Folder or hub id; with --base-url its name there.")
-    ] = None
-    base_url: Annotated[
-        str | None, typer.Option("--base-url", metavar="URL", help="Ask this OpenAI-compatible endpoint.")
-    ] = None
-    api_key_env: Annotated[
-        str | None, typer.Option("--api-key-env", metavar="NAME", help="Environment variable with the endpoint's key.")
-    ] = None
-    api_key_file: Annotated[
-        str | None, typer.Option("--api-key-file", metavar="FILE", help="File whose first line is the endpoint's key.")
     ] = None
     modality: Annotated[
         list[str] | None,
@@ -71,8 +60,6 @@ class Flags:
         str, typer.Option(metavar="HOW", help="Show frames: auto (if the model takes them), yes, no.")
     ] = "auto"
     temperature: Annotated[float, typer.Option(metavar="T", help="0 is the most probable answer.", min=0.0)] = 0.0
-    timeout: Annotated[float, typer.Option(metavar="S", help="Seconds for an answer of the endpoint.", min=0.1)] = 60.0
-    retries: Annotated[int, typer.Option(metavar="N", help="Times to ask again after trouble.", min=0)] = 4
     concurrency: Annotated[int, typer.Option(metavar="N", help="Questions to the endpoint at once.", min=1)] = 4
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="The first N videos.", min=1)] = None
     device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
@@ -107,11 +94,7 @@ def _check(flags: Flags) -> None:
     if flags.model is None and not flags.dry_run:
         hint = "name one: --model FOLDER, or --base-url URL --model NAME; --dry-run shows the prompts without"
         raise UsageError("no model to write queries with", hint)
-    named = [name for name in ("api_key_env", "api_key_file") if getattr(flags, name)]
-    if named and not flags.base_url:
-        raise UsageError(f"--{named[0].replace('_', '-')} is for an endpoint", "give it with --base-url")
-    if len(named) == 2:
-        raise UsageError("--api-key-env and --api-key-file exclude each other", "give one of them")
+    flags.check_writer()
     if flags.out and (Path(flags.out).is_dir() or not Path(flags.out).absolute().parent.is_dir()):
         raise UsageError(f"{flags.out} cannot be written", "name a file in a folder that is there")
 
@@ -119,9 +102,8 @@ def _check(flags: Flags) -> None:
 def _options(flags: Flags) -> SynthOptions:
     from clamr_cli.synth import TARGETS, Asking, SynthOptions, Wanted
 
-    for name in ("temperature", "timeout"):
-        if not math.isfinite(getattr(flags, name)):
-            raise UsageError(f"--{name} {getattr(flags, name)} is no number to go by", "give a finite one")
+    if not math.isfinite(flags.temperature):
+        raise UsageError(f"--temperature {flags.temperature} is no number to go by", "give a finite one")
     if flags.vision not in ("auto", "yes", "no"):
         raise UsageError(f"--vision {flags.vision} is unknown", "use auto, yes or no")
     targets = tuple(dict.fromkeys(_target(part) for name in flags.modality or () for part in name.split(",")))
@@ -195,38 +177,6 @@ def _quoted(path: str) -> str:
     return shlex.quote(path)
 
 
-def _writer(flags: Flags, settings: Settings) -> Writer:
-    if flags.base_url is None:
-        from clamr_cli.synth.local import LocalOptions, LocalWriter
-
-        return LocalWriter(flags.model or "", LocalOptions(settings.device, settings.threads))
-    from clamr_cli.synth.http import HttpOptions, HttpWriter
-
-    options = HttpOptions(_key(flags), flags.timeout, flags.retries, flags.concurrency)
-    return HttpWriter(flags.base_url, flags.model or "", options)
-
-
-def _key(flags: Flags) -> str:
-    if flags.api_key_env:
-        from clamr_cli import config
-
-        return _usable(config.secret(flags.api_key_env), flags.api_key_env)
-    if not flags.api_key_file:
-        return ""
-    try:
-        key = Path(flags.api_key_file).expanduser().read_text("utf-8").strip().splitlines()[0].strip()
-    except (OSError, UnicodeDecodeError, IndexError) as error:
-        raise UsageError(f"{flags.api_key_file} holds no key", "give a file whose first line is the key") from error
-    return _usable(key, flags.api_key_file)
-
-
-def _usable(key: str, source: str) -> str:
-    """A key that can stand in a header."""
-    if not key.isascii() or not key.isprintable():
-        raise UsageError(f"{source} holds no key", "a key has no control characters or letters like é")
-    return key
-
-
 def _show_prompts(store: Store, records: Sequence[FileRecord], examples: Examples, options: SynthOptions) -> int:
     from clamr_cli.cli.output import say, write
     from clamr_cli.render.records import json_line
@@ -250,7 +200,7 @@ def _follow(store: Store, records: Sequence[FileRecord], flags: Flags, settings:
     out = Path(flags.out) if flags.out else None
     _stop_on_signals()
     with Journal(out) as journal:
-        writer = _writer(flags, settings)
+        writer = writer_of(flags, settings, fewer="show fewer --max-frames", workers=flags.concurrency)
         events = synthesise(store, records, writer, examples, _options(flags), journal)
         talk = Talk(len(records), out, quiet=flags.quiet)
         try:

@@ -93,7 +93,7 @@ def evaluate(
     asked = names.renamed(queries, known.of_alias, judged_only=options.judged_only)
     if options.judged_only and known.unknown and not known.of_alias:
         raise UsageError(
-            f"the index holds none of the videos that answer ({listed(known.unknown)})",
+            f"the index holds none of the videos that answer ({names.listed(known.unknown)})",
             "index them, or check how the collection names its videos",
         )
     task = (collection.published if options.published else collection.plain)(asked)
@@ -133,9 +133,9 @@ def _foreign(
         aliases = {one: known.of_video[video_id] for one, video_id in resolved.videos.items()}
         run, unknown = runs.from_trec(name, found, queries, {**aliases, **encoded})
         made.append(run)
-        notes += [f"{name}: {len(unknown)} of its documents are no videos of the pool ({listed(unknown)})"] * bool(
-            unknown
-        )
+        notes += [
+            f"{name}: {len(unknown)} of its documents are no videos of the pool ({names.listed(unknown)})"
+        ] * bool(unknown)
     return made, notes
 
 
@@ -151,13 +151,8 @@ def of_runs(found: Mapping[str, Found], queries: Sequence[LabelledQuery], option
     for name, one in found.items():
         asked = {query.id for query in task.queries} | {safe(query.id) for query in task.queries}
         extra = [query for query in one if query not in asked]
-        notes += [f"{name}: {len(extra)} of its queries were not judged ({listed(extra)})"] * bool(extra)
+        notes += [f"{name}: {len(extra)} of its queries were not judged ({names.listed(extra)})"] * bool(extra)
     return Outcome(report(task, made, options.measures, options.sampling), task, made, notes=tuple(notes))
-
-
-def listed(items: Sequence[str], most: int = 5) -> str:
-    """The first few of some names."""
-    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
 
 
 def named_run(path: Path, taken: Sequence[str]) -> str:

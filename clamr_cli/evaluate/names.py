@@ -74,6 +74,11 @@ def renamed(
     return made
 
 
+def listed(items: Sequence[str], most: int = 5) -> str:
+    """The first few of some names."""
+    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
+
+
 def _steps(files: Sequence[FileRecord]) -> tuple[dict[str, set[str]], ...]:
     identities, paths, stems, tails = (defaultdict[str, set[str]](set) for _ in range(4))
     for file in files:

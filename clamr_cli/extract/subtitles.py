@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import pysubs2
-
 from clamr_cli.errors import MediaError
 from clamr_cli.extract.clean import clean, decode
 from clamr_cli.extract.languages import two_letters
@@ -83,6 +81,9 @@ def _language_of(path: Path) -> str:
 
 
 def _parse(text: str, path: Path) -> list[tuple[float, float, str]]:
+    # Only here: whoever looks for sidecars finds none most of the time, and need not wait for the import.
+    import pysubs2
+
     text = _WORD_TIME.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     declared = _FORMATS.get(path.suffix.lower())
     try:

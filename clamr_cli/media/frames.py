@@ -185,14 +185,17 @@ class _Sampler:
             if time > self._last:
                 self._last = time
                 self.seen = True
-                yield SampledFrame(max(0.0, time), self._picture(frame))
+                image = picture_of(frame, self._stream, self._info, self._options.max_side)
+                yield SampledFrame(max(0.0, time), image)
 
-    def _picture(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        width, height = display_size(frame.width, frame.height, self._stream.sample_aspect_ratio)
-        scale = min(1.0, self._options.max_side / max(width, height))
-        # Scaling inside libswscale, before the copy to an array, keeps large videos cheap.
-        small = frame.reformat(max(1, round(width * scale)), max(1, round(height * scale)), format="rgb24")
-        return np.ascontiguousarray(np.rot90(small.to_ndarray(), -self._info.rotation // 90))
+
+def picture_of(frame: VideoFrame, stream: VideoStream, info: MediaInfo, max_side: int) -> NDArray[np.uint8]:
+    """A decoded frame as people see it, [height, width, 3] uint8 RGB: upright, in square pixels, small enough."""
+    width, height = display_size(frame.width, frame.height, stream.sample_aspect_ratio)
+    scale = min(1.0, max_side / max(width, height))
+    # Scaling inside libswscale, before the copy to an array, keeps large videos cheap.
+    small = frame.reformat(max(1, round(width * scale)), max(1, round(height * scale)), format="rgb24")
+    return np.ascontiguousarray(np.rot90(small.to_ndarray(), -info.rotation // 90))
 
 
 class _Grid:

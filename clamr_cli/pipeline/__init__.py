@@ -21,10 +21,10 @@ from clamr_cli.media.walk import Found
 from clamr_cli.pipeline.crew import outputs
 from clamr_cli.pipeline.desk import Desk
 from clamr_cli.pipeline.job import EncodeJob, Job
-from clamr_cli.pipeline.options import IndexOptions
 from clamr_cli.pipeline.outputs import Commit, Keep
 from clamr_cli.pipeline.survey import Known, Survey, revisit, survey
 from clamr_cli.stages import spool
+from clamr_cli.stages.options import IndexOptions
 from clamr_cli.types import FileState
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from clamr_cli.store import Store
     from clamr_cli.types import FileRecord
 
-__all__ = ["IndexOptions", "index"]
+__all__ = ["IndexOptions", "check_models", "index"]
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
             else revisit(known, retry_failed=options.retry_failed)
         )
         if plan.work:
-            _check_models(options)
+            check_models(options)
         if dict(options.encoder_settings) != store.encoder_settings(options.encoder):
             store.put_encoder_settings(options.encoder, options.encoder_settings)
         jobs = _jobs(plan, desk, everything=not targets)
@@ -111,7 +111,7 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         yield Finished(tally.indexed, unchanged, tally.moved, tally.removed, tally.failed, time.monotonic() - started)
 
 
-def _check_models(options: IndexOptions) -> None:
+def check_models(options: IndexOptions) -> None:
     """Say at once which weights are missing, not after the first hour of work.
 
     Raises:

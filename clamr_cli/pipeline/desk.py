@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from clamr_cli import encoders
 from clamr_cli.errors import StoreError
 from clamr_cli.executors import Worker
-from clamr_cli.pipeline.options import Recipe
+from clamr_cli.stages.options import Recipe
 from clamr_cli.stages.tasks import EncoderChoice
 from clamr_cli.types import FileState
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from clamr_cli.pipeline.options import IndexOptions
+    from clamr_cli.stages.options import IndexOptions
     from clamr_cli.store import Store
     from clamr_cli.types import EncoderInfo, FileRecord
 

@@ -18,7 +18,6 @@ from clamr_cli.extract.sidecar import find_sidecars, read_metadata, sidecar_sign
 from clamr_cli.extract.subtitles import read_subtitle_file
 from clamr_cli.media.identity import video_id
 from clamr_cli.media.walk import Found
-from clamr_cli.pipeline.options import Recipe
 from clamr_cli.pipeline.outputs import (
     Commit,
     Keep,
@@ -32,6 +31,7 @@ from clamr_cli.pipeline.outputs import (
 from clamr_cli.pipeline.pair import side_by_side
 from clamr_cli.pipeline.stored import documents_of
 from clamr_cli.stages import tasks
+from clamr_cli.stages.options import Recipe
 from clamr_cli.stages.spool import Decoded, Spool
 from clamr_cli.types import Document, FileRecord, FileState, MomentRecord, Segment, VideoFields, VideoRecord
 from clamr_cli.weights import locate
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from clamr_cli.pipeline.desk import Desk
     from clamr_cli.types import TokenVectors
 
-Stage = Literal["decode", "speech", "ocr", "encode"]
+Stage = Literal["decode", "sample", "speech", "ocr", "encode"]
 
 PROGRESS_INTERVAL = 0.2
 """Seconds between two progress events of a stage."""

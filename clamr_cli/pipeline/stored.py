@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from clamr_cli.errors import MediaError
-from clamr_cli.pipeline.options import Recipe
 from clamr_cli.pipeline.outputs import document_of, frames_of
+from clamr_cli.stages.options import Recipe
 from clamr_cli.stages.spool import Decoded
 from clamr_cli.types import FileState
 

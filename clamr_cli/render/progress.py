@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from clamr_cli.events import Event
 
-_WEIGHTS: Final = {"decode": 0.2, "speech": 0.35, "ocr": 0.35, "encode": 0.1}
+_WEIGHTS: Final = {"decode": 0.2, "sample": 0.0, "speech": 0.35, "ocr": 0.35, "encode": 0.1}
 """About how much of a video's work each stage is; only the estimate of the time left depends on it."""
 
 _LONGEST_NAME: Final = 40

@@ -145,6 +145,11 @@ class Store:
         rows = self._pick(FILES, "record", "video_id", video_ids)
         return sorted((records.load(FileRecord, row) for row in rows), key=lambda file: file.path)
 
+    def file(self, path: str) -> FileRecord | None:
+        """What is recorded of a path, None where nothing is."""
+        rows = self._tables.read(FILES, ["record"], one_of("key", [records.path_key(path)])).column("record")
+        return records.load(FileRecord, rows[0].as_py()) if len(rows) else None
+
     def put_files(self, files: Sequence[FileRecord]) -> None:
         """Record files, replacing what was recorded of the same paths."""
         self._may_write().upsert(FILES, records.file_rows(files))
@@ -401,6 +406,17 @@ class Store:
         where = one_of("digest", [records.digest(key)])
         rows = self._tables.read(EXTRACTIONS, ["payload", "blobs"], where).to_pylist()
         return Extraction(records.load(dict[str, Any], rows[0]["payload"]), rows[0]["blobs"]) if rows else None
+
+    def extractions(self, keys: Sequence[str]) -> dict[str, Extraction]:
+        """What was kept under several keys, read at once; keys under which nothing is are left out."""
+        names = {records.digest(key): key for key in keys}
+        found: dict[str, Extraction] = {}
+        for part in in_parts(names):
+            rows = self._tables.read(EXTRACTIONS, ["digest", "payload", "blobs"], one_of("digest", part))
+            for row in rows.to_pylist():
+                payload = records.load(dict[str, Any], row["payload"])
+                found[names[row["digest"]]] = Extraction(payload, row["blobs"])
+        return found
 
     def has_extraction(self, key: str) -> bool:
         """Whether something is kept under a key."""

@@ -6,12 +6,12 @@ and writes one query that would help someone find the video (CLaMR, section on M
 
 from __future__ import annotations
 
+from clamr_cli.chat.writer import AnswerError, PicturesRefused, Prompt, Writer
 from clamr_cli.synth.examples import Examples
 from clamr_cli.synth.journal import Journal
 from clamr_cli.synth.plan import TARGETS, Job, Target, Wanted, target_name
 from clamr_cli.synth.prompts import Asking
 from clamr_cli.synth.run import GaveUp, Judged, Outcome, Passed, Remark, SynthOptions, synthesise
-from clamr_cli.synth.writer import AnswerError, PicturesRefused, Prompt, Writer
 
 __all__ = [
     "TARGETS",

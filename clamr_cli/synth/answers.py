@@ -6,11 +6,11 @@ import re
 import unicodedata
 from typing import Final
 
+from clamr_cli.chat.thoughts import without_thoughts
+
 LONGEST_RAW: Final = 20_000
 """Characters of an answer that are looked at; a query is short, and what follows so much is no query."""
 
-_OPEN: Final = re.compile(r"<(?:think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
-_CLOSE: Final = re.compile(r"</(?:think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
 _SPECIAL: Final = re.compile(
     r"<\|[^<>|]{0,40}\|>|</?s>|<(?:end|start)_of_turn>|</?(?:query|answer|material)>", re.IGNORECASE
 )
@@ -47,29 +47,13 @@ def clean(answer: str) -> str:
 
 
 def _once(answer: str) -> str:
-    text = _without_thoughts(answer)[:LONGEST_RAW]
+    text = without_thoughts(answer)[:LONGEST_RAW]
     text = _FENCE.sub("", _SPECIAL.sub("\n", text))
     lines = [line for line in text.splitlines() if _plain(line)]
     # A line that ends in a colon announces the query.
     while len(lines) > 1 and lines[0].rstrip().endswith((":", "：")):
         del lines[0]
     return next((query for line in lines if (query := _unwrapped(line))), "")
-
-
-def _without_thoughts(answer: str) -> str:
-    """What follows the last thought, or where nothing does, what came before the first.
-
-    A chat template may open the thought itself, so that only its end is in the answer.
-    """
-    closings = list(_CLOSE.finditer(answer))
-    after = answer[closings[-1].end() :] if closings else answer
-    opening = _OPEN.search(after)
-    if opening is not None:
-        after = after[: opening.start()]
-    if any(map(str.isalnum, after)) or not closings:
-        return after
-    first = _OPEN.search(answer)
-    return _without_thoughts(answer[: first.start()]) if first is not None else ""
 
 
 def _plain(line: str) -> str:

@@ -10,9 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from filelock import FileLock, Timeout
-
-from clamr_cli.errors import UsageError
+from clamr_cli.lines import acquired, append, opened, whole_lines
 from clamr_cli.queries import parse_lines
 
 if TYPE_CHECKING:
@@ -21,9 +19,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from filelock import FileLock
+
     from clamr_cli.queries import LabelledQuery
 
-_FIRST_KEY: Final = b'{"id"'
+_KIND: Final = "queries"
 
 
 @dataclass(slots=True)
@@ -51,10 +51,10 @@ class Journal:
 
     def __enter__(self) -> Self:
         if self.path is not None:
-            self._acquire(self.path)
+            self._lock = acquired(self.path)
             try:
                 self._read(self.path)
-                self._streams = [opened(self.path)]
+                self._streams = [opened(self.path, _KIND)]
             except BaseException:
                 self._release()
                 raise
@@ -72,7 +72,8 @@ class Journal:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add a query. It is on its way to the disk when this returns: a killed run loses nothing that it wrote."""
-        self._append(0, json.dumps(record, ensure_ascii=False))
+        if self._streams:
+            append(self._streams[0], record)
 
     def reject(self, record: Mapping[str, Any]) -> None:
         """Add a query that was dropped or failed; the file for them comes with the first.
@@ -81,27 +82,9 @@ class Journal:
             UsageError: that file cannot be written.
         """
         if self.path is not None and len(self._streams) == 1:
-            self._streams.append(opened(rejects(self.path)))
-        # What a model said that was not cleaned may hold anything; in ASCII no terminal obeys it.
-        self._append(1, json.dumps(record))
-
-    def _append(self, which: int, line: str) -> None:
+            self._streams.append(opened(rejects(self.path), _KIND))
         if self._streams:
-            # A byte of a file name that is no UTF-8 comes as a lone surrogate, whose escape is JSON's own.
-            self._streams[which].write(line.encode("utf-8", "backslashreplace") + b"\n")
-            self._streams[which].flush()
-
-    def _acquire(self, path: Path) -> None:
-        lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise UsageError(
-                f"another run writes to {path}", "wait until it has finished, or name another file"
-            ) from None
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        self._lock = lock
+            append(self._streams[1], record, ascii_only=True)
 
     def _release(self) -> None:
         for stream in self._streams:
@@ -112,10 +95,10 @@ class Journal:
             self._lock = None
 
     def _read(self, path: Path) -> None:
-        lines = whole_lines(path)
+        lines = whole_lines(path, _KIND)
         self.kept = parse_lines(lines, path.name)
         self.setups = {record["id"]: setup_of(record) for record in map(json.loads, filter(str.strip, lines))}
-        for line in whole_lines(rejects(path)):
+        for line in whole_lines(rejects(path), _KIND):
             try:
                 record = json.loads(line)
                 if record["outcome"] == "dropped":
@@ -133,72 +116,3 @@ def setup_of(record: Mapping[str, Any]) -> str:
 def rejects(path: Path) -> Path:
     """The file beside a file of queries that tells of the others."""
     return path.with_name(f"{path.name}.rejected")
-
-
-def whole_lines(path: Path) -> list[str]:
-    """The lines of a JSONL file of ours, without one that a killed run left unfinished; none where there is no file.
-
-    Raises:
-        UsageError: it cannot be read, is no UTF-8, or ends in something that this program did not begin.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UsageError(f"cannot read {path} ({error.strerror})", "name another file with --out") from error
-    whole = content[: end_of_whole_lines(content, path)]
-    try:
-        return whole.decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise _foreign(path) from error
-
-
-def end_of_whole_lines(content: bytes, path: Path) -> int:
-    """Where the last whole line of a file ends, in bytes.
-
-    Raises:
-        UsageError: see :func:`whole_lines`.
-    """
-    end = content.rfind(b"\n") + 1
-    rest = content[end:]
-    if not rest.strip() or _is_object(rest):
-        return len(content)
-    # Only what looks like the beginning of a line of ours may be cut off; anything else is somebody's file.
-    if rest.startswith(_FIRST_KEY) or _FIRST_KEY.startswith(rest):
-        return end
-    raise _foreign(path)
-
-
-def opened(path: Path) -> IO[bytes]:
-    """A file of ours to add lines to, cut to its whole lines first.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
-    try:
-        stream = path.open("r+b" if path.exists() else "w+b")
-        content = stream.read()
-        end = end_of_whole_lines(content, path)
-        stream.truncate(end)
-        stream.seek(end)
-        if end and content[end - 1 : end] != b"\n":
-            stream.write(b"\n")
-        return stream
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _is_object(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
-
-
-def _foreign(path: Path) -> UsageError:
-    return UsageError(f"{path} is no file of queries", "name another file with --out; this one is left as it is")
-
-
-def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"cannot write {path} ({error.strerror})", "name another file with --out")

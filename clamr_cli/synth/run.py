@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from clamr_cli.chat.ordered import in_order
+from clamr_cli.chat.writer import AnswerError, PicturesRefused
 from clamr_cli.errors import MediaError
 from clamr_cli.pipeline.outputs import document_of
 from clamr_cli.pipeline.stored import documents_of
@@ -13,19 +15,17 @@ from clamr_cli.queries import LabelledQuery, records
 from clamr_cli.synth.answers import clean
 from clamr_cli.synth.filters import Verdicts
 from clamr_cli.synth.journal import setup_of
-from clamr_cli.synth.ordered import in_order
 from clamr_cli.synth.plan import Job, Wanted, all_ids, job_id, jobs_of
 from clamr_cli.synth.prompts import PROMPT_VERSION, Asking, describe, prompt_for
-from clamr_cli.synth.writer import AnswerError, PicturesRefused
 from clamr_cli.types import Modality
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from clamr_cli.chat.writer import Writer
     from clamr_cli.store import Store
     from clamr_cli.synth.examples import Examples
     from clamr_cli.synth.journal import Journal
-    from clamr_cli.synth.writer import Writer
     from clamr_cli.types import Document, FileRecord, VideoRecord
 
 Vision: TypeAlias = Literal["auto", "yes", "no"]

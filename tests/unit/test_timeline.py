@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clamr_cli.errors import UsageError
-from clamr_cli.timeline import format_time, parse_time, pauses, windows
+from clamr_cli.timeline import file_time, format_time, parse_time, pauses, windows
 from clamr_cli.types import Span
 
 seconds = st.floats(0, 20_000, allow_nan=False)
@@ -71,6 +71,20 @@ def test_pauses_lie_between_speech_also_where_it_overlaps_or_is_unsorted():
 )
 def test_times_are_written_as_players_do(value, text):
     assert format_time(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "00-00-00.000"),
+        (723.5, "00-12-03.500"),
+        (3599.9996, "01-00-00.000"),
+        (360000.001, "100-00-00.001"),
+        (-1, "00-00-00.000"),
+    ],
+)
+def test_times_in_file_names_sort_as_times_do(value: float, text: str) -> None:
+    assert file_time(value) == text
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ CASES = [
     ("clamr models pull whisper-large", {name for name in weights.names() if name.startswith("whisper-large")}),
     ("clamr completions ", {"bash", "zsh", "fish"}),
     ("clamr index --ocr ra", {"rapidocr"}),
+    ("clamr eval q", {"qa"}),
+    ("clamr eval qa --strat", {"--strategy"}),
+    ("clamr eval --strat", set()),
 ]
 
 

@@ -54,9 +54,25 @@ COMMANDS = {
     "status.failed.json": ("status", "--failed", "--json"),
 }
 HELP = (
-    "", "index", "search", "explain", "ls", "show", "rm", "status", "optimize", "doctor", "models", "models pull",
+    "",
+    "index",
+    "search",
+    "explain",
+    "ls",
+    "show",
+    "rm",
+    "status",
+    "optimize",
+    "doctor",
+    "models",
+    "models pull",
     "demo",
-)  # fmt: skip
+    "frames",
+    "open",
+    "ask",
+    "eval",
+    "eval qa",
+)
 
 
 def _steady(text: bytes, db: Path) -> bytes:

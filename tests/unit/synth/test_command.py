@@ -7,10 +7,10 @@ import pytest
 
 from clamr_cli.queries import parse_lines, read_lines
 from clamr_cli.store import Store
+from tests.unit.chat.endpoint import Asked, Sent, answer, endpoint, error, inventive
+from tests.unit.chat.test_local import write_model
 from tests.unit.cli.conftest import Clamr, clamr, home  # noqa: F401 -- fixtures
 from tests.unit.synth import shelf
-from tests.unit.synth.endpoint import Asked, Sent, answer, endpoint, error, inventive
-from tests.unit.synth.test_local import write_model
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from clamr_cli.chat.http import HttpOptions, HttpWriter
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.pipeline.stored import indexed_videos
 from clamr_cli.queries import read_lines
@@ -21,10 +22,9 @@ from clamr_cli.synth import (
     Wanted,
     synthesise,
 )
-from clamr_cli.synth.http import HttpOptions, HttpWriter
 from clamr_cli.types import Modality
+from tests.unit.chat.endpoint import Asked, Sent, answer, endpoint, error, inventive
 from tests.unit.synth import shelf
-from tests.unit.synth.endpoint import Asked, Sent, answer, endpoint, error, inventive
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,82 @@
+"""From what a model says to its answer: without thoughts and control characters, and the choice that it made."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING, Final
+
+from clamr_cli.ask.prompts import LETTERS
+from clamr_cli.chat.thoughts import without_thoughts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LONGEST: Final = 20_000
+"""Characters of an answer that are looked at."""
+
+_SPECIAL: Final = re.compile(r"<\|[^<>|]{0,40}\|>|</?s>|<(?:end|start)_of_turn>|</?(?:answer|material)>", re.IGNORECASE)
+_UNWANTED: Final = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"))
+_JOINERS: Final = "\u200c\u200d"
+"""Invisible, but scripts and emoji need them."""
+
+_NO_ARTICLE: Final = r"(?![A-Za-z0-9'’])(?!(?<=[AI])\s+[a-z])"
+"""What follows a letter that is a letter: neither the rest of a word, nor that of a sentence with the word "A"."""
+
+_SAID: Final = re.compile(
+    r"(?i:\b(?:answer|choice|option)\b)(?i:\s+(?:is|would be|must be|should be))?\s*[:=]?\s*"
+    rf"(?i:option\s+|choice\s+)?[*_`\"'(\[{{]*([A-Z]){_NO_ARTICLE}"
+)
+_BOXED: Final = re.compile(r"\\boxed\{\s*(?:\\text\{)?\s*\(?([A-Z])\b")
+_FIRST: Final = re.compile(r"[\s*_`\"'(\[{]*([A-Za-z])(?:[\s*_`\"'.)\]}]*$|[*_`\"']*[).\]:,}])", re.MULTILINE)
+_ALONE: Final = re.compile(rf"(?<![A-Za-z0-9'’])([A-Z]){_NO_ARTICLE}")
+
+
+def clean(answer: str) -> str:
+    """The answer that people read: lines without thoughts, marks of chats and control characters; may be empty."""
+    text = _SPECIAL.sub(" ", without_thoughts(answer)[:LONGEST])
+    lines = (_printable(line) for line in text.splitlines())
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in lines)).strip()
+
+
+def _printable(line: str) -> str:
+    kept = "".join(" " if unicodedata.category(one) in _UNWANTED and one not in _JOINERS else one for one in line)
+    return unicodedata.normalize("NFC", kept)
+
+
+def choice_of(answer: str, choices: Sequence[str]) -> int | None:
+    """Which of the choices an answer takes, from 0; None where it takes none or cannot be told.
+
+    Looked for, in this order: a boxed letter; the last letter after "answer", "option" or "choice"; a letter that the
+    answer begins with or consists of; the one choice whose words the answer has; the one letter that stands alone.
+
+    Args:
+        answer: as :func:`clean` gives it.
+        choices: what could be chosen.
+    """
+    letters = LETTERS[: len(choices)]
+    begun = _FIRST.match(answer)
+    said = [*_found(_BOXED, answer)[-1:], *_found(_SAID, answer)[-1:], *([begun[1].upper()] if begun else [])]
+    for letter in said:
+        if letter in letters:
+            return letters.index(letter)
+    found = _worded(answer, choices) or {letter for letter in _found(_ALONE, answer) if letter in letters}
+    return letters.index(found.pop()) if len(found) == 1 else None
+
+
+def _found(pattern: re.Pattern[str], answer: str) -> list[str]:
+    return [match[1] for match in pattern.finditer(answer)]
+
+
+def _worded(answer: str, choices: Sequence[str]) -> set[str]:
+    """The letters of the choices whose words stand in the answer; of those inside another, only the longer one."""
+    text = f" {_words(answer)} "
+    words = {letter: f" {_words(choice)} " for letter, choice in zip(LETTERS, choices, strict=False)}
+    there = {letter: one for letter, one in words.items() if one.strip() and one in text}
+    return {
+        letter for letter, one in there.items() if not any(one in other for other in there.values() if other != one)
+    }
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))

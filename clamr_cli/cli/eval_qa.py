@@ -1,0 +1,247 @@
+"""``clamr eval qa``."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from clamr_cli.cli.output import Form, FormFlags
+from clamr_cli.cli.preparing import PreparingFlags
+from clamr_cli.cli.writing import WriterFlags, writer_of
+from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.eval_qa_talk import Talk
+    from clamr_cli.config import Settings
+    from clamr_cli.evaluate.qa.footage import Found, Place
+    from clamr_cli.evaluate.qa.items import Item
+    from clamr_cli.evaluate.qa.journal import Journal
+    from clamr_cli.evaluate.qa.report import Report
+    from clamr_cli.evaluate.qa.run import QaEvent, QaOptions
+    from clamr_cli.frames import DenseOptions, Prepared
+    from clamr_cli.store import Store
+
+_FEWER: Final = "show fewer frames: -k, --dense-frames"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags(FormFlags, WriterFlags, PreparingFlags):
+    """Options of ``clamr eval qa``."""
+
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Questions: a file, or the folder of a published collection.")
+    ]
+    layout: Annotated[
+        str,
+        typer.Option("--format", metavar="NAME", help="auto, videomme, longvideobench, qvhighlights or jsonl."),
+    ] = "auto"
+    videos: Annotated[
+        list[str] | None, typer.Option("--videos", metavar="DIR", help="Look for the videos here; repeatable.")
+    ] = None
+    subtitles: Annotated[
+        list[str] | None, typer.Option("--subtitles", metavar="DIR", help="Look for their subtitles here; repeatable.")
+    ] = None
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--strategy",
+            metavar="NAME",
+            help="uniform, dense, clamr, clamr+speech, each also with +subs; repeatable (default all).",
+        ),
+    ] = None
+    count: Annotated[
+        int, typer.Option("--count", "-k", metavar="N", help="Frames of a strategy.", show_default=True, min=1)
+    ] = 32
+    dense_frames: Annotated[
+        int, typer.Option("--dense-frames", metavar="N", help="Frames of dense.", show_default=True, min=1)
+    ] = 768
+    select: Annotated[
+        str, typer.Option("--select", metavar="HOW", help="diverse, top or windows (best of N equal parts).")
+    ] = "diverse"
+    nearby: Annotated[
+        str, typer.Option("--context", metavar="TIME", help="What is said so long before or after a frame is its own.")
+    ] = "3s"
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Keep results in this JSONL file; go on there."),
+    ] = None
+    limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="The first N questions.", min=1)] = (
+        None
+    )
+    concurrency: Annotated[int, typer.Option(metavar="N", help="Questions to the endpoint at once.", min=1)] = 4
+    timeout: Annotated[float, typer.Option("--timeout", metavar="S", help="Seconds for an answer.", min=0.1)] = 300.0
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", metavar="N", help="Resamples of intervals and tests; 0 for none.", min=0)
+    ] = 2000
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of answers and resamples.", min=0)] = 0
+
+
+def run(before: Globals, flags: Flags) -> int:
+    """Measure which choice of frames lets a model answer questions about long videos best.
+
+    It reads Video-MME, LongVideoBench, QVHighlights and its own lines. Without --model only the choice of frames is
+    measured, against annotated evidence. It can be interrupted; the same command with the same --out goes on.
+    """
+    from clamr_cli.cli import output
+    from clamr_cli.cli.eval_qa_talk import Talk
+    from clamr_cli.cli.session import create_encoder, open_store, quiet_libraries
+    from clamr_cli.evaluate.doubt import Sampling
+    from clamr_cli.evaluate.qa.journal import Journal
+    from clamr_cli.evaluate.qa.report import report
+    from clamr_cli.evaluate.qa.run import Bench, evaluate, setup_of
+
+    form, options = output.form(flags), _options(flags)
+    _check(flags)
+    settings, interval, context = _settings(before, flags)
+    items = _items(flags)
+    quiet_libraries()
+    store = open_store(settings, create=True)
+    found = _found(store, items, flags)
+    dense = _dense(store, settings, flags, interval, context)
+    encoder = create_encoder(dense.index.encoder, settings, dense.index.encoder_settings)
+    writer = writer_of(flags, settings, fewer=_FEWER, workers=flags.concurrency) if flags.model else None
+    there = [item for item in items if item.video in found.places]
+    talk = Talk(len(found.places), quiet=flags.quiet)
+    prepare = partial(_prepared, store, dense, settings.cache / "qa", talk)
+    out = Path(flags.out) if flags.out else None
+    try:
+        bench = Bench(store, encoder, prepare, writer)
+        with Journal(setup_of(bench, options, dense), out) as journal:
+            ended = _follow(evaluate(bench, there, found.places, options, journal), journal, talk)
+            _show(report(journal, items, options.strategies, Sampling(flags.bootstrap, flags.seed)), form)
+    finally:
+        if writer is not None:
+            writer.close()
+    return EXIT_PARTIAL if ended == EXIT_FOUND and (found.missing or talk.failed) else ended
+
+
+def _check(flags: Flags) -> None:
+    """Refuse what cannot be done before anything is read."""
+    flags.check_writer()
+    if flags.base_url and not flags.model:
+        raise UsageError("no model to ask at --base-url", "name it with --model")
+    if flags.out and (Path(flags.out).is_dir() or not Path(flags.out).absolute().parent.is_dir()):
+        raise UsageError(f"{flags.out} cannot be written", "name a file in a folder that is there")
+    flags.check_model()
+
+
+def _options(flags: Flags) -> QaOptions:
+    from clamr_cli.evaluate.qa import strategies
+    from clamr_cli.evaluate.qa.run import QaOptions
+
+    if flags.select not in ("diverse", "top", "windows"):
+        raise UsageError(f"there is no --select {flags.select}", "use diverse, top or windows")
+    named = [part for name in flags.strategy or () for part in name.split(",")]
+    chosen = tuple(dict.fromkeys(map(strategies.parse, named))) or strategies.ALL
+    if flags.model is None:
+        # What the model is told changes nothing where none is asked.
+        chosen = tuple(dict.fromkeys(strategies.Strategy(one.sampling) for one in chosen))
+    picking = strategies.Picking(flags.count, flags.dense_frames, flags.select)  # type: ignore[arg-type]
+    return QaOptions(chosen, picking, seed=flags.seed)
+
+
+def _settings(before: Globals, flags: Flags) -> tuple[Settings, float, float]:
+    """The settings, seconds between candidates, and seconds around them whose speech is theirs."""
+    from clamr_cli.cli.preparing import settings_of
+    from clamr_cli.timeline import parse_time
+
+    interval = 2.0 if flags.interval is None else parse_time(flags.interval)
+    return settings_of(before, flags), interval, parse_time(flags.nearby)
+
+
+def _dense(store: Store, settings: Settings, flags: Flags, interval: float, context: float) -> DenseOptions:
+    """How to prepare: the same for every strategy; no strategy looks at what is written on screen."""
+    from clamr_cli.cli.preparing import options_of
+
+    dense = options_of(store, settings, flags, interval)
+    return replace(dense, index=replace(dense.index, text=False), context=context)
+
+
+def _items(flags: Flags) -> list[Item]:
+    from clamr_cli.evaluate.qa import layouts
+
+    return layouts.read(layouts.found_in(Path(flags.data)), flags.layout)[: flags.limit]
+
+
+def _found(store: Store, items: Sequence[Item], flags: Flags) -> Found:
+    from clamr_cli.cli.output import say
+    from clamr_cli.evaluate.names import listed
+    from clamr_cli.evaluate.qa import footage
+
+    data = Path(flags.data)
+    folder = data if data.is_dir() else data.absolute().parent
+    videos, subtitles = ([*map(Path, named or ()), folder] for named in (flags.videos, flags.subtitles))
+    found = footage.find(items, store.files(), videos, [*subtitles, *videos])
+    if flags.model is None and not any(item.has_evidence for item in items):
+        what = "nothing to measure: no question says where its answer is, and no model is named"
+        raise UsageError(what, "name one: --model FOLDER, or --base-url URL --model NAME")
+    if not found.places:
+        raise UsageError(
+            f"none of the videos is here ({listed(found.missing)})", "say where they are with --videos DIR"
+        )
+    if found.missing:
+        lost = sum(item.video in found.missing for item in items)
+        say(f"left out: {lost} questions about {len(found.missing)} videos that are not here ({listed(found.missing)})")
+    return found
+
+
+def _prepared(store: Store, dense: DenseOptions, cache: Path, talk: Talk, place: Place) -> Prepared:
+    """A video ready for questions; what must be known of the way there is told.
+
+    Raises:
+        MediaError: it cannot be found any more, or read.
+    """
+    from clamr_cli.errors import MediaError, StoreError
+    from clamr_cli.evaluate.qa.footage import linked
+    from clamr_cli.frames import Prepared, locate, prepare
+
+    try:
+        target = locate(store, linked(place, cache))
+    except UsageError as error:
+        raise MediaError(error.what, error.hint) from error
+    with contextlib.closing(prepare(store, target, dense)) as events:  # type: ignore[type-var]
+        for event in events:
+            if isinstance(event, Prepared):
+                return event
+            talk.prepares(event)
+    raise StoreError("what was prepared is not all there", "run the command again")
+
+
+def _follow(events: Iterator[QaEvent], journal: Journal, talk: Talk) -> int:
+    """Run and say what happens; an interruption keeps what there is and says how to go on."""
+    from clamr_cli.cli.index import close, stop_on_signals
+    from clamr_cli.cli.output import say
+
+    stop_on_signals()
+    if journal.others:
+        say(f"{journal.others} results of the file were made with other settings; they stay and do not count")
+    try:
+        with talk:
+            for event in events:
+                talk.show(event)
+    except KeyboardInterrupt:
+        how = "run the same command again to go on" if journal.path else "with --out FILE a run can go on later"
+        say(f"interrupted: {talk.settled} results kept; {how}")
+        return EXIT_INTERRUPTED
+    finally:
+        close(events)
+    return EXIT_FOUND
+
+
+def _show(found: Report, form: Form) -> None:
+    from clamr_cli.cli import output
+    from clamr_cli.render import qa
+
+    if form is Form.TABLE:
+        output.draw(qa.Screen(found))
+        return
+    output.say(qa.basis(found))
+    output.write(qa.json_lines(found) if form is Form.JSON else qa.tsv_lines(found))

@@ -1,0 +1,190 @@
+"""What commands about one video begin with: its name, how to prepare it, and the wait until that is done."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clamr_cli.cli.encoding import EncoderFlags
+from clamr_cli.cli.index import asr_of, close, ocr_of, stop_on_signals
+from clamr_cli.errors import EXIT_INTERRUPTED, MediaError, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from clamr_cli.cli.declare import Globals
+    from clamr_cli.config import Settings
+    from clamr_cli.frames import DenseOptions, Prepared, Target
+    from clamr_cli.store import Store
+    from clamr_cli.types import Encoder
+
+
+# Without slots, since a class can inherit slots from one side only.
+@dataclass(frozen=True, kw_only=True)
+class PreparingFlags:
+    """How to prepare a video for questions, with an encoder whose own settings are those it has already."""
+
+    interval: Annotated[
+        str | None, typer.Option("--interval", metavar="TIME", help="Take a frame about every 2 seconds, or as often.")
+    ] = None
+    no_speech: Annotated[
+        bool, typer.Option("--no-speech", "--no-asr", help="Recognise no speech (what is known still counts).")
+    ] = False
+    no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Read no on-screen text (what is known still counts).")] = (
+        False
+    )
+    encoder: Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="Encode with this one.")] = None
+    language: Annotated[
+        str | None, typer.Option("--language", metavar="CODE", help="Prefer tracks in, and expect, this language.")
+    ] = None
+    asr_model: Annotated[
+        str | None, typer.Option("--asr-model", metavar="NAME", help="Speech model: see 'clamr models', or a folder.")
+    ] = None
+    ocr: Annotated[
+        str | None, typer.Option("--ocr", metavar="ENGINE", help="Reads on-screen text: easyocr or rapidocr.")
+    ] = None
+    ocr_lang: Annotated[
+        list[str] | None,
+        typer.Option("--ocr-lang", metavar="CODE", help="Languages of on-screen text; repeatable, or with commas."),
+    ] = None
+    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False
+
+    def encoder_settings(self) -> dict[str, object]:
+        """The encoder's own settings that were given."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareFlags(EncoderFlags, PreparingFlags):
+    """How to prepare a video for questions, the encoder's own settings among it."""
+
+
+class Interrupted(UsageError):
+    """Preparing was interrupted; what was finished is kept."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open index, the settings of this run, and a prepared video."""
+
+    store: Store
+    settings: Settings
+    options: DenseOptions
+    prepared: Prepared
+
+    def encoder(self) -> Encoder:
+        """The encoder for questions about the video: the one it was prepared with.
+
+        Raises:
+            ModelError: its weights are absent or damaged.
+        """
+        from clamr_cli.cli.session import create_encoder
+
+        return create_encoder(self.options.index.encoder, self.settings, self.options.index.encoder_settings)
+
+
+def prepared_for(before: Globals, flags: PreparingFlags, video: str) -> Session:
+    """Find a video by path or id and prepare it, showing on stderr how far that is.
+
+    Raises:
+        UsageError: there is no such video, or an option cannot be used.
+        Interrupted: the user had enough.
+        MediaError: the file cannot be used.
+        ModelError, StoreError: it cannot go on.
+    """
+    from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.frames import locate
+
+    settings = settings_of(before, flags)
+    interval = _interval(flags)
+    quiet_libraries()
+    try:
+        store = open_store(settings)
+    except StoreError as error:
+        if not error.what.startswith("no index at"):
+            raise
+        # Whatever is prepared is kept in an index; without one, a video can be named by its path only.
+        store = open_store(settings, create=_is_there(video))
+    target = locate(store, video)
+    options = options_of(store, settings, flags, interval)
+    return Session(store, settings, options, _wait(store, target, options, quiet=flags.quiet))
+
+
+def _is_there(video: str) -> bool:
+    return "\0" not in video and os.path.lexists(video)
+
+
+def _interval(flags: PreparingFlags) -> float:
+    from clamr_cli.timeline import parse_time
+
+    return 2.0 if flags.interval is None else parse_time(flags.interval)
+
+
+def settings_of(before: Globals, flags: PreparingFlags) -> Settings:
+    """The settings with what the flags say on top.
+
+    Raises:
+        UsageError: a value that cannot be used.
+    """
+    return before.settings(
+        encoder=flags.encoder,
+        language=flags.language,
+        asr_model=flags.asr_model,
+        ocr=flags.ocr,
+        ocr_languages=flags.ocr_lang or None,
+        speech=False if flags.no_speech else None,
+        text=False if flags.no_ocr else None,
+        device=flags.device,
+    )
+
+
+def options_of(store: Store, settings: Settings, flags: PreparingFlags, interval: float) -> DenseOptions:
+    """How to prepare, by the settings."""
+    from clamr_cli.cli.session import settings_for
+    from clamr_cli.frames import DenseOptions
+    from clamr_cli.stages.options import IndexOptions
+
+    index = IndexOptions(
+        cache=settings.cache,
+        encoder=settings.encoder,
+        encoder_settings=settings_for(store, settings.encoder, settings, flags.encoder_settings()),
+        device=settings.device,
+        language=settings.language,
+        asr=asr_of(settings),
+        ocr=ocr_of(settings),
+        speech=settings.speech,
+        text=settings.text,
+        time_limit=settings.time_limit,
+        threads=settings.threads,
+    )
+    return DenseOptions(index, interval)
+
+
+def _wait(store: Store, target: Target, options: DenseOptions, *, quiet: bool) -> Prepared:
+    from clamr_cli.cli.output import talk
+    from clamr_cli.frames import Prepared, prepare
+
+    events = prepare(store, target, options)
+    try:
+        event = next(events)
+        if isinstance(event, Prepared):
+            return event
+        from clamr_cli.render.preparing import preparing
+
+        stop_on_signals()
+        with preparing(talk(), quiet=quiet) as shown:
+            while not isinstance(event, Prepared):
+                shown.show(event)
+                event = next(events)
+        return event
+    except MediaError as error:
+        hint = "name a video" if "--exclude" in error.hint else error.hint
+        raise type(error)(f"{target.path or target.video_id}: {error.what}", hint) from error
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted", "what is done is kept; run the same command again to go on") from None
+    finally:
+        close(events)

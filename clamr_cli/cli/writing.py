@@ -1,0 +1,111 @@
+"""The options that say which language model answers, and that model; every command that asks one inherits them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clamr_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from clamr_cli.chat.writer import Writer
+    from clamr_cli.config import Settings
+
+
+# Without slots, since a class can inherit slots from one side only.
+@dataclass(frozen=True, kw_only=True)
+class WriterFlags:
+    """Which model answers, and how an endpoint is asked."""
+
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="Folder or hub id; with --base-url its name there.")
+    ] = None
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", metavar="URL", help="Ask this OpenAI-compatible endpoint.")
+    ] = None
+    api_key_env: Annotated[
+        str | None, typer.Option("--api-key-env", metavar="NAME", help="Environment variable with the endpoint's key.")
+    ] = None
+    api_key_file: Annotated[
+        str | None, typer.Option("--api-key-file", metavar="FILE", help="File whose first line is the endpoint's key.")
+    ] = None
+    timeout: Annotated[float, typer.Option(metavar="S", help="Seconds for an answer of the endpoint.", min=0.1)] = 60.0
+    retries: Annotated[int, typer.Option(metavar="N", help="Times to ask again after trouble.", min=0)] = 4
+
+    def check_writer(self) -> None:
+        """Refuse what cannot be used, before anything is opened or loaded; whether a model is named is not looked at.
+
+        Raises:
+            UsageError: options that do not go together, or a time that is none.
+        """
+        named = [name for name in ("api_key_env", "api_key_file") if getattr(self, name)]
+        if named and not self.base_url:
+            raise UsageError(f"--{named[0].replace('_', '-')} is for an endpoint", "give it with --base-url")
+        if len(named) == 2:
+            raise UsageError("--api-key-env and --api-key-file exclude each other", "give one of them")
+        if not math.isfinite(self.timeout):
+            raise UsageError(f"--timeout {self.timeout} is no number to go by", "give a finite one")
+
+    def check_model(self) -> None:
+        """Look whether the model is there, before long work is done for it.
+
+        Raises:
+            UsageError: no address.
+            ModelError: the model is not on this machine.
+        """
+        if self.base_url is not None:
+            from clamr_cli.chat.http import endpoint
+
+            endpoint(self.base_url)
+        elif self.model is not None:
+            from clamr_cli.chat.local import find
+
+            find(self.model)
+
+
+def writer_of(flags: WriterFlags, settings: Settings, *, fewer: str, workers: int = 1) -> Writer:
+    """The model that the flags name, ready to be asked.
+
+    Args:
+        flags: of the command; ``model`` is given.
+        settings: of this run.
+        fewer: what the user can do where pictures are too many or too large.
+        workers: questions to an endpoint at once; a model on this machine gets them one by one.
+
+    Raises:
+        UsageError: no address, or no key where one was named.
+        ModelError: the model is not on this machine, or cannot be used.
+    """
+    if flags.base_url is None:
+        from clamr_cli.chat.local import LocalOptions, LocalWriter
+
+        return LocalWriter(flags.model or "", LocalOptions(settings.device, settings.threads, fewer=fewer))
+    from clamr_cli.chat.http import HttpOptions, HttpWriter
+
+    options = HttpOptions(_key(flags), flags.timeout, flags.retries, workers, fewer=fewer)
+    return HttpWriter(flags.base_url, flags.model or "", options)
+
+
+def _key(flags: WriterFlags) -> str:
+    if flags.api_key_env:
+        from clamr_cli import config
+
+        return _usable(config.secret(flags.api_key_env), flags.api_key_env)
+    if not flags.api_key_file:
+        return ""
+    try:
+        key = Path(flags.api_key_file).expanduser().read_text("utf-8").strip().splitlines()[0].strip()
+    except (OSError, UnicodeDecodeError, IndexError) as error:
+        raise UsageError(f"{flags.api_key_file} holds no key", "give a file whose first line is the key") from error
+    return _usable(key, flags.api_key_file)
+
+
+def _usable(key: str, source: str) -> str:
+    """A key that can stand in a header."""
+    if not key.isascii() or not key.isprintable():
+        raise UsageError(f"{source} holds no key", "a key has no control characters or letters like é")
+    return key

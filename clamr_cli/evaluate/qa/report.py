@@ -1,0 +1,155 @@
+"""What results say: accuracy by class of length with its interval, and how well frames and moments were found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from clamr_cli.evaluate import doubt
+from clamr_cli.evaluate.qa.journal import FAILED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from clamr_cli.evaluate.doubt import Sampling
+    from clamr_cli.evaluate.qa.items import Item
+    from clamr_cli.evaluate.qa.strategies import Strategy
+
+ALL: Final = "all"
+"""The class that every question is in."""
+
+SELECTION: Final[Mapping[str, str]] = {
+    "covered": "recall",
+    "inside": "precision",
+    "R1@0.5": "R1@0.5",
+    "R1@0.7": "R1@0.7",
+    "mAP@0.5": "mAP@0.5",
+    "mAP@0.75": "mAP@0.75",
+    "mAP": "mAP",
+    "HIT@1": "HIT@1",
+}
+"""Measures of the choice of frames as reports call them, by their key in a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of right answers: of how many, and its 95 % interval where there are enough."""
+
+    count: int
+    mean: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A strategy's results.
+
+    Attributes:
+        strategy: its name.
+        accuracy: by class of length; empty where no model answered.
+        p: of being no better than the first strategy, on the questions that both have; None for itself.
+        unclear: answers that take no choice; they count as wrong.
+        failed: questions without an answer; they do not count.
+        frames: how many were shown or chosen on average.
+        selection: means of the measures of :data:`SELECTION` that could be taken, by their name in reports.
+        evidence: how many questions those are means over.
+    """
+
+    strategy: str
+    accuracy: Mapping[str, Share]
+    p: float | None
+    unclear: int
+    failed: int
+    frames: float
+    selection: Mapping[str, float]
+    evidence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All strategies in order; ``groups`` are the classes of length there are, :data:`ALL` first."""
+
+    rows: tuple[Row, ...]
+    groups: tuple[str, ...]
+    measures: tuple[str, ...]
+
+
+def report(
+    records: Iterable[Mapping[str, Any]], items: Sequence[Item], strategies: Sequence[Strategy], sampling: Sampling
+) -> Report:
+    """Sum up the results of some questions and strategies; others are passed over."""
+    order = {item.id: place for place, item in enumerate(items)}
+    by_strategy: dict[str, list[Mapping[str, Any]]] = {strategy.name: [] for strategy in strategies}
+    for record in records:
+        if record["id"] in order and record["strategy"] in by_strategy:
+            by_strategy[record["strategy"]].append(record)
+    for found in by_strategy.values():
+        found.sort(key=lambda record: order[record["id"]])
+    groups = (ALL, *dict.fromkeys(item.group for item in items if item.group not in ("", ALL)))
+    first = _correct(next(iter(by_strategy.values()), []))
+    rows = tuple(
+        _row(name, found, groups, first if place else {}, sampling)
+        for place, (name, found) in enumerate(by_strategy.items())
+    )
+    measures = tuple(name for name in SELECTION.values() if any(name in row.selection for row in rows))
+    return Report(rows, groups, measures)
+
+
+def _row(
+    name: str,
+    records: Sequence[Mapping[str, Any]],
+    groups: Sequence[str],
+    first: Mapping[str, float],
+    sampling: Sampling,
+) -> Row:
+    good = [record for record in records if record["outcome"] != FAILED]
+    correct = _correct(good)
+    group_of = {record["id"]: record["group"] for record in good}
+    accuracy = {}
+    for group in groups if correct else ():
+        values = np.array([one for item, one in correct.items() if group in (ALL, group_of[item])])
+        if len(values):
+            accuracy[group] = Share(len(values), float(values.mean()), doubt.interval(values, sampling))
+    outcomes = Counter(record["outcome"] for record in records)
+    return Row(
+        strategy=name,
+        accuracy=accuracy,
+        p=_p(correct, first, sampling),
+        unclear=sum(record["outcome"] == "answered" and record["choice"] is None for record in good),
+        failed=outcomes[FAILED],
+        frames=float(np.mean([record.get("shown", len(record["times"])) for record in good])) if good else 0.0,
+        selection=_means(good),
+        evidence=sum("covered" in record for record in good),
+    )
+
+
+def _correct(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """1 or 0 by question, for those that were answered and whose right answer is known."""
+    return {
+        record["id"]: float(record["choice"] == record["right"])
+        for record in records
+        if record["outcome"] == "answered" and record.get("right") is not None
+    }
+
+
+def _p(ours: Mapping[str, float], first: Mapping[str, float], sampling: Sampling) -> float | None:
+    both = [item for item in ours if item in first]
+
+    def values(of: Mapping[str, float]) -> NDArray[np.float64]:
+        return np.array([of[item] for item in both])
+
+    return doubt.difference(values(ours), values(first), sampling) if both else None
+
+
+def _means(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    found = {}
+    for key, name in SELECTION.items():
+        values = [record[key] for record in records if key in record]
+        if values:
+            found[name] = float(np.mean(values))
+    return found

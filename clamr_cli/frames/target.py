@@ -1,0 +1,95 @@
+"""Which video somebody means: a file, whose content is looked at only if it is new, or an id of the index."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from clamr_cli.errors import UsageError
+from clamr_cli.frames import keys
+from clamr_cli.frames.values import Target
+from clamr_cli.media.identity import content_hash, video_id
+from clamr_cli.types import FileState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from clamr_cli.store import Extraction, Store
+    from clamr_cli.types import FileRecord
+
+
+def locate(store: Store, text: str) -> Target:
+    """The video that a path or an id (or its beginning) names. A file of that name goes before an id.
+
+    Raises:
+        UsageError: there is neither, or the id is of several.
+        MediaError: the file cannot be read.
+    """
+    if not text.strip() or "\0" in text:
+        raise UsageError("no video was named", "give a file, or an id that clamr ls shows")
+    if os.path.lexists(text):
+        return _of_file(store, os.path.abspath(text))
+    if os.sep in text or "." in text:
+        raise UsageError(f"there is no file {text}", "check the path, or give an id that clamr ls shows")
+    identity = store.resolve(text)
+    paths = [record.path for record in store.files([identity]) if os.path.isfile(record.path)]
+    return Target(paths[0] if paths else "", identity, store.video(identity).content_hash)
+
+
+def _of_file(store: Store, path: str) -> Target:
+    if os.path.isdir(path):
+        raise UsageError(f"{path} is a folder", "name one video in it")
+    known = _known_hash(store, path)
+    known = content_hash(path) if known is None else known
+    return Target(path, video_id(known), known)
+
+
+def _known_hash(store: Store, path: str) -> str | None:
+    """The hash of a file's content if it was looked at before and has not changed since."""
+    try:
+        now = os.stat(path)
+    except OSError:
+        return None
+    record = store.file(path)
+    if record is not None and _indexed_as(record, now):
+        videos = store.videos([record.video_id])
+        if videos:
+            return videos[0].content_hash
+    kept = noted(store, path)
+    if kept is not None and (kept.payload["size"], kept.payload["mtime_ns"]) == (now.st_size, now.st_mtime_ns):
+        return str(kept.payload["content_hash"])
+    return None
+
+
+def _indexed_as(record: FileRecord, now: os.stat_result) -> bool:
+    return record.state is FileState.INDEXED and (record.size, record.mtime_ns) == (now.st_size, now.st_mtime_ns)
+
+
+def note_key(path: str) -> str:
+    """The name under which a file's note is kept."""
+    return keys.file(hashlib.blake2b(os.fsencode(path), digest_size=16).hexdigest())
+
+
+def noted(store: Store, path: str) -> Extraction | None:
+    """What was noted of a file when it was prepared, None for one that never was."""
+    return None if "\0" in path else store.extraction(note_key(path))
+
+
+def forget(store: Store, path: str) -> None:
+    """Forget what was prepared of a noted file; of a video of the index, what the index needs stays.
+
+    The caller is the index's one writer.
+    """
+    kept = noted(store, path)
+    if kept is None:
+        return
+    known = str(kept.payload["content_hash"])
+    store.drop_extractions(f"{known}/dense" if store.videos([video_id(known)]) else known)
+    store.drop_extractions(note_key(path))
+
+
+def note(target: Target) -> Mapping[str, Any]:
+    """What to remember of a file so that its content need not be looked at again."""
+    now = os.stat(target.path)
+    return {"size": now.st_size, "mtime_ns": now.st_mtime_ns, "content_hash": target.content_hash}

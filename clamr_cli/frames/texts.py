@@ -1,0 +1,89 @@
+"""What is already known of a video's words: from the index, else from what was recognised of the same content."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from clamr_cli.errors import MediaError
+from clamr_cli.extract.sidecar import find_sidecars
+from clamr_cli.frames import keys
+from clamr_cli.frames.documents import joined
+from clamr_cli.frames.values import Texts
+from clamr_cli.stages.options import Recipe
+from clamr_cli.types import FileState, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clamr_cli.frames.values import DenseOptions, Target
+    from clamr_cli.stages.sampling import Sampled
+    from clamr_cli.store import Store
+    from clamr_cli.types import MomentRecord
+
+Words = tuple[Segment, ...]
+
+
+class Known:
+    """The words that the store has of a video.
+
+    Attributes:
+        speech, ocr: None where they have yet to be recognised; empty where there are none.
+    """
+
+    def __init__(self, store: Store, target: Target, sampled: Sampled, options: DenseOptions) -> None:
+        self._store, self._target, self._sampled, self._options = store, target, sampled, options
+        recipes = [
+            Recipe.parse(record.recipe)
+            for record in store.files([target.video_id])
+            if record.state is FileState.INDEXED
+        ]
+        self._moments: list[MomentRecord] = store.moments([target.video_id]) if recipes else []
+        self._recipe = next((recipe for recipe in recipes if recipe is not None), None)
+        self.speech = self._speech()
+        self.ocr = self._ocr()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing that is wanted has yet to be recognised."""
+        return self.speech is not None and self.ocr is not None
+
+    def texts(self) -> Texts:
+        """All of them; what is not known is left out."""
+        chapters = tuple(Segment(one.span, one.title, "chapter") for one in self._sampled.media.chapters if one.title)
+        return Texts(self.speech or (), self.ocr or (), chapters)
+
+    def _speech(self) -> Words | None:
+        """What is said: as the index has it, the owner's subtitles, embedded ones, else recognised."""
+        heard = joined([segment for moment in self._moments for segment in moment.speech])
+        if heard or (self._recipe is not None and self._recipe.speech):
+            return heard
+        own = self._owner_subtitles()
+        if own is not None or self._sampled.speech or not self._sampled.media.audio:
+            return tuple(own if own is not None else self._sampled.speech)
+        return self._kept("speech", wanted=self._options.index.speech)
+
+    def _ocr(self) -> Words | None:
+        seen = joined([segment for moment in self._moments for segment in moment.ocr])
+        if seen or (self._recipe is not None and self._recipe.text) or not self._sampled.stills:
+            return seen
+        return self._kept("text", wanted=self._options.index.text)
+
+    def _kept(self, stage: str, *, wanted: bool) -> Words | None:
+        kept = self._store.extraction(keys.recipe(self._options).key(self._target.content_hash, stage))
+        if kept is not None:
+            return tuple(msgspec.convert(kept.payload["segments"], list[Segment]))
+        return None if wanted else ()
+
+    def _owner_subtitles(self) -> Sequence[Segment] | None:
+        if not self._target.path:
+            return None
+        for subtitle in find_sidecars(self._target.path, self._options.index.language).subtitles:
+            from clamr_cli.extract.subtitles import read_subtitle_file
+
+            try:
+                return read_subtitle_file(subtitle.path, subtitle.language)
+            except MediaError:
+                continue  # the run that recognises what is said in its place tells of it
+        return None

@@ -1,0 +1,174 @@
+"""Short clips out of a video: packets copied from one keyframe on, or everything encoded anew to the exact moment."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final
+
+import av
+import av.error
+from av.codec import codecs_available
+
+from clamr_cli.errors import MediaError
+from clamr_cli.media.audio import choose_track
+from clamr_cli.media.container import open_media, origin
+from clamr_cli.media.frames import picture_of
+from clamr_cli.types import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from av.container import InputContainer, OutputContainer
+
+    from clamr_cli.types import MediaInfo
+
+_MUXERS: Final = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm"}
+_AUDIO_RATE: Final = 48_000
+_TICK: Final = Fraction(1, 90_000)
+_MARGIN: Final = 2.0
+"""Seconds after a clip's end until which packets are read: streams are interleaved only about in time."""
+
+_COPIED_ANYWAY: Final = "copy or download the video again; --exact encodes the clip anew"
+
+
+def copied_suffix(info: MediaInfo) -> str:
+    """The file ending of clips whose packets are copied: the container's own where players expect it, else Matroska."""
+    if "mp4" in info.container:
+        return ".mp4"
+    return ".webm" if info.video_codec in ("vp8", "vp9", "av1") and "webm" in info.container else ".mkv"
+
+
+def copy_clip(path: str, info: MediaInfo, target: Path, span: Span) -> Span:
+    """Copy the packets of a stretch, from the last keyframe before it on: fast, and without loss.
+
+    Args:
+        path: the video.
+        info: what :func:`clamr_cli.media.probe.probe` said of it.
+        target: the clip; its ending must be that of :func:`copied_suffix`.
+        span: the stretch, in seconds.
+
+    Returns:
+        The stretch that the clip holds.
+
+    Raises:
+        MediaError: nothing of it can be read, or the clip cannot be written.
+    """
+    with open_media(path) as source:
+        streams = _streams(source, info)
+        try:
+            with av.open(str(target), "w", format=_MUXERS[target.suffix]) as written:
+                return _copy(source, streams, written, span)
+        except av.error.FFmpegError as error:
+            raise _failed(error) from error
+
+
+def _failed(error: av.error.FFmpegError) -> MediaError:
+    return MediaError(f"the clip cannot be cut out ({error.strerror or error})", _COPIED_ANYWAY)
+
+
+def _streams(source: InputContainer, info: MediaInfo) -> list[Any]:
+    """The picture and the sound that a player would choose."""
+    track = choose_track(info)
+    wanted = [number for number in (info.video_stream, track.index if track else None) if number is not None]
+    if any(number >= len(source.streams) for number in wanted):
+        raise MediaError("the file changed since it was prepared", "run the command again")
+    return [source.streams[number] for number in wanted]
+
+
+def _copy(source: InputContainer, streams: list[Any], written: OutputContainer, span: Span) -> Span:
+    outputs = {stream.index: written.add_stream_from_template(stream) for stream in streams}
+    picture, start = streams[0], origin(source)
+    source.seek(round((span.start + start) / picture.time_base), stream=picture, backward=True)
+    first = last = None
+    early: list[Any] = []
+    for packet in source.demux(streams):
+        if packet.dts is None or packet.pts is None:
+            continue
+        time = float(packet.pts * packet.time_base) - start
+        if min(time, float(packet.dts * packet.time_base) - start) > span.end + _MARGIN:
+            break
+        if first is None and packet.stream is picture and packet.is_keyframe:
+            first = last = time
+            for held in early:
+                if float(held.pts * held.time_base) - start >= first:
+                    _mux(written, outputs, held, first + start)
+            early.clear()
+        elif first is None:
+            early.append(packet)
+            continue
+        if first is not None and first <= time < max(span.end, first + 0.001):
+            last = max(last or first, time)
+            _mux(written, outputs, packet, first + start)
+    if first is None or last is None:
+        raise MediaError("no keyframe of the picture can be read there", _COPIED_ANYWAY)
+    return Span(first, max(first, last))
+
+
+def _mux(written: OutputContainer, outputs: dict[int, Any], packet: Any, zero: float) -> None:  # noqa: ANN401
+    shift = round(zero / packet.time_base)
+    packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+    packet.stream = outputs[packet.stream.index]
+    written.mux(packet)
+
+
+def encode_clip(path: str, info: MediaInfo, target: Path, span: Span) -> Span:
+    """Encode a stretch anew, exact to the frame: H.264 (MPEG-4 where there is no x264) and AAC in an MP4.
+
+    Args, returns and raises as :func:`copy_clip`; the ending of ``target`` is ``.mp4``.
+    """
+    with open_media(path) as source:
+        streams = _streams(source, info)
+        try:
+            with av.open(str(target), "w", format="mp4") as written:
+                _encode(source, streams, info, written, span)
+        except av.error.FFmpegError as error:
+            raise _failed(error) from error
+    return span
+
+
+def _encode(source: InputContainer, streams: list[Any], info: MediaInfo, written: OutputContainer, span: Span) -> None:
+    x264 = "libx264" in codecs_available
+    rate = Fraction(info.fps or 25.0).limit_denominator(1001)
+    film: Any = written.add_stream("libx264" if x264 else "mpeg4", rate=rate)
+    film.width, film.height = info.width // 2 * 2, info.height // 2 * 2
+    film.pix_fmt, film.codec_context.time_base = "yuv420p", _TICK
+    if x264:
+        film.options = {"preset": "veryfast", "crf": "20"}
+    voice: Any = written.add_stream("aac", rate=_AUDIO_RATE, layout="stereo") if len(streams) > 1 else None
+    resampler = av.AudioResampler("fltp", "stereo", _AUDIO_RATE)
+    seen = False
+    for kind, time, frame in _frames(source, streams, span):
+        if kind == "video":
+            seen = True
+            picture = av.VideoFrame.from_ndarray(picture_of(frame, streams[0], info, max(info.width, info.height)))
+            picture = picture.reformat(film.width, film.height, format="yuv420p")
+            picture.pts, picture.time_base = round((time - span.start) / _TICK), _TICK
+            written.mux(film.encode(picture))
+        elif voice is not None:
+            frame.pts, frame.time_base = round((time - span.start) * _AUDIO_RATE), Fraction(1, _AUDIO_RATE)
+            for part in resampler.resample(frame):
+                written.mux(voice.encode(part))
+    if not seen:
+        raise MediaError("no frame of the picture can be decoded there", "try to play the video at that moment")
+    written.mux(film.encode(None))
+    if voice is not None:
+        written.mux(voice.encode(None))
+
+
+def _frames(source: InputContainer, streams: list[Any], span: Span) -> Iterator[tuple[str, float, Any]]:
+    """Decoded frames of a stretch with their times, of all streams, damaged packets left out."""
+    picture, start = streams[0], origin(source)
+    source.seek(round((span.start + start) / picture.time_base), stream=picture, backward=True)
+    for packet in source.demux(streams):
+        dts = None if packet.dts is None else float(packet.dts * packet.time_base) - start
+        if dts is not None and dts > span.end + _MARGIN:
+            break
+        try:
+            frames: list[Any] = list(packet.decode())
+        except av.error.FFmpegError:
+            continue
+        for frame in frames:
+            time = frame.time - start if frame.time is not None else -1.0
+            if span.start <= time < span.end:
+                yield packet.stream.type, time, frame

@@ -1,0 +1,139 @@
+"""Collections of questions in their published layouts."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clamr_cli.errors import UsageError
+from clamr_cli.evaluate.qa.items import Item
+from clamr_cli.evaluate.qa.layouts import found_in, read
+from clamr_cli.types import Span
+
+MME = {
+    "video_id": "001", "duration": "long", "domain": "Knowledge", "videoID": "fFjv93ACGo8",
+    "question_id": "001-1", "task_type": "Counting", "question": "How many birds land?",
+    "options": ["A. Apples.", "B. Candles.", "C. Berries.", "D. As many of each."], "answer": "C",
+}  # fmt: skip
+MME_ITEM = Item(
+    "001-1", "fFjv93ACGo8", "How many birds land?",
+    ("Apples.", "Candles.", "Berries.", "As many of each."), 2, "long", "fFjv93ACGo8.srt",
+)  # fmt: skip
+LVB = {
+    "video_id": "86CxyhFV9MI", "question": "Which subtitles appear?", "candidates": ["one", "two", "three"],
+    "correct_choice": 1, "position": [854, 948], "id": "86CxyhFV9MI_0", "video_path": "86CxyhFV9MI.mp4",
+    "subtitle_path": "86CxyhFV9MI_en.json", "duration_group": 600, "starting_timestamp_for_subtitles": 12.5,
+}  # fmt: skip
+QVH = {
+    "qid": 7803, "query": "Man in gray top walks in.", "duration": 150, "vid": "RoripwjYFp8_360.0_510.0",
+    "relevant_clip_ids": [13, 14], "saliency_scores": [[4, 4, 2], [0, 1, 3]],
+    "relevant_windows": [[26, 30], [60.5, 62]],
+}  # fmt: skip
+OWN = {"id": "x", "video": "talk.mp4", "question": "Who speaks?", "choices": ["Ann", "Bob"], "answer": "b"}
+
+
+def written(path, value):
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
+
+
+def test_video_mme_as_parquet_and_as_json_are_the_same(tmp_path):
+    pq.write_table(pa.Table.from_pylist([MME]), tmp_path / "test-00000-of-00001.parquet")
+    per_video = {"video_id": "001", "duration": "long", "videoID": "fFjv93ACGo8", "questions": [MME]}
+    files = [
+        tmp_path / "test-00000-of-00001.parquet",
+        written(tmp_path / "flat.json", [MME]),
+        written(tmp_path / "nested.json", [per_video]),
+    ]
+    assert [read(file) for file in files] == [[MME_ITEM]] * 3
+
+
+def test_longvideobench(tmp_path):
+    (item,) = read(written(tmp_path / "lvb_val.json", [LVB]))
+    assert item == Item(
+        "86CxyhFV9MI_0", "86CxyhFV9MI.mp4", "Which subtitles appear?", ("one", "two", "three"), 1, "600 s",
+        "86CxyhFV9MI_en.json", 12.5, marks=(854, 948),
+    )  # fmt: skip
+    assert item.has_evidence
+    without = {name: value for name, value in LVB.items() if name != "correct_choice"}
+    assert read(written(tmp_path / "test.json", [without]))[0].answer is None
+
+
+def test_qvhighlights(tmp_path):
+    path = tmp_path / "highlight_val_release.jsonl"
+    path.write_text("".join(json.dumps(QVH | {"qid": qid}) + "\n" for qid in (1, 2)))
+    first, second = read(path)
+    assert (first.id, second.id, first.video) == ("1", "2", "RoripwjYFp8_360.0_510.0")
+    assert first.windows == (Span(26.0, 30.0), Span(60.5, 62.0))
+    assert first.grades == {13: (4, 4, 2), 14: (0, 1, 3)}
+    assert first.choices == ()
+
+
+def test_our_own_lines(tmp_path):
+    (item,) = read(written(tmp_path / "q.jsonl", OWN | {"windows": [[1, 2]], "group": "long"}))
+    assert item == Item("x", "talk.mp4", "Who speaks?", ("Ann", "Bob"), 1, "long", windows=(Span(1.0, 2.0),))
+
+
+def test_letters_before_choices_are_taken_off_only_where_all_have_theirs(tmp_path):
+    def choices(*options: str) -> tuple[str, ...]:
+        return read(written(tmp_path / "q.json", [OWN | {"choices": options, "answer": None}]))[0].choices
+
+    assert choices("A) one", "(B) two") == ("one", "two")
+    assert choices("A. one", "two") == ("A. one", "two")
+    assert choices("B. one", "A. two") == ("B. one", "A. two")
+
+
+def test_the_file_of_a_published_folder_is_found(tmp_path):
+    (tmp_path / "videomme").mkdir()
+    pq.write_table(pa.Table.from_pylist([MME]), tmp_path / "videomme" / "test-00000-of-00001.parquet")
+    assert read(found_in(tmp_path)) == [MME_ITEM]
+    lvb = written(tmp_path / "lvb_val.json", [LVB])
+    assert found_in(tmp_path) == lvb
+    assert found_in(lvb) == lvb
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="cannot tell which file"):
+        found_in(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (MME | {"answer": "E"}, "the answer 'E' is none of the choices"),
+        (MME | {"question": " "}, "question ' ' is no text"),
+        (MME | {"options": "A. yes"}, "are no list"),
+        (LVB | {"correct_choice": 3}, "none of the candidates"),
+        (LVB | {"candidates": None}, "are no list"),
+        (LVB | {"starting_timestamp_for_subtitles": "soon"}, "could not convert"),
+        (QVH | {"relevant_windows": [[5, 4]]}, "is no window"),
+        (QVH | {"relevant_windows": [[1]]}, "not enough values"),
+        (QVH | {"saliency_scores": []}, "2 clips have 0 grades"),
+        ({name: value for name, value in QVH.items() if name != "relevant_windows"}, "'relevant_windows' is missing"),
+        (OWN | {"windows": [["a", "b"]]}, "could not convert"),
+        ({"nothing": 1}, "cannot tell what layout"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_line(tmp_path, record, said):
+    with pytest.raises(UsageError, match=said) as caught:
+        read(written(tmp_path / "q.json", [record]))
+    assert "\n" not in str(caught.value)
+    assert "q.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe\x00", b"1 2 3", b'["a"]', b'{"video": "a"', b"{}\n{}\n"])
+def test_a_file_of_something_else_is_refused(tmp_path, content):
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UsageError):
+        read(path)
+    with pytest.raises(UsageError):
+        read(path.rename(tmp_path / "q.parquet"))
+
+
+def test_ids_and_names_of_layouts_are_checked(tmp_path):
+    with pytest.raises(UsageError, match="two questions have the id 'x'"):
+        read(written(tmp_path / "q.json", [OWN, OWN]))
+    with pytest.raises(UsageError, match="there is no layout 'mme'"):
+        read(tmp_path / "q.json", "mme")
+    with pytest.raises(UsageError, match="'vid' is missing"):
+        read(tmp_path / "q.json", "qvhighlights")

@@ -1,0 +1,217 @@
+"""Journal, subtitles, places and reports of an evaluation."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clamr_cli.errors import MediaError, UsageError
+from clamr_cli.evaluate.doubt import Sampling
+from clamr_cli.evaluate.qa import footage, strategies
+from clamr_cli.evaluate.qa.items import Item
+from clamr_cli.evaluate.qa.journal import Journal
+from clamr_cli.evaluate.qa.report import report
+from clamr_cli.evaluate.qa.run import evidence
+from clamr_cli.extract.sidecar import find_sidecars
+from clamr_cli.extract.subtitles import read_subtitle_file
+from clamr_cli.frames import FrameHit
+from clamr_cli.types import FileRecord, FileState, Span
+
+
+def record(item: str, strategy: str = "uniform", outcome: str = "answered", **more) -> dict:
+    return {"id": item, "strategy": strategy, "group": "", "outcome": outcome, "times": [1.0], **more}
+
+
+# --- journal ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_settled_under_these_settings_is_not_done_again(tmp_path):
+    path = tmp_path / "r.jsonl"
+    with Journal("one", path) as journal:
+        journal.write(record("a"))
+        journal.write(record("b", outcome="failed"))
+    with Journal("one", path) as journal:
+        assert journal.settled("a", "uniform")
+        assert not journal.settled("a", "dense")
+        assert not journal.settled("b", "uniform")
+        journal.write(record("b", choice=1))
+        assert journal.settled("b", "uniform")
+        assert [one["outcome"] for one in journal] == ["answered", "answered"]
+    with Journal("two", path) as journal:
+        assert (journal.others, list(journal)) == (3, [])
+
+
+def test_every_cut_of_the_last_line_is_survived(tmp_path):
+    path = tmp_path / "r.jsonl"
+    with Journal("s", path) as journal:
+        journal.write(record("a", answer="\x1b[31m\u202eé"))
+        journal.write(record("b"))
+    whole = path.read_bytes()
+    assert whole.isascii()
+    first = whole.index(b"\n") + 1
+    for cut in range(first, len(whole)):
+        path.write_bytes(whole[:cut])
+        with Journal("s", path) as journal:
+            assert journal.settled("a", "uniform")
+            assert journal.settled("b", "uniform") == (cut == len(whole) - 1)
+            journal.write(record("c"))
+        assert [json.loads(line)["id"] for line in path.read_text().splitlines()][-1] == "c"
+
+
+@pytest.mark.parametrize("content", [b"notes\n", b'{"id": "a", "query": "b"}\n', b"\xff\n", b'{"id": 1}\nx'])
+def test_a_foreign_file_is_refused_and_left_alone(tmp_path, content):
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="no file of results"), Journal("s", path):
+        pass
+    assert path.read_bytes() == content
+
+
+def test_two_runs_do_not_write_to_one_file(tmp_path):
+    with (
+        Journal("s", tmp_path / "r.jsonl"),
+        pytest.raises(UsageError, match="another run"),
+        Journal("s", tmp_path / "r.jsonl"),
+    ):
+        pass
+
+
+# --- places -----------------------------------------------------------------------------------------------------------
+
+
+def known(path: str, video: str) -> FileRecord:
+    return FileRecord(path, "/", video, 1, 1, FileState.INDEXED)
+
+
+def test_videos_are_found_in_folders_by_path_and_in_the_index(tmp_path):
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    (tmp_path / "set" / "subtitle").mkdir()
+    for name in ("data/one.mp4", "data/RoripwjYFp8_360.0_510.0.mkv", "subtitle/one.srt"):
+        (tmp_path / "set" / name).write_bytes(b"x")
+    names = ("one", "RoripwjYFp8_360.0_510.0", str(tmp_path / "set/data/one.mp4"), "away", "1a2b3c4d5e6f", "no", "\0")
+    items = [Item(name, name, "q", subtitles=f"{name}.srt") for name in names]
+    files = [known("/v/away.mp4", "aaaaaaaaaaaa"), known("/v/other.mp4", "1a2b3c4d5e6f")]
+    found = footage.find(items, files, [tmp_path / "set"], [tmp_path / "set"])
+    data = tmp_path / "set" / "data"
+    assert {name: place.video for name, place in found.places.items()} == {
+        "one": str(data / "one.mp4"),
+        "RoripwjYFp8_360.0_510.0": str(data / "RoripwjYFp8_360.0_510.0.mkv"),
+        names[2]: names[2],
+        "away": "aaaaaaaaaaaa",
+        "1a2b3c4d5e6f": "1a2b3c4d5e6f",
+    }
+    assert found.missing == ("no", "\0")
+    assert found.places["one"].subtitles == tmp_path / "set" / "subtitle" / "one.srt"
+    assert found.places["away"].subtitles is None
+
+
+def test_subtitles_are_found_beside_the_link_on_the_clock_of_the_video(tmp_path):
+    video, subtitles = tmp_path / "v.mp4", tmp_path / "v_en.json"
+    video.write_bytes(b"video")
+    cues = [
+        {"start": "00:00:05.000", "end": "00:00:09.000", "line": "before"},
+        {"start": "00:00:11,500", "end": "00:00:13.000", "line": "<i>hello</i>\nyou"},
+        {"start": "00:01:00.000", "end": "00:01:02.000", "line": "later"},
+    ]
+    subtitles.write_text(json.dumps(cues))
+    place = footage.Place(str(video), subtitles, 10.0)
+    link = footage.linked(place, tmp_path / "cache")
+    assert footage.linked(place, tmp_path / "cache") == link
+    (found,) = find_sidecars(link).subtitles
+    lines = [(one.span, one.text) for one in read_subtitle_file(found.path)]
+    assert lines == [(Span(1.5, 3.0), "hello you"), (Span(50.0, 52.0), "later")]
+    assert Path(link).read_bytes() == b"video"
+    assert footage.linked(footage.Place(str(video)), tmp_path / "cache") == str(video)
+    assert footage.linked(footage.Place(str(video), subtitles, 0.0), tmp_path / "cache") != link
+
+
+def test_ends_that_are_not_known_last_until_the_next_line(tmp_path):
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps([{"timestamp": [1.0, None], "text": "a"}, {"timestamp": [3.0, None], "text": "b"}]))
+    assert [(one.span, one.text) for one in footage.read(path)] == [(Span(1.0, 3.0), "a"), (Span(3.0, 5.0), "b")]
+
+
+@pytest.mark.parametrize("content", ["", "[]x", '[{"start": "now"}]', '[{"timestamp": 3, "text": "a"}]', "[1]"])
+def test_subtitles_that_cannot_be_read_are_told(tmp_path, content):
+    path = tmp_path / "s.json"
+    path.write_text(content)
+    with pytest.raises(MediaError, match=r"s\.json"):
+        footage.read(path)
+
+
+# --- strategies and evidence ------------------------------------------------------------------------------------------
+
+
+def test_strategies_by_name():
+    assert [strategies.parse(one.name) for one in strategies.ALL] == list(strategies.ALL)
+    with pytest.raises(UsageError, match="there is no strategy 'best'"):
+        strategies.parse("best")
+
+
+def test_every_beginning_of_sampled_frames_is_spread_over_the_video():
+    hits = [FrameHit(n + 1, n, float(n), Span(n, n + 1), float(n), 0.0, None) for n in range(8)]
+    assert [hit.number for hit in strategies.spread(hits)] == [0, 4, 2, 6, 1, 5, 3, 7]
+    assert sorted(hit.number for hit in strategies.spread(hits[:5])) == [0, 1, 2, 3, 4]
+    assert strategies.spread([]) == []
+
+
+def test_annotated_frames_are_counted_at_the_rate_of_the_file():
+    item = Item("a", "v", "q", marks=(50, 100))
+    assert evidence(item, 25.0) == (Span(2.0, 2.0), Span(4.0, 4.0))
+    assert evidence(item, 0.0) == ()
+    assert evidence(Item("a", "v", "q", windows=(Span(1, 2),)), 25.0) == (Span(1, 2),)
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+ITEMS = [Item(f"q{n}", "v", "q", ("a", "b"), 0, "short" if n < 4 else "long") for n in range(8)]
+TWO = [strategies.parse("uniform"), strategies.parse("clamr")]
+
+
+def answered(strategy: str, right: set[int], failed: frozenset[int] = frozenset()) -> list[dict]:
+    return [
+        record(
+            item.id, strategy, "failed" if number in failed else "answered", right=0, choice=int(number not in right),
+            shown=4, group=item.group,
+        )
+        for number, item in enumerate(ITEMS)
+    ]  # fmt: skip
+
+
+def test_accuracy_by_class_of_length():
+    records = answered("uniform", {0, 1, 4}) + answered("clamr", {0, 1, 2, 3, 4, 5}, frozenset({7}))
+    found = report(records, ITEMS, TWO, Sampling(500, 0))
+    assert found.groups == ("all", "short", "long")
+    uniform, clamr = found.rows
+    assert {group: (share.count, share.mean) for group, share in uniform.accuracy.items()} == {
+        "all": (8, 3 / 8), "short": (4, 2 / 4), "long": (4, 1 / 4),
+    }  # fmt: skip
+    assert {group: (share.count, share.mean) for group, share in clamr.accuracy.items()} == {
+        "all": (7, 6 / 7), "short": (4, 1.0), "long": (3, 2 / 3),
+    }  # fmt: skip
+    assert (uniform.failed, clamr.failed, uniform.p) == (0, 1, None)
+    assert 0 < clamr.p < 1
+    low, high = uniform.accuracy["all"].interval
+    assert 0 <= low <= 3 / 8 <= high <= 1
+    assert found == report(reversed(records), ITEMS, TWO, Sampling(500, 0))
+
+
+def test_an_unclear_answer_is_a_wrong_one_and_an_unknown_right_one_does_not_count():
+    records = [record("q0", right=0, choice=None, shown=2), record("q1", right=None, choice=1, shown=2)]
+    (row,) = report(records, ITEMS, TWO[:1], Sampling(0)).rows
+    assert (row.unclear, row.accuracy["all"].count, row.accuracy["all"].mean) == (1, 1, 0.0)
+    assert row.accuracy["all"].interval is None
+
+
+def test_measures_of_the_choice_are_means_over_what_is_known():
+    records = [
+        record("q0", "clamr", "selected", covered=1.0, inside=0.5, mAP=0.25),
+        record("q1", "clamr", "selected", covered=0.0, inside=0.0),
+        record("q2", "clamr", "selected"),
+        record("stranger", "clamr", "selected", covered=1.0),
+    ]
+    found = report(records, ITEMS, TWO, Sampling())
+    assert found.measures == ("recall", "precision", "mAP")
+    assert found.rows[1].selection == {"recall": 0.5, "precision": 0.25, "mAP": 0.25}
+    assert (found.rows[1].evidence, found.rows[1].accuracy) == (2, {})
+    assert found.rows[0].selection == {}

@@ -1,0 +1,117 @@
+"""Single frames by time, and clips around them, out of all kinds of files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from clamr_cli.errors import MediaError
+from clamr_cli.media.cut import copied_suffix, copy_clip, encode_clip
+from clamr_cli.media.frames import FrameOptions, sample_frames
+from clamr_cli.media.probe import probe
+from clamr_cli.media.stills import frames_at
+from clamr_cli.types import Span
+from tests import clips
+
+COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
+
+
+def film(path: Path, **how) -> str:
+    """Two seconds of each colour, with somebody who speaks."""
+    clip = clips.Clip(**how)
+    for colour in COLOURS:
+        clip.colour(colour, 2)
+    return os.fspath(clip.narration("bees", at=1).write(path))
+
+
+@pytest.fixture(scope="module", params=["plain.mp4", "rare keys.mkv", "web.webm", "turned.mp4"])
+def video(request, tmp_path_factory):
+    how = {"rare keys.mkv": {"gop": 500}, "turned.mp4": {"rotation": 90, "size": (270, 480)}}
+    return film(tmp_path_factory.mktemp("stills") / request.param, **how.get(request.param, {}))
+
+
+def close(image, other) -> bool:
+    return image.shape == other.shape and float(np.abs(image.astype(int) - other.astype(int)).mean()) < 3
+
+
+def test_frames_are_those_that_sampling_saw(video):
+    info = probe(video)
+    seen = {one.time: one.image for one in sample_frames(video, info, FrameOptions(interval=1.0, longest_gap=1.0))}
+    assert len(seen) >= 11
+    found = dict(frames_at(video, info, list(seen), max_side=1280))
+    assert list(found) == list(seen)
+    assert all(image is not None and close(image, seen[time]) for time, image in found.items())
+
+
+def test_pictures_are_made_smaller_and_never_larger(video):
+    info = probe(video)
+    ((_, small),) = frames_at(video, info, [3.0], max_side=100)
+    ((_, large),) = frames_at(video, info, [3.0], max_side=10_000)
+    assert max(small.shape) == 100
+    assert large.shape[:2] == (info.height, info.width)
+
+
+def test_beyond_the_end_there_is_nothing(video):
+    assert [image for _, image in frames_at(video, probe(video), [5.0, 500.0], max_side=64)][1] is None
+
+
+def held(path: Path) -> tuple[list[str], float]:
+    """What streams a clip has and how long its picture lasts."""
+    info = probe(os.fspath(path))
+    frames = list(sample_frames(os.fspath(path), info, FrameOptions(interval=0.1, longest_gap=0.1)))
+    assert frames
+    return ["video"] + ["audio"] * len(info.audio), frames[-1].time - frames[0].time
+
+
+def test_copied_clips_hold_the_stretch_from_the_keyframe_before(video, tmp_path):
+    info = probe(video)
+    target = tmp_path / f"clip{copied_suffix(info)}"
+    span = copy_clip(video, info, target, Span(4.5, 7.0))
+    streams, seconds = held(target)
+    assert streams == ["video", "audio"]
+    assert span.start <= 4.5
+    assert 6.5 <= span.end <= 7.0
+    assert seconds == pytest.approx(span.duration, abs=0.3)
+    ((_, first),) = frames_at(os.fspath(target), probe(os.fspath(target)), [0.0], max_side=64)
+    ((_, source),) = frames_at(video, info, [span.start], max_side=64)
+    assert close(first, source)
+
+
+def test_exact_clips_begin_and_end_where_they_should(video, tmp_path):
+    info = probe(video)
+    target = tmp_path / "clip.mp4"
+    encode_clip(video, info, target, Span(4.5, 7.0))
+    streams, seconds = held(target)
+    assert streams == ["video", "audio"]
+    assert seconds == pytest.approx(2.5, abs=0.3)
+    made = probe(os.fspath(target))
+    assert (made.width, made.height, made.rotation) == (info.width, info.height, 0)
+    for at, colour in ((0.5, 5.0), (2.0, 6.5)):
+        ((_, copied),) = frames_at(os.fspath(target), made, [at], max_side=64)
+        ((_, source),) = frames_at(video, info, [colour], max_side=64)
+        assert float(np.abs(copied.astype(int) - source.astype(int)).mean()) < 12
+
+
+def test_silent_videos_are_cut_too(tmp_path):
+    path = os.fspath(clips.Clip().photo("cat", 6).write(tmp_path / "silent.mp4"))
+    copy_clip(path, probe(path), tmp_path / "copy.mp4", Span(2.0, 4.0))
+    encode_clip(path, probe(path), tmp_path / "exact.mp4", Span(2.0, 4.0))
+    assert held(tmp_path / "copy.mp4")[0] == held(tmp_path / "exact.mp4")[0] == ["video"]
+
+
+def test_a_file_that_changed_is_told_of(tmp_path):
+    info = probe(film(tmp_path / "a.mp4"))
+    with av.open(str(tmp_path / "b.m4a"), "w", format="mp4") as sound:
+        stream = sound.add_stream("aac", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        sound.mux(stream.encode(frame))
+        sound.mux(stream.encode(None))
+    with pytest.raises(MediaError, match="changed"):
+        list(frames_at(os.fspath(tmp_path / "b.m4a"), info, [1.0], max_side=64))
+    with pytest.raises(MediaError):
+        copy_clip(os.fspath(tmp_path / "b.m4a"), info, tmp_path / "c.mp4", Span(0.0, 1.0))
