@@ -170,14 +170,14 @@ class EncoderInfo:
     """Who made a set of vectors: vectors of different fingerprints must never be compared.
 
     ``fingerprint`` changes whenever the same document would get other vectors: weights, settings or code version.
-    ``floor`` is the score per query vector below which a match of this encoder rather means that nothing answers; None
-    where it was not measured.
+    ``floors`` are, by the modality that matches best, scores per query vector below which a match of this encoder rather
+    means that nothing answers; empty where none were measured.
     """
 
     name: str
     fingerprint: str
     dimension: int = DIMENSION
-    floor: float | None = None
+    floors: Mapping[Modality, float] = field(default_factory=dict, compare=False)
 
 
 @runtime_checkable
@@ -360,7 +360,7 @@ class SearchOptions:
 
     ``modalities`` empty means all; ``weights`` multiply a modality's similarities (0 leaves it out, others must be
     positive); ``moments`` returns every good moment instead of the best of each video. ``floor`` replaces the encoder's
-    own, which holds for scores without weights only.
+    own, which hold for scores over all modalities without weights only.
 
     Where more than ``scan_limit`` vectors a core may answer, an approximate index gives the candidates, if there is one
     and not ``exact``; ``hybrid`` adds those whose texts hold words of the query. Scores are exact always.

@@ -238,17 +238,20 @@ def _hits(store: Store, question: _Question, chosen: Sequence[tuple[str, float]]
             modality=winner,
             modalities={modality: alone.get(modality) for modality in SHOWN_MODALITIES},
             evidence=reasons.evidence(aligned),
-            weak=score < _floor(question) * len(question.tokens),
+            weak=score < _floor(question, winner) * len(question.tokens),
         )
         found.append((hit, aligned))
     return found
 
 
-def _floor(question: _Question) -> float:
-    """The score per query vector below which a hit is weak."""
-    own = None if question.options.weights else question.encoder.floor
-    chosen = question.options.floor if question.options.floor is not None else own
-    return -math.inf if chosen is None else chosen
+def _floor(question: _Question, winner: Modality | None) -> float:
+    """The score per query vector below which a hit that this modality won is weak."""
+    options = question.options
+    if options.floor is not None:
+        return options.floor
+    plain = not options.weights and not options.modalities and options.scoring == "token-max"
+    own = question.encoder.floors.get(winner) if plain and winner is not None else None
+    return -math.inf if own is None else own
 
 
 def _paths(store: Store, video_ids: Sequence[str]) -> dict[str, str]:
