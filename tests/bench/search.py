@@ -3,9 +3,9 @@
 Makes a clustered corpus of its own (``tests.bench.corpus``), indexes and packs it, and asks clamr and its peers the
 same queries in one run: recall@10 as against a float32 brute force over the stored float16 vectors, the time for the
 first ten (median, 99th percentile, and the best: how far they are apart tells how busy the machine was), bytes a
-vector, seconds to build, and how many times as long as clamr each takes. For clamr it also counts the queries whose
-ranking differs from brute force beyond ties, and the most memory that it took beside the mapped files. ``--pool``
-measures what pooled vectors lose, ``--cold`` the command from a cold shell.
+vector, seconds to build, and how many times as long as clamr each takes, the two being asked by turns. For clamr it
+also counts the queries whose ranking differs from brute force beyond ties, and the most memory that it took beside the
+mapped files. ``--pool`` measures what pooled vectors lose, ``--cold`` the command from a cold shell.
 
 Peers hold the corpus in memory as float32, so they are left out above ``--peers-up-to`` vectors. ``--apart PYTHON``
 names an interpreter with fast-plaid or xtr-warp-rs, which need another torch than clamr.
@@ -121,11 +121,20 @@ class Memory:
             self.largest = max(self.largest, int(anonymous.split()[1]) * 1024)
 
 
-def timed(peer: Peer, queries: list[NDArray[np.float32]], truth: list[NDArray[np.float32]]) -> dict[str, Any]:
-    """Asks a peer all queries (as many as it is asked at most) after one that warms it up."""
+def timed(
+    peer: Peer, queries: list[NDArray[np.float32]], truth: list[NDArray[np.float32]], beside: Peer | None = None
+) -> dict[str, Any]:
+    """Asks a peer all queries (as many as it is asked at most) after one that warms it up.
+
+    Before each, ``beside`` is asked the same, so that both are compared on a machine that is equally busy.
+    """
     peer.ask(queries[-1], LIMIT)
-    seconds, busy, recalls, wrong = [], [], [], 0
+    seconds, others, busy, recalls, wrong = [], [], [], [], 0
     for query, scores in list(zip(queries, truth, strict=True))[: peer.most]:
+        if beside is not None:
+            started = time.perf_counter()
+            beside.ask(query, LIMIT)
+            others.append(time.perf_counter() - started)
         started, spent = time.perf_counter(), time.process_time()
         found = peer.ask(query, LIMIT)
         seconds.append(time.perf_counter() - started)
@@ -142,6 +151,8 @@ def timed(peer: Peer, queries: list[NDArray[np.float32]], truth: list[NDArray[np
         "recall@10": statistics.mean(recalls),
         "queries": len(seconds),
         "rankings_that_differ": wrong,
+        "times_clamr": statistics.median(seconds) / statistics.median(others) if others else 1.0,
+        "clamr_ms": statistics.median(others) * 1e3 if others else None,
         "build_s": peer.build,
         "size": peer.size,
         "note": peer.note,
@@ -202,7 +213,7 @@ def table(rows: list[dict[str, Any]], vectors: int) -> str:
     lines += [
         f"{row['name']:34} {row['median_ms']:8.1f}ms {row['p99_ms']:8.1f}ms {row['best_ms']:8.1f}ms "
         f"{row['recall@10']:9.3f} {row['size'] / vectors:9.1f} {row['build_s']:8.1f}s "
-        f"{row['median_ms'] / rows[0]['median_ms']:6.1f}x"
+        f"{row.get('times_clamr', row['median_ms'] / rows[0]['median_ms']):6.1f}x"
         for row in rows
     ]
     return "\n".join(lines)
@@ -293,7 +304,8 @@ def run(given: argparse.Namespace, corpus: Corpus, folder: Path) -> dict[str, An
     truth = brute(store, queries, corpus.moments)
     rows, memory = [], Memory()
     with memory:
-        rows.append(timed(ours(store, corpus), queries, truth))
+        clamr = ours(store, corpus)
+        rows.append(timed(clamr, queries, truth))
     print(table(rows, vectors), flush=True)
     wanted = given.peers.split(",") if vectors <= given.peers_up_to else []
     for name, make in all_peers(corpus, folder / corpus.name, given.threads, wanted) if wanted else []:
@@ -303,7 +315,7 @@ def run(given: argparse.Namespace, corpus: Corpus, folder: Path) -> dict[str, An
             print(f"left out {name}: {error}", flush=True)
             continue
         for peer in made:
-            rows.append(timed(peer, queries, truth))
+            rows.append(timed(peer, queries, truth, clamr))
             print(table([rows[0], rows[-1]], vectors).splitlines()[-1], flush=True)
         del made
         gc.collect()
