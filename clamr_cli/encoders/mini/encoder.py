@@ -40,13 +40,13 @@ NAME: Final = "mini"
 TOKENS_PER_MODALITY: Final = 512
 """CLaMR's published code reads as many tokens each of speech, on-screen text and metadata."""
 
-_REVISION: Final = "1"
+_REVISION: Final = "2"
 _FIELDS: Final = tuple(field.name for field in fields(TokenVectors))
 # The order of CLaMR's documents (section 3): frames, on-screen text, speech, metadata.
 _READ: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
 _PARTS: Final = (_REVISION, frozen.TEXT_WEIGHTS, frozen.PICTURE_FILE, heads.SHA256, str(TOKENS_PER_MODALITY))
 _FINGERPRINT: Final = hashlib.blake2b("\n".join(_PARTS).encode(), digest_size=8).hexdigest()
-_INFO: Final = EncoderInfo(NAME, _FINGERPRINT)
+_INFO: Final = EncoderInfo(NAME, _FINGERPRINT, floors=heads.FLOORS)
 
 
 class MiniEncoder:

@@ -27,7 +27,7 @@ from safetensors.numpy import load
 from clamr_cli.encoders.mini import joint
 from clamr_cli.encoders.mini.kinds import HEADS
 from clamr_cli.errors import ModelError
-from clamr_cli.types import DIMENSION
+from clamr_cli.types import DIMENSION, Modality
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +37,18 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-SHA256: Final = "c672c46d6ad2bc9ab662beb854110c044939b812bbd173322097dcfe8ca87450"
+SHA256: Final = "5ec9c991f71f80bae7fee95517b73fa529a24fcf96c5e7ce34430ec343f3e008"
 """Of the weights file in this package."""
+
+FLOORS: Final = {
+    Modality.VIDEO: 0.240,
+    Modality.SPEECH: 0.272,
+    Modality.OCR: 0.324,
+    Modality.METADATA: 0.343,
+}
+"""Scores per query vector that 49 of 50 right answers reach, by the modality that matches best, with these weights.
+
+Measured on held-out photos and texts, see the model card."""
 
 WEIGHTS: Final = "mini.safetensors"
 REGIONS: Final = 9
