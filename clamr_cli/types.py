@@ -170,8 +170,8 @@ class EncoderInfo:
     """Who made a set of vectors: vectors of different fingerprints must never be compared.
 
     ``fingerprint`` changes whenever the same document would get other vectors: weights, settings or code version.
-    ``floors`` are, by the modality that matches best, scores per query vector below which a match of this encoder rather
-    means that nothing answers; empty where none were measured.
+    ``floors`` are, by the modality that matches best, scores per query vector below which a match of this encoder
+    rather means that nothing answers; empty where none were measured.
     """
 
     name: str
