@@ -30,7 +30,7 @@ def _said(name: str, query: str, file: str, at: float) -> Question:
 
 QUESTIONS = (
     Question("video", "a cat", "IMG_0001.mp4", 0.0, 5.0),
-    Question("video", "a rocket", "IMG_0003.mp4", 0.0, 5.0),
+    Question("video", "rocket launch", "IMG_0003.mp4", 0.0, 5.0),
     Question("video", "a cup of coffee", "long.mp4", 0.0, 31.5),
     _said("bees", "honeybees dancing to show where the flowers are", "rec-1.mp4", 2.0),
     _said("bicycle", "pull out the inner tube of the flat tire", "long.mp4", 33.0),
