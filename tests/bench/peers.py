@@ -6,6 +6,7 @@ by name. Peers that need another environment run there, in a process of their ow
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -118,6 +119,9 @@ def lancedb_table(corpus: Corpus, folder: Path, name: str) -> Any:
     """A table of the corpus with float16 vectors, numbered moments and nothing else."""
     import lancedb
     import pyarrow as pa
+
+    # What an earlier run left would count.
+    shutil.rmtree(folder, ignore_errors=True)
 
     kind = pa.list_(pa.list_(pa.float16(), 128))
     schema = pa.schema([("number", pa.int64()), ("vectors", kind)])
