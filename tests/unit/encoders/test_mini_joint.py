@@ -68,15 +68,20 @@ def test_padding_changes_nothing(model) -> None:
     assert not found[:, 12:].any()
 
 
-def test_every_row_sees_every_other(model) -> None:
+def test_text_sees_every_other_row_and_pictures_and_queries_stay(model) -> None:
     states, which, times, spelled = rows(20)
     heads = heads_of(model)
     before = heads.vectors(states, which, times, spelled)
+    told = which >= kinds.FIRST_TEXT
     for changed in (0, 19):
         other = states.copy()
         other[changed] = -other[changed]
         difference = np.abs(heads.vectors(other, which, times, spelled) - before).max(axis=1)
-        assert (difference > 1e-5).all()
+        assert (difference[told] > 1e-5).all()
+        alone = ~told & (np.arange(20) != changed)
+        assert not difference[alone].any()
+    pictures = heads.vectors(states[~told], which[~told], times[~told], spelled[~told])
+    np.testing.assert_allclose(pictures, before[~told], atol=1e-6)
 
 
 def test_long_documents_are_attended_in_blocks_as_in_one(model, monkeypatch: pytest.MonkeyPatch) -> None:

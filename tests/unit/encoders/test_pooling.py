@@ -87,11 +87,11 @@ def test_a_size_that_is_none_is_refused(tmp_path, value):
         hashed(tmp_path, pool=value)
 
 
-def test_a_floor_holds_for_whole_vectors_only():
+def test_floors_hold_for_whole_vectors_only():
     class Floored:
-        info = EncoderInfo("floored", "f" * 16, floor=0.5)
+        info = EncoderInfo("floored", "f" * 16, floors={Modality.SPEECH: 0.5})
 
-    assert PooledEncoder(Floored(), 2).info.floor is None
+    assert not PooledEncoder(Floored(), 2).info.floors
 
 
 def test_pooled_and_whole_vectors_are_never_searched_together(tmp_path):
