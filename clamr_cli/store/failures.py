@@ -26,6 +26,7 @@ _HINTS: Final = (
     (re.compile(r"Generic (?:S3|GCS|MicrosoftAzure|HTTP) error|credential", re.IGNORECASE),
      "check the address, the credentials and the network"),
 )  # fmt: skip
+_INTERRUPTED: Final = "External error: KeyboardInterrupt"
 _DAMAGED: Final = "run the command again; if it stays, build the index anew in another place with --db DIR"
 
 
@@ -45,8 +46,13 @@ def as_store_error(doing: str, uri: str, error: Exception) -> StoreError:
 
 @contextmanager
 def failing_as_store_error(doing: str, uri: str) -> Iterator[None]:
-    """Turn what storage libraries raise in the block into a :class:`StoreError`. Wrap calls to them, nothing else."""
+    """Turn what storage libraries raise in the block into a :class:`StoreError`. Wrap calls to them, nothing else.
+
+    An interruption that met them while they called Python comes back as an error of theirs, and is one again here.
+    """
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
+        if _WRAPPERS.sub("", str(error)).startswith(_INTERRUPTED):
+            raise KeyboardInterrupt from error
         raise as_store_error(doing, uri, error) from error
