@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clamr_cli.store import schema
@@ -14,7 +15,6 @@ from clamr_cli.store.side import TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
     from datetime import timedelta
-    from pathlib import Path
 
     from clamr_cli.store.place import Place
     from clamr_cli.store.tables import Tables
@@ -71,7 +71,9 @@ def sweep_temporaries(place: Place) -> None:
 
 
 def _leftovers(table: Path) -> list[Path]:
-    return [path for path in table.rglob("*") if path.name.startswith(".tmp") or "#" in path.suffix]
+    # os.walk goes on where a folder vanishes under it; Path.rglob raises.
+    found = [Path(folder) / name for folder, folders, names in os.walk(table) for name in (*folders, *names)]
+    return [path for path in found if path.name.startswith(".tmp") or "#" in path.suffix]
 
 
 def _remove(path: Path) -> None:

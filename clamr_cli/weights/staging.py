@@ -74,8 +74,10 @@ def need_space(cache: Path, size: int) -> None:
 
 def _sweep(cache: Path) -> None:
     for leftover in cache.glob(f"{_PARTIAL}*"):
-        if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(leftover, ignore_errors=True)
+        # Whoever builds another artefact here may remove a folder between its being listed and looked at.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _disk_error(error: OSError, cache: Path) -> ModelError:

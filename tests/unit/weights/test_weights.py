@@ -126,6 +126,23 @@ def test_joining_from_many_threads_gives_one_good_folder(packages: Path, tmp_pat
     assert not list(cache.glob(".partial-*"))
 
 
+def test_a_leftover_that_is_gone_by_the_time_it_is_looked_at_stops_nobody(packages: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    # Listed, but nothing is there: so looks a folder that another builder removed in between.
+    (cache / ".partial-gone").symlink_to(cache / "nothing")
+    assert weights.locate("split", cache) == cache / "split"
+
+
+def test_an_old_leftover_is_removed_and_a_fresh_one_is_not(packages: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for name in ("old", "fresh"):
+        (cache / f".partial-{name}").mkdir(parents=True)
+    os.utime(cache / ".partial-old", (1, 1))
+    weights.locate("split", cache)
+    assert [path.name for path in cache.glob(".partial-*")] == [".partial-fresh"]
+
+
 def test_a_full_disk_is_said_plainly(packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 3})())
     with pytest.raises(ModelError, match="are needed"):
