@@ -63,7 +63,13 @@ def _load(library: Path) -> ctypes.CDLL | None:
 def paths() -> tuple[str, ...]:
     """Native paths that work on this machine, the fastest first."""
     loaded = load()
-    usable = 0 if loaded is None else int(loaded.clamr_kernel_paths())
+    return () if loaded is None else _usable(loaded)
+
+
+@cache
+def _usable(loaded: ctypes.CDLL) -> tuple[str, ...]:
+    # Asked once: a processor's answer to what it can do costs a virtual machine tens of microseconds.
+    usable = int(loaded.clamr_kernel_paths())
     return tuple(name for name, number in _PATHS.items() if usable >> number & 1)
 
 
