@@ -86,7 +86,8 @@ _TABLE: Final = -1
 def update(tables: Tables, folder: Path, fingerprint: str, *, join: bool = False, moved: Moved | None = None) -> Built:
     """Make an encoder's sidecar stand for the newest version of the table.
 
-    Whoever builds it already is left alone. Vectors of an unknown fingerprint give a sidecar without parts.
+    Whoever builds it already is left alone, or waited for where the parts are to be put together. Vectors of an unknown
+    fingerprint give a sidecar without parts.
 
     Args:
         tables: of the index.
@@ -100,7 +101,7 @@ def update(tables: Tables, folder: Path, fingerprint: str, *, join: bool = False
         StoreError: the index cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with suppress(Timeout), FileLock(folder / LOCK_NAME, thread_local=False, blocking=False):
+    with suppress(Timeout), FileLock(folder / LOCK_NAME, thread_local=False, blocking=join):
         return _update(tables, folder, fingerprint, join=join, moved=moved or _unseen)
     return Built(0, 0, 0, 0)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -395,6 +396,19 @@ def test_who_builds_already_is_left_alone(store):
     assert store.pack_vectors(FINGERPRINT).parts == 1
 
 
+def test_who_builds_already_is_waited_for_where_parts_are_to_be_joined(store):
+    from filelock import FileLock
+
+    put(store, "v1", 1)
+    folder(store).mkdir(parents=True)
+    with ThreadPoolExecutor(1) as threads:
+        with FileLock(folder(store) / "lock"):
+            waiting = threads.submit(store.pack_vectors, FINGERPRINT, join=True)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+        assert waiting.result().parts == 1
+
+
 def test_a_folder_that_takes_nothing_is_an_error_and_searches_go_on(store):
     put(store, "v1", 1)
     folder(store).parent.write_text("no folder")
@@ -406,7 +420,7 @@ def test_a_folder_that_takes_nothing_is_an_error_and_searches_go_on(store):
 
 
 def test_refreshing_waits_until_it_is_worth_it_and_leaves_writers_alone(store, monkeypatch):
-    from clamr_cli.store import store as module
+    from clamr_cli.store import embeddings as module
 
     monkeypatch.setattr(module, "_WORTH_PACKING", 4)
     put(store, "v1", 1, moments=3)

@@ -1,0 +1,202 @@
+"""The vectors of moments: stored, scanned, packed beside the index, and looked up approximately."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from clamr_cli.errors import StoreError
+from clamr_cli.store import lock, records, vectors
+from clamr_cli.store.failures import as_store_error
+from clamr_cli.store.room import Room
+from clamr_cli.store.schema import META, SCHEMAS, VECTORS
+from clamr_cli.store.sidecar import Built, Snapshot, manifest
+from clamr_cli.store.sidecar import update as update_sidecar
+from clamr_cli.store.tables import literal, one_of
+from clamr_cli.types import EncoderInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from pathlib import Path
+
+    from clamr_cli.store.tables import Tables
+    from clamr_cli.store.vectors import PackedVectors
+    from clamr_cli.types import FloatArray, TokenVectors
+
+SIDECARS = "scan"
+"""The folder with the packed vectors, beside the lock and the notes."""
+
+_SETTINGS_OF = "encoder/"
+"""Before an encoder's name: the row of the meta table with its settings."""
+
+_WORTH_PACKING = 256
+"""Rows that are not packed make a search slower by about a millisecond each."""
+
+_FILTERED_IDS = 1000
+"""Up to this many moments are picked by the scan itself; more are picked from what it gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderUse:
+    """An encoder the index has vectors of: of how many moments, and how many vectors."""
+
+    info: EncoderInfo
+    moments: int
+    vectors: int
+
+
+class Embeddings(Room):
+    """The index's vectors, of any number of encoders."""
+
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        self._snapshots: dict[str, Snapshot] = {}
+
+    def put_vectors(self, encoder: EncoderInfo, rows: Mapping[str, TokenVectors]) -> None:
+        """Store the vectors of moments, all at once, replacing those of the same encoder. Kept as float16.
+
+        Raises:
+            StoreError: a vector is not finite, not of unit length or not of the right width; nothing is stored then.
+        """
+        self._may_write().upsert(VECTORS, vectors.to_rows(encoder, rows))
+
+    def encoded(self, fingerprint: str) -> set[str]:
+        """The moments that have vectors of an encoder."""
+        where = one_of("fingerprint", [fingerprint])
+        return set(self._tables.read(VECTORS, ["moment_id"], where).column("moment_id").to_pylist())
+
+    def has_vectors(self, fingerprint: str) -> bool:
+        """Whether any moment has vectors of an encoder."""
+        return self._tables.count(VECTORS, one_of("fingerprint", [fingerprint])) > 0
+
+    def encoders(self) -> list[EncoderUse]:
+        """The encoders the index has vectors of, by name."""
+        counts: dict[EncoderInfo, list[int]] = {}
+        for row in self._tables.read(VECTORS, ["encoder", "fingerprint", "dimension", "count"]).to_pylist():
+            info = EncoderInfo(row["encoder"], row["fingerprint"], row["dimension"])
+            counts.setdefault(info, []).append(row["count"])
+        uses = [EncoderUse(info, len(numbers), sum(numbers)) for info, numbers in counts.items()]
+        return sorted(uses, key=lambda use: (use.info.name, use.info.fingerprint))
+
+    def scan_vectors(
+        self, fingerprint: str, moment_ids: Collection[str] | None = None
+    ) -> Iterator[tuple[str, TokenVectors]]:
+        """Moments and their vectors, a batch in memory at a time, in no particular order.
+
+        Args:
+            fingerprint: of the encoder.
+            moment_ids: only these; all without.
+        """
+        wanted = None if moment_ids is None else frozenset(moment_ids)
+        for batch in self._tables.batches(VECTORS, vectors.STORED, _where(fingerprint, wanted)):
+            for moment_id, item in vectors.unpacked(batch):
+                if wanted is None or moment_id in wanted:
+                    yield moment_id, item
+
+    def scan_packed(self, fingerprint: str, moment_ids: Collection[str] | None = None) -> Iterator[PackedVectors]:
+        """Like :meth:`scan_vectors`, only what scoring needs, and packed. May give moments beside the wanted ones."""
+        wanted = None if moment_ids is None else frozenset(moment_ids)
+        for batch in self._tables.batches(VECTORS, vectors.SCORED, _where(fingerprint, wanted)):
+            if batch.num_rows:
+                yield vectors.packed(batch)
+
+    def snapshot(self, fingerprint: str) -> Snapshot:
+        """An encoder's vectors as they are now: the packed copy where it is good, the table for the rest."""
+        before = self._snapshots.get(fingerprint)
+        if before is None or not before.current():
+            before = Snapshot.take(self._tables, self._sidecar(fingerprint), fingerprint, before)
+            self._snapshots[fingerprint] = before
+        return before
+
+    def pack_vectors(
+        self, fingerprint: str, *, join: bool = False, moved: Callable[[int, int], None] | None = None
+    ) -> Built | None:
+        """Bring the packed copy of an encoder's vectors up to date. Needs no writer lock: the index does not change.
+
+        Args:
+            fingerprint: of the encoder.
+            join: put its parts together.
+            moved: is told how many vectors are packed, of how many.
+
+        Returns:
+            What was done, None where a remote index has no folder for it.
+
+        Raises:
+            StoreError: the index cannot be read, or the copy not be written; the old one stays.
+        """
+        folder = self._sidecar(fingerprint)
+        if folder is None:
+            return None
+        try:
+            return update_sidecar(self._tables, folder, fingerprint, join=join, moved=moved)
+        except (OSError, ValueError) as error:
+            raise as_store_error("write the packed vectors of", self.uri, error) from error
+
+    def pack_all(self) -> list[str]:
+        """Bring the packed copies of all encoders up to date, after :meth:`finish`: joining fragments moves all rows.
+
+        Returns:
+            What went wrong: an index without packed copies is a good one whose searches take longer.
+        """
+        problems = []
+        for use in self.encoders():
+            try:
+                self.pack_vectors(use.info.fingerprint)
+            except StoreError as error:
+                problems.append(error.what)
+        return problems
+
+    def refresh(self, fingerprint: str, *, moved: Callable[[int, int], None] | None = None) -> None:
+        """Before a search: pack what was not, where that is worth it, nobody writes to the index and the disk allows.
+
+        Args:
+            fingerprint: of the encoder.
+            moved: is told how many vectors are packed, of how many.
+        """
+        worth = self._sidecar(fingerprint) is not None and self.snapshot(fingerprint).uncovered >= _WORTH_PACKING
+        if not worth or lock.held(self._tables.place):
+            return
+        with suppress(StoreError):
+            self.pack_vectors(fingerprint, moved=moved)
+
+    def nearest(self, fingerprint: str, query: FloatArray, limit: int) -> list[str]:
+        """Moments that the approximate index has near a query's vectors: about ``limit``, in no particular order."""
+        where = one_of("fingerprint", [fingerprint])
+        rows = query.astype("float32").tolist()
+        return self._tables.nearest(VECTORS, "vectors", "moment_id", rows, where, limit)
+
+    def has_approximate_index(self) -> bool:
+        """Whether :meth:`nearest` has an index to look into."""
+        return self._tables.has_index(VECTORS, "vectors")
+
+    def index_vectors(self) -> None:
+        """Build the approximate index over all vectors, or bring it up to date."""
+        self._may_write().index_vectors(VECTORS, "vectors")
+
+    def _sidecar(self, fingerprint: str) -> Path | None:
+        folder = self._tables.place.side_file(SIDECARS)
+        return None if folder is None else manifest.folder_of(folder, fingerprint)
+
+    def delete_vectors(self, fingerprint: str) -> None:
+        """Delete all vectors of an encoder."""
+        self._may_write().delete(VECTORS, "fingerprint", [fingerprint])
+
+    def put_encoder_settings(self, name: str, settings: Mapping[str, object]) -> None:
+        """Remember the settings an encoder was last used with, so that a search can make the same one."""
+        row = {"name": [_SETTINGS_OF + name], "value": [records.dump(dict(settings))]}
+        self._may_write().upsert(META, pa.table(row, schema=SCHEMAS[META]))
+
+    def encoder_settings(self, name: str) -> dict[str, object]:
+        """The settings that were remembered for an encoder; empty where none were."""
+        rows = self._tables.read(META, ["value"], one_of("name", [_SETTINGS_OF + name])).column("value").to_pylist()
+        return records.load(dict[str, object], rows[0]) if rows else {}
+
+
+def _where(fingerprint: str, wanted: Collection[str] | None) -> str:
+    where = f"fingerprint = {literal(fingerprint)}"
+    if wanted is None or len(wanted) > _FILTERED_IDS:
+        return where
+    return f"{where} AND {one_of('moment_id', sorted(wanted))}"

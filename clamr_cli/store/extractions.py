@@ -1,0 +1,60 @@
+"""What was extracted from videos, kept under keys so that it is never done twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from clamr_cli.store import records
+from clamr_cli.store.records import Extraction
+from clamr_cli.store.room import Room
+from clamr_cli.store.schema import EXTRACTIONS
+from clamr_cli.store.tables import in_parts, one_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+
+class Extractions(Room):
+    """The index's extractions."""
+
+    def extraction(self, key: str) -> Extraction | None:
+        """What was kept under a key, None where nothing was."""
+        where = one_of("digest", [records.digest(key)])
+        rows = self._tables.read(EXTRACTIONS, ["payload", "blobs"], where).to_pylist()
+        return Extraction(records.load(dict[str, Any], rows[0]["payload"]), rows[0]["blobs"]) if rows else None
+
+    def extractions(self, keys: Sequence[str]) -> dict[str, Extraction]:
+        """What was kept under several keys, read at once; keys under which nothing is are left out."""
+        names = {records.digest(key): key for key in keys}
+        found: dict[str, Extraction] = {}
+        for part in in_parts(names):
+            rows = self._tables.read(EXTRACTIONS, ["digest", "payload", "blobs"], one_of("digest", part))
+            for row in rows.to_pylist():
+                payload = records.load(dict[str, Any], row["payload"])
+                found[names[row["digest"]]] = Extraction(payload, row["blobs"])
+        return found
+
+    def has_extraction(self, key: str) -> bool:
+        """Whether something is kept under a key."""
+        return self._tables.count(EXTRACTIONS, one_of("digest", [records.digest(key)])) > 0
+
+    def put_extraction(self, key: str, payload: Mapping[str, Any], blobs: Sequence[bytes] = ()) -> None:
+        """Keep a JSON object and bytes under a key, replacing what was there."""
+        self._may_write().upsert(EXTRACTIONS, records.extraction_row(key, payload, blobs))
+
+    def prune_extractions(self, keep: Collection[str]) -> int:
+        """Delete all that is not kept under one of the keys; how many went."""
+        tables = self._may_write()
+        kept = {records.digest(key) for key in keep}
+        gone = [row for row in tables.read(EXTRACTIONS, ["digest"]).column("digest").to_pylist() if row not in kept]
+        tables.delete(EXTRACTIONS, "digest", gone)
+        return len(gone)
+
+    def drop_extractions(self, prefix: str) -> int:
+        """Delete all whose key begins with a content hash, or with an id made of its beginning; how many went."""
+        tables = self._may_write()
+        rows = tables.read(EXTRACTIONS, ["digest", "key"]).to_pylist()
+        start = records.readable(prefix)
+        gone = [row["digest"] for row in rows if start and row["key"].startswith(start)]
+        tables.delete(EXTRACTIONS, "digest", gone)
+        return len(gone)

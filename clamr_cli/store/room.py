@@ -1,0 +1,57 @@
+"""What every part of the index's face stands on: its tables, and the lock of its one writer."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from clamr_cli.errors import StoreError
+from clamr_cli.store import lock
+from clamr_cli.store.tables import in_parts, one_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from clamr_cli.store.tables import Tables
+
+
+class Room:
+    """An index as far as all its parts need it."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._writing = False
+
+    @property
+    def uri(self) -> str:
+        """Where the index lies."""
+        return self._tables.uri
+
+    @contextmanager
+    def writer(self, command: str) -> Iterator[None]:
+        """Be the one writer of the index in the block; the lock goes with the process, however it ends.
+
+        Args:
+            command: what others are told is being done, e.g. ``clamr index``.
+
+        Raises:
+            IndexLocked: someone else writes; the message names them.
+        """
+        with lock.hold(self._tables.place, command):
+            self._writing = True
+            try:
+                yield
+            finally:
+                self._writing = False
+
+    def _may_write(self) -> Tables:
+        if not self._writing:
+            raise StoreError("the index was to be changed without its writer lock", "this is a defect of clamr")
+        return self._tables
+
+    def _pick(self, table: str, column: str, by: str, values: Sequence[str] | None) -> list[Any]:
+        """One column of the rows whose ``by`` is among ``values``, of all rows without."""
+        if values is None:
+            return list(self._tables.read(table, [column]).column(column).to_pylist())
+        parts = (self._tables.read(table, [column], one_of(by, part)) for part in in_parts(values))
+        return [value for part in parts for value in part.column(column).to_pylist()]
