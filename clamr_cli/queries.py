@@ -54,9 +54,10 @@ def parse_lines(lines: Iterable[str], source: str) -> list[LabelledQuery]:
             continue
         try:
             query = _query(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise UsageError(
-                f"{source}, line {number}: no labelled query: {error}",
+                f"{source}, line {number}: no labelled query: {what}",
                 'a line is {"id": ..., "query": ..., "modality": ..., "video": ...}',
             ) from error
         before = found.get(query.id)
@@ -74,9 +75,11 @@ def read_lines(path: Path) -> list[LabelledQuery]:
         UsageError: it cannot be read, or see :func:`parse_lines`.
     """
     try:
-        return parse_lines(path.read_text("utf-8").splitlines(), path.name)
+        # Lines end where JSON's do: strings may hold other characters that Unicode calls ends of lines.
+        return parse_lines(path.read_text("utf-8-sig").split("\n"), path.name)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the queries of {path.name}: {error}", "give a JSONL file") from error
+        what = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read the queries of {path.name}: {what}", "give a JSONL file") from error
 
 
 def records(query: LabelledQuery) -> list[dict[str, Any]]:
@@ -98,4 +101,6 @@ def _query(value: Mapping[str, Any]) -> LabelledQuery:
     if video is not None and not (isinstance(video, str) and video):
         raise ValueError(f"video {video!r} is no name")
     label = value.get("modality")
+    if label is not None and label not in set(Modality):
+        raise ValueError(f"modality {label!r} is none of {', '.join(Modality)}, or null")
     return LabelledQuery(name, text, Modality(label) if label is not None else None, {video: grade} if video else {})

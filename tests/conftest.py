@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# What a terminal or a CI service sets for its own output must not change ours.
+for name in ("CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)
+
+# On a busy machine any example may take long.
+settings.register_profile("clamr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("clamr")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

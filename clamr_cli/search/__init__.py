@@ -120,9 +120,13 @@ def explain(store: Store, encoder: Encoder, video_id: str, query: str, options: 
     standing = standings(store, question.encoder, question.tokens, question.videos, views, video_id, question.moments)
     placed = standing.places[0]
     if placed is None:
+        if question.moments is not None and video_id not in map(video_of, question.moments):
+            raise UsageError(
+                f"no moment of video {video_id} has the words in quotation marks", "give --query without the marks"
+            )
         raise UsageError(
             f"nothing of video {video_id} can answer: it was not encoded by {question.encoder.name}, or has none of "
-            "the modalities or phrases asked for",
+            "the modalities asked for",
             f"clamr index --encoder {question.encoder.name}",
         )
     found = _hits(store, question, [(placed.moment_id, placed.score)])
@@ -195,7 +199,9 @@ def _weights(options: SearchOptions) -> maxsim.Float32:
         if not (math.isfinite(weight) and weight >= 0):
             raise UsageError(f"--weight {modality}={weight:g} is no weight", "give a number from 0 on")
     weights = maxsim.slot_weights(options.weights, frozenset(options.modalities) or None)
-    if not any(weights[number] > 0 for number in MODALITY_IDS.values()):
+    # Sound itself is a modality of few encoders: it is left to search in only where somebody names it.
+    named = {*SHOWN_MODALITIES, *options.modalities, *options.weights}
+    if not any(weights[MODALITY_IDS[modality]] > 0 for modality in named):
         raise UsageError("the modalities and weights leave nothing to search in", "give one a weight above 0")
     return weights
 

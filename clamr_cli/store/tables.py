@@ -93,9 +93,9 @@ class Tables:
             StoreError: the place cannot be reached, or holds something else.
         """
         folder = self._folder(name)
-        if folder is not None and not folder.is_dir():
-            return False
         try:
+            if folder is not None and not folder.is_dir():
+                return False
             lance.dataset(self._address(name), session=self._session)
         except ValueError as error:
             # Lance has no error type of its own for this.

@@ -30,11 +30,32 @@ def test_a_bad_line_is_named(bad):
         parse_lines([line(), bad], "x")
 
 
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (line(modality="base"), "modality 'base' is none of video, ocr, speech, metadata, audio, or null"),
+        ('{"id": "q1"}', "'query' is missing"),
+        ("[" * 100_000, "recursion"),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_said(bad, said):
+    with pytest.raises(UsageError, match=said):
+        parse_lines([bad], "x")
+
+
+def test_a_file_may_begin_with_a_mark_and_hold_any_character(tmp_path):
+    path = tmp_path / "q.jsonl"
+    texts = ["two\u2028lines", "next\x85line"]
+    lines = [json.dumps({"id": text, "query": text}, ensure_ascii=False) for text in texts]
+    path.write_text("\n".join(lines), "utf-8-sig")
+    assert [query.text for query in read_lines(path)] == texts
+
+
 def test_two_queries_of_one_id_are_refused():
     with pytest.raises(UsageError, match="two different queries"):
         parse_lines([line(), line(query="a cat")], "x")
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"gone\.jsonl"):
+    with pytest.raises(UsageError, match=r"the queries of gone\.jsonl: No such file or directory: give"):
         read_lines(tmp_path / "gone.jsonl")

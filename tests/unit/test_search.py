@@ -215,6 +215,7 @@ def test_path_globs(pattern, matches):
         SearchOptions(weights={Modality.OCR: -1.0}),
         SearchOptions(weights={Modality.OCR: np.nan}),
         SearchOptions(weights=dict.fromkeys(Modality, 0.0)),
+        SearchOptions(weights={one: 0.0 for one in Modality if one is not Modality.AUDIO}),
         SearchOptions(filters=Filters(since="yesterday")),
         SearchOptions(filters=Filters(until="2024-13")),
         SearchOptions(filters=Filters(longer=np.nan)),

@@ -76,7 +76,7 @@ def test_packed_and_stored_vectors_answer_alike(store, encoder):
 def test_explain_keeps_to_the_phrases_of_the_search(store, encoder):
     told = explain(store, encoder, "two", '"climate justice" rally', SearchOptions())
     assert (told.hit.moment_id, told.total) == ("two#1", 3)
-    with pytest.raises(UsageError, match="phrases asked for"):
+    with pytest.raises(UsageError, match="has the words in quotation marks"):
         explain(store, encoder, "apart", '"climate justice" rally', SearchOptions())
 
 

@@ -48,6 +48,18 @@ def test_a_folder_whose_name_lancedb_cannot_take_is_refused_in_one_line(tmp_path
     assert str(raised.value).isprintable()
 
 
+def test_a_name_that_the_system_refuses_is_an_error_of_the_index(tmp_path):
+    with pytest.raises(StoreError, match="cannot read the index"):
+        Store.open(tmp_path / ("x" * 300))
+
+
+def test_tables_of_another_program_are_told_as_such(tmp_path):
+    lancedb.connect(tmp_path).create_table("meta", pa.table({"key": ["x"]}))
+    for create in (True, False):
+        with pytest.raises(StoreError, match="is no index of clamr"):
+            Store.open(tmp_path, create=create)
+
+
 def test_a_relative_place_survives_a_change_of_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = Store.open("index", create=True)
