@@ -192,20 +192,20 @@ def _follow(events: Iterator[TrainEvent], flags: Flags, out: Path) -> int:
                 shown.show(event)
     except KeyboardInterrupt:
         _close(events)
-        say(_how_to_go_on(out))
+        say(_how_to_go_on(out, flags.recipe))
         return EXIT_INTERRUPTED
     finally:
         _close(events)
     return EXIT_FOUND
 
 
-def _how_to_go_on(out: Path) -> str:
-    from clamr_cli.train.options import newest_checkpoint
+def _how_to_go_on(out: Path, recipe: str) -> str:
+    from clamr_cli.train.options import STAGES, last_checkpoint
 
-    newest = newest_checkpoint(out)
-    if newest is None:
+    last = last_checkpoint(out, STAGES.get(recipe, ()))
+    if last is None:
         return "interrupted before the first checkpoint; run the same command again to start anew"
-    return f"interrupted: {newest.name} is kept; run the same command with --resume to go on"
+    return f"interrupted: {last.relative_to(out)} is kept; run the same command with --resume to go on"
 
 
 def _record(event: TrainEvent) -> Mapping[str, object]:
