@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from clamr_cli.types import FileRecord
 
 
-_NOTHING: Final = "nothing to write queries from: the videos have no title, text or frames that could be used"
+_NOTHING: Final = "nothing to write queries from: of what was asked for, the videos have nothing that a model is shown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,7 +94,8 @@ class Talk:
                 if not self._quiet:
                     self._say(f"note: {event.text}")
             case GaveUp():
-                self._say(f"stopped after {event.failures} failures in a row; run the same command again to go on")
+                how = "run the same command again to go on" if self._out else "with --out FILE a run can go on later"
+                self._say(f"stopped after {event.failures} failures in a row; {how}")
         self._progress()
 
     def _judged(self, event: Judged) -> None:

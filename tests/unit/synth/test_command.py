@@ -88,6 +88,22 @@ def test_a_model_without_eyes_is_noted_once(synth):
     assert ended.err.endswith("5 queries written\n")
 
 
+def test_examples_with_broken_characters_are_no_trouble(synth, tmp_path):
+    (tmp_path / "own.jsonl").write_text('{"id": "a", "query": "half \\ud83d a character", "modality": null}\n')
+    with endpoint() as there:
+        ended = synth("--modality", "base", "--examples", str(tmp_path / "own.jsonl"), there=there)
+        assert "\n- half ? a character\n" in there.asked[0].user
+    assert (ended.code, ended.err) == (0, "2 queries written\n")
+
+
+def test_a_run_that_shows_nothing_says_so(synth):
+    with endpoint() as there:
+        ended = synth("--modality", "video", "--vision", "no", there=there)
+        assert not there.asked
+    assert ended.code == 1
+    assert "nothing that a model is shown" in ended.err
+
+
 def test_a_dry_run_prints_the_prompts_and_asks_nobody(synth):
     ended = synth("--dry-run", "--limit", "1", "--shots", "3")
     prompts = [json.loads(line) for line in ended.out.splitlines()]
