@@ -79,7 +79,7 @@ def evaluate(
         moved: is told of progress.
 
     Raises:
-        UsageError: no query has an answer, or a measure cannot be computed.
+        UsageError: no query has an answer, or one that the index holds, or a measure cannot be computed.
         EncoderMismatch: the index has no vectors of the encoder.
         StoreError: the index cannot be read.
     """
@@ -91,10 +91,10 @@ def evaluate(
     pool.files = store.files(pool.video_ids)
     known = _names([name for query in queries for name in query.relevant], pool)
     asked = names.renamed(queries, known.of_alias, judged_only=options.judged_only)
-    if options.judged_only and known.unknown and not known.of_alias:
+    if known.unknown and not known.of_alias:
         raise UsageError(
             f"the index holds none of the videos that answer ({names.listed(known.unknown)})",
-            "index them, or check how the collection names its videos",
+            "index them, check how the collection names its videos, or give other filters",
         )
     task = (collection.published if options.published else collection.plain)(asked)
     found = systems.all_systems(pool, task.queries, options, sentences)

@@ -76,6 +76,8 @@ def basis(report: Report) -> str:
     told = [f"{total} {'query' if total == 1 else 'queries'} ({counts})"]
     if any(line.p is not None for line in report.lines):
         told.append("p: paired randomisation test against the first")
+    if all(line.auroc is None for line in report.lines):
+        return "; ".join(told)
     if report.separation == "unanswerable":
         told.append(f"AUROC: against the queries without an answer ({report.unanswered})")
     else:

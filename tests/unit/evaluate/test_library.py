@@ -82,8 +82,9 @@ def test_documents_go_by_the_collections_names_and_strangers_are_told(store: Sto
     assert outcome.report.lines[0].means["R@1"] == pytest.approx((1 + 0.5 + 0) / 3)
     judged = evaluated(store, encoder, *queries, baselines=False, judged_only=True)
     assert judged.report.lines[0].means["R@1"] == 1.0
-    with pytest.raises(UsageError, match=r"none of the videos that answer \(gone\.mp4\)"):
-        evaluated(store, encoder, queries[2], judged_only=True)
+    for judged_only in (False, True):
+        with pytest.raises(UsageError, match=r"none of the videos that answer \(gone\.mp4\)"):
+            evaluated(store, encoder, queries[2], judged_only=judged_only)
 
 
 def test_filters_choose_the_pool(store: Store, encoder: Encoder) -> None:

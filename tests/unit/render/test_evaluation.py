@@ -69,9 +69,10 @@ def test_every_figure_and_name_is_whole_at_any_width(width: int) -> None:
 def test_what_nobody_knows_takes_no_column() -> None:
     alone = replace(JOINT, interval=None, accuracy=None)
     drawn = shown(replace(REPORT, lines=(alone,), rows={"speech": 1}), 80)
-    for name in ("interval", "p:", " p ", "aim met", "AUROC "):
+    for name in ("interval", "p:", " p ", "aim met", "AUROC"):
         assert name not in drawn
-    assert "1 query (1 speech); AUROC: " in drawn
+    assert "1 query (1 speech)\n" in drawn
+    assert "AUROC: " in shown(replace(REPORT, lines=(replace(alone, auroc=0.5),)), 80)
 
 
 def test_columns_for_programs_stay_where_they_are() -> None:
