@@ -1,6 +1,8 @@
 """``clamr synth`` as people call it: what it prints, how it ends, and what it refuses before anything is asked."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -228,3 +230,21 @@ def test_a_local_model_writes_too(synth, tmp_path):
     assert {json.loads(line)["id"] for line in settled} == {i for i in shelf.ALL_IDS[:4] if "_video_" not in i}
     assert {json.loads(line)["model"] for line in settled} == {"tiny"}
     read_lines(tmp_path / "q.jsonl")
+
+
+def test_a_run_that_is_told_to_end_keeps_what_it_wrote_and_leaves_signals_as_they_were(synth, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    out = tmp_path / "q.jsonl"
+
+    def reply(asked: Asked) -> Sent:
+        if "Deck 7" in asked.user:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return inventive(asked)
+
+    with endpoint(reply) as there:
+        # The endpoint complains of the broken connection when it will, so what is said is not looked at.
+        assert synth("--out", str(out), "--concurrency", "1", there=there).code == 130
+        assert signal.getsignal(signal.SIGTERM) is before
+        there.reply = inventive
+        assert synth("--out", str(out), there=there).code == 0
+    assert [query.id for query in read_lines(out)] == shelf.ALL_IDS
