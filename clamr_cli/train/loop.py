@@ -87,6 +87,7 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
             # The library would take one more step.
             if state["global_step"] >= state["max_steps"]:
                 self._load_from_checkpoint(str(checkpoint))
+                self.state.global_step = state["global_step"]
                 return
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 

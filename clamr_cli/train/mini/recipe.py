@@ -14,6 +14,7 @@ from safetensors.numpy import save
 from clamr_cli.encoders.mini import joint
 from clamr_cli.encoders.mini.heads import NAMES, SENSE, WEIGHTS
 from clamr_cli.errors import UsageError
+from clamr_cli.evaluate.names import listed
 from clamr_cli.train import loop
 from clamr_cli.train.folder import claim
 from clamr_cli.train.losses import Scores
@@ -224,5 +225,5 @@ def _data(options: RecipeOptions) -> Path:
         raise UsageError("the recipe mini trains on its own data", "give --data DIR, see the model card of mini")
     missing = [name for name in _NEEDED if not (options.data / name).exists()]
     if missing:
-        raise UsageError(f"{options.data} lacks {', '.join(missing)}", "see the model card of mini for what it holds")
+        raise UsageError(f"{options.data} lacks {listed(missing)}", "see the model card of mini for what it holds")
     return options.data

@@ -96,6 +96,7 @@ def test_a_finished_run_takes_no_further_step(tmp_path: Path):
     list(run(first))
     again = toy.trainer(tmp_path, steps=5, resume=True)
     assert list(run(again)) == []
+    assert again.state.global_step == 5
     assert torch.equal(again.model.layer[1].weight, first.model.layer[1].weight)
 
 
