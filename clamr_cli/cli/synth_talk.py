@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from clamr_cli.synth.run import SynthEvent
+    from clamr_cli.synth import SynthEvent
 
 INTERVAL: Final = 5.0
 """Seconds between two lines of progress where there is no terminal."""
