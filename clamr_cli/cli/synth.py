@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from clamr_cli.types import FileRecord
 
 
-_NOTHING: Final = "nothing to write queries from: the videos have no title, text or frames that could be used"
+_NOTHING: Final = "nothing to write queries from: of what was asked for, the videos have nothing that a model is shown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,12 +193,12 @@ def _show_prompts(store: Store, records: Sequence[FileRecord], examples: Example
 def _follow(store: Store, records: Sequence[FileRecord], flags: Flags, settings: Settings, examples: Examples) -> int:
     """Run, and say what happens; an interruption keeps what is written and says how to go on."""
     from clamr_cli.cli.output import say
+    from clamr_cli.cli.stopping import interruptible
     from clamr_cli.cli.synth_talk import Talk
     from clamr_cli.synth import Journal, synthesise
 
     out = Path(flags.out) if flags.out else None
-    _stop_on_signals()
-    with Journal(out) as journal:
+    with interruptible(), Journal(out) as journal:
         writer = writer_of(flags, settings, fewer="show fewer --max-frames", workers=flags.concurrency)
         events = synthesise(store, records, writer, examples, _options(flags), journal)
         talk = Talk(len(records), out, quiet=flags.quiet)
@@ -227,14 +226,3 @@ def _follow(store: Store, records: Sequence[FileRecord], flags: Flags, settings:
 def _close(events: Iterator[Any]) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         events.close()  # type: ignore[attr-defined]
-
-
-def _stop_on_signals() -> None:
-    """Being told to end, or losing the terminal, is an interruption too: what is written is kept either way."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    for name in ("SIGTERM", "SIGHUP"):
-        with contextlib.suppress(AttributeError, ValueError):  # no such signal here, or not the main thread
-            signal.signal(getattr(signal, name), interrupt)

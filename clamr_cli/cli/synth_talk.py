@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from clamr_cli.synth.run import SynthEvent
+    from clamr_cli.synth import SynthEvent
 
 INTERVAL: Final = 5.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -94,7 +94,8 @@ class Talk:
                 if not self._quiet:
                     self._say(f"note: {event.text}")
             case GaveUp():
-                self._say(f"stopped after {event.failures} failures in a row; run the same command again to go on")
+                how = "run the same command again to go on" if self._out else "with --out FILE a run can go on later"
+                self._say(f"stopped after {event.failures} failures in a row; {how}")
         self._progress()
 
     def _judged(self, event: Judged) -> None:

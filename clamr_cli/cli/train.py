@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -180,32 +179,34 @@ def _path(given: str | None) -> Path | None:
 def _follow(events: Iterator[TrainEvent], flags: Flags, out: Path) -> int:
     """Show events until the last; an interruption ends the step, keeps a checkpoint and says how to go on."""
     from clamr_cli.cli.output import say, talk, write
+    from clamr_cli.cli.stopping import interruptible
     from clamr_cli.render.records import json_line
     from clamr_cli.render.training import TrainingReporter
 
-    _stop_on_signals()
-    try:
-        with TrainingReporter(talk(), quiet=flags.quiet) as shown:
-            for event in events:
-                if flags.json:
-                    write([json_line(_record(event))])
-                shown.show(event)
-    except KeyboardInterrupt:
-        _close(events)
-        say(_how_to_go_on(out))
-        return EXIT_INTERRUPTED
-    finally:
-        _close(events)
+    # A step takes a while, so it is said at once that it was heard.
+    with interruptible("SIGINT", heard=lambda: say("stopping after this step")):
+        try:
+            with TrainingReporter(talk(), quiet=flags.quiet) as shown:
+                for event in events:
+                    if flags.json:
+                        write([json_line(_record(event))])
+                    shown.show(event)
+        except KeyboardInterrupt:
+            _close(events)
+            say(_how_to_go_on(out, flags.recipe))
+            return EXIT_INTERRUPTED
+        finally:
+            _close(events)
     return EXIT_FOUND
 
 
-def _how_to_go_on(out: Path) -> str:
-    from clamr_cli.train.options import newest_checkpoint
+def _how_to_go_on(out: Path, recipe: str) -> str:
+    from clamr_cli.train.options import STAGES, last_checkpoint
 
-    newest = newest_checkpoint(out)
-    if newest is None:
+    last = last_checkpoint(out, STAGES.get(recipe, ()))
+    if last is None:
         return "interrupted before the first checkpoint; run the same command again to start anew"
-    return f"interrupted: {newest.name} is kept; run the same command with --resume to go on"
+    return f"interrupted: {last.relative_to(out)} is kept; run the same command with --resume to go on"
 
 
 def _record(event: TrainEvent) -> Mapping[str, object]:
@@ -214,19 +215,6 @@ def _record(event: TrainEvent) -> Mapping[str, object]:
 
     record = {"event": type(event).__name__.lower(), **asdict(event)}
     return {name: str(value) if name == "path" else value for name, value in record.items()}
-
-
-def _stop_on_signals() -> None:
-    """Being told to end is an interruption; a step takes a while, so it is said at once that it was heard."""
-    from clamr_cli.cli.output import say
-
-    def interrupt(_number: int, _frame: object) -> None:
-        say("stopping after this step")
-        raise KeyboardInterrupt
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        with contextlib.suppress(AttributeError, ValueError):  # no such signal here, or not the main thread
-            signal.signal(getattr(signal, name), interrupt)
 
 
 def _close(events: Iterator[TrainEvent]) -> None:

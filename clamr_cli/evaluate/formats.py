@@ -13,8 +13,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Callable
@@ -22,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from clamr_cli.errors import UsageError
-from clamr_cli.evaluate import trec
+from clamr_cli.evaluate import columns, trec
 from clamr_cli.queries import LabelledQuery, parse_lines
 from clamr_cli.types import Modality
 
@@ -42,8 +40,11 @@ _MODALITIES: Final[Mapping[str, Modality | None]] = {
 """Modalities by the names that collections have for them."""
 
 _IN_ID: Final = re.compile(r"_(base|speech|ocr|description)_\d+$")
-_TRAIN_ID: Final = re.compile(r"train_\d+_(?P<video>.+)")
+_PAIR_ID: Final = re.compile(r"[a-z]+_\d+_(?P<video>.+)")
 """MultiVENT 2.0++ numbers its pairs and puts the number before the video's id: ``train_000340_V_P-s8binZo``."""
+
+_HEADERS: Final = {"multivent": ("query_id", "query"), "msrvtt": ("key", "video_id", "sentence")}
+"""Columns by which a CSV file is told, and which are read; the first numbers the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +110,16 @@ def modality_of_id(query_id: str) -> Modality | None:
 def _told(text: str, path: Path) -> str:
     """The layout that a text has."""
     start = text.lstrip()
-    header = start.split("\n", 1)[0].strip().lower().replace(" ", "")
+    header = start.split("\n", 1)[0]
     if start.startswith("["):
         return "json"
     if start.startswith("{"):
         return "multivent" if _is_one_value(text) else "jsonl"
-    if header.startswith("query_id,"):
-        return "multivent"
-    if header.startswith("key,vid_key,"):
-        return "msrvtt"
-    if start.startswith("<top") or "\t" in header:
+    found = columns.names(header)
+    for layout, needed in _HEADERS.items():
+        if found.issuperset(needed):
+            return layout
+    if start.lower().startswith("<top") or "\t" in header.strip():
         return "trec"
     raise UsageError(f"cannot tell what layout {path.name} has", f"say it with --format: {', '.join(LAYOUTS)}")
 
@@ -127,13 +128,16 @@ def _is_one_value(text: str) -> bool:
     """Whether a text that begins with an object is one of objects, not one object of a line."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and all(isinstance(one, dict) for one in value.values())
 
 
 def _json_lines(text: str, source: str) -> list[LabelledQuery]:
-    return parse_lines(text.split("\n"), source)
+    try:
+        return parse_lines(text.split("\n"), source)
+    except RecursionError as error:
+        raise UsageError(f"{source} is nested too deeply", "give another file") from error
 
 
 def _json_list(text: str, source: str) -> list[LabelledQuery]:
@@ -144,7 +148,7 @@ def _json_list(text: str, source: str) -> list[LabelledQuery]:
     for number, value in enumerate(values, 1):
         query = _item(value, f"{source}, item {number}", str(number))
         # Without ids, the same words asked for two videos are one query with two answers.
-        key = (query.text, query.modality, query.id if "id" in value else "")
+        key = (query.text, query.modality, query.id if _has_id(value) else "")
         known = found.setdefault(key, query)
         found[key] = replace(known, relevant={**known.relevant, **query.relevant})
     if len({query.id for query in found.values()}) != len(found):
@@ -160,14 +164,21 @@ def _item(value: Any, place: str, number: str) -> LabelledQuery:  # noqa: ANN401
         raise UsageError(f"{place}: video {video!r} is no name", "write a file's name, a video-id, or null for none")
     if isinstance(grade, bool) or not isinstance(grade, int) or grade < 1:
         raise UsageError(f"{place}: relevance {grade!r} is no positive whole number", "leave it out for 1")
+    name = value["id"] if _has_id(value) else number
+    if isinstance(name, bool) or not isinstance(name, (str, int)):
+        raise UsageError(f"{place}: id {name!r} is no name", "write a text or a number, or leave it out")
     label = _modality(value.get("modality"), place)
-    return _query(str(value.get("id", number)), value.get("query"), label, {video: grade} if video else {}, place)
+    return _query(str(name), value.get("query"), label, {video: grade} if video else {}, place)
+
+
+def _has_id(value: Mapping[str, object]) -> bool:
+    return value.get("id") is not None
 
 
 def _multivent(text: str, source: str) -> list[LabelledQuery]:
     if text.lstrip().startswith("{"):
         return _multivent_plus(text, source)
-    rows = _rows(text, source, ("Query_id", "query"))
+    rows = columns.rows(text, source, _HEADERS["multivent"])
     return [_query(row[0], row[1], modality_of_id(row[0]), {}, f"{source}, query {row[0]!r}") for row in rows]
 
 
@@ -175,7 +186,7 @@ def _multivent_plus(text: str, source: str) -> list[LabelledQuery]:
     values = _loaded(text, source)
     found = []
     for name, value in values.items():
-        place, match = f"{source}, {name!r}", _TRAIN_ID.fullmatch(name)
+        place, match = f"{source}, {name!r}", _PAIR_ID.fullmatch(name)
         if match is None or not isinstance(value, dict):
             raise UsageError(f"{place}: no pair", 'write {"train_000001_VIDEO": {"query": ..., "query_type": ...}}')
         label = _modality(value.get("query_type"), place)
@@ -184,7 +195,7 @@ def _multivent_plus(text: str, source: str) -> list[LabelledQuery]:
 
 
 def _msrvtt(text: str, source: str) -> list[LabelledQuery]:
-    rows = _rows(text, source, ("key", "video_id", "sentence"))
+    rows = columns.rows(text, source, _HEADERS["msrvtt"])
     return [_query(key, sentence, None, {video: 1}, f"{source}, {key!r}") for key, video, sentence in rows]
 
 
@@ -202,25 +213,6 @@ LAYOUTS: Final[Mapping[str, Reader]] = {
 }
 
 
-def _rows(text: str, source: str, columns: Sequence[str]) -> list[list[str]]:
-    """The values of some columns of a CSV file; the first of them numbers the rows and must differ."""
-    try:
-        reader = csv.DictReader(io.StringIO(text), strict=True)
-        missing = [column for column in columns if column not in (reader.fieldnames or ())]
-        if missing:
-            raise UsageError(f"{source} has no column {', '.join(missing)}", "give another --format")
-        rows = [[(row[column] or "").strip() for column in columns] for row in reader]
-    except csv.Error as error:
-        raise UsageError(f"{source} is no CSV: {error}", "give another --format") from error
-    seen: set[str] = set()
-    for number, row in enumerate(rows, 1):
-        if not all(row) or row[0] in seen:
-            what = "a field is empty" if not all(row) else f"{row[0]!r} stands twice"
-            raise UsageError(f"{source}, row {number}: {what}", f"each row has its own {', '.join(columns)}")
-        seen.add(row[0])
-    return rows
-
-
 def _query(
     name: str, text: object, modality: Modality | None, relevant: Mapping[str, int], place: str
 ) -> LabelledQuery:
@@ -231,16 +223,27 @@ def _query(
 
 def _modality(label: object, place: str) -> Modality | None:
     name = "" if label is None else label
-    if not isinstance(name, str) or name not in _MODALITIES:
-        raise UsageError(f"{place}: there is no modality {name!r}", f"use {', '.join(filter(None, _MODALITIES))}")
-    return _MODALITIES[name]
+    if isinstance(name, str) and (known := name.strip().lower()) in _MODALITIES:
+        return _MODALITIES[known]
+    raise UsageError(f"{place}: there is no modality {name!r}", f"use {', '.join(filter(None, _MODALITIES))}")
 
 
 def _loaded(text: str, source: str) -> Any:  # noqa: ANN401 -- from JSON
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_without_doubles)
+    except RecursionError as error:
+        raise UsageError(f"{source} is nested too deeply", "give another file") from error
     except ValueError as error:
         raise UsageError(f"{source} is no JSON: {error}", "give another --format") from error
+
+
+def _without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys all differ: of two the parser would keep the last and say nothing."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in an object")
+    return made
 
 
 def _json_qrels(lines: Sequence[tuple[int, str]], source: str) -> dict[str, dict[str, int]]:
@@ -251,7 +254,7 @@ def _json_qrels(lines: Sequence[tuple[int, str]], source: str) -> dict[str, dict
             query, document, grade = value["query_id"], value["doc_id"], value.get("relevance", 1)
             if not (isinstance(query, str) and isinstance(document, str) and document and type(grade) is int):
                 raise TypeError("query_id and doc_id are text, relevance is a whole number")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"{source}, line {number}: no judgement: {error}", 'write {"query_id", "doc_id", "relevance"}'
             ) from error

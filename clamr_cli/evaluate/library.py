@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from clamr_cli.errors import UsageError
 from clamr_cli.evaluate import collection, names, runs, systems
 from clamr_cli.evaluate.report import Report, report
-from clamr_cli.evaluate.trec import safe
+from clamr_cli.evaluate.trec import plain, safe
 from clamr_cli.search.filters import select
 from clamr_cli.search.ranking import require_vectors
 
@@ -79,7 +79,7 @@ def evaluate(
         moved: is told of progress.
 
     Raises:
-        UsageError: no query has an answer, or a measure cannot be computed.
+        UsageError: no query has an answer, or one that the index holds, or a measure cannot be computed.
         EncoderMismatch: the index has no vectors of the encoder.
         StoreError: the index cannot be read.
     """
@@ -91,10 +91,10 @@ def evaluate(
     pool.files = store.files(pool.video_ids)
     known = _names([name for query in queries for name in query.relevant], pool)
     asked = names.renamed(queries, known.of_alias, judged_only=options.judged_only)
-    if options.judged_only and known.unknown and not known.of_alias:
+    if known.unknown and not known.of_alias:
         raise UsageError(
             f"the index holds none of the videos that answer ({names.listed(known.unknown)})",
-            "index them, or check how the collection names its videos",
+            "index them, check how the collection names its videos, or give other filters",
         )
     task = (collection.published if options.published else collection.plain)(asked)
     found = systems.all_systems(pool, task.queries, options, sentences)
@@ -128,15 +128,25 @@ def _foreign(
     made, notes = [], []
     encoded = {safe(name): name for name in known.of_video.values()}
     for name, found in others.items():
-        ids = dict.fromkeys(document for documents in found.values() for document, _ in documents)
-        resolved = names.resolve([one for one in ids if one not in encoded], files)
-        aliases = {one: known.of_video[video_id] for one, video_id in resolved.videos.items()}
+        ids = _documents(found)
+        # As they stand, and as they were before they were encoded.
+        raw = names.resolve([one for one in ids if one not in encoded], files)
+        decoded = names.resolve([plain(one) for one in raw.unknown], files)
+        aliases = {one: known.of_video[video_id] for one, video_id in raw.videos.items()}
+        aliases |= {
+            one: known.of_video[decoded.videos[plain(one)]] for one in raw.unknown if plain(one) in decoded.videos
+        }
         run, unknown = runs.from_trec(name, found, queries, {**aliases, **encoded})
         made.append(run)
         notes += [
             f"{name}: {len(unknown)} of its documents are no videos of the pool ({names.listed(unknown)})"
         ] * bool(unknown)
     return made, notes
+
+
+def _documents(found: Found) -> Sequence[str]:
+    """The ids of a run's documents, each once."""
+    return list(dict.fromkeys(document for documents in found.values() for document, _ in documents))
 
 
 def of_runs(found: Mapping[str, Found], queries: Sequence[LabelledQuery], options: EvaluationOptions) -> Outcome:
@@ -146,7 +156,11 @@ def of_runs(found: Mapping[str, Found], queries: Sequence[LabelledQuery], option
         UsageError: no query has an answer, or a measure cannot be computed.
     """
     task = (collection.published if options.published else collection.plain)(queries)
-    made = tuple(runs.from_trec(name, one, task.queries, {})[0] for name, one in found.items())
+    judged = {safe(document): document for query in task.queries for document in query.relevant}
+    made = tuple(
+        runs.from_trec(name, one, task.queries, {each: judged.get(each, each) for each in _documents(one)})[0]
+        for name, one in found.items()
+    )
     notes = []
     for name, one in found.items():
         asked = {query.id for query in task.queries} | {safe(query.id) for query in task.queries}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from clamr_cli.queries import LabelledQuery
     from clamr_cli.types import FileRecord
@@ -35,18 +36,14 @@ def resolve(names: Iterable[str], files: Sequence[FileRecord]) -> Resolved:
     """Find the videos that names mean.
 
     A name is tried as a video-id, then as the end of a path (whole parts), then as one without its suffix, then as the
-    id in brackets at the end of a stem. Where several videos fit at one of these steps, the name means none.
+    id in brackets at the end of a stem. Where several videos fit at one of these steps, the name means none. Names that
+    are left are tried once more in one way of writing: without ``./``, and with letters and their accents as one.
     """
-    steps = _steps(files)
-    videos: dict[str, str] = {}
-    unknown: list[str] = []
-    for name in dict.fromkeys(names):
-        fitting: set[str] = next((found for step in steps if (found := step.get(name))), set())
-        if len(fitting) == 1:
-            (videos[name],) = fitting
-        else:
-            unknown.append(name)
-    return Resolved(videos, tuple(unknown))
+    wanted = list(dict.fromkeys(names))
+    videos = _found(wanted, files, str)
+    if left := [name for name in wanted if name not in videos]:
+        videos |= _found(left, files, _written)
+    return Resolved(videos, tuple(name for name in wanted if name not in videos))
 
 
 def renamed(
@@ -79,11 +76,23 @@ def listed(items: Sequence[str], most: int = 5) -> str:
     return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
 
 
-def _steps(files: Sequence[FileRecord]) -> tuple[dict[str, set[str]], ...]:
+def _found(names: Iterable[str], files: Sequence[FileRecord], written: Callable[[str], str]) -> dict[str, str]:
+    """The videos of those names that mean one."""
+    steps = _steps(files, written)
+    fitting = {name: next((found for step in steps if (found := step.get(written(name)))), set()) for name in names}
+    return {name: next(iter(videos)) for name, videos in fitting.items() if len(videos) == 1}
+
+
+def _written(name: str) -> str:
+    """A name in one way of writing: systems differ in how they take letters with accents apart."""
+    return unicodedata.normalize("NFC", PurePath(name).as_posix())
+
+
+def _steps(files: Sequence[FileRecord], written: Callable[[str], str]) -> tuple[dict[str, set[str]], ...]:
     identities, paths, stems, tails = (defaultdict[str, set[str]](set) for _ in range(4))
     for file in files:
         identities[file.video_id].add(file.video_id)
-        path = PurePath(file.path)
+        path = PurePath(written(file.path))
         for end in _ends(path):
             paths[end].add(file.video_id)
         for end in _ends(path.with_suffix("")):

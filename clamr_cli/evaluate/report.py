@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from clamr_cli.evaluate import doubt, measures
-from clamr_cli.types import MODALITY_IDS, SHOWN_MODALITIES
+from clamr_cli.types import MODALITY_IDS, SHOWN_MODALITIES, Modality
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 BASE: Final = "base"
 """The label of queries that aim at no modality."""
 
-LABELS: Final = (*(modality.value for modality in SHOWN_MODALITIES), BASE)
+HEARD: Final = Modality.AUDIO.value
+"""The label of queries that aim at what is heard but not said."""
+
+LABELS: Final = (*(modality.value for modality in SHOWN_MODALITIES), HEARD, BASE)
+"""Labels in the order they are shown."""
 
 Separation = Literal["unanswerable", "leave-one-out"]
 """What the scores of answered queries are compared with: those of queries without an answer, or those that the same

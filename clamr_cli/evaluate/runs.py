@@ -87,16 +87,16 @@ def from_trec(
         name: of the system.
         found: documents with scores by query.
         queries: of the collection, whose ids may stand encoded in the run.
-        documents: by their id in the run; those that are not in it are left out, unless it is empty.
+        documents: by their id in the run; those that are not in it are left out.
     """
     unknown: dict[str, None] = {}
     answers = []
     for query in queries:
         given = found.get(query.id) or found.get(safe(query.id)) or ()
-        unknown.update(dict.fromkeys(doc for doc, _ in given if documents and doc not in documents))
+        unknown.update(dict.fromkeys(doc for doc, _ in given if doc not in documents))
         best: dict[str, float] = {}
         for document, score in given:
-            if not documents or document in documents:
-                best.setdefault(documents.get(document, document), score)
+            if document in documents:
+                best.setdefault(documents[document], score)
         answers.append(Answer(tuple(best), tuple(best.values())))
     return Run(name, tuple(answers)), list(unknown)

@@ -9,7 +9,7 @@ import math
 import os
 import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -34,6 +34,15 @@ def safe(name: str) -> str:
     'my%20trip.mp4'
     """
     return _BLANK_OR_ODD.sub(lambda found: quote(_bytes(found[0]), safe=""), name)
+
+
+def plain(name: str) -> str:
+    """The id that :func:`safe` wrote.
+
+    >>> plain("my%20trip.mp4")
+    'my trip.mp4'
+    """
+    return unquote(name, errors="surrogateescape")
 
 
 def _bytes(character: str) -> bytes:

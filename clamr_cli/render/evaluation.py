@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from clamr_cli.evaluate.report import LABELS, Line, Report
+from clamr_cli.evaluate.report import HEARD, LABELS, Report
 from clamr_cli.render import records
 from clamr_cli.render.console import text
 from clamr_cli.render.hits import MODALITY_STYLES
@@ -18,7 +19,7 @@ from clamr_cli.render.progress import about
 from clamr_cli.render.text import escape_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
@@ -29,24 +30,30 @@ _SURE: Final = 0.05
 _NARROW: Final = 110
 """Columns below which the values by modality get a table of their own."""
 
+_NAME: Final = 16
+"""Characters of a system's name that stand side by side at least, where it is as long."""
+
+_GAP: Final = 2
+"""Blanks between columns, as :func:`empty_table` has them."""
+
 _EVERY: Final = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
 
 class Screen:
-    """A report as one table where it is wide enough, else as two."""
+    """A report as one table where it is wide enough, else as several beneath each other."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if options.max_width >= _NARROW + 8 * len(self._report.measures):
-            yield _drawn(self._report, means=True, labels=True)
-        else:
-            yield _drawn(self._report, means=True, labels=False)
-            yield Text()
-            yield _drawn(self._report, means=False, labels=True)
-        yield Text()
+        means, labels = _means(self._report), _labels(self._report)
+        wide = options.max_width >= _NARROW + 8 * len(self._report.measures)
+        shortest = min(_NAME, max(len(line.name) for line in self._report.lines))
+        for group in [[*means, *labels]] if wide else [means, labels]:
+            for columns in _fitting(group, options.max_width - shortest):
+                yield _drawn(self._report, columns, shortest)
+                yield Text()
         if told := verdict(self._report):
             yield text(told)
         yield text(basis(self._report), "dim")
@@ -65,53 +72,90 @@ def verdict(report: Report) -> str:
 def basis(report: Report) -> str:
     """What the figures rest on, in one line."""
     counts = ", ".join(f"{count} {label}" for label, count in report.rows.items())
-    separation = (
-        f"AUROC: against the queries without an answer ({report.unanswered})"
-        if report.separation == "unanswerable"
-        else "AUROC: against the same queries without their answers (leave one out)"
-    )
-    return (
-        f"{sum(report.rows.values())} queries ({counts}); p: paired randomisation test against the first; {separation}"
-    )
+    total = sum(report.rows.values())
+    told = [f"{total} {'query' if total == 1 else 'queries'} ({counts})"]
+    if any(line.p is not None for line in report.lines):
+        told.append("p: paired randomisation test against the first")
+    if all(line.auroc is None for line in report.lines):
+        return "; ".join(told)
+    if report.separation == "unanswerable":
+        told.append(f"AUROC: against the queries without an answer ({report.unanswered})")
+    else:
+        told.append("AUROC: against the same queries without their answers (leave one out)")
+    return "; ".join(told)
 
 
-def _drawn(report: Report, *, means: bool, labels: bool) -> Table:
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of values: its name, and a cell for each system."""
+
+    name: Text
+    cells: Sequence[Text]
+
+    @property
+    def width(self) -> int:
+        """What it takes of a screen."""
+        return _GAP + max(one.cell_len for one in (self.name, *self.cells))
+
+
+def _filled(columns: Iterable[_Column]) -> list[_Column]:
+    """Those that say anything."""
+    return [column for column in columns if any(column.cells)]
+
+
+def _fitting(columns: Sequence[_Column], room: int) -> Iterator[list[_Column]]:
+    """The columns in groups that fit beside the names, one at least in each."""
+    group: list[_Column] = []
+    for column in columns:
+        if group and sum(one.width for one in (*group, column)) > room:
+            yield group
+            group = []
+        group.append(column)
+    if group:
+        yield group
+
+
+def _drawn(report: Report, columns: Sequence[_Column], shortest: int) -> Table:
+    """A table of some columns; names fold, but are given ``shortest`` characters a line at least."""
     drawn = empty_table()
-    drawn.add_column("system", overflow="fold")
-    main = report.measures[0]
-    if means:
-        for name in (main, "95 % interval", "p", *report.measures[1:]):
-            drawn.add_column(name, justify="right", no_wrap=True)
-    if labels:
-        for label in report.rows:
-            drawn.add_column(text(label, MODALITY_STYLES.get(label, "")), justify="right", no_wrap=True)
-        for name in ("aim met", "AUROC"):
-            drawn.add_column(name, justify="right", no_wrap=True)
-    best = max(line.means[main] for line in report.lines)
-    for line in report.lines:
-        cells = [text(line.name, "bold" if line.means[main] == best else "")]
-        cells += _means(report, line) if means else []
-        cells += _labels(report, line) if labels else []
-        drawn.add_row(*cells)
+    drawn.add_column("system", overflow="fold", min_width=shortest)
+    for column in columns:
+        drawn.add_column(column.name, justify="right", no_wrap=True)
+    best = max(line.means[report.measures[0]] for line in report.lines)
+    for line, *cells in zip(report.lines, *(column.cells for column in columns), strict=True):
+        drawn.add_row(text(line.name, "bold" if line.means[report.measures[0]] == best else ""), *cells)
     return drawn
 
 
-def _means(report: Report, line: Line) -> list[Text]:
+def _means(report: Report) -> list[_Column]:
     main, *others = report.measures
-    between = "" if line.interval is None else f"{line.interval[0]:.3f}-{line.interval[1]:.3f}"
-    p = "" if line.p is None else _chance(line.p)
-    sure = line.p is not None and line.p < _SURE
-    return [
-        text(_number(line.means[main]), "bold"),
-        text(between, "dim"),
-        text(p, "" if sure else "dim"),
-        *(text(_number(line.means[name])) for name in others),
-    ]
+    return _filled(
+        (
+            _Column(text(main), [text(_number(line.means[main]), "bold") for line in report.lines]),
+            _Column(text("95 % interval"), [text(_between(line.interval), "dim") for line in report.lines]),
+            _Column(text("p"), [_sureness(line.p) for line in report.lines]),
+            *(_Column(text(name), [text(_number(line.means[name])) for line in report.lines]) for name in others),
+        )
+    )
 
 
-def _labels(report: Report, line: Line) -> list[Text]:
-    cells = [text(_number(line.by_label.get(label))) for label in report.rows]
-    return [*cells, text(_number(line.accuracy)), text(_number(line.auroc))]
+def _labels(report: Report) -> list[_Column]:
+    lines = report.lines
+    found = []
+    for label in report.rows:
+        cells = [text(_number(line.by_label.get(label))) for line in lines]
+        found.append(_Column(text(label, MODALITY_STYLES.get(label, "")), cells))
+    found.append(_Column(text("aim met"), [text(_number(line.accuracy)) for line in lines]))
+    found.append(_Column(text("AUROC"), [text(_number(line.auroc)) for line in lines]))
+    return _filled(found)
+
+
+def _between(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"
+
+
+def _sureness(p: float | None) -> Text:
+    return text("") if p is None else text(_chance(p), "" if p < _SURE else "dim")
 
 
 def _chance(p: float) -> str:
@@ -125,8 +169,13 @@ def _number(value: float | None) -> str:
 def columns(report: Report) -> list[str]:
     """Columns of the TSV and CSV, in order."""
     main = report.measures[0]
-    by_label = [f"{main} {label}" for label in LABELS]
+    by_label = [f"{main} {label}" for label in _always(report)]
     return ["system", "rows", *report.measures, "low", "high", "p", *by_label, "modality accuracy", "auroc"]
+
+
+def _always(report: Report) -> list[str]:
+    """Labels that have a column: all that are usual, so that columns stay where they are, and what is met beside."""
+    return [label for label in LABELS if label != HEARD or label in report.rows]
 
 
 def tsv_lines(report: Report) -> Iterator[bytes]:
@@ -144,7 +193,7 @@ def _rows(report: Report) -> Iterable[list[Cell]]:
     for line in report.lines:
         low, high = line.interval or (None, None)
         means = [_rounded(line.means[name]) for name in report.measures]
-        labels = [_rounded(line.by_label.get(label)) for label in LABELS]
+        labels = [_rounded(line.by_label.get(label)) for label in _always(report)]
         rest = [_rounded(value) for value in (low, high, line.p)]
         yield [
             line.name,

@@ -7,11 +7,12 @@ and writes one query that would help someone find the video (CLaMR, section on M
 from __future__ import annotations
 
 from clamr_cli.chat.writer import AnswerError, PicturesRefused, Prompt, Writer
+from clamr_cli.synth.events import GaveUp, Judged, Outcome, Passed, Remark, SynthEvent
 from clamr_cli.synth.examples import Examples
 from clamr_cli.synth.journal import Journal
 from clamr_cli.synth.plan import TARGETS, Job, Target, Wanted, target_name
 from clamr_cli.synth.prompts import Asking
-from clamr_cli.synth.run import GaveUp, Judged, Outcome, Passed, Remark, SynthOptions, synthesise
+from clamr_cli.synth.run import SynthOptions, synthesise
 
 __all__ = [
     "TARGETS",
@@ -27,6 +28,7 @@ __all__ = [
     "PicturesRefused",
     "Prompt",
     "Remark",
+    "SynthEvent",
     "SynthOptions",
     "Target",
     "Wanted",

@@ -16,12 +16,12 @@ _SPECIAL: Final = re.compile(
 )
 _FENCE: Final = re.compile(r"^\s*(?:```|~~~)\s*\w*\s*$", re.MULTILINE)
 _LABEL: Final = re.compile(
-    r"^(?:(?:here(?:'s| is)|this is|sure[,!.]?|okay[,!.]?|certainly[,!.]?)[^:：\n]{0,60}[:：]"
+    r"^(?:(?:(?:here(?:'s| is)|this is|sure[,!.]?|okay[,!.]?|certainly[,!.]?)[^:：\n]{0,60}[:：]"
     r"|(?:(?:the|my|one|a|final|best|base|video|search|user|speech|ocr|metadata|synthetic|suggested|possible) )*"
-    r"(?:query|queries|question|answer|output|response|result|search)(?: \d{1,2})?\s*[:：])\s*",
+    r"(?:query|queries|question|answer|output|response|result|search)(?: \d{1,2})?\s*[:：])\s*)+",
     re.IGNORECASE,
 )
-_BULLET: Final = re.compile(r"^(?:[-*+•–—>#]+|\(?\d{1,2}[.)](?!\d))\s+")
+_BULLET: Final = re.compile(r"^(?:(?:[-*+•–—>#]+|\(?\d{1,2}[.)](?!\d))\s+)+")
 _PAIRS: Final = (
     ('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("„", "“"), ("„", "”"), ("«", "»"), ("»", "«"), ("‘", "’"),
     ("‚", "‘"), ("「", "」"), ("『", "』"), ("*", "*"), ("_", "_"), ("(", ")"), ("[", "]"), ("{", "}"),

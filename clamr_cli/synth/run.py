@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from clamr_cli.chat.ordered import in_order
@@ -13,6 +12,7 @@ from clamr_cli.pipeline.outputs import document_of
 from clamr_cli.pipeline.stored import documents_of
 from clamr_cli.queries import LabelledQuery, records
 from clamr_cli.synth.answers import clean
+from clamr_cli.synth.events import GaveUp, Judged, Outcome, Passed, Remark
 from clamr_cli.synth.filters import Verdicts
 from clamr_cli.synth.journal import setup_of
 from clamr_cli.synth.plan import Job, Wanted, all_ids, job_id, jobs_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from clamr_cli.chat.writer import Writer
     from clamr_cli.store import Store
+    from clamr_cli.synth.events import SynthEvent
     from clamr_cli.synth.examples import Examples
     from clamr_cli.synth.journal import Journal
     from clamr_cli.types import Document, FileRecord, VideoRecord
@@ -53,58 +54,6 @@ class SynthOptions:
     wanted: Wanted = field(default_factory=Wanted)
     asking: Asking = field(default_factory=Asking)
     vision: Vision = "auto"
-
-
-class Outcome(StrEnum):
-    """What became of a query."""
-
-    WRITTEN = "written"
-    DROPPED = "dropped"
-    FAILED = "failed"
-    UNSEEN = "unseen"
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A query is settled.
-
-    Attributes:
-        outcome: ``unseen`` where it would need frames and the model takes none.
-        record: what is written of it, ready for ``json.dumps``.
-        why: the reason where it was not written; one line, with what to do where something can be done.
-        again: whether the first answer was refused and a second one judged.
-    """
-
-    job: Job
-    outcome: Outcome
-    record: dict[str, Any]
-    why: str = ""
-    again: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """A video is behind the run; ``asked`` says whether anything was left to ask of it."""
-
-    video: int
-    asked: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """Something the user should know that is no failure of a query."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class GaveUp:
-    """The run stopped by itself after too many failures in a row."""
-
-    failures: int
-
-
-SynthEvent: TypeAlias = Judged | Passed | Remark | GaveUp
 
 
 def synthesise(

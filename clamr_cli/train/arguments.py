@@ -50,8 +50,12 @@ def arguments_of(options: TrainOptions, out: Path, size: int, *, evaluate: bool)
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=False,
     )
-    # An incomplete batch has few negatives; it is left out where that does not leave nothing.
-    arguments.dataloader_drop_last = size >= options.batch * arguments.world_size
+    arguments.dataloader_drop_last = whole_batches(size, arguments)
     # More than one GPU is for as many processes: the library would else split batches it cannot split.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
+
+
+def whole_batches(size: int, arguments: TrainingArguments) -> bool:
+    """Whether an incomplete batch is left out: it has few negatives, but of less than a batch it is all there is."""
+    return bool(size >= arguments.per_device_train_batch_size * arguments.world_size)

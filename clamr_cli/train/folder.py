@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import UsageError
-from clamr_cli.train.options import CHECKPOINT, newest_checkpoint
+from clamr_cli.train.options import CHECKPOINT, last_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 FACTS: Final = "run.json"
 
 
-def claim(out: Path, facts: Mapping[str, object], *, resume: bool, results: tuple[str, ...] = ()) -> None:
+def claim(
+    out: Path,
+    facts: Mapping[str, object],
+    *,
+    resume: bool,
+    results: tuple[str, ...] = (),
+    stages: tuple[str, ...] = (),
+) -> None:
     """Begin or go on with a run in a folder.
 
     Args:
@@ -24,6 +31,7 @@ def claim(out: Path, facts: Mapping[str, object], *, resume: bool, results: tupl
         facts: all that the course of the run depends on, as JSON values; kept in ``run.json``.
         resume: go on with the run that is there.
         results: names of files that a finished run leaves.
+        stages: folders of its stages, where it has several.
 
     Raises:
         UsageError: the folder holds a run although none is to be resumed, or none although one is, or a run with other
@@ -31,11 +39,12 @@ def claim(out: Path, facts: Mapping[str, object], *, resume: bool, results: tupl
     """
     kept = _read(out / FACTS)
     if resume:
-        if kept is None or newest_checkpoint(out) is None:
+        if kept is None or last_checkpoint(out, stages) is None:
             raise UsageError(f"there is no run to resume in {out}", "leave --resume out to start one")
         _compare(out, kept, facts)
         return
-    if any(out.glob(f"{CHECKPOINT}*")) or any((out / name).exists() for name in results):
+    begun = any(any((out / stage).glob(f"{CHECKPOINT}*")) for stage in stages or ("",))
+    if begun or any((out / name).exists() for name in results):
         raise UsageError(f"{out} holds a run already", "go on with --resume, or name another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)

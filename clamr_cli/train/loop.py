@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 from clamr_cli.errors import ModelError
-from clamr_cli.train.arguments import arguments_of
+from clamr_cli.train.arguments import arguments_of, whole_batches
 from clamr_cli.train.batch import Batch, Encoded
 from clamr_cli.train.gather import everyones, summed_over_processes
 from clamr_cli.train.log import Log
@@ -87,8 +87,19 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
             # The library would take one more step.
             if state["global_step"] >= state["max_steps"]:
                 self._load_from_checkpoint(str(checkpoint))
+                self.state.global_step = state["global_step"]
                 return
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:  # noqa: ANN401 -- the library's face
+        """Batches of the development queries, which are often fewer than a batch of those to learn from."""
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        kept = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = whole_batches(len(data), self.args)
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args.dataloader_drop_last = kept
 
     def compute_loss(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, cast
 
@@ -22,6 +22,9 @@ RECIPES: Final[Mapping[str, str]] = {
     "clamr-omni": "clamr_cli.train.clamr:run_omni",
 }
 """Recipe name -> "module:function"; see :data:`Recipe`."""
+
+STAGES: Final[Mapping[str, tuple[str, ...]]] = {"mini": ("heads", "joint")}
+"""Folders, within that of a run, of the stages of recipes that have several, in order."""
 
 LOSS_NAMES: Final = ("contrastive", "hard-positive", "hard-negative", "pairwise")
 """The keys of :data:`clamr_cli.train.losses.LOSSES`, known here without torch."""
@@ -183,8 +186,14 @@ def recipe(name: str) -> Recipe:
     return cast("Recipe", getattr(importlib.import_module(module), function))
 
 
+def last_checkpoint(out: Path, stages: Sequence[str]) -> Path | None:
+    """The checkpoint that a run goes on from; ``stages`` are the folders of its stages, none where it has but one."""
+    folders = [out / stage for stage in reversed(stages)] or [out]
+    return next((newest for folder in folders if (newest := newest_checkpoint(folder))), None)
+
+
 def newest_checkpoint(out: Path) -> Path | None:
-    """The newest complete checkpoint in a run's folder."""
+    """The newest complete checkpoint in the folder of a run, or of one of its stages."""
     found = {
         int(path.name.removeprefix(CHECKPOINT)): path
         for path in out.glob(f"{CHECKPOINT}*")

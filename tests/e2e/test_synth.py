@@ -37,7 +37,7 @@ class Gate:
 
     def __call__(self, asked: Asked) -> Sent:
         if asked.body["seed"] not in self._seeds:
-            self._opened.wait(60)
+            self._opened.wait(300)
         return inventive(asked)
 
     def open(self) -> None:
@@ -75,7 +75,7 @@ def arguments(there: Endpoint, out: Path) -> list[str]:
 
 def until_lines(running: Running, out: Path, count: int) -> None:
     """Waits until a file has so many lines."""
-    for _ in range(600):
+    for _ in range(3000):
         if out.exists() and out.read_bytes().count(b"\n") >= count:
             return
         assert running.process.poll() is None, running.end().err

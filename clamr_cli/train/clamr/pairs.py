@@ -7,6 +7,7 @@ once, before training. No other moment of an answering video is ever a negative 
 
 from __future__ import annotations
 
+import random
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -93,6 +94,14 @@ class Pairs(Dataset[Example]):
         self.pairs = tuple(pairs)
         self._shelf = shelf
 
+    def shuffled(self, seed: int) -> Pairs:
+        """The same in another order.
+
+        Queries of one video stand together in most files. Taken so, the batches of an evaluation would hold few other
+        videos, and a loss without negatives says nothing.
+        """
+        return Pairs(random.Random(seed).sample(self.pairs, len(self.pairs)), self._shelf)
+
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -149,7 +158,7 @@ def read_pairs(path: Path, store: Store, shelf: Shelf, finder: Finder) -> tuple[
     Raises:
         UsageError: the file cannot be read, or no query of it has an answer in the index.
     """
-    queries = formats.read(path).queries
+    queries = _queries(path)
     resolved = resolve([name for query in queries for name in query.relevant], shelf.files)
     numbers = {record.video_id: number for number, record in enumerate(shelf.files)}
     moments = _moments(store, set(resolved.videos.values()))
@@ -166,6 +175,15 @@ def read_pairs(path: Path, store: Store, shelf: Shelf, finder: Finder) -> tuple[
     if not pairs:
         raise UsageError(f"no query of {path.name} has an answer in the index", "index its videos first: clamr index")
     return Pairs(pairs, shelf), _left_out(path.name, resolved.unknown, queries, moments)
+
+
+def _queries(path: Path) -> Sequence[LabelledQuery]:
+    try:
+        return formats.read(path).queries
+    except UsageError as error:
+        if "--format" in error.hint:  # there is none here
+            raise UsageError(error.what, "give labelled queries as clamr synth writes them") from error
+        raise
 
 
 def _moments(store: Store, videos: set[str]) -> Mapping[str, Sequence[MomentRecord]]:

@@ -106,7 +106,7 @@ def _data(options: RecipeOptions) -> tuple[Pairs, Pairs | None, list[str]]:
     if options.dev is None:
         return data, None, notes
     dev, more = read_pairs(options.dev, store, shelf, finder)
-    return data, dev, notes + more
+    return data, dev.shuffled(options.seed), notes + more
 
 
 def _learner(options: RecipeOptions, kind: type[ClamrEncoder]) -> tuple[ClamrEncoder, Learner]:

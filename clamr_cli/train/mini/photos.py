@@ -40,7 +40,7 @@ class Photo:
 def photos(data: Path) -> list[Photo]:
     """The captioned photos in order of their names."""
     captions: dict[str, list[str]] = defaultdict(list)
-    with (data / "train/flickr8k_1k/captions.csv").open(newline="") as lines:
+    with (data / "train/flickr8k_1k/captions.csv").open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             captions[row["image"]].append(row["caption"].removesuffix(" .").strip())
     chance = random.Random(5)

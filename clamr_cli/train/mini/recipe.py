@@ -14,6 +14,7 @@ from safetensors.numpy import save
 from clamr_cli.encoders.mini import joint
 from clamr_cli.encoders.mini.heads import NAMES, SENSE, WEIGHTS
 from clamr_cli.errors import UsageError
+from clamr_cli.evaluate.names import listed
 from clamr_cli.train import loop
 from clamr_cli.train.folder import claim
 from clamr_cli.train.losses import Scores
@@ -81,14 +82,31 @@ STAGES: Final = (
     ),
 )  # fmt: skip
 
-_FACTS: Final = ("loss", "temperature", "learning_rate", "warmup", "weight_decay", "steps", "batch", "seed")
+_FACTS: Final = (
+    "loss", "temperature", "learning_rate", "warmup", "weight_decay", "steps", "batch", "accumulation", "bf16", "seed",
+)  # fmt: skip
 
 _NEEDED: Final = (
     "train/caltech101",
     "train/flickr8k_1k/captions.csv",
+    "train/flickr8k_1k/images",
     "train/imagenet_sample",
+    "text/clamr_val_queries.json",
     "text/msvd_captions.json",
+    "text/multi30k_train.de.gz",
+    "text/multi30k_train.en.gz",
+    "text/multi30k_train.fr.gz",
+    "text/multivent1_base.csv",
+    "text/multivent2_q.csv",
+    "text/multivent2_qrels.jsonl",
 )
+
+_OTHERS: Final = {
+    "queries": "QUERIES", "dev": "--dev", "model": "--model", "adapter": "--adapter", "lora_rank": "--lora-rank",
+    "projection_init": "--projection-init", "four_bit": "--4bit", "checkpointing": "--gradient-checkpointing",
+    "epochs": "--epochs",
+}  # fmt: skip
+"""Options of other recipes, by the names people know them by."""
 
 
 def run(options: RecipeOptions) -> Iterator[TrainEvent]:
@@ -100,11 +118,15 @@ def run(options: RecipeOptions) -> Iterator[TrainEvent]:
     """
     data = _data(options)
     training = replace(options.training(DEFAULTS), device="cpu")
-    facts = {"recipe": "mini", **{name: getattr(training, name) for name in _FACTS}}
-    claim(options.out, facts, resume=options.resume, results=(WEIGHTS,))
+    facts = {"recipe": "mini", "data": str(data.resolve()), "aggregation": options.aggregation}
+    facts |= {name: getattr(training, name) for name in _FACTS}
+    claim(options.out, facts, resume=options.resume, results=(WEIGHTS,), stages=tuple(stage.name for stage in STAGES))
     if options.threads:
         torch.set_num_threads(options.threads)
-    material = yield from load(data, options.cache)
+    try:
+        material = yield from load(data, options.cache)
+    except OSError as error:
+        raise UsageError(f"{data} is not whole: {error}", "see the model card of mini for what it holds") from error
     torch.manual_seed(training.seed)
     model = starting(material)
     for number, stage in enumerate(STAGES):
@@ -195,9 +217,13 @@ def weights_file(model: MiniModel, material: Material) -> bytes:
 
 
 def _data(options: RecipeOptions) -> Path:
+    for name, told in _OTHERS.items():
+        if getattr(options, name):
+            hint = "give --steps" if name == "epochs" else f"leave {told} out"
+            raise UsageError(f"the recipe mini makes its own batches and takes no {told}", hint)
     if options.data is None:
         raise UsageError("the recipe mini trains on its own data", "give --data DIR, see the model card of mini")
     missing = [name for name in _NEEDED if not (options.data / name).exists()]
     if missing:
-        raise UsageError(f"{options.data} lacks {', '.join(missing)}", "see the model card of mini for what it holds")
+        raise UsageError(f"{options.data} lacks {listed(missing)}", "see the model card of mini for what it holds")
     return options.data

@@ -67,7 +67,7 @@ def entries(data: Path, seed: int = 0) -> list[Entry]:
 
 def clip_captions(data: Path) -> list[list[str]]:
     """What was said of each video clip, in a fixed order."""
-    clips: dict[str, list[str]] = json.loads((data / "text/msvd_captions.json").read_text())
+    clips: dict[str, list[str]] = json.loads((data / "text/msvd_captions.json").read_text("utf-8"))
     return sorted(clips.values())
 
 
@@ -84,7 +84,7 @@ def _clips(data: Path, chance: random.Random) -> Iterator[Entry]:
 
 def _news(data: Path, chance: random.Random) -> Iterator[Entry]:
     """Descriptions of news videos in five languages, and what their events are called."""
-    with (data / "text/multivent1_base.csv").open(newline="") as lines:
+    with (data / "text/multivent1_base.csv").open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     for row in rows:
         english = row["language"] == "english"
@@ -115,10 +115,10 @@ def _scenes(data: Path, chance: random.Random) -> Iterator[Entry]:
 
 def _titles(data: Path, chance: random.Random) -> Iterator[Entry]:
     """Several human queries of one video: any may stand in it, the others ask for it."""
-    with (data / "text/multivent2_q.csv").open(newline="") as lines:
+    with (data / "text/multivent2_q.csv").open(newline="", encoding="utf-8") as lines:
         by_id = {row["Query_id"]: row["query"] for row in csv.DictReader(lines)}
     groups: dict[str, list[str]] = defaultdict(list)
-    for line in (data / "text/multivent2_qrels.jsonl").read_text().splitlines():
+    for line in (data / "text/multivent2_qrels.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
         if row["query_id"] in by_id and row["relevance"]:
             groups[row["doc_id"]].append(by_id[row["query_id"]])
@@ -130,7 +130,7 @@ def _titles(data: Path, chance: random.Random) -> Iterator[Entry]:
 
 def _short(data: Path, chance: random.Random) -> Iterator[Entry]:
     """Short lines, misread here and there."""
-    rows = json.loads((data / "text/clamr_val_queries.json").read_text())
+    rows = json.loads((data / "text/clamr_val_queries.json").read_text("utf-8"))
     for row in list(rows.values())[:700]:
         text = row["query"]
         modality = chance.choice((Modality.OCR, Modality.METADATA))

@@ -51,7 +51,9 @@ def test_the_table_fits_its_screen(
     width: str, clamr: Clamr, db: Path, queries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", width)
-    shown = clamr("--db", str(db), "eval", str(queries), "--table").out.decode()
+    ended = clamr("--db", str(db), "eval", str(queries), "--table")
+    assert ended.code == 0, ended.err
+    shown = ended.out.decode()
     assert max(map(len, shown.splitlines())) <= int(width)
     assert shown.count("hashed oracle router") == (2 if width == "80" else 1)
     assert "0.815" in shown or "1.000" in shown

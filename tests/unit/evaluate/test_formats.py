@@ -35,6 +35,27 @@ def test_a_layout_is_told_from_the_file(layout: str, tmp_path: Path) -> None:
     assert formats.read(path, layout).queries == [query]
 
 
+MESSY = {
+    "quoted header": ('"key","vid_key","video_id","sentence"\nret0,msr1,v1,"a dog, a cat"\n', None),
+    "capitals": ("KEY,VID_KEY,VIDEO_ID,SENTENCE\nret0,msr1,v1,a dog\n", None),
+    "line numbers": (",key,vid_key,video_id,sentence\n0,ret0,msr1,v1,a dog\n", None),
+    "blanks, a byte order mark, other line ends": ("\ufeffQuery_id, query\r\nx_ocr_0, a dog\r\n\r\n", Modality.OCR),
+    "topics in capitals": ("<TOP>\n<NUM> Number: ret0\n<TITLE> a dog\n</TOP>\n", None),
+    "another split": ('{"val_000001_v1": {"query": "a dog", "query_type": " OCR"}}', Modality.OCR),
+    "an id that is none": ('[{"id": null, "query": "a dog", "modality": "Video", "video": "v1"}]', Modality.VIDEO),
+}
+
+
+@pytest.mark.parametrize("case", MESSY)
+def test_files_are_read_as_people_save_them(case: str, tmp_path: Path) -> None:
+    text, modality = MESSY[case]
+    path = tmp_path / "queries"
+    path.write_bytes(text.encode())
+    (query,) = formats.read(path).queries
+    assert query.text.startswith("a dog")
+    assert query.modality is modality
+
+
 def test_judgements_come_from_their_own_file(tmp_path: Path) -> None:
     queries = write(tmp_path, "q.csv", "Query_id,query\nx_english_ocr_0,one\nx_base_1,two\nx_base_2,three\n")
     lines = [("x_english_ocr_0", "v1", 2), ("x_english_ocr_0", "v2", 0), ("x_base_1", "v3", 0)]
@@ -96,6 +117,13 @@ BAD = {
     "no video": '{"v1": {"query": "x", "query_type": "ocr"}}',
     "topic without text": "a\t \n",
     "topics with one id": "a\tx\na\ty\n",
+    "comma that is not quoted": "key,vid_key,video_id,sentence\nret0,msr1,v1,a dog, a cat\n",
+    "one pair twice": '{"train_000001_v1": {"query": "x", "query_type": "ocr"}, "train_000001_v1": {"query": "y"}}',
+    "id that is no name": '[{"id": [1], "video": "v1", "query": "x"}]',
+    "nested list": "[" * 100_000,
+    "nested object": '{"a":' * 100_000,
+    "nested line": '{"id": "a", "query": "x", "more": ' + "[" * 100_000 + "\n",
+    "line without end": "x" * 200_000 + ",y",
     "null byte": "Query_id,query\na,\0x\n",
 }
 
@@ -111,7 +139,17 @@ def test_a_file_that_is_no_collection_is_refused_by_name(case: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a 0 v1\n", "a 0 v1 high\n", '{"query_id": "a"}\n', '{"query_id": "a", "doc_id": 3}', "b 0 v 1"]
+    "text",
+    [
+        "",
+        "a 0 v1\n",
+        "a 0 v1 high\n",
+        '{"query_id": "a"}\n',
+        '{"query_id": "a", "doc_id": 3}',
+        '{"query_id": ' + "[" * 100_000,
+        "b 0 v 1",
+    ],
+    ids=lambda text: text[:40],
 )
 def test_judgements_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
     queries = write(tmp_path, "q.csv", "Query_id,query\na,x\n")

@@ -8,7 +8,7 @@ import pytest
 from clamr_cli import encoders
 from clamr_cli.encoders.mini.sentences import Sentences
 from clamr_cli.errors import ModelError, UsageError
-from clamr_cli.evaluate import apart, library
+from clamr_cli.evaluate import apart, library, trec
 from clamr_cli.evaluate.classical import Classical, tables
 from clamr_cli.evaluate.doubt import Sampling
 from clamr_cli.evaluate.library import Outcome
@@ -82,8 +82,9 @@ def test_documents_go_by_the_collections_names_and_strangers_are_told(store: Sto
     assert outcome.report.lines[0].means["R@1"] == pytest.approx((1 + 0.5 + 0) / 3)
     judged = evaluated(store, encoder, *queries, baselines=False, judged_only=True)
     assert judged.report.lines[0].means["R@1"] == 1.0
-    with pytest.raises(UsageError, match=r"none of the videos that answer \(gone\.mp4\)"):
-        evaluated(store, encoder, queries[2], judged_only=True)
+    for judged_only in (False, True):
+        with pytest.raises(UsageError, match=r"none of the videos that answer \(gone\.mp4\)"):
+            evaluated(store, encoder, queries[2], judged_only=judged_only)
 
 
 def test_filters_choose_the_pool(store: Store, encoder: Encoder) -> None:
@@ -102,6 +103,24 @@ def test_runs_of_others_go_by_any_name_of_a_video(store: Store, encoder: Encoder
     assert outcome.runs[1].answers[0].documents == ("bees.mkv", LAGOS)
     assert outcome.report.lines[1].means == {"RR": 1.0}
     assert "stranger" in outcome.notes[0]
+
+
+def test_ids_that_were_encoded_for_a_run_are_understood(store: Store, encoder: Encoder) -> None:
+    query = LabelledQuery("a", "crowd", None, {LAGOS: 1})
+    other = {"a": [("copy%20of%20lagos.mp4", 2.0)]}
+    options = EvaluationOptions(("RR",), baselines=False)
+    outcome = library.evaluate(store, encoder, [query], options, others={"theirs": other})
+    assert outcome.runs[1].answers[0].documents == (LAGOS,)
+    assert outcome.notes == ()
+
+
+def test_a_run_is_scored_without_an_index_by_the_names_it_was_written_with(tmp_path: Path) -> None:
+    named = {"a b": "my trip.mp4", "c": "50% off.mp4", "d": "caf\udce9.mp4"}
+    queries = [LabelledQuery(name, "x", None, {video: 1}) for name, video in named.items()]
+    run = tmp_path / "ours.trec"
+    run.write_text("".join(trec.run_lines({name: [(video, 1.0)] for name, video in named.items()}, "ours")))
+    outcome = library.of_runs({"ours": trec.read_run(run)}, queries, EvaluationOptions(("RR",)))
+    assert outcome.report.lines[0].means == {"RR": 1.0}
 
 
 def test_without_the_models_the_baselines_of_sentences_are_left_out_aloud(store: Store, encoder: Encoder) -> None:

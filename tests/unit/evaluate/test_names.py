@@ -40,6 +40,20 @@ def test_a_video_goes_by_id_path_name_and_stem(name: str, video: str) -> None:
     assert names.resolve([name], FILES) == names.Resolved({name: video}, ())
 
 
+@pytest.mark.parametrize("name", ["./b/clip.mp4", "b//clip", "/videos/./b/clip.mp4"])
+def test_paths_may_be_written_otherwise(name: str) -> None:
+    assert names.resolve([name], FILES).videos == {name: "id2"}
+
+
+def test_accents_may_be_written_apart() -> None:
+    together, apart = "caf\u00e9.mp4", "cafe\u0301.mp4"
+    for stored, asked in ((together, apart), (apart, together)):
+        assert names.resolve([asked], [file(f"/v/{stored}", "id1")]).videos == {asked: "id1"}
+    # Where both are there, each is itself.
+    both = [file(f"/v/{together}", "id1"), file(f"/v/{apart}", "id2")]
+    assert names.resolve([together, apart], both).videos == {together: "id1", apart: "id2"}
+
+
 def test_what_means_none_or_several_is_told() -> None:
     assert names.resolve(["clip.mp4", "id2", "lip.mp4", "clip.mp4", ""], FILES).unknown == ("clip.mp4", "lip.mp4", "")
 

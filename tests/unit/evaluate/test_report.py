@@ -56,6 +56,12 @@ def test_modality_accuracy_looks_at_the_best_answer_of_labelled_queries() -> Non
     assert scored(QUERIES, silent).lines[0].accuracy is None
 
 
+def test_queries_that_aim_at_what_is_heard_are_counted_too() -> None:
+    found = scored([LabelledQuery("a", "a bark", Modality.AUDIO, {"v1": 1})], ranked("ours", Answer(("v1",), (1.0,))))
+    assert found.rows == {"audio": 1}
+    assert found.lines[0].by_label == {"audio": 1.0}
+
+
 def test_scores_are_compared_with_those_without_the_answers() -> None:
     found = scored(QUERIES[:3], ranked("ours", *OURS.answers[:3]))
     # Answered 3, 2, 1; left without their answers 1, 2 and nothing at all.

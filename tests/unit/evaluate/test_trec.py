@@ -1,5 +1,6 @@
 """TREC files: what is written can be read, by us and by trec_eval."""
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,6 +23,13 @@ def test_ids_are_one_column_and_stay_different(one: str, other: str) -> None:
     assert safe.isprintable() or not one.isprintable()
     safe.encode("utf-8")
     assert (safe == trec.safe(other)) == (one == other)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_ids_can_be_read_again(name: str) -> None:
+    assert trec.plain(trec.safe(name)) == name
+    broken = os.fsdecode(b"caf\xe9 " + name.encode())
+    assert trec.plain(trec.safe(broken)) == broken
 
 
 @given(

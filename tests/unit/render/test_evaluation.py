@@ -3,6 +3,8 @@
 import io
 from dataclasses import replace
 
+import pytest
+
 from clamr_cli.evaluate.report import Line, Report
 from clamr_cli.render import evaluation
 from clamr_cli.render.console import console
@@ -34,6 +36,50 @@ def test_names_of_runs_are_harmless_and_empty_cells_are_blank() -> None:
 
 def test_a_narrow_screen_shows_the_modalities_below() -> None:
     assert shown(REPORT, 200).count("oracle ") < shown(REPORT, 80).count("oracle ")
+
+
+MEASURES = ("nDCG@10", "R@1", "R@10", "RR", "AP")
+FULL = replace(
+    JOINT,
+    means=dict.fromkeys(MEASURES, 0.912),
+    p=0.0004,
+    by_label=dict.fromkeys(("video", "speech", "ocr", "metadata", "base"), 0.5),
+    auroc=0.88,
+)
+NAMES = ("mini joint", "sentences oracle router", "BM25 all texts")
+LINES = tuple(replace(FULL, name=name) for name in NAMES)
+
+
+@pytest.mark.parametrize("width", [40, 60, 72, 80, 120, 200])
+def test_every_figure_and_name_is_whole_at_any_width(width: int) -> None:
+    drawn = shown(replace(REPORT, measures=MEASURES, lines=LINES, rows=dict.fromkeys(FULL.by_label, 4)), width)
+    lines = drawn.splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in drawn
+    assert drawn.count("0.912") == 3 * len(MEASURES)
+    assert drawn.count("0.500") == 3 * 5
+    assert [drawn.count(figure) for figure in ("0.700-0.800", "0.900", "0.880")] == [3, 3, 3]
+    tables = sum(line.startswith("system ") for line in lines)
+    assert tables >= (1 if width == 200 else 2)
+    # Names may fold, between their words.
+    named = ("mini joint  ", "sentences oracle", "BM25 all texts  ")
+    assert sum(line.startswith(named) for line in lines) == 3 * tables
+
+
+def test_what_nobody_knows_takes_no_column() -> None:
+    alone = replace(JOINT, interval=None, accuracy=None)
+    drawn = shown(replace(REPORT, lines=(alone,), rows={"speech": 1}), 80)
+    for name in ("interval", "p:", " p ", "aim met", "AUROC"):
+        assert name not in drawn
+    assert "1 query (1 speech)\n" in drawn
+    assert "AUROC: " in shown(replace(REPORT, lines=(replace(alone, auroc=0.5),)), 80)
+
+
+def test_columns_for_programs_stay_where_they_are() -> None:
+    usual = evaluation.columns(REPORT)
+    heard = replace(REPORT, rows={"audio": 1})
+    assert [name for name in evaluation.columns(heard) if name not in usual] == ["AP audio"]
+    assert {len(line.split(b"\t")) for line in evaluation.tsv_lines(heard)} == {len(usual) + 1}
 
 
 def test_progress_is_told_now_and_then_with_the_time_left() -> None:

@@ -1,6 +1,8 @@
 """``clamr synth`` as people call it: what it prints, how it ends, and what it refuses before anything is asked."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,22 @@ def test_a_model_without_eyes_is_noted_once(synth):
     assert ended.code == 0
     assert ended.err.count("the model takes no pictures: no queries about what is seen are written") == 1
     assert ended.err.endswith("5 queries written\n")
+
+
+def test_examples_with_broken_characters_are_no_trouble(synth, tmp_path):
+    (tmp_path / "own.jsonl").write_text('{"id": "a", "query": "half \\ud83d a character", "modality": null}\n')
+    with endpoint() as there:
+        ended = synth("--modality", "base", "--examples", str(tmp_path / "own.jsonl"), there=there)
+        assert "\n- half ? a character\n" in there.asked[0].user
+    assert (ended.code, ended.err) == (0, "2 queries written\n")
+
+
+def test_a_run_that_shows_nothing_says_so(synth):
+    with endpoint() as there:
+        ended = synth("--modality", "video", "--vision", "no", there=there)
+        assert not there.asked
+    assert ended.code == 1
+    assert "nothing that a model is shown" in ended.err
 
 
 def test_a_dry_run_prints_the_prompts_and_asks_nobody(synth):
@@ -212,3 +230,21 @@ def test_a_local_model_writes_too(synth, tmp_path):
     assert {json.loads(line)["id"] for line in settled} == {i for i in shelf.ALL_IDS[:4] if "_video_" not in i}
     assert {json.loads(line)["model"] for line in settled} == {"tiny"}
     read_lines(tmp_path / "q.jsonl")
+
+
+def test_a_run_that_is_told_to_end_keeps_what_it_wrote_and_leaves_signals_as_they_were(synth, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    out = tmp_path / "q.jsonl"
+
+    def reply(asked: Asked) -> Sent:
+        if "Deck 7" in asked.user:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return inventive(asked)
+
+    with endpoint(reply) as there:
+        # The endpoint complains of the broken connection when it will, so what is said is not looked at.
+        assert synth("--out", str(out), "--concurrency", "1", there=there).code == 130
+        assert signal.getsignal(signal.SIGTERM) is before
+        there.reply = inventive
+        assert synth("--out", str(out), there=there).code == 0
+    assert [query.id for query in read_lines(out)] == shelf.ALL_IDS

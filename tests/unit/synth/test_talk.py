@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from clamr_cli.cli.synth_talk import Talk
-from clamr_cli.synth import Job, Judged, Outcome, Passed, Remark
+from clamr_cli.synth import GaveUp, Job, Judged, Outcome, Passed, Remark
 
 
 def judged(outcome: Outcome, why: str = "") -> Judged:
@@ -23,6 +25,13 @@ def test_progress_has_a_count_and_an_estimate_that_passes_over_what_was_done_bef
         "",
         "[4/10 videos] 1 query\n[5/10 videos] 1 query, about 100 s left\n".replace("100 s", "2 min"),
     )
+
+
+@pytest.mark.parametrize(("out", "how"), [(Path("q.jsonl"), "run the same command again"), (None, "with --out FILE")])
+def test_a_run_that_gave_up_says_how_to_go_on(capfd, out, how):
+    with Talk(2, out) as talk:
+        talk.show(GaveUp(20))
+    assert capfd.readouterr().err.startswith(f"stopped after 20 failures in a row; {how}")
 
 
 def test_quiet_says_only_what_failed(capfd):

@@ -38,6 +38,17 @@ def test_training_lowers_the_loss_and_says_every_step(tmp_path: Path):
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("dev", "batches"), [(4, 1), (6, 1), (8, 1), (12, 2)])
+def test_few_development_queries_are_evaluated_too(tmp_path: Path, dev: int, batches: int):
+    # Batches are of six; fewer than a whole one are still something.
+    trainer = toy.trainer(tmp_path, steps=4, dev=dev)
+    told = [event for event in run(trainer) if isinstance(event, Evaluated)]
+    assert [event.step for event in told] == [4]
+    assert told[0].loss > 0
+    assert len(trainer.get_eval_dataloader()) == batches
+    assert trainer.args.dataloader_drop_last
+
+
 def test_checkpoints_hold_what_is_trained_and_no_more(tmp_path: Path):
     trainer = toy.trainer(tmp_path)
     list(run(trainer))
@@ -85,6 +96,7 @@ def test_a_finished_run_takes_no_further_step(tmp_path: Path):
     list(run(first))
     again = toy.trainer(tmp_path, steps=5, resume=True)
     assert list(run(again)) == []
+    assert again.state.global_step == 5
     assert torch.equal(again.model.layer[1].weight, first.model.layer[1].weight)
 
 

@@ -10,7 +10,7 @@ import pytest
 from clamr_cli.errors import MissingExtra, UsageError
 from clamr_cli.train import options
 from clamr_cli.train.losses import LOSSES
-from clamr_cli.train.options import RecipeOptions, TrainOptions, newest_checkpoint, recipe
+from clamr_cli.train.options import RecipeOptions, TrainOptions, last_checkpoint, newest_checkpoint, recipe
 
 
 def asked(**changes: object) -> RecipeOptions:
@@ -73,3 +73,16 @@ def test_the_newest_whole_checkpoint_counts(tmp_path: Path):
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
     shutil.rmtree(tmp_path / "checkpoint-10")
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-9"
+
+
+def test_a_run_in_stages_goes_on_from_the_last_of_them(tmp_path: Path):
+    stages = ("first", "second")
+    for name in ("first/checkpoint-80", "checkpoint-99", "elsewhere/checkpoint-5"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "trainer_state.json").write_text("{}")
+    assert last_checkpoint(tmp_path, stages) == tmp_path / "first/checkpoint-80"
+    (tmp_path / "second/checkpoint-3").mkdir(parents=True)
+    assert last_checkpoint(tmp_path, stages) == tmp_path / "first/checkpoint-80"
+    (tmp_path / "second/checkpoint-3/trainer_state.json").write_text("{}")
+    assert last_checkpoint(tmp_path, stages) == tmp_path / "second/checkpoint-3"
+    assert last_checkpoint(tmp_path, ()) == tmp_path / "checkpoint-99"

@@ -51,6 +51,14 @@ def test_queries_without_any_answer_here_are_refused(bench, tmp_path):
         read(bench, tmp_path, line("boat", "gone.mp4"))
 
 
+def test_a_file_of_another_kind_is_refused_without_options_that_are_not_there(bench, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("milk, bread\n")
+    with pytest.raises(UsageError, match=r"notes\.txt") as refused:
+        read_pairs(path, bench.store, Shelf(bench.store), None)
+    assert "--format" not in str(refused.value)
+
+
 def test_documents_are_read_again_after_they_were_forgotten(bench, monkeypatch):
     monkeypatch.setattr("clamr_cli.train.clamr.pairs._VIDEOS_KEPT", 1)
     found = Shelf(bench.store)

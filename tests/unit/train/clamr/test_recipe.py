@@ -44,6 +44,21 @@ def test_the_loss_falls_on_a_small_task(trained):
     assert dev[-1] < dev[0]
 
 
+def test_development_queries_that_stand_together_by_video_have_negatives(bench, tmp_path):
+    # Four queries a video, as synth writes them: in the order of the file, a batch of four has one document.
+    events = list(run(bench.options(tmp_path / "out", steps=2, batch=4, dev=bench.root / "queries.jsonl")))
+    (dev,) = [event.loss for event in events if isinstance(event, Evaluated)]
+    assert dev > 0.1
+
+
+def test_a_finished_run_can_be_asked_for_again(trained, bench):
+    out, events = trained
+    more = {"steps": 30, "dev": bench.root / "queries.jsonl"}
+    again = list(run(bench.options(out, resume=True, **more)))
+    assert not steps(again)
+    assert again[-1].metrics["steps"] == events[-1].metrics["steps"]
+
+
 def test_the_end_says_where_the_adapter_is_and_how_it_went(trained):
     out, events = trained
     assert isinstance(events[-1], Trained)

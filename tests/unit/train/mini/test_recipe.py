@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from clamr_cli.train.mini.gallery import DRAWN, IMAGINED, PHOTOS, STYLED, THINGS
 from clamr_cli.train.mini.material import Material
 from clamr_cli.train.mini.photos import Photo
 from clamr_cli.train.mini.texts import Entry
-from clamr_cli.train.options import RecipeOptions, TrainStep
+from clamr_cli.train.options import STAGES, RecipeOptions, TrainNote, TrainStep, last_checkpoint
 from clamr_cli.types import Modality
 
 EVERY = (Modality.SPEECH, Modality.OCR, Modality.METADATA)
@@ -129,8 +131,81 @@ def test_training_lowers_the_loss_and_makes_a_file_that_the_encoder_reads(materi
     assert np.isfinite(rows).all()
 
 
-@pytest.mark.parametrize("data", [None, "there"])
-def test_data_that_are_not_there_are_told(tmp_path, data) -> None:
-    options = RecipeOptions(out=tmp_path, cache=default_cache(), data=tmp_path if data else None)
-    with pytest.raises(UsageError, match="--data" if data is None else "lacks"):
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder that has all its parts, though nothing in them."""
+    folder = tmp_path / "data"
+    for name in recipe._NEEDED:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch() if path.suffix else path.mkdir()
+    return folder
+
+
+def run_of(out: Path, data: Path, **options: object) -> RecipeOptions:
+    return RecipeOptions(out=out, cache=default_cache(), data=data, steps=10, batch=8, save_every=100, **options)
+
+
+@pytest.mark.parametrize("where", ["heads", "joint"])
+def test_a_run_that_was_closed_goes_on_as_if_it_had_not_been(material, data, tmp_path, monkeypatch, where) -> None:
+    def loaded(*_: object) -> Iterator[object]:
+        yield TrainNote("made for this test")
+        return material
+
+    monkeypatch.setattr(recipe, "load", loaded)
+    monkeypatch.setattr(recipe, "check", lambda *_: {})
+    list(recipe.run(run_of(tmp_path / "whole", data)))
+    events = recipe.run(run_of(tmp_path / "broken", data))
+    total = {"heads": 10, "joint": 3}[where]
+    next(event for event in events if isinstance(event, TrainStep) and event.total == total)
+    events.close()
+    assert not (tmp_path / "broken" / recipe.WEIGHTS).exists()
+    last = last_checkpoint(tmp_path / "broken", STAGES["mini"])
+    assert last is not None
+    assert last.parent.name == where
+    with pytest.raises(UsageError, match="holds a run already"):
+        next(recipe.run(run_of(tmp_path / "broken", data)))
+    with pytest.raises(UsageError, match="bf16"):
+        next(recipe.run(run_of(tmp_path / "broken", data, resume=True, bf16=True)))
+    list(recipe.run(run_of(tmp_path / "broken", data, resume=True)))
+    first, second = ((tmp_path / name / recipe.WEIGHTS).read_bytes() for name in ("whole", "broken"))
+    assert first == second
+
+
+def test_the_stages_known_without_torch_are_the_recipes() -> None:
+    assert STAGES["mini"] == tuple(stage.name for stage in recipe.STAGES)
+
+
+@pytest.mark.parametrize("missing", [None, *recipe._NEEDED])
+def test_data_that_are_not_there_are_told(tmp_path, data, missing) -> None:
+    if missing is not None:
+        gone = data / missing
+        gone.rmdir() if gone.is_dir() else gone.unlink()
+    options = RecipeOptions(out=tmp_path / "out", cache=default_cache(), data=data if missing else None)
+    with pytest.raises(UsageError, match=f"lacks {missing}" if missing else "--data"):
         list(recipe.run(options))
+    assert not options.out.exists()
+
+
+def test_data_that_break_off_are_told(tmp_path, data) -> None:
+    (data / "train/flickr8k_1k/captions.csv").write_text("image,caption\ngone.jpg,a dog\n")
+    (data / "text/msvd_captions.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"gone\.jpg"):
+        list(recipe.run(run_of(tmp_path / "out", data)))
+
+
+REFUSED = {
+    "QUERIES": {"queries": Path("queries.jsonl")},
+    "--model": {"model": "some"},
+    "--lora-rank": {"lora_rank": 8},
+    "--4bit": {"four_bit": True},
+    "--gradient-checkpointing": {"checkpointing": True},
+    "--epochs": {"epochs": 2.0},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_options_of_other_recipes_are_not_passed_over(tmp_path, data, name) -> None:
+    options = RecipeOptions(out=tmp_path / "out", cache=default_cache(), data=data, **REFUSED[name])
+    with pytest.raises(UsageError, match=f"takes no {name}"):
+        next(recipe.run(options))
