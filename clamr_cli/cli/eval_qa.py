@@ -114,7 +114,7 @@ def run(before: Globals, flags: Flags) -> int:
     out = Path(flags.out) if flags.out else None
     try:
         bench = Bench(store, encoder, prepare, writer)
-        with Journal(setup_of(bench, options, dense), out) as journal:
+        with Journal(setup_of(bench, options, dense), out, {item.id: item.mark for item in items}) as journal:
             ended = _follow(evaluate(bench, there, found.places, options, journal), journal, talk)
             _show(report(journal, items, options.strategies, Sampling(flags.bootstrap, flags.seed)), form)
     finally:
@@ -200,11 +200,11 @@ def _prepared(store: Store, dense: DenseOptions, cache: Path, talk: Talk, place:
         MediaError: it cannot be found any more, or read.
     """
     from clamr_cli.errors import MediaError, StoreError
-    from clamr_cli.evaluate.qa.footage import linked
+    from clamr_cli.evaluate.qa.footage import subtitles
     from clamr_cli.frames import Prepared, locate, prepare
 
     try:
-        target = locate(store, linked(place, cache))
+        target = replace(locate(store, place.video), subtitles=subtitles(place, cache))
     except UsageError as error:
         raise MediaError(error.what, error.hint) from error
     with contextlib.closing(prepare(store, target, dense)) as events:  # type: ignore[type-var]
@@ -217,12 +217,12 @@ def _prepared(store: Store, dense: DenseOptions, cache: Path, talk: Talk, place:
 
 def _follow(events: Iterator[QaEvent], journal: Journal, talk: Talk) -> int:
     """Run and say what happens; an interruption keeps what there is and says how to go on."""
-    from clamr_cli.cli.index import close, stop_on_signals
     from clamr_cli.cli.output import say
+    from clamr_cli.cli.stopping import close, stop_on_signals
 
     stop_on_signals()
     if journal.others:
-        say(f"{journal.others} results of the file were made with other settings; they stay and do not count")
+        say(f"{journal.others} results of the file are of other settings or questions; they stay and do not count")
     try:
         with talk:
             for event in events:

@@ -1,7 +1,7 @@
 """Where a collection's videos and subtitles are: in a folder, or in the index.
 
 A collection keeps its subtitles in a folder of their own, in formats of its own, sometimes on the clock of a longer
-video. They are written once more, in SubRip, beside a link to the video, where they are found as any owner's are.
+video. They are written once more, in SubRip, and go before whatever else is known of what is said in the video.
 """
 
 from __future__ import annotations
@@ -96,33 +96,30 @@ def _beside(name: str, folders: Sequence[Path]) -> Path | None:
     return None
 
 
-def linked(place: Place, cache: Path) -> str:
-    """What to open so that the collection's subtitles are read with the video.
+def subtitles(place: Place, cache: Path) -> str:
+    """The subtitles that the collection has of a video, in SubRip and on the clock of the video; empty without any.
 
     Args:
         place: of the video.
-        cache: a folder for the link and the subtitles.
+        cache: a folder for what is written.
 
     Raises:
         MediaError: the subtitles cannot be read.
         UsageError: the cache cannot be written.
     """
-    if place.subtitles is None or not os.path.isfile(place.video):
-        return place.video
-    video = Path(os.path.abspath(place.video))
+    if place.subtitles is None:
+        return ""
     try:
         now = place.subtitles.stat()
-        key = f"{video}\0{os.path.abspath(place.subtitles)}\0{now.st_mtime_ns}\0{now.st_size}\0{place.late}"
-        folder = cache / hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
-        link = folder / f"video{video.suffix.lower()}"
-        if not (link.exists() and link.with_suffix(".srt").exists()):
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(link.with_suffix(".srt"), read(place.subtitles, place.late))
-            link.unlink(missing_ok=True)
-            link.symlink_to(video)
+        key = f"{os.path.abspath(place.subtitles)}\0{now.st_mtime_ns}\0{now.st_size}\0{place.late}"
+        digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+        path = cache / f"{digest}.srt"
+        if not path.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            _write(path, read(place.subtitles, place.late))
     except OSError as error:
         raise UsageError(f"cannot write {cache} ({error.strerror})", "choose another cache folder") from error
-    return str(link)
+    return os.fspath(path)
 
 
 def read(path: Path, late: float = 0.0) -> list[Segment]:

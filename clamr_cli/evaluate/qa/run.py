@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from clamr_cli.types import Encoder
 
 MOST_FAILURES: Final = 20
-"""Failures in a row after which a run stops: who does not answer twenty times does not answer."""
+"""Questions in a row without an answer after which a run stops: who does not answer twenty times does not answer."""
 
 _LONGEST_KEPT: Final = 500
 
@@ -82,7 +82,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """The run stopped by itself after too many failures in a row."""
+    """The run stopped by itself after too many questions in a row without an answer."""
 
     failures: int
 
@@ -170,7 +170,9 @@ class _Run:
             self._journal.write(record)
             yield from self._remarks(answer)
             yield Settled(record)
-            failures = failures + 1 if record["outcome"] == FAILED else 0
+            # A video that cannot be read fails for every question and strategy; that says nothing of who answers.
+            if answer is not None:
+                failures = failures + 1 if isinstance(answer, AnswerError) else 0
             if failures >= MOST_FAILURES:
                 yield GaveUp(failures)
                 return

@@ -12,7 +12,6 @@ from clamr_cli.evaluate.qa.items import Item
 from clamr_cli.evaluate.qa.journal import Journal
 from clamr_cli.evaluate.qa.report import report
 from clamr_cli.evaluate.qa.run import evidence
-from clamr_cli.extract.sidecar import find_sidecars
 from clamr_cli.extract.subtitles import read_subtitle_file
 from clamr_cli.frames import FrameHit
 from clamr_cli.types import FileRecord, FileState, Span
@@ -105,7 +104,7 @@ def test_videos_are_found_in_folders_by_path_and_in_the_index(tmp_path):
     assert found.places["away"].subtitles is None
 
 
-def test_subtitles_are_found_beside_the_link_on_the_clock_of_the_video(tmp_path):
+def test_subtitles_are_written_on_the_clock_of_the_video(tmp_path):
     video, subtitles = tmp_path / "v.mp4", tmp_path / "v_en.json"
     video.write_bytes(b"video")
     cues = [
@@ -115,14 +114,14 @@ def test_subtitles_are_found_beside_the_link_on_the_clock_of_the_video(tmp_path)
     ]
     subtitles.write_text(json.dumps(cues))
     place = footage.Place(str(video), subtitles, 10.0)
-    link = footage.linked(place, tmp_path / "cache")
-    assert footage.linked(place, tmp_path / "cache") == link
-    (found,) = find_sidecars(link).subtitles
-    lines = [(one.span, one.text) for one in read_subtitle_file(found.path)]
+    path = footage.subtitles(place, tmp_path / "cache")
+    stamp = Path(path).stat().st_mtime_ns
+    assert footage.subtitles(place, tmp_path / "cache") == path
+    assert Path(path).stat().st_mtime_ns == stamp
+    lines = [(one.span, one.text) for one in read_subtitle_file(Path(path))]
     assert lines == [(Span(1.5, 3.0), "hello you"), (Span(50.0, 52.0), "later")]
-    assert Path(link).read_bytes() == b"video"
-    assert footage.linked(footage.Place(str(video)), tmp_path / "cache") == str(video)
-    assert footage.linked(footage.Place(str(video), subtitles, 0.0), tmp_path / "cache") != link
+    assert footage.subtitles(footage.Place(str(video)), tmp_path / "cache") == ""
+    assert footage.subtitles(footage.Place(str(video), subtitles, 0.0), tmp_path / "cache") != path
 
 
 def test_ends_that_are_not_known_last_until_the_next_line(tmp_path):
