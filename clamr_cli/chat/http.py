@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import itertools
-import json
 import random
 import re
 import threading
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
 
-from clamr_cli.chat.replies import Reply, answer_of, complaint, retry_after
+from clamr_cli.chat.replies import Reply, answer_of, complaint, object_of, retry_after
 from clamr_cli.chat.writer import AnswerError, Picture, PicturesRefused, PicturesTooMuch
 from clamr_cli.errors import ModelError, UsageError
 
@@ -32,8 +31,9 @@ _LONGEST_WAIT: Final = 120.0
 _ABOUT_PICTURES: Final = re.compile(r"\b(image|vision|multi-?modal|modalit|picture|image_url)", re.IGNORECASE)
 _TOO_MUCH: Final = re.compile(
     r"at most \d+ image|too many (?:images|tokens)|number of images|context (?:length|window|size)"
-    r"|too (?:long|large|big|many)|(?:image|picture|pixel|dimension|resolution).{0,60}exceed"
-    r"|exceed.{0,60}(?:image|pixel)",
+    r"|too (?:long|large|big|many)"
+    r"|(?:image|picture|pixel|dimension|resolution).{0,60}(?:exceed|maximum|limited to|at most|less than|smaller than)"
+    r"|(?:exceed|maximum).{0,60}(?:image|pixel)",
     re.IGNORECASE,
 )
 _MOST: Final = re.compile(r"at most (\d{1,4}) image|too many images\b.{0,40}?\b(?:is|of|>) (\d{1,4})", re.IGNORECASE)
@@ -254,7 +254,7 @@ def endpoint(base_url: str) -> httpx2.URL:
 
 def _answer(reply: Reply) -> str:
     try:
-        return answer_of(json.loads(reply.content))
+        return answer_of(object_of(reply))
     except (ValueError, RecursionError) as error:
         raise _Passing("the endpoint's answer is no JSON") from error
 

@@ -93,6 +93,37 @@ def test_replies_without_an_answer_are_one_clear_line(reply, said):
     assert "\n" not in str(caught.value)
 
 
+def streamed(*pieces: object) -> Sent:
+    body = "".join(f"data: {piece if isinstance(piece, str) else json.dumps(piece)}\n\n" for piece in pieces)
+    return Sent(200, f": a comment\n\n{body}".encode(), {"Content-Type": "text/event-stream; charset=utf-8"})
+
+
+def piece(text: str | None, **more: object) -> dict[str, object]:
+    return {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": text}, **more}]}
+
+
+def test_an_answer_that_is_streamed_unasked_is_put_together():
+    ended = {"choices": [], "usage": {"total_tokens": 3}}
+    pieces = (piece(None), piece("a "), piece("qu\u00e9ry"), piece("", finish_reason="stop"), ended, "[DONE]")
+    with endpoint(lambda _: streamed(*pieces)) as there:
+        assert writer(there.url).write(PROMPT) == "a qu\u00e9ry"
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (streamed(piece("a"), {"error": {"message": "out of memory"}}), "no message: out of memory"),
+        (streamed(piece(None), "[DONE]"), "the answer is empty"),
+        (streamed("[DONE]"), "is no JSON"),
+        (streamed(piece("a"), '{"choices": [{"del'), "is no JSON"),
+        (streamed("[1]", {"choices": [1]}), "is no JSON"),
+    ],
+)
+def test_a_stream_without_an_answer_is_one_clear_line(reply, said):
+    with endpoint(lambda _: reply) as there, pytest.raises(AnswerError, match=said):
+        writer(there.url, retries=0).write(PROMPT)
+
+
 def test_silence_is_cut_off_by_the_time_limit():
     with endpoint(lambda _: Sent(hang=True)) as there, pytest.raises(AnswerError, match=r"no answer within 0.2 s"):
         writer(there.url, timeout=0.2, retries=0).write(PROMPT)
@@ -154,6 +185,10 @@ def test_a_model_that_cannot_see_says_so(reply):
         ("image tokens: prompt too long", None),
         ("messages.0: image dimensions exceed the allowed size of 2000 pixels", None),
         ("image exceeds 5 MB maximum", None),
+        ("the image must be at most 1024 pixels wide", None),
+        ("Image dimensions must be less than 2000x2000", None),
+        ("maximum image size is 1024", None),
+        ("image width and height are limited to 768", None),
     ],
 )
 def test_too_many_frames_are_no_blindness(said, most):
