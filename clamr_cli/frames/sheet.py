@@ -130,7 +130,9 @@ def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
     line = " ".join(text.split())[:_LONGEST]
     if draw.textlength(line, _font(20)) <= width:
         return line
-    fitting = bisect.bisect_right(
-        range(len(line)), width, key=lambda count: draw.textlength(f"{line[:count]}...", _font(20))
-    )
+
+    def wide(count: int) -> int:
+        return math.ceil(draw.textlength(f"{line[:count]}...", _font(20)))
+
+    fitting = bisect.bisect_right(range(len(line)), width, key=wide)
     return f"{line[: max(0, fitting - 1)]}..."
