@@ -109,9 +109,9 @@ def run(before: Globals, flags: Flags) -> int:
     encoder = create_encoder(dense.index.encoder, settings, dense.index.encoder_settings)
     writer = writer_of(flags, settings, fewer=_FEWER, workers=flags.concurrency) if flags.model else None
     there = [item for item in items if item.video in found.places]
-    talk = Talk(len(found.places), quiet=flags.quiet)
-    prepare = partial(_prepared, store, dense, settings.cache / "qa", talk)
     out = Path(flags.out) if flags.out else None
+    talk = Talk(len(found.places), out, quiet=flags.quiet)
+    prepare = partial(_prepared, store, dense, settings.cache / "qa", talk)
     try:
         bench = Bench(store, encoder, prepare, writer)
         with Journal(setup_of(bench, options, dense), out, {item.id: item.mark for item in items}) as journal:
@@ -175,6 +175,7 @@ def _found(store: Store, items: Sequence[Item], flags: Flags) -> Found:
     from clamr_cli.cli.output import say
     from clamr_cli.evaluate.names import listed
     from clamr_cli.evaluate.qa import footage
+    from clamr_cli.render.text import plural
 
     data = Path(flags.data)
     folder = data if data.is_dir() else data.absolute().parent
@@ -189,7 +190,8 @@ def _found(store: Store, items: Sequence[Item], flags: Flags) -> Found:
         )
     if found.missing:
         lost = sum(item.video in found.missing for item in items)
-        say(f"left out: {lost} questions about {len(found.missing)} videos that are not here ({listed(found.missing)})")
+        what = f"{plural(lost, 'question')} about {plural(len(found.missing), 'video')} not here"
+        say(f"left out: {what} ({listed(found.missing)})")
     return found
 
 
@@ -217,22 +219,25 @@ def _prepared(store: Store, dense: DenseOptions, cache: Path, talk: Talk, place:
 
 def _follow(events: Iterator[QaEvent], journal: Journal, talk: Talk) -> int:
     """Run and say what happens; an interruption keeps what there is and says how to go on."""
+    from clamr_cli.cli.index import close
     from clamr_cli.cli.output import say
-    from clamr_cli.cli.stopping import close, stop_on_signals
+    from clamr_cli.cli.stopping import interruptible
+    from clamr_cli.render.text import plural
 
-    stop_on_signals()
     if journal.others:
-        say(f"{journal.others} results of the file are of other settings or questions; they stay and do not count")
-    try:
-        with talk:
-            for event in events:
-                talk.show(event)
-    except KeyboardInterrupt:
-        how = "run the same command again to go on" if journal.path else "with --out FILE a run can go on later"
-        say(f"interrupted: {talk.settled} results kept; {how}")
-        return EXIT_INTERRUPTED
-    finally:
-        close(events)
+        told = f"{plural(journal.others, 'result')} of the file made with other settings or for other questions"
+        say(f"{told}: left there, and not counted")
+    with interruptible():
+        try:
+            with talk:
+                for event in events:
+                    talk.show(event)
+        except KeyboardInterrupt:
+            kept = f"{plural(talk.settled, 'result')} kept" if journal.path else "no result is kept"
+            say(f"interrupted: {kept}; {talk.how}")
+            return EXIT_INTERRUPTED
+        finally:
+            close(events)
     return EXIT_FOUND
 
 

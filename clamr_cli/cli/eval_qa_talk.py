@@ -16,6 +16,7 @@ from clamr_cli.render.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from clamr_cli.evaluate.qa.run import QaEvent
     from clamr_cli.events import Event
@@ -29,12 +30,15 @@ class Talk(Telling):
 
     Args:
         videos: how many there are.
+        out: where results are kept; None for nowhere.
         quiet: no progress and no remarks.
         clock: seconds that only grow.
     """
 
-    def __init__(self, videos: int, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(videos, INTERVAL, quiet=quiet, clock=clock)
+    def __init__(
+        self, videos: int, out: Path | None, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(videos, out, INTERVAL, quiet=quiet, clock=clock)
         self.settled = 0
         self.failed = 0
         self._now = ""

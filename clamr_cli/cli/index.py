@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from clamr_cli.cli.encoding import EncoderFlags
 from clamr_cli.cli.recognising import AsrModel, Device, Language, Ocr, OcrLanguages, chosen, wanted
-from clamr_cli.cli.stopping import close, stop_on_signals
+from clamr_cli.cli.stopping import interruptible
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
 
 if TYPE_CHECKING:
@@ -104,20 +105,28 @@ def follow(events: Iterator[Event], flags: Flags) -> int:
     from clamr_cli.render.records import event_record, json_line
 
     kept = failed = 0
-    stop_on_signals()
-    try:
-        with reporter(talk(), quiet=flags.quiet) as shown:
-            for event in events:
-                kept += isinstance(event, Indexed)
-                failed += isinstance(event, Skipped)
-                if flags.json:
-                    write([json_line(event_record(event))])
-                shown.show(event)
-    except KeyboardInterrupt:
-        close(events)
-        noun = "video" if kept == 1 else "videos"
-        say(f"interrupted: {kept} {noun} kept; run the same command again to go on")
-        return EXIT_INTERRUPTED
-    finally:
-        close(events)
+    with interruptible():
+        try:
+            with reporter(talk(), quiet=flags.quiet) as shown:
+                for event in events:
+                    kept += isinstance(event, Indexed)
+                    failed += isinstance(event, Skipped)
+                    if flags.json:
+                        write([json_line(event_record(event))])
+                    shown.show(event)
+        except KeyboardInterrupt:
+            close(events)
+            noun = "video" if kept == 1 else "videos"
+            say(f"interrupted: {kept} {noun} kept; run the same command again to go on")
+            return EXIT_INTERRUPTED
+        finally:
+            close(events)
     return EXIT_PARTIAL if failed else EXIT_FOUND
+
+
+def close(events: Iterator[object]) -> None:
+    """End the work behind an iterator at once."""
+    close = getattr(events, "close", None)
+    if close is not None:
+        with contextlib.suppress(KeyboardInterrupt):
+            close()

@@ -10,8 +10,9 @@ import typer
 
 from clamr_cli.cli import parse
 from clamr_cli.cli.encoding import EncoderFlags
+from clamr_cli.cli.index import close
 from clamr_cli.cli.recognising import AsrModel, Device, Language, Ocr, OcrLanguages, chosen, wanted
-from clamr_cli.cli.stopping import close, stop_on_signals
+from clamr_cli.cli.stopping import interruptible
 from clamr_cli.errors import EXIT_INTERRUPTED, MediaError, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -148,8 +149,7 @@ def _wait(store: Store, target: Target, options: DenseOptions, *, quiet: bool) -
             return event
         from clamr_cli.render.preparing import preparing
 
-        stop_on_signals()
-        with preparing(talk(), quiet=quiet) as shown:
+        with interruptible(), preparing(talk(), quiet=quiet) as shown:
             while not isinstance(event, Prepared):
                 shown.show(event)
                 event = next(events)

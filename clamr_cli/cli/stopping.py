@@ -1,4 +1,4 @@
-"""How long work is ended from outside, so that what is finished is kept."""
+"""Being told to end, or losing the terminal, as an interruption: what is written is kept either way."""
 
 from __future__ import annotations
 
@@ -7,23 +7,30 @@ import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
-def stop_on_signals() -> None:
-    """Being told to end, or losing the terminal, is an interruption too: what is finished is kept either way."""
+@contextlib.contextmanager
+def interruptible(*more: str, heard: Callable[[], None] | None = None) -> Iterator[None]:
+    """In the block, signals that end a process raise KeyboardInterrupt; after it they mean what they meant before.
+
+    Args:
+        more: names of further signals than SIGTERM and SIGHUP.
+        heard: called before, where what follows takes a while.
+    """
 
     def interrupt(_number: int, _frame: object) -> None:
+        if heard is not None:
+            heard()
         raise KeyboardInterrupt
 
-    for name in ("SIGTERM", "SIGHUP"):
+    before = {}
+    for name in ("SIGTERM", "SIGHUP", *more):
         with contextlib.suppress(AttributeError, ValueError):  # no such signal here, or not the main thread
-            signal.signal(getattr(signal, name), interrupt)
-
-
-def close(events: Iterator[object]) -> None:
-    """End the work behind an iterator at once."""
-    close = getattr(events, "close", None)
-    if close is not None:
-        with contextlib.suppress(KeyboardInterrupt):
-            close()
+            number = getattr(signal, name)
+            before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

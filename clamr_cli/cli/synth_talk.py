@@ -38,8 +38,7 @@ class Talk(Telling):
     ) -> None:
         # A bar and queries on one terminal would write over each other.
         alone = out is not None or not (sys.stdout is not None and sys.stdout.isatty())
-        super().__init__(videos, INTERVAL, quiet=quiet, clock=clock, alone=alone)
-        self._out = out
+        super().__init__(videos, out, INTERVAL, quiet=quiet, clock=clock, alone=alone)
         self._outcomes: Counter[Outcome] = Counter()
         self._dropped: Counter[str] = Counter()
         self._again = 0

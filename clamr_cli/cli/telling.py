@@ -15,6 +15,7 @@ from clamr_cli.render.text import escape_terminal, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -24,6 +25,7 @@ class Telling:
 
     Args:
         videos: how many there are.
+        out: the file that is written, with which a run can go on later; None for none.
         interval: seconds between two lines of progress where there is no terminal.
         quiet: no progress and no remarks.
         clock: seconds that only grow.
@@ -33,13 +35,14 @@ class Telling:
     def __init__(
         self,
         videos: int,
+        out: Path | None,
         interval: float,
         *,
         quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
         alone: bool = True,
     ) -> None:
-        self._videos, self._interval, self._quiet, self._clock = videos, interval, quiet, clock
+        self._videos, self._out, self._interval, self._quiet, self._clock = videos, out, interval, quiet, clock
         self._passed = self._worked = 0
         self._started = self._said = clock()
         console = talk()
@@ -58,6 +61,11 @@ class Telling:
     ) -> None:
         self._bar.stop()
 
+    @property
+    def how(self) -> str:
+        """How a run that ended early can go on."""
+        return "run the same command again to go on" if self._out else "with --out FILE a run can go on later"
+
     def _doing(self) -> tuple[str, ...]:
         """What the count of videos is followed by; what is empty is left out."""
         raise NotImplementedError
@@ -72,7 +80,7 @@ class Telling:
             self._say(f"note: {told}")
 
     def _gave_up(self, failures: int) -> None:
-        self._say(f"stopped after {failures} failures in a row; run the same command again to go on")
+        self._say(f"stopped after {failures} failures in a row; {self.how}")
 
     def _progress(self) -> None:
         first, *more = filter(None, (*self._doing(), about(self._left())))

@@ -109,9 +109,8 @@ def test_a_second_run_has_nothing_left_to_ask_and_says_the_same(qa, tmp_path):
     with endpoint(knowing) as there:
         other = qa(*arguments, "--seed", "5", there=there)
         assert len(there.asked) == 6
-    assert (
-        other.err.splitlines()[0]
-        == "6 results of the file are of other settings or questions; they stay and do not count"
+    assert other.err.splitlines()[0] == (
+        "6 results of the file made with other settings or for other questions: left there, and not counted"
     )
 
 
@@ -125,7 +124,7 @@ def test_another_question_with_the_same_id_is_asked(qa, collection, tmp_path):
         assert len(there.asked) == 3 + 1
     assert rows(ended)["clamr+speech+subs"]["accuracy"]["all"]["mean"] == round(2 / 3, 4)
     assert ended.err.splitlines() == [
-        "1 results of the file are of other settings or questions; they stay and do not count",
+        "1 result of the file made with other settings or for other questions: left there, and not counted",
         "accuracy over 3 questions with 95 % intervals; p: against clamr+speech+subs",
     ]
 
@@ -163,7 +162,7 @@ def test_an_endpoint_that_is_down_ends_the_run_with_what_there_is(qa, tmp_path):
     with endpoint(lambda _: error(503, "busy")) as there:
         ended = qa("-k", "1", "--concurrency", "1", there=there)
     assert ended.code == 3
-    assert f"stopped after {run.MOST_FAILURES} failures in a row; run the same command again to go on" in ended.err
+    assert f"stopped after {run.MOST_FAILURES} failures in a row; with --out FILE a run can go on later" in ended.err
 
 
 def test_without_a_model_the_choice_of_frames_is_measured(qa, collection):
@@ -237,7 +236,7 @@ def test_videos_that_are_not_here_or_broken_do_not_stop_the_others(qa, collectio
         assert len(there.asked) == 3
     assert ended.code == 3
     told = ended.err.splitlines()
-    assert told[0] == "left out: 1 questions about 1 videos that are not here (away)"
+    assert told[0] == "left out: 1 question about 1 video not here (away)"
     assert told[1].startswith(r"failed letter\x1b[2J, question letter\x1b[2J: ")
     assert len(told) == 3
     assert rows(ended)["clamr"]["accuracy"]["all"]["questions"] == 3
