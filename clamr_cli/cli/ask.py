@@ -71,6 +71,7 @@ def run(before: Globals, flags: Flags) -> int:
     from clamr_cli.cli import output
     from clamr_cli.cli.preparing import prepared_for
     from clamr_cli.render.answers import json_line, lines
+    from clamr_cli.render.text import plural
 
     question, choice, around = _asked(flags)
     session = prepared_for(before, flags, flags.video)
@@ -79,7 +80,7 @@ def run(before: Globals, flags: Flags) -> int:
         output.say("nothing found: no frame has what it is to be chosen by")
         return EXIT_NOTHING
     if flags.count is not None and 0 < len(hits) < choice.k:
-        output.say(f"the video has {len(hits)} frames to choose from, fewer than {choice.k}: all are shown")
+        output.say(f"the video has only {plural(len(hits), 'frame')} to choose from, not {choice.k}")
     material = _material(session, hits, around, flags.side)
     if flags.dry_run:
         return _show_prompt(question, material, flags)

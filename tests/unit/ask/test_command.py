@@ -131,9 +131,7 @@ def test_more_frames_than_there_are_is_said(ask):
         ended = ask(FERRY, "-k", "900", there=there)
         (asked,) = there.asked
     assert ended.code == 0
-    assert ended.err.splitlines()[0] == (
-        f"the video has {len(asked.images)} frames to choose from, fewer than 900: all are shown"
-    )
+    assert ended.err.splitlines()[0] == (f"the video has only {len(asked.images)} frames to choose from, not 900")
 
 
 def test_where_no_frame_has_what_it_is_to_be_chosen_by_nobody_is_asked(ask):
