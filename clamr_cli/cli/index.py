@@ -73,7 +73,8 @@ def run(before: Globals, flags: Flags) -> int:
     store = open_store(settings, create=bool(flags.targets))
     own = flags.encoder_settings() if flags.pool is None else {**flags.encoder_settings(), "pool": flags.pool}
     options = options_of(settings, flags, settings_for(store, settings.encoder, settings, own))
-    return follow(index(store, flags.targets or [], options), flags)
+    with interruptible():
+        return follow(index(store, flags.targets or [], options), flags)
 
 
 def settings_of(before: Globals, flags: Flags) -> Settings:
@@ -105,22 +106,21 @@ def follow(events: Iterator[Event], flags: Flags) -> int:
     from clamr_cli.render.records import event_record, json_line
 
     kept = failed = 0
-    with interruptible():
-        try:
-            with reporter(talk(), quiet=flags.quiet) as shown:
-                for event in events:
-                    kept += isinstance(event, Indexed)
-                    failed += isinstance(event, Skipped)
-                    if flags.json:
-                        write([json_line(event_record(event))])
-                    shown.show(event)
-        except KeyboardInterrupt:
-            close(events)
-            noun = "video" if kept == 1 else "videos"
-            say(f"interrupted: {kept} {noun} kept; run the same command again to go on")
-            return EXIT_INTERRUPTED
-        finally:
-            close(events)
+    try:
+        with reporter(talk(), quiet=flags.quiet) as shown:
+            for event in events:
+                kept += isinstance(event, Indexed)
+                failed += isinstance(event, Skipped)
+                if flags.json:
+                    write([json_line(event_record(event))])
+                shown.show(event)
+    except KeyboardInterrupt:
+        close(events)
+        noun = "video" if kept == 1 else "videos"
+        say(f"interrupted: {kept} {noun} kept; run the same command again to go on")
+        return EXIT_INTERRUPTED
+    finally:
+        close(events)
     return EXIT_PARTIAL if failed else EXIT_FOUND
 
 
