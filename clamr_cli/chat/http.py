@@ -51,7 +51,7 @@ class HttpOptions:
     Attributes:
         key: sent as a bearer token; empty for none.
         timeout: seconds until a whole answer must be there.
-        retries: how often a prompt is sent again after trouble that may pass.
+        retries: how often a prompt is sent again after trouble that may pass; after silence for the whole time, once.
         workers: prompts under way at once.
         max_tokens: longest answer; ample for a query, with room for models that think first.
         patience: seconds before the first retry; each further one waits twice as long.
@@ -71,12 +71,19 @@ class _Passing(Exception):
     """Trouble that may be over when the prompt is sent again."""
 
     def __init__(
-        self, what: str, after: float | None = None, *, unreachable: bool = False, slower: bool = False
+        self,
+        what: str,
+        after: float | None = None,
+        *,
+        unreachable: bool = False,
+        slower: bool = False,
+        silent: bool = False,
     ) -> None:
         super().__init__(what)
         self.what = what
         self.after = after
         self.unreachable = unreachable
+        self.silent = silent
         self.factor = 10.0 if slower and after is None else 1.0
 
 
@@ -123,9 +130,12 @@ class HttpWriter:
                     raise ModelError(f"nothing answers at {self._shown} ({trouble.what})", hint) from trouble
                 wait = self._options.patience * trouble.factor * 2**attempt * jitter.uniform(0.75, 1.25)
                 wait = max(wait, trouble.after or 0.0)
-                if attempt >= self._options.retries or wait > _LONGEST_WAIT:
-                    tries = f"{attempt + 1} tries" if attempt else "one try"
-                    raise AnswerError(f"{trouble.what} (after {tries})") from trouble
+                # Whoever said nothing for the whole time probably works on an answer that takes longer.
+                tries = min(self._options.retries, 1) if trouble.silent else self._options.retries
+                if attempt >= tries or wait > _LONGEST_WAIT:
+                    told = f"{attempt + 1} tries" if attempt else "one try"
+                    hint = "give it more with --timeout" if trouble.silent else ""
+                    raise AnswerError(f"{trouble.what} (after {told})", hint) from trouble
                 if self._closed.wait(wait):
                     raise AnswerError("the run was stopped") from trouble
         raise AssertionError  # itertools.count has no end
@@ -168,11 +178,12 @@ class HttpWriter:
                         raise AnswerError(f"the answer is longer than {_LONGEST_ANSWER >> 20} MiB")
                     # The client's own limit is for each read; one that sends a byte now and then would never end.
                     if time.monotonic() > deadline:
-                        raise _Passing(f"no whole answer within {self._options.timeout:g} s")
+                        raise _Passing(f"no whole answer within {self._options.timeout:g} s", silent=True)
                 return Reply(response.status_code, bytes(content), dict(response.headers))
         except httpx2.TimeoutException as error:
             unreachable = isinstance(error, httpx2.ConnectTimeout)
-            raise _Passing(f"no answer within {self._options.timeout:g} s", unreachable=unreachable) from error
+            told = f"no answer within {self._options.timeout:g} s"
+            raise _Passing(told, unreachable=unreachable, silent=not unreachable) from error
         except httpx2.TransportError as error:
             raise _Passing(_one_line(error), unreachable=isinstance(error, httpx2.ConnectError)) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:

@@ -105,7 +105,10 @@ def prepared_for(before: Globals, flags: PreparingFlags, video: str) -> Session:
         if parse.names_file(video) and not _is_there(video):
             raise UsageError(f"there is no file {video}", "check the path") from None
         store = open_store(settings, create=_is_there(video))
-    target = locate(store, video)
+    try:
+        target = locate(store, video)
+    except MediaError as error:
+        raise _of_one_video(error, video) from error
     options = options_of(store, settings, flags, interval)
     return Session(store, settings, options, _wait(store, target, options, quiet=flags.quiet))
 
@@ -155,9 +158,14 @@ def _wait(store: Store, target: Target, options: DenseOptions, *, quiet: bool) -
                 event = next(events)
         return event
     except MediaError as error:
-        hint = "name a video" if "--exclude" in error.hint else error.hint
-        raise type(error)(f"{target.path or target.video_id}: {error.what}", hint) from error
+        raise _of_one_video(error, target.path or target.video_id) from error
     except KeyboardInterrupt:
         raise Interrupted("interrupted", "what is done is kept; run the same command again to go on") from None
     finally:
         close(events)
+
+
+def _of_one_video(error: MediaError, video: str) -> MediaError:
+    """What is wrong with a video, with its name, and with a hint that is about no index run."""
+    hint = "name a video" if "--exclude" in error.hint else error.hint.replace("index again", "try again")
+    return type(error)(f"{video}: {error.what}", hint)

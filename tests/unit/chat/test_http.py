@@ -129,6 +129,13 @@ def test_silence_is_cut_off_by_the_time_limit():
         writer(there.url, timeout=0.2, retries=0).write(PROMPT)
 
 
+def test_who_is_silent_for_the_whole_time_is_asked_once_more_and_not_for_ever():
+    with endpoint(lambda _: Sent(hang=True)) as there:
+        with pytest.raises(AnswerError, match=r"\(after 2 tries\): give it more with --timeout"):
+            writer(there.url, timeout=0.2, retries=9).write(PROMPT)
+        assert len(there.asked) == 2
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_ends_everything(status):
     with endpoint(lambda _: error(status, "bad key")) as there, pytest.raises(ModelError, match="refuses the key"):

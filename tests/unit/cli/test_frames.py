@@ -328,6 +328,17 @@ def test_an_id_whose_file_is_gone_is_told_with_where_it_was(bare: Path, db: Path
     assert "\x1b" not in clamr("--db", str(db), "open", SALE).err
 
 
+def test_what_is_no_video_is_called_by_its_name(clamr: Clamr, frames, tmp_path: Path) -> None:
+    os.symlink("nowhere", tmp_path / "link.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for name in ("link.mp4", "pipe.mp4"):
+        ended = frames(str(tmp_path / name), "red")
+        assert (ended.code, ended.err.count("\n"), "index again" in ended.err) == (3, 1, False)
+        assert ended.err.startswith(f"clamr: {tmp_path / name}: ")
+    ended = clamr("open", f"{tmp_path}@5")
+    assert (ended.code, ended.err) == (2, f"clamr: {tmp_path} is a folder: name one video in it\n")
+
+
 def test_moments_hours_into_a_video_are_exact_too() -> None:
     assert players.command("mpv", "mpv", "/v", 12_345.678)[1] == "--start=12345.678"
     assert players.command("vlc", "vlc", "/v", 2_000_000.0)[1] == "--start-time=2000000"
