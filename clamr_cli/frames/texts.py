@@ -83,6 +83,8 @@ class Known:
         """Those that are spoken before the video ends: they may be those of a longer one that it was cut from."""
         from clamr_cli.extract.subtitles import read_subtitle_file
 
+        if not Path(path).stat().st_size:
+            return ()
         duration = self._sampled.media.duration
         return tuple(one for one in read_subtitle_file(Path(path)) if one.span.start < duration or duration <= 0)
 

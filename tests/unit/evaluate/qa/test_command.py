@@ -9,7 +9,9 @@ import sys
 import pytest
 
 from clamr_cli.evaluate.qa import run
+from tests.clips import Clip
 from tests.unit.ask import footage
+from tests.unit.ask.test_command import only_sound
 from tests.unit.chat.endpoint import Asked, Sent, answer, endpoint, error
 from tests.unit.cli.conftest import Clamr, Ended, clamr, home  # noqa: F401 -- fixtures
 from tests.unit.cli.test_golden import _compare
@@ -224,6 +226,26 @@ def test_the_subtitles_of_the_collection_go_before_what_the_index_has(clamr, col
         ended = clamr(*db, "eval", "qa", str(tmp_path / "set" / "mme.json"), *named, *footage.CHEAP, "-q", "-n", "2")
         assert all("nothing about boats" not in asked.user for asked in there.asked)
     assert rows(ended)["clamr+speech+subs"]["accuracy"]["all"]["mean"] == 1.0
+
+
+def test_a_video_of_sound_alone_and_one_in_which_nobody_speaks(qa, collection, tmp_path):
+    """What is known of neither is told, and the subtitles that a collection has but are empty are no error."""
+    whole = Clip(size=(64, 48), fps=4).colour("red", 25).track().write(tmp_path / "whole.mkv")
+    only_sound(whole, collection / "data" / "sound.mkv")
+    (collection / "subtitle" / "nobody.json").write_text("[]")
+    shutil.copy(collection / "data" / "market.mp4", collection / "data" / "nobody.mp4")
+    head = {"question": "when does the ferry leave?", "choices": ["at noon", "at five"], "answer": "A"}
+    lines = [head | {"id": f"s{n}", "video": "sound", "subtitles": "harbour.srt"} for n in range(run.MOST_FAILURES)]
+    lines.append(head | {"id": "n", "video": "nobody", "subtitles": "nobody.json"})
+    (collection / "odd.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with endpoint(knowing) as there:
+        ended = qa("-k", "1", "--strategy", "clamr,clamr+subs", "--json", data="odd.jsonl", there=there)
+        assert "[0:" in there.asked[0].user
+        assert all("said:" not in asked.user for asked in there.asked[-2:])
+    assert (ended.code, "stopped after" in ended.err) == (3, False)
+    assert "there is nothing to answer from" in ended.err
+    found = rows(ended)
+    assert (found["clamr"]["failed"], found["clamr+subs"]["failed"]) == (run.MOST_FAILURES, 0)
 
 
 def test_videos_that_are_not_here_or_broken_do_not_stop_the_others(qa, collection):

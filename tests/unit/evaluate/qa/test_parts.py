@@ -10,8 +10,8 @@ from clamr_cli.evaluate.doubt import Sampling
 from clamr_cli.evaluate.qa import footage, strategies
 from clamr_cli.evaluate.qa.items import Item
 from clamr_cli.evaluate.qa.journal import Journal
+from clamr_cli.evaluate.qa.records import evidence
 from clamr_cli.evaluate.qa.report import report
-from clamr_cli.evaluate.qa.run import evidence
 from clamr_cli.extract.subtitles import read_subtitle_file
 from clamr_cli.frames import FrameHit
 from clamr_cli.types import FileRecord, FileState, Span
@@ -130,7 +130,31 @@ def test_ends_that_are_not_known_last_until_the_next_line(tmp_path):
     assert [(one.span, one.text) for one in footage.read(path)] == [(Span(1.0, 3.0), "a"), (Span(3.0, 5.0), "b")]
 
 
-@pytest.mark.parametrize("content", ["", "[]x", '[{"start": "now"}]', '[{"timestamp": 3, "text": "a"}]', "[1]"])
+def test_lines_without_text_or_with_plain_numbers_are_read_and_no_lines_are_none(tmp_path):
+    path = tmp_path / "s.json"
+    cues = [{"start": 1, "end": 2.5, "line": None}, {"start": "0:03", "end": None, "line": "b"}]
+    path.write_text(json.dumps(cues))
+    assert [(one.span, one.text) for one in footage.read(path)] == [(Span(3.0, 5.0), "b")]
+    path.write_text("[]")
+    assert footage.read(path) == []
+    written = footage.subtitles(footage.Place("v.mp4", path), tmp_path / "cache")
+    assert Path(written).read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]x",
+        '[{"start": "now"}]',
+        '[{"timestamp": 3, "text": "a"}]',
+        "[1]",
+        '[{"start": null, "end": 2, "line": "a"}]',
+        '[{"timestamp": [1, Infinity], "text": "a"}]',
+        '[{"timestamp": [NaN, 2], "text": "a"}]',
+        "[" * 100_000,
+    ],
+)
 def test_subtitles_that_cannot_be_read_are_told(tmp_path, content):
     path = tmp_path / "s.json"
     path.write_text(content)
