@@ -88,7 +88,7 @@ class Journal:
                 record = json.loads(line)
                 key = (str(record["id"]), str(record["strategy"]))
                 setup, _ = record["setup"], record["outcome"]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise foreign(path, _KIND) from error
             if setup == self.setup and record.get("mark", "") == self.marks.get(key[0], record.get("mark", "")):
                 self._records[key] = record

@@ -111,6 +111,8 @@ def _records(path: Path) -> list[Record]:
         raise UsageError(f"cannot read {path} ({told})", "give a file of questions") from error
     try:
         value = json.loads(text)
+    except RecursionError as error:
+        raise UsageError(f"{path.name} holds no questions", "give a list of objects, or an object a line") from error
     except ValueError:
         value = [
             _line(line, f"{path.name}, line {number}")
@@ -126,7 +128,7 @@ def _records(path: Path) -> list[Record]:
 def _line(line: str, place: str) -> Any:  # noqa: ANN401 -- from JSON
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{place}: no JSON: {error}", "give a file of questions") from error
 
 

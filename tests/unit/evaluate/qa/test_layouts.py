@@ -128,7 +128,20 @@ def test_what_does_not_fit_is_one_clear_line(tmp_path, record, said):
     assert "q.json" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe\x00", b"1 2 3", b'["a"]', b'{"video": "a"', b"{}\n{}\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"\xff\xfe\x00",
+        b"1 2 3",
+        b'["a"]',
+        b'{"video": "a"',
+        b"{}\n{}\n",
+        b"[" * 99_999,
+        b"{}\n" + b"[" * 99_999,
+    ],
+)
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     path = tmp_path / "q.jsonl"
     path.write_bytes(content)

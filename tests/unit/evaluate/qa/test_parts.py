@@ -57,7 +57,10 @@ def test_every_cut_of_the_last_line_is_survived(tmp_path):
         assert [json.loads(line)["id"] for line in path.read_text().splitlines()][-1] == "c"
 
 
-@pytest.mark.parametrize("content", [b"notes\n", b'{"id": "a", "query": "b"}\n', b"\xff\n", b'{"id": 1}\nx'])
+@pytest.mark.parametrize(
+    "content",
+    [b"notes\n", b'{"id": "a", "query": "b"}\n', b"\xff\n", b'{"id": 1}\nx', b"[" * 99_999, b"[" * 99_999 + b"\n"],
+)
 def test_a_foreign_file_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "r.jsonl"
     path.write_bytes(content)
