@@ -138,8 +138,8 @@ def test_what_does_not_fit_is_one_clear_line(tmp_path, record, said):
         b'["a"]',
         b'{"video": "a"',
         b"{}\n{}\n",
-        b"[" * 99_999,
-        b"{}\n" + b"[" * 99_999,
+        pytest.param(b"[" * 99_999, id="deep"),
+        pytest.param(b"{}\n" + b"[" * 99_999, id="deep line"),
     ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path, content):

@@ -59,7 +59,14 @@ def test_every_cut_of_the_last_line_is_survived(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"notes\n", b'{"id": "a", "query": "b"}\n', b"\xff\n", b'{"id": 1}\nx', b"[" * 99_999, b"[" * 99_999 + b"\n"],
+    [
+        b"notes\n",
+        b'{"id": "a", "query": "b"}\n',
+        b"\xff\n",
+        b'{"id": 1}\nx',
+        pytest.param(b"[" * 99_999, id="deep"),
+        pytest.param(b"[" * 99_999 + b"\n", id="deep line"),
+    ],
 )
 def test_a_foreign_file_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "r.jsonl"
@@ -155,7 +162,7 @@ def test_lines_without_text_or_with_plain_numbers_are_read_and_no_lines_are_none
         '[{"start": null, "end": 2, "line": "a"}]',
         '[{"timestamp": [1, Infinity], "text": "a"}]',
         '[{"timestamp": [NaN, 2], "text": "a"}]',
-        "[" * 100_000,
+        pytest.param("[" * 100_000, id="deep"),
     ],
 )
 def test_subtitles_that_cannot_be_read_are_told(tmp_path, content):
