@@ -41,7 +41,7 @@ _UNKNOWN_FIELD: Final = re.compile(
     r"unsupported|unknown|unrecogni[sz]ed|not (?:supported|permitted|allowed)|extra (?:inputs|fields)|does not support",
     re.IGNORECASE,
 )
-_DISPENSABLE: Final = ("seed", "temperature", "max_tokens")
+_DISPENSABLE: Final = ("seed", "temperature", "max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,8 @@ class HttpWriter:
         self.workers = self._options.workers
         self._url = endpoint(base_url)
         self._shown = str(self._url.copy_with(username=None, password=None, query=None))
-        self._left_out: set[str] = set()
+        self._adapting = threading.Lock()
+        self._left_out: frozenset[str] = frozenset()
         self._reached = False
         self._closed = threading.Event()
         headers = {"User-Agent": "clamr"}
@@ -148,12 +149,13 @@ class HttpWriter:
     def _settled(self, prompt: Prompt) -> str:
         """An answer, after fields that the endpoint does not know were left out."""
         while True:
-            reply = self._post(self._body(prompt))
+            body = self._body(prompt)
+            reply = self._post(body)
             if reply.status == 200:
                 if prompt.pictures:
                     self.sees = True
                 return _answer(reply)
-            unknown = self._unknown_field(reply)
+            unknown = _unknown_field(reply, body)
             if unknown is None:
                 raise self._refusal(reply, prompt)
             self._leave_out(unknown)
@@ -161,8 +163,9 @@ class HttpWriter:
     def _body(self, prompt: Prompt) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.name, "messages": [chat_message(one) for one in prompt.messages]}
         fields = {"seed": prompt.seed, "temperature": prompt.temperature, "max_tokens": self._options.max_tokens}
-        body |= {name: value for name, value in fields.items() if name not in self._left_out}
-        if "max_tokens" in self._left_out and "max_completion_tokens" not in self._left_out:
+        left_out = self._left_out
+        body |= {name: value for name, value in fields.items() if name not in left_out}
+        if "max_tokens" in left_out and "max_completion_tokens" not in left_out:
             body["max_completion_tokens"] = self._options.max_tokens
         return body
 
@@ -209,21 +212,26 @@ class HttpWriter:
             return ModelError(f"{self._shown} knows no such page or model ({what})", "check --base-url and --model")
         return AnswerError(what)
 
-    def _unknown_field(self, reply: Reply) -> str | None:
-        """The field of our request that the endpoint complains of, if we can do without it."""
-        if reply.status not in (400, 422):
-            return None
-        said = complaint(reply)
-        names = (*_DISPENSABLE, "max_completion_tokens") if "max_tokens" in self._left_out else _DISPENSABLE
-        for name in names:
-            if name not in self._left_out and re.search(rf"\b{name}\b", said) and _UNKNOWN_FIELD.search(said):
-                return name
-        return None
-
     def _leave_out(self, name: str) -> None:
-        self._left_out.add(name)
-        if name in ("seed", "temperature"):
+        with self._adapting:
+            new = name not in self._left_out
+            self._left_out = self._left_out | {name}
+        if new and name in ("seed", "temperature"):
             self.notes.append(f"the endpoint takes no {name}: another run may give other answers")
+
+
+def _unknown_field(reply: Reply, body: Mapping[str, Any]) -> str | None:
+    """The field of a request that the endpoint complains of, if we can do without it.
+
+    Of what was sent, not of what would be sent now: another thread may have left the field out meanwhile.
+    """
+    if reply.status not in (400, 422):
+        return None
+    said = complaint(reply)
+    for name in _DISPENSABLE:
+        if name in body and re.search(rf"\b{name}\b", said) and _UNKNOWN_FIELD.search(said):
+            return name
+    return None
 
 
 def _most(said: str) -> int | None:

@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -235,6 +236,22 @@ def test_fields_that_the_endpoint_does_not_know_are_left_out_from_then_on():
         assert adapting.write(PROMPT) == adapting.write(PROMPT) == "a query"
         assert len(there.asked) == 4
         assert there.asked[-1].body["max_completion_tokens"] > 0
+    assert adapting.notes == ["the endpoint takes no seed: another run may give other answers"]
+
+
+def test_questions_asked_at_once_all_learn_what_the_endpoint_does_not_know():
+    together = threading.Barrier(4)
+
+    def picky(asked):
+        if "seed" not in asked.body:
+            return answer("a query")
+        together.wait(10)
+        return error(400, "Unsupported parameter: seed")
+
+    with endpoint(picky) as there:
+        adapting = writer(there.url, workers=4, retries=0)
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(adapting.write, [PROMPT] * 4)) == ["a query"] * 4
     assert adapting.notes == ["the endpoint takes no seed: another run may give other answers"]
 
 
