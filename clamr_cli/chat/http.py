@@ -199,7 +199,9 @@ class HttpWriter:
         what = f"the endpoint answers {reply.status}" + (f": {said}" if said else "")
         if prompt.pictures and (reply.status == 413 or (reply.status in (400, 422) and _TOO_MUCH.search(said))):
             return PicturesTooMuch(what, self._options.fewer, _most(said))
-        if prompt.pictures and reply.status not in (401, 403, 429) and _ABOUT_PICTURES.search(said):
+        # A model that is not there may be called after what it sees.
+        about = _ABOUT_PICTURES.search(said) and (reply.status != 404 or "support" in said)
+        if prompt.pictures and reply.status not in (401, 403, 429) and about:
             return PicturesRefused(what, "the model takes no pictures")
         if reply.status in (401, 403):
             return ModelError(f"{self._shown} refuses the key ({what})", "give it with --api-key-env")

@@ -150,6 +150,9 @@ def test_wrong_addresses_are_named():
         url = there.url
     with pytest.raises(ModelError, match="nothing answers at"):
         writer(url).write(PROMPT)
+    gone = error(404, 'model "llama3.2-vision" not found, try pulling it first')
+    with endpoint(lambda _: gone) as there, pytest.raises(ModelError, match="check --base-url and --model"):
+        writer(there.url).write(SEEING)
     with (
         pytest.raises(ModelError, match="redirects to http://elsewhere"),
         endpoint(lambda _: Sent(302, b"", {"Location": "http://elsewhere"})) as there,
