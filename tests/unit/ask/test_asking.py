@@ -18,7 +18,7 @@ QUESTION = Question("What leaves?", ("the ferry", "the train"))
 
 
 def writer(url: str, **options) -> HttpWriter:
-    return HttpWriter(url, "m", HttpOptions(**{"patience": 0.01, "timeout": 5.0, "retries": 1, **options}))
+    return HttpWriter(url, "m", HttpOptions(**{"patience": 0.01, "timeout": 60.0, "retries": 1, **options}))
 
 
 def sides(asked: Asked) -> list[int]:
