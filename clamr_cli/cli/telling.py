@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class Telling:
+class Telling(ABC):
     """What is told of a run, whatever it does; its kinds say in :meth:`_doing` what there is beside the count.
 
     Args:
@@ -66,9 +67,9 @@ class Telling:
         """How a run that ended early can go on."""
         return "run the same command again to go on" if self._out else "with --out FILE a run can go on later"
 
+    @abstractmethod
     def _doing(self) -> tuple[str, ...]:
         """What the count of videos is followed by; what is empty is left out."""
-        raise NotImplementedError
 
     def _pass(self, video: int, *, worked: bool) -> None:
         """So many videos are behind the run; ``worked`` says whether the last of them took any work."""
