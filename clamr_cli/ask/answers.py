@@ -23,9 +23,11 @@ _JOINERS: Final = "\u200c\u200d"
 _NO_ARTICLE: Final = r"(?![A-Za-z0-9'’])(?!(?<=[AI])\s+(?!(?:because|since|as|due)\b)[a-z])"
 """What follows a letter that is a letter: neither the rest of a word, nor that of a sentence with the word "A"."""
 
-_LETTER: Final = rf"[\s*_`]*[:=]?[\s*_`\"'(\[{{]*(?i:option\s+|choice\s+)?[*_`\"'(\[{{]*([A-Z]){_NO_ARTICLE}"
-_ANSWER: Final = re.compile(rf"(?i:\banswer\b)[*_`]*(?i:\s+(?:is|would be|must be|should be))?{_LETTER}")
-_OPTION: Final = re.compile(rf"(?i:\b(?:choice|option)\b)(?i:\s+(?:is|would be|must be|should be))?{_LETTER}")
+# Bounded: what a model says may be made of nothing but stars and blanks.
+_LETTER: Final = rf"[\s*_`:=\"'(\[{{]{{0,20}}(?i:(?:option|choice)\s{{1,5}})?[*_`\"'(\[{{]{{0,5}}([A-Z]){_NO_ARTICLE}"
+_IS: Final = r"[*_`]{0,5}(?i:\s{1,5}(?:is|would be|must be|should be))?"
+_ANSWER: Final = re.compile(rf"(?i:\banswer\b){_IS}{_LETTER}")
+_OPTION: Final = re.compile(rf"(?i:\b(?:choice|option)\b){_IS}{_LETTER}")
 _BEGINNING: Final = re.compile(r"[\W_]*(?i:the\s+)?(?i:(?:right|correct|best)\s+)?")
 """What may stand before the word "answer" where an answer begins with it."""
 

@@ -47,6 +47,9 @@ CHOICES = ("a red car", "a car", "an old bicycle", "Cannot be told")
         ("I first thought of answer B, but the answer is C", "C"),
         ("B. Option C is wrong", "B"),
         ("Not option A, but option C", "C"),
+        pytest.param("answer" + "* " * 9_990, None, id="stars"),
+        pytest.param("answer " * 2_800, None, id="answers"),
+        pytest.param("the " * 5_000, None, id="beginnings"),
     ],
 )
 def test_the_choice_that_an_answer_takes(answer, letter):
