@@ -112,7 +112,7 @@ def _end_of_whole_lines(content: bytes, path: Path, kind: str) -> int:
 def _is_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

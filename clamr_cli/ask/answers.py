@@ -20,13 +20,17 @@ _UNWANTED: Final = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"))
 _JOINERS: Final = "\u200c\u200d"
 """Invisible, but scripts and emoji need them."""
 
-_NO_ARTICLE: Final = r"(?![A-Za-z0-9'’])(?!(?<=[AI])\s+[a-z])"
+_NO_ARTICLE: Final = r"(?![A-Za-z0-9'’])(?!(?<=[AI])\s+(?!(?:because|since|as|due)\b)[a-z])"
 """What follows a letter that is a letter: neither the rest of a word, nor that of a sentence with the word "A"."""
 
-_SAID: Final = re.compile(
-    r"(?i:\b(?:answer|choice|option)\b)(?i:\s+(?:is|would be|must be|should be))?\s*[:=]?\s*"
-    rf"(?i:option\s+|choice\s+)?[*_`\"'(\[{{]*([A-Z]){_NO_ARTICLE}"
-)
+# Bounded: what a model says may be made of nothing but stars and blanks.
+_LETTER: Final = rf"[\s*_`:=\"'(\[{{]{{0,20}}(?i:(?:option|choice)\s{{1,5}})?[*_`\"'(\[{{]{{0,5}}([A-Z]){_NO_ARTICLE}"
+_IS: Final = r"[*_`]{0,5}(?i:\s{1,5}(?:is|would be|must be|should be))?"
+_ANSWER: Final = re.compile(rf"(?i:\banswer\b){_IS}{_LETTER}")
+_OPTION: Final = re.compile(rf"(?i:\b(?:choice|option)\b){_IS}{_LETTER}")
+_BEGINNING: Final = re.compile(r"[\W_]*(?i:the\s+)?(?i:(?:right|correct|best)\s+)?")
+"""What may stand before the word "answer" where an answer begins with it."""
+
 _BOXED: Final = re.compile(r"\\boxed\{\s*(?:\\text\{)?\s*\(?([A-Z])\b")
 _FIRST: Final = re.compile(r"[\s*_`\"'(\[{]*([A-Za-z])(?:[\s*_`\"'.)\]}]*$|[*_`\"']*[).\]:,}])", re.MULTILINE)
 _ALONE: Final = re.compile(rf"(?<![A-Za-z0-9'’])([A-Z]){_NO_ARTICLE}")
@@ -47,21 +51,29 @@ def _printable(line: str) -> str:
 def choice_of(answer: str, choices: Sequence[str]) -> int | None:
     """Which of the choices an answer takes, from 0; None where it takes none or cannot be told.
 
-    Looked for, in this order: a boxed letter; the last letter after "answer", "option" or "choice"; a letter that the
-    answer begins with or consists of; the one choice whose words the answer has; the one letter that stands alone.
+    Looked for, in this order: a boxed letter; the letter of an "answer" that all begins with; the last letter after
+    "answer"; a letter that all begins with or consists of; the last one after "option" or "choice"; the one choice
+    whose words are there; the one letter that stands alone. So what is said of the other choices misleads nobody.
 
     Args:
         answer: as :func:`clean` gives it.
         choices: what could be chosen.
     """
     letters = LETTERS[: len(choices)]
-    begun = _FIRST.match(answer)
-    said = [*_found(_BOXED, answer)[-1:], *_found(_SAID, answer)[-1:], *([begun[1].upper()] if begun else [])]
+    said = [*_found(_BOXED, answer)[-1:], *_begun(_ANSWER, answer), *_found(_ANSWER, answer)[-1:]]
+    said += [letter.upper() for letter in _begun(_FIRST, answer)] + _found(_OPTION, answer)[-1:]
     for letter in said:
         if letter in letters:
             return letters.index(letter)
     found = _worded(answer, choices) or {letter for letter in _found(_ALONE, answer) if letter in letters}
     return letters.index(found.pop()) if len(found) == 1 else None
+
+
+def _begun(pattern: re.Pattern[str], answer: str) -> list[str]:
+    """What the pattern finds at the beginning."""
+    before = _BEGINNING.match(answer) if pattern is _ANSWER else None
+    match = pattern.match(answer, before.end() if before else 0)
+    return [match[1]] if match else []
 
 
 def _found(pattern: re.Pattern[str], answer: str) -> list[str]:

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from clamr_cli.ask.prompts import Question
     from clamr_cli.chat.writer import Writer
 
-MOST_STEPS: Final = 8
-"""Times that a question is put again with less to look at."""
-
-BLIND: Final = "the model takes no pictures: it answers from what is said and written alone"
+BLIND: Final = "the model takes no pictures ({}): it answers from what is said and written alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ def ask(writer: Writer, question: Question, material: Material, *, seed: int = 0
     if material.empty:
         raise AnswerError("there is nothing to answer from", "the video has neither picture nor words that were found")
     shown, note = material, ""
-    for _ in range(MOST_STEPS):
+    while True:
         try:
             said = writer.write(prompt_for(question, shown, seed=seed, temperature=temperature))
         except PicturesTooMuch as trouble:
@@ -69,14 +66,13 @@ def ask(writer: Writer, question: Question, material: Material, *, seed: int = 0
         except PicturesRefused as trouble:
             if not material.lines:
                 raise PicturesRefused(f"{trouble.what}; there are no words to answer from", trouble.hint) from trouble
-            shown, note = _without(shown), BLIND
+            shown, note = shown.best(0), BLIND.format(trouble.what)
         else:
             return _answer(said, question, shown, note)
-    raise AnswerError(f"the model finds even {len(shown.shots)} small pictures too much", "give a smaller -k")
 
 
 def _less(material: Material, trouble: PicturesTooMuch) -> tuple[Material, str]:
-    """Less to look at, and how much it is; the trouble itself where it cannot be less."""
+    """Less to look at, and how much it is; the trouble itself where it cannot be less: it shrinks at each call."""
     count, side = len(material.shots), pictures.longest_side(material)
     if trouble.most is not None and trouble.most < count:
         less = material.best(trouble.most)
@@ -88,10 +84,6 @@ def _less(material: Material, trouble: PicturesTooMuch) -> tuple[Material, str]:
         raise trouble
     told = f"{len(less.shots)} of up to {pictures.longest_side(less)} pixels"
     return less, f"the pictures were too much ({trouble.what}): asked again with {told}"
-
-
-def _without(material: Material) -> Material:
-    return material.best(0)
 
 
 def _answer(said: str, question: Question, shown: Material, note: str) -> Answer:

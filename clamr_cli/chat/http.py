@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import itertools
-import json
 import random
 import re
 import threading
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
 
-from clamr_cli.chat.replies import Reply, answer_of, complaint, retry_after
+from clamr_cli.chat.replies import Reply, answer_of, complaint, object_of, retry_after
 from clamr_cli.chat.writer import AnswerError, Picture, PicturesRefused, PicturesTooMuch
 from clamr_cli.errors import ModelError, UsageError
 
@@ -32,8 +31,9 @@ _LONGEST_WAIT: Final = 120.0
 _ABOUT_PICTURES: Final = re.compile(r"\b(image|vision|multi-?modal|modalit|picture|image_url)", re.IGNORECASE)
 _TOO_MUCH: Final = re.compile(
     r"at most \d+ image|too many (?:images|tokens)|number of images|context (?:length|window|size)"
-    r"|too (?:long|large|big|many)|(?:image|picture|pixel|dimension|resolution).{0,60}exceed"
-    r"|exceed.{0,60}(?:image|pixel)",
+    r"|too (?:long|large|big|many)"
+    r"|(?:image|picture|pixel|dimension|resolution).{0,60}(?:exceed|maximum|limited to|at most|less than|smaller than)"
+    r"|(?:exceed|maximum).{0,60}(?:image|pixel)",
     re.IGNORECASE,
 )
 _MOST: Final = re.compile(r"at most (\d{1,4}) image|too many images\b.{0,40}?\b(?:is|of|>) (\d{1,4})", re.IGNORECASE)
@@ -41,7 +41,7 @@ _UNKNOWN_FIELD: Final = re.compile(
     r"unsupported|unknown|unrecogni[sz]ed|not (?:supported|permitted|allowed)|extra (?:inputs|fields)|does not support",
     re.IGNORECASE,
 )
-_DISPENSABLE: Final = ("seed", "temperature", "max_tokens")
+_DISPENSABLE: Final = ("seed", "temperature", "max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class HttpOptions:
     Attributes:
         key: sent as a bearer token; empty for none.
         timeout: seconds until a whole answer must be there.
-        retries: how often a prompt is sent again after trouble that may pass.
+        retries: how often a prompt is sent again after trouble that may pass; after silence for the whole time, once.
         workers: prompts under way at once.
         max_tokens: longest answer; ample for a query, with room for models that think first.
         patience: seconds before the first retry; each further one waits twice as long.
@@ -71,12 +71,19 @@ class _Passing(Exception):
     """Trouble that may be over when the prompt is sent again."""
 
     def __init__(
-        self, what: str, after: float | None = None, *, unreachable: bool = False, slower: bool = False
+        self,
+        what: str,
+        after: float | None = None,
+        *,
+        unreachable: bool = False,
+        slower: bool = False,
+        silent: bool = False,
     ) -> None:
         super().__init__(what)
         self.what = what
         self.after = after
         self.unreachable = unreachable
+        self.silent = silent
         self.factor = 10.0 if slower and after is None else 1.0
 
 
@@ -100,7 +107,8 @@ class HttpWriter:
         self.workers = self._options.workers
         self._url = endpoint(base_url)
         self._shown = str(self._url.copy_with(username=None, password=None, query=None))
-        self._left_out: set[str] = set()
+        self._adapting = threading.Lock()
+        self._left_out: frozenset[str] = frozenset()
         self._reached = False
         self._closed = threading.Event()
         headers = {"User-Agent": "clamr"}
@@ -123,9 +131,12 @@ class HttpWriter:
                     raise ModelError(f"nothing answers at {self._shown} ({trouble.what})", hint) from trouble
                 wait = self._options.patience * trouble.factor * 2**attempt * jitter.uniform(0.75, 1.25)
                 wait = max(wait, trouble.after or 0.0)
-                if attempt >= self._options.retries or wait > _LONGEST_WAIT:
-                    tries = f"{attempt + 1} tries" if attempt else "one try"
-                    raise AnswerError(f"{trouble.what} (after {tries})") from trouble
+                # Whoever said nothing for the whole time probably works on an answer that takes longer.
+                tries = min(self._options.retries, 1) if trouble.silent else self._options.retries
+                if attempt >= tries or wait > _LONGEST_WAIT:
+                    told = f"{attempt + 1} tries" if attempt else "one try"
+                    hint = "give it more with --timeout" if trouble.silent else ""
+                    raise AnswerError(f"{trouble.what} (after {told})", hint) from trouble
                 if self._closed.wait(wait):
                     raise AnswerError("the run was stopped") from trouble
         raise AssertionError  # itertools.count has no end
@@ -138,12 +149,13 @@ class HttpWriter:
     def _settled(self, prompt: Prompt) -> str:
         """An answer, after fields that the endpoint does not know were left out."""
         while True:
-            reply = self._post(self._body(prompt))
+            body = self._body(prompt)
+            reply = self._post(body)
             if reply.status == 200:
                 if prompt.pictures:
                     self.sees = True
                 return _answer(reply)
-            unknown = self._unknown_field(reply)
+            unknown = _unknown_field(reply, body)
             if unknown is None:
                 raise self._refusal(reply, prompt)
             self._leave_out(unknown)
@@ -151,8 +163,9 @@ class HttpWriter:
     def _body(self, prompt: Prompt) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.name, "messages": [chat_message(one) for one in prompt.messages]}
         fields = {"seed": prompt.seed, "temperature": prompt.temperature, "max_tokens": self._options.max_tokens}
-        body |= {name: value for name, value in fields.items() if name not in self._left_out}
-        if "max_tokens" in self._left_out and "max_completion_tokens" not in self._left_out:
+        left_out = self._left_out
+        body |= {name: value for name, value in fields.items() if name not in left_out}
+        if "max_tokens" in left_out and "max_completion_tokens" not in left_out:
             body["max_completion_tokens"] = self._options.max_tokens
         return body
 
@@ -168,11 +181,12 @@ class HttpWriter:
                         raise AnswerError(f"the answer is longer than {_LONGEST_ANSWER >> 20} MiB")
                     # The client's own limit is for each read; one that sends a byte now and then would never end.
                     if time.monotonic() > deadline:
-                        raise _Passing(f"no whole answer within {self._options.timeout:g} s")
+                        raise _Passing(f"no whole answer within {self._options.timeout:g} s", silent=True)
                 return Reply(response.status_code, bytes(content), dict(response.headers))
         except httpx2.TimeoutException as error:
             unreachable = isinstance(error, httpx2.ConnectTimeout)
-            raise _Passing(f"no answer within {self._options.timeout:g} s", unreachable=unreachable) from error
+            told = f"no answer within {self._options.timeout:g} s"
+            raise _Passing(told, unreachable=unreachable, silent=not unreachable) from error
         except httpx2.TransportError as error:
             raise _Passing(_one_line(error), unreachable=isinstance(error, httpx2.ConnectError)) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:
@@ -185,7 +199,9 @@ class HttpWriter:
         what = f"the endpoint answers {reply.status}" + (f": {said}" if said else "")
         if prompt.pictures and (reply.status == 413 or (reply.status in (400, 422) and _TOO_MUCH.search(said))):
             return PicturesTooMuch(what, self._options.fewer, _most(said))
-        if prompt.pictures and reply.status not in (401, 403, 429) and _ABOUT_PICTURES.search(said):
+        # A model that is not there may be called after what it sees.
+        about = _ABOUT_PICTURES.search(said) and (reply.status != 404 or "support" in said)
+        if prompt.pictures and reply.status not in (401, 403, 429) and about:
             return PicturesRefused(what, "the model takes no pictures")
         if reply.status in (401, 403):
             return ModelError(f"{self._shown} refuses the key ({what})", "give it with --api-key-env")
@@ -198,21 +214,26 @@ class HttpWriter:
             return ModelError(f"{self._shown} knows no such page or model ({what})", "check --base-url and --model")
         return AnswerError(what)
 
-    def _unknown_field(self, reply: Reply) -> str | None:
-        """The field of our request that the endpoint complains of, if we can do without it."""
-        if reply.status not in (400, 422):
-            return None
-        said = complaint(reply)
-        names = (*_DISPENSABLE, "max_completion_tokens") if "max_tokens" in self._left_out else _DISPENSABLE
-        for name in names:
-            if name not in self._left_out and re.search(rf"\b{name}\b", said) and _UNKNOWN_FIELD.search(said):
-                return name
-        return None
-
     def _leave_out(self, name: str) -> None:
-        self._left_out.add(name)
-        if name in ("seed", "temperature"):
+        with self._adapting:
+            new = name not in self._left_out
+            self._left_out = self._left_out | {name}
+        if new and name in ("seed", "temperature"):
             self.notes.append(f"the endpoint takes no {name}: another run may give other answers")
+
+
+def _unknown_field(reply: Reply, body: Mapping[str, Any]) -> str | None:
+    """The field of a request that the endpoint complains of, if we can do without it.
+
+    Of what was sent, not of what would be sent now: another thread may have left the field out meanwhile.
+    """
+    if reply.status not in (400, 422):
+        return None
+    said = complaint(reply)
+    for name in _DISPENSABLE:
+        if name in body and re.search(rf"\b{name}\b", said) and _UNKNOWN_FIELD.search(said):
+            return name
+    return None
 
 
 def _most(said: str) -> int | None:
@@ -254,7 +275,7 @@ def endpoint(base_url: str) -> httpx2.URL:
 
 def _answer(reply: Reply) -> str:
     try:
-        return answer_of(json.loads(reply.content))
+        return answer_of(object_of(reply))
     except (ValueError, RecursionError) as error:
         raise _Passing("the endpoint's answer is no JSON") from error
 

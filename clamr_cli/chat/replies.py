@@ -49,6 +49,38 @@ def answer_of(value: Any) -> str:  # noqa: ANN401 -- whatever the endpoint sent
     raise AnswerError("the answer is empty")
 
 
+def object_of(reply: Reply) -> Any:  # noqa: ANN401 -- whatever the endpoint sent
+    """The object that a reply holds, put together where the endpoint streams though it was not asked to.
+
+    Raises:
+        ValueError, RecursionError: it holds none.
+    """
+    if not reply.headers.get("content-type", "").startswith("text/event-stream"):
+        return json.loads(reply.content)
+    lines = reply.content.decode("utf-8").splitlines()
+    told = (line.removeprefix("data:").strip() for line in lines if line.startswith("data:"))
+    pieces = [json.loads(one) for one in told if one and one != "[DONE]"]
+    if failed := [piece for piece in pieces if isinstance(piece, dict) and "error" in piece]:
+        return failed[0]
+    return {"choices": [_joined([one for piece in pieces for one in _choices(piece)])]}
+
+
+def _choices(piece: Any) -> list[Any]:  # noqa: ANN401
+    choices = piece.get("choices") if isinstance(piece, dict) else None
+    return [one for one in choices if isinstance(one, dict)] if isinstance(choices, list) else []
+
+
+def _joined(choices: list[Any]) -> dict[str, Any]:
+    """The choice that the pieces of a stream make, those of the first one alone."""
+    first = [one for one in choices if not one.get("index")]
+    deltas = [one["delta"] for one in first if isinstance(one.get("delta"), dict)]
+    if not deltas:
+        raise ValueError("nothing was streamed")
+    ended = next((one["finish_reason"] for one in first if one.get("finish_reason")), None)
+    message = {name: "".join(_text(delta.get(name)) for delta in deltas) for name in ("content", "refusal")}
+    return {"message": message, "finish_reason": ended}
+
+
 def complaint(reply: Reply) -> str:
     """What a failed reply says, in one line of at most 200 characters; empty where it says nothing."""
     try:

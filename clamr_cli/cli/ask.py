@@ -71,16 +71,20 @@ def run(before: Globals, flags: Flags) -> int:
     from clamr_cli.cli import output
     from clamr_cli.cli.preparing import prepared_for
     from clamr_cli.render.answers import json_line, lines
+    from clamr_cli.render.text import plural
 
     question, choice, around = _asked(flags)
     session = prepared_for(before, flags, flags.video)
     hits = _chosen(session, question, choice)
+    if session.prepared.candidates and not hits:
+        output.say("nothing found: no frame has what it is to be chosen by")
+        return EXIT_NOTHING
     if flags.count is not None and 0 < len(hits) < choice.k:
-        output.say(f"the video has {len(hits)} frames to choose from, fewer than {choice.k}: all are shown")
+        output.say(f"the video has only {plural(len(hits), 'frame')} to choose from, not {choice.k}")
     material = _material(session, hits, around, flags.side)
     if flags.dry_run:
         return _show_prompt(question, material, flags)
-    told = _answered(session, flags, question, material, hits)
+    told = _answered(before, session, flags, question, material, hits)
     output.write([json_line(told)] if flags.json else lines(told))
     return _tell(told)
 
@@ -161,7 +165,9 @@ def _show_prompt(question: Question, material: Material, flags: Flags) -> int:
     return EXIT_FOUND
 
 
-def _answered(session: Session, flags: Flags, question: Question, material: Material, hits: list[FrameHit]) -> Told:
+def _answered(
+    before: Globals, session: Session, flags: Flags, question: Question, material: Material, hits: list[FrameHit]
+) -> Told:
     from clamr_cli.ask import ask
     from clamr_cli.cli.output import talk
     from clamr_cli.render.answers import Told
@@ -175,7 +181,9 @@ def _answered(session: Session, flags: Flags, question: Question, material: Mate
             answer = ask(writer, question, material, seed=flags.seed, temperature=flags.temperature)
         finally:
             writer.close()
-    opened = target.video_id if known or not target.path else target.path
+    # An id means something in the index that was named here, and the command that opens it names none.
+    elsewhere = before.db or before.config
+    opened = target.video_id if not target.path or (known and not elsewhere) else target.path
     return Told(answer, question, target.video_id, target.path, opened, writer.name, tuple(hits), tuple(writer.notes))
 
 

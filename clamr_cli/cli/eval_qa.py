@@ -109,12 +109,12 @@ def run(before: Globals, flags: Flags) -> int:
     encoder = create_encoder(dense.index.encoder, settings, dense.index.encoder_settings)
     writer = writer_of(flags, settings, fewer=_FEWER, workers=flags.concurrency) if flags.model else None
     there = [item for item in items if item.video in found.places]
-    talk = Talk(len(found.places), quiet=flags.quiet)
-    prepare = partial(_prepared, store, dense, settings.cache / "qa", talk)
     out = Path(flags.out) if flags.out else None
+    talk = Talk(len(found.places), out, quiet=flags.quiet)
+    prepare = partial(_prepared, store, dense, settings.cache / "qa", talk)
     try:
         bench = Bench(store, encoder, prepare, writer)
-        with Journal(setup_of(bench, options, dense), out) as journal:
+        with Journal(setup_of(bench, options, dense), out, {item.id: item.mark for item in items}) as journal:
             ended = _follow(evaluate(bench, there, found.places, options, journal), journal, talk)
             _show(report(journal, items, options.strategies, Sampling(flags.bootstrap, flags.seed)), form)
     finally:
@@ -175,6 +175,7 @@ def _found(store: Store, items: Sequence[Item], flags: Flags) -> Found:
     from clamr_cli.cli.output import say
     from clamr_cli.evaluate.names import listed
     from clamr_cli.evaluate.qa import footage
+    from clamr_cli.render.text import plural
 
     data = Path(flags.data)
     folder = data if data.is_dir() else data.absolute().parent
@@ -189,7 +190,8 @@ def _found(store: Store, items: Sequence[Item], flags: Flags) -> Found:
         )
     if found.missing:
         lost = sum(item.video in found.missing for item in items)
-        say(f"left out: {lost} questions about {len(found.missing)} videos that are not here ({listed(found.missing)})")
+        what = f"{plural(lost, 'question')} about {plural(len(found.missing), 'video')} not here"
+        say(f"left out: {what} ({listed(found.missing)})")
     return found
 
 
@@ -200,11 +202,11 @@ def _prepared(store: Store, dense: DenseOptions, cache: Path, talk: Talk, place:
         MediaError: it cannot be found any more, or read.
     """
     from clamr_cli.errors import MediaError, StoreError
-    from clamr_cli.evaluate.qa.footage import linked
+    from clamr_cli.evaluate.qa.footage import subtitles
     from clamr_cli.frames import Prepared, locate, prepare
 
     try:
-        target = locate(store, linked(place, cache))
+        target = replace(locate(store, place.video), subtitles=subtitles(place, cache))
     except UsageError as error:
         raise MediaError(error.what, error.hint) from error
     with contextlib.closing(prepare(store, target, dense)) as events:  # type: ignore[type-var]
@@ -217,22 +219,25 @@ def _prepared(store: Store, dense: DenseOptions, cache: Path, talk: Talk, place:
 
 def _follow(events: Iterator[QaEvent], journal: Journal, talk: Talk) -> int:
     """Run and say what happens; an interruption keeps what there is and says how to go on."""
-    from clamr_cli.cli.index import close, stop_on_signals
+    from clamr_cli.cli.index import close
     from clamr_cli.cli.output import say
+    from clamr_cli.cli.stopping import interruptible
+    from clamr_cli.render.text import plural
 
-    stop_on_signals()
     if journal.others:
-        say(f"{journal.others} results of the file were made with other settings; they stay and do not count")
-    try:
-        with talk:
-            for event in events:
-                talk.show(event)
-    except KeyboardInterrupt:
-        how = "run the same command again to go on" if journal.path else "with --out FILE a run can go on later"
-        say(f"interrupted: {talk.settled} results kept; {how}")
-        return EXIT_INTERRUPTED
-    finally:
-        close(events)
+        told = f"{plural(journal.others, 'result')} of the file made with other settings or for other questions"
+        say(f"{told}: left there, and not counted")
+    with interruptible():
+        try:
+            with talk:
+                for event in events:
+                    talk.show(event)
+        except KeyboardInterrupt:
+            kept = f"{plural(talk.settled, 'result')} kept" if journal.path else "no result is kept"
+            say(f"interrupted: {kept}; {talk.how}")
+            return EXIT_INTERRUPTED
+        finally:
+            close(events)
     return EXIT_FOUND
 
 

@@ -59,6 +59,8 @@ class Export:
         if sheet is not None and os.path.lexists(sheet) and not flags.force:
             raise UsageError(f"{sheet} is there already", "name another file, or replace it with --force")
         around = None if flags.around is None else parse_time(flags.around)
+        if around == 0:
+            raise UsageError(f"--around {flags.around} would cut clips of nothing", "give a length of time such as 2s")
         out = Path(flags.out).expanduser() if flags.out else None
         return cls(out, sheet, around, flags.exact, flags.side, flags.force, flags.quiet)
 
@@ -90,10 +92,15 @@ class Export:
         if self.around is not None and not prepared.target.path:
             raise UsageError("the video's file is not at hand, so no clips can be cut", "leave out --around")
         names = [name for files in self.names.values() for name in files.values()]
-        content = listing(prepared, question, choice, hits, self.names)
+        content = listing(prepared, question, choice, hits, self.names, self._way())
         folder = Folder.begin(self.out, content, names, force=self.force)
         self._pictures(store, prepared, hits, folder)
         return self.around is None or self._clips(prepared, hits, folder)
+
+    def _way(self) -> dict[str, object]:
+        """What else shapes the files: another run that finds them with the same list need not write them again."""
+        clips = {} if self.around is None else {"around": self.around, "exact": self.exact}
+        return {"side": self.side, **clips}
 
     def _name(self, prepared: Prepared, hits: Sequence[FrameHit]) -> None:
         from clamr_cli.frames import clips

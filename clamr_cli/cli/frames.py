@@ -111,10 +111,11 @@ def _name(prepared: Prepared) -> str:
 def _found(prepared: Prepared, encoder: Encoder, question: str, choice: Choice) -> list[FrameHit]:
     from clamr_cli.cli.output import say
     from clamr_cli.frames import find
+    from clamr_cli.render.text import plural
 
     hits = find(prepared, encoder, question, choice)
     if hits and len(hits) < choice.k:
-        say(f"the video has {len(hits)} frames to choose from, fewer than {choice.k}: these are all")
+        say(f"the video has only {plural(len(hits), 'frame')} to choose from, not {choice.k}")
     return hits
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clamr_cli.cli.encoding import EncoderFlags
+from clamr_cli.cli.recognising import AsrModel, Device, Language, Ocr, OcrLanguages, chosen, wanted
+from clamr_cli.cli.stopping import interruptible
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from clamr_cli.cli.declare import Globals
     from clamr_cli.config import Settings
     from clamr_cli.events import Event
-    from clamr_cli.extract.options import AsrOptions, OcrOptions
     from clamr_cli.pipeline import IndexOptions
 
 
@@ -36,19 +36,10 @@ class Flags(EncoderFlags):
         str | None,
         typer.Option("--encoder", metavar="NAME", help="Encode with this; without targets, re-encode all there is."),
     ] = None
-    language: Annotated[
-        str | None, typer.Option("--language", metavar="CODE", help="Prefer tracks in, and expect, this language.")
-    ] = None
-    asr_model: Annotated[
-        str | None, typer.Option("--asr-model", metavar="NAME", help="Speech model: see 'clamr models', or a folder.")
-    ] = None
-    ocr: Annotated[
-        str | None, typer.Option("--ocr", metavar="ENGINE", help="Reads on-screen text: easyocr or rapidocr.")
-    ] = None
-    ocr_lang: Annotated[
-        list[str] | None,
-        typer.Option("--ocr-lang", metavar="CODE", help="Languages of on-screen text; repeatable, or with commas."),
-    ] = None
+    language: Language = None
+    asr_model: AsrModel = None
+    ocr: Ocr = None
+    ocr_lang: OcrLanguages = None
     no_speech: Annotated[bool, typer.Option("--no-speech", help="Recognise no speech (subtitles are still read).")] = (
         False
     )
@@ -61,7 +52,7 @@ class Flags(EncoderFlags):
         typer.Option("--pool", metavar="N", help="Keep one vector for about N that are alike: smaller, less exact."),
     ] = None
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed before.")] = False
-    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
+    device: Device = None
     json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON lines.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what failed.")] = False
 
@@ -82,7 +73,8 @@ def run(before: Globals, flags: Flags) -> int:
     store = open_store(settings, create=bool(flags.targets))
     own = flags.encoder_settings() if flags.pool is None else {**flags.encoder_settings(), "pool": flags.pool}
     options = options_of(settings, flags, settings_for(store, settings.encoder, settings, own))
-    return follow(index(store, flags.targets or [], options), flags)
+    with interruptible():
+        return follow(index(store, flags.targets or [], options), flags)
 
 
 def settings_of(before: Globals, flags: Flags) -> Settings:
@@ -95,52 +87,15 @@ def settings_of(before: Globals, flags: Flags) -> Settings:
 
     return before.settings(
         exclude=flags.exclude or None,
-        encoder=flags.encoder,
-        language=flags.language,
-        asr_model=flags.asr_model,
-        ocr=flags.ocr,
-        ocr_languages=flags.ocr_lang or None,
-        speech=False if flags.no_speech else None,
-        text=False if flags.no_ocr else None,
+        **wanted(flags),
         window=None if flags.window is None else parse_time(flags.window),
-        device=flags.device,
     )
 
 
 def options_of(settings: Settings, flags: Flags, encoder_settings: Mapping[str, object]) -> IndexOptions:
     """The options of the run that settings and flags ask for."""
-    from clamr_cli.pipeline import IndexOptions
-
-    return IndexOptions(
-        cache=settings.cache,
-        encoder=settings.encoder,
-        encoder_settings=encoder_settings,
-        device=settings.device,
-        exclude=settings.exclude,
-        window=settings.window,
-        language=settings.language,
-        asr=asr_of(settings),
-        ocr=ocr_of(settings),
-        speech=settings.speech,
-        text=settings.text,
-        retry_failed=flags.retry_failed,
-        time_limit=settings.time_limit,
-        threads=settings.threads,
-    )
-
-
-def asr_of(settings: Settings) -> AsrOptions:
-    """How the settings have speech recognised."""
-    from clamr_cli.extract.options import AsrOptions
-
-    return AsrOptions(settings.asr_model, language=settings.language, device=settings.device, threads=settings.threads)
-
-
-def ocr_of(settings: Settings) -> OcrOptions:
-    """How the settings have on-screen text read."""
-    from clamr_cli.extract.options import OcrOptions
-
-    return OcrOptions(settings.ocr, settings.ocr_languages, device=settings.device, threads=settings.threads)
+    made = chosen(settings, encoder_settings)
+    return replace(made, exclude=settings.exclude, window=settings.window, retry_failed=flags.retry_failed)
 
 
 def follow(events: Iterator[Event], flags: Flags) -> int:
@@ -151,7 +106,6 @@ def follow(events: Iterator[Event], flags: Flags) -> int:
     from clamr_cli.render.records import event_record, json_line
 
     kept = failed = 0
-    stop_on_signals()
     try:
         with reporter(talk(), quiet=flags.quiet) as shown:
             for event in events:
@@ -168,17 +122,6 @@ def follow(events: Iterator[Event], flags: Flags) -> int:
     finally:
         close(events)
     return EXIT_PARTIAL if failed else EXIT_FOUND
-
-
-def stop_on_signals() -> None:
-    """Being told to end, or losing the terminal, is an interruption too: what is finished is kept either way."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    for name in ("SIGTERM", "SIGHUP"):
-        with contextlib.suppress(AttributeError, ValueError):  # no such signal here, or not the main thread
-            signal.signal(getattr(signal, name), interrupt)
 
 
 def close(events: Iterator[object]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clamr_cli.cli import parse
 from clamr_cli.errors import EXIT_FOUND, UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def _path(before: Globals, video: str) -> str:
     """
     if "\0" not in video and os.path.isfile(video):
         return os.path.abspath(video)
-    if os.sep in video or not video.strip():
+    if "\0" not in video and os.path.isdir(video):
+        raise UsageError(f"{video} is a folder", "name one video in it")
+    if parse.names_file(video) or not video.strip():
         raise UsageError(f"there is no file {video!r}", "check the path, or give an id that clamr ls shows")
     from clamr_cli.cli.session import open_store, quiet_libraries
 

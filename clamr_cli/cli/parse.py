@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from datetime import date
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 _DATE: Final = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?", re.ASCII)
 _KNOWN: Final = ", ".join(SHOWN_MODALITIES)
+
+
+def names_file(video: str) -> bool:
+    """Whether a name that no file has can only be meant as a path: ids have neither separators nor dots."""
+    return os.sep in video or "." in video
 
 
 def modality(name: str) -> Modality:

@@ -18,7 +18,7 @@ PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Player -> names or places of its program, the first choice first."""
 
-_START: Final[Mapping[str, str]] = {"mpv": "--start={:g}", "vlc": "--start-time={:g}"}
+_START: Final[Mapping[str, str]] = {"mpv": "--start=", "vlc": "--start-time="}
 
 
 def installed() -> dict[str, str]:
@@ -32,7 +32,8 @@ def command(player: str, program: str, path: str, seconds: float) -> list[str]:
 
     The path is absolute, so it looks like no option and like no address, and ``--`` ends the options anyway.
     """
-    start = [_START[player].format(round(seconds, 3))] if seconds > 0 else []
+    told = f"{seconds:.3f}".rstrip("0").rstrip(".")
+    start = [_START[player] + told] if seconds > 0 else []
     return [program, *start, "--", os.path.abspath(path)]
 
 

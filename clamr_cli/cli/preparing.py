@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clamr_cli.cli import parse
 from clamr_cli.cli.encoding import EncoderFlags
-from clamr_cli.cli.index import asr_of, close, ocr_of, stop_on_signals
+from clamr_cli.cli.index import close
+from clamr_cli.cli.recognising import AsrModel, Device, Language, Ocr, OcrLanguages, chosen, wanted
+from clamr_cli.cli.stopping import interruptible
 from clamr_cli.errors import EXIT_INTERRUPTED, MediaError, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -35,20 +38,11 @@ class PreparingFlags:
         False
     )
     encoder: Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="Encode with this one.")] = None
-    language: Annotated[
-        str | None, typer.Option("--language", metavar="CODE", help="Prefer tracks in, and expect, this language.")
-    ] = None
-    asr_model: Annotated[
-        str | None, typer.Option("--asr-model", metavar="NAME", help="Speech model: see 'clamr models', or a folder.")
-    ] = None
-    ocr: Annotated[
-        str | None, typer.Option("--ocr", metavar="ENGINE", help="Reads on-screen text: easyocr or rapidocr.")
-    ] = None
-    ocr_lang: Annotated[
-        list[str] | None,
-        typer.Option("--ocr-lang", metavar="CODE", help="Languages of on-screen text; repeatable, or with commas."),
-    ] = None
-    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
+    language: Language = None
+    asr_model: AsrModel = None
+    ocr: Ocr = None
+    ocr_lang: OcrLanguages = None
+    device: Device = None
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False
 
     def encoder_settings(self) -> dict[str, object]:
@@ -108,8 +102,13 @@ def prepared_for(before: Globals, flags: PreparingFlags, video: str) -> Session:
         if not error.what.startswith("no index at"):
             raise
         # Whatever is prepared is kept in an index; without one, a video can be named by its path only.
+        if parse.names_file(video) and not _is_there(video):
+            raise UsageError(f"there is no file {video}", "check the path") from None
         store = open_store(settings, create=_is_there(video))
-    target = locate(store, video)
+    try:
+        target = locate(store, video)
+    except MediaError as error:
+        raise _of_one_video(error, video) from error
     options = options_of(store, settings, flags, interval)
     return Session(store, settings, options, _wait(store, target, options, quiet=flags.quiet))
 
@@ -130,38 +129,16 @@ def settings_of(before: Globals, flags: PreparingFlags) -> Settings:
     Raises:
         UsageError: a value that cannot be used.
     """
-    return before.settings(
-        encoder=flags.encoder,
-        language=flags.language,
-        asr_model=flags.asr_model,
-        ocr=flags.ocr,
-        ocr_languages=flags.ocr_lang or None,
-        speech=False if flags.no_speech else None,
-        text=False if flags.no_ocr else None,
-        device=flags.device,
-    )
+    return before.settings(**wanted(flags))
 
 
 def options_of(store: Store, settings: Settings, flags: PreparingFlags, interval: float) -> DenseOptions:
     """How to prepare, by the settings."""
     from clamr_cli.cli.session import settings_for
     from clamr_cli.frames import DenseOptions
-    from clamr_cli.stages.options import IndexOptions
 
-    index = IndexOptions(
-        cache=settings.cache,
-        encoder=settings.encoder,
-        encoder_settings=settings_for(store, settings.encoder, settings, flags.encoder_settings()),
-        device=settings.device,
-        language=settings.language,
-        asr=asr_of(settings),
-        ocr=ocr_of(settings),
-        speech=settings.speech,
-        text=settings.text,
-        time_limit=settings.time_limit,
-        threads=settings.threads,
-    )
-    return DenseOptions(index, interval)
+    own = settings_for(store, settings.encoder, settings, flags.encoder_settings())
+    return DenseOptions(chosen(settings, own), interval)
 
 
 def _wait(store: Store, target: Target, options: DenseOptions, *, quiet: bool) -> Prepared:
@@ -175,16 +152,20 @@ def _wait(store: Store, target: Target, options: DenseOptions, *, quiet: bool) -
             return event
         from clamr_cli.render.preparing import preparing
 
-        stop_on_signals()
-        with preparing(talk(), quiet=quiet) as shown:
+        with interruptible(), preparing(talk(), quiet=quiet) as shown:
             while not isinstance(event, Prepared):
                 shown.show(event)
                 event = next(events)
         return event
     except MediaError as error:
-        hint = "name a video" if "--exclude" in error.hint else error.hint
-        raise type(error)(f"{target.path or target.video_id}: {error.what}", hint) from error
+        raise _of_one_video(error, target.path or target.video_id) from error
     except KeyboardInterrupt:
         raise Interrupted("interrupted", "what is done is kept; run the same command again to go on") from None
     finally:
         close(events)
+
+
+def _of_one_video(error: MediaError, video: str) -> MediaError:
+    """What is wrong with a video, with its name, and with a hint that is about no index run."""
+    hint = "name a video" if "--exclude" in error.hint else error.hint.replace("index again", "try again")
+    return type(error)(f"{video}: {error.what}", hint)

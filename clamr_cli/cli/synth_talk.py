@@ -7,21 +7,15 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.text import Text
-
-from clamr_cli.cli.output import say, talk, write
-from clamr_cli.render.progress import about
+from clamr_cli.cli.output import say, write
+from clamr_cli.cli.telling import Telling
 from clamr_cli.render.records import json_line
-from clamr_cli.render.text import escape_terminal, plural
 from clamr_cli.synth import GaveUp, Judged, Outcome, Passed, Remark
 from clamr_cli.synth.journal import rejects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
     from clamr_cli.synth import SynthEvent
 
@@ -29,8 +23,8 @@ INTERVAL: Final = 5.0
 """Seconds between two lines of progress where there is no terminal."""
 
 
-class Talk:
-    """Shows a run: a bar on a terminal, a line now and then elsewhere, and a summary.
+class Talk(Telling):
+    """Shows a run: how far it is, and a summary.
 
     Args:
         videos: how many there are.
@@ -42,29 +36,12 @@ class Talk:
     def __init__(
         self, videos: int, out: Path | None, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._videos, self._out, self._quiet, self._clock = videos, out, quiet, clock
+        # A bar and queries on one terminal would write over each other.
+        alone = out is not None or not (sys.stdout is not None and sys.stdout.isatty())
+        super().__init__(videos, out, INTERVAL, quiet=quiet, clock=clock, alone=alone)
         self._outcomes: Counter[Outcome] = Counter()
         self._dropped: Counter[str] = Counter()
         self._again = 0
-        self._passed = 0
-        self._asked = 0
-        self._started = self._said = clock()
-        console = talk()
-        # A bar and queries on one terminal would write over each other.
-        alone = out is not None or not (sys.stdout is not None and sys.stdout.isatty())
-        self._terminal = console.is_terminal and not console.is_dumb_terminal and not quiet and alone
-        columns = (BarColumn(bar_width=20), TextColumn("{task.fields[count]}", markup=False))
-        self._bar = Progress(*columns, console=console, transient=True, disable=not self._terminal)
-        self._task = self._bar.add_task("", total=videos, count="")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     @property
     def written(self) -> str:
@@ -88,14 +65,11 @@ class Talk:
             case Judged():
                 self._judged(event)
             case Passed():
-                self._passed = event.video
-                self._asked += event.asked
+                self._pass(event.video, worked=event.asked)
             case Remark():
-                if not self._quiet:
-                    self._say(f"note: {event.text}")
+                self._remark(event.text)
             case GaveUp():
-                how = "run the same command again to go on" if self._out else "with --out FILE a run can go on later"
-                self._say(f"stopped after {event.failures} failures in a row; {how}")
+                self._gave_up(event.failures)
         self._progress()
 
     def _judged(self, event: Judged) -> None:
@@ -108,27 +82,8 @@ class Talk:
         elif event.outcome is Outcome.WRITTEN and self._out is None:
             write([json_line(event.record)])
 
-    def _progress(self) -> None:
-        count = f"[{self._passed}/{plural(self._videos, 'video')}] {self.written}"
-        left = about(self._left())
-        told = f"{count}, {left}" if left else count
-        if self._terminal:
-            self._bar.update(self._task, completed=self._passed, count=told)
-        elif not self._quiet and self._clock() - self._said >= INTERVAL:
-            self._said = self._clock()
-            say(told)
-
-    def _left(self) -> float | None:
-        """Seconds that are probably left; None while no video that had to be asked about is done."""
-        if not self._asked or self._passed >= self._videos:
-            return None
-        return (self._clock() - self._started) / self._asked * (self._videos - self._passed)
-
-    def _say(self, message: str) -> None:
-        if self._terminal:
-            self._bar.console.print(Text(escape_terminal(message)), soft_wrap=True)
-        else:
-            say(message)
+    def _doing(self) -> tuple[str, ...]:
+        return (self.written,)
 
     def summary(self) -> None:
         """The run in one line, and why queries were dropped, the commonest reason first."""

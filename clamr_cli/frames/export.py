@@ -128,6 +128,6 @@ def _files_of(path: Path) -> set[str] | None:
         if content["format"] != "clamr-frames":
             return None
         named = {str(name) for frame in frames for key in ("file", "clip") if (name := frame.get(key))}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return {LIST} | {name for name in named if _OWN.fullmatch(name)}

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from clamr_cli.types import Encoder, TokenVectors
 
 
+_MOST_PARTS: Final = 1_000_000
+"""Parts of a time line that are all different: beyond, every candidate is in one of them."""
+
 _BESIDE: Final = np.float32(0.9)
 """What the similarity of words beside a candidate's own stretch is multiplied by."""
 
@@ -168,6 +171,7 @@ def uniform(prepared: Prepared, k: int) -> list[FrameHit]:
     starts = [candidate.span.start for candidate in prepared.candidates]
     if not starts:
         return []
+    k = min(k, _MOST_PARTS)
     middles = (np.arange(k) + 0.5) * prepared.media.duration / k
     numbers = np.unique(np.maximum(np.searchsorted(starts, middles, side="right") - 1, 0)).tolist()
     found = []

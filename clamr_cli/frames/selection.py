@@ -67,6 +67,7 @@ def select(
         Numbers of frames, by score, ties in time order; fewer than ``k`` only where fewer may be taken.
     """
     values: Floats = np.asarray(scores, np.float64).round(_DIGITS)
+    k = min(k, len(values))
     mute = np.asarray(silent, np.bool_) if len(silent) else np.zeros(len(values), np.bool_)
     pool = _Pool(values, np.asarray(times, np.float64), thumbs, mute)
     if strategy == "windows":

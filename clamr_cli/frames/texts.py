@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -55,7 +56,9 @@ class Known:
         return Texts(self.speech or (), self.ocr or (), chapters)
 
     def _speech(self) -> Words | None:
-        """What is said: as the index has it, the owner's subtitles, embedded ones, else recognised."""
+        """What is said: by named subtitles, else as the index has it, the owner's, embedded ones, else recognised."""
+        if self._target.subtitles:
+            return self._named_subtitles(self._target.subtitles)
         heard = joined([segment for moment in self._moments for segment in moment.speech])
         if heard or (self._recipe is not None and self._recipe.speech):
             return heard
@@ -75,6 +78,15 @@ class Known:
         if kept is not None:
             return tuple(msgspec.convert(kept.payload["segments"], list[Segment]))
         return None if wanted else ()
+
+    def _named_subtitles(self, path: str) -> Words:
+        """Those that are spoken before the video ends: they may be those of a longer one that it was cut from."""
+        from clamr_cli.extract.subtitles import read_subtitle_file
+
+        if not Path(path).stat().st_size:
+            return ()
+        duration = self._sampled.media.duration
+        return tuple(one for one in read_subtitle_file(Path(path)) if one.span.start < duration or duration <= 0)
 
     def _owner_subtitles(self) -> Sequence[Segment] | None:
         if not self._target.path:

@@ -23,11 +23,19 @@ PART: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which video: its file (empty where none is at hand), its id, and the hash of its content."""
+    """Which video.
+
+    Attributes:
+        path: of its file; empty where none is at hand.
+        video_id, content_hash: see :mod:`clamr_cli.media.identity`.
+        subtitles: a file that says what is said in it, whatever else is known (nothing, if it has no bytes); empty
+            for no file.
+    """
 
     path: str
     video_id: str
     content_hash: str
+    subtitles: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,14 @@ PLAIN_WIDTH = 80
 def console(stream: IO[str], *, width: int | None = None) -> Console:
     """A console on a stream. Rich itself heeds NO_COLOR and TERM=dumb, and COLUMNS on terminals that are not dumb."""
     made = Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
-    if width is None and (made.is_dumb_terminal or not made.is_terminal):
+    if width is None and not drawable(made):
         made.size = ConsoleDimensions(*shutil.get_terminal_size((PLAIN_WIDTH, 24)))
     return made
+
+
+def drawable(console: Console) -> bool:
+    """Whether it is a terminal that bars can be drawn on."""
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def text(content: str, style: str = "") -> Text:

@@ -56,9 +56,14 @@ def _line(segment: Segment) -> dict[str, object]:
 
 
 def listing(
-    prepared: Prepared, question: str, choice: Choice, hits: Sequence[FrameHit], files: Mapping[int, Files]
+    prepared: Prepared,
+    question: str,
+    choice: Choice,
+    hits: Sequence[FrameHit],
+    files: Mapping[int, Files],
+    way: Mapping[str, object],
 ) -> bytes:
-    """The content of ``frames.json``: what was asked of which video, and the frames, best first."""
+    """The content of ``frames.json``: what was asked of which video, how it was written, and the frames, best first."""
     content = {
         "format": "clamr-frames",
         "version": 1,
@@ -72,6 +77,7 @@ def listing(
         "modalities": list(choice.modalities),
         "encoder": prepared.encoder.name,
         "candidates": len(prepared.candidates),
+        **way,
         "frames": [record(hit, files.get(hit.number, {})) for hit in hits],
     }
     return escape_json(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n")

@@ -8,16 +8,14 @@ from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from clamr_cli.events import Notice
 from clamr_cli.events import Progress as Step
-from clamr_cli.render.progress import QuietReporter, about, line
+from clamr_cli.render.console import drawable
+from clamr_cli.render.progress import Drawn, QuietReporter, about, line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
-    from typing import Self
 
     from clamr_cli.events import Event
     from clamr_cli.render.progress import Reporter
@@ -87,35 +85,25 @@ class LinesReporter(QuietReporter):
         self._stream.flush()
 
 
-class BarsReporter:
+class BarsReporter(Drawn):
     """A bar for each stage that has begun, with the time left; notices stay above them."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._stages = Stages()
-        self._progress = Progress(
+        super().__init__(
+            console,
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             TextColumn("{task.percentage:>3.0f} %", markup=False),
             TextColumn("{task.fields[left]}", markup=False, style="cyan"),
-            console=console,
-            transient=True,
         )
+        self._clock = clock
+        self._stages = Stages()
         self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def show(self, event: Event) -> None:
         """Move a bar, or print what should stay to be read."""
         if isinstance(event, Notice):
-            self._progress.console.print(Text(line(event) or ""), soft_wrap=True)
+            self._say(line(event))
         if not isinstance(event, Step):
             return
         if event.stage not in self._tasks:
@@ -128,7 +116,7 @@ def preparing(console: Console, *, quiet: bool) -> Reporter:
     """The reporter that fits the stream: quiet, bars on a terminal that can draw them, plain lines elsewhere."""
     if quiet:
         return QuietReporter(console.file)
-    if console.is_terminal and not console.is_dumb_terminal:
+    if drawable(console):
         return BarsReporter(console)
     return LinesReporter(console.file)
 
@@ -136,8 +124,7 @@ def preparing(console: Console, *, quiet: bool) -> Reporter:
 def counted(console: Console, doing: str, items: Iterable[Item], total: int, *, quiet: bool) -> Iterator[Item]:
     """The items one after another, with a bar on a terminal that can draw one."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TimeRemainingColumn())
-    drawable = console.is_terminal and not console.is_dumb_terminal
-    with Progress(*columns, console=console, transient=True, disable=quiet or not drawable) as progress:
+    with Progress(*columns, console=console, transient=True, disable=quiet or not drawable(console)) as progress:
         task = progress.add_task(doing, total=total)
         for item in items:
             yield item

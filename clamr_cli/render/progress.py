@@ -7,12 +7,12 @@ import time
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final, Protocol
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
 from clamr_cli.events import Discovered, Finished, Indexed, Moved, Notice, Removed, Skipped
 from clamr_cli.events import Progress as Step
+from clamr_cli.render.console import drawable
 from clamr_cli.render.text import escape_terminal, plural, shorten
 from clamr_cli.timeline import format_time
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self
+
+    from rich.console import Console
+    from rich.progress import ProgressColumn
 
     from clamr_cli.events import Event
 
@@ -171,21 +174,16 @@ class PlainReporter(QuietReporter):
         self._stream.flush()
 
 
-class BarReporter:
-    """A progress bar with the time left; what failed, moved or went stays above it."""
+class Drawn:
+    """Bars on a terminal for the time of a block, and lines that stay above them.
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._estimate = Estimate(clock())
-        self._progress = Progress(
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[count]}", markup=False),
-            TextColumn("{task.fields[left]}", markup=False, style="cyan"),
-            TextColumn("{task.fields[doing]}", markup=False, style="dim"),
-            console=console,
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=None, count="looking for videos", left="", doing="")
+    Args:
+        console: of the terminal.
+        columns: of each bar.
+    """
+
+    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
+        self._progress = Progress(*columns, console=console, transient=True)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -196,12 +194,30 @@ class BarReporter:
     ) -> None:
         self._progress.stop()
 
+    def _say(self, said: str | None) -> None:
+        if said is not None:
+            self._progress.console.print(Text(said), soft_wrap=True)
+
+
+class BarReporter(Drawn):
+    """A progress bar with the time left; what failed, moved or went stays above it."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(
+            console,
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[count]}", markup=False),
+            TextColumn("{task.fields[left]}", markup=False, style="cyan"),
+            TextColumn("{task.fields[doing]}", markup=False, style="dim"),
+        )
+        self._clock = clock
+        self._estimate = Estimate(clock())
+        self._task = self._progress.add_task("", total=None, count="looking for videos", left="", doing="")
+
     def show(self, event: Event) -> None:
         """Move the bar, and print what should stay to be read."""
         self._estimate.take(event)
-        said = None if isinstance(event, Indexed) else line(event)
-        if said is not None:
-            self._progress.console.print(Text(said), soft_wrap=True)
+        self._say(None if isinstance(event, Indexed) else line(event))
         estimate = self._estimate
         if estimate.to_do:
             self._progress.update(
@@ -226,7 +242,7 @@ def reporter(console: Console, *, quiet: bool) -> Reporter:
     """The reporter that fits the stream: quiet, a bar on a terminal that can draw one, plain lines elsewhere."""
     if quiet:
         return QuietReporter(console.file)
-    if console.is_terminal and not console.is_dumb_terminal:
+    if drawable(console):
         return BarReporter(console)
     return PlainReporter(console.file)
 
@@ -241,8 +257,7 @@ def transfer(console: Console, name: str, *, quiet: bool) -> Iterator[Callable[[
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    drawable = console.is_terminal and not console.is_dumb_terminal
-    with Progress(*columns, console=console, transient=True, disable=quiet or not drawable) as progress:
+    with Progress(*columns, console=console, transient=True, disable=quiet or not drawable(console)) as progress:
         task = progress.add_task(escape_terminal(name), total=None)
 
         def moved(done: int, total: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from clamr_cli.render.console import text
+from clamr_cli.render.console import drawable, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @contextmanager
 def waiting(console: Console, doing: str, *, quiet: bool = False) -> Iterator[None]:
     """Shows what is being waited for, for the time of a block."""
-    if quiet or not console.is_terminal or console.is_dumb_terminal:
+    if quiet or not drawable(console):
         yield
         return
     with console.status(text(doing)):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Clamr, Running
+from tests.e2e.harness import PATIENCE, Clamr, Running
 from tests.unit.ask import footage
 from tests.unit.chat.endpoint import Asked, Endpoint, Sent, answer, endpoint
 
@@ -41,7 +41,7 @@ class Gate:
             self._left -= 1
             wait = self._left < 0
         if wait:
-            self._opened.wait(60)
+            self._opened.wait(2 * PATIENCE)
         return letter(asked)
 
     def open(self) -> None:
@@ -123,11 +123,11 @@ def test_an_interruption_reports_what_there_is_and_says_how_to_go_on(
     with endpoint(gate) as there:
         running = clamr.start(*arguments(data, there, out))
         until_lines(running, out, 5)
-        result, seconds = running.interrupt()
+        result, _ = running.interrupt()
         assert result.code == 130
         assert b"interrupted: 5 results kept; run the same command again to go on" in result.err
         assert b"Traceback" not in result.err
-        assert seconds < 30  # far less than the minute for which the endpoint would have kept it
+        # Nobody opened the gate: an end that waited for the endpoint would not have come within the harness's patience.
         reported = {row["strategy"]: row["accuracy"]["all"]["questions"] for row in result.records if row["accuracy"]}
         assert sum(reported.values()) == 5
         gate.open()
@@ -145,8 +145,7 @@ def test_a_question_is_interrupted_at_once(clamr: Clamr, data: Path, whole: tupl
                 break
             assert running.process.poll() is None, running.end().err
             time.sleep(0.05)
-        result, seconds = running.interrupt()
+        result, _ = running.interrupt()
         slow.open()
     assert (result.code, result.out) == (130, b"")
     assert result.err.splitlines()[-1] == b"clamr: interrupted"
-    assert seconds < 30

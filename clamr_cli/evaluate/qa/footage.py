@@ -1,7 +1,7 @@
 """Where a collection's videos and subtitles are: in a folder, or in the index.
 
 A collection keeps its subtitles in a folder of their own, in formats of its own, sometimes on the clock of a longer
-video. They are written once more, in SubRip, beside a link to the video, where they are found as any owner's are.
+video. They are written once more, in SubRip, and go before whatever else is known of what is said in the video.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _VIDEOS: Final = ("", "videos", "video", "data", "data/videos", "clips")
 _SUBTITLES: Final = ("", "subtitles", "subtitle")
+_LATEST: Final = 1e6
+"""Seconds; no video is as long as that."""
+
 _SUFFIXES: Final = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts")
 
 
@@ -96,33 +99,32 @@ def _beside(name: str, folders: Sequence[Path]) -> Path | None:
     return None
 
 
-def linked(place: Place, cache: Path) -> str:
-    """What to open so that the collection's subtitles are read with the video.
+def subtitles(place: Place, cache: Path) -> str:
+    """The subtitles that the collection has of a video, in SubRip and on the clock of the video; empty without any.
+
+    An empty file says that nothing is said.
 
     Args:
         place: of the video.
-        cache: a folder for the link and the subtitles.
+        cache: a folder for what is written.
 
     Raises:
         MediaError: the subtitles cannot be read.
         UsageError: the cache cannot be written.
     """
-    if place.subtitles is None or not os.path.isfile(place.video):
-        return place.video
-    video = Path(os.path.abspath(place.video))
+    if place.subtitles is None:
+        return ""
     try:
         now = place.subtitles.stat()
-        key = f"{video}\0{os.path.abspath(place.subtitles)}\0{now.st_mtime_ns}\0{now.st_size}\0{place.late}"
-        folder = cache / hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
-        link = folder / f"video{video.suffix.lower()}"
-        if not (link.exists() and link.with_suffix(".srt").exists()):
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(link.with_suffix(".srt"), read(place.subtitles, place.late))
-            link.unlink(missing_ok=True)
-            link.symlink_to(video)
+        key = f"{os.path.abspath(place.subtitles)}\0{now.st_mtime_ns}\0{now.st_size}\0{place.late}"
+        digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+        path = cache / f"{digest}.srt"
+        if not path.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            _write(path, read(place.subtitles, place.late))
     except OSError as error:
         raise UsageError(f"cannot write {cache} ({error.strerror})", "choose another cache folder") from error
-    return str(link)
+    return os.fspath(path)
 
 
 def read(path: Path, late: float = 0.0) -> list[Segment]:
@@ -138,26 +140,32 @@ def read(path: Path, late: float = 0.0) -> list[Segment]:
         return _earlier(read_subtitle_file(path), late)
     try:
         cues = [_cue(value) for value in json.loads(path.read_text("utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MediaError(f"the subtitles {path.name} cannot be read", "replace the file, or remove it") from error
-    starts = [start for start, _, _ in cues]
-    events = []
-    for (start, end, text), following in zip(cues, [*starts[1:], None], strict=True):
-        events.append((start, end if end is not None else following if following is not None else start + 2.0, text))
+    following = [start for start, _, _ in cues[1:]] + [start + 2.0 for start, _, _ in cues[-1:]]
+    events = [
+        (start, end if end is not None else then, text)
+        for (start, end, text), then in zip(cues, following, strict=True)
+    ]
     return _earlier(from_events(events), late)
 
 
 def _cue(value: Any) -> tuple[float, float | None, str]:  # noqa: ANN401 -- from JSON
     if "timestamp" in value:
         start, end = value["timestamp"]
-        return float(start), None if end is None else float(end), str(value["text"])
-    return _clock(value["start"]), _clock(value["end"]), str(value["line"])
+        text = value["text"]
+    else:
+        start, end, text = value["start"], value["end"], value["line"]
+    return _clock(start), None if end is None else _clock(end), str(text or "")
 
 
-def _clock(text: str) -> float:
+def _clock(value: object) -> float:
+    """Seconds, from a number or from hours, minutes and seconds."""
     total = 0.0
-    for part in text.replace(",", ".").split(":"):
+    for part in str(value).replace(",", ".").split(":"):
         total = total * 60 + float(part)
+    if not abs(total) < _LATEST:
+        raise ValueError(f"{value!r} is no time")
     return total
 
 

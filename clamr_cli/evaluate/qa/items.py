@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -48,3 +50,8 @@ class Item:
     def has_evidence(self) -> bool:
         """Whether it is known where the answer is."""
         return bool(self.windows or self.marks)
+
+    @property
+    def mark(self) -> str:
+        """A few letters that all of it makes: two questions that share an id differ by it."""
+        return hashlib.blake2b(json.dumps(asdict(self)).encode(), digest_size=6).hexdigest()

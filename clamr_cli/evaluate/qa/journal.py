@@ -1,6 +1,7 @@
 """The file of results: a line for each question and strategy, read again by the next run, which does the rest.
 
-What failed is tried again; what was answered under other settings stays and does not count.
+What failed is tried again; what was answered under other settings, or to another question that had the same id, stays
+and does not count.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Journal:
     Attributes:
         path: of the JSONL file; its folder must exist.
         setup: what this run's results depend on; results of other setups are passed over.
+        marks: of the questions of this run by id, see :class:`~.items.Item`; results of others are passed over.
 
     Raises:
         UsageError: the file holds something else, cannot be read or written, or another run writes to it.
@@ -41,6 +43,7 @@ class Journal:
 
     setup: str
     path: Path | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
     others: int = 0
     _records: dict[tuple[str, str], Record] = field(default_factory=dict)
     _stream: IO[bytes] | None = None
@@ -69,7 +72,8 @@ class Journal:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add a result; its keys ``id`` and ``strategy`` say of what. A later one takes the place of an earlier one."""
-        whole = {"id": record["id"], "strategy": record["strategy"], "setup": self.setup, **record}
+        head = {"id": record["id"], "strategy": record["strategy"], "setup": self.setup}
+        whole = {**head, "mark": self.marks.get(record["id"], ""), **record}
         self._records[whole["id"], whole["strategy"]] = whole
         if self._stream is not None:
             # What a model said may hold anything; in ASCII no terminal obeys it.
@@ -84,9 +88,9 @@ class Journal:
                 record = json.loads(line)
                 key = (str(record["id"]), str(record["strategy"]))
                 setup, _ = record["setup"], record["outcome"]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise foreign(path, _KIND) from error
-            if setup == self.setup:
+            if setup == self.setup and record.get("mark", "") == self.marks.get(key[0], record.get("mark", "")):
                 self._records[key] = record
             else:
                 self.others += 1

@@ -3,8 +3,9 @@
 ==================  ====================================================================================================
 ``videomme``        Video-MME: Parquet or JSON with ``videoID``, ``duration`` (short, medium, long), ``question``,
                     ``options`` ("A. ..."), ``answer`` (a letter); also one object a video with its ``questions``
-``longvideobench``  LongVideoBench: JSON with ``video_path``, ``subtitle_path``, ``question``, ``candidates``,
-                    ``correct_choice`` (from 0), ``duration_group``, ``position`` (frames that answer)
+``longvideobench``  LongVideoBench: JSON or Parquet with ``video_path``, ``subtitle_path``, ``question``,
+                    ``candidates`` (or ``option0`` to ``option4``, those that are none "N/A"), ``correct_choice`` (from
+                    0), ``duration_group``, ``position`` (frames that answer)
 ``qvhighlights``    QVHighlights: JSON lines with ``qid``, ``query``, ``vid``, ``relevant_windows``,
                     ``relevant_clip_ids``, ``saliency_scores``
 ``jsonl``           clamr's own: JSON lines with ``id``, ``video``, ``question``, and where they are known ``choices``,
@@ -33,9 +34,11 @@ if TYPE_CHECKING:
 
 Record: TypeAlias = Mapping[str, Any]
 
+_NUMBERED_OPTIONS: Final = tuple(f"option{number}" for number in range(5))
 _NUMBERED: Final = re.compile(r"^\s*[(\[]?([A-Z])\s*[.):\]]\s*")
 _PLACES: Final = (
     "lvb_val.json",
+    "validation-*.parquet",
     "videomme/test-*.parquet",
     "test-*.parquet",
     "highlight_val_release.jsonl",
@@ -108,6 +111,8 @@ def _records(path: Path) -> list[Record]:
         raise UsageError(f"cannot read {path} ({told})", "give a file of questions") from error
     try:
         value = json.loads(text)
+    except RecursionError as error:
+        raise UsageError(f"{path.name} holds no questions", "give a list of objects, or an object a line") from error
     except ValueError:
         value = [
             _line(line, f"{path.name}, line {number}")
@@ -123,7 +128,7 @@ def _records(path: Path) -> list[Record]:
 def _line(line: str, place: str) -> Any:  # noqa: ANN401 -- from JSON
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{place}: no JSON: {error}", "give a file of questions") from error
 
 
@@ -142,7 +147,7 @@ def _flat(records: Sequence[Record]) -> list[Record]:
 
 def _told(record: Record, source: str) -> str:
     fields = set(record)
-    for layout, needed in _SIGNS.items():
+    for layout, needed in _SIGNS:
         if needed <= fields:
             return layout
     raise UsageError(f"cannot tell what layout {source} has", f"say it with --format: {', '.join(LAYOUTS)}")
@@ -165,8 +170,11 @@ def _videomme(record: Record, number: int) -> Item:
 
 
 def _longvideobench(record: Record, number: int) -> Item:
-    choices = _choices(record["candidates"])
+    numbered = [record[name] for name in _NUMBERED_OPTIONS if record.get(name) not in (None, "N/A")]
+    choices = _choices(record["candidates"] if "candidates" in record or not numbered else numbered)
     right = record.get("correct_choice")
+    # The part that is for testing comes without answers.
+    right = None if right == -1 else right
     if right is not None and not (_is_int(right) and 0 <= right < len(choices)):
         raise ValueError(f"correct_choice {right!r} is none of the candidates")
     group = record.get("duration_group")
@@ -191,7 +199,7 @@ def _qvhighlights(record: Record, number: int) -> Item:
         id=str(record.get("qid", number)),
         video=_text(record["vid"], "vid"),
         text=_text(record["query"], "query"),
-        windows=_windows(record["relevant_windows"]),
+        windows=_windows(record.get("relevant_windows") or ()),
         grades={int(clip): tuple(int(grade) for grade in grades) for clip, grades in zip(clips, scores, strict=True)},
     )
 
@@ -217,12 +225,13 @@ LAYOUTS: Final[Mapping[str, Callable[[Record, int], Item]]] = {
     "jsonl": _own,
 }
 
-_SIGNS: Final[Mapping[str, set[str]]] = {
-    "longvideobench": {"video_path", "candidates"},
-    "qvhighlights": {"vid", "query"},
-    "videomme": {"question", "options"},
-    "jsonl": {"video", "question"},
-}
+_SIGNS: Final = (
+    ("longvideobench", {"video_path", "candidates"}),
+    ("longvideobench", {"video_path", "option0"}),
+    ("qvhighlights", {"vid", "query"}),
+    ("videomme", {"question", "options"}),
+    ("jsonl", {"video", "question"}),
+)
 """Fields that only this layout has, of those not met before."""
 
 

@@ -17,8 +17,8 @@ from clamr_cli.errors import MediaError
 from clamr_cli.evaluate.qa import retrieval
 from clamr_cli.evaluate.qa.journal import FAILED, Journal, Record
 from clamr_cli.evaluate.qa.moments import propose
+from clamr_cli.evaluate.qa.records import begun, evidence, failed
 from clamr_cli.evaluate.qa.strategies import Picking, Strategy, pick
-from clamr_cli.types import Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from clamr_cli.types import Encoder
 
 MOST_FAILURES: Final = 20
-"""Failures in a row after which a run stops: who does not answer twenty times does not answer."""
+"""Questions in a row without an answer after which a run stops: who does not answer twenty times does not answer."""
 
 _LONGEST_KEPT: Final = 500
+_NOTHING: Final = "the video has no picture, and words are not shown or there are none: there is nothing to answer from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """The run stopped by itself after too many failures in a row."""
+    """The run stopped by itself after too many questions in a row without an answer."""
 
     failures: int
 
@@ -166,11 +167,13 @@ class _Run:
                 yield Passed(step.video, worked=worked == step.video)
                 continue
             worked = step.video
-            record = _settled(step, answer)
+            record = _answered(step, answer)
             self._journal.write(record)
             yield from self._remarks(answer)
             yield Settled(record)
-            failures = failures + 1 if record["outcome"] == FAILED else 0
+            # A video that cannot be read fails for every question and strategy; that says nothing of who answers.
+            if answer is not None:
+                failures = failures + 1 if isinstance(answer, AnswerError) else 0
             if failures >= MOST_FAILURES:
                 yield GaveUp(failures)
                 return
@@ -202,7 +205,7 @@ class _Run:
         try:
             prepared = self._bench.prepare(place)
         except MediaError as error:
-            yield from (_Step(number, _failed(item, strategy, str(error))) for item, strategy in left)
+            yield from (_Step(number, failed(item, strategy, str(error))) for item, strategy in left)
             return
         for item, strategy in left:
             hits = pick(strategy, prepared, self._bench.encoder, item.text, self._options.picking)
@@ -211,7 +214,11 @@ class _Run:
                 yield _Step(number, head)
                 continue
             question = asking.Question(item.text, item.choices, brief=True)
-            yield _Step(number, head, question, self._material(strategy, prepared, hits))
+            material = self._material(strategy, prepared, hits)
+            if material.empty:
+                yield _Step(number, head | {"outcome": FAILED, "reason": _NOTHING})
+                continue
+            yield _Step(number, head, question, material)
 
     def _material(self, strategy: Strategy, prepared: Prepared, hits: Sequence[FrameHit]) -> Material:
         jpegs = frames.stills(self._bench.store, prepared, [hit.number for hit in hits])
@@ -226,7 +233,7 @@ class _Run:
     def _head(self, item: Item, strategy: Strategy, prepared: Prepared, hits: Sequence[FrameHit]) -> Record:
         """What is known of a choice of frames without an answer."""
         times = sorted(hit.time for hit in hits)
-        head = _begun(item, strategy) | {"outcome": "selected", "times": [round(time, 3) for time in times]}
+        head = begun(item, strategy) | {"outcome": "selected", "times": [round(time, 3) for time in times]}
         head["duration"] = round(prepared.media.duration, 3)
         if windows := evidence(item, prepared.media.fps):
             shown = [hit.span for hit in hits]
@@ -273,23 +280,7 @@ def _middle_best(scores: NDArray[np.float32]) -> int:
     return int(run[(len(run) - 1) // 2])
 
 
-def evidence(item: Item, fps: float) -> tuple[Span, ...]:
-    """The stretches that answer a question; annotated frames are counted at the rate of the file."""
-    if item.windows or fps <= 0:
-        return item.windows
-    return tuple(Span(mark / fps, mark / fps) for mark in item.marks)
-
-
-def _begun(item: Item, strategy: Strategy) -> Record:
-    head = {"id": item.id, "strategy": strategy.name, "video": item.video, "group": item.group}
-    return head | {"right": item.answer} if item.choices else head
-
-
-def _failed(item: Item, strategy: Strategy, reason: str) -> Record:
-    return _begun(item, strategy) | {"outcome": FAILED, "reason": reason}
-
-
-def _settled(step: _Step, answer: _Answer) -> Record:
+def _answered(step: _Step, answer: _Answer) -> Record:
     """The record of a question, with what came of asking."""
     if answer is None:
         return step.head

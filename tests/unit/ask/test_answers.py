@@ -38,6 +38,18 @@ CHOICES = ("a red car", "a car", "an old bicycle", "Cannot be told")
         ("Because of D'Artagnan", None),
         ("Antwort: c", None),
         ("回答：B", "B"),
+        ("Answer: B. The other option C is not shown.", "B"),
+        ("Answer: B. Unlike choice A, it has wheels.", "B"),
+        ("The answer is C, since option D does not fit", "C"),
+        ("**Answer:** B\n\nA and C are not seen.", "B"),
+        ("The correct answer is: D. The answer A would need a car.", "D"),
+        ("Answer: A because it is red", "A"),
+        ("I first thought of answer B, but the answer is C", "C"),
+        ("B. Option C is wrong", "B"),
+        ("Not option A, but option C", "C"),
+        pytest.param("answer" + "* " * 9_990, None, id="stars"),
+        pytest.param("answer " * 2_800, None, id="answers"),
+        pytest.param("the " * 5_000, None, id="beginnings"),
     ],
 )
 def test_the_choice_that_an_answer_takes(answer, letter):

@@ -18,7 +18,7 @@ QUESTION = Question("What leaves?", ("the ferry", "the train"))
 
 
 def writer(url: str, **options) -> HttpWriter:
-    return HttpWriter(url, "m", HttpOptions(**{"patience": 0.01, "timeout": 5.0, "retries": 1, **options}))
+    return HttpWriter(url, "m", HttpOptions(**{"patience": 0.01, "timeout": 60.0, "retries": 1, **options}))
 
 
 def sides(asked: Asked) -> list[int]:
@@ -72,12 +72,22 @@ def test_small_pictures_that_are_still_too_much_become_fewer_and_then_the_troubl
         ]
 
 
+def test_few_enough_are_found_however_many_there_were():
+    def picky(asked: Asked) -> Sent:
+        return error(400, "the prompt is too long") if len(asked.images) > 1 else answer("B")
+
+    with endpoint(picky) as there:
+        found = ask(writer(there.url), QUESTION, material(100, (448, 252)))
+        assert [len(asked.images) for asked in there.asked] == [100] * 5 + [50, 25, 12, 6, 3, 1]
+    assert found.choice == 1
+
+
 def test_a_model_without_eyes_answers_from_the_lines_and_says_so():
     with endpoint(lambda asked: error(400, "no image input") if asked.images else answer("A [0:13] [0:10]")) as there:
         found = ask(writer(there.url), QUESTION, material())
         with pytest.raises(PicturesRefused, match="no words to answer from"):
             ask(writer(there.url), QUESTION, in_time(material().shots, ()))
-    assert (found.choice, found.notes) == (0, (BLIND,))
+    assert (found.choice, found.notes) == (0, (BLIND.format("the endpoint answers 400: no image input"),))
     # What it was not shown in the end, it cannot have seen.
     assert [one.source for one in found.citations] == ["said", None]
 

@@ -89,6 +89,13 @@ def inventive(asked: Asked) -> Sent:
     return answer(" ".join(WORDS[(seed // 26**place) % 26] for place in range(5)))
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is what some tests are about: nothing is said of it."""
+
+
 class Endpoint:
     """A running endpoint. ``reply`` says what to send; it is called with what was asked."""
 
@@ -97,8 +104,7 @@ class Endpoint:
         self.asked: list[Asked] = []
         self._over = threading.Event()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property

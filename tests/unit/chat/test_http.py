@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -17,7 +18,7 @@ SEEING = Prompt((Message("user", ("look", Picture(b"\xff\xd8jpeg"), "now")),), 1
 
 
 def writer(url: str, **options) -> HttpWriter:
-    return HttpWriter(url, "m", HttpOptions(**{"patience": 0.01, "timeout": 5.0, **options}))
+    return HttpWriter(url, "m", HttpOptions(**{"patience": 0.01, "timeout": 60.0, **options}))
 
 
 def test_question_is_a_chat_with_seed_temperature_and_key():
@@ -93,9 +94,47 @@ def test_replies_without_an_answer_are_one_clear_line(reply, said):
     assert "\n" not in str(caught.value)
 
 
+def streamed(*pieces: object) -> Sent:
+    body = "".join(f"data: {piece if isinstance(piece, str) else json.dumps(piece)}\n\n" for piece in pieces)
+    return Sent(200, f": a comment\n\n{body}".encode(), {"Content-Type": "text/event-stream; charset=utf-8"})
+
+
+def piece(text: str | None, **more: object) -> dict[str, object]:
+    return {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": text}, **more}]}
+
+
+def test_an_answer_that_is_streamed_unasked_is_put_together():
+    ended = {"choices": [], "usage": {"total_tokens": 3}}
+    pieces = (piece(None), piece("a "), piece("qu\u00e9ry"), piece("", finish_reason="stop"), ended, "[DONE]")
+    with endpoint(lambda _: streamed(*pieces)) as there:
+        assert writer(there.url).write(PROMPT) == "a qu\u00e9ry"
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (streamed(piece("a"), {"error": {"message": "out of memory"}}), "no message: out of memory"),
+        (streamed(piece(None), "[DONE]"), "the answer is empty"),
+        (streamed("[DONE]"), "is no JSON"),
+        (streamed(piece("a"), '{"choices": [{"del'), "is no JSON"),
+        (streamed("[1]", {"choices": [1]}), "is no JSON"),
+    ],
+)
+def test_a_stream_without_an_answer_is_one_clear_line(reply, said):
+    with endpoint(lambda _: reply) as there, pytest.raises(AnswerError, match=said):
+        writer(there.url, retries=0).write(PROMPT)
+
+
 def test_silence_is_cut_off_by_the_time_limit():
     with endpoint(lambda _: Sent(hang=True)) as there, pytest.raises(AnswerError, match=r"no answer within 0.2 s"):
         writer(there.url, timeout=0.2, retries=0).write(PROMPT)
+
+
+def test_who_is_silent_for_the_whole_time_is_asked_once_more_and_not_for_ever():
+    with endpoint(lambda _: Sent(hang=True)) as there:
+        with pytest.raises(AnswerError, match=r"\(after 2 tries\): give it more with --timeout"):
+            writer(there.url, timeout=1.0, retries=9).write(PROMPT)
+        assert len(there.asked) == 2
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -111,6 +150,9 @@ def test_wrong_addresses_are_named():
         url = there.url
     with pytest.raises(ModelError, match="nothing answers at"):
         writer(url).write(PROMPT)
+    gone = error(404, 'model "llama3.2-vision" not found, try pulling it first')
+    with endpoint(lambda _: gone) as there, pytest.raises(ModelError, match="check --base-url and --model"):
+        writer(there.url).write(SEEING)
     with (
         pytest.raises(ModelError, match="redirects to http://elsewhere"),
         endpoint(lambda _: Sent(302, b"", {"Location": "http://elsewhere"})) as there,
@@ -154,6 +196,10 @@ def test_a_model_that_cannot_see_says_so(reply):
         ("image tokens: prompt too long", None),
         ("messages.0: image dimensions exceed the allowed size of 2000 pixels", None),
         ("image exceeds 5 MB maximum", None),
+        ("the image must be at most 1024 pixels wide", None),
+        ("Image dimensions must be less than 2000x2000", None),
+        ("maximum image size is 1024", None),
+        ("image width and height are limited to 768", None),
     ],
 )
 def test_too_many_frames_are_no_blindness(said, most):
@@ -193,6 +239,22 @@ def test_fields_that_the_endpoint_does_not_know_are_left_out_from_then_on():
         assert adapting.write(PROMPT) == adapting.write(PROMPT) == "a query"
         assert len(there.asked) == 4
         assert there.asked[-1].body["max_completion_tokens"] > 0
+    assert adapting.notes == ["the endpoint takes no seed: another run may give other answers"]
+
+
+def test_questions_asked_at_once_all_learn_what_the_endpoint_does_not_know():
+    together = threading.Barrier(4)
+
+    def picky(asked):
+        if "seed" not in asked.body:
+            return answer("a query")
+        together.wait(10)
+        return error(400, "Unsupported parameter: seed")
+
+    with endpoint(picky) as there:
+        adapting = writer(there.url, workers=4, retries=0)
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(adapting.write, [PROMPT] * 4)) == ["a query"] * 4
     assert adapting.notes == ["the endpoint takes no seed: another run may give other answers"]
 
 

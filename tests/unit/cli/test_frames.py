@@ -103,6 +103,7 @@ GOLDEN = {
     "frames.select": ("red", "--select", "best"),
     "frames.clips-nowhere": ("red", "--around", "2s"),
     "frames.sheet-format": ("red", "--sheet", "sheet.pdf"),
+    "frames.clips-of-nothing": ("red", "--out", "never-made", "--around", "0"),
 }
 ERRORS = {
     "frames.gone": "no-such.mp4",
@@ -160,6 +161,24 @@ def test_an_export_is_finished_repeated_and_replaced_but_never_mixed(cinema: Cin
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     assert frames(cinema.film, "bees", "--out", str(tmp_path / "mine"), "--force").code == 2
     assert os.listdir(tmp_path / "mine") == ["letter.txt"]
+
+
+@pytest.mark.parametrize("other", [("--around", "2s"), ("--around", "1s", "--exact"), ("--side", "100")], ids=str)
+def test_files_of_another_kind_are_not_taken_for_those_that_are_wanted(
+    other: tuple[str, ...], cinema: Cinema, frames, tmp_path: Path
+) -> None:
+    def content(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    out, fresh, first = tmp_path / "out", tmp_path / "fresh", ("blue boat", "-k", "1", "--around", "1s")
+    assert frames(cinema.film, *first, "--out", str(out)).code == 0
+    before = content(out)
+    refused = frames(cinema.film, *first, *other, "--out", str(out))
+    assert (refused.code, "--force" in refused.err) == (2, True)
+    assert content(out) == before
+    assert frames(cinema.film, *first, *other, "--out", str(out), "--force").code == 0
+    assert frames(cinema.film, *first, *other, "--out", str(fresh)).code == 0
+    assert content(out) == content(fresh) != before
 
 
 def test_a_place_that_cannot_be_written_is_said(cinema: Cinema, frames, tmp_path: Path) -> None:
@@ -307,6 +326,31 @@ def test_an_id_whose_file_is_gone_is_told_with_where_it_was(bare: Path, db: Path
         "bring it back, or index its folder\n"
     )
     assert "\x1b" not in clamr("--db", str(db), "open", SALE).err
+
+
+def test_what_is_no_video_is_called_by_its_name(clamr: Clamr, frames, tmp_path: Path) -> None:
+    os.symlink("nowhere", tmp_path / "link.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for name in ("link.mp4", "pipe.mp4"):
+        ended = frames(str(tmp_path / name), "red")
+        assert (ended.code, ended.err.count("\n"), "index again" in ended.err) == (3, 1, False)
+        assert ended.err.startswith(f"clamr: {tmp_path / name}: ")
+    ended = clamr("open", f"{tmp_path}@5")
+    assert (ended.code, ended.err) == (2, f"clamr: {tmp_path} is a folder: name one video in it\n")
+
+
+def test_moments_hours_into_a_video_are_exact_too() -> None:
+    assert players.command("mpv", "mpv", "/v", 12_345.678)[1] == "--start=12345.678"
+    assert players.command("vlc", "vlc", "/v", 2_000_000.0)[1] == "--start-time=2000000"
+
+
+def test_a_file_that_is_not_there_is_no_id_of_an_index(clamr: Clamr, tmp_path: Path) -> None:
+    ended = clamr("--db", str(tmp_path / "none"), "open", "film.mp4@12:03")
+    assert (ended.code, ended.out) == (2, b"")
+    assert ended.err.startswith("clamr: there is no file 'film.mp4'")
+    ended = clamr("--db", str(tmp_path / "none"), "frames", "film.mp4", "red", *FAST)
+    assert (ended.code, ended.err) == (2, "clamr: there is no file film.mp4: check the path\n")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("place", ["", "@5", "no/such.mp4", "no/such.mp4@5", "film@never", "\0", "a\0b@3"])

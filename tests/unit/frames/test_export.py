@@ -40,6 +40,14 @@ def test_another_question_replaces_only_when_told_to(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [LIST]
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": "clamr-frames"}', pytest.param(b"[" * 99_999, id="deep")])
+def test_a_list_that_is_none_is_somebody_elses_file(tmp_path, content):
+    (tmp_path / LIST).write_bytes(content)
+    with pytest.raises(UsageError, match="is not empty"):
+        begun(tmp_path, force=True)
+    assert (tmp_path / LIST).read_bytes() == content
+
+
 def test_files_of_others_are_never_touched(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(UsageError, match="is not empty"):

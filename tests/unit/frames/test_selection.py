@@ -84,6 +84,13 @@ def test_what_has_nothing_that_may_answer_is_never_chosen(strategy):
     assert select([], [], thumbs[:0], 4, strategy) == []
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_more_than_there_are_is_all_of_them_however_many(strategy):
+    thumbs = np.stack([flat(60 * n) for n in range(4)])
+    scores = np.array([3.0, 1.0, 4.0, 2.0], np.float32)
+    assert select(scores, [0.0, 2.0, 4.0, 6.0], thumbs, 10**15, strategy, duration=8.0) == [2, 0, 3, 1]
+
+
 def test_diverse_covers_what_top_leaves_out():
     # Six pictures in turn; the first minute answers best, another moment nearly as well, the rest not at all.
     times = [float(10 * n) for n in range(60)]

@@ -9,7 +9,9 @@ import sys
 import pytest
 
 from clamr_cli.evaluate.qa import run
+from tests.clips import Clip
 from tests.unit.ask import footage
+from tests.unit.ask.test_command import only_sound
 from tests.unit.chat.endpoint import Asked, Sent, answer, endpoint, error
 from tests.unit.cli.conftest import Clamr, Ended, clamr, home  # noqa: F401 -- fixtures
 from tests.unit.cli.test_golden import _compare
@@ -109,9 +111,24 @@ def test_a_second_run_has_nothing_left_to_ask_and_says_the_same(qa, tmp_path):
     with endpoint(knowing) as there:
         other = qa(*arguments, "--seed", "5", there=there)
         assert len(there.asked) == 6
-    assert (
-        other.err.splitlines()[0] == "6 results of the file were made with other settings; they stay and do not count"
+    assert other.err.splitlines()[0] == (
+        "6 results of the file made with other settings or for other questions: left there, and not counted"
     )
+
+
+def test_another_question_with_the_same_id_is_asked(qa, collection, tmp_path):
+    arguments = ("-k", "1", "--strategy", "clamr+speech+subs", "--json", "--out", str(tmp_path / "r.jsonl"))
+    records = json.loads((collection / "mme.json").read_text())
+    (collection / "other.json").write_text(json.dumps([*records[:2], records[2] | {"answer": "A"}]))
+    with endpoint(knowing) as there:
+        assert rows(qa(*arguments, there=there))["clamr+speech+subs"]["accuracy"]["all"]["mean"] == 1.0
+        ended = qa(*arguments, data="other.json", there=there)
+        assert len(there.asked) == 3 + 1
+    assert rows(ended)["clamr+speech+subs"]["accuracy"]["all"]["mean"] == round(2 / 3, 4)
+    assert ended.err.splitlines() == [
+        "1 result of the file made with other settings or for other questions: left there, and not counted",
+        "accuracy over 3 questions with 95 % intervals; p: against clamr+speech+subs",
+    ]
 
 
 def test_results_do_not_depend_on_how_many_are_asked_at_once(qa, tmp_path):
@@ -147,7 +164,7 @@ def test_an_endpoint_that_is_down_ends_the_run_with_what_there_is(qa, tmp_path):
     with endpoint(lambda _: error(503, "busy")) as there:
         ended = qa("-k", "1", "--concurrency", "1", there=there)
     assert ended.code == 3
-    assert f"stopped after {run.MOST_FAILURES} failures in a row; run the same command again to go on" in ended.err
+    assert f"stopped after {run.MOST_FAILURES} failures in a row; with --out FILE a run can go on later" in ended.err
 
 
 def test_without_a_model_the_choice_of_frames_is_measured(qa, collection):
@@ -195,6 +212,42 @@ def test_qvhighlights_and_longvideobench_are_read_too(qa, collection):
     assert (row["accuracy"]["all"]["mean"], row["selection"]["recall"]) == (1.0, 1.0)
 
 
+def test_the_subtitles_of_the_collection_go_before_what_the_index_has(clamr, collection, tmp_path):  # noqa: F811
+    """The video is found by its name in the index, where other words are known of it."""
+    film = shutil.copy(collection / "data" / "harbour.mp4", tmp_path / "harbour.mp4")
+    footage.subtitles(tmp_path / "harbour.srt", [(1.0, 2.0, "nothing about boats")])
+    db = ("--db", str(tmp_path / "index"))
+    assert clamr(*db, "index", str(film), *footage.CHEAP, "-q").code == 0
+    (tmp_path / "set" / "subtitle").mkdir(parents=True)
+    footage.subtitles(tmp_path / "set" / "subtitle" / "harbour.srt")
+    shutil.copy(collection / "mme.json", tmp_path / "set")
+    with endpoint(knowing) as there:
+        named = ("--base-url", there.url, "--model", "m", "-k", "1", "--strategy", "clamr+speech+subs", "--json")
+        ended = clamr(*db, "eval", "qa", str(tmp_path / "set" / "mme.json"), *named, *footage.CHEAP, "-q", "-n", "2")
+        assert all("nothing about boats" not in asked.user for asked in there.asked)
+    assert rows(ended)["clamr+speech+subs"]["accuracy"]["all"]["mean"] == 1.0
+
+
+def test_a_video_of_sound_alone_and_one_in_which_nobody_speaks(qa, collection, tmp_path):
+    """What is known of neither is told, and the subtitles that a collection has but are empty are no error."""
+    whole = Clip(size=(64, 48), fps=4).colour("red", 25).track().write(tmp_path / "whole.mkv")
+    only_sound(whole, collection / "data" / "sound.mkv")
+    (collection / "subtitle" / "nobody.json").write_text("[]")
+    shutil.copy(collection / "data" / "market.mp4", collection / "data" / "nobody.mp4")
+    head = {"question": "when does the ferry leave?", "choices": ["at noon", "at five"], "answer": "A"}
+    lines = [head | {"id": f"s{n}", "video": "sound", "subtitles": "harbour.srt"} for n in range(run.MOST_FAILURES)]
+    lines.append(head | {"id": "n", "video": "nobody", "subtitles": "nobody.json"})
+    (collection / "odd.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with endpoint(knowing) as there:
+        ended = qa("-k", "1", "--strategy", "clamr,clamr+subs", "--json", data="odd.jsonl", there=there)
+        assert "[0:" in there.asked[0].user
+        assert all("said:" not in asked.user for asked in there.asked[-2:])
+    assert (ended.code, "stopped after" in ended.err) == (3, False)
+    assert "there is nothing to answer from" in ended.err
+    found = rows(ended)
+    assert (found["clamr"]["failed"], found["clamr+subs"]["failed"]) == (run.MOST_FAILURES, 0)
+
+
 def test_videos_that_are_not_here_or_broken_do_not_stop_the_others(qa, collection):
     records = json.loads((collection / "mme.json").read_text())
     more = [records[0] | {"videoID": name, "question_id": name} for name in ("away", "letter\x1b[2J")]
@@ -205,10 +258,22 @@ def test_videos_that_are_not_here_or_broken_do_not_stop_the_others(qa, collectio
         assert len(there.asked) == 3
     assert ended.code == 3
     told = ended.err.splitlines()
-    assert told[0] == "left out: 1 questions about 1 videos that are not here (away)"
+    assert told[0] == "left out: 1 question about 1 video not here (away)"
     assert told[1].startswith(r"failed letter\x1b[2J, question letter\x1b[2J: ")
     assert len(told) == 3
     assert rows(ended)["clamr"]["accuracy"]["all"]["questions"] == 3
+
+
+def test_one_broken_video_stops_no_run_however_much_is_asked_of_it(qa, collection):
+    records = json.loads((collection / "mme.json").read_text())
+    broken = [records[0] | {"videoID": "broken", "question_id": f"b{n}"} for n in range(run.MOST_FAILURES)]
+    (collection / "data" / "broken.mp4").write_bytes(b"Dear Anna,\n" * 90)
+    (collection / "many.json").write_text(json.dumps([*broken, *records]))
+    with endpoint(knowing) as there:
+        ended = qa("-k", "1", "--strategy", "clamr,uniform", "--json", data="many.json", there=there)
+        assert len(there.asked) == 3 * 2
+    assert ended.code == 3
+    assert (rows(ended)["clamr"]["failed"], "stopped after" in ended.err) == (run.MOST_FAILURES, False)
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,13 @@ def test_longvideobench(tmp_path):
         "86CxyhFV9MI_en.json", 12.5, marks=(854, 948),
     )  # fmt: skip
     assert item.has_evidence
+    options = {f"option{n}": (*LVB["candidates"], "N/A", "N/A")[n] for n in range(5)}
+    numbered = {name: value for name, value in LVB.items() if name != "candidates"} | options
+    pq.write_table(pa.Table.from_pylist([numbered]), tmp_path / "validation-00000-of-00001.parquet")
+    assert read(tmp_path / "validation-00000-of-00001.parquet") == [item]
     without = {name: value for name, value in LVB.items() if name != "correct_choice"}
     assert read(written(tmp_path / "test.json", [without]))[0].answer is None
+    assert read(written(tmp_path / "test.json", [LVB | {"correct_choice": -1}]))[0].answer is None
 
 
 def test_qvhighlights(tmp_path):
@@ -68,6 +73,9 @@ def test_qvhighlights(tmp_path):
     assert first.windows == (Span(26.0, 30.0), Span(60.5, 62.0))
     assert first.grades == {13: (4, 4, 2), 14: (0, 1, 3)}
     assert first.choices == ()
+    test = {name: value for name, value in QVH.items() if name in ("qid", "query", "duration", "vid")}
+    (item,) = read(written(tmp_path / "highlight_test_release.jsonl", test))
+    assert (item.video, item.has_evidence) == ("RoripwjYFp8_360.0_510.0", False)
 
 
 def test_our_own_lines(tmp_path):
@@ -108,7 +116,7 @@ def test_the_file_of_a_published_folder_is_found(tmp_path):
         (QVH | {"relevant_windows": [[5, 4]]}, "is no window"),
         (QVH | {"relevant_windows": [[1]]}, "not enough values"),
         (QVH | {"saliency_scores": []}, "2 clips have 0 grades"),
-        ({name: value for name, value in QVH.items() if name != "relevant_windows"}, "'relevant_windows' is missing"),
+        ({name: value for name, value in LVB.items() if name != "candidates"}, "cannot tell what layout"),
         (OWN | {"windows": [["a", "b"]]}, "could not convert"),
         ({"nothing": 1}, "cannot tell what layout"),
     ],
@@ -120,7 +128,20 @@ def test_what_does_not_fit_is_one_clear_line(tmp_path, record, said):
     assert "q.json" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe\x00", b"1 2 3", b'["a"]', b'{"video": "a"', b"{}\n{}\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"\xff\xfe\x00",
+        b"1 2 3",
+        b'["a"]',
+        b'{"video": "a"',
+        b"{}\n{}\n",
+        pytest.param(b"[" * 99_999, id="deep"),
+        pytest.param(b"{}\n" + b"[" * 99_999, id="deep line"),
+    ],
+)
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     path = tmp_path / "q.jsonl"
     path.write_bytes(content)

@@ -10,9 +10,8 @@ from clamr_cli.evaluate.doubt import Sampling
 from clamr_cli.evaluate.qa import footage, strategies
 from clamr_cli.evaluate.qa.items import Item
 from clamr_cli.evaluate.qa.journal import Journal
+from clamr_cli.evaluate.qa.records import evidence
 from clamr_cli.evaluate.qa.report import report
-from clamr_cli.evaluate.qa.run import evidence
-from clamr_cli.extract.sidecar import find_sidecars
 from clamr_cli.extract.subtitles import read_subtitle_file
 from clamr_cli.frames import FrameHit
 from clamr_cli.types import FileRecord, FileState, Span
@@ -58,7 +57,17 @@ def test_every_cut_of_the_last_line_is_survived(tmp_path):
         assert [json.loads(line)["id"] for line in path.read_text().splitlines()][-1] == "c"
 
 
-@pytest.mark.parametrize("content", [b"notes\n", b'{"id": "a", "query": "b"}\n', b"\xff\n", b'{"id": 1}\nx'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"notes\n",
+        b'{"id": "a", "query": "b"}\n',
+        b"\xff\n",
+        b'{"id": 1}\nx',
+        pytest.param(b"[" * 99_999, id="deep"),
+        pytest.param(b"[" * 99_999 + b"\n", id="deep line"),
+    ],
+)
 def test_a_foreign_file_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "r.jsonl"
     path.write_bytes(content)
@@ -105,7 +114,7 @@ def test_videos_are_found_in_folders_by_path_and_in_the_index(tmp_path):
     assert found.places["away"].subtitles is None
 
 
-def test_subtitles_are_found_beside_the_link_on_the_clock_of_the_video(tmp_path):
+def test_subtitles_are_written_on_the_clock_of_the_video(tmp_path):
     video, subtitles = tmp_path / "v.mp4", tmp_path / "v_en.json"
     video.write_bytes(b"video")
     cues = [
@@ -115,14 +124,14 @@ def test_subtitles_are_found_beside_the_link_on_the_clock_of_the_video(tmp_path)
     ]
     subtitles.write_text(json.dumps(cues))
     place = footage.Place(str(video), subtitles, 10.0)
-    link = footage.linked(place, tmp_path / "cache")
-    assert footage.linked(place, tmp_path / "cache") == link
-    (found,) = find_sidecars(link).subtitles
-    lines = [(one.span, one.text) for one in read_subtitle_file(found.path)]
+    path = footage.subtitles(place, tmp_path / "cache")
+    stamp = Path(path).stat().st_mtime_ns
+    assert footage.subtitles(place, tmp_path / "cache") == path
+    assert Path(path).stat().st_mtime_ns == stamp
+    lines = [(one.span, one.text) for one in read_subtitle_file(Path(path))]
     assert lines == [(Span(1.5, 3.0), "hello you"), (Span(50.0, 52.0), "later")]
-    assert Path(link).read_bytes() == b"video"
-    assert footage.linked(footage.Place(str(video)), tmp_path / "cache") == str(video)
-    assert footage.linked(footage.Place(str(video), subtitles, 0.0), tmp_path / "cache") != link
+    assert footage.subtitles(footage.Place(str(video)), tmp_path / "cache") == ""
+    assert footage.subtitles(footage.Place(str(video), subtitles, 0.0), tmp_path / "cache") != path
 
 
 def test_ends_that_are_not_known_last_until_the_next_line(tmp_path):
@@ -131,7 +140,31 @@ def test_ends_that_are_not_known_last_until_the_next_line(tmp_path):
     assert [(one.span, one.text) for one in footage.read(path)] == [(Span(1.0, 3.0), "a"), (Span(3.0, 5.0), "b")]
 
 
-@pytest.mark.parametrize("content", ["", "[]x", '[{"start": "now"}]', '[{"timestamp": 3, "text": "a"}]', "[1]"])
+def test_lines_without_text_or_with_plain_numbers_are_read_and_no_lines_are_none(tmp_path):
+    path = tmp_path / "s.json"
+    cues = [{"start": 1, "end": 2.5, "line": None}, {"start": "0:03", "end": None, "line": "b"}]
+    path.write_text(json.dumps(cues))
+    assert [(one.span, one.text) for one in footage.read(path)] == [(Span(3.0, 5.0), "b")]
+    path.write_text("[]")
+    assert footage.read(path) == []
+    written = footage.subtitles(footage.Place("v.mp4", path), tmp_path / "cache")
+    assert Path(written).read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]x",
+        '[{"start": "now"}]',
+        '[{"timestamp": 3, "text": "a"}]',
+        "[1]",
+        '[{"start": null, "end": 2, "line": "a"}]',
+        '[{"timestamp": [1, Infinity], "text": "a"}]',
+        '[{"timestamp": [NaN, 2], "text": "a"}]',
+        pytest.param("[" * 100_000, id="deep"),
+    ],
+)
 def test_subtitles_that_cannot_be_read_are_told(tmp_path, content):
     path = tmp_path / "s.json"
     path.write_text(content)

@@ -1,5 +1,7 @@
 """What is said while an evaluation runs."""
 
+from pathlib import Path
+
 import pytest
 
 from clamr_cli.cli.eval_qa_talk import INTERVAL, Talk
@@ -20,7 +22,7 @@ def settled(item: str, outcome: str = "answered", **more) -> Settled:
 
 def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with Talk(3, clock=clock) as talk:
+    with Talk(3, None, clock=clock) as talk:
         talk.prepares(Progress("/v", "speech", 5.0, 20.0))
         assert capsys.readouterr().err == ""
         clock.now = INTERVAL
@@ -34,7 +36,7 @@ def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(capsys: pyte
 
 
 def test_a_reason_of_a_video_is_read_once_and_every_failure_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    with Talk(1, quiet=True) as talk:
+    with Talk(1, Path("r.jsonl"), quiet=True) as talk:
         for item in ("a", "b"):
             talk.show(settled(item, "failed", reason="no such\x07 file"))
         talk.show(settled("c", "failed", reason="another"))
@@ -49,7 +51,7 @@ def test_a_reason_of_a_video_is_read_once_and_every_failure_counted(capsys: pyte
 
 
 def test_remarks_and_notices_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    with Talk(1) as talk:
+    with Talk(1, None) as talk:
         talk.show(Remark("the endpoint takes no seed"))
         talk.prepares(Notice("/v/a.mp4", "an odd clock"))
     told = capsys.readouterr().err.splitlines()
