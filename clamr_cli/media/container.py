@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import av
@@ -44,6 +46,9 @@ _SLOWEST: Final = 32.0
 _DISK: Final = frozenset(
     (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.EMFILE)
 )
+_MOST_PACKETS: Final = 20_000
+"""Packets in which a keyframe is looked for: minutes of video."""
+
 _READ: Final = 2**23
 _MOST_READS: Final = 512
 _MOST_BOXES: Final = 100_000
@@ -172,6 +177,26 @@ def read_packets(container: InputContainer, streams: Sequence[Stream]) -> Iterat
             return  # PyAV, at the end of a damaged file in which streams turned up that its header does not name
         else:
             return
+
+
+def seek_key(container: InputContainer, stream: Stream, seconds: float) -> None:
+    """Go to the keyframe that a time stamp (in seconds, not from 0:00) is decoded from: the last one not after it.
+
+    Containers without an index go to some packet near it, from which nothing can be decoded until the next keyframe;
+    then the way back grows until a keyframe is found before the stamp, or the beginning is reached.
+
+    Raises:
+        FFmpegError: the file cannot be sought in.
+    """
+    base = stream.time_base or 1
+    for back in (0.0, 5.0, 30.0, 300.0, math.inf):
+        place = max(seconds - back, -1.0)
+        container.seek(round(place / base), stream=stream, backward=True)
+        packets = islice(container.demux(stream), _MOST_PACKETS)
+        found = next((one.pts for one in packets if one.is_keyframe and one.pts is not None), None)
+        if place < 0 or (found is not None and found * base <= seconds + 0.001):
+            break
+    container.seek(round(place / base), stream=stream, backward=True)
 
 
 class Clock:

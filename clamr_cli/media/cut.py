@@ -11,12 +11,12 @@ from av.codec import codecs_available
 
 from clamr_cli.errors import MediaError
 from clamr_cli.media.audio import choose_track
-from clamr_cli.media.container import open_media, origin
+from clamr_cli.media.container import open_media, origin, seek_key
 from clamr_cli.media.frames import picture_of
 from clamr_cli.types import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from av.container import InputContainer, OutputContainer
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _MUXERS: Final = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm"}
 _AUDIO_RATE: Final = 48_000
 _TICK: Final = Fraction(1, 90_000)
+_MOST_EARLY: Final = 32
+"""Packets at the beginning without a stamp to decode by at most: more than any codec reorders."""
+
 _MARGIN: Final = 2.0
 """Seconds after a clip's end until which packets are read: streams are interleaved only about in time."""
 
@@ -79,30 +82,64 @@ def _streams(source: InputContainer, info: MediaInfo) -> list[Any]:
 def _copy(source: InputContainer, streams: list[Any], written: OutputContainer, span: Span) -> Span:
     outputs = {stream.index: written.add_stream_from_template(stream) for stream in streams}
     picture, start = streams[0], origin(source)
-    source.seek(round((span.start + start) / picture.time_base), stream=picture, backward=True)
+    seek_key(source, picture, span.start + start)
     first = last = None
     early: list[Any] = []
-    for packet in source.demux(streams):
-        if packet.dts is None or packet.pts is None:
-            continue
+    late: list[Any] = []
+    for packet in _stamped(source.demux(streams), picture):
         time = float(packet.pts * packet.time_base) - start
-        if min(time, float(packet.dts * packet.time_base) - start) > span.end + _MARGIN:
+        turn = float(packet.dts * packet.time_base) - start
+        if min(time, turn) > span.end + _MARGIN:
             break
-        if first is None and packet.stream is picture and packet.is_keyframe:
+        seen = packet.stream is picture
+        if first is None and not (seen and packet.is_keyframe):
+            early.append(packet)
+            continue
+        if first is None:
             first = last = time
             for held in early:
                 if float(held.pts * held.time_base) - start >= first:
                     _mux(written, outputs, held, first + start)
             early.clear()
-        elif first is None:
-            early.append(packet)
-            continue
-        if first is not None and first <= time < max(span.end, first + 0.001):
+        if first <= time < max(span.end, first + 0.001):
             last = max(last or first, time)
-            _mux(written, outputs, packet, first + start)
+            # What is shown after the end is kept where frames that are shown before it are decoded from it.
+            for held in (*late, packet) if seen else (packet,):
+                _mux(written, outputs, held, first + start)
+            if seen:
+                late.clear()
+        elif seen and time >= first:
+            late.append(packet)
     if first is None or last is None:
         raise MediaError("no keyframe of the picture can be read there", _COPIED_ANYWAY)
     return Span(first, max(first, last))
+
+
+def _stamped(packets: Iterator[Any], picture: Any) -> Iterator[Any]:  # noqa: ANN401
+    """The packets with both their stamps; of the first, containers such as Matroska leave out that to decode by."""
+    early: list[Any] = []
+    begun = False
+    for packet in packets:
+        if packet.pts is None:
+            continue
+        if packet.stream is picture and packet.dts is None and not begun and len(early) < _MOST_EARLY:
+            early.append(packet)
+            continue
+        if packet.dts is None:
+            continue
+        if packet.stream is picture and not begun:
+            begun = True
+            yield from _dated(early, packet.dts)
+        yield packet
+    if not begun and early:
+        yield from _dated(early, min(packet.pts for packet in early))
+
+
+def _dated(early: Sequence[Any], following: int) -> Iterator[Any]:
+    """Packets with stamps to decode by, one tick apart, before that of the packet that follows them."""
+    for place, packet in enumerate(early):
+        packet.dts = following - len(early) + place
+        yield packet
 
 
 def _mux(written: OutputContainer, outputs: dict[int, Any], packet: Any, zero: float) -> None:  # noqa: ANN401
@@ -157,9 +194,14 @@ def _encode(source: InputContainer, streams: list[Any], info: MediaInfo, written
 
 
 def _frames(source: InputContainer, streams: list[Any], span: Span) -> Iterator[tuple[str, float, Any]]:
-    """Decoded frames of a stretch with their times, of all streams, damaged packets left out."""
+    """Decoded frames of a stretch with their times, of all streams, damaged packets left out.
+
+    The picture that is on screen at the beginning is the first, at whatever time it came.
+    """
     picture, start = streams[0], origin(source)
-    source.seek(round((span.start + start) / picture.time_base), stream=picture, backward=True)
+    seek_key(source, picture, span.start + start)
+    held: Any = None
+    begun = False
     for packet in source.demux(streams):
         dts = None if packet.dts is None else float(packet.dts * packet.time_base) - start
         if dts is not None and dts > span.end + _MARGIN:
@@ -170,5 +212,12 @@ def _frames(source: InputContainer, streams: list[Any], span: Span) -> Iterator[
             continue
         for frame in frames:
             time = frame.time - start if frame.time is not None else -1.0
-            if span.start <= time < span.end:
+            if packet.stream is picture and not begun and time < span.start:
+                held = frame
+            elif span.start <= time < span.end:
+                if packet.stream is picture and not begun and held is not None and time > span.start:
+                    yield "video", span.start, held
+                begun = begun or packet.stream is picture
                 yield packet.stream.type, time, frame
+    if not begun and held is not None:
+        yield "video", span.start, held

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import av.error
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.container import open_media, origin
+from clamr_cli.media.container import open_media, origin, seek_key
 from clamr_cli.media.frames import picture_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def frames_at(
 def _frame_at(container: InputContainer, stream: Any, time: float) -> VideoFrame | None:  # noqa: ANN401
     base, start = float(stream.time_base), origin(container)
     try:
-        container.seek(round((time + start) / base), stream=stream, backward=True)
+        seek_key(container, stream, time + start)
         for frame in _decoded(container, stream, time + start):
             if frame.pts is not None and frame.pts * base - start >= time - _ROUNDING:
                 return frame if frame.pts * base - start < time + _FAR else None

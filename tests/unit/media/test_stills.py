@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -94,6 +95,60 @@ def test_exact_clips_begin_and_end_where_they_should(video, tmp_path):
         ((_, copied),) = frames_at(os.fspath(target), made, [at], max_side=64)
         ((_, source),) = frames_at(video, info, [colour], max_side=64)
         assert float(np.abs(copied.astype(int) - source.astype(int)).mean()) < 12
+
+
+def reordered(path: Path) -> str:
+    """Sixteen seconds of pictures that differ, each decoded from later ones too, with a keyframe every four."""
+    with av.open(os.fspath(path), "w") as target:
+        options = {"preset": "medium", "bf": "3", "b-adapt": "0", "sc_threshold": "0"}
+        stream = target.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p"
+        stream.codec_context.gop_size = 100
+        for number in range(400):
+            image = np.zeros((64, 128, 3), np.uint8)
+            image[:, : number % 100 + 10] = number % 200 + 50
+            frame = av.VideoFrame.from_ndarray(image)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    return os.fspath(path)
+
+
+@pytest.mark.parametrize("name", ["film.mkv", "film.mp4", "film.ts"])
+@pytest.mark.parametrize("asked", [Span(0.0, 0.92), Span(3.0, 5.0), Span(8.3, 9.08)], ids=str)
+def test_pictures_in_another_order_and_files_without_an_index_are_cut_where_they_should(name, asked, tmp_path):
+    video = reordered(tmp_path / name)
+    info = probe(video)
+    target = tmp_path / f"clip{copied_suffix(info)}"
+    span = copy_clip(video, info, target, asked)
+    assert span.start <= asked.start
+    with av.open(video) as source, av.open(os.fspath(target)) as clip:
+        offset = (source.start_time or 0) / av.time_base
+        whole = {round(one.time - offset, 2): one for one in source.decode(video=0)}
+        shown = [(round(one.time + span.start, 2), one) for one in clip.decode(video=0)]
+    expected = [time for time in whole if span.start <= time < asked.end]
+    assert [time for time, _ in shown][: len(expected)] == expected
+    assert len(shown) <= len(expected) + 3
+    for time, one in shown[: len(expected)]:
+        assert np.array_equal(one.to_ndarray(), whole[time].to_ndarray()), time
+    exact = tmp_path / "exact.mp4"
+    encode_clip(video, info, exact, asked)
+    with av.open(os.fspath(exact)) as clip:
+        times = [one.time for one in clip.decode(video=0)]
+    assert times[0] == 0.0
+    assert times[-1] == pytest.approx(asked.duration - 0.04, abs=0.03)
+    times = [0.0, 1.5, 5.0, 9.0, 11.96]
+    assert all(image is not None for _, image in frames_at(video, info, times, max_side=128))
+
+
+def test_an_exact_clip_begins_with_what_is_on_screen_then(tmp_path):
+    video = film(tmp_path / "slides.mkv", fps=1)
+    encode_clip(video, probe(video), tmp_path / "clip.mp4", Span(4.3, 4.9))
+    with av.open(str(tmp_path / "clip.mp4")) as clip:
+        first = next(clip.decode(video=0))
+    assert first.time == 0.0
+    red, green, blue = first.to_ndarray(format="rgb24").mean(axis=(0, 1))
+    assert blue > 100 > max(red, green)
 
 
 def test_silent_videos_are_cut_too(tmp_path):
