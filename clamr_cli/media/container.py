@@ -202,12 +202,14 @@ def seek_key(container: InputContainer, stream: Stream, seconds: float) -> None:
 class Clock:
     """Places the packets of a stream on the video's time line.
 
-    A packet without a time stamp follows its predecessor at the usual distance. Where stamps jump back by more than
-    reordering explains (recordings that were joined), or forward past any sensible end, the time line goes on without
-    the jump.
+    A packet without a time stamp follows its predecessor at the usual distance. Where the stamps that packets are
+    decoded by jump back (recordings that were joined), or times forward past any sensible end, the time line goes on
+    without the jump. Times themselves may go back as far as pictures are apart: packets come in the order they are
+    decoded in.
     """
 
     _BACK: Final = 5.0
+    _UNSTAMPED: Final = 32
     _FORWARD: Final = 60.0
 
     def __init__(self, container: InputContainer, stream: Stream, *, step: float) -> None:
@@ -219,12 +221,14 @@ class Clock:
         self._step = step
         self._last: float | None = None
         self._next = 0.0
+        self._turn: float | None = None
+        self._unstamped = 0
 
     def place(self, packet: Packet[Stream]) -> float:
         """The packet's presentation time in seconds; its ``pts`` is set so that decoded frames carry it."""
         stamp = packet.pts if packet.pts is not None else packet.dts
         time = self._next if stamp is None else stamp * self._base + self._shift
-        if self._jumps(time):
+        if self._starts_again(packet, time) or self._leaps(time):
             self._shift += self._next - time
             time = self._next
         if self._last is None or time > self._last:
@@ -242,6 +246,16 @@ class Clock:
         """The time on the time line of a frame that was decoded from a placed packet."""
         return pts * self._base
 
-    def _jumps(self, time: float) -> bool:
-        late = time > self._end + self._FORWARD and time > self._next + self._FORWARD
-        return late or (self._last is not None and time < self._last - self._BACK)
+    def _leaps(self, time: float) -> bool:
+        return time > self._end + self._FORWARD and time > self._next + self._FORWARD
+
+    def _starts_again(self, packet: Packet[Stream], time: float) -> bool:
+        """Whether another recording begins with this packet."""
+        if packet.dts is not None:
+            turn, before = packet.dts * self._base, self._turn
+            self._turn = turn
+            return before is not None and turn < before - self._BACK
+        self._unstamped += 1
+        # The first packets of a stream may lack what others have; where all do, their times are all there is.
+        unknown = self._turn is None and self._unstamped > self._UNSTAMPED
+        return unknown and self._last is not None and time < self._last - self._BACK

@@ -176,6 +176,22 @@ def test_joined_recordings_whose_clock_starts_again_are_read_to_the_end(tmp_path
     assert shades.count("B") >= 2
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_slides_that_are_decoded_in_another_order_than_shown_are_no_joined_recordings(tmp_path, name):
+    times = [0, 7, 14, 21, 30, 49, 56, 70, 77, 83]
+
+    def slide(time):
+        return plain((25 * sum(other <= time for other in times) - 20, 100, 100))
+
+    clip = Clip(
+        picture=slide, seconds=90, fps=10, gop=100, times=times, options={"preset": "fast", "bf": "3", "b-adapt": "0"}
+    )
+    frames = sample(clip.write(tmp_path / name))
+    assert frames[-1].time >= 77
+    for frame in frames:
+        assert abs(frame.image[..., 0].mean() - slide(frame.time + 0.1)[0, 0, 0]) < 12
+
+
 def test_a_wrong_length_does_not_lose_frames(tmp_path):
     path = Clip(seconds=10, fps=10, gop=20).write(tmp_path / "a.mp4")
     info = dataclasses.replace(probe(path), duration=0.0, fps=0.0)
