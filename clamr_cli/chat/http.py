@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx2
 
 from clamr_cli.chat.replies import Reply, answer_of, complaint, object_of, retry_after
-from clamr_cli.chat.writer import AnswerError, Picture, PicturesRefused, PicturesTooMuch
+from clamr_cli.chat.writer import AnswerError, Picture, PicturesRefused, PicturesTooMuch, characters
 from clamr_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -161,7 +161,10 @@ class HttpWriter:
             self._leave_out(unknown)
 
     def _body(self, prompt: Prompt) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self.name, "messages": [chat_message(one) for one in prompt.messages]}
+        body: dict[str, Any] = {
+            "model": characters(self.name),
+            "messages": [chat_message(one) for one in prompt.messages],
+        }
         fields = {"seed": prompt.seed, "temperature": prompt.temperature, "max_tokens": self._options.max_tokens}
         left_out = self._left_out
         body |= {name: value for name, value in fields.items() if name not in left_out}

@@ -21,12 +21,24 @@ class Picture:
 Part = str | Picture
 
 
+def characters(text: str) -> str:
+    """Text that can be written as UTF-8: a question mark for each lone surrogate."""
+    return text.encode("utf-8", "replace").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of a chat: who speaks, and its texts and pictures in order."""
+    """A message of a chat: who speaks, and its texts and pictures in order.
+
+    Texts may come from arguments and file names that are no UTF-8; what of them is no character is replaced.
+    """
 
     role: Literal["system", "user"]
     parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        parts = tuple(characters(part) if isinstance(part, str) else part for part in self.parts)
+        object.__setattr__(self, "parts", parts)
 
     @property
     def text(self) -> str:

@@ -30,6 +30,17 @@ def test_question_is_a_chat_with_seed_temperature_and_key():
     assert (asked.body["model"], asked.body["seed"], asked.body["temperature"]) == ("m", 42, 0.0)
 
 
+def test_what_is_no_character_is_asked_as_a_question_mark():
+    """Arguments and file names may hold any bytes."""
+    with endpoint(lambda _: answer("a query")) as there:
+        odd = Prompt((Message("system", ("caf\udce9",)), Message("user", ("look", Picture(b"jpeg"), "\ud83d"))), 1)
+        HttpWriter(there.url, "m\udcff").write(odd)
+        (asked,) = there.asked
+    assert asked.body["model"] == "m?"
+    assert asked.body["messages"][0]["content"] == "caf?"
+    assert asked.body["messages"][1]["content"][2]["text"] == "?"
+
+
 def test_frames_are_data_urls_between_the_texts():
     with endpoint(lambda _: answer("a query")) as there:
         seeing = writer(there.url)
