@@ -139,7 +139,7 @@ def _environment_layer() -> list[tuple[str, dict[str, object]]]:
 
 def config_file(named: str | None = None) -> Path:
     """The configuration file: what the command line named, else CLAMR_CONFIG, else the user's own."""
-    return Path(named or os.environ.get(PREFIX + "CONFIG") or default_config()).expanduser()
+    return Path(os.path.expanduser(named or os.environ.get(PREFIX + "CONFIG") or default_config()))
 
 
 def _file_layer(named: str | None) -> list[tuple[str, dict[str, object]]]:
@@ -187,7 +187,8 @@ def _language(value: object) -> str:
 
 def _place(value: object) -> str:
     text = str(value) if isinstance(value, Path) else _string(value)
-    return text if "://" in text else str(Path(text).expanduser())
+    # Unlike the method of paths, this leaves the home of a user who is unknown here as it is written, as shells do.
+    return text if "://" in text else str(Path(os.path.expanduser(text)))
 
 
 def _folder(value: object) -> Path:
@@ -207,7 +208,7 @@ def _number(lowest: float, unit: str) -> Callable[[object], float]:
     def check(value: object) -> float:
         try:
             number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
-        except ValueError:
+        except (ValueError, OverflowError):
             number = math.nan
         if not lowest <= number < math.inf:
             raise ValueError(f"give a number of {unit}, at least {lowest:g}")

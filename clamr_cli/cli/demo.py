@@ -27,6 +27,7 @@ def run(before: Globals, flags: Flags) -> int:
     It searches by each modality and explains a result. It needs no network and no videos of yours, and prints each
     command that it ran.
     """
+    import os
     from pathlib import Path
 
     from clamr_cli.cli.output import tell
@@ -35,5 +36,5 @@ def run(before: Globals, flags: Flags) -> int:
 
     cache = before.settings().cache
     quiet_libraries()
-    directory = Path(flags.directory).expanduser().absolute() if flags.directory else cache / "demo"
+    directory = Path(os.path.expanduser(flags.directory)).absolute() if flags.directory else cache / "demo"
     return demonstrate(directory, cache, tell)
