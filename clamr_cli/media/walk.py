@@ -66,8 +66,16 @@ def discover(targets: Sequence[str], *, exclude: Sequence[str] = ()) -> Iterator
     Raises:
         UsageError: a target does not exist or a glob matches nothing; before anything is found.
     """
-    places = [place for target in targets for place in _expand(target)]
-    return _Walk(tuple(exclude)).run(places)
+    return _Walk(tuple(exclude)).run(places(targets))
+
+
+def places(targets: Sequence[str]) -> list[str]:
+    """The files and folders that targets name, absolute; ``~`` and globs are resolved.
+
+    Raises:
+        UsageError: a target does not exist or a glob matches nothing.
+    """
+    return [place for target in targets for place in _expand(target)]
 
 
 def _expand(target: str) -> list[str]:
