@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -43,8 +44,8 @@ def guarded(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- T
         complain("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output had enough; what is still buffered must not fail again at exit.
-        _to_nowhere(sys.stdout)
+        # Whoever read the output had enough.
+        leave_broken_pipes()
         return EXIT_FOUND
     except Exception as error:
         return _defect(error)
@@ -55,8 +56,10 @@ def complain(message: str) -> None:
     from clamr_cli.render.text import escape_terminal
 
     if sys.stderr is not None:
-        sys.stderr.write(f"clamr: {escape_terminal(message)}\n")
-        sys.stderr.flush()
+        # Where it cannot be said, the exit code still says that something went wrong.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"clamr: {escape_terminal(message)}\n")
+            sys.stderr.flush()
 
 
 def _usage(error: Any) -> int:  # noqa: ANN401 -- see _ParserError
@@ -66,9 +69,14 @@ def _usage(error: Any) -> int:  # noqa: ANN401 -- see _ParserError
     return EXIT_USAGE
 
 
-def _to_nowhere(stream: Any) -> None:  # noqa: ANN401
-    if stream is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def leave_broken_pipes() -> None:
+    """Let output that nobody reads any more go nowhere: what is still buffered must not fail again at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _defect(error: Exception) -> int:

@@ -73,16 +73,20 @@ def run(before: Globals, flags: Flags) -> int:
     It can be interrupted at any time; the same command goes on where it stopped.
     """
     from clamr_cli.cli.session import open_store, quiet_libraries, settings_for
-    from clamr_cli.pipeline import index
+    from clamr_cli.media.walk import places
 
     settings = settings_of(before, flags)
     if not flags.targets and not flags.encoder and not flags.retry_failed:
         raise UsageError("nothing to index", "name files or folders: clamr index DIR")
+    # A misspelled name is told at once, and before an index is made for it.
+    targets = places(flags.targets or [])
     quiet_libraries()
-    store = open_store(settings, create=bool(flags.targets))
+    from clamr_cli.pipeline import index
+
+    store = open_store(settings, create=bool(targets))
     own = flags.encoder_settings() if flags.pool is None else {**flags.encoder_settings(), "pool": flags.pool}
     options = options_of(settings, flags, settings_for(store, settings.encoder, settings, own))
-    return follow(index(store, flags.targets or [], options), flags)
+    return follow(index(store, targets, options), flags)
 
 
 def settings_of(before: Globals, flags: Flags) -> Settings:
@@ -144,7 +148,11 @@ def ocr_of(settings: Settings) -> OcrOptions:
 
 
 def follow(events: Iterator[Event], flags: Flags) -> int:
-    """Show events until the last; an interruption keeps what is finished and says how to go on."""
+    """Show events until the last; an interruption keeps what is finished and says how to go on.
+
+    Output that nobody reads any more is an interruption too: the run has not come to its end.
+    """
+    from clamr_cli.cli.guard import leave_broken_pipes
     from clamr_cli.cli.output import say, talk, write
     from clamr_cli.events import Indexed, Skipped
     from clamr_cli.render.progress import reporter
@@ -160,10 +168,12 @@ def follow(events: Iterator[Event], flags: Flags) -> int:
                 if flags.json:
                     write([json_line(event_record(event))])
                 shown.show(event)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         close(events)
+        leave_broken_pipes()
         noun = "video" if kept == 1 else "videos"
-        say(f"interrupted: {kept} {noun} kept; run the same command again to go on")
+        with contextlib.suppress(BrokenPipeError):
+            say(f"interrupted: {kept} {noun} kept; run the same command again to go on")
         return EXIT_INTERRUPTED
     finally:
         close(events)

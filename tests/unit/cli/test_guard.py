@@ -105,3 +105,12 @@ def test_a_reader_that_had_enough_is_no_error() -> None:
     os.close(read)
     _, told = process.communicate(timeout=60)
     assert (process.returncode, told) == (0, "")
+
+
+def test_a_complaint_that_nobody_can_hear_leaves_the_exit_code() -> None:
+    script = "from clamr_cli.cli import main; raise SystemExit(main(['no-such-command']))"
+    read, written = os.pipe()
+    os.close(read)
+    process = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=written, timeout=60)
+    os.close(written)
+    assert (process.returncode, process.stdout) == (2, b"")

@@ -1,14 +1,19 @@
 """How ``clamr index`` shows a run and ends, whatever the run does."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from clamr_cli.cli import index
 from clamr_cli.cli.declare import Globals
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Skipped
+from tests.unit.cli.conftest import Clamr
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +71,32 @@ def test_an_interruption_closes_the_run_and_says_what_is_kept_and_how_to_go_on(
     assert closed == [True]
     last = capfdbinary.readouterr().err.decode().splitlines()[-1]
     assert last == "interrupted: 2 videos kept; run the same command again to go on"
+
+
+@pytest.mark.parametrize("broken", ["stdout", "stderr"])
+def test_output_that_nobody_reads_any_more_is_an_interruption(broken: str) -> None:
+    script = (
+        "import sys; from clamr_cli.cli import index; from clamr_cli.events import Discovered, Indexed\n"
+        "def events():\n"
+        "    yield Discovered(9, 0, 9)\n"
+        "    for number in range(9): yield Indexed('/a.mp4', 'aa', 60.0, 1)\n"
+        "sys.exit(index.follow(events(), index.Flags(json=True)))"
+    )
+    read, written = os.pipe()
+    os.close(read)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, broken: written}
+    ended = subprocess.run([sys.executable, "-c", script], **streams, text=True, timeout=60)
+    os.close(written)
+    assert ended.returncode == 130
+    if broken == "stdout":
+        assert ended.stderr.splitlines()[-1] == "interrupted: 0 videos kept; run the same command again to go on"
+
+
+def test_a_misspelled_name_is_told_before_an_index_is_made(clamr: Clamr, tmp_path: Path) -> None:
+    ended = clamr("--db", str(tmp_path / "index"), "index", str(tmp_path / "no-such"))
+    assert (ended.code, ended.out) == (2, b"")
+    assert "no-such" in ended.err
+    assert not (tmp_path / "index").exists()
 
 
 def test_a_second_interruption_while_stopping_changes_nothing(capfdbinary: Capture) -> None:
