@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clamr_cli import encoders
-from clamr_cli.errors import StoreError
 from clamr_cli.executors import Worker
+from clamr_cli.stages import spool
 from clamr_cli.stages.options import Recipe
 from clamr_cli.stages.tasks import EncoderChoice
 from clamr_cli.types import FileState
@@ -45,8 +45,8 @@ class Desk:
             options.encoder, options.cache, options.device, threads, tuple(sorted(options.encoder_settings.items()))
         )
         self.hears = encoders.hears(options.encoder)
-        self.spools: Path = options.cache / "spool"
-        _make(self.spools)
+        self._room = spool.Room.take(options.cache)
+        self.spools: Path = self._room.folder
         log = options.cache / "workers.log"
         self.decoder = Worker("decoding", log=log, threads=threads)
         self.hearer = Worker("speech recognition", log=log, threads=threads)
@@ -75,12 +75,4 @@ class Desk:
         self.stopping.set()
         for worker in (self.decoder, self.hearer, self.reader, self.encoding):
             worker.stop()
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"cannot make the cache folder {folder}: {error.strerror}", "choose another place with CLAMR_CACHE"
-        ) from error
+        self._room.leave()
