@@ -114,3 +114,17 @@ def test_a_complaint_that_nobody_can_hear_leaves_the_exit_code() -> None:
     process = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=written, timeout=60)
     os.close(written)
     assert (process.returncode, process.stdout) == (2, b"")
+
+
+def test_an_interruption_while_the_program_is_still_being_imported_is_one_line() -> None:
+    script = (
+        "import runpy, signal, sys\n"
+        "class Interrupting:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'clamr_cli.cli.guard': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting)\n"
+        "runpy.run_module('clamr_cli', run_name='__main__')"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "clamr: interrupted\n")
