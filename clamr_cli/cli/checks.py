@@ -45,7 +45,7 @@ def all_checks(settings: Settings) -> Iterator[Check]:
         _device,
         _kernel,
         _decoders,
-        _speech,
+        _speech_model,
         _screen_text,
         _encoder,
         _space,
@@ -109,7 +109,7 @@ def _decoders(_: Settings) -> Iterator[Check]:
         yield Check("ok", "decoders", ", ".join(_DECODERS))
 
 
-def _speech(settings: Settings) -> Iterator[Check]:
+def _speech_model(settings: Settings) -> Iterator[Check]:
     yield _weights("speech model", settings.asr_model, settings)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,17 @@ def test_rm_by_path_keeps_a_video_that_another_file_holds(clamr: Clamr, db: Path
     assert LAGOS not in _ids(db)
 
 
+def test_rm_of_the_last_file_takes_the_video_and_the_notes_of_files_that_went_before(clamr: Clamr, db: Path) -> None:
+    store = Store.open(db)
+    gone = store.file("/videos/copy of lagos.mp4")
+    assert gone is not None
+    with store.writer("tests"):
+        store.put_files([replace(gone, state=FileState.MISSING)])
+    assert clamr("--db", str(db), "rm", "/videos/lagos.mp4", "--yes").code == 0
+    assert LAGOS not in _ids(db)
+    assert not {path for path in _paths(db) if "lagos" in path}
+
+
 def test_rm_takes_hostile_names_and_failed_files(clamr: Clamr, db: Path) -> None:
     failed = next(file.path for file in Store.open(db).files() if file.state is FileState.FAILED)
     ended = clamr("--db", str(db), "rm", HOSTILE_PATH, failed, "--yes")
@@ -213,5 +225,5 @@ def test_doctor_fails_on_what_is_broken_and_goes_on(
     ended = clamr("--db", str(tmp_path / "none"), "doctor", "--json")
     states = {record["check"]: record["state"] for record in map(json.loads, ended.out.splitlines())}
     assert ended.code == 2
-    assert (states["speech"], states["screen text"], states["encoder"]) == ("fail", "fail", "fail")
+    assert (states["speech model"], states["screen text"], states["encoder"]) == ("fail", "fail", "fail")
     assert (states["index"], states["cache"]) == ("warn", "ok")
