@@ -2,7 +2,7 @@
 
 Each setting comes from the first of these that names it: a command's flag, the environment (``CLAMR_DB`` for ``db``),
 the configuration file (TOML, a line such as ``encoder = "mini"``), a default. The file is ``config.toml`` in the
-user's configuration folder, or what ``--config`` or ``CLAMR_CONFIG`` names. ``FIELDS`` lists every setting.
+user's configuration folder, or what ``--config`` or ``CLAMR_CONFIG`` names. ``CHECKS`` lists every setting.
 """
 
 from __future__ import annotations

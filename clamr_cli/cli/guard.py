@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 # The root of the parser's errors; Typer gives it no public name.
 _ParserError: Final[type[Exception]] = typer.BadParameter.__bases__[0]
+_BEFORE: Final = ("--db", "--config")
+"""Options of the program itself, which many people look for behind the command."""
+
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -65,6 +68,10 @@ def complain(message: str) -> None:
 def _usage(error: Any) -> int:  # noqa: ANN401 -- see _ParserError
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "clamr"
+    misplaced = getattr(error, "option_name", "")
+    if misplaced in _BEFORE and command != "clamr":
+        complain(f"{misplaced} goes before the command: clamr {misplaced} ... {command.removeprefix('clamr ')} ...")
+        return EXIT_USAGE
     complain(f"{error.format_message().rstrip('.')}: see '{command} --help'")
     return EXIT_USAGE
 

@@ -102,6 +102,16 @@ def test_the_index_comes_from_flag_environment_or_file(
     assert clamr("--db", str(tmp_path / "none"), "ls").code == 2
 
 
+@pytest.mark.parametrize("option", ["--db", "--config"])
+@pytest.mark.parametrize("command", ["search", "eval qa", "models pull"])
+def test_options_of_the_program_behind_the_command_are_shown_their_place(
+    clamr: Clamr, option: str, command: str
+) -> None:
+    ended = clamr(*command.split(), option, "x", "y")
+    assert (ended.code, ended.out) == (2, b"")
+    assert ended.err == f"clamr: {option} goes before the command: clamr {option} ... {command} ...\n"
+
+
 def test_a_fault_in_the_configuration_names_file_and_key(clamr: Clamr, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text("limit = 0\n")
