@@ -217,14 +217,14 @@ def _number(lowest: float, unit: str) -> Callable[[object], float]:
     return check
 
 
-def _whole(lowest: int) -> Callable[[object], int]:
+def _whole(lowest: int, highest: int = 10**15) -> Callable[[object], int]:
     def check(value: object) -> int:
         try:
             number = int(value) if isinstance(value, str | int) and not isinstance(value, bool) else lowest - 1
         except ValueError:
             number = lowest - 1
-        if number < lowest:
-            raise ValueError(f"give a whole number, at least {lowest}")
+        if not lowest <= number <= highest:
+            raise ValueError(f"give a whole number, at least {lowest} and at most {highest}")
         return number
 
     return check
@@ -268,7 +268,7 @@ CHECKS: Final[Mapping[str, Callable[[object], object]]] = {
     "cache": _folder,
     "encoder": _string,
     "device": _one_of(*DEVICES),
-    "threads": _whole(0),
+    "threads": _whole(0, 1024),
     "language": _language,
     "asr_model": _string,
     "ocr": _one_of(*OCR_ENGINES),
@@ -279,7 +279,7 @@ CHECKS: Final[Mapping[str, Callable[[object], object]]] = {
     "exclude": _globs,
     "time_limit": _number(1.0, "seconds"),
     "scan_limit": _whole(0),
-    "limit": _whole(1),
+    "limit": _whole(1, 1_000_000),
     "scoring": _one_of(*SCORINGS),
     "encoders": _tables,
 }

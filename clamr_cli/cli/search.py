@@ -112,9 +112,7 @@ def _asked(before: Globals, flags: Flags) -> tuple[Settings, SearchOptions, Form
     from clamr_cli.types import SearchOptions
 
     settings = before.settings(encoder=flags.encoder, limit=flags.limit, scoring=flags.scoring, device=flags.device)
-    query = " ".join(flags.query).strip()
-    if not query:
-        raise UsageError("the query is empty", 'say what to look for: clamr search "red car"')
+    query = parse.query(" ".join(flags.query), 'clamr search "red car"')
     if flags.null and not flags.paths:
         raise UsageError("-0 ends paths", "give it with --paths")
     options = SearchOptions(
@@ -123,7 +121,7 @@ def _asked(before: Globals, flags: Flags) -> tuple[Settings, SearchOptions, Form
         scoring=settings.scoring,
         limit=settings.limit,
         moments=flags.moments,
-        floor=flags.floor,
+        floor=parse.floor(flags.floor),
         exact=flags.exact,
         hybrid=flags.hybrid,
         scan_limit=settings.scan_limit,
@@ -143,7 +141,7 @@ def _filters(flags: Flags) -> Filters:
         longer=None if flags.longer is None else parse_time(flags.longer),
         shorter=None if flags.shorter is None else parse_time(flags.shorter),
         path=flags.path,
-        language=flags.language,
+        language=flags.language or None,
     )
 
 

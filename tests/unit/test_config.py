@@ -79,6 +79,9 @@ def test_variables_are_text_that_is_understood(
         ("limit", "0"),
         ("limit", "many"),
         ("limit", "1.5"),
+        ("limit", "99999999999999999999"),
+        ("threads", "9999"),
+        ("scan_limit", "99999999999999999999"),
         ("window", "nan"),
         ("window", "0.2"),
         ("window", "1e999"),
@@ -95,7 +98,7 @@ def test_variables_are_text_that_is_understood(
 def test_a_value_that_cannot_be_used_names_its_flag_variable_or_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str
 ) -> None:
-    with pytest.raises(UsageError, match=f"--{name}"):
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
         config.load({name: value})
     file = _write(tmp_path / "c.toml", f'{name} = "{value}"' if "\0" not in value else f'{name} = "a\\u0000b"')
     with pytest.raises(UsageError) as caught:
