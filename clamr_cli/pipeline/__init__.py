@@ -96,8 +96,11 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         jobs = _jobs(plan, desk, everything=not targets)
         tally = Tally()
         waiting = len(jobs) - len(plan.work)
+        refused = len(plan.unreadable)
         yield Discovered(
-            len(plan.work) + len(plan.unchanged) + len(plan.failed), len(plan.unchanged) - waiting, len(jobs)
+            len(plan.work) + len(plan.unchanged) + len(plan.failed) + refused,
+            len(plan.unchanged) - waiting,
+            len(jobs) + refused,
         )
         for event in _run(plan, jobs, desk):
             tally.count(event)
