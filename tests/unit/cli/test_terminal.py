@@ -56,6 +56,13 @@ def test_a_terminal_gets_a_table_with_what_it_can_show(
     assert "\u202e" not in shown
 
 
+def test_a_terminal_of_another_character_set_shows_what_it_lacks_as_escapes(db: Path) -> None:
+    code, shown = _on_a_terminal(db, "search", "the crowd is marching", PYTHONIOENCODING="ascii", TERM="dumb")
+    assert code == 0
+    assert shown.isascii()
+    assert "the \\xb7 crowd" in shown.replace("\n", " ")
+
+
 def test_a_dumb_terminal_gets_no_escape_at_all(db: Path) -> None:
     for arguments in (("explain", LAGOS, "--query", "crowd"), ("show", LAGOS)):
         assert "\x1b" not in _on_a_terminal(db, *arguments, TERM="dumb")[1]
