@@ -81,7 +81,7 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
     """
     started = time.monotonic()
     encoder = encoders.describe(options.encoder, cache=options.cache, **dict(options.encoder_settings))
-    with store.writer("index"):
+    with store.writer("clamr index"):
         desk = Desk(store, options, encoder)
         known = Known(desk.files, desk.recipe.dump(), desk.encoded)
         plan = (

@@ -42,6 +42,9 @@ class _Half(Generic[Result]):
             self.result = end.value
         except BaseException as error:
             self.error = error
+        # What a stage holds, such as a worker process, is wanted at once; the inbox and its halves keep each other, and
+        # with them the stage, alive until the garbage collector comes by.
+        self.stage.close()
         self.inbox.put((self, None))
 
 
