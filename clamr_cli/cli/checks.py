@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def _device(settings: Settings) -> Iterator[Check]:
     elif torch.backends.mps.is_available():
         found = "mps"
     else:
-        found = f"cpu, {torch.get_num_threads()} threads"
+        found = f"cpu, {plural(torch.get_num_threads(), 'thread')}"
     wanted = settings.device
     if wanted not in ("auto", "cpu") and not found.startswith(wanted):
         yield Check("fail", "device", f"{wanted} was asked for, this is {found}", "use --device auto")
@@ -145,6 +146,8 @@ def _free(name: str, folder: Path, option: str) -> Check:
     present = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(present).free
     found = f"{folder}, {size(free)} free"
+    if not os.access(present, os.W_OK):
+        return Check("warn", name, f"{folder} cannot be written", f"choose another place with {option}")
     if free < _LITTLE_SPACE:
         return Check("warn", name, found, f"make room, or choose another place with {option}")
     return Check("ok", name, found)

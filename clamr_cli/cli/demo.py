@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clamr_cli.errors import UsageError
+
 if TYPE_CHECKING:
     from clamr_cli.cli.declare import Globals
 
@@ -37,4 +39,7 @@ def run(before: Globals, flags: Flags) -> int:
     cache = before.settings().cache
     quiet_libraries()
     directory = Path(os.path.expanduser(flags.directory)).absolute() if flags.directory else cache / "demo"
-    return demonstrate(directory, cache, tell)
+    try:
+        return demonstrate(directory, cache, tell)
+    except PermissionError as error:
+        raise UsageError(f"{directory} cannot be written ({error.strerror})", "choose another with --dir") from error

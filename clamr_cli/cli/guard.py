@@ -21,6 +21,10 @@ _BEFORE: Final = ("--db", "--config")
 """Options of the program itself, which many people look for behind the command."""
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED: Final = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP
+}  # fmt: skip
+"""What a system says of places that the user chose, and that no command can use."""
 
 
 def guarded(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- Typer's command has no public type
@@ -94,6 +98,10 @@ def _defect(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno in _FULL:
         place = f" ({error.filename})" if error.filename else ""
         complain(f"the disk is full{place}: make room and run the command again")
+        return EXIT_USAGE
+    if isinstance(error, OSError) and error.filename and error.errno in _REFUSED:
+        place = os.fsdecode(error.filename)
+        complain(f"{place} cannot be used ({error.strerror}): check its name, and who may read and write it")
         return EXIT_USAGE
     what = f"unexpected {type(error).__name__}: {_first_line(error)}"
     complain(f"{what}: {_log(config.state_folder())}")

@@ -63,6 +63,15 @@ def test_a_full_disk_is_said_plainly(capsys: Capture) -> None:
     assert capsys.readouterr().err.startswith("clamr: the disk is full (/big/disk): make room")
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR])
+def test_a_place_that_the_system_refuses_is_no_defect(number: int, capsys: Capture) -> None:
+    refused = OSError(number, os.strerror(number), "/my\n/place")
+    assert guarded(_program(refused), ["--number", "1"]) == 2
+    assert capsys.readouterr().err == (
+        f"clamr: /my\\n/place cannot be used ({os.strerror(number)}): check its name, and who may read and write it\n"
+    )
+
+
 def test_a_defect_is_one_line_that_names_the_log_with_the_traceback(home: Path, capsys: Capture) -> None:
     assert guarded(_program(ValueError("odd\nvalue")), ["--number", "1"]) == 2
     told = capsys.readouterr().err
