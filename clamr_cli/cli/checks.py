@@ -164,7 +164,7 @@ def _index(settings: Settings) -> Iterator[Check]:
         yield Check("warn" if absent else "fail", "index", error.what, error.hint)
         return
     stats = store.stats()
-    yield Check("ok", "index", f"{store.uri}: {stats.videos} videos, {stats.moments} moments")
+    yield Check("ok", "index", f"{store.uri}: {plural(stats.videos, 'video')}, {plural(stats.moments, 'moment')}")
     if stats.failed:
         yield Check(
             "warn", "failures", f"{plural(stats.failed, 'file')} failed", "see them with: clamr status --failed"

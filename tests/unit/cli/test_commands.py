@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from clamr_cli import encoders
 from clamr_cli.store import Store
-from clamr_cli.types import FileState
+from clamr_cli.types import FileState, TokenVectors
 from tests.unit.cli.conftest import Clamr
 from tests.unit.cli.small_index import BEES, HOSTILE_PATH, LAGOS, SALE
 
@@ -201,6 +202,20 @@ def test_rm_waits_for_nobody_while_another_process_writes(clamr: Clamr, db: Path
     assert ended.code == 2
     assert "clamr index /videos" in ended.err
     assert LAGOS in _ids(db)
+
+
+def test_status_tells_vectors_of_one_encoder_with_other_settings_apart(clamr: Clamr, db: Path) -> None:
+    store = Store.open(db)
+    (use,) = store.encoders()
+    with store.writer("tests"):
+        store.put_vectors(replace(use.info, fingerprint="feedbeef12345678"), {f"{BEES}#0": _vectors()})
+    told = clamr("--db", str(db), "status").out.decode()
+    assert f"encoder\thashed {use.info.fingerprint[:8]}: 4 moments" in told
+    assert "encoder\thashed feedbeef: 1 moment, 2 vectors\n" in told
+
+
+def _vectors() -> TokenVectors:
+    return encoders.create("hashed", cache=Path()).encode_queries(["two words"])[0]
 
 
 def test_status_without_failures_says_so(clamr: Clamr, db: Path) -> None:
