@@ -107,6 +107,6 @@ def listing(flags: FormFlags, columns: Sequence[Column], rows: Sequence[Row]) ->
         case Form.JSON:
             write(lists.json_lines(columns, rows))
         case Form.TABLE:
-            draw(lists.table(columns, rows))
+            draw(lists.drawn(columns, rows))
         case _:
             write(lists.tsv(rows))

@@ -93,13 +93,15 @@ def run(before: Globals, flags: Flags) -> int:
         output.say("nothing found")
         return EXIT_NOTHING
     if form is Form.TABLE:
-        from clamr_cli.render.hits import table
+        from clamr_cli.render.hits import drawn
 
-        output.draw(table(hits))
+        output.draw(drawn(hits))
     else:
         output.write(_lines(hits, form, null=flags.null))
     if hits[0].approximate:
-        output.say("approximate: candidates came from an index; --exact compares with everything")
+        from clamr_cli.render.hits import APPROXIMATE
+
+        output.say(APPROXIMATE)
     if all(hit.weak for hit in hits):
         output.say("only weak matches: nothing here seems to answer (--floor 0 takes them as found)")
         return EXIT_NOTHING
