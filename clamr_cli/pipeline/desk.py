@@ -6,10 +6,11 @@ import os
 import threading
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from clamr_cli import encoders
 from clamr_cli.executors import Worker
+from clamr_cli.pipeline.crew import Stop
 from clamr_cli.stages import spool
 from clamr_cli.stages.options import Recipe
 from clamr_cli.stages.tasks import EncoderChoice
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from clamr_cli.stages.options import IndexOptions
     from clamr_cli.store import Store
     from clamr_cli.types import EncoderInfo, FileRecord
+
+
+_PATIENCE: Final = 2.0
+"""Seconds that threads get to end after their workers have; what they are at is a read of the index at most."""
 
 
 class Desk:
@@ -56,7 +61,7 @@ class Desk:
         self.files: dict[str, FileRecord] = {record.path: record for record in store.files()}
         self.videos: set[str] = {video.video_id for video in store.videos()}
         self.encoded: set[str] = {moment.partition("#")[0] for moment in store.encoded(encoder.fingerprint)}
-        self.stopping = threading.Event()
+        self.stopping = Stop()
         self._claims: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def claim(self, video_id: str) -> threading.Lock:
@@ -75,4 +80,5 @@ class Desk:
         self.stopping.set()
         for worker in (self.decoder, self.hearer, self.reader, self.encoding):
             worker.stop()
+        self.stopping.wait_for_all(_PATIENCE)
         self._room.leave()
