@@ -13,7 +13,7 @@ from clamr_cli.cli.encoding import EncoderFlags
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from clamr_cli.cli.declare import Globals
     from clamr_cli.config import Settings
@@ -72,6 +72,8 @@ def run(before: Globals, flags: Flags) -> int:
     New and changed videos are read, moved ones noticed, deleted ones forgotten.
     It can be interrupted at any time; the same command goes on where it stopped.
     """
+    # Before anything heavy is imported: some libraries swallow an interruption that meets them while they are.
+    told = stop_on_signals()
     from clamr_cli.cli.session import open_store, quiet_libraries, settings_for
     from clamr_cli.media.walk import places
 
@@ -86,7 +88,7 @@ def run(before: Globals, flags: Flags) -> int:
     store = open_store(settings, create=bool(targets))
     own = flags.encoder_settings() if flags.pool is None else {**flags.encoder_settings(), "pool": flags.pool}
     options = options_of(settings, flags, settings_for(store, settings.encoder, settings, own))
-    return follow(index(store, targets, options), flags)
+    return follow(index(store, targets, options), flags, told)
 
 
 def settings_of(before: Globals, flags: Flags) -> Settings:
@@ -147,10 +149,15 @@ def ocr_of(settings: Settings) -> OcrOptions:
     return OcrOptions(settings.ocr, settings.ocr_languages, device=settings.device, threads=settings.threads)
 
 
-def follow(events: Iterator[Event], flags: Flags) -> int:
+def follow(events: Iterator[Event], flags: Flags, told: Sequence[int] | None = None) -> int:
     """Show events until the last; an interruption keeps what is finished and says how to go on.
 
     Output that nobody reads any more is an interruption too: the run has not come to its end.
+
+    Args:
+        events: of the run.
+        flags: of the command.
+        told: what :func:`stop_on_signals` gave, where it was called before.
     """
     from clamr_cli.cli.guard import leave_broken_pipes
     from clamr_cli.cli.output import say, talk, write
@@ -159,10 +166,12 @@ def follow(events: Iterator[Event], flags: Flags) -> int:
     from clamr_cli.render.records import event_record, json_line
 
     kept = failed = 0
-    stop_on_signals()
+    told = stop_on_signals() if told is None else told
     try:
         with reporter(talk(), quiet=flags.quiet) as shown:
             for event in events:
+                if told:
+                    raise KeyboardInterrupt
                 kept += isinstance(event, Indexed)
                 failed += isinstance(event, Skipped)
                 if flags.json:
@@ -180,15 +189,26 @@ def follow(events: Iterator[Event], flags: Flags) -> int:
     return EXIT_PARTIAL if failed else EXIT_FOUND
 
 
-def stop_on_signals() -> None:
-    """Being told to end, or losing the terminal, is an interruption too: what is finished is kept either way."""
+def stop_on_signals() -> Sequence[int]:
+    """Being told to end, or losing the terminal, is an interruption too: what is finished is kept either way.
 
-    def interrupt(_number: int, _frame: object) -> None:
+    What the process was started to ignore stays ignored: ``nohup`` and jobs in the background of a script rely on it.
+
+    Returns:
+        The signals that came, which grows; an exception alone can get lost in what a library calls back.
+    """
+    told: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        told.append(number)
         raise KeyboardInterrupt
 
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         with contextlib.suppress(AttributeError, ValueError):  # no such signal here, or not the main thread
-            signal.signal(getattr(signal, name), interrupt)
+            number = getattr(signal, name)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, interrupt)
+    return told
 
 
 def close(events: Iterator[object]) -> None:

@@ -1,5 +1,6 @@
 """How ``clamr index`` shows a run and ends, whatever the run does."""
 
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from tests.unit.cli.conftest import Clamr
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """What a run does to signals must not outlive the test."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -97,6 +98,27 @@ def test_a_misspelled_name_is_told_before_an_index_is_made(clamr: Clamr, tmp_pat
     assert (ended.code, ended.out) == (2, b"")
     assert "no-such" in ended.err
     assert not (tmp_path / "index").exists()
+
+
+def test_an_interruption_that_a_library_swallows_still_ends_the_run(capfdbinary: Capture) -> None:
+    def events() -> Iterator[Event]:
+        yield DONE[0]
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        yield from DONE[1:]
+
+    assert index.follow(events(), _flags()) == 130
+    assert capfdbinary.readouterr().err.decode().splitlines()[-1].startswith("interrupted: 0 videos kept")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_the_run_was_started_to_ignore_stays_ignored(number: signal.Signals) -> None:
+    def events() -> Iterator[Event]:
+        yield from DONE
+        signal.raise_signal(number)
+
+    signal.signal(number, signal.SIG_IGN)
+    assert index.follow(events(), _flags()) == 0
 
 
 def test_a_second_interruption_while_stopping_changes_nothing(capfdbinary: Capture) -> None:
