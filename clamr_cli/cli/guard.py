@@ -44,18 +44,31 @@ def guarded(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- T
         return done.exit_code
     except _ParserError as error:
         return _usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted()
     except ClamrError as error:
+        if _began_with_interruption(error):
+            return _interrupted()
         complain(str(error))
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted")
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output had enough.
         leave_broken_pipes()
         return EXIT_FOUND
     except Exception as error:
-        return _defect(error)
+        return _interrupted() if _began_with_interruption(error) else _defect(error)
+
+
+def _interrupted() -> int:
+    complain("interrupted")
+    return EXIT_INTERRUPTED
+
+
+def _began_with_interruption(error: BaseException | None) -> bool:
+    """Whether an error is what somebody made of an interruption, as Python does with one in the body of a class."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def complain(message: str) -> None:

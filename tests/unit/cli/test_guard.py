@@ -57,6 +57,15 @@ def test_an_interruption_is_130(capsys: Capture) -> None:
     assert capsys.readouterr().err == "clamr: interrupted\n"
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, ModelError])
+def test_an_error_that_was_made_of_an_interruption_is_one(kind: type[Exception], capsys: Capture) -> None:
+    made = kind("Error calling __set_name__")
+    made.__cause__ = RuntimeError("in between")
+    made.__cause__.__context__ = KeyboardInterrupt()
+    assert guarded(_program(made), ["--number", "1"]) == 130
+    assert capsys.readouterr().err == "clamr: interrupted\n"
+
+
 def test_a_full_disk_is_said_plainly(capsys: Capture) -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/big/disk")
     assert guarded(_program(full), ["--number", "1"]) == 2
