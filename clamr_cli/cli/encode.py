@@ -27,7 +27,7 @@ class Flags(EncoderFlags):
     """Options of ``clamr encode``."""
 
     more_frames: Annotated[
-        list[str] | None, typer.Argument(metavar="[FRAME]", help="More frames, in order.", show_default=False)
+        list[str] | None, typer.Argument(metavar="FRAME", help="More frames, in order.", show_default=False)
     ] = None
     frames: Annotated[
         list[str] | None, typer.Option("--frames", metavar="FRAME", help="Pictures, ten at most, in order.")

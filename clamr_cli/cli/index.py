@@ -27,7 +27,7 @@ class Flags(EncoderFlags):
     """Options of ``clamr index``."""
 
     targets: Annotated[
-        list[str] | None, typer.Argument(metavar="[TARGET]", help="Files, folders or globs.", show_default=False)
+        list[str] | None, typer.Argument(metavar="TARGET", help="Files, folders or globs.", show_default=False)
     ] = None
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="GLOB", help="Leave out what matches; repeatable.")

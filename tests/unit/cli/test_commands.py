@@ -196,6 +196,18 @@ def test_rm_finds_a_file_by_a_relative_path(clamr: Clamr, db: Path, monkeypatch:
     assert BEES not in _ids(db)
 
 
+def test_rm_of_a_file_that_the_index_does_not_know_speaks_of_a_file(
+    clamr: Clamr, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "film.mp4").touch()
+    assert "knows no file film.mp4" in clamr("--db", str(db), "rm", "film.mp4", "--yes").err
+    assert "id that begins with 'none.mp4'" in clamr("--db", str(db), "rm", "none.mp4", "--yes").err
+    # A file that happens to be called like the beginning of an id stands in nobody's way.
+    (tmp_path / BEES[:5]).touch()
+    assert clamr("--db", str(db), "rm", BEES[:5], "--yes").code == 0
+
+
 def test_rm_waits_for_nobody_while_another_process_writes(clamr: Clamr, db: Path) -> None:
     with Store.open(db).writer("clamr index /videos"):
         ended = clamr("--db", str(db), "rm", LAGOS, "--yes")
