@@ -116,9 +116,20 @@ def _defect(error: Exception) -> int:
         place = os.fsdecode(error.filename)
         complain(f"{place} cannot be used ({error.strerror}): check its name, and who may read and write it")
         return EXIT_USAGE
+    if isinstance(error, FileNotFoundError) and _stands_nowhere():
+        complain("the folder you are in was deleted: change to another one")
+        return EXIT_USAGE
     what = f"unexpected {type(error).__name__}: {_first_line(error)}"
     complain(f"{what}: {_log(config.state_folder())}")
     return EXIT_USAGE
+
+
+def _stands_nowhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _first_line(error: Exception) -> str:

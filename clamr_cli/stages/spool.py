@@ -164,7 +164,8 @@ class Room:
         lock = FileLock(cache / ".spool.lock", thread_local=False)
         try:
             common.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(Timeout):
+            # Held by another run, or a file system without such locks.
+            with contextlib.suppress(Timeout, NotImplementedError):
                 lock.acquire(blocking=False)
                 return cls(common, lock)
             return cls(Path(tempfile.mkdtemp(prefix="run-", dir=common)), None)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from clamr_cli.cli import main
 from clamr_cli.cli.guard import guarded
 from clamr_cli.errors import IndexLocked, MediaError, ModelError
 
@@ -79,6 +80,17 @@ def test_a_place_that_the_system_refuses_is_no_defect(number: int, capsys: Captu
     assert capsys.readouterr().err == (
         f"clamr: /my\\n/place cannot be used ({os.strerror(number)}): check its name, and who may read and write it\n"
     )
+
+
+def test_a_folder_that_was_deleted_under_the_user_is_no_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["index", "."]) == 2
+    assert capsys.readouterr().err == "clamr: the folder you are in was deleted: change to another one\n"
 
 
 def test_a_defect_is_one_line_that_names_the_log_with_the_traceback(home: Path, capsys: Capture) -> None:
