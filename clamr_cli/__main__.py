@@ -1,6 +1,19 @@
-"""``python -m clamr_cli`` is ``clamr``."""
+"""Where the process begins: ``python -m clamr_cli`` is ``clamr``."""
 
-from clamr_cli.cli import main
+import sys
+
+
+def main() -> int:
+    """Run the command line and return its exit code; an interruption while it is still being imported counts too."""
+    try:
+        from clamr_cli.cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        if sys.stderr is not None:
+            sys.stderr.write("clamr: interrupted\n")
+        return 130
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -2,7 +2,7 @@
 
 Each setting comes from the first of these that names it: a command's flag, the environment (``CLAMR_DB`` for ``db``),
 the configuration file (TOML, a line such as ``encoder = "mini"``), a default. The file is ``config.toml`` in the
-user's configuration folder, or what ``--config`` or ``CLAMR_CONFIG`` names. ``FIELDS`` lists every setting.
+user's configuration folder, or what ``--config`` or ``CLAMR_CONFIG`` names. ``CHECKS`` lists every setting.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _environment_layer() -> list[tuple[str, dict[str, object]]]:
 
 def config_file(named: str | None = None) -> Path:
     """The configuration file: what the command line named, else CLAMR_CONFIG, else the user's own."""
-    return Path(named or os.environ.get(PREFIX + "CONFIG") or default_config()).expanduser()
+    return Path(os.path.expanduser(named or os.environ.get(PREFIX + "CONFIG") or default_config()))
 
 
 def _file_layer(named: str | None) -> list[tuple[str, dict[str, object]]]:
@@ -187,7 +187,8 @@ def _language(value: object) -> str:
 
 def _place(value: object) -> str:
     text = str(value) if isinstance(value, Path) else _string(value)
-    return text if "://" in text else str(Path(text).expanduser())
+    # Unlike the method of paths, this leaves the home of a user who is unknown here as it is written, as shells do.
+    return text if "://" in text else str(Path(os.path.expanduser(text)))
 
 
 def _folder(value: object) -> Path:
@@ -207,7 +208,7 @@ def _number(lowest: float, unit: str) -> Callable[[object], float]:
     def check(value: object) -> float:
         try:
             number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
-        except ValueError:
+        except (ValueError, OverflowError):
             number = math.nan
         if not lowest <= number < math.inf:
             raise ValueError(f"give a number of {unit}, at least {lowest:g}")
@@ -216,14 +217,14 @@ def _number(lowest: float, unit: str) -> Callable[[object], float]:
     return check
 
 
-def _whole(lowest: int) -> Callable[[object], int]:
+def _whole(lowest: int, highest: int = 10**15) -> Callable[[object], int]:
     def check(value: object) -> int:
         try:
             number = int(value) if isinstance(value, str | int) and not isinstance(value, bool) else lowest - 1
         except ValueError:
             number = lowest - 1
-        if number < lowest:
-            raise ValueError(f"give a whole number, at least {lowest}")
+        if not lowest <= number <= highest:
+            raise ValueError(f"give a whole number, at least {lowest} and at most {highest}")
         return number
 
     return check
@@ -267,7 +268,7 @@ CHECKS: Final[Mapping[str, Callable[[object], object]]] = {
     "cache": _folder,
     "encoder": _string,
     "device": _one_of(*DEVICES),
-    "threads": _whole(0),
+    "threads": _whole(0, 1024),
     "language": _language,
     "asr_model": _string,
     "ocr": _one_of(*OCR_ENGINES),
@@ -278,7 +279,7 @@ CHECKS: Final[Mapping[str, Callable[[object], object]]] = {
     "exclude": _globs,
     "time_limit": _number(1.0, "seconds"),
     "scan_limit": _whole(0),
-    "limit": _whole(1),
+    "limit": _whole(1, 1_000_000),
     "scoring": _one_of(*SCORINGS),
     "encoders": _tables,
 }

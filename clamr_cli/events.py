@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """The walk is over: how many files are to be looked at, and how many seconds of video the unread ones hold."""
+    """The walk is over: how many files there are, how many need nothing, and how many will come up in the run."""
 
     files: int
     unchanged: int

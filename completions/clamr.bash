@@ -258,7 +258,7 @@ _clamr() {
         "optimize:"*) offers="" ;;
         "encode:"-*) offers="--frames --ocr --asr --description --query --output -o --encoder --device --max-ocr-tokens --max-asr-tokens --max-description-tokens --max-combined-tokens --max-query-tokens --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "encode:"*) offers="" ;;
-        "eval:"-*) offers="--format --qrels --published-pool --judged-only --measure --baselines --run --compare --run-out --qrels-out --path --scoring --encoder --device --bootstrap --seed --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
+        "eval:"-*) offers="--format --qrels --published-pool --judged-only --measure --baselines --no-baselines --run --compare --run-out --qrels-out --path --scoring --encoder --device --bootstrap --seed --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "eval:"*) offers="qa" ;;
         "eval qa:"-*) offers="--format --videos --subtitles --strategy --count -k --dense-frames --select --context --out -o --limit -n --concurrency --timeout --bootstrap --seed --json --tsv --table --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --encoder --language --asr-model --ocr --ocr-lang --device --quiet -q --help" ;;
         "eval qa:"*) offers="" ;;

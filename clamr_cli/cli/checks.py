@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def all_checks(settings: Settings) -> Iterator[Check]:
         _device,
         _kernel,
         _decoders,
-        _speech,
+        _speech_model,
         _screen_text,
         _encoder,
         _space,
@@ -80,7 +81,7 @@ def _device(settings: Settings) -> Iterator[Check]:
     elif torch.backends.mps.is_available():
         found = "mps"
     else:
-        found = f"cpu, {torch.get_num_threads()} threads"
+        found = f"cpu, {plural(torch.get_num_threads(), 'thread')}"
     wanted = settings.device
     if wanted not in ("auto", "cpu") and not found.startswith(wanted):
         yield Check("fail", "device", f"{wanted} was asked for, this is {found}", "use --device auto")
@@ -109,7 +110,7 @@ def _decoders(_: Settings) -> Iterator[Check]:
         yield Check("ok", "decoders", ", ".join(_DECODERS))
 
 
-def _speech(settings: Settings) -> Iterator[Check]:
+def _speech_model(settings: Settings) -> Iterator[Check]:
     yield _weights("speech model", settings.asr_model, settings)
 
 
@@ -145,6 +146,8 @@ def _free(name: str, folder: Path, option: str) -> Check:
     present = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(present).free
     found = f"{folder}, {size(free)} free"
+    if not os.access(present, os.W_OK):
+        return Check("warn", name, f"{folder} cannot be written", f"choose another place with {option}")
     if free < _LITTLE_SPACE:
         return Check("warn", name, found, f"make room, or choose another place with {option}")
     return Check("ok", name, found)
@@ -161,7 +164,7 @@ def _index(settings: Settings) -> Iterator[Check]:
         yield Check("warn" if absent else "fail", "index", error.what, error.hint)
         return
     stats = store.stats()
-    yield Check("ok", "index", f"{store.uri}: {stats.videos} videos, {stats.moments} moments")
+    yield Check("ok", "index", f"{store.uri}: {plural(stats.videos, 'video')}, {plural(stats.moments, 'moment')}")
     if stats.failed:
         yield Check(
             "warn", "failures", f"{plural(stats.failed, 'file')} failed", "see them with: clamr status --failed"

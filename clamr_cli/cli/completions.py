@@ -23,8 +23,14 @@ class Flags:
 def run(before: Globals, flags: Flags) -> int:  # noqa: ARG001 -- every command takes both
     """Print a completion script for bash, zsh or fish.
 
-    bash: clamr completions bash > ~/.local/share/bash-completion/completions/clamr
-    """
+    To have it in every new shell, write it where the shell looks:
+
+    \b
+    mkdir -p ~/.local/share/bash-completion/completions
+    clamr completions bash > ~/.local/share/bash-completion/completions/clamr
+    clamr completions zsh > "${fpath[1]}/_clamr"
+    clamr completions fish > ~/.config/fish/completions/clamr.fish
+    """  # noqa: D301 -- the parser wants the backspace itself, and then leaves the lines as they are
     from clamr_cli.cli import build
     from clamr_cli.cli.output import write
     from clamr_cli.cli.scripts import SCRIPTS, commands_of

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clamr_cli.errors import UsageError
+
 if TYPE_CHECKING:
     from clamr_cli.cli.declare import Globals
 
@@ -27,6 +29,7 @@ def run(before: Globals, flags: Flags) -> int:
     It searches by each modality and explains a result. It needs no network and no videos of yours, and prints each
     command that it ran.
     """
+    import os
     from pathlib import Path
 
     from clamr_cli.cli.output import tell
@@ -35,5 +38,8 @@ def run(before: Globals, flags: Flags) -> int:
 
     cache = before.settings().cache
     quiet_libraries()
-    directory = Path(flags.directory).expanduser().absolute() if flags.directory else cache / "demo"
-    return demonstrate(directory, cache, tell)
+    directory = Path(os.path.expanduser(flags.directory)).absolute() if flags.directory else cache / "demo"
+    try:
+        return demonstrate(directory, cache, tell)
+    except PermissionError as error:
+        raise UsageError(f"{directory} cannot be written ({error.strerror})", "choose another with --dir") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clamr_cli.cli.encoding import EncoderFlags
-from clamr_cli.errors import EXIT_FOUND, MediaError, UsageError
+from clamr_cli.errors import EXIT_FOUND, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ class Flags(EncoderFlags):
     """Options of ``clamr encode``."""
 
     more_frames: Annotated[
-        list[str] | None, typer.Argument(metavar="[FRAME]", help="More frames, in order.", show_default=False)
+        list[str] | None, typer.Argument(metavar="FRAME", help="More frames, in order.", show_default=False)
     ] = None
     frames: Annotated[
         list[str] | None, typer.Option("--frames", metavar="FRAME", help="Pictures, ten at most, in order.")
@@ -98,8 +98,10 @@ def _picture(path: str) -> Image.Image:
         with Image.open(path) as opened:
             opened.load()
             return opened.copy()
+    except FileNotFoundError as problem:
+        raise UsageError(f"there is no picture {path}", "check the spelling") from problem
     except (OSError, ValueError) as problem:
-        raise MediaError(f"{path} is no picture that can be read", "give PNG or JPEG files") from problem
+        raise UsageError(f"{path} is no picture that can be read", "give PNG or JPEG files") from problem
 
 
 def _check_output(output: str) -> None:

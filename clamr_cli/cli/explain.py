@@ -9,7 +9,7 @@ import typer
 
 from clamr_cli.cli.encoding import EncoderFlags
 from clamr_cli.cli.output import Form, FormFlags
-from clamr_cli.errors import EXIT_FOUND, UsageError
+from clamr_cli.errors import EXIT_FOUND
 
 if TYPE_CHECKING:
     from clamr_cli.cli.declare import Globals
@@ -65,14 +65,13 @@ def run(before: Globals, flags: Flags) -> int:
 
 def _asked(query: str | None) -> LastSearch | None:
     """A search for the query of the command line, with the options that a search has by default."""
+    from clamr_cli.cli import parse
     from clamr_cli.store import LastSearch
     from clamr_cli.types import SearchOptions
 
     if query is None:
         return None
-    if not query.strip():
-        raise UsageError("the query is empty", 'say what to look for: --query "red car"')
-    return LastSearch(query.strip(), SearchOptions())
+    return LastSearch(parse.query(query, '--query "red car"'), SearchOptions())
 
 
 def _show(explanation: Explanation, form: Form) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
 
 # The root of the parser's errors; Typer gives it no public name.
 _ParserError: Final[type[Exception]] = typer.BadParameter.__bases__[0]
+_BEFORE: Final = ("--db", "--config")
+"""Options of the program itself, which many people look for behind the command."""
+
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED: Final = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP
+}  # fmt: skip
+"""What a system says of places that the user chose, and that no command can use."""
 
 
 def guarded(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- Typer's command has no public type
@@ -36,18 +44,31 @@ def guarded(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- T
         return done.exit_code
     except _ParserError as error:
         return _usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted()
     except ClamrError as error:
+        if _began_with_interruption(error):
+            return _interrupted()
         complain(str(error))
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted")
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output had enough; what is still buffered must not fail again at exit.
-        _to_nowhere(sys.stdout)
+        # Whoever read the output had enough.
+        leave_broken_pipes()
         return EXIT_FOUND
     except Exception as error:
-        return _defect(error)
+        return _interrupted() if _began_with_interruption(error) else _defect(error)
+
+
+def _interrupted() -> int:
+    complain("interrupted")
+    return EXIT_INTERRUPTED
+
+
+def _began_with_interruption(error: BaseException | None) -> bool:
+    """Whether an error is what somebody made of an interruption, as Python does with one in the body of a class."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def complain(message: str) -> None:
@@ -55,20 +76,31 @@ def complain(message: str) -> None:
     from clamr_cli.render.text import escape_terminal
 
     if sys.stderr is not None:
-        sys.stderr.write(f"clamr: {escape_terminal(message)}\n")
-        sys.stderr.flush()
+        # Where it cannot be said, the exit code still says that something went wrong.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"clamr: {escape_terminal(message)}\n")
+            sys.stderr.flush()
 
 
 def _usage(error: Any) -> int:  # noqa: ANN401 -- see _ParserError
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "clamr"
+    misplaced = getattr(error, "option_name", "")
+    if misplaced in _BEFORE and command != "clamr":
+        complain(f"{misplaced} goes before the command: clamr {misplaced} ... {command.removeprefix('clamr ')} ...")
+        return EXIT_USAGE
     complain(f"{error.format_message().rstrip('.')}: see '{command} --help'")
     return EXIT_USAGE
 
 
-def _to_nowhere(stream: Any) -> None:  # noqa: ANN401
-    if stream is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def leave_broken_pipes() -> None:
+    """Let output that nobody reads any more go nowhere: what is still buffered must not fail again at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _defect(error: Exception) -> int:
@@ -80,9 +112,24 @@ def _defect(error: Exception) -> int:
         place = f" ({error.filename})" if error.filename else ""
         complain(f"the disk is full{place}: make room and run the command again")
         return EXIT_USAGE
+    if isinstance(error, OSError) and error.filename and error.errno in _REFUSED:
+        place = os.fsdecode(error.filename)
+        complain(f"{place} cannot be used ({error.strerror}): check its name, and who may read and write it")
+        return EXIT_USAGE
+    if isinstance(error, FileNotFoundError) and _stands_nowhere():
+        complain("the folder you are in was deleted: change to another one")
+        return EXIT_USAGE
     what = f"unexpected {type(error).__name__}: {_first_line(error)}"
     complain(f"{what}: {_log(config.state_folder())}")
     return EXIT_USAGE
+
+
+def _stands_nowhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _first_line(error: Exception) -> str:

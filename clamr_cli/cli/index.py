@@ -14,7 +14,7 @@ from clamr_cli.cli.stopping import interruptible
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from clamr_cli.cli.declare import Globals
     from clamr_cli.config import Settings
@@ -27,7 +27,7 @@ class Flags(EncoderFlags):
     """Options of ``clamr index``."""
 
     targets: Annotated[
-        list[str] | None, typer.Argument(metavar="[TARGET]", help="Files, folders or globs.", show_default=False)
+        list[str] | None, typer.Argument(metavar="TARGET", help="Files, folders or globs.", show_default=False)
     ] = None
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="GLOB", help="Leave out what matches; repeatable.")
@@ -63,18 +63,27 @@ def run(before: Globals, flags: Flags) -> int:
     New and changed videos are read, moved ones noticed, deleted ones forgotten.
     It can be interrupted at any time; the same command goes on where it stopped.
     """
+    # Before anything heavy is imported: some libraries swallow an interruption that meets them while they are.
+    with interruptible() as told:
+        return _run(before, flags, told)
+
+
+def _run(before: Globals, flags: Flags, told: Sequence[int]) -> int:
     from clamr_cli.cli.session import open_store, quiet_libraries, settings_for
-    from clamr_cli.pipeline import index
+    from clamr_cli.media.walk import places
 
     settings = settings_of(before, flags)
     if not flags.targets and not flags.encoder and not flags.retry_failed:
         raise UsageError("nothing to index", "name files or folders: clamr index DIR")
+    # A misspelled name is told at once, and before an index is made for it.
+    targets = places(flags.targets or [])
     quiet_libraries()
-    store = open_store(settings, create=bool(flags.targets))
+    from clamr_cli.pipeline import index
+
+    store = open_store(settings, create=bool(targets))
     own = flags.encoder_settings() if flags.pool is None else {**flags.encoder_settings(), "pool": flags.pool}
     options = options_of(settings, flags, settings_for(store, settings.encoder, settings, own))
-    with interruptible():
-        return follow(index(store, flags.targets or [], options), flags)
+    return follow(index(store, targets, options), flags, told)
 
 
 def settings_of(before: Globals, flags: Flags) -> Settings:
@@ -98,8 +107,17 @@ def options_of(settings: Settings, flags: Flags, encoder_settings: Mapping[str, 
     return replace(made, exclude=settings.exclude, window=settings.window, retry_failed=flags.retry_failed)
 
 
-def follow(events: Iterator[Event], flags: Flags) -> int:
-    """Show events until the last; an interruption keeps what is finished and says how to go on."""
+def follow(events: Iterator[Event], flags: Flags, told: Sequence[int] = ()) -> int:
+    """Show events until the last; an interruption keeps what is finished and says how to go on.
+
+    Output that nobody reads any more is an interruption too: the run has not come to its end.
+
+    Args:
+        events: of the run.
+        flags: of the command.
+        told: signals that came, which grows: an exception alone can get lost in what a library calls back.
+    """
+    from clamr_cli.cli.guard import leave_broken_pipes
     from clamr_cli.cli.output import say, talk, write
     from clamr_cli.events import Indexed, Skipped
     from clamr_cli.render.progress import reporter
@@ -109,15 +127,19 @@ def follow(events: Iterator[Event], flags: Flags) -> int:
     try:
         with reporter(talk(), quiet=flags.quiet) as shown:
             for event in events:
+                if told:
+                    raise KeyboardInterrupt
                 kept += isinstance(event, Indexed)
                 failed += isinstance(event, Skipped)
                 if flags.json:
                     write([json_line(event_record(event))])
                 shown.show(event)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         close(events)
+        leave_broken_pipes()
         noun = "video" if kept == 1 else "videos"
-        say(f"interrupted: {kept} {noun} kept; run the same command again to go on")
+        with contextlib.suppress(BrokenPipeError):
+            say(f"interrupted: {kept} {noun} kept; run the same command again to go on")
         return EXIT_INTERRUPTED
     finally:
         close(events)

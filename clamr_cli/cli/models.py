@@ -9,6 +9,7 @@ import typer
 
 from clamr_cli.cli.declare import Globals, flattened
 from clamr_cli.cli.output import FormFlags
+from clamr_cli.cli.words import Group
 from clamr_cli.errors import EXIT_FOUND
 
 
@@ -27,7 +28,7 @@ class PullFlags:
 
 def build() -> typer.Typer:
     """The command and its own command."""
-    app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+    app = typer.Typer(cls=Group, rich_markup_mode=None, invoke_without_command=True)
     listing = flattened(run, Flags)
 
     def unless_pulling(context: typer.Context, **values: object) -> int:

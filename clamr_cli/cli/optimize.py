@@ -92,13 +92,15 @@ def optimized(store: Store, settings: Settings, moved: Moved, *, approximate: bo
 
 
 def _rows(record: dict[str, object]) -> list[Row]:
-    from clamr_cli.render.text import size
+    from clamr_cli.render.text import plural, size
 
     before, after = record["size_before"], record["size"]
     rows: list[Row] = [("index", str(record["index"]))]
     if isinstance(before, int) and isinstance(after, int):
         rows.append(("size", size(after)))
         rows.append(("freed", size(before - after)) if after <= before else ("added", size(after - before)))
-    rows.append(("packed", f"{record['packed']} vectors in {record['parts']} files"))
+    packed, parts = record["packed"], record["parts"]
+    if isinstance(packed, int) and isinstance(parts, int):
+        rows.append(("packed", f"{plural(packed, 'vector')} in {plural(parts, 'file')}"))
     rows.append(("approximate index", "yes" if record["approximate_index"] else "no"))
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
@@ -83,6 +84,9 @@ def draw(*renderables: RenderableType) -> None:
     from clamr_cli.render.console import console
 
     if sys.stdout is not None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal of another character set shows what it lacks as escapes, as stderr does.
+            sys.stdout.reconfigure(errors="backslashreplace")
         target = console(sys.stdout)
         for renderable in renderables:
             target.print(renderable)
@@ -103,6 +107,6 @@ def listing(flags: FormFlags, columns: Sequence[Column], rows: Sequence[Row]) ->
         case Form.JSON:
             write(lists.json_lines(columns, rows))
         case Form.TABLE:
-            draw(lists.table(columns, rows))
+            draw(lists.drawn(columns, rows))
         case _:
             write(lists.tsv(rows))

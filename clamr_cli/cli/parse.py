@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import unicodedata
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _DATE: Final = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?", re.ASCII)
+_HEAVIEST: Final = 1000
+"""A modality that counts so much more decides alone; far larger weights would leave the range of scores."""
+
 _KNOWN: Final = ", ".join(SHOWN_MODALITIES)
 
 
@@ -44,6 +48,36 @@ def modalities(names: Sequence[str]) -> tuple[Modality, ...]:
     return tuple(dict.fromkeys(modality(part) for name in names for part in name.split(",")))
 
 
+def query(text: str, example: str) -> str:
+    """What to look for, without white space around it.
+
+    Args:
+        text: as it was typed.
+        example: how it could be, for the message.
+
+    Raises:
+        UsageError: nothing, or nothing but punctuation, which says nothing of what is wanted.
+    """
+    found = text.strip()
+    if not found:
+        raise UsageError("the query is empty", f"say what to look for: {example}")
+    # Letters, marks, digits and symbols, emoji among them.
+    if not any(unicodedata.category(character)[0] in "LMNS" for character in found):
+        raise UsageError(f"the query {found!r} has no words", f"say what to look for: {example}")
+    return found
+
+
+def floor(number: float | None) -> float | None:
+    """A score below which hits are weak.
+
+    Raises:
+        UsageError: no number.
+    """
+    if number is not None and math.isnan(number):
+        raise UsageError(f"--floor {number} is no score", "give a number, such as 0.35")
+    return number
+
+
 def weights(texts: Sequence[str]) -> Mapping[Modality, float]:
     """Weights such as ``speech=2``; several may be given with commas between. Zero leaves a modality out.
 
@@ -57,8 +91,10 @@ def weights(texts: Sequence[str]) -> Mapping[Modality, float]:
             value = float(number)
         except ValueError:
             value = math.nan
-        if not 0 <= value < math.inf:
-            raise UsageError(f"--weight {part}: {number!r} is no weight", "write it like speech=2, with 0 or more")
+        if not 0 <= value <= _HEAVIEST:
+            raise UsageError(
+                f"--weight {part}: {number!r} is no weight", f"write it like speech=2, from 0 to {_HEAVIEST}"
+            )
         found[modality(name)] = value
     return found
 

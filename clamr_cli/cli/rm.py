@@ -66,6 +66,7 @@ def _chosen(store: Store, named: Sequence[str]) -> tuple[list[str], list[str], l
         UsageError: one of them is neither an id nor a path of the index.
     """
     from clamr_cli.frames.target import noted
+    from clamr_cli.types import FileState
 
     files = store.files()
     by_path = {file.path: file for file in files}
@@ -77,17 +78,32 @@ def _chosen(store: Store, named: Sequence[str]) -> tuple[list[str], list[str], l
         if file is not None:
             paths[file.path] = None
             others = [other for other in files if other.video_id == file.video_id and other.path not in paths]
-            if file.video_id and not others:
+            if file.video_id and not any(other.state is FileState.INDEXED for other in others):
+                # Nothing holds it any more: what is left are notes of files that went before.
                 ids[file.video_id] = None
+                paths.update(dict.fromkeys(other.path for other in others))
         elif noted(store, os.path.abspath(name)) is not None:
             prepared[os.path.abspath(name)] = None
-        elif os.sep in name:
-            raise UsageError(f"the index knows no file {name}", "list what it holds with: clamr ls")
         else:
-            video_id = store.resolve(name)
+            video_id = _resolved(store, name)
             ids[video_id] = None
             paths.update(dict.fromkeys(other.path for other in files if other.video_id == video_id))
     return list(ids), list(paths), list(prepared)
+
+
+def _resolved(store: Store, name: str) -> str:
+    """The id that begins with a name; what looks like a file, or is one, is told as one that is not known.
+
+    Raises:
+        UsageError: no id begins so, or several do.
+    """
+    try:
+        if os.sep not in name:
+            return store.resolve(name)
+    except UsageError:
+        if not os.path.lexists(name):
+            raise
+    raise UsageError(f"the index knows no file {name}", "list what it holds with: clamr ls")
 
 
 def _agreed(paths: Sequence[str]) -> bool:

@@ -25,7 +25,9 @@ _POSITIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "models pull": weights.names(),
     "completions": ("bash", "zsh", "fish"),
 }
-_FILES: Final = ("index", "rm", "eval", "eval qa", "ask")
+_FILES: Final = ("index", "frames", "open", "ask", "rm", "encode", "eval", "eval qa", "synth", "train")
+_FOLDER_VALUES: Final = ("DIR", "MODEL")
+_FILE_VALUES: Final = ("FILE", "FRAME")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def _commands(one: Any, words: tuple[str, ...], below: Mapping[str, Any]) -> lis
 def _option(one: Any) -> Option:  # noqa: ANN401
     value = "" if one.is_flag else str(one.metavar or one.name).upper()
     values = next((_VALUES[name] for name in one.opts if name in _VALUES), ())
-    return Option(tuple(one.opts), one.help or "", value, values)
+    return Option((*one.opts, *one.secondary_opts), one.help or "", value, values)
 
 
 def bash(commands: Sequence[Command]) -> str:
@@ -167,7 +169,7 @@ def _zsh_option(option: Option) -> Iterator[str]:
 def _zsh_value(option: Option) -> str:
     if option.values:
         return f"({' '.join(option.values)})"
-    return {"DIR": "_files -/", "FILE": "_files"}.get(option.value, "")
+    return "_files -/" if option.value in _FOLDER_VALUES else "_files" if option.value in _FILE_VALUES else ""
 
 
 def _zsh_arguments(command: Command) -> Iterator[str]:
@@ -216,7 +218,7 @@ def _fish_option(option: Option) -> str:
     parts = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names]
     if option.values:
         parts.append(f"-x -a {_quoted(' '.join(option.values))}")
-    elif option.value in ("DIR", "FILE"):
+    elif option.value in (*_FOLDER_VALUES, *_FILE_VALUES):
         parts.append("-r -F")
     elif option.value:
         parts.append("-x")

@@ -93,13 +93,15 @@ def run(before: Globals, flags: Flags) -> int:
         output.say("nothing found")
         return EXIT_NOTHING
     if form is Form.TABLE:
-        from clamr_cli.render.hits import table
+        from clamr_cli.render.hits import drawn
 
-        output.draw(table(hits))
+        output.draw(drawn(hits))
     else:
         output.write(_lines(hits, form, null=flags.null))
     if hits[0].approximate:
-        output.say("approximate: candidates came from an index; --exact compares with everything")
+        from clamr_cli.render.hits import APPROXIMATE
+
+        output.say(APPROXIMATE)
     if all(hit.weak for hit in hits):
         output.say("only weak matches: nothing here seems to answer (--floor 0 takes them as found)")
         return EXIT_NOTHING
@@ -112,9 +114,7 @@ def _asked(before: Globals, flags: Flags) -> tuple[Settings, SearchOptions, Form
     from clamr_cli.types import SearchOptions
 
     settings = before.settings(encoder=flags.encoder, limit=flags.limit, scoring=flags.scoring, device=flags.device)
-    query = " ".join(flags.query).strip()
-    if not query:
-        raise UsageError("the query is empty", 'say what to look for: clamr search "red car"')
+    query = parse.query(" ".join(flags.query), 'clamr search "red car"')
     if flags.null and not flags.paths:
         raise UsageError("-0 ends paths", "give it with --paths")
     options = SearchOptions(
@@ -123,7 +123,7 @@ def _asked(before: Globals, flags: Flags) -> tuple[Settings, SearchOptions, Form
         scoring=settings.scoring,
         limit=settings.limit,
         moments=flags.moments,
-        floor=flags.floor,
+        floor=parse.floor(flags.floor),
         exact=flags.exact,
         hybrid=flags.hybrid,
         scan_limit=settings.scan_limit,
@@ -143,7 +143,7 @@ def _filters(flags: Flags) -> Filters:
         longer=None if flags.longer is None else parse_time(flags.longer),
         shorter=None if flags.shorter is None else parse_time(flags.shorter),
         path=flags.path,
-        language=flags.language,
+        language=flags.language or None,
     )
 
 

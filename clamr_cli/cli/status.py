@@ -79,7 +79,7 @@ def _record(store: Store, stats: StoreStats) -> dict[str, object]:
 
 
 def _rows(store: Store, stats: StoreStats) -> list[Row]:
-    from clamr_cli.render.text import size
+    from clamr_cli.render.text import plural, size
     from clamr_cli.timeline import format_time
 
     rows: list[Row] = [
@@ -92,5 +92,9 @@ def _rows(store: Store, stats: StoreStats) -> list[Row]:
         ("failed", f"{stats.failed} (clamr status --failed)" if stats.failed else "0"),
         ("missing", stats.missing),
     ]
-    rows += [("encoder", f"{use.info.name}: {use.moments} moments, {use.vectors} vectors") for use in stats.encoders]
+    names = [use.info.name for use in stats.encoders]
+    for use in stats.encoders:
+        # Two of one name differ in weights or settings, such as --pool.
+        name = use.info.name if names.count(use.info.name) == 1 else f"{use.info.name} {use.info.fingerprint[:8]}"
+        rows.append(("encoder", f"{name}: {plural(use.moments, 'moment')}, {plural(use.vectors, 'vector')}"))
     return rows

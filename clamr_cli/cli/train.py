@@ -184,7 +184,7 @@ def _follow(events: Iterator[TrainEvent], flags: Flags, out: Path) -> int:
     from clamr_cli.render.training import TrainingReporter
 
     # A step takes a while, so it is said at once that it was heard.
-    with interruptible("SIGINT", heard=lambda: say("stopping after this step")):
+    with interruptible(heard=lambda: say("stopping after this step")):
         try:
             with TrainingReporter(talk(), quiet=flags.quiet) as shown:
                 for event in events:

@@ -10,7 +10,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Program(TyperGroup):
+class Group(TyperGroup):
+    """Commands whose help calls arguments by their names alone, without ``<list[str]>`` and the like behind them."""
+
+    def __init__(self, **given: Any) -> None:  # noqa: ANN401 -- untyped
+        super().__init__(**given)
+        for command in self.commands.values():
+            for one in command.params:
+                if one.param_type_name == "argument":
+                    one.display_type_rich = _nothing  # type: ignore[attr-defined, method-assign, unused-ignore]
+
+
+def _nothing(ctx: Any) -> str:  # noqa: ANN401, ARG001 -- untyped
+    return ""
+
+
+class Program(Group):
     """Commands whose name may be two words: ``eval qa`` is one, and ``eval FILE`` still is ``eval``."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 -- untyped

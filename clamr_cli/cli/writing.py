@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,7 +99,7 @@ def _key(flags: WriterFlags) -> str:
     if not flags.api_key_file:
         return ""
     try:
-        key = Path(flags.api_key_file).expanduser().read_text("utf-8").strip().splitlines()[0].strip()
+        key = Path(os.path.expanduser(flags.api_key_file)).read_text("utf-8").strip().splitlines()[0].strip()
     except (OSError, UnicodeDecodeError, IndexError) as error:
         raise UsageError(f"{flags.api_key_file} holds no key", "give a file whose first line is the key") from error
     return _usable(key, flags.api_key_file)

@@ -27,6 +27,9 @@ CHUNK: Final = 10.0
 _TOLERANCE: Final = 0.08
 """Seconds by which time stamps may differ from the samples counted before it is a gap and not rounding."""
 
+_ODD_FRAME: Final = (ValueError, av.error.FFmpegError)
+"""What a resampler says to a frame that is not of the format it was made for, or of none."""
+
 
 def choose_track(info: MediaInfo, language: str = "") -> AudioTrack | None:
     """The track to listen to: of the wanted language, else the default one, else the first; None without any.
@@ -71,7 +74,11 @@ def _frames(packets: Iterable[Packet[Any]], stream: Any, clock: Clock) -> Iterat
             frames = stream.codec_context.decode(packet)
         except av.error.FFmpegError:
             continue  # its time stays silent
-        yield from ((clock.seconds(frame.pts), frame) for frame in frames if frame.samples and frame.pts is not None)
+        yield from ((clock.seconds(frame.pts), frame) for frame in frames if _placed(frame))
+
+
+def _placed(frame: AudioFrame) -> bool:
+    return bool(frame.samples) and frame.sample_rate > 0 and frame.pts is not None
 
 
 class _Line:
@@ -97,24 +104,26 @@ class _Line:
             yield from self._restart(time)
         try:
             self._lay(self._resample(frame))
-        except (ValueError, av.error.FFmpegError):
+        except _ODD_FRAME:
             # The format changed in the middle: another resampler takes it from here.
             yield from self._restart(time)
-            self._lay(self._resample(frame))
+            try:
+                self._lay(self._resample(frame))
+            except _ODD_FRAME:
+                self._resampler = None  # damage that decodes to no format at all: its time stays silent
+                return
         self._filled_to += length
         yield from self._full_chunks()
 
     def finish(self) -> Iterator[NDArray[np.float32]]:
         """What is left."""
-        if self._resampler is not None:
-            self._lay(self._resample(None))
+        self._lay(self._rest())
         yield from self._full_chunks()
         if self._held:
             yield np.concatenate(self._pieces)
 
     def _restart(self, time: float) -> Iterator[NDArray[np.float32]]:
-        if self._resampler is not None:
-            self._lay(self._resample(None))
+        self._lay(self._rest())
         self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
         missing = round(max(0.0, time) * self._rate) - self._given - self._held
         while missing > 0:
@@ -127,9 +136,16 @@ class _Line:
     def _resample(self, frame: AudioFrame | None) -> NDArray[np.float32]:
         if frame is not None:
             frame.pts = None
-            self.heard = True
         parts = [part.to_ndarray().reshape(-1) for part in self._resampler.resample(frame)]
+        self.heard = self.heard or frame is not None
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def _rest(self) -> NDArray[np.float32]:
+        """What the resampler still holds; nothing where an odd frame broke it, or where there is none."""
+        try:
+            return self._resample(None) if self._resampler is not None else np.zeros(0, np.float32)
+        except _ODD_FRAME:
+            return np.zeros(0, np.float32)
 
     def _lay(self, samples: NDArray[np.float32]) -> None:
         if samples.size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import dataclass
 from typing import Final
 
 from clamr_cli.errors import MediaError
@@ -43,6 +44,38 @@ def content_hash(path: str) -> str:
 def video_id(content_hash: str) -> str:
     """The short name of a video: the first 12 hexadecimal characters of its content hash."""
     return content_hash[:ID_LENGTH]
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the file system says of a file: where its content lies, its size in bytes and its last change."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+def stamp(path: str) -> Stamp:
+    """The file's stamp now.
+
+    Raises:
+        MediaError: it is gone, a folder, a pipe or a device.
+    """
+    status = check_regular_file(path)
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def replaced(path: str, before: Stamp) -> bool:
+    """Whether a path holds something else than when it had that stamp; a recording that has grown is still the same.
+
+    Raises:
+        MediaError: see :func:`stamp`.
+    """
+    now = stamp(path)
+    if (now.device, now.inode) != (before.device, before.inode) or now.size < before.size:
+        return True
+    return now.size == before.size and now.mtime_ns != before.mtime_ns
 
 
 def _blocks(size: int) -> list[tuple[int, int]]:

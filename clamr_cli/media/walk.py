@@ -66,8 +66,16 @@ def discover(targets: Sequence[str], *, exclude: Sequence[str] = ()) -> Iterator
     Raises:
         UsageError: a target does not exist or a glob matches nothing; before anything is found.
     """
-    places = [place for target in targets for place in _expand(target)]
-    return _Walk(tuple(exclude)).run(places)
+    return _Walk(tuple(exclude)).run(places(targets))
+
+
+def places(targets: Sequence[str]) -> list[str]:
+    """The files and folders that targets name, absolute; ``~`` and globs are resolved.
+
+    Raises:
+        UsageError: a target does not exist or a glob matches nothing.
+    """
+    return [place for target in targets for place in _expand(target)]
 
 
 def _expand(target: str) -> list[str]:
@@ -94,7 +102,7 @@ class _Walk:
             try:
                 status = os.stat(place)
             except OSError as error:
-                yield Unreadable(place, *explain(error))
+                yield _unreadable(place, error)
                 continue
             if stat.S_ISDIR(status.st_mode):
                 yield from self._folder(place)
@@ -136,7 +144,7 @@ class _Walk:
         except OSError as error:
             # Of a file that cannot be opened only the name is left to judge by.
             if extension(entry.name) in VIDEO_EXTENSIONS or not extension(entry.name):
-                yield Unreadable(entry.path, *explain(error))
+                yield _unreadable(entry.path, error)
 
     def _excluded(self, name: str, relative: str) -> bool:
         relative = relative.replace(os.sep, "/")
@@ -153,6 +161,12 @@ class _Walk:
         new = real not in met
         met.add(real)
         return new
+
+
+def _unreadable(path: str, error: OSError) -> Unreadable:
+    if isinstance(error, FileNotFoundError) and os.path.islink(path):
+        return Unreadable(path, "the link leads to nothing", "bring back what it leads to, or remove it")
+    return Unreadable(path, *explain(error))
 
 
 def _is_hidden(name: str) -> bool:

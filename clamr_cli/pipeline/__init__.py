@@ -81,7 +81,7 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
     """
     started = time.monotonic()
     encoder = encoders.describe(options.encoder, cache=options.cache, **dict(options.encoder_settings))
-    with store.writer("index"):
+    with store.writer("clamr index"):
         desk = Desk(store, options, encoder)
         known = Known(desk.files, desk.recipe.dump(), desk.encoded)
         plan = (
@@ -96,8 +96,11 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         jobs = _jobs(plan, desk, everything=not targets)
         tally = Tally()
         waiting = len(jobs) - len(plan.work)
+        refused = len(plan.unreadable)
         yield Discovered(
-            len(plan.work) + len(plan.unchanged) + len(plan.failed), len(plan.unchanged) - waiting, len(jobs)
+            len(plan.work) + len(plan.unchanged) + len(plan.failed) + refused,
+            len(plan.unchanged) - waiting,
+            len(jobs) + refused,
         )
         for event in _run(plan, jobs, desk):
             tally.count(event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,26 @@ if TYPE_CHECKING:
     from clamr_cli.pipeline.job import Job
     from clamr_cli.pipeline.outputs import Output
 
-_POLL = 0.5
+_POLL = 0.1
 """Seconds after which a wait looks up, so that an interrupt is seen on every platform."""
+
+
+class Stop(threading.Event):
+    """Ends the threads that work for a run, and knows them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[threading.Thread] = []
+
+    def wait_for_all(self, patience: float) -> None:
+        """Wait until all threads have ended, for some seconds at most.
+
+        One that comes out of native code while the interpreter goes down would abort the process.
+        """
+        until = time.monotonic() + patience
+        for thread in self.threads:
+            if thread is not threading.current_thread():
+                thread.join(timeout=max(0.0, until - time.monotonic()))
 
 
 @dataclass(slots=True)
@@ -31,9 +50,7 @@ class _Message:
 class _Hand(threading.Thread):
     """Drives one job after another."""
 
-    def __init__(
-        self, pending: queue.SimpleQueue[Job], inbox: queue.SimpleQueue[_Message], stopping: threading.Event
-    ) -> None:
+    def __init__(self, pending: queue.SimpleQueue[Job], inbox: queue.SimpleQueue[_Message], stopping: Stop) -> None:
         super().__init__(daemon=True)
         self.pending, self.inbox, self.stopping = pending, inbox, stopping
 
@@ -60,9 +77,7 @@ class _Hand(threading.Thread):
                 pass
 
 
-def outputs(
-    jobs: Sequence[Job], *, hands: int, stopping: threading.Event
-) -> Iterator[tuple[Job, Output | BaseException]]:
+def outputs(jobs: Sequence[Job], *, hands: int, stopping: Stop) -> Iterator[tuple[Job, Output | BaseException]]:
     """Run jobs on ``hands`` threads and yield what each gives, or the error that ended it, as it comes.
 
     A job goes on after a :class:`Keep` or a :class:`Commit` only when the caller asks for the next output, which is
@@ -73,6 +88,7 @@ def outputs(
     for job in jobs:
         pending.put(job)
     crew = [_Hand(pending, inbox, stopping) for _ in range(min(hands, len(jobs)))]
+    stopping.threads += crew
     for hand in crew:
         hand.start()
     while any(hand.is_alive() for hand in crew) or not inbox.empty():

@@ -6,11 +6,12 @@ import os
 import threading
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from clamr_cli import encoders
-from clamr_cli.errors import StoreError
 from clamr_cli.executors import Worker
+from clamr_cli.pipeline.crew import Stop
+from clamr_cli.stages import spool
 from clamr_cli.stages.options import Recipe
 from clamr_cli.stages.tasks import EncoderChoice
 from clamr_cli.types import FileState
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from clamr_cli.stages.options import IndexOptions
     from clamr_cli.store import Store
     from clamr_cli.types import EncoderInfo, FileRecord
+
+
+_PATIENCE: Final = 2.0
+"""Seconds that threads get to end after their workers have; what they are at is a read of the index at most."""
 
 
 class Desk:
@@ -45,8 +50,8 @@ class Desk:
             options.encoder, options.cache, options.device, threads, tuple(sorted(options.encoder_settings.items()))
         )
         self.hears = encoders.hears(options.encoder)
-        self.spools: Path = options.cache / "spool"
-        _make(self.spools)
+        self._room = spool.Room.take(options.cache)
+        self.spools: Path = self._room.folder
         log = options.cache / "workers.log"
         self.decoder = Worker("decoding", log=log, threads=threads)
         self.hearer = Worker("speech recognition", log=log, threads=threads)
@@ -56,7 +61,7 @@ class Desk:
         self.files: dict[str, FileRecord] = {record.path: record for record in store.files()}
         self.videos: set[str] = {video.video_id for video in store.videos()}
         self.encoded: set[str] = {moment.partition("#")[0] for moment in store.encoded(encoder.fingerprint)}
-        self.stopping = threading.Event()
+        self.stopping = Stop()
         self._claims: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def claim(self, video_id: str) -> threading.Lock:
@@ -75,12 +80,5 @@ class Desk:
         self.stopping.set()
         for worker in (self.decoder, self.hearer, self.reader, self.encoding):
             worker.stop()
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"cannot make the cache folder {folder}: {error.strerror}", "choose another place with CLAMR_CACHE"
-        ) from error
+        self.stopping.wait_for_all(_PATIENCE)
+        self._room.leave()

@@ -16,7 +16,7 @@ from clamr_cli.errors import MediaError
 from clamr_cli.events import Indexed, Moved, Notice, Progress
 from clamr_cli.extract.sidecar import find_sidecars, read_metadata, sidecar_signature
 from clamr_cli.extract.subtitles import read_subtitle_file
-from clamr_cli.media.identity import video_id
+from clamr_cli.media.identity import stamp, video_id
 from clamr_cli.media.walk import Found
 from clamr_cli.pipeline.outputs import (
     Commit,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from clamr_cli.events import Event
     from clamr_cli.executors import Worker
+    from clamr_cli.media.identity import Stamp
     from clamr_cli.pipeline.desk import Desk
     from clamr_cli.types import TokenVectors
 
@@ -66,6 +67,8 @@ class Job:
         self.desk = desk
         self.recipe = desk.recipe
         self.content = ""
+        self.sidecars: str | None = None
+        self.stamp: Stamp | None = None
         self.subtitles: Sequence[Segment] | None = None
         self.seconds: dict[str, float] = {}
         self.reused: list[str] = []
@@ -77,6 +80,9 @@ class Job:
             MediaError: the file cannot be indexed.
             ModelError, StoreError: the run cannot go on.
         """
+        # Both before anything is read: what changes from here on must count as changed for the next run.
+        self.sidecars = sidecar_signature(self.found.path)
+        self.stamp = stamp(self.found.path)
         self.content = yield from self._task("decode", self.desk.decoder, tasks.identify, self.found.path)
         with self.desk.claim(video_id(self.content)):
             yield from self._index()
@@ -85,9 +91,10 @@ class Job:
         """The file's record as it is to be kept."""
         identity = video_id(self.content) if self.content else ""
         found = self.found
+        sidecars = sidecar_signature(found.path) if self.sidecars is None else self.sidecars
         return FileRecord(
             found.path, found.root, identity, found.size, found.mtime_ns, state, error, hint,
-            sidecar_signature(found.path), self.recipe.dump() if state is FileState.INDEXED else "",
+            sidecars, self.recipe.dump() if state is FileState.INDEXED else "",
         )  # fmt: skip
 
     def _index(self) -> Generator[Output, None, None]:
@@ -156,7 +163,7 @@ class Job:
         decoded = spool.decoded()
         if decoded is None:
             decoded = yield from self._task(
-                "decode", self.desk.decoder, tasks.decode, self.found.path, os.fspath(spool.folder), wanted
+                "decode", self.desk.decoder, tasks.decode, self.found.path, os.fspath(spool.folder), wanted, self.stamp
             )
         return spool, decoded
 

@@ -16,8 +16,11 @@ First = TypeVar("First")
 Second = TypeVar("Second")
 Result = TypeVar("Result")
 
-_POLL = 0.5
+_POLL = 0.1
 """Seconds after which a thread looks whether anybody still wants its outputs."""
+
+_PATIENCE = 2.0
+"""Seconds that the threads get to end what they are at when nobody wants it any more."""
 
 
 @dataclass(slots=True)
@@ -42,6 +45,9 @@ class _Half(Generic[Result]):
             self.result = end.value
         except BaseException as error:
             self.error = error
+        # What a stage holds, such as a worker process, is wanted at once; the inbox and its halves keep each other, and
+        # with them the stage, alive until the garbage collector comes by.
+        self.stage.close()
         self.inbox.put((self, None))
 
 
@@ -62,8 +68,9 @@ def side_by_side(
     closed = threading.Event()
     inbox: queue.SimpleQueue[tuple[_Half[First | Second], Output | None]] = queue.SimpleQueue()
     halves: list[_Half[First | Second]] = [_Half(first, inbox, closed), _Half(second, inbox, closed)]
-    for half in halves:
-        threading.Thread(target=half.drive, daemon=True).start()
+    threads = [threading.Thread(target=half.drive, daemon=True) for half in halves]
+    for thread in threads:
+        thread.start()
     failed: list[BaseException] = []
     try:
         running = len(halves)
@@ -77,6 +84,8 @@ def side_by_side(
             half.taken.release()
     finally:
         closed.set()
+        for thread in threads:
+            thread.join(timeout=_PATIENCE)
     if failed:
         raise failed[0]
     return halves[0].result, halves[1].result  # type: ignore[return-value]

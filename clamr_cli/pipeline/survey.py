@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from clamr_cli.extract.sidecar import sidecar_signature
-from clamr_cli.media.walk import Found, Unreadable, discover
+from clamr_cli.media.walk import Found, Unreadable, discover, places
 from clamr_cli.types import FileRecord, FileState
 
 if TYPE_CHECKING:
@@ -50,13 +50,14 @@ def survey(targets: Sequence[str], known: Known, *, exclude: Sequence[str], retr
     """
     result = Survey()
     seen: set[str] = set()
-    for found in discover(targets, exclude=exclude):
+    named = places(targets)
+    for found in discover(named, exclude=exclude):
         if isinstance(found, Unreadable):
             result.unreadable.append(found)
             continue
         seen.add(found.path)
         _sort(found, known, result, retry_failed=retry_failed)
-    folders = [os.path.abspath(target) for target in targets if os.path.isdir(target)]
+    folders = [place for place in named if os.path.isdir(place)]
     result.gone = [
         record
         for path, record in known.files.items()

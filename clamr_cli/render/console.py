@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from typing import IO
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Final
 
 from rich.console import Console, ConsoleDimensions
 from rich.style import Style
@@ -11,8 +12,27 @@ from rich.text import Text
 
 from clamr_cli.render.text import escape_terminal, file_link
 
+if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
+
 PLAIN_WIDTH = 80
 """Columns of a table that goes to no terminal, where COLUMNS does not say otherwise."""
+
+
+NARROW: Final = 60
+"""Columns of a screen below which the cells of a table with several columns stand below each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByWidth:
+    """One of two drawings of the same: the narrow one where the screen has less than :data:`NARROW` columns."""
+
+    wide: RenderableType
+    narrow: RenderableType
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        """What Rich draws."""
+        yield self.wide if options.max_width >= NARROW else self.narrow
 
 
 def console(stream: IO[str], *, width: int | None = None) -> Console:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from clamr_cli.render.console import linked, text
+from clamr_cli.render.console import ByWidth, linked, text
 from clamr_cli.render.hits import MODALITY_STYLES, clock
 from clamr_cli.render.listing import empty_table
 from clamr_cli.render.records import Cell, evidence_record, hit_record, score
@@ -83,7 +83,7 @@ def drawn(explanation: Explanation) -> Iterator[RenderableType]:
         f"moment {clock(hit.span)}, strongest at {format_time(hit.at)}"
     )
     yield Text()
-    yield _words(explanation)
+    yield ByWidth(_words(explanation), _narrow_words(explanation))
     yield Text()
     yield _modalities(explanation)
 
@@ -108,6 +108,19 @@ def _words(explanation: Explanation) -> Table:
                 _matched(best),
             )
     return table
+
+
+def _narrow_words(explanation: Explanation) -> Text:
+    """A word, what it was matched by, and in the next line what that is."""
+    found = []
+    for word in explanation.words:
+        best = word.best
+        place = f"  {clock(best.span)}  {best.similarity:.2f}\n" if best else "  "
+        label = _label(best.modality) if best else ""
+        found.append(
+            Text.assemble(text(word.query_token, "bold"), "  ", label, place, _matched(best) if best else "nothing")
+        )
+    return Text("\n").join(found)
 
 
 def _matched(best: Evidence) -> Text:

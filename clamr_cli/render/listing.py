@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Literal
 from rich.table import Table
 from rich.text import Text
 
-from clamr_cli.render.console import text
+from clamr_cli.render.console import ByWidth, text
 from clamr_cli.render.records import Cell, json_line, tsv_line
 from clamr_cli.render.text import size
 from clamr_cli.timeline import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from rich.console import RenderableType
 
 STATE_STYLES = {
     "ok": "green",
@@ -78,6 +80,27 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> Table:
         cells = {column.name: column.show(value) for column, value in zip(columns, row, strict=True)}
         drawn.add_row(*(_stacked(column, columns, cells) for column in upright))
     return drawn
+
+
+def drawn(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> RenderableType:
+    """The table, and for narrow screens its rows as paragraphs where it has more columns than a name and a value."""
+    wide = table(columns, rows)
+    return wide if len(wide.columns) < 3 else ByWidth(wide, _paragraphs(columns, rows))
+
+
+def _paragraphs(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> Text:
+    """Each row with its short cells in one line, and the long ones and those below them in lines of their own."""
+    found = []
+    for row in rows:
+        cells = {column.name: column.show(value) for column, value in zip(columns, row, strict=True)}
+        short = [
+            text(cells[column.name], STATE_STYLES.get(cells[column.name], ""))
+            for column in columns
+            if not (column.wide or column.below) and cells[column.name]
+        ]
+        long = [_stacked(column, columns, cells) for column in columns if column.wide]
+        found.append(Text("\n").join([Text("  ").join(short), *(one for one in long if one)]))
+    return Text("\n").join(found)
 
 
 def _stacked(column: Column, columns: Sequence[Column], cells: Mapping[str, str]) -> Text:

@@ -30,6 +30,8 @@ _WEIGHTS: Final = {"decode": 0.2, "sample": 0.0, "speech": 0.35, "ocr": 0.35, "e
 """About how much of a video's work each stage is; only the estimate of the time left depends on it."""
 
 _LONGEST_NAME: Final = 40
+_LONG_SILENCE: Final = 30.0
+"""Seconds after which whoever reads a log wants to know whether the work goes on."""
 
 
 class Reporter(Protocol):
@@ -153,22 +155,26 @@ class QuietReporter:
 
 
 class PlainReporter(QuietReporter):
-    """A line for each video, failure, move and removal: for logs and pipes."""
+    """A line for each video, failure, move and removal, and now and then how far a long one is: for logs and pipes."""
 
     def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(stream)
         self._clock = clock
-        self._estimate = Estimate(clock())
+        self._told = clock()
+        self._estimate = Estimate(self._told)
 
     def show(self, event: Event) -> None:
         """Print a line, with the count and the time left where it helps."""
         self._estimate.take(event)
-        said = line(event)
+        now = self._clock()
+        quiet = now - self._told < _LONG_SILENCE
+        said = line(event) if quiet or not isinstance(event, Step) else _doing(event)
         if said is None:
             return
-        if isinstance(event, Indexed | Moved | Skipped):
+        self._told = now
+        if isinstance(event, Indexed | Moved | Skipped | Step):
             said = f"[{self._estimate.finished}/{self._estimate.to_do}] {said}"
-            left = about(self._estimate.left(self._clock()))
+            left = about(self._estimate.left(now))
             said += f", {left}" if left else ""
         self._stream.write(f"{said}\n")
         self._stream.flush()

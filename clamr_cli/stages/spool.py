@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
+from filelock import FileLock, Timeout
 
 from clamr_cli.errors import StoreError
 from clamr_cli.types import Frame, MediaInfo, Segment, Span
@@ -137,6 +139,47 @@ class Spool:
 
     def _picture(self, kind: str, number: int) -> Path:
         return self.folder / kind / f"{number:06d}.jpg"
+
+
+class Room:
+    """The folder in which a run has its spools. Make one with :meth:`take`.
+
+    A spool is named by its content, so that an interrupted run's can be used again; two runs that work on one video at
+    a time, for two indexes, must not share it. The first to come has the common folder, others have one of their own.
+    """
+
+    def __init__(self, folder: Path, lock: FileLock | None) -> None:
+        self.folder = folder
+        self._lock = lock
+
+    @classmethod
+    def take(cls, cache: Path) -> Room:
+        """A folder below the cache folder that no other process uses until :meth:`leave`, or until this one ends.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
+        common = cache / "spool"
+        # Not thread-local: a generator that works may be closed by another thread than the one that began it.
+        lock = FileLock(cache / ".spool.lock", thread_local=False)
+        try:
+            common.mkdir(parents=True, exist_ok=True)
+            # Held by another run, or a file system without such locks.
+            with contextlib.suppress(Timeout, NotImplementedError):
+                lock.acquire(blocking=False)
+                return cls(common, lock)
+            return cls(Path(tempfile.mkdtemp(prefix="run-", dir=common)), None)
+        except OSError as error:
+            raise StoreError(
+                f"cannot make the cache folder {common}: {error.strerror}", "choose another place with CLAMR_CACHE"
+            ) from error
+
+    def leave(self) -> None:
+        """Let the next one have the common folder; one of the run's own goes with all that is in it."""
+        if self._lock is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        else:
+            self._lock.release()
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clamr_cli.extract.ocr import OcrEngine
     from clamr_cli.extract.options import AsrOptions, OcrOptions
     from clamr_cli.media.frames import SampledFrame
+    from clamr_cli.media.identity import Stamp
     from clamr_cli.types import Document, Encoder, MediaInfo, Segment, TokenVectors
 
 ENCODE_BATCH = 8
@@ -68,14 +69,21 @@ def identify(path: str) -> Iterator[str]:
     yield content_hash(path)
 
 
-def decode(path: str, folder: str, options: DecodeOptions) -> Iterator[Step | Decoded]:
+def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | None = None) -> Iterator[Step | Decoded]:
     """Probe a file and bring its pictures, sound and embedded subtitles into a spool.
 
     What cannot be decoded is left out with a notice as long as something remains.
 
+    Args:
+        path: the file.
+        folder: of the spool; made anew.
+        options: what to take.
+        identified: the file's stamp when its content was identified, under which all this is to be kept.
+
     Raises:
-        MediaError: the file gives nothing at all.
+        MediaError: the file gives nothing at all, or another one has taken its place.
     """
+    from clamr_cli.media.identity import replaced
     from clamr_cli.media.probe import probe
     from clamr_cli.media.subtitles import embedded_subtitles
 
@@ -101,6 +109,8 @@ def decode(path: str, folder: str, options: DecodeOptions) -> Iterator[Step | De
             samples = 0
     if not (frames or speech or samples) and notices:
         raise MediaError(notices[0].split(": ", 1)[1], "the file may be damaged; try to play it")
+    if identified is not None and replaced(path, identified):
+        raise MediaError("the file was changed while it was read", "index again when it is complete")
     decoded = Decoded(info, tuple(frames), tuple(text), speech, samples, tuple(notices))
     spool.finish(decoded)
     yield decoded

@@ -103,7 +103,7 @@ def module_folder(module: str) -> Path | None:
 
 
 def _own_folder(name: str) -> Path | None:
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     looks_like_path = "/" in name or os.sep in name
     if not looks_like_path and (name in names() or not path.is_dir()):
         return None

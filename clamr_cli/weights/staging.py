@@ -69,7 +69,7 @@ def need_space(cache: Path, size: int) -> None:
     free = shutil.disk_usage(cache).free
     if free < size:
         what = f"{cache} has {free / 1e6:,.0f} MB free, {size / 1e6:,.0f} MB are needed"
-        raise ModelError(what, "free some, or name another cache folder")
+        raise ModelError(what, "free some, or choose another place with CLAMR_CACHE")
 
 
 def _sweep(cache: Path) -> None:
@@ -82,7 +82,7 @@ def _sweep(cache: Path) -> None:
 
 def _disk_error(error: OSError, cache: Path) -> ModelError:
     if error.errno == errno.ENOSPC:
-        return ModelError(f"no space left in {cache}", "free some, or name another cache folder")
+        return ModelError(f"no space left in {cache}", "free some, or choose another place with CLAMR_CACHE")
     return ModelError(
-        f"the cache folder {cache} cannot be used ({error.strerror or error})", "name one that can be written"
+        f"the cache folder {cache} cannot be used ({error.strerror or error})", "choose another place with CLAMR_CACHE"
     )

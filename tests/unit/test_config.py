@@ -79,8 +79,12 @@ def test_variables_are_text_that_is_understood(
         ("limit", "0"),
         ("limit", "many"),
         ("limit", "1.5"),
+        ("limit", "99999999999999999999"),
+        ("threads", "9999"),
+        ("scan_limit", "99999999999999999999"),
         ("window", "nan"),
         ("window", "0.2"),
+        ("window", "1e999"),
         ("device", "tpu"),
         ("ocr", "tesseract"),
         ("scoring", "max"),
@@ -94,7 +98,7 @@ def test_variables_are_text_that_is_understood(
 def test_a_value_that_cannot_be_used_names_its_flag_variable_or_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str
 ) -> None:
-    with pytest.raises(UsageError, match=f"--{name}"):
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
         config.load({name: value})
     file = _write(tmp_path / "c.toml", f'{name} = "{value}"' if "\0" not in value else f'{name} = "a\\u0000b"')
     with pytest.raises(UsageError) as caught:
@@ -130,6 +134,18 @@ def test_a_file_that_was_named_must_exist_and_be_readable(tmp_path: Path) -> Non
     (tmp_path / "latin.toml").write_bytes(b'encoder = "caf\xe9"')
     with pytest.raises(UsageError, match="no UTF-8"):
         config.load(config=str(tmp_path / "latin.toml"))
+
+
+def test_a_number_beyond_all_floats_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="window"):
+        config.load(config=_write(tmp_path / "c.toml", f"window = 1{'0' * 400}"))
+
+
+def test_the_home_of_an_unknown_user_is_only_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.load({"db": "~no-such-user/index"}).db == "~no-such-user/index"
+    assert config.load({"cache": "~no-such-user/cache"}).cache == Path("~no-such-user/cache").absolute()
+    with pytest.raises(UsageError, match="no configuration file"):
+        config.load(config="~no-such-user/config.toml")
 
 
 def test_every_setting_can_be_checked() -> None:

@@ -2,12 +2,14 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from clamr_cli import encoders
 from clamr_cli.store import Store
-from clamr_cli.types import FileState
+from clamr_cli.types import FileState, TokenVectors
 from tests.unit.cli.conftest import Clamr
 from tests.unit.cli.small_index import BEES, HOSTILE_PATH, LAGOS, SALE
 
@@ -41,6 +43,12 @@ def test_only_weak_matches_are_shown_but_do_not_count_as_found(clamr: Clamr, db:
         ("search", "x", "--since", "soon"),
         ("search", "x", "--longer", "long"),
         ("search", "x", "--limit", "0"),
+        ("search", "x", "--limit", "99999999999999999999"),
+        ("search", "x", "--floor", "nan"),
+        ("search", "x", "--weight", "speech=1e308"),
+        ("search", "!!!"),
+        ("search", '"..." ?'),
+        ("explain", LAGOS, "--query", "?!"),
         ("search", "x", "--scoring", "best"),
         ("search", "x", "--encoder", "no-such"),
         ("search", "x", "--modality", "speech", "--weight", "speech=0"),
@@ -101,6 +109,16 @@ def test_the_index_comes_from_flag_environment_or_file(
     assert clamr("--db", str(tmp_path / "none"), "ls").code == 2
 
 
+@pytest.mark.parametrize("option", ["--db", "--config"])
+@pytest.mark.parametrize("command", ["search", "eval qa", "models pull"])
+def test_options_of_the_program_behind_the_command_are_shown_their_place(
+    clamr: Clamr, option: str, command: str
+) -> None:
+    ended = clamr(*command.split(), option, "x", "y")
+    assert (ended.code, ended.out) == (2, b"")
+    assert ended.err == f"clamr: {option} goes before the command: clamr {option} ... {command} ...\n"
+
+
 def test_a_fault_in_the_configuration_names_file_and_key(clamr: Clamr, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text("limit = 0\n")
@@ -153,6 +171,17 @@ def test_rm_by_path_keeps_a_video_that_another_file_holds(clamr: Clamr, db: Path
     assert LAGOS not in _ids(db)
 
 
+def test_rm_of_the_last_file_takes_the_video_and_the_notes_of_files_that_went_before(clamr: Clamr, db: Path) -> None:
+    store = Store.open(db)
+    gone = store.file("/videos/copy of lagos.mp4")
+    assert gone is not None
+    with store.writer("tests"):
+        store.put_files([replace(gone, state=FileState.MISSING)])
+    assert clamr("--db", str(db), "rm", "/videos/lagos.mp4", "--yes").code == 0
+    assert LAGOS not in _ids(db)
+    assert not {path for path in _paths(db) if "lagos" in path}
+
+
 def test_rm_takes_hostile_names_and_failed_files(clamr: Clamr, db: Path) -> None:
     failed = next(file.path for file in Store.open(db).files() if file.state is FileState.FAILED)
     ended = clamr("--db", str(db), "rm", HOSTILE_PATH, failed, "--yes")
@@ -167,12 +196,38 @@ def test_rm_finds_a_file_by_a_relative_path(clamr: Clamr, db: Path, monkeypatch:
     assert BEES not in _ids(db)
 
 
+def test_rm_of_a_file_that_the_index_does_not_know_speaks_of_a_file(
+    clamr: Clamr, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "film.mp4").touch()
+    assert "knows no file film.mp4" in clamr("--db", str(db), "rm", "film.mp4", "--yes").err
+    assert "id that begins with 'none.mp4'" in clamr("--db", str(db), "rm", "none.mp4", "--yes").err
+    # A file that happens to be called like the beginning of an id stands in nobody's way.
+    (tmp_path / BEES[:5]).touch()
+    assert clamr("--db", str(db), "rm", BEES[:5], "--yes").code == 0
+
+
 def test_rm_waits_for_nobody_while_another_process_writes(clamr: Clamr, db: Path) -> None:
     with Store.open(db).writer("clamr index /videos"):
         ended = clamr("--db", str(db), "rm", LAGOS, "--yes")
     assert ended.code == 2
     assert "clamr index /videos" in ended.err
     assert LAGOS in _ids(db)
+
+
+def test_status_tells_vectors_of_one_encoder_with_other_settings_apart(clamr: Clamr, db: Path) -> None:
+    store = Store.open(db)
+    (use,) = store.encoders()
+    with store.writer("tests"):
+        store.put_vectors(replace(use.info, fingerprint="feedbeef12345678"), {f"{BEES}#0": _vectors()})
+    told = clamr("--db", str(db), "status").out.decode()
+    assert f"encoder\thashed {use.info.fingerprint[:8]}: 4 moments" in told
+    assert "encoder\thashed feedbeef: 1 moment, 2 vectors\n" in told
+
+
+def _vectors() -> TokenVectors:
+    return encoders.create("hashed", cache=Path()).encode_queries(["two words"])[0]
 
 
 def test_status_without_failures_says_so(clamr: Clamr, db: Path) -> None:
@@ -213,5 +268,5 @@ def test_doctor_fails_on_what_is_broken_and_goes_on(
     ended = clamr("--db", str(tmp_path / "none"), "doctor", "--json")
     states = {record["check"]: record["state"] for record in map(json.loads, ended.out.splitlines())}
     assert ended.code == 2
-    assert (states["speech"], states["screen text"], states["encoder"]) == ("fail", "fail", "fail")
+    assert (states["speech model"], states["screen text"], states["encoder"]) == ("fail", "fail", "fail")
     assert (states["index"], states["cache"]) == ("warn", "ok")

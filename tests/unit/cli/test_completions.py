@@ -25,6 +25,7 @@ CASES = [
     ("clamr eval q", {"qa"}),
     ("clamr eval qa --strat", {"--strategy"}),
     ("clamr eval --strat", set()),
+    ("clamr eval --no-b", {"--no-baselines"}),
 ]
 
 
@@ -77,6 +78,23 @@ def test_fish_offers_what_fits(typed: str, expected: set[str]) -> None:
     script = f"source {FOLDER / FILES['fish']}; complete -C '{typed}'"
     ended = subprocess.run([_shell("fish"), "--no-config", "-c", script], capture_output=True, text=True, check=True)
     assert {line.partition("\t")[0] for line in ended.stdout.splitlines()} == expected
+
+
+@pytest.mark.parametrize("command", ["index", "frames", "open", "ask", "rm", "encode", "train --recipe mini", "synth"])
+def test_fish_offers_files_where_a_command_takes_them(command: str, tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").touch()
+    script = f"source {FOLDER / FILES['fish']}; complete -C 'clamr {command} fil'"
+    ended = subprocess.run(
+        [_shell("fish"), "--no-config", "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert {line.partition("\t")[0] for line in ended.stdout.splitlines()} == {"film.mp4"}
+
+
+@pytest.mark.parametrize("command", ["index", "frames", "open", "ask", "rm", "encode", "train", "synth"])
+def test_zsh_is_told_to_offer_files_where_a_command_takes_them(command: str) -> None:
+    script = (FOLDER / FILES["zsh"]).read_text()
+    body = script.partition(f"_clamr_{command}() {{")[2].partition("\n}\n")[0]
+    assert "'*:argument:_files'" in body
 
 
 def test_zsh_reads_the_script() -> None:

@@ -112,9 +112,9 @@ def test_a_command_prints_what_it_did_before(
 def test_help_says_what_it_did_before(command: str, clamr: Clamr) -> None:
     ended = clamr(*command.split(), "--help")
     assert ended.code == 0
+    assert b"<" not in ended.out
     # Versions of the parser lay the same words out differently.
-    words = re.sub(rb"<[a-z\[\]]+>", b"", ended.out)
-    _compare(f"help.{command.replace(' ', '.') or 'clamr'}", b"\n".join(words.split()) + b"\n")
+    _compare(f"help.{command.replace(' ', '.') or 'clamr'}", b"\n".join(ended.out.split()) + b"\n")
 
 
 def test_models_are_listed_with_purpose_licence_and_size(clamr: Clamr) -> None:

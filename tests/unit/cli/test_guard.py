@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from clamr_cli.cli import main
 from clamr_cli.cli.guard import guarded
 from clamr_cli.errors import IndexLocked, MediaError, ModelError
 
@@ -57,10 +58,39 @@ def test_an_interruption_is_130(capsys: Capture) -> None:
     assert capsys.readouterr().err == "clamr: interrupted\n"
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, ModelError])
+def test_an_error_that_was_made_of_an_interruption_is_one(kind: type[Exception], capsys: Capture) -> None:
+    made = kind("Error calling __set_name__")
+    made.__cause__ = RuntimeError("in between")
+    made.__cause__.__context__ = KeyboardInterrupt()
+    assert guarded(_program(made), ["--number", "1"]) == 130
+    assert capsys.readouterr().err == "clamr: interrupted\n"
+
+
 def test_a_full_disk_is_said_plainly(capsys: Capture) -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/big/disk")
     assert guarded(_program(full), ["--number", "1"]) == 2
     assert capsys.readouterr().err.startswith("clamr: the disk is full (/big/disk): make room")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR])
+def test_a_place_that_the_system_refuses_is_no_defect(number: int, capsys: Capture) -> None:
+    refused = OSError(number, os.strerror(number), "/my\n/place")
+    assert guarded(_program(refused), ["--number", "1"]) == 2
+    assert capsys.readouterr().err == (
+        f"clamr: /my\\n/place cannot be used ({os.strerror(number)}): check its name, and who may read and write it\n"
+    )
+
+
+def test_a_folder_that_was_deleted_under_the_user_is_no_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["index", "."]) == 2
+    assert capsys.readouterr().err == "clamr: the folder you are in was deleted: change to another one\n"
 
 
 def test_a_defect_is_one_line_that_names_the_log_with_the_traceback(home: Path, capsys: Capture) -> None:
@@ -105,3 +135,26 @@ def test_a_reader_that_had_enough_is_no_error() -> None:
     os.close(read)
     _, told = process.communicate(timeout=60)
     assert (process.returncode, told) == (0, "")
+
+
+def test_a_complaint_that_nobody_can_hear_leaves_the_exit_code() -> None:
+    script = "from clamr_cli.cli import main; raise SystemExit(main(['no-such-command']))"
+    read, written = os.pipe()
+    os.close(read)
+    process = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=written, timeout=60)
+    os.close(written)
+    assert (process.returncode, process.stdout) == (2, b"")
+
+
+def test_an_interruption_while_the_program_is_still_being_imported_is_one_line() -> None:
+    script = (
+        "import runpy, signal, sys\n"
+        "class Interrupting:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'clamr_cli.cli.guard': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting)\n"
+        "runpy.run_module('clamr_cli', run_name='__main__')"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "clamr: interrupted\n")

@@ -1,20 +1,27 @@
 """How ``clamr index`` shows a run and ends, whatever the run does."""
 
+import contextlib
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from clamr_cli.cli import index
 from clamr_cli.cli.declare import Globals
+from clamr_cli.cli.stopping import interruptible
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Skipped
+from tests.unit.cli.conftest import Clamr
 
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """What a run does to signals must not outlive the test."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -27,6 +34,12 @@ DONE = (Discovered(2, 0, 2), Indexed("/a.mp4", "aa", 60.0, 1), Indexed("/b.mp4",
 
 def _flags(**given: object) -> index.Flags:
     return index.Flags(**given)  # type: ignore[arg-type]
+
+
+def _followed(events: Iterator[Event]) -> int:
+    """As the command follows them: told of signals."""
+    with interruptible() as told:
+        return index.follow(events, _flags(), told)
 
 
 def test_a_run_without_failures_ends_with_0_and_a_summary(capfdbinary: Capture) -> None:
@@ -62,10 +75,57 @@ def test_an_interruption_closes_the_run_and_says_what_is_kept_and_how_to_go_on(
         finally:
             closed.append(True)
 
-    assert index.follow(events(), _flags()) == 130
+    assert _followed(events()) == 130
     assert closed == [True]
     last = capfdbinary.readouterr().err.decode().splitlines()[-1]
     assert last == "interrupted: 2 videos kept; run the same command again to go on"
+
+
+@pytest.mark.parametrize("broken", ["stdout", "stderr"])
+def test_output_that_nobody_reads_any_more_is_an_interruption(broken: str) -> None:
+    script = (
+        "import sys; from clamr_cli.cli import index; from clamr_cli.events import Discovered, Indexed\n"
+        "def events():\n"
+        "    yield Discovered(9, 0, 9)\n"
+        "    for number in range(9): yield Indexed('/a.mp4', 'aa', 60.0, 1)\n"
+        "sys.exit(index.follow(events(), index.Flags(json=True)))"
+    )
+    read, written = os.pipe()
+    os.close(read)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, broken: written}
+    ended = subprocess.run([sys.executable, "-c", script], **streams, text=True, timeout=60)
+    os.close(written)
+    assert ended.returncode == 130
+    if broken == "stdout":
+        assert ended.stderr.splitlines()[-1] == "interrupted: 0 videos kept; run the same command again to go on"
+
+
+def test_a_misspelled_name_is_told_before_an_index_is_made(clamr: Clamr, tmp_path: Path) -> None:
+    ended = clamr("--db", str(tmp_path / "index"), "index", str(tmp_path / "no-such"))
+    assert (ended.code, ended.out) == (2, b"")
+    assert "no-such" in ended.err
+    assert not (tmp_path / "index").exists()
+
+
+def test_an_interruption_that_a_library_swallows_still_ends_the_run(capfdbinary: Capture) -> None:
+    def events() -> Iterator[Event]:
+        yield DONE[0]
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        yield from DONE[1:]
+
+    assert _followed(events()) == 130
+    assert capfdbinary.readouterr().err.decode().splitlines()[-1].startswith("interrupted: 0 videos kept")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_the_run_was_started_to_ignore_stays_ignored(number: signal.Signals) -> None:
+    def events() -> Iterator[Event]:
+        yield from DONE
+        signal.raise_signal(number)
+
+    signal.signal(number, signal.SIG_IGN)
+    assert _followed(events()) == 0
 
 
 def test_a_second_interruption_while_stopping_changes_nothing(capfdbinary: Capture) -> None:
@@ -84,7 +144,7 @@ def test_a_second_interruption_while_stopping_changes_nothing(capfdbinary: Captu
         finally:
             inner.close()  # type: ignore[attr-defined]
 
-    assert index.follow(interrupted(), _flags()) == 130
+    assert _followed(interrupted()) == 130
     assert capfdbinary.readouterr().err.decode().splitlines()[-1].startswith("interrupted: 0 videos kept")
 
 

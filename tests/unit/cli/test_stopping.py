@@ -1,6 +1,7 @@
 """Being told to end: an interruption while a command runs, and nothing of it is left when it is over."""
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,12 +14,30 @@ SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if 
 def test_signals_are_interruptions_in_the_block_and_what_they_were_after_it(number: int) -> None:
     before = {each: signal.getsignal(each) for each in SIGNALS}
     heard: list[str] = []
-    with pytest.raises(KeyboardInterrupt), interruptible("SIGINT", heard=lambda: heard.append("yes")):
+    with pytest.raises(KeyboardInterrupt), interruptible(heard=lambda: heard.append("yes")) as told:
         signal.raise_signal(number)
     assert heard == ["yes"]
+    assert told == [number]
     assert {each: signal.getsignal(each) for each in SIGNALS} == before
 
 
-def test_a_signal_that_is_not_there_is_no_trouble() -> None:
-    with interruptible("SIGNOTHING"):
-        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_was_ignored_stays_ignored(number: int) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with interruptible() as told:
+            signal.raise_signal(number)
+        assert told == []
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_in_another_thread_it_is_no_trouble() -> None:
+    with ThreadPoolExecutor(1) as threads:
+
+        def work() -> str:
+            with interruptible():
+                return "done"
+
+        assert threads.submit(work).result() == "done"

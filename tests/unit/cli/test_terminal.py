@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.store import Store
+from tests.unit.cli.conftest import Clamr
 from tests.unit.cli.small_index import LAGOS
 
 COLOUR = "\x1b[36m"
@@ -56,6 +57,13 @@ def test_a_terminal_gets_a_table_with_what_it_can_show(
     assert "\u202e" not in shown
 
 
+def test_a_terminal_of_another_character_set_shows_what_it_lacks_as_escapes(db: Path) -> None:
+    code, shown = _on_a_terminal(db, "search", "the crowd is marching", PYTHONIOENCODING="ascii", TERM="dumb")
+    assert code == 0
+    assert shown.isascii()
+    assert "the \\xb7 crowd" in shown.replace("\n", " ")
+
+
 def test_a_dumb_terminal_gets_no_escape_at_all(db: Path) -> None:
     for arguments in (("explain", LAGOS, "--query", "crowd"), ("show", LAGOS)):
         assert "\x1b" not in _on_a_terminal(db, *arguments, TERM="dumb")[1]
@@ -75,3 +83,18 @@ def test_programs_get_no_escapes_in_json_even_on_a_terminal(db: Path) -> None:
 def test_rm_asks_on_a_terminal(db: Path, answer: str, code: int) -> None:
     assert _on_a_terminal(db, "rm", LAGOS, answer=answer)[0] == code
     assert bool(Store.open(db).videos([LAGOS])) == (code == 1)
+
+
+@pytest.mark.parametrize("width", [40, 59])
+def test_a_narrow_screen_gets_paragraphs_instead_of_columns_of_three_letters(
+    clamr: Clamr, db: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for arguments in (("search", "crowd"), ("ls",), ("explain", LAGOS, "--query", "crowd speech")):
+        ended = clamr("--db", str(db), *arguments, "--table")
+        lines = ended.out.decode().splitlines()
+        assert max(map(len, lines)) <= width
+        assert any("Protest in Lagos" in line for line in lines)
+        assert any(LAGOS in line for line in lines)
+    assert any("a speech at the toll gate" in line for line in lines)
+    assert "\x1b" not in ended.out.decode()

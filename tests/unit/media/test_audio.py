@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.audio import choose_track, read_audio
+from clamr_cli.media.audio import _Line, choose_track, read_audio
 from clamr_cli.media.probe import probe
 from clamr_cli.types import AudioTrack, MediaInfo
 from tests.unit.media.clips import Clip, Sound
@@ -132,3 +133,26 @@ def test_sound_that_cannot_be_decoded_at_all_is_an_error(tmp_path):
 def test_a_track_that_is_gone_is_an_error(tmp_path, plain_clip):
     with pytest.raises(MediaError, match="changed"):
         list(read_audio(plain_clip, track(1)))
+
+
+def second_of(layout):
+    made = av.AudioFrame(format="fltp", layout=layout, samples=RATE)
+    for plane in made.planes[:2]:
+        plane.update(np.full(plane.buffer_size // 4, 0.5, np.float32))
+    made.sample_rate = RATE
+    return made
+
+
+def test_frames_that_damage_made_of_no_known_format_stay_silent_and_the_rest_is_heard():
+    line = _Line(RATE)
+    layouts = ["mono", "27 channels", "27 channels", "stereo", "27 channels"]
+    chunks = [chunk for time, layout in enumerate(layouts) for chunk in line.add(second_of(layout), float(time))]
+    samples = np.concatenate([*chunks, *line.finish()])
+    assert line.heard
+    assert loud(samples) == [(0.0, 1.0), (3.0, pytest.approx(4.0, abs=0.1))]
+
+
+def test_frames_of_no_known_format_alone_are_not_heard():
+    line = _Line(RATE)
+    assert list(line.add(second_of("27 channels"), 0.0)) == list(line.finish()) == []
+    assert not line.heard

@@ -9,7 +9,7 @@ import pytest
 
 from clamr_cli.errors import MediaError
 from clamr_cli.media import identity
-from clamr_cli.media.identity import content_hash, video_id
+from clamr_cli.media.identity import content_hash, replaced, stamp, video_id
 
 
 def test_the_name_does_not_count_the_content_does(tmp_path):
@@ -74,3 +74,25 @@ def test_a_name_that_is_no_utf8_is_read(tmp_path):
         with open(name, "wb") as file:
             file.write(b"content")
     assert content_hash(os.fsdecode(path)) == content_hash(str(tmp_path / "plain.mp4"))
+
+
+def test_a_file_is_replaced_when_another_one_is_there_or_its_content_was_written_over(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"x" * 5000)
+    before = stamp(str(path))
+    assert not replaced(str(path), before)
+    with path.open("ab") as file:
+        file.write(b"a recording that goes on")
+    assert not replaced(str(path), before)
+    path.write_bytes(b"x" * 4999)
+    assert replaced(str(path), before)
+    path.write_bytes(b"y" * 5000)
+    os.utime(path, ns=(before.mtime_ns + 1, before.mtime_ns + 1))
+    assert replaced(str(path), before)
+    path.rename(tmp_path / "b.mp4")
+    path.write_bytes(b"x" * 5000)
+    os.utime(path, ns=(before.mtime_ns, before.mtime_ns))
+    assert replaced(str(path), before)
+    path.unlink()
+    with pytest.raises(MediaError):
+        replaced(str(path), before)

@@ -1,11 +1,10 @@
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from clamr_cli.errors import MediaError
 from clamr_cli.events import Notice
-from clamr_cli.pipeline.crew import outputs
+from clamr_cli.pipeline.crew import Stop, outputs
 from clamr_cli.pipeline.outputs import Keep
 
 
@@ -24,13 +23,13 @@ class Scripted:
 
 def test_every_output_of_every_job_arrives():
     jobs = [Scripted(*(Notice(str(number), str(step)) for step in range(5))) for number in range(7)]
-    seen = [(output.path, output.text) for _, output in outputs(jobs, hands=3, stopping=threading.Event())]
+    seen = [(output.path, output.text) for _, output in outputs(jobs, hands=3, stopping=Stop())]
     assert sorted(seen) == sorted((str(number), str(step)) for number in range(7) for step in range(5))
 
 
 def test_an_error_ends_its_job_and_no_other():
     jobs = [Scripted(MediaError("torn")), Scripted(Notice("b", "fine")), Scripted(Notice("c", "fine"))]
-    seen = [output for _, output in outputs(jobs, hands=1, stopping=threading.Event())]
+    seen = [output for _, output in outputs(jobs, hands=1, stopping=Stop())]
     assert [type(output).__name__ for output in seen] == ["MediaError", "Notice", "Notice"]
 
 
@@ -43,7 +42,7 @@ def test_a_job_waits_until_its_write_was_handled():
             assert handled == ["first"]
             yield Keep("second", {})
 
-    for _, output in outputs([Careful()], hands=1, stopping=threading.Event()):
+    for _, output in outputs([Careful()], hands=1, stopping=Stop()):
         assert isinstance(output, Keep), output
         handled.append(output.key)
     assert handled == ["first", "second"]
@@ -51,7 +50,7 @@ def test_a_job_waits_until_its_write_was_handled():
 
 @pytest.mark.timeout(30)
 def test_stopping_ends_the_threads_even_in_the_middle_of_a_write():
-    stopping = threading.Event()
+    stopping = Stop()
     endless = Scripted(*(Keep(str(number), {}) for number in range(1000)))
     running = outputs([endless], hands=1, stopping=stopping)
     next(running)
@@ -59,5 +58,18 @@ def test_stopping_ends_the_threads_even_in_the_middle_of_a_write():
     assert len(list(running)) <= 1
 
 
+@pytest.mark.timeout(30)
+def test_who_stops_can_wait_for_the_threads():
+    stopping = Stop()
+    endless = Scripted(*(Keep(str(number), {}) for number in range(1000)))
+    running = outputs([endless, endless], hands=2, stopping=stopping)
+    next(running)
+    assert all(thread.is_alive() for thread in stopping.threads)
+    running.close()
+    stopping.set()
+    stopping.wait_for_all(20.0)
+    assert [thread.is_alive() for thread in stopping.threads] == [False, False]
+
+
 def test_nothing_to_do_is_done_at_once():
-    assert list(outputs([], hands=3, stopping=threading.Event())) == []
+    assert list(outputs([], hands=3, stopping=Stop())) == []

@@ -1,3 +1,4 @@
+import gc
 import threading
 
 import pytest
@@ -74,3 +75,24 @@ def test_closing_it_lets_the_threads_go():
         if thread.daemon and thread is not threading.current_thread() and "drive" in thread.name:
             thread.join(timeout=5)
     assert threading.active_count() <= before
+
+
+def test_closing_it_closes_both_stages_without_waiting_for_the_garbage_collector():
+    closed = {"a": threading.Event(), "b": threading.Event()}
+
+    def holding(name):
+        try:
+            yield from stage(name, 5, None)
+        finally:
+            closed[name].set()
+
+    gc.disable()
+    try:
+        pair = side_by_side(holding("a"), holding("b"))
+        # Outputs of both are out, or on their way.
+        next(pair)
+        next(pair)
+        pair.close()
+        assert all(event.wait(timeout=5) for event in closed.values())
+    finally:
+        gc.enable()

@@ -39,12 +39,26 @@ def _played(kind: type[QuietReporter]) -> list[str]:
 
 def test_plain_progress_is_a_line_for_each_video_and_change() -> None:
     assert _played(PlainReporter) == [
-        "[1/3] indexed /v/a.mp4 (1:00, 2 moments, 4 s), about 20 s left",
+        "[1/3] indexed /v/a.mp4 (1:00, 2 moments, 4 s), about 60 s left",
         "note /v/a.mp4: no speech: it has no audio",
-        "[2/3] moved /v/old.mp4 -> /v/new.mp4, about 10 s left",
+        "[2/3] moved /v/old.mp4 -> /v/new.mp4, about 25 s left",
         "[3/3] failed /v/bad\\n\\x1b[2J.mp4: it is empty: copy it again",
         "removed /v/gone.mp4",
         "1 video indexed, 1 unchanged, 1 moved, 1 removed, 1 failed in 12 s; see them with: clamr status --failed",
+    ]
+
+
+def test_plain_progress_says_how_far_a_long_video_is_now_and_then() -> None:
+    stream = io.StringIO()
+    now = 0.0
+    with PlainReporter(stream, lambda: now) as shown:
+        shown.show(Discovered(1, 0, 1))
+        for now in map(float, range(0, 100, 5)):
+            shown.show(Progress("/v/a\n.mp4", "decode", now, 100.0))
+    assert stream.getvalue().splitlines() == [
+        "[0/1] decode a\\n.mp4 30%, about 8 min left",
+        "[0/1] decode a\\n.mp4 60%, about 7 min left",
+        "[0/1] decode a\\n.mp4 90%, about 7 min left",
     ]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from clamr_cli.errors import StoreError
-from clamr_cli.stages.spool import Decoded, Spool, Still, sweep
+from clamr_cli.stages.spool import Decoded, Room, Spool, Still, sweep
 from clamr_cli.types import MediaInfo, Segment, Span
 
 MEDIA = MediaInfo("mp4", 2.0, 2.0, None, 64, 48, 0, 25.0, "h264", 0)
@@ -45,3 +45,25 @@ def test_only_old_leftovers_are_swept(tmp_path: Path):
     sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new"]
     sweep(tmp_path / "absent")
+
+
+def test_two_runs_at_a_time_share_no_spools(tmp_path: Path):
+    first, second = Room.take(tmp_path), Room.take(tmp_path)
+    assert first.folder != second.folder
+    Spool(first.folder / "abc").begin()
+    Spool(second.folder / "abc").begin()
+    second.leave()
+    assert not second.folder.exists()
+    assert (first.folder / "abc").is_dir()
+    first.leave()
+    third = Room.take(tmp_path)
+    # What an interrupted run had brought into its spools can be used again.
+    assert third.folder == first.folder
+    assert (third.folder / "abc").is_dir()
+    third.leave()
+
+
+def test_a_cache_that_cannot_be_made_is_said(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot make the cache folder"):
+        Room.take(tmp_path / "file")

@@ -1,0 +1,73 @@
+"""What becomes of a file that changes while it is worked on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clamr_cli import encoders
+from clamr_cli.errors import MediaError
+from clamr_cli.executors import Worker
+from clamr_cli.extract.sidecar import sidecar_signature
+from clamr_cli.media.walk import Found
+from clamr_cli.pipeline.crew import outputs
+from clamr_cli.pipeline.desk import Desk
+from clamr_cli.pipeline.job import Job
+from clamr_cli.pipeline.outputs import Commit, Keep
+from clamr_cli.stages import tasks
+from clamr_cli.stages.options import IndexOptions
+from clamr_cli.store import Store
+from tests.unit.media.clips import Clip, Sound
+
+
+class Meddling(Worker):
+    """A worker during whose reading of a video something happens to the file."""
+
+    meddle: Callable[[], object]
+
+    def run(self, task: Callable[..., Iterator[Any]], *args: object, silence: float) -> Iterator[Any]:
+        if task is tasks.decode:
+            self.meddle()
+        yield from super().run(task, *args, silence=silence)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    options = IndexOptions(tmp_path / "cache", encoder="hashed", speech=False, text=False)
+    store = Store.open(tmp_path / "index", create=True)
+    made = Desk(store, options, encoders.describe("hashed", cache=options.cache))
+    made.decoder = Meddling("decoding")
+    yield made
+    made.stop()
+
+
+def _run(desk: Desk, path: Path, meddle: Callable[[], object]) -> list[Any]:
+    assert isinstance(desk.decoder, Meddling)
+    desk.decoder.meddle = meddle
+    status = path.stat()
+    job = Job(Found(str(path), str(path.parent), status.st_size, status.st_mtime_ns), desk)
+    return [output for _, output in outputs([job], hands=1, stopping=desk.stopping)]
+
+
+def test_a_file_that_takes_the_place_of_another_is_not_kept_under_the_others_name(desk: Desk, tmp_path: Path) -> None:
+    film, other = tmp_path / "film.mp4", tmp_path / "other.mp4"
+    Clip(seconds=1).write(film)
+    Clip(seconds=1, sounds=(Sound(),)).write(other)
+    *_, last = found = _run(desk, film, lambda: os.replace(other, film))
+    assert isinstance(last, MediaError)
+    assert "changed while it was read" in last.what
+    assert not [output for output in found if isinstance(output, Keep | Commit)]
+    assert list(desk.spools.glob("*/decoded.json")) == []
+
+
+def test_sidecars_that_come_while_a_file_is_read_count_as_new_for_the_next_run(desk: Desk, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    Clip(seconds=1).write(film)
+    before = sidecar_signature(film)
+    *_, last = _run(desk, film, lambda: (tmp_path / "film.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nHi.\n"))
+    assert isinstance(last, Commit)
+    assert last.file.sidecars == before != sidecar_signature(film)
