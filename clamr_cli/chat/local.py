@@ -7,6 +7,7 @@ prompt's own seed: either way they depend on the prompt alone.
 from __future__ import annotations
 
 import io
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,7 @@ def find(model: str) -> Path:
     Raises:
         ModelError: it is not on this machine.
     """
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))
     if folder.is_dir():
         return folder.resolve()
     if not _HUB_ID.fullmatch(model):

@@ -45,7 +45,7 @@ class Export:
         """
         from clamr_cli.timeline import parse_time
 
-        sheet = Path(flags.sheet).expanduser() if flags.sheet else None
+        sheet = Path(os.path.expanduser(flags.sheet)) if flags.sheet else None
         if flags.out == "" or flags.sheet == "":
             raise UsageError("the place to write to is empty", "name a folder with --out, a file with --sheet")
         if flags.around is not None and flags.out is None:
@@ -61,7 +61,7 @@ class Export:
         around = None if flags.around is None else parse_time(flags.around)
         if around == 0:
             raise UsageError(f"--around {flags.around} would cut clips of nothing", "give a length of time such as 2s")
-        out = Path(flags.out).expanduser() if flags.out else None
+        out = Path(os.path.expanduser(flags.out)) if flags.out else None
         return cls(out, sheet, around, flags.exact, flags.side, flags.force, flags.quiet)
 
     def files(self, hit: FrameHit) -> dict[str, str]:

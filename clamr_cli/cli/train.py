@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -132,7 +133,7 @@ def _options(settings: Settings, flags: Flags) -> RecipeOptions:
 
     configured = settings.encoder_settings(flags.recipe)
     return RecipeOptions(
-        out=Path(flags.out).expanduser(),
+        out=Path(os.path.expanduser(flags.out)),
         cache=settings.cache,
         queries=_path(flags.queries),
         dev=_path(flags.dev),
@@ -170,7 +171,7 @@ def _path(given: str | None) -> Path | None:
 
     if given is None:
         return None
-    path = Path(given).expanduser()
+    path = Path(os.path.expanduser(given))
     if not path.exists():
         raise UsageError(f"there is no {given}", "name a file or folder that is there")
     return path

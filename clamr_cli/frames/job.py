@@ -17,6 +17,7 @@ from clamr_cli.frames.documents import Surroundings
 from clamr_cli.frames.target import note, note_key
 from clamr_cli.frames.texts import Known
 from clamr_cli.frames.values import PART
+from clamr_cli.media.identity import content_hash, stamp
 from clamr_cli.media.walk import Found
 from clamr_cli.pipeline import check_models
 from clamr_cli.pipeline.job import PROGRESS_INTERVAL, Job
@@ -74,7 +75,7 @@ class DenseJob(Job):
         """
         with self.desk.claim(self.target.video_id):
             if self.target.path:
-                yield Keep(note_key(self.target.path), note(self.target))
+                self.stamp = stamp(self.target.path)
             found = yield from self._sampled()
             known = self._known(found)
             if not known.complete:
@@ -93,12 +94,14 @@ class DenseJob(Job):
         with self.desk.reading:
             found = kept.sampled(self.desk.store, self.target, self.options)
         if found is not None:
+            yield from self._noted()
             return found
         path = self._file()
         spool = Spool(self.desk.spools / f"{self.content[:32]}-dense")
         asked = (path, os.fspath(spool.folder), self.options.interval, self.options.index.language)
         made: Sampled = yield from self._task("sample", self.desk.decoder, sampling.sample, *asked)
         yield from (Notice(path, told) for told in made.notices)
+        yield from self._noted()
         name = keys.samples(self.content, self.options)
         for part in keys.parts(len(made.stills)):
             some = made.stills[part * PART : (part + 1) * PART]
@@ -108,6 +111,15 @@ class DenseJob(Job):
         yield Keep(name, msgspec.to_builtins(replace(made, thumbs=b"")), [made.thumbs])
         spool.remove()
         return made
+
+    def _noted(self) -> Generator[Output, None, None]:
+        """Note the file, unless another has taken its place: nothing of that one may be kept under the old content."""
+        if not self.target.path:
+            return
+        noted = note(self.target)
+        if content_hash(self.target.path) != self.content:
+            raise MediaError("the file was changed while it was read", "ask again when it is complete")
+        yield Keep(note_key(self.target.path), noted)
 
     def _file(self) -> str:
         if not self.target.path:

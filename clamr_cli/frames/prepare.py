@@ -78,7 +78,8 @@ def _work(store: Store, target: Target, options: DenseOptions) -> Iterator[Event
                     case _:
                         yield output
         finally:
-            desk.stop()
+            # The helper first: the desk waits for threads that wait for it.
             if job.helper is not None:
                 job.helper.stop()
+            desk.stop()
             spool.sweep(desk.spools)

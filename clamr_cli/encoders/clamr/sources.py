@@ -114,7 +114,7 @@ def find_all(name: str, revision: str) -> Files:
 
 
 def _find(name: str, revision: str, patterns: Sequence[str]) -> Files:
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         return Files(name, _snapshot(name, folder, revision))
     if not _HUB_ID.fullmatch(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -164,7 +165,7 @@ def _facts(options: RecipeOptions, training: TrainOptions, kind: type[ClamrEncod
 
 def _place(name: str) -> str:
     """A folder by its whole path, so that it is the same from wherever it is named; a hub id as it is."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     return str(folder.resolve()) if name and folder.is_dir() else name
 
 

@@ -270,3 +270,9 @@ def test_doctor_fails_on_what_is_broken_and_goes_on(
     assert ended.code == 2
     assert (states["speech model"], states["screen text"], states["encoder"]) == ("fail", "fail", "fail")
     assert (states["index"], states["cache"]) == ("warn", "ok")
+
+
+def test_the_home_of_nobody_is_a_place_that_is_not_there(clamr: Clamr, tmp_path: Path) -> None:
+    ended = clamr("train", "--recipe", "mini", "--data", "~nosuchuser/data", "--out", str(tmp_path / "out"))
+    assert (ended.code, ended.out) == (2, b"")
+    assert "there is no ~nosuchuser/data" in ended.err

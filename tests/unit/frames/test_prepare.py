@@ -107,6 +107,17 @@ def test_the_content_of_a_known_file_is_not_looked_at_again(store, film, options
         locate(store, film)
 
 
+def test_what_took_the_place_of_a_file_is_not_kept_as_that_file(store, film, options):
+    meant = locate(store, film)
+    clips.Clip().colour("white", 6).write(film)
+    with pytest.raises(MediaError, match="changed while it was read"):
+        list(prepare(store, meant, options))
+    assert locate(store, film).content_hash != meant.content_hash
+    ready, stages = prepared(store, film, options)
+    assert "sample" in stages
+    assert ready.target.content_hash != meant.content_hash
+
+
 def test_other_words_give_other_vectors_from_the_same_pictures(store, film, options):
     prepared(store, film, options)
     Path(film).with_suffix(".srt").write_text(SRT.replace("Bees dance", "Wolves howl"), encoding="utf-8")
