@@ -63,10 +63,11 @@ class Flags(WriterFlags, PreparingFlags):
 
 
 def run(before: Globals, flags: Flags) -> int:
-    """Answer a question about one video with a vision-language model, from the frames and lines that matter.
+    """Ask a vision-language model a question about one video.
 
-    The frames are those that 'clamr frames' finds. The model is a folder on this machine or an OpenAI-compatible
-    endpoint. The times that it cites are checked: one that nothing shown has is marked with a question mark.
+    It is shown the frames and lines that matter. The frames are those that 'clamr frames' finds. The model is a
+    folder on this machine or an OpenAI-compatible endpoint. The times that it cites are checked: one that nothing
+    shown has is marked with a question mark.
     """
     from clamr_cli.cli import output
     from clamr_cli.cli.preparing import prepared_for

@@ -49,7 +49,7 @@ class Flags(EncoderFlags):
 
 
 def run(before: Globals, flags: Flags) -> int:
-    """Write the token vectors of one document, of a query, or of both to a file.
+    """Write the token vectors of a document, a query or both.
 
     It is a NumPy archive: vectors, modality_ids (0 template, 1 video, 2 ocr, 3 speech, 4 metadata) and input_ids of the
     document, and the same with query_ before.

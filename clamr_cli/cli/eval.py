@@ -76,9 +76,12 @@ class Flags(FormFlags, EncoderFlags):
 
 
 def run(before: Globals, flags: Flags) -> int:
-    """Measure how well queries find their answers, and whether joint encoding pays on your library.
+    """Measure how well queries find their answers.
 
-    Piped, it prints tab-separated lines, a header first: system, rows, measures, interval, p, main measure by modality.
+    One screen says whether joint encoding pays on your library, compared with simpler systems built from the same.
+
+    Piped, it prints tab-separated lines, a header first: system, rows, measures, interval, p, main measure by
+    modality.
     """
     from clamr_cli.cli import output
 

@@ -85,10 +85,11 @@ class Flags(FormFlags, WriterFlags, PreparingFlags):
 
 
 def run(before: Globals, flags: Flags) -> int:
-    """Measure which choice of frames lets a model answer questions about long videos best.
+    """Measure which frames let a model answer questions best.
 
-    It reads Video-MME, LongVideoBench, QVHighlights and its own lines. Without --model only the choice of frames is
-    measured, against annotated evidence. It can be interrupted; the same command with the same --out goes on.
+    The questions are about long videos. It reads Video-MME, LongVideoBench, QVHighlights and its own lines. Without
+    --model only the choice of frames is measured, against annotated evidence. It can be interrupted; the same
+    command with the same --out goes on.
     """
     from clamr_cli.cli import output
     from clamr_cli.cli.eval_qa_talk import Talk

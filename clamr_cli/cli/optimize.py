@@ -31,9 +31,9 @@ class Flags(FormFlags):
 
 
 def run(before: Globals, flags: Flags) -> int:
-    """Put the index in order: join small files, remove what is left over, pack the vectors that searches compare with.
+    """Put the index in order: smaller on disk, faster to search.
 
-    Searches need none of it to be right; they get faster, and disk space is freed. Old versions of the data stay for a minute, for searches that are under way. Where the library holds more vectors than searches may compare with (the setting scan_limit), an approximate index is built or brought up to date.
+    Small files are joined, what is left over is removed, and the vectors that searches compare with are packed. Searches need none of it to be right; they get faster, and disk space is freed. Old versions of the data stay for a minute, for searches that are under way. Where the library holds more vectors than searches may compare with (the setting scan_limit), an approximate index is built or brought up to date.
 
     Piped, it prints tab-separated lines: name and value.
     """  # noqa: E501 -- a paragraph of help is a line

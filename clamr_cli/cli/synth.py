@@ -67,11 +67,12 @@ class Flags(WriterFlags):
 
 
 def run(before: Globals, flags: Flags) -> int:
-    """Write search queries for the indexed videos, each aimed at one modality, with a language model.
+    """Write search queries for the indexed videos.
 
-    For each video a base query from its title and one query per modality it has: what is seen, said, written on screen
-    and noted. They are JSON lines with the id of the video that answers, for training and evaluation. It can be
-    interrupted at any time; the same command with the same --out goes on where it stopped.
+    A language model writes them. For each video a base query from its title and one query per modality it has: what
+    is seen, said, written on screen and noted. They are JSON lines with the id of the video that answers, for
+    training and evaluation. It can be interrupted at any time; the same command with the same --out goes on where
+    it stopped.
     """
     from clamr_cli.cli.session import open_store, quiet_libraries
 

@@ -77,7 +77,9 @@ class Flags:
 
 
 def run(before: Globals, flags: Flags) -> int:
-    """Train an encoder: an adapter of the paper's on your own library, or the embedded one from its data.
+    """Train an encoder on your own library.
+
+    That is an adapter of the paper's encoder; --recipe mini trains the embedded one from its data.
 
     It can be interrupted at any time; the same command with --resume goes on where it stopped.
     On several GPUs: accelerate launch -m clamr_cli train ...
