@@ -55,9 +55,8 @@ def parse_lines(lines: Iterable[str], source: str) -> list[LabelledQuery]:
         try:
             query = _query(json.loads(line))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise UsageError(
-                f"{source}, line {number}: no labelled query: {what}",
+                f"{source}, line {number}: no labelled query: {_trouble(error)}",
                 'a line is {"id": ..., "query": ..., "modality": ..., "video": ...}',
             ) from error
         before = found.get(query.id)
@@ -88,6 +87,16 @@ def records(query: LabelledQuery) -> list[dict[str, Any]]:
     if not query.relevant:
         return [{**head, "video": None}]
     return [{**head, "video": name, "relevance": grade} for name, grade in query.relevant.items()]
+
+
+def _trouble(error: Exception) -> str:
+    match error:
+        case KeyError():
+            return f"{error} is missing"
+        case RecursionError():
+            return "nested too deeply"
+        case _:
+            return str(error)
 
 
 def _query(value: Mapping[str, Any]) -> LabelledQuery:

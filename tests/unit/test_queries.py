@@ -35,7 +35,7 @@ def test_a_bad_line_is_named(bad):
     [
         (line(modality="base"), "modality 'base' is none of video, ocr, speech, metadata, audio, or null"),
         ('{"id": "q1"}', "'query' is missing"),
-        ("[" * 100_000, "recursion"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_what_is_wrong_with_a_line_is_said(bad, said):
