@@ -7,6 +7,7 @@ what was dropped is not asked for again under the same settings, what failed is.
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
     from typing import Self
-
-    from filelock import FileLock
 
     from clamr_cli.queries import LabelledQuery
 
@@ -47,23 +46,22 @@ class Journal:
     setups: dict[str, str] = field(default_factory=dict)
     dropped: set[tuple[str, str]] = field(default_factory=set)
     _streams: list[IO[bytes]] = field(default_factory=list)
-    _lock: FileLock | None = None
+    _held: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
-        if self.path is not None:
-            self._lock = acquired(self.path)
-            try:
+        with ExitStack() as held:
+            if self.path is not None:
+                held.callback(acquired(self.path).release)
                 self._read(self.path)
-                self._streams = [opened(self.path, _KIND)]
-            except BaseException:
-                self._release()
-                raise
+                self._streams = [held.enter_context(opened(self.path, _KIND))]
+            self._held = held.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._release()
+        self._streams = []
+        self._held.close()
 
     @property
     def finished(self) -> set[str]:
@@ -82,17 +80,9 @@ class Journal:
             UsageError: that file cannot be written.
         """
         if self.path is not None and len(self._streams) == 1:
-            self._streams.append(opened(rejects(self.path), _KIND))
+            self._streams.append(self._held.enter_context(opened(rejects(self.path), _KIND)))
         if self._streams:
             append(self._streams[1], record, ascii_only=True)
-
-    def _release(self) -> None:
-        for stream in self._streams:
-            stream.close()
-        self._streams = []
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
 
     def _read(self, path: Path) -> None:
         lines = whole_lines(path, _KIND)

@@ -7,6 +7,7 @@ and does not count.
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
     from typing import Self
-
-    from filelock import FileLock
 
 Record: TypeAlias = "dict[str, Any]"
 
@@ -47,23 +46,22 @@ class Journal:
     others: int = 0
     _records: dict[tuple[str, str], Record] = field(default_factory=dict)
     _stream: IO[bytes] | None = None
-    _lock: FileLock | None = None
+    _held: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
-        if self.path is not None:
-            self._lock = acquired(self.path)
-            try:
+        with ExitStack() as held:
+            if self.path is not None:
+                held.callback(acquired(self.path).release)
                 self._read(self.path)
-                self._stream = opened(self.path, _KIND)
-            except BaseException:
-                self._release()
-                raise
+                self._stream = held.enter_context(opened(self.path, _KIND))
+            self._held = held.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._release()
+        self._stream = None
+        self._held.close()
 
     def settled(self, item: str, strategy: str) -> bool:
         """Whether there is a result that is no failure."""
@@ -94,11 +92,3 @@ class Journal:
                 self._records[key] = record
             else:
                 self.others += 1
-
-    def _release(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
