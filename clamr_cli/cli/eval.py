@@ -131,7 +131,7 @@ def _of_index(before: Globals, flags: Flags) -> Outcome:
     from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries
     from clamr_cli.encoders.mini.sentences import Sentences
     from clamr_cli.evaluate import library
-    from clamr_cli.render.evaluation import steps
+    from clamr_cli.render.waiting import steps
 
     settings, options = _options(before, flags)
     loaded = _queries(flags)

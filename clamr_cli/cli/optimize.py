@@ -39,8 +39,8 @@ def run(before: Globals, flags: Flags) -> int:
     """  # noqa: E501 -- a paragraph of help is a line
     from clamr_cli.cli import output
     from clamr_cli.cli.session import open_store, quiet_libraries
-    from clamr_cli.render.evaluation import steps
     from clamr_cli.render.records import json_line
+    from clamr_cli.render.waiting import steps
 
     settings = before.settings()
     form = output.form(flags)

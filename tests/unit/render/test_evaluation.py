@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from clamr_cli.evaluate.report import Line, Report
-from clamr_cli.render import evaluation
+from clamr_cli.render import evaluation, waiting
 from clamr_cli.render.console import console
 
 JOINT = Line("mini joint", {"AP": 0.75}, (0.7, 0.8), None, {"speech": 0.5, "base": 1.0}, 0.9, {"speech": 0.9}, None)
@@ -84,7 +84,7 @@ def test_columns_for_programs_stay_where_they_are() -> None:
 
 def test_progress_is_told_now_and_then_with_the_time_left() -> None:
     stream, now = io.StringIO(), [0.0]
-    lines = evaluation.Lines(stream, lambda: now[0])
+    lines = waiting.Lines(stream, lambda: now[0])
     for second in range(0, 41, 4):
         now[0] = float(second)
         lines.moved("encoding", second, 40)
