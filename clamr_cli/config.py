@@ -27,6 +27,7 @@ APP: Final = "clamr"
 PREFIX: Final = "CLAMR_"
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 OCR_ENGINES: Final = ("easyocr", "rapidocr")
+_LONGEST_SHOWN: Final = 100
 SCORINGS: Final = ("token-max", "modality-max")
 
 
@@ -145,7 +146,7 @@ def config_file(named: str | None = None) -> Path:
 def _file_layer(named: str | None) -> list[tuple[str, dict[str, object]]]:
     path = config_file(named)
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         if named or os.environ.get(PREFIX + "CONFIG"):
             raise UsageError(f"there is no configuration file {path}", "check --config and CLAMR_CONFIG") from None
@@ -155,6 +156,9 @@ def _file_layer(named: str | None) -> list[tuple[str, dict[str, object]]]:
         raise UsageError(f"the configuration file {path} cannot be read ({reason})", "correct or remove it") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"the configuration file {path} is no valid TOML ({error})", "correct it") from error
+    except (RecursionError, ValueError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+        raise UsageError(f"the configuration file {path} cannot be read ({reason})", "correct it") from error
     layers = []
     for key, value in content.items():
         name = key.replace("-", "_")
@@ -168,7 +172,16 @@ def _checked(name: str, value: object, source: str) -> object:
     try:
         return CHECKS[name](value)
     except ValueError as error:
-        raise UsageError(f"{source}: {value!r} cannot be used", str(error)) from None
+        raise UsageError(f"{source}: {_shown(value)} cannot be used", str(error)) from None
+
+
+def _shown(value: object) -> str:
+    """A value for a message: whole where it is short, else its beginning or its kind."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"this {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _string(value: object) -> str:

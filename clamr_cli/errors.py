@@ -6,6 +6,8 @@ its code; a library caller can catch it. Anything else that escapes is a defect.
 
 from __future__ import annotations
 
+import errno
+import re
 from typing import ClassVar, Final
 
 EXIT_FOUND: Final = 0
@@ -79,3 +81,36 @@ class MissingExtra(ClamrError):
 
 class EncoderMismatch(ClamrError):
     """The index holds no vectors of the encoder that was asked for, or vectors of another version of it."""
+
+
+_OPEN_FILES: Final = re.compile(r"too many open files|too many files are open|os error 24\b", re.IGNORECASE)
+_MEMORY: Final = re.compile(
+    r"can(?:no|')t allocate memory|out of memory|not enough memory|insufficient memory|bad_?alloc|unable to allocate"
+    r"|memory allocation failed|failed to allocate|could ?n[o']t (?:allocate|create thread)|mmap failed|os error 12\b"
+    r"|can(?:no|')t (?:start|spawn) (?:a )?new thread|failed to (?:spawn|create) (?:a )?(?:new )?thread"
+    r"|pthread_create failed|failed to map segment from shared object(?!: operation not permitted)",
+    re.IGNORECASE,
+)
+_GPU: Final = re.compile(r"\b(?:CUDA|MPS|HIP|GPU)\b")
+MORE_FILES: Final = "raise the limit with: ulimit -n 4096"
+MORE_MEMORY: Final = "close other programs, or raise the limit of memory if there is one (ulimit -v)"
+
+
+def shortage(error: BaseException | str) -> tuple[str, str] | None:
+    """What the machine ran short of, and what to do about it; None where an error is about something else.
+
+    Libraries say it in types and words of their own, and wrap each other's errors: the causes of an error count too.
+    """
+    chain: list[BaseException | str] = [error]
+    while isinstance(last := chain[-1], BaseException) and (last.__cause__ or last.__context__) and len(chain) < 20:
+        chain.append(last.__cause__ or last.__context__ or "")
+    for one in chain:
+        number = one.errno if isinstance(one, OSError) else None
+        text = str(one)
+        if number in (errno.EMFILE, errno.ENFILE) or _OPEN_FILES.search(text):
+            return "too many files are open", MORE_FILES
+        if isinstance(one, MemoryError) or number == errno.ENOMEM or _MEMORY.search(text):
+            if _GPU.search(text):
+                return "the GPU has not enough memory", "close other programs that use it, or run with --device cpu"
+            return "not enough memory", MORE_MEMORY
+    return None

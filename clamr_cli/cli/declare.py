@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import typer
 
+from clamr_cli.cli.guard import check_limits
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,6 +70,7 @@ def flattened(run: Callable[[Globals, Flags], int], flags: type[Flags]) -> Calla
         )
 
     def call(context: typer.Context, **values: Any) -> int:  # noqa: ANN401 -- what Typer parsed, by the annotations
+        check_limits()
         return run(context.obj, flags(**values))
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

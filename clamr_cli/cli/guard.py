@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_USAGE, ClamrError
+from clamr_cli.errors import (
+    EXIT_FOUND,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    MORE_FILES,
+    ClamrError,
+    UsageError,
+    shortage,
+)
+
+# Not where an error is reported: a process that can open no more files can import nothing either.
+from clamr_cli.render.text import escape_terminal, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +31,11 @@ _ParserError: Final[type[Exception]] = typer.BadParameter.__bases__[0]
 _BEFORE: Final = ("--db", "--config")
 """Options of the program itself, which many people look for behind the command."""
 
+_FILES: Final = 4096
+"""Open files that are allowed where the user's limit can be raised to it."""
+
+_LEAST_FILES: Final = 64
+_LEAST_MEMORY: Final = 1 << 30
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED: Final = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP
@@ -55,8 +71,36 @@ def guarded(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- T
         # Whoever read the output had enough.
         leave_broken_pipes()
         return EXIT_FOUND
-    except Exception as error:
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        # Panics of Rust libraries are no Exception.
         return _interrupted() if _began_with_interruption(error) else _defect(error)
+
+
+def check_limits() -> None:
+    """Let this process open as many files as clamr may need, and refuse limits under which no command gets far.
+
+    Native libraries end a process without an error that could be reported when they get no file or no memory.
+
+    Raises:
+        UsageError: the user's limits allow too few open files, or too little memory.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files < _FILES:
+        wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+            files = wanted
+        if files < _LEAST_FILES:
+            raise UsageError(f"only {files} files may be open at once", MORE_FILES)
+    memory, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if memory != resource.RLIM_INFINITY and memory < _LEAST_MEMORY:
+        raise UsageError(f"only {size(memory)} of memory may be used", "raise the limit with: ulimit -v unlimited")
 
 
 def _interrupted() -> int:
@@ -73,8 +117,6 @@ def _began_with_interruption(error: BaseException | None) -> bool:
 
 def complain(message: str) -> None:
     """One line on stderr; control characters are escaped."""
-    from clamr_cli.render.text import escape_terminal
-
     if sys.stderr is not None:
         # Where it cannot be said, the exit code still says that something went wrong.
         with contextlib.suppress(OSError):
@@ -103,11 +145,20 @@ def leave_broken_pipes() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _defect(error: Exception) -> int:
-    from clamr_cli import config
-
+def _defect(error: BaseException) -> int:
+    short = shortage(error)
+    try:
+        from clamr_cli import config
+    except (OSError, ImportError, MemoryError):
+        if short is None:
+            raise
+        complain(": ".join(short))
+        return EXIT_USAGE
     if config.debugging():
         raise error
+    if short is not None:
+        complain(": ".join(short))
+        return EXIT_USAGE
     if isinstance(error, OSError) and error.errno in _FULL:
         place = f" ({error.filename})" if error.filename else ""
         complain(f"the disk is full{place}: make room and run the command again")
@@ -132,7 +183,7 @@ def _stands_nowhere() -> bool:
     return False
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else "no message"
 

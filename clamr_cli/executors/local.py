@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from clamr_cli.errors import EXIT_PARTIAL, ClamrError, MediaError
+from clamr_cli.errors import EXIT_PARTIAL, MORE_MEMORY, ClamrError, MediaError, shortage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,7 +94,7 @@ class Worker:
                 finished = self._alive()
                 raise
             except (EOFError, OSError) as error:
-                raise TaskFailed(f"the {self.name} process {self._last_words()}", "the file may be damaged") from error
+                raise TaskFailed(f"the {self.name} process {self._last_words()}", self._advice()) from error
             finally:
                 if not finished:
                     self.kill()
@@ -149,6 +149,11 @@ class Worker:
             with contextlib.suppress(ValueError):
                 return f"crashed ({signal.Signals(-code).name})"
         return f"ended unexpectedly (exit code {code})"
+
+    def _advice(self) -> str:
+        """What to do about a process that ended by itself; systems that run out of memory end one with SIGKILL."""
+        killed = self._process is not None and self._process.exitcode == -getattr(signal, "SIGKILL", 9)
+        return f"not enough memory? {MORE_MEMORY}" if killed else "the file may be damaged"
 
     def kill(self) -> None:
         """End the process at once; the next task starts a new one."""
@@ -230,9 +235,11 @@ def _serve(connection: Connection, log: str | None, threads: int) -> None:
             connection.send(("done", None))
         except ClamrError as error:
             connection.send(("error", error))
-        except (MemoryError, Exception) as error:
+        except BaseException as error:
+            # Panics of Rust libraries are no Exception.
             traceback.print_exc()
-            connection.send(("error", TaskFailed(_one_line(error), "see `clamr doctor` for what is installed")))
+            told = shortage(error) or (_one_line(error), "see `clamr doctor` for what is installed")
+            connection.send(("error", TaskFailed(*told)))
 
 
 def _one_line(error: BaseException) -> str:

@@ -88,9 +88,9 @@ def outputs(jobs: Sequence[Job], *, hands: int, stopping: Stop) -> Iterator[tupl
     for job in jobs:
         pending.put(job)
     crew = [_Hand(pending, inbox, stopping) for _ in range(min(hands, len(jobs)))]
-    stopping.threads += crew
     for hand in crew:
         hand.start()
+        stopping.threads.append(hand)
     while any(hand.is_alive() for hand in crew) or not inbox.empty():
         try:
             message = inbox.get(timeout=_POLL)

@@ -6,7 +6,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from clamr_cli.errors import StoreError
+from clamr_cli.errors import StoreError, shortage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,6 @@ _HINTS: Final = (
      "check who may read and write that folder, or choose another with --db DIR"),
     (re.compile(r"not a directory|file exists|os error (?:17|20)\b", re.IGNORECASE),
      "an index is a folder; choose another with --db DIR"),
-    (re.compile(r"too many open files|os error 24\b", re.IGNORECASE), "raise the limit with: ulimit -n 4096"),
     (re.compile(r"Generic (?:S3|GCS|MicrosoftAzure|HTTP) error|credential", re.IGNORECASE),
      "check the address, the credentials and the network"),
 )  # fmt: skip
@@ -40,7 +39,8 @@ def as_store_error(doing: str, uri: str, error: Exception) -> StoreError:
     """
     text = _SOURCE_PLACE.sub("", str(error)).strip() or type(error).__name__
     text = _WRAPPERS.sub("", text).splitlines()[0]
-    hint = next((hint for pattern, hint in _HINTS if pattern.search(text)), _DAMAGED)
+    short = shortage(text)
+    hint = short[1] if short else next((hint for pattern, hint in _HINTS if pattern.search(text)), _DAMAGED)
     return StoreError(f"cannot {doing} the index at {uri} ({text[:300]})", hint)
 
 

@@ -164,3 +164,25 @@ def test_an_encoder_has_a_table_of_its_own(tmp_path: Path) -> None:
 def test_globs_keep_their_commas(tmp_path: Path) -> None:
     settings = config.load(config=_write(tmp_path / "c.toml", 'exclude = ["{a,b}.mp4", "*.tmp"]'))
     assert settings.exclude == ("{a,b}.mp4", "*.tmp")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("exclude = " + "[" * 3000 + "]" * 3000, "nested too deeply"),
+        ("encoders = " + "{a = " * 3000 + "1" + "}" * 3000, "nested too deeply"),
+        ("limit = " + "7" * 6000, "too many digits"),
+        ("limit = 0x" + "f" * 6000, "cannot be used"),
+        ("limit = " + "7" * 4000, "cannot be used"),
+        ("window." + ".".join("a" * 3000) + " = 1", "cannot be used"),
+    ],
+)
+def test_what_no_parser_takes_is_refused_in_a_short_line(tmp_path: Path, text: str, reason: str) -> None:
+    file = _write(tmp_path / "c.toml", text)
+    with pytest.raises(UsageError, match=reason) as caught:
+        config.load(config=file)
+    assert len(str(caught.value).replace(file, "")) < 300
+
+
+def test_a_file_may_begin_with_the_mark_of_windows_editors(tmp_path: Path) -> None:
+    assert config.load(config=_write(tmp_path / "c.toml", "\ufefflimit = 3")).limit == 3

@@ -158,3 +158,78 @@ def test_an_interruption_while_the_program_is_still_being_imported_is_one_line()
     )
     ended = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "clamr: interrupted\n")
+
+
+class PanicException(BaseException):
+    """As pyo3 has it: no Exception."""
+
+
+def test_a_panic_of_a_library_is_one_line_and_logged(home: Path, capsys: Capture) -> None:
+    assert guarded(_program(PanicException("called `Option::unwrap()` on a `None` value")), ["--number", "1"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("clamr: unexpected PanicException: called `Option::unwrap()` on a `None` value: ")
+    assert told.count("\n") == 1
+    assert "PanicException" in (home / "state" / "clamr" / "errors.log").read_text()
+
+
+def _caused(error: BaseException, cause: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        RuntimeError("can't start new thread"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        PanicException("failed to spawn thread: Os { code: 11, kind: WouldBlock }"),
+        _caused(ValueError("the read failed"), MemoryError()),
+    ],
+)
+def test_too_little_memory_is_no_defect(error: BaseException, home: Path, capsys: Capture) -> None:
+    assert guarded(_program(error), ["--number", "1"]) == 2
+    assert capsys.readouterr().err.startswith("clamr: not enough memory: close other programs")
+    assert not (home / "state").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/lib/x.so"),
+        OSError(errno.ENFILE, os.strerror(errno.ENFILE)),
+        PanicException('Creating Tokio runtime: Os { code: 24, message: "Too many open files" }'),
+        RuntimeError("cannot open: Too many open files (os error 24)"),
+    ],
+)
+def test_too_many_open_files_are_no_defect(error: BaseException, capsys: Capture) -> None:
+    assert guarded(_program(error), ["--number", "1"]) == 2
+    assert capsys.readouterr().err == "clamr: too many files are open: raise the limit with: ulimit -n 4096\n"
+
+
+def test_a_library_on_a_disk_without_execution_is_not_short_of_memory(home: Path, capsys: Capture) -> None:
+    error = ImportError("x.so: failed to map segment from shared object: Operation not permitted")
+    assert guarded(_program(error), ["--number", "1"]) == 2
+    assert "unexpected ImportError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("ulimit -n 16", "clamr: only 16 files may be open at once: raise the limit with: ulimit -n 4096\n"),
+        ("ulimit -v 500000", "clamr: only 512.0 MB of memory may be used: raise the limit with: ulimit -v unlimited\n"),
+    ],
+)
+def test_limits_under_which_nothing_works_are_named(limit: str, said: str, tmp_path: Path) -> None:
+    command = f'{limit}; exec "{sys.executable}" -m clamr_cli --db "{tmp_path}/db" search x'
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", said)
+
+
+def test_a_low_limit_of_open_files_that_can_be_raised_is_raised(tmp_path: Path) -> None:
+    command = f'ulimit -Sn 16; exec "{sys.executable}" -m clamr_cli --db "{tmp_path}/db" search x'
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert ended.stderr.startswith("clamr: no index at ")
