@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -198,39 +199,66 @@ def cut_around(text: str, start: int, end: int) -> tuple[str, str]:
     return text[start:end].strip(), line
 
 
-def strongest_time(found: Match, modality: Modality | None) -> float:
-    """Where in the moment a modality's evidence is strongest, in seconds: the start of its best segment or frame.
+def strongest_time(
+    found: Match, winner: Modality | None, floors: Mapping[Modality, float] = MappingProxyType({})
+) -> float:
+    """The second of the moment where the evidence is strongest: the start of the best segment or frame.
 
-    Segments are compared by the sum over query tokens of the best similarity within. Metadata holds for the whole
-    moment, so it points at its start.
+    Most metadata holds for the whole video. Where it wins, the best evidence that has a time counts instead: a chapter,
+    or what is seen, said or written, if that is the best answer to a word of the query or good enough by itself. Else
+    it is the start of the moment.
+
+    Args:
+        found: the query and the moment.
+        winner: the modality with the highest score.
+        floors: of the encoder, see :class:`clamr_cli.types.EncoderInfo`.
     """
     inside = found.moment.span
-    if modality is None or modality is Modality.METADATA:
-        return inside.start
+    start = None if winner is None else _best_start(found, winner)
+    if start is None:
+        timed = _best_timed(found, floors)
+        start = None if timed is None else _best_start(found, timed)
+    return inside.start if start is None else min(max(start, inside.start), inside.end)
+
+
+def _best_timed(found: Match, floors: Mapping[Modality, float]) -> Modality | None:
+    """The best modality beside metadata, if it answers a word of the query better than metadata does, or well."""
+    alone = {name: value for name, value in modality_scores(found).items() if name is not Modality.METADATA}
+    best = max(alone, key=lambda name: alone[name], default=None)
+    if best is None or alone[best] <= 0:
+        return None
+    won = found.document.modality_ids[found.alignment.best[found.alignment.best >= 0]]
+    answers = bool(np.isin(won, [MODALITY_IDS[name] for name in alone]).any())
+    enough = alone[best] >= floors.get(best, 0.0) * found.values.shape[0]
+    return best if answers or enough else None
+
+
+def _best_start(found: Match, modality: Modality) -> float | None:
+    """When the best segment or frame of a modality starts; None where there is none, or it holds all the time.
+
+    Segments are compared by the sum over query tokens of the best similarity within.
+    """
     columns = np.flatnonzero(found.document.modality_ids == MODALITY_IDS[modality])
     if not columns.size:
-        return inside.start
+        return None
     numbers = found.document.segments[columns]
     columns = columns[np.argsort(numbers, kind="stable")]
     _, counts = np.unique(numbers, return_counts=True)
     indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
     sums = maxsim.segment_max(found.values[:, columns], indptr).sum(axis=0)
     best = int(sums.argmax())
-    start = _start_of(found, modality, columns[indptr[best] : indptr[best + 1]])
-    return min(max(start, inside.start), inside.end)
-
-
-def _start_of(found: Match, modality: Modality, columns: NDArray[np.int64]) -> float:
-    """When the segment or frame of these vectors starts."""
+    columns = columns[indptr[best] : indptr[best + 1]]
     number = int(found.document.segments[columns[0]])
     spans = (
         found.moment.frame_spans
         if modality is Modality.VIDEO
         else tuple(segment.span for segment in segments_of(found.moment, modality))
     )
-    if 0 <= number < len(spans):
-        return spans[number].start
-    return float(found.document.spans[columns, 0].min())
+    if not 0 <= number < len(spans):
+        return float(found.document.spans[columns, 0].min()) if modality is not Modality.METADATA else None
+    span, inside = spans[number], found.moment.span
+    lasting = modality is Modality.METADATA and span.start <= inside.start and span.end >= inside.end
+    return None if lasting else span.start
 
 
 def modality_scores(found: Match) -> dict[Modality, float]:

@@ -37,7 +37,8 @@ def run(before: Globals, flags: Flags) -> int:
     Per word of the query it shows what matched, when, how much of the score each modality has, and what the rank would
     be without it. Without --query it explains the last search; where there was none, it shows the video's time line.
 
-    Piped, it prints tab-separated lines: kind (rank, word, share, without), word, modality, start, end, value, text.
+    Piped, it prints tab-separated lines: kind (rank, at, word, share, without), word, modality, start, end, value,
+    text.
     """
     from clamr_cli.cli import output
     from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,8 +62,8 @@ class Flags(FormFlags, EncoderFlags):
     hybrid: Annotated[
         bool, typer.Option("--hybrid", help="Where candidates must do: also those that hold words of the query.")
     ] = False
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False
-    paths: Annotated[bool, typer.Option("--paths", help="Print the paths of the files only.")] = False
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header; texts like =1+1 get a ' before.")] = False
+    paths: Annotated[bool, typer.Option("--paths", help="Print only the files' paths, without weak hits.")] = False
     null: Annotated[bool, typer.Option("-0", "--null", help="With --paths: end each with a zero byte.")] = False
 
 
@@ -73,10 +74,13 @@ def run(before: Globals, flags: Flags) -> int:
 
     The ranking is exact. Only in a library of more vectors than the setting scan_limit allows a core (20 million), and with an index that 'clamr optimize' made, candidates are looked up instead; results say so, and --exact compares with everything.
 
-    Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words, and "approximate" where it is.
+    Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words, "approximate" and "weak" where it is that.
+
+    --paths leaves weak hits out, unless --floor 0 is given. On a terminal it quotes names as a shell needs it; piped, they come as they are, and a name with a line break takes two lines: -0 is safe with any name.
     """  # noqa: E501 -- a paragraph of help is a line
     from clamr_cli.cli import output
     from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries
+    from clamr_cli.render.text import plural
     from clamr_cli.search import search
 
     settings, options, form, query = _asked(before, flags)
@@ -105,6 +109,9 @@ def run(before: Globals, flags: Flags) -> int:
     if all(hit.weak for hit in hits):
         output.say("only weak matches: nothing here seems to answer (--floor 0 takes them as found)")
         return EXIT_NOTHING
+    weak = sum(hit.weak for hit in hits)
+    if form is Form.PATHS and weak:
+        output.say(f"{plural(weak, 'weak hit')} left out: --floor 0 takes them as found")
     return EXIT_FOUND
 
 
@@ -156,6 +163,9 @@ def _lines(hits: Sequence[Hit], form: Form, *, null: bool) -> Iterator[bytes]:
         case Form.CSV:
             yield records.csv_lines(records.HIT_COLUMNS, map(records.hit_row, hits))
         case Form.PATHS:
-            yield from records.path_lines([hit.path for hit in hits], null=null)
+            # What a weak hit names is probably no answer, and a program that gets paths cannot tell.
+            paths = [hit.path for hit in hits if not hit.weak]
+            quoted = not null and sys.stdout is not None and sys.stdout.isatty()
+            yield from records.path_lines(paths, null=null, quoted=quoted)
         case _:
             yield from (records.tsv_line(records.hit_row(hit)) for hit in hits)

@@ -51,12 +51,13 @@ def record(explanation: Explanation) -> dict[str, object]:
 def rows(explanation: Explanation) -> Iterator[tuple[Cell, ...]]:
     """Fields for tab-separated output: kind, query word, modality, start, end, value, text.
 
-    Kinds: ``rank`` (value: score, text: rank/total), ``word`` (value: similarity), ``share`` (value: part of the
-    score), ``without`` (value: score, text: rank).
+    Kinds: ``rank`` (value: score, text: rank/total), ``at`` (start and end: where the evidence is strongest), ``word``
+    (value: similarity), ``share`` (value: part of the score), ``without`` (value: score, text: rank).
     """
     hit = explanation.hit
     place = f"{hit.rank}/{explanation.total}"
     yield ("rank", None, hit.modality, f"{hit.span.start:.2f}", f"{hit.span.end:.2f}", f"{hit.score:.4f}", place)
+    yield ("at", None, hit.modality, f"{hit.at:.2f}", f"{hit.at:.2f}", None, None)
     for word in explanation.words:
         yield ("word", word.query_token, *_best_cells(word.best))
     for modality, share in explanation.shares.items():

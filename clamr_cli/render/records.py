@@ -9,6 +9,7 @@ import os
 from dataclasses import fields
 from typing import TYPE_CHECKING, TypeAlias
 
+from clamr_cli.render.shell import command_line
 from clamr_cli.render.text import escape_field, escape_json, escape_terminal
 from clamr_cli.types import SHOWN_MODALITIES
 
@@ -22,10 +23,17 @@ Cell: TypeAlias = str | int | float | None
 """A field of a table for programs."""
 
 APPROXIMATE = "approximate"
-"""What stands in the last column of hits that are not known to be the best."""
+"""What stands in that column of hits that are not known to be the best."""
+
+WEAK = "weak"
+"""What stands in the last column of hits that probably do not answer."""
+
+_FORMULA = tuple("=+-@\t\r＝＋－＠")
+"""What a cell begins with that spreadsheets compute instead of showing it."""
 
 HIT_COLUMNS = (
     "rank", "score", "video_id", "start", "end", "at", "modality", "title", "path", "words", "approximate",
+    "weak",
 )  # fmt: skip
 """Columns of a search's TSV and CSV, in order."""
 
@@ -41,12 +49,24 @@ def tsv_line(cells: Sequence[Cell]) -> bytes:
 
 
 def csv_lines(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> bytes:
-    """CSV with a header, UTF-8; control characters in fields are escaped, so that every record is one line."""
+    """CSV with a header, UTF-8; control characters in fields are escaped, so that every record is one line.
+
+    A text that a spreadsheet would take for a formula gets a ' before it, which says there that it is a text.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([escape_terminal(_text(cell)) for cell in row] for row in rows)
+    writer.writerows([_spreadsheet_cell(_text(cell)) for cell in row] for row in rows)
     return buffer.getvalue().encode()
+
+
+def _spreadsheet_cell(cell: str) -> str:
+    if cell.startswith(_FORMULA):
+        try:
+            float(cell)
+        except ValueError:
+            cell = f"'{cell}"
+    return escape_terminal(cell)
 
 
 def _text(cell: Cell) -> str:
@@ -114,6 +134,7 @@ def hit_row(hit: Hit) -> tuple[Cell, ...]:
         hit.path,
         " ".join(matched(hit.evidence)),
         APPROXIMATE if hit.approximate else "",
+        WEAK if hit.weak else "",
     )
 
 
@@ -132,7 +153,11 @@ def event_record(event: Event) -> dict[str, object]:
     return record
 
 
-def path_lines(paths: Iterable[str], *, null: bool) -> Iterator[bytes]:
-    """Paths as the bytes they are, each once, each ended by a line break or a zero byte."""
+def path_lines(paths: Iterable[str], *, null: bool, quoted: bool = False) -> Iterator[bytes]:
+    """Paths as the bytes they are, each once, each ended by a line break or a zero byte.
+
+    For a terminal they are ``quoted``, as a shell reads them: a name may hold what a terminal obeys.
+    """
     end = b"\0" if null else b"\n"
-    return (os.fsencode(path) + end for path in dict.fromkeys(paths))
+    for path in dict.fromkeys(paths):
+        yield (command_line([path]).encode() if quoted else os.fsencode(path)) + end

@@ -240,7 +240,7 @@ def _hits(store: Store, question: _Question, chosen: Sequence[tuple[str, float]]
             title=video.fields.title,
             score=score,
             span=moment.span,
-            at=reasons.strongest_time(aligned, winner),
+            at=reasons.strongest_time(aligned, winner, question.encoder.floors),
             modality=winner,
             modalities={modality: alone.get(modality) for modality in SHOWN_MODALITIES},
             evidence=reasons.evidence(aligned),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from clamr_cli import explain, maxsim
-from clamr_cli.types import MODALITY_IDS, Modality, Span
+from clamr_cli.types import MODALITY_IDS, Modality, Segment, Span
 from tests.unit.words import TEMPLATE_AXIS, WordEncoder, arrays, moment
 
 ENCODER = WordEncoder(similar={"hound": {"dog": 0.8}})
@@ -109,9 +111,29 @@ def test_the_time_is_where_the_winning_modality_is_strongest():
     found = matched("dog cat", moment(frames=3, speech=speech, start=100.0), ["tree", "dog", "dog cat"])
     assert explain.strongest_time(found, Modality.SPEECH) == 110.0
     assert explain.strongest_time(found, Modality.VIDEO) == 120.0
-    assert explain.strongest_time(found, Modality.METADATA) == 100.0
-    assert explain.strongest_time(found, Modality.OCR) == 100.0
-    assert explain.strongest_time(found, None) == 100.0
+    assert explain.strongest_time(matched("bird", moment(start=100.0)), None) == 100.0
+
+
+def test_where_a_title_wins_the_time_is_that_of_the_best_evidence_that_has_one():
+    titled = moment(speech=["x", "the agents"], ocr=["a hound"], metadata=["Agents film"], start=100.0)
+    assert explain.strongest_time(matched("agents film", titled), Modality.METADATA) == 110.0
+    only_words = matched("agents film", titled, allowed=frozenset({Modality.METADATA}))
+    assert explain.strongest_time(only_words, Modality.METADATA) == 100.0
+
+
+def test_evidence_below_the_floor_names_no_time_where_a_title_answers_every_word():
+    titled = moment(speech=["x", "a dog"], metadata=["hound"], start=100.0)
+    encoder = WordEncoder(similar={"dog": {"hound": 0.3}})
+    found = matched("hound", titled, encoder=encoder)
+    assert explain.strongest_time(found, Modality.METADATA, {Modality.SPEECH: 0.4}) == 100.0
+    assert explain.strongest_time(found, Modality.METADATA, {Modality.SPEECH: 0.2}) == 110.0
+
+
+def test_a_chapter_that_wins_has_a_time_of_its_own():
+    whole = moment(speech=["x", "y", "agents"], metadata=["film"], start=100.0)
+    chapter = Segment(Span(120.0, 130.0), "all agents", "chapter")
+    found = matched("all agents", replace(whole, metadata=(*whole.metadata, chapter)))
+    assert explain.strongest_time(found, Modality.METADATA) == 120.0
 
 
 def test_the_time_stays_inside_the_moment():

@@ -98,3 +98,9 @@ def test_a_narrow_screen_gets_paragraphs_instead_of_columns_of_three_letters(
         assert any(LAGOS in line for line in lines)
     assert any("a speech at the toll gate" in line for line in lines)
     assert "\x1b" not in ended.out.decode()
+
+
+def test_paths_on_a_terminal_are_quoted(db: Path) -> None:
+    code, shown = _on_a_terminal(db, "search", "sale", "--paths", "-n", "1", "--modality", "ocr")
+    assert code == 0
+    assert shown == "$'/videos/[red]caf\\351\\033[2J\\012.mp4'\n"

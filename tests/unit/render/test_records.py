@@ -2,6 +2,10 @@ import csv
 import io
 import json
 import os
+import subprocess
+from dataclasses import replace
+
+import pytest
 
 from clamr_cli.events import Discovered, Indexed, Skipped
 from clamr_cli.render import records
@@ -44,6 +48,35 @@ def test_csv_has_a_header_and_a_line_per_hit() -> None:
     assert plain[header.index("path")] == "/videos/lagos.mp4"
     assert "\x1b" not in hostile[header.index("path")]
     assert len(text.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "+cmd|' /C calc'!A1", "-2+3", "@SUM(A1)", "=", "-", "\t=1", "\r=1", "＝1+1", "--5", "=-1.5"]
+)
+def test_no_cell_of_csv_begins_a_formula(cell: str) -> None:
+    ((shown,),) = csv.reader(io.StringIO(records.csv_lines((), [[cell]]).decode().lstrip("\n")))
+    assert shown[0] == "'"
+    assert shown[1:].replace("\\t", "\t").replace("\\r", "\r") == cell
+
+
+@pytest.mark.parametrize("cell", ["-1.5", "+4", "-2e-05", "1=1", "a@b", "", "'=1", -1.5, None])
+def test_numbers_and_other_texts_of_csv_stay_as_they_are(cell: object) -> None:
+    text = records.csv_lines(("a", "b"), [[cell, "x"]]).decode()  # type: ignore[list-item]
+    assert text.splitlines()[1] == f"{'' if cell is None else cell},x"
+
+
+def test_a_weak_hit_says_so_in_its_last_field() -> None:
+    rows = [records.hit_row(replace(PLAIN, weak=weak)) for weak in (False, True)]
+    assert [row[records.HIT_COLUMNS.index("weak")] for row in rows] == ["", "weak"]
+    assert rows[0][:-1] == rows[1][:-1]
+
+
+def test_paths_for_a_terminal_are_quoted_as_a_shell_reads_them() -> None:
+    (line,) = records.path_lines([HOSTILE.path], null=False, quoted=True)
+    read = subprocess.run(["bash", "-c", f"printf %s {line.decode()}"], capture_output=True, check=True)
+    assert read.stdout == os.fsencode(HOSTILE.path)
+    assert line.isascii()
+    assert not set(line[:-1]) & set(range(32))
 
 
 def test_paths_are_the_bytes_of_the_files_each_once() -> None:
