@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EPILOG = (
+    "'clamr help COMMAND' shows the options of a command.\n\n"
     "Exit codes: 0 found or done, 1 nothing found, 2 wrong usage, configuration or an error, "
     "3 some videos failed (the others are indexed), 130 interrupted."
 )
@@ -45,7 +46,13 @@ EPILOG = (
 
 def build() -> typer.Typer:
     """The whole command line, declared; nothing heavy is imported before a command runs."""
-    app = typer.Typer(cls=Program, rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+    app = typer.Typer(
+        cls=Program,
+        rich_markup_mode=None,
+        add_completion=False,
+        invoke_without_command=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     app.callback(epilog=EPILOG)(root)
     command(app, "index", index.run, index.Flags)
     command(app, "search", search.run, search.Flags)
@@ -85,11 +92,13 @@ def root(
         str | None, typer.Option("--config", metavar="FILE", help="Read settings from this TOML file.")
     ] = None,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Search a folder of videos by what is seen, said, written on screen and noted about it."""
     context.obj = Globals(db, config)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

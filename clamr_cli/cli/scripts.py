@@ -68,7 +68,7 @@ def commands_of(program: Any, words: tuple[str, ...] = ()) -> list[Command]:  # 
 def _commands(one: Any, words: tuple[str, ...], below: Mapping[str, Any]) -> list[Command]:  # noqa: ANN401
     children = {name: child for name, child in below.items() if " " not in name}
     options = [_option(option) for option in one.params if option.param_type_name == "option"]
-    options.append(Option(("--help",), "Show the help and exit.", "", ()))
+    options.append(Option(("-h", "--help"), "Show the help and exit.", "", ()))
     text = (one.help or "").strip().split("\n")[0]
     found = [Command(words, text, tuple(options), tuple(children))]
     for name, child in children.items():

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, Final
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+_NAMES: Final[Mapping[str, str]] = {
+    "ask": "chat question answer",
+    "completions": "completion",
+    "doctor": "check diagnose test env",
+    "explain": "why",
+    "frames": "frame screenshot screenshots thumbnails pictures images",
+    "index": "add build crawl import ingest reindex re-index refresh rescan scan sync update watch embed",
+    "ls": "dir list videos files",
+    "models": "model weights",
+    "models pull": "download fetch install pull get",
+    "open": "launch play view watch-at mpv vlc",
+    "optimize": "optimise clean cleanup compact gc prune vacuum",
+    "rm": "del delete drop forget remove uninstall unindex",
+    "search": "find grep query lookup look s q",
+    "show": "cat describe details info inspect metadata",
+    "status": "stat stats statistics state",
+    "synth": "generate synthesize synthesise queries",
+    "train": "finetune fine-tune",
+    "--version": "version ver",
+}
+_OTHER_NAMES: Final = {other: name for name, others in _NAMES.items() for other in others.split()}
+"""What other programs call it: the command of ours."""
 
 
 class Group(TyperGroup):
@@ -26,14 +51,37 @@ def _nothing(ctx: Any) -> str:  # noqa: ANN401, ARG001 -- untyped
 
 
 class Program(Group):
-    """Commands whose name may be two words: ``eval qa`` is one, and ``eval FILE`` still is ``eval``."""
+    """The commands of clamr.
+
+    A name may be two words: ``eval qa`` is one, and ``eval FILE`` still is ``eval``. ``help COMMAND`` is
+    ``COMMAND --help``. Names that other programs have for a command lead to it.
+    """
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 -- untyped
         """The command that the first words name, the longest name first."""
+        if args[0] == "help":
+            named = [word for word in args if word != "help" and not word.startswith("-")]
+            if not named:
+                typer.echo(ctx.get_help())
+                raise typer.Exit
+            args = [*named, "--help"]
         name = " ".join(args[:2])
         if len(args) > 1 and name in self.commands:
             return name, self.commands[name], args[2:]
+        if args[0] not in self.commands and (meant := self._meant(args[0])):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {meant!r}?")
         return super().resolve_command(ctx, args)
+
+    def _meant(self, word: str) -> str:
+        """What somebody may want who writes this instead of a command; empty where nothing is known of it."""
+        name = word.lower().lstrip("-")
+        if name in self.commands:
+            return name
+        if name in _OTHER_NAMES:
+            return _OTHER_NAMES[name]
+        if os.sep in word and os.path.lexists(word):
+            return f"index {word}"
+        return f'search "{word}"' if len(word.split()) > 1 else ""
 
 
 class Choosing(TyperCommand):

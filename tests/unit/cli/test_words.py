@@ -1,8 +1,10 @@
 """Commands of two words, and options of many values."""
 
 import pytest
+import typer
 
-from clamr_cli.cli.words import spread
+from clamr_cli.cli import build
+from clamr_cli.cli.words import _OTHER_NAMES, spread
 from tests.unit.cli.conftest import Clamr
 
 
@@ -39,3 +41,59 @@ def test_eval_qa_is_a_command_and_eval_still_takes_a_file(clamr: Clamr, tmp_path
     assert (ended.code, "see 'clamr eval --help'" in ended.err) == (2, True)
     ended = clamr("evil", "qa")
     assert (ended.code, "Did you mean 'eval'" in ended.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        ("-h", "clamr [OPTIONS]"),
+        ("help", "clamr [OPTIONS]"),
+        ("help help", "clamr [OPTIONS]"),
+        ("--db /nowhere", "clamr [OPTIONS]"),
+        ("search -h", "clamr search [OPTIONS]"),
+        ("help search", "clamr search [OPTIONS]"),
+        ("--db /nowhere help search a cat", "clamr search [OPTIONS]"),
+        ("help eval qa", "clamr eval qa [OPTIONS]"),
+        ("help eval", "clamr eval [OPTIONS]"),
+        ("help models pull", "clamr models pull [OPTIONS]"),
+        ("models pull -h", "clamr models pull [OPTIONS]"),
+    ],
+)
+def test_help_comes_however_it_is_asked_for(clamr: Clamr, words: str, usage: str) -> None:
+    ended = clamr(*words.split())
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.decode().startswith(f"Usage: {usage}")
+
+
+def test_the_version_has_a_short_option(clamr: Clamr) -> None:
+    assert clamr("-V") == clamr("--version")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["find", "cat"], "search"),
+        (["play", "x"], "open"),
+        (["delete"], "rm"),
+        (["update"], "index"),
+        (["info"], "show"),
+        (["version"], "--version"),
+        (["LS"], "ls"),
+        (["red car"], 'search "red car"'),
+        (["serach"], "search"),
+    ],
+)
+def test_a_word_of_other_programs_leads_to_the_command(clamr: Clamr, words: list[str], meant: str) -> None:
+    ended = clamr(*words)
+    assert ended.code == 2
+    assert f"Did you mean {meant!r}?" in ended.err
+
+
+def test_a_path_instead_of_a_command_may_be_indexed(clamr: Clamr, tmp_path) -> None:
+    assert f"Did you mean 'index {tmp_path}'?" in clamr(str(tmp_path)).err
+
+
+def test_every_other_name_leads_to_a_command_and_hides_none() -> None:
+    commands = set(typer.main.get_command(build()).commands)  # type: ignore[attr-defined]
+    assert set(_OTHER_NAMES.values()) <= commands | {"models pull", "--version"}
+    assert not set(_OTHER_NAMES) & commands
