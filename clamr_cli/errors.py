@@ -7,8 +7,12 @@ its code; a library caller can catch it. Anything else that escapes is a defect.
 from __future__ import annotations
 
 import errno
+import os
 import re
+import shlex
 from typing import ClassVar, Final
+
+_DISTRIBUTION: Final = "clamr-cli"
 
 EXIT_FOUND: Final = 0
 EXIT_NOTHING: Final = 1
@@ -71,12 +75,51 @@ class MissingExtra(ClamrError):
     """
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional package", f"pip install 'clamr-cli[{extra}]'")
+        super().__init__(f"{feature} needs an optional package", pip_install(extra))
         self.feature = feature
         self.extra = extra
 
     def __reduce__(self) -> tuple[type[ClamrError], tuple[str, str]]:
         return type(self), (self.feature, self.extra)
+
+
+def pip_install(extra: str = "", *options: str) -> str:
+    """The command that installs clamr again, with an extra, from where it came: a folder, an archive or an index."""
+    source, editable = _source()
+    wanted = f"[{extra}]" if extra else ""
+    target = f"{_DISTRIBUTION}{wanted} @ {source}" if "://" in source else f"{source}{wanted}"
+    return shlex.join(["pip", "install", *options, *(["-e"] if editable else []), target])
+
+
+def _source() -> tuple[str, bool]:
+    """Where this clamr was installed from, as pip takes it, and whether its files are used where they lie."""
+    # Slow to import, and needed for hints alone.
+    import json
+    from importlib import metadata
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    try:
+        told = metadata.distribution(_DISTRIBUTION).read_text("direct_url.json")
+        origin = json.loads(told) if told else {}
+        url = str(origin.get("url", ""))
+        git = origin.get("vcs_info")
+        if git:
+            revision = git.get("requested_revision")
+            return f"{git['vcs']}+{url}" + (f"@{revision}" if revision else ""), False
+        path = url2pathname(urlsplit(url).path) if url.startswith("file:") else ""
+        if path and os.path.exists(path):
+            return path, bool(origin.get("dir_info", {}).get("editable"))
+        if url.startswith("https:"):
+            return url, False
+    except metadata.PackageNotFoundError:
+        # Run from its folder, without an installation.
+        tree = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        if os.path.isfile(os.path.join(tree, "pyproject.toml")):
+            return tree, False
+    except (ValueError, TypeError, AttributeError, KeyError, OSError):
+        pass
+    return _DISTRIBUTION, False
 
 
 class EncoderMismatch(ClamrError):

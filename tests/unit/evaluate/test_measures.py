@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clamr_cli.errors import UsageError
+from clamr_cli.errors import UsageError, pip_install
 from clamr_cli.evaluate import measures
 
 DOCUMENTS = [f"d {number}" for number in range(12)]
@@ -104,4 +104,4 @@ def test_without_the_library_the_extra_is_named() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "clamr: the evaluation needs an optional package: pip install 'clamr-cli[eval]'\n"
+    assert ended.stderr == f"clamr: the evaluation needs an optional package: {pip_install('eval')}\n"

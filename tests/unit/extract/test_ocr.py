@@ -175,7 +175,7 @@ def test_weights_of_another_language_are_one_clear_error(tmp_path: Path) -> None
 def test_without_its_package_rapidocr_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "clamr_cli.extract.ocr_rapid", raising=False)
     monkeypatch.setitem(sys.modules, "rapidocr", None)
-    with pytest.raises(MissingExtra, match=r"clamr-cli\[rapidocr\]"):
+    with pytest.raises(MissingExtra, match=r"\[rapidocr\]"):
         make_engine(None, OcrOptions(engine="rapidocr"))
 
 

@@ -43,5 +43,5 @@ def test_the_plot_is_a_picture_also_of_nothing(tmp_path: Path):
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtra, match=r"clamr-cli\[train\]"):
+    with pytest.raises(MissingExtra, match=r"\[train\]"):
         filled(tmp_path).plot()

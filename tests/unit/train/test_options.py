@@ -29,7 +29,7 @@ def test_an_unknown_recipe_is_named():
 def test_without_the_packages_the_extra_is_named(monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else real(name))
-    with pytest.raises(MissingExtra, match=r"clamr-cli\[train\]"):
+    with pytest.raises(MissingExtra, match=r"\[train\]"):
         recipe("clamr")
 
 
