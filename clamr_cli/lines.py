@@ -7,6 +7,7 @@ which is never touched.
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from filelock import FileLock, Timeout
@@ -14,26 +15,45 @@ from filelock import FileLock, Timeout
 from clamr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _FIRST_KEY: Final = b'{"id"'
 
 
-def acquired(path: Path) -> FileLock:
-    """The lock of a file, held: no other run writes to it until it is released.
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """No other run writes to a file during the block.
+
+    A file that was not there before, and that is still empty where the block fails, is removed.
 
     Raises:
-        UsageError: another run holds it, or the folder cannot be written to.
+        UsageError: another run writes to it, or the folder cannot be written to.
     """
-    lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
+    place = path.with_name(f".{path.name}.lock")
+    lock = FileLock(place, thread_local=False)
     try:
         lock.acquire(blocking=False)
+        if not place.exists():
+            # The run before removed it between our opening and our locking it.
+            lock.release()
+            lock.acquire(blocking=False)
+        new = not path.exists()
     except Timeout:
         raise UsageError(f"another run writes to {path}", "wait until it has finished, or name another file") from None
     except OSError as error:
         raise _unwritable(path, error) from error
-    return lock
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if new and path.stat().st_size == 0:
+                path.unlink()
+        raise
+    finally:
+        with suppress(OSError):
+            place.unlink()
+        lock.release()
 
 
 def whole_lines(path: Path, kind: str) -> list[str]:

@@ -6,6 +6,7 @@ Pictures go as base64 data URLs in ``image_url`` parts (https://platform.openai.
 from __future__ import annotations
 
 import base64
+import ipaddress
 import itertools
 import random
 import re
@@ -116,7 +117,7 @@ class HttpWriter:
             headers["Authorization"] = f"Bearer {self._options.key}"
         limits = httpx2.Limits(max_connections=self.workers + 1)
         # A proxy of the environment is for the world outside; a server on this machine is not there.
-        outside = self._url.host not in ("localhost", "127.0.0.1", "::1")
+        outside = not _is_here(self._url.host)
         self._client = httpx2.Client(headers=headers, limits=limits, timeout=self._options.timeout, trust_env=outside)
 
     def write(self, prompt: Prompt) -> str:
@@ -268,12 +269,39 @@ def endpoint(base_url: str) -> httpx2.URL:
     hint = "write it like http://localhost:8000/v1"
     try:
         url = httpx2.URL(base_url.strip())
-    except (httpx2.InvalidURL, TypeError, ValueError) as error:
-        raise UsageError(f"--base-url {base_url!r} is no address ({error})", hint) from error
+    except (httpx2.InvalidURL, TypeError, ValueError):
+        # The parser's own words may hold the password.
+        raise UsageError(f"invalid address: --base-url {_without_password(base_url)}", hint) from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise UsageError(f"--base-url {base_url!r} is no http address", hint)
+        raise UsageError(f"invalid address: --base-url {_without_password(base_url)} is not http or https", hint)
     path = url.path.rstrip("/").removesuffix("/chat/completions")
     return url.copy_with(path=f"{path}/chat/completions")
+
+
+def _without_password(base_url: str) -> str:
+    """An address for messages: what stands before the last @ may be a password, what follows a ? a key."""
+    scheme, mark, rest = base_url.partition("://")
+    shown = f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else base_url.rpartition("@")[2]
+    return repr(shown.partition("?")[0])
+
+
+def sends_openly(base_url: str, key: str) -> bool:
+    """Whether a key, or the password of an address, goes over a network as plain text.
+
+    Raises:
+        UsageError: no http or https address.
+    """
+    url = endpoint(base_url)
+    return url.scheme == "http" and bool(key or url.password) and not _is_here(url.host)
+
+
+def _is_here(host: str) -> bool:
+    """Whether the name of a host means this machine."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
 
 
 def _answer(reply: Reply) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clamr_cli.cli.encoding import EncoderFlags
-from clamr_cli.errors import EXIT_FOUND, UsageError
+from clamr_cli.errors import EXIT_FOUND, ModelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,17 +67,22 @@ def run(before: Globals, flags: Flags) -> int:
     quiet_libraries()
     from clamr_cli import load_encoder
     from clamr_cli.cli.output import say
+    from clamr_cli.encoders.clamr.sources import WAY_OUT
 
-    encoder: ClamrEncoder = load_encoder(  # type: ignore[assignment]
-        flags.encoder,
-        cache=settings.cache,
-        device=settings.device,
-        threads=settings.threads,
-        **{**settings.encoders.get(flags.encoder, {}), **flags.encoder_settings()},
-    )
-    for note in encoder.notes:
-        say(note)
-    arrays = _encoded(encoder, wanted, flags)
+    try:
+        encoder: ClamrEncoder = load_encoder(  # type: ignore[assignment]
+            flags.encoder,
+            cache=settings.cache,
+            device=settings.device,
+            threads=settings.threads,
+            **{**settings.encoders.get(flags.encoder, {}), **flags.encoder_settings()},
+        )
+        for note in encoder.notes:
+            say(note)
+        arrays = _encoded(encoder, wanted, flags)
+    except ModelError as error:
+        # Another encoder, which searches may use instead, is of no use here.
+        raise ModelError(error.what, error.hint.removesuffix(WAY_OUT).rstrip(", ")) from error
     _write(flags.output, arrays)
     say(f"{flags.output}: " + ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()))
     return EXIT_FOUND
@@ -136,10 +142,10 @@ def _write(output: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     import numpy as np
 
     target = Path(output)
-    fresh = target.with_name(f".{target.name}.part")
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        # A file object, because names without .npz would be changed.
-        with fresh.open("wb") as stream:
+        # A file object, because names without .npz would be changed. It is never one that is there, nor a link.
+        with fresh.open("xb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
         fresh.replace(target)
     except OSError as problem:

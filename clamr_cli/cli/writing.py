@@ -85,9 +85,13 @@ def writer_of(flags: WriterFlags, settings: Settings, *, fewer: str, workers: in
         from clamr_cli.chat.local import LocalOptions, LocalWriter
 
         return LocalWriter(flags.model or "", LocalOptions(settings.device, settings.threads, fewer=fewer))
-    from clamr_cli.chat.http import HttpOptions, HttpWriter
+    from clamr_cli.chat.http import HttpOptions, HttpWriter, sends_openly
+    from clamr_cli.cli.output import say
 
-    options = HttpOptions(_key(flags), flags.timeout, flags.retries, workers, fewer=fewer)
+    key = _key(flags)
+    if sends_openly(flags.base_url, key):
+        say("warning: the key goes over the network unencrypted: use https, or a tunnel that ends on this machine")
+    options = HttpOptions(key, flags.timeout, flags.retries, workers, fewer=fewer)
     return HttpWriter(flags.base_url, flags.model or "", options)
 
 

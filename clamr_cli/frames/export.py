@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -73,7 +74,7 @@ class Folder:
         Raises:
             UsageError: it cannot be written.
         """
-        draft = self.path / f"{_DRAFT}{os.getpid()}-{name}"
+        draft = self.path / f"{_DRAFT}{secrets.token_hex(4)}-{name}"
         try:
             yield draft
             with writing(self.path):

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from clamr_cli.lines import acquired, append, opened, whole_lines
+from clamr_cli.lines import append, exclusive, opened, whole_lines
 from clamr_cli.queries import parse_lines
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Journal:
     def __enter__(self) -> Self:
         with ExitStack() as held:
             if self.path is not None:
-                held.callback(acquired(self.path).release)
+                held.enter_context(exclusive(self.path))
                 self._read(self.path)
                 self._streams = [held.enter_context(opened(self.path, _KIND))]
             self._held = held.pop_all()
@@ -61,7 +61,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._streams = []
-        self._held.close()
+        self._held.__exit__(kind, error, trace)
 
     @property
     def finished(self) -> set[str]:

@@ -219,7 +219,7 @@ def test_an_endpoint_that_is_down_is_told(ask):
         ((FERRY,), "no model to ask"),
         ((" ", "--model", "m"), "the question is empty"),
         ((FERRY, "--model", "no/such/folder"), "there is no folder"),
-        ((FERRY, "--model", "m", "--base-url", "localhost:1"), "is no http address"),
+        ((FERRY, "--model", "m", "--base-url", "localhost:1"), "localhost:1' is not http or https"),
         ((FERRY, "--model", "m", "--choices", "one"), "no choices to choose from"),
         ((FERRY, "--model", "m", "--choice", "a", "--choice", "a"), "no choices to choose from"),
         ((FERRY, "--model", "m", "--choices"), "requires an argument"),

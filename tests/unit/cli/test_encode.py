@@ -63,3 +63,12 @@ def test_wrong_usage_is_one_line(
 def test_a_place_that_cannot_be_written_is_said_before_anything_is_loaded(tmp_path: Path, capsys: Capture) -> None:
     assert main(["encode", "--asr", "dog", "-o", str(tmp_path / "no" / "out.npz")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_weights_that_are_absent_are_not_replaced_by_an_encoder_that_cannot_be_used_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("CLAMR_CACHE", str(tmp_path / "cache"))
+    assert main(["encode", "--query", "hi", "-o", str(tmp_path / "out.npz")]) == 2
+    told = capsys.readouterr().err
+    assert told.endswith("is not installed: clamr models pull clamr\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from clamr_cli.chat.http import sends_openly
 from clamr_cli.queries import parse_lines, read_lines
 from clamr_cli.store import Store
 from tests.unit.chat.endpoint import Asked, Sent, answer, endpoint, error, inventive
@@ -248,3 +249,67 @@ def test_a_run_that_is_told_to_end_keeps_what_it_wrote_and_leaves_signals_as_the
         there.reply = inventive
         assert synth("--out", str(out), there=there).code == 0
     assert [query.id for query in read_lines(out)] == shelf.ALL_IDS
+
+
+def test_a_run_that_reaches_nobody_leaves_no_files(synth, tmp_path):
+    with endpoint() as there:
+        pass
+    ended = synth("--out", str(tmp_path / "q.jsonl"), there=there)
+    assert ended.code == 2
+    assert "nothing answers at" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_was_there_stays_even_if_nothing_is_written_to_it(synth, tmp_path):
+    (tmp_path / "q.jsonl").touch()
+    with endpoint() as there:
+        pass
+    assert synth("--out", str(tmp_path / "q.jsonl"), there=there).code == 2
+    assert [one.name for one in tmp_path.iterdir()] == ["q.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("http://192.0.2.1:9/v1", True),
+        ("http://models.example/v1", True),
+        ("http://localhost.example/v1", True),
+        ("https://models.example/v1", False),
+        ("http://127.0.0.1:9/v1", False),
+        ("http://127.8.8.8:9/v1", False),
+        ("http://[::1]:9/v1", False),
+        ("http://LOCALHOST:9/v1", False),
+    ],
+)
+def test_a_key_that_would_be_readable_on_the_way_is_warned_of(url, warned):
+    assert sends_openly(url, "secret") is warned
+    assert sends_openly(url.replace("://", "://user:password@"), "") is warned
+    assert not sends_openly(url, "")
+
+
+def test_the_warning_comes_before_anything_is_sent(synth, tmp_path, monkeypatch):
+    monkeypatch.setenv("KEY", "sesame")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    named = ("--base-url", "http://models.invalid/v1", "--model", "m", "--api-key-env", "KEY")
+    ended = synth(*named, "--retries", "0", "--timeout", "5")
+    assert ended.err.startswith("warning: the key goes over the network unencrypted: use https")
+    assert "sesame" not in ended.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://user:sesame@host/v1",
+        "ftp://:sesame@host",
+        "user:sesame@host",
+        "http://user:ses/ame@host:port/v1",
+        "http://user:sesame@",
+        "file:///v1?key=sesame",
+        "http:///v1?api_key=sesame",
+    ],
+)
+def test_an_address_that_cannot_be_used_is_named_without_its_password(synth, url):
+    ended = synth("--base-url", url, "--model", "m")
+    assert (ended.code, ended.out) == (2, b"")
+    assert "invalid address: --base-url" in ended.err
+    assert "ses" not in ended.err
