@@ -163,3 +163,11 @@ def test_without_a_compiler_the_wheel_is_pure_and_says_so(tmp_path: Path) -> Non
     assert f"clamr_cli/kernel/{build.LIBRARY}" not in held
     assert "clamr_cli/kernel/maxsim.c" in held
     assert "numpy will serve instead" in said
+
+
+@needs_compiler
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("nm") is None, reason="reads symbols of Linux")
+def test_the_library_checks_its_stack(tmp_path: Path) -> None:
+    assert build.compile_library(SOURCE, tmp_path / build.LIBRARY) == ""
+    named = subprocess.run(["nm", "-D", tmp_path / build.LIBRARY], capture_output=True, text=True, check=True)
+    assert "__stack_chk_fail" in named.stdout
