@@ -11,6 +11,7 @@ import pytest
 
 from tests.clips import Clip
 from tests.e2e import library
+from tests.e2e import offline as environment
 from tests.e2e.harness import Clamr, Result
 from tests.weights import absent
 
@@ -24,6 +25,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A configuration file of its own keeps the user's out.
     (folder / "empty.toml").touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment that has only what the extra ``offline`` brings."""
+    return environment.build(tmp_path_factory.mktemp("offline") / "venv")
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class Clamr:
     db: Path
     cache: Path
     settings: dict[str, str] = field(default_factory=dict)
+    python: str = sys.executable
 
     def __call__(self, *arguments: str | bytes, **process: Any) -> Result:
         """Runs a command to its end."""
@@ -91,7 +92,7 @@ class Clamr:
         )
 
     def command(self, *arguments: str | bytes) -> Sequence[str | bytes]:
-        return [sys.executable, "-m", "clamr_cli", "--db", str(self.db), *arguments]
+        return [self.python, "-m", "clamr_cli", "--db", str(self.db), *arguments]
 
     def having(self, **settings: str) -> Clamr:
         """The same with further settings, by their names in the configuration file."""

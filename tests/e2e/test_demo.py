@@ -13,8 +13,9 @@ from tests.e2e.harness import Clamr, Result
 
 
 @pytest.fixture(scope="module")
-def clamr(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Clamr:
-    return Clamr(tmp_path_factory.mktemp("demo") / "index", cache)
+def clamr(cache: Path, offline: Path, tmp_path_factory: pytest.TempPathFactory) -> Clamr:
+    # What the README installs is enough for it.
+    return Clamr(tmp_path_factory.mktemp("demo") / "index", cache, python=str(offline))
 
 
 @pytest.fixture(scope="module")
