@@ -34,6 +34,25 @@ def blunder() -> Iterator[int]:
     raise ZeroDivisionError("oh\nno")
 
 
+class Panic(BaseException):
+    """As Rust libraries raise it."""
+
+
+def starve() -> Iterator[int]:
+    yield 1
+    raise MemoryError
+
+
+def panic() -> Iterator[int]:
+    yield 1
+    raise Panic("index out of bounds")
+
+
+def get_killed() -> Iterator[int]:
+    yield 1
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def crash() -> Iterator[int]:
     yield 1
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -86,6 +105,19 @@ def test_a_defect_becomes_one_line(worker: Worker):
 def test_a_crash_is_named_and_the_next_task_gets_a_new_process(worker: Worker):
     with pytest.raises(TaskFailed, match="SIGSEGV"):
         list(worker.run(crash, silence=30))
+    assert list(worker.run(count, 1, silence=30)) == [0]
+
+
+def test_a_process_that_the_system_killed_may_have_had_too_little_memory(worker: Worker):
+    with pytest.raises(TaskFailed, match="SIGKILL") as caught:
+        list(worker.run(get_killed, silence=30))
+    assert caught.value.hint.startswith("not enough memory? close other programs")
+
+
+@pytest.mark.parametrize(("task", "what"), [(starve, "not enough memory"), (panic, "Panic: index out of bounds")])
+def test_a_task_that_gets_no_memory_or_panics_is_an_error_and_the_process_goes_on(worker: Worker, task, what: str):
+    with pytest.raises(TaskFailed, match=what):
+        list(worker.run(task, silence=30))
     assert list(worker.run(count, 1, silence=30)) == [0]
 
 
