@@ -14,7 +14,7 @@ from faster_whisper.vad import VadOptions, get_speech_timestamps
 
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.extract.clean import clean, fingerprint
-from clamr_cli.extract.languages import two_letters
+from clamr_cli.languages import short_code
 from clamr_cli.types import Segment, Span, Word
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class WhisperAsr:
                 progress(end / SAMPLE_RATE)
 
     def _known_language(self, tag: str) -> str:
-        code = two_letters(tag) or tag.lower()
+        code = short_code(tag) or tag.lower()
         code = _WHISPER_CODES.get(code, code)
         if code and code not in self._languages:
             known = " ".join(sorted(self._languages))

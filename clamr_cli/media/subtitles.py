@@ -9,7 +9,7 @@ import av.error
 import pysubs2
 
 from clamr_cli.media.container import open_media, origin, read_packets
-from clamr_cli.media.languages import short_code
+from clamr_cli.languages import short_code
 from clamr_cli.media.tags import clean_text
 from clamr_cli.types import Segment, Span
 
