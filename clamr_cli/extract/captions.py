@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from clamr_cli.types import Segment, SubtitleTrack
 
-Content = Literal["unread", "speech", "log", "sparse", "none", "unsupported"]
+Content = Literal["unread", "speech", "log", "none", "unsupported"]
 
 # Parts of file names and words of track titles -> what they say.
 _MARKS: Final = {
@@ -76,6 +76,7 @@ class Captions:
         order: what goes first among equals.
         content: what reading it has shown.
         script: in which most of it is written, where that was looked at.
+        seconds: for which a line is on screen, where that was looked at.
     """
 
     name: str
@@ -92,6 +93,12 @@ class Captions:
     order: int = 0
     content: Content = "unread"
     script: str = ""
+    seconds: float | None = None
+
+    def is_part(self, duration: float) -> bool:
+        """Whether these are the lines of a part only: marked so, or far fewer than are said in a video that long."""
+        few = self.seconds is not None and duration >= _LONG and self.seconds < _LEAST_COVERED * duration
+        return self.forced or few
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,9 @@ class Choice:
     detect: bool = False
 
 
-def choose(captions: Sequence[Captions], spoken: str = "", *, sure: bool = False, audible: bool = True) -> Choice:
+def choose(
+    captions: Sequence[Captions], spoken: str = "", *, sure: bool = False, audible: bool = True, duration: float = 0.0
+) -> Choice:
     """Choose what stands for the speech, and what stands beside it.
 
     Captions of a part, logs of a drone, and captions in another language than the spoken one never stand for it. Those
@@ -121,8 +130,10 @@ def choose(captions: Sequence[Captions], spoken: str = "", *, sure: bool = False
         spoken: the short code of the language that is spoken, empty where nothing says it.
         sure: whether ``spoken`` is what the owner says, or was heard.
         audible: whether there is sound whose speech can be recognised.
+        duration: of the video in seconds, 0 where it is not known.
     """
-    whole = [one for one in captions if not (one.forced or one.commentary) and one.content in ("unread", "speech")]
+    lines = [one for one in captions if not one.commentary and one.content in ("unread", "speech")]
+    whole = [one for one in lines if not one.is_part(duration)]
     fitting = [one for one in whole if _speaks(one, spoken)]
     speech = min(fitting, key=lambda one: rank(one, spoken), default=None)
     if not audible and speech is None and not spoken:
@@ -132,41 +143,39 @@ def choose(captions: Sequence[Captions], spoken: str = "", *, sure: bool = False
     detect = audible and not sure and named and doubtful
     if speech is not None:
         return Choice(speech, None, detect)
-    parts = [one for one in captions if not one.commentary and one.content in ("unread", "sparse", "speech")]
-    beside = min(whole or parts, key=lambda one: rank(one, spoken), default=None)
+    beside = min(whole or lines, key=lambda one: rank(one, spoken), default=None)
     return Choice(None, beside, detect)
 
 
-def passed_over(captions: Sequence[Captions], choice: Choice, spoken: str = "") -> list[str]:
+def passed_over(captions: Sequence[Captions], choice: Choice, spoken: str = "", duration: float = 0.0) -> list[str]:
     """A line for each reason for which captions were not taken for the speech."""
     reasons: dict[str, list[str]] = {}
     for one in captions:
-        reason = _reason(one, choice, spoken)
+        reason = _reason(one, choice, spoken, duration)
         if reason:
             reasons.setdefault(reason, []).append(one.name)
     return [f"{_listed(names)}: {reason}" for reason, names in reasons.items()]
 
 
-def _reason(one: Captions, choice: Choice, spoken: str) -> str:
+def _reason(one: Captions, choice: Choice, spoken: str, duration: float) -> str:
     if one is choice.speech or one.content == "none":
         return ""
-    end = "; they stand beside the speech" if one is choice.beside else "; not used"
+    end = "kept beside the speech" if one is choice.beside else "not used"
+    # A film with dozens of translated tracks is as it should be when one of them is what is said.
+    expected = one.track is not None and choice.speech is not None
     if one.content == "log":
-        return f"a log of positions and settings and not what is said{end}"
+        return f"a log of positions and settings, not speech; {end}"
     if one.content == "unsupported":
-        return "subtitles in a format that is not read; not used"
-    if one.forced:
-        return f"subtitles for a part of what is said{end}"
-    if one.content == "sparse":
-        return f"only a few lines, fewer than are said in a video of this length{end}"
+        return "" if expected else f"subtitles in a format that cannot be read; {end}"
+    if one.is_part(duration):
+        return f"subtitles of a part only; {end}"
     if one.commentary:
-        return "subtitles of a commentary; not used"
-    if not _speaks(one, spoken) or (choice.speech is None and choice.beside is not None):
-        # A film with dozens of translated tracks is as it should be when one of them is what is said.
-        if one.track is not None and choice.speech is not None:
-            return ""
-        return f"subtitles in another language than the spoken one{f' ({spoken})' if spoken else ''}{end}"
-    return "" if one.track is not None else f"other subtitles are used instead ({choice.speech.name})" if choice.speech else ""
+        return f"subtitles of a commentary; {end}"
+    if expected:
+        return ""
+    if not _speaks(one, spoken):
+        return f"subtitles in another language than the spoken one ({spoken}); {end}"
+    return f"another subtitle of the video is used; {end}"
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:
@@ -251,15 +260,12 @@ def marks_of(text: str) -> tuple[set[str], str, bool]:
 # --- contents ---------------------------------------------------------------------------------------------------------
 
 
-def examined(captions: Captions, segments: Sequence[Segment], duration: float = 0.0) -> Captions:
-    """The captions with what their lines show: a log, the lines of a part, or speech, and in which script."""
+def examined(captions: Captions, segments: Sequence[Segment]) -> Captions:
+    """The captions with what their lines show: whether they are speech, in which script, and for how long."""
     texts = [segment.text for segment in segments]
-    content: Content = "none" if not texts else "speech"
-    if texts and is_log(texts):
-        content = "log"
-    elif texts and duration >= _LONG and _covered(segments, duration) < _LEAST_COVERED:
-        content = "sparse"
-    return replace(captions, content=content, script=_script("".join(texts[:200])[:_SCRIPT_SAMPLE]))
+    content: Content = "none" if not texts else "log" if is_log(texts) else "speech"
+    script = _script("".join(texts[:200])[:_SCRIPT_SAMPLE])
+    return replace(captions, content=content, script=script, seconds=_seconds_shown(segments))
 
 
 def is_log(texts: Sequence[str]) -> bool:
@@ -283,14 +289,13 @@ def _is_measured(text: str) -> bool:
     return numbers >= 2 and words <= numbers / 2
 
 
-def _covered(segments: Iterable[Segment], duration: float) -> float:
-    """The share of the video during which a line is on screen."""
-    covered = until = 0.0
+def _seconds_shown(segments: Iterable[Segment]) -> float:
+    """For how long a line is on screen."""
+    shown = until = 0.0
     for segment in segments:
-        start, end = max(until, segment.span.start), min(segment.span.end, duration)
-        covered += max(0.0, end - start)
-        until = max(until, end)
-    return covered / duration
+        shown += max(0.0, segment.span.end - max(until, segment.span.start))
+        until = max(until, segment.span.end)
+    return shown
 
 
 def _script(text: str) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clamr_cli.extract import nfo
 from clamr_cli.extract.clean import clean, fingerprint, without_urls
-from clamr_cli.languages import short_code
 from clamr_cli.extract.words import date_in_name, date_of, date_words, split_words
+from clamr_cli.languages import short_code
 from clamr_cli.types import Segment, Span, VideoFields
 
 if TYPE_CHECKING:

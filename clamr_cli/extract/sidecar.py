@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import functools
 import hashlib
+import json
 import os
 import re
 import unicodedata
@@ -39,8 +40,7 @@ _UNSUPPORTED: Final = (".sup", ".stl", ".scc", ".mks", ".usf")
 """Subtitles in formats that are not read; they are listed, so that somebody can be told."""
 
 _VIDEO: Final = frozenset(
-    ".3gp .asf .avi .dat .dav .divx .f4v .flv .m2ts .m4v .mkv .mod .mov .mp4 .mpeg .mpg .mts .mxf .ogv .rmvb .ts .vob "
-    ".webm .wmv".split()
+    [".3gp", ".asf", ".avi", ".dat", ".dav", ".divx", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mod", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".rmvb", ".ts", ".vob", ".webm", ".wmv"]
 )
 _CLIP_OF_A_FILM: Final = re.compile(r"(?:^|[^a-z])(?:sample|trailer|featurette)$")
 
@@ -164,6 +164,18 @@ def read_metadata(
     from_container(info, notes)
     from_path(Path(path), Path(root), notes)
     return notes.segments(), notes.fields(), notices
+
+
+def spoken_language(path: str | os.PathLike[str], root: str | os.PathLike[str] = "") -> str:
+    """The short code of the language that the video's ``info.json`` names; empty where none does."""
+    file = find_sidecars(path, root=root).notes.get("info_json")
+    try:
+        if file is None or file.stat().st_size > _LARGEST:
+            return ""
+        info = json.loads(decode(file.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return ""  # reading the notes tells of it
+    return short_code(str(info.get("language") or "")) if isinstance(info, dict) else ""
 
 
 def _captions(file: Path, part: str, suffix: str, video: Path) -> Captions:

@@ -13,8 +13,8 @@ import av.error
 from av.stream import Disposition
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.container import Clock, open_media, origin, read_packets, stated_length
 from clamr_cli.languages import short_code
+from clamr_cli.media.container import Clock, open_media, origin, read_packets, stated_length
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
 from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from clamr_cli.errors import MediaError
 from clamr_cli.executors import report
 from clamr_cli.stages.spool import Spool, Still
-from clamr_cli.stages.tasks import Step
+from clamr_cli.stages.tasks import Step, captions_of, spoken_in, subtitle_tracks
 from clamr_cli.types import MediaInfo, Segment
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ def sample(path: str, folder: str, interval: float, language: str) -> Iterator[S
     Raises:
         MediaError: the file gives nothing at all.
     """
+    from clamr_cli.extract.captions import choose
     from clamr_cli.media.candidates import ThinOptions, thin
     from clamr_cli.media.frames import FrameOptions, sample_frames
     from clamr_cli.media.probe import probe
-    from clamr_cli.media.subtitles import embedded_subtitles
 
     info = probe(path)
     yield Step(0.0, info.duration)
@@ -74,7 +74,10 @@ def sample(path: str, folder: str, interval: float, language: str) -> Iterator[S
         if not (stills or info.audio):
             raise
         notices.append(f"pictures left out: {error}")
-    speech = tuple(embedded_subtitles(path, info, language))
+    tracks = subtitle_tracks(path, info)
+    captions = captions_of(info, tracks)
+    choice = choose(captions, spoken_in(info, captions, language), sure=True, duration=info.duration)
+    speech = next((track.lines for track in tracks if choice.speech and track.index == choice.speech.track), ())
     yield Sampled(info, tuple(stills), speech, tuple(notices), b"".join(thumbs))
 
 

@@ -13,18 +13,22 @@ from typing import TYPE_CHECKING
 
 from clamr_cli.errors import MediaError
 from clamr_cli.executors import report
-from clamr_cli.stages.spool import SAMPLE_RATE, Decoded, Spool, Still
+from clamr_cli.stages.spool import SAMPLE_RATE, Decoded, Spool, Still, TrackLines
 from clamr_cli.types import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from clamr_cli.extract.asr import WhisperAsr
+    from clamr_cli.extract.captions import Captions
     from clamr_cli.extract.ocr import OcrEngine
     from clamr_cli.extract.options import AsrOptions, OcrOptions
     from clamr_cli.media.frames import SampledFrame
     from clamr_cli.media.identity import Stamp
-    from clamr_cli.types import Document, Encoder, MediaInfo, Segment, TokenVectors
+    from clamr_cli.types import Document, Encoder, MediaInfo, Segment, TokenVectors, VideoFields
+
+_SURE_LANGUAGE = 0.6
+"""Probability from which a detected language overrules what captions are named."""
 
 ENCODE_BATCH = 8
 """Documents handed to an encoder at once; between batches it can say how far it is."""
@@ -42,10 +46,13 @@ class Step:
 class DecodeOptions:
     """What to take from a file beside its pictures and subtitles; ``language`` chooses among tracks.
 
-    ``sound`` is taken where no embedded subtitles say what is said, with ``all_sound`` in any case.
+    ``sound`` is taken where neither ``captions`` (of files) nor tracks stand for the speech, with ``all_sound`` in any
+    case; ``spoken`` is the language that a sidecar names.
     """
 
     language: str = ""
+    spoken: str = ""
+    captions: tuple[Captions, ...] = ()
     sound: bool = True
     all_sound: bool = False
     text: bool = True
@@ -69,6 +76,36 @@ def identify(path: str) -> Iterator[str]:
     yield content_hash(path)
 
 
+def read_captions(captions: Sequence[Captions]) -> Iterator[tuple[list[Segment], list[str]] | MediaError]:
+    """The lines and the notices of each of these subtitle files, or why there are none."""
+    from clamr_cli.extract.subtitles import QUIET, read_subtitle_file
+
+    for one in captions:
+        notices: list[str] = []
+        try:
+            if one.path is not None:
+                yield read_subtitle_file(one.path, one.language, notices), notices
+        except MediaError as error:
+            quiet = one.path is not None and one.path.suffix.lower() in QUIET
+            yield ([], []) if quiet else error
+
+
+def read_notes(
+    path: str, root: str, info: MediaInfo, without: Sequence[str]
+) -> Iterator[str | tuple[tuple[Segment, ...], VideoFields, list[str]]]:
+    """What is noted about a video, after the path of each sidecar before it is read."""
+    from clamr_cli.extract.sidecar import read_metadata
+
+    yield read_metadata(path, root, info, without=without, progress=report)
+
+
+def read_language(path: str, root: str) -> Iterator[str]:
+    """The short code of the spoken language that a sidecar names, or an empty string."""
+    from clamr_cli.extract.sidecar import spoken_language
+
+    yield spoken_language(path, root)
+
+
 def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | None = None) -> Iterator[Step | Decoded]:
     """Probe a file and bring its pictures, sound and embedded subtitles into a spool.
 
@@ -84,8 +121,8 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
         MediaError: the file gives nothing at all, or another one has taken its place.
     """
     from clamr_cli.media.identity import replaced
+    from clamr_cli.extract.captions import choose
     from clamr_cli.media.probe import probe
-    from clamr_cli.media.subtitles import embedded_subtitles
 
     info = probe(path)
     whole = 2 * info.duration
@@ -98,22 +135,71 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
         _pictures(path, info, spool, options, frames, text)
     except MediaError as error:
         notices.append(f"pictures left out: {error}")
-    speech = tuple(embedded_subtitles(path, info, options.language))
+    tracks = subtitle_tracks(path, info)
+    captions = (*options.captions, *captions_of(info, tracks))
+    spoken = spoken_in(info, captions, options.language, options.spoken)
+    choice = choose(
+        captions, spoken, sure=bool(options.language), audible=bool(info.audio), duration=info.duration
+    )
+    wants_sound = options.all_sound or (options.sound and (choice.speech is None or choice.detect))
     samples = 0
-    if options.all_sound or (options.sound and not speech):
+    if wants_sound:
         try:
             for samples in _sound(path, info, spool, options):
                 yield Step(info.duration + samples / SAMPLE_RATE, whole)
         except MediaError as error:
             notices.append(f"speech left out: {error}")
             samples = 0
-    if not (frames or speech or samples) and notices:
+    if not (frames or tracks or samples) and notices:
         raise MediaError(notices[0].split(": ", 1)[1], "the file may be damaged; try to play it")
     if identified is not None and replaced(path, identified):
         raise MediaError("the file was changed while it was read", "index again when it is complete")
-    decoded = Decoded(info, tuple(frames), tuple(text), speech, samples, tuple(notices))
+    decoded = Decoded(
+        info, tuple(frames), tuple(text), (), samples, tuple(notices), tracks=tracks, sound=wants_sound
+    )
     spool.finish(decoded)
     yield decoded
+
+
+def subtitle_tracks(path: str, info: MediaInfo) -> tuple[TrackLines, ...]:
+    """The lines of those subtitle tracks that may be wanted: the best of each language, and logs."""
+    from clamr_cli.extract.captions import examined, rank, track_captions
+    from clamr_cli.media.subtitles import read_subtitle_tracks
+
+    flags = {track.index: track for track in info.subtitles}
+    lines = read_subtitle_tracks(path, info)
+    captions = [examined(track_captions(flags[index]), lines[index]) for index in lines]
+    wanted: dict[object, int] = {}
+    for one in sorted(captions, key=lambda one: (one.is_part(info.duration), rank(one, one.language))):
+        if one.track is not None:
+            wanted.setdefault((one.content == "log") or one.language, one.track)
+    return tuple(TrackLines(index, tuple(lines[index])) for index in sorted(wanted.values()))
+
+
+def captions_of(info: MediaInfo, tracks: Iterable[TrackLines]) -> list[Captions]:
+    """The subtitle tracks of a file as captions, those with pictures of text too."""
+    from clamr_cli.extract.captions import examined, track_captions
+
+    lines = {track.index: track.lines for track in tracks}
+    captions = [track_captions(track) for track in info.subtitles if track.index in lines or not track.text]
+    return [examined(one, lines[one.track]) if one.track in lines else one for one in captions]
+
+
+def spoken_in(info: MediaInfo, captions: Iterable[Captions], language: str = "", noted: str = "") -> str:
+    """The spoken language: what the owner says, else a sidecar, else the tag of the sound track."""
+    from clamr_cli.extract.captions import known_language
+    from clamr_cli.media.audio import choose_track
+
+    track = choose_track(info, language)
+    return known_language(captions, language, noted, track.language if track is not None else "")
+
+
+def detect_language(folder: str, model: Path, options: AsrOptions) -> Iterator[Step | str]:
+    """The language that is spoken in a spool's sound; empty where nobody speaks or it is not clear."""
+    audio = Spool(Path(folder)).audio()
+    report(Step(0.0, len(audio) / SAMPLE_RATE))
+    language, probability = _whisper(model, options).detect_language(audio)
+    yield language if probability >= _SURE_LANGUAGE else ""
 
 
 def _pictures(
