@@ -233,7 +233,9 @@ def marks_of(text: str) -> tuple[set[str], str, bool]:
     """
     marks: set[str] = set()
     names, codes, unknown = [], [], []
-    words = [word.strip("-") for word in _BREAKS.split(unicodedata.normalize("NFC", text).casefold()) if word.strip("-")]
+    words = [
+        word.strip("-") for word in _BREAKS.split(unicodedata.normalize("NFC", text).casefold()) if word.strip("-")
+    ]
     for word in words:
         mark = _MARK_OF.get(word)
         code = "" if mark is not None else language_named(word)

@@ -40,7 +40,32 @@ _UNSUPPORTED: Final = (".sup", ".stl", ".scc", ".mks", ".usf")
 """Subtitles in formats that are not read; they are listed, so that somebody can be told."""
 
 _VIDEO: Final = frozenset(
-    [".3gp", ".asf", ".avi", ".dat", ".dav", ".divx", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mod", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".rmvb", ".ts", ".vob", ".webm", ".wmv"]
+    [
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".dat",
+        ".dav",
+        ".divx",
+        ".f4v",
+        ".flv",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mod",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".mxf",
+        ".ogv",
+        ".rmvb",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+    ]
 )
 _CLIP_OF_A_FILM: Final = re.compile(r"(?:^|[^a-z])(?:sample|trailer|featurette)$")
 

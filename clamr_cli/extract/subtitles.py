@@ -123,7 +123,7 @@ def _cues(text: str, language: str) -> Iterator[Cue]:
         return _webvtt(text)
     if re.search(r"^(?:\[Script Info\]|\[V4\+? Styles\]|Dialogue:)", head, re.MULTILINE | re.IGNORECASE):
         return _substation(text)
-    if head.startswith(("{\"", "{\n", "{ ", "[{", "[\n")):
+    if head.startswith(('{"', "{\n", "{ ", "[{", "[\n")):
         return _json(text)
     if re.search(r"<sami\b|<sync\b", head, re.IGNORECASE):
         return _sami(text, language)
@@ -255,7 +255,9 @@ def _xml(text: str) -> Iterator[Cue]:
         scale = 0.001 if element.get("t") is not None else 1.0
         begin = _clock(start, frames, ticks) * scale
         end, length = element.get("end"), element.get("dur") or element.get("d")
-        until = _clock(end, frames, ticks) if end else begin + (_clock(length, frames, ticks) * scale if length else _STAY)
+        until = (
+            _clock(end, frames, ticks) if end else begin + (_clock(length, frames, ticks) * scale if length else _STAY)
+        )
         yield begin, until, _text_of(element)
 
 
@@ -357,7 +359,9 @@ def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str | None
 
 def _lines(raw: str) -> list[str]:
     """The visible lines of a cue."""
-    text = _TAG.sub("", _DRAWING.sub("", raw[:_LONGEST_CUE]).replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " "))
+    text = _TAG.sub(
+        "", _DRAWING.sub("", raw[:_LONGEST_CUE]).replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ")
+    )
     lines = (clean(html.unescape(line)) for line in text.split("\n"))
     return [line for line in lines if line]
 

@@ -136,7 +136,7 @@ class DenseJob(Job):
         # What is known already must not be recognised again, with whatever it was recognised.
         self.desk.options = replace(self.desk.options, speech=known.speech is None, text=known.ocr is None)
         check_models(self.desk.options)
-        self.subtitles = yield from self._owner_subtitles()
+        yield from self._list_captions()
         take = yield from self._take()
         yield from (Notice(self.found.path, told) for told in take.decoded.notices)
         yield from side_by_side(self._speech(take), self._text(take))

@@ -51,7 +51,10 @@ def read_subtitle_tracks(path: str, info: MediaInfo) -> dict[int, list[Segment]]
             if line is not None:
                 lines[packet.stream_index].append(line)
     return {
-        index: [Segment(span, text, SOURCE, tracks[index].language) for span, text in _joined(sorted(found, key=lambda line: line[0]))]
+        index: [
+            Segment(span, text, SOURCE, tracks[index].language)
+            for span, text in _joined(sorted(found, key=lambda line: line[0]))
+        ]
         for index, found in lines.items()
         if found
     }

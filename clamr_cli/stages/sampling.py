@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import MediaError
 from clamr_cli.executors import report
-from clamr_cli.stages.spool import Spool, Still
-from clamr_cli.stages.tasks import Step, captions_of, spoken_in, subtitle_tracks
+from clamr_cli.stages.spool import Spool, Still, TrackLines
+from clamr_cli.stages.tasks import Step, subtitle_tracks
 from clamr_cli.types import MediaInfo, Segment
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ _GAPS: Final = 2.0
 class Sampled:
     """What sampling gave beside the pictures, which lie in the spool under ``frames``.
 
-    ``thumbs`` are the candidates' thumbs [n, 8, 8, 3] uint8 as bytes, ``speech`` what embedded subtitles say,
-    ``notices`` tell what was left out and why.
+    ``thumbs`` are the candidates' thumbs [n, 8, 8, 3] uint8 as bytes, ``tracks`` are the embedded subtitles that may
+    be wanted, ``notices`` tell what was left out and why. ``speech`` is what embedded subtitles say where an earlier
+    version chose among them.
     """
 
     media: MediaInfo
@@ -37,6 +38,7 @@ class Sampled:
     speech: tuple[Segment, ...] = ()
     notices: tuple[str, ...] = ()
     thumbs: bytes = field(default=b"", repr=False)
+    tracks: tuple[TrackLines, ...] = ()
 
 
 def sample(path: str, folder: str, interval: float, language: str) -> Iterator[Step | Sampled]:
@@ -51,7 +53,6 @@ def sample(path: str, folder: str, interval: float, language: str) -> Iterator[S
     Raises:
         MediaError: the file gives nothing at all.
     """
-    from clamr_cli.extract.captions import choose
     from clamr_cli.media.candidates import ThinOptions, thin
     from clamr_cli.media.frames import FrameOptions, sample_frames
     from clamr_cli.media.probe import probe
@@ -75,10 +76,7 @@ def sample(path: str, folder: str, interval: float, language: str) -> Iterator[S
             raise
         notices.append(f"pictures left out: {error}")
     tracks = subtitle_tracks(path, info)
-    captions = captions_of(info, tracks)
-    choice = choose(captions, spoken_in(info, captions, language), sure=True, duration=info.duration)
-    speech = next((track.lines for track in tracks if choice.speech and track.index == choice.speech.track), ())
-    yield Sampled(info, tuple(stills), speech, tuple(notices), b"".join(thumbs))
+    yield Sampled(info, tuple(stills), (), tuple(notices), b"".join(thumbs), tracks)
 
 
 def _reporting(samples: Iterable[SampledFrame], info: MediaInfo) -> Iterator[SampledFrame]:

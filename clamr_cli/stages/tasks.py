@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from clamr_cli.extract.options import AsrOptions, OcrOptions
     from clamr_cli.media.frames import SampledFrame
     from clamr_cli.media.identity import Stamp
-    from clamr_cli.types import Document, Encoder, MediaInfo, Segment, TokenVectors, VideoFields
+    from clamr_cli.stages.sampling import Sampled
+    from clamr_cli.types import Document, Encoder, MediaInfo, TokenVectors, VideoFields
+
+_LOG_LINES = 200
+"""Lines that are kept of a log."""
 
 _SURE_LANGUAGE = 0.6
 """Probability from which a detected language overrules what captions are named."""
@@ -92,18 +96,22 @@ def identify(path: str) -> Iterator[str]:
     yield content_hash(path)
 
 
-def read_captions(captions: Sequence[Captions]) -> Iterator[tuple[list[Segment], list[str]] | MediaError]:
-    """The lines and the notices of each of these subtitle files, or why there are none."""
+def read_captions(captions: Captions) -> Iterator[tuple[list[Segment], list[str]]]:
+    """The lines of a subtitle file, and notices.
+
+    Raises:
+        MediaError: it is none, or cannot be read.
+    """
     from clamr_cli.extract.subtitles import QUIET, read_subtitle_file
 
-    for one in captions:
-        notices: list[str] = []
-        try:
-            if one.path is not None:
-                yield read_subtitle_file(one.path, one.language, notices), notices
-        except MediaError as error:
-            quiet = one.path is not None and one.path.suffix.lower() in QUIET
-            yield ([], []) if quiet else error
+    notices: list[str] = []
+    path = Path(captions.path or "")
+    try:
+        yield read_subtitle_file(path, captions.language, notices), notices
+    except MediaError:
+        if path.suffix.lower() not in QUIET:
+            raise
+        yield [], []
 
 
 def read_notes(
@@ -136,8 +144,8 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
     Raises:
         MediaError: the file gives nothing at all, or another one has taken its place.
     """
-    from clamr_cli.media.identity import replaced
     from clamr_cli.extract.captions import choose
+    from clamr_cli.media.identity import replaced
     from clamr_cli.media.probe import probe
 
     info = probe(path)
@@ -152,11 +160,9 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
     except MediaError as error:
         notices.append(f"pictures left out: {error}")
     tracks = subtitle_tracks(path, info)
-    captions = (*options.captions, *captions_of(info, tracks))
+    captions = (*options.captions, *captions_of(Decoded(info, tracks=tracks)))
     spoken = spoken_in(info, captions, options.language, options.spoken)
-    choice = choose(
-        captions, spoken, sure=bool(options.language), audible=bool(info.audio), duration=info.duration
-    )
+    choice = choose(captions, spoken, sure=bool(options.language), audible=bool(info.audio), duration=info.duration)
     wants_sound = options.all_sound or (options.sound and (choice.speech is None or choice.detect))
     samples = 0
     if wants_sound:
@@ -170,44 +176,66 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
         raise MediaError(notices[0].split(": ", 1)[1], "the file may be damaged; try to play it")
     if identified is not None and replaced(path, identified):
         raise MediaError("the file was changed while it was read", "index again when it is complete")
-    decoded = Decoded(
-        info, tuple(frames), tuple(text), (), samples, tuple(notices), tracks=tracks, sound=wants_sound
-    )
+    decoded = Decoded(info, tuple(frames), tuple(text), (), samples, tuple(notices), tracks=tracks, sound=wants_sound)
     spool.finish(decoded)
     yield decoded
 
 
 def subtitle_tracks(path: str, info: MediaInfo) -> tuple[TrackLines, ...]:
-    """The lines of those subtitle tracks that may be wanted: the best of each language, and logs."""
+    """The lines of those subtitle tracks that may be wanted: the best of each language, and a sample of logs."""
     from clamr_cli.extract.captions import examined, rank, track_captions
     from clamr_cli.media.subtitles import read_subtitle_tracks
 
     flags = {track.index: track for track in info.subtitles}
     lines = read_subtitle_tracks(path, info)
     captions = [examined(track_captions(flags[index]), lines[index]) for index in lines]
-    wanted: dict[object, int] = {}
-    for one in sorted(captions, key=lambda one: (one.is_part(info.duration), rank(one, one.language))):
-        if one.track is not None:
-            wanted.setdefault((one.content == "log") or one.language, one.track)
-    return tuple(TrackLines(index, tuple(lines[index])) for index in sorted(wanted.values()))
+    captions.sort(key=lambda one: (one.is_part(info.duration), one.commentary, rank(one, one.language)))
+    wanted: dict[object, TrackLines] = {}
+    for one in captions:
+        index, is_log = one.track or 0, one.content == "log"
+        wanted.setdefault(
+            is_log or one.language, TrackLines(index, tuple(lines[index][: _LOG_LINES if is_log else None]))
+        )
+    return tuple(sorted(wanted.values(), key=lambda track: track.index))
 
 
-def captions_of(info: MediaInfo, tracks: Iterable[TrackLines]) -> list[Captions]:
+def captions_of(decoded: Decoded | Sampled) -> list[Captions]:
     """The subtitle tracks of a file as captions, those with pictures of text too."""
-    from clamr_cli.extract.captions import examined, track_captions
+    from clamr_cli.extract.captions import Captions, examined, track_captions
 
-    lines = {track.index: track.lines for track in tracks}
-    captions = [track_captions(track) for track in info.subtitles if track.index in lines or not track.text]
-    return [examined(one, lines[one.track]) if one.track in lines else one for one in captions]
+    lines = {track.index: track.lines for track in decoded.tracks}
+    tracks = [track for track in decoded.media.subtitles if track.index in lines or not track.text]
+    captions = [track_captions(track) for track in tracks]
+    captions = [examined(one, lines[one.track]) if one.track in lines else one for one in captions]
+    if decoded.speech:
+        # An earlier version chose among the tracks, and kept the lines of one.
+        language = decoded.speech[0].language
+        titles = [track for track in decoded.media.subtitles if track.text and track.language == language]
+        one = track_captions(titles[0]) if len(titles) == 1 else Captions("subtitle track", track=-1, language=language)
+        captions.append(examined(one, decoded.speech))
+    return captions
 
 
-def spoken_in(info: MediaInfo, captions: Iterable[Captions], language: str = "", noted: str = "") -> str:
+def lines_of(decoded: Decoded | Sampled) -> dict[str, tuple[Segment, ...]]:
+    """The lines of the subtitle tracks by the names that :func:`captions_of` gives them."""
+    lines = {track.index: track.lines for track in decoded.tracks}
+    return {
+        one.name: lines.get(one.track if one.track is not None else -1, decoded.speech) for one in captions_of(decoded)
+    }
+
+
+def spoken_in(info: MediaInfo | None, captions: Iterable[Captions], language: str = "", noted: str = "") -> str:
     """The spoken language: what the owner says, else a sidecar, else the tag of the sound track."""
     from clamr_cli.extract.captions import known_language
     from clamr_cli.media.audio import choose_track
 
-    track = choose_track(info, language)
+    track = choose_track(info, language) if info is not None else None
     return known_language(captions, language, noted, track.language if track is not None else "")
+
+
+def detection_key(content: str, options: AsrOptions) -> str:
+    """The name under which the detected language of a content is kept."""
+    return f"{content}/speech/{options.version}/language"
 
 
 def detect_language(folder: str, model: Path, options: AsrOptions) -> Iterator[Step | str]:
