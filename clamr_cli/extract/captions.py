@@ -51,7 +51,8 @@ _NUMBER: Final = re.compile(r"[-+]?\d+(?:[.,:/]\d+)*")
 _WORD: Final = re.compile(r"[^\W\d_]{2,}")
 _KEYED: Final = re.compile(r"[^\W\d_]{2,}[ ]?[:=(\[]?[ ]?[-+]?\d")
 _LOG: Final = re.compile(
-    r"\b(?:frame|srt)cnt\b|\bdifftime\b|\b(?:shutter|fnum|focal_len|rel_alt|abs_alt|barometer|latitude|longitude)\b *[:=]"
+    r"\b(?:frame|srt)cnt\b|\bdifftime\b"
+    r"|\b(?:shutter|fnum|focal_len|rel_alt|abs_alt|barometer|latitude|longitude)\b *[:=]"
     r"|\biso\b ?[:=]? ?\d+.*\bev\b|\b(?:home|gps) ?\( ?-?\d|\$G[A-Z]{4},",
     re.IGNORECASE | re.DOTALL,
 )
@@ -228,8 +229,10 @@ def track_captions(track: SubtitleTrack) -> Captions:
 
 
 def marks_of(text: str) -> tuple[set[str], str, bool]:
-    """What the words of a name say: marks (``forced``, ``impaired``, ``machine``, ``original``, ``commentary``), the
-    language, and whether there is a word that says nothing known. Words with digits are release tags and numbers.
+    """What the words of a name say: marks, the language, and whether there is a word that says nothing known.
+
+    Marks are ``forced``, ``impaired``, ``machine``, ``original``, ``commentary``. Words with digits are release tags
+    and numbers.
     """
     marks: set[str] = set()
     names, codes, unknown = [], [], []

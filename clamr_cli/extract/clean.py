@@ -46,8 +46,8 @@ _PAGES: Final = {
     "th": (("cp874",), ("THAI",)),
 }
 _GUESSED: Final = (
-    "cp1252", "cp1250", "cp1251", "koi8_r", "cp866", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp932",
-    "euc_jp", "cp949", "gb18030", "big5", "cp874",
+    "cp1252", "cp1250", "cp1251", "koi8_r", "cp866", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258",
+    "cp932", "euc_jp", "cp949", "gb18030", "big5", "cp874",
 )  # fmt: skip
 _URL: Final = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LARGEST: Final = 64 << 20
 _LARGEST_TEXT: Final = 1 << 20
 
-# What follows the video's stem -> how it is called, and who reads it, in the order in which the first to say a thing wins.
+# What follows the video's stem -> its name, and who reads it, in the order in which the first to say a thing wins.
 _NOTES: Final[Mapping[str, tuple[str, Callable[[str, Notes], None]]]] = {
     ".info.json": ("info_json", from_info_json),
     ".nfo": ("nfo", from_nfo),
@@ -39,34 +39,11 @@ _SUBTITLE_FOLDERS: Final = frozenset(("subs", "sub", "subtitles", "subtitle", "c
 _UNSUPPORTED: Final = (".sup", ".stl", ".scc", ".mks", ".usf")
 """Subtitles in formats that are not read; they are listed, so that somebody can be told."""
 
-_VIDEO: Final = frozenset(
-    [
-        ".3gp",
-        ".asf",
-        ".avi",
-        ".dat",
-        ".dav",
-        ".divx",
-        ".f4v",
-        ".flv",
-        ".m2ts",
-        ".m4v",
-        ".mkv",
-        ".mod",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".mxf",
-        ".ogv",
-        ".rmvb",
-        ".ts",
-        ".vob",
-        ".webm",
-        ".wmv",
-    ]
-)
+_VIDEO: Final = frozenset((
+    ".3gp", ".asf", ".avi", ".dat", ".dav", ".divx", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mod", ".mov", ".mp4",
+    ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".rmvb", ".ts", ".vob", ".webm", ".wmv",
+))  # fmt: skip
+"""Names of what may be another video in the folder, with subtitles of its own."""
 _CLIP_OF_A_FILM: Final = re.compile(r"(?:^|[^a-z])(?:sample|trailer|featurette)$")
 
 # Zoom: the recording is called by its view and size, the transcript is not.
@@ -213,7 +190,7 @@ def _captions(file: Path, part: str, suffix: str, video: Path) -> Captions:
 
 
 def _beside(video: Path) -> Iterator[tuple[Path, str, str, bool]]:
-    """Files that belong to a video: the file, what its name says beside the video's, its suffix, whether it is a link."""
+    """Files of a video: the file, what its name says beside the video's, its suffix, and whether it is a link."""
     here = _listing(video.parent)
     own = _folded(video.stem)
     stems = [own, *(match[1] for match in (_ZOOM.fullmatch(own),) if match)]
@@ -245,7 +222,7 @@ def _beside(video: Path) -> Iterator[tuple[Path, str, str, bool]]:
 def _named_after(
     video: Path, stems: Sequence[str], folder: Path, content: _Folder, *, notes: bool
 ) -> Iterator[tuple[Path, str, str, bool]]:
-    """Files of a folder whose name begins with the video's stem and goes on with what subtitles and notes are called."""
+    """Files of a folder whose name begins with the video's stem and goes on as subtitles and notes do."""
     own = stems[0]
     for stem in dict.fromkeys(stems):
         for match, name, is_link in content.files[bisect.bisect_left(content.files, (stem, "", False)) :]:

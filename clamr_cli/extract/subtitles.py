@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Cue = tuple[float, float, str]
 
 SUFFIXES: Final = (
-    ".srt", ".vtt", ".ass", ".ssa", ".ttml", ".dfxp", ".sbv", ".srv3", ".json3", ".srv2", ".srv1", ".smi", ".sami", ".lrc",
-    ".sub", ".json", ".tsv", ".xml",
+    ".srt", ".vtt", ".ass", ".ssa", ".ttml", ".dfxp", ".sbv", ".srv3", ".json3", ".srv2", ".srv1", ".smi", ".sami",
+    ".lrc", ".sub", ".json", ".tsv", ".xml",
 )  # fmt: skip
 """What can be read, in order of preference when a video has several."""
 
@@ -139,8 +139,9 @@ def _cues(text: str, language: str) -> Iterator[Cue]:
 
 
 def _timed(text: str) -> Iterator[Cue]:
-    """SubRip (``0:00:01,000 --> 0:00:02,000``), SubViewer and .sbv (``0:00:01.000,0:00:02.000``): a line of times, then
-    text up to the next. The number before a line of times is none of the text.
+    """SubRip (``0:00:01,000 --> 0:00:02,000``), SubViewer and .sbv (``0:00:01.000,0:00:02.000``).
+
+    After a line of times goes text up to the next. The number before a line of times is none of the text.
     """
     times: tuple[float, float] | None = None
     lines: list[str] = []
@@ -166,8 +167,10 @@ def _without_number(lines: list[str]) -> list[str]:
 
 
 def _webvtt(text: str) -> Iterator[Cue]:
-    """WebVTT: blocks between blank lines. A cue has its times in the first or the second line; other blocks are notes,
-    styles and regions. The name of whoever speaks goes before the text where it changes.
+    """WebVTT: blocks between blank lines.
+
+    A cue has its times in the first or the second line; other blocks are notes, styles and regions. The name of whoever
+    speaks goes before the text where it changes.
     """
     speaker = ""
     # Some writers leave blank lines inside a cue or after its times.

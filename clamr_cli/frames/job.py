@@ -98,7 +98,7 @@ class DenseJob(Job):
             return found
         path = self._file()
         spool = Spool(self.desk.spools / f"{self.content[:32]}-dense")
-        asked = (path, os.fspath(spool.folder), self.options.interval, self.options.index.language)
+        asked = (path, os.fspath(spool.folder), self.options.interval)
         made: Sampled = yield from self._task("sample", self.desk.decoder, sampling.sample, *asked)
         yield from (Notice(path, told) for told in made.notices)
         yield from self._noted()

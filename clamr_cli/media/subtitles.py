@@ -88,7 +88,7 @@ def _plain(event: bytes) -> str:
 def _joined(lines: list[tuple[Span, str]]) -> list[tuple[Span, str]]:
     """Lines that repeat the one before while it is on screen become one (karaoke effects, layered outlines)."""
     joined: list[tuple[Span, str]] = []
-    for span, text in lines:
+    for span, text in sorted(lines, key=lambda line: line[0]):
         if joined and joined[-1][1] == text and span.start <= joined[-1][0].end + 0.05:
             joined[-1] = (Span(joined[-1][0].start, max(joined[-1][0].end, span.end)), text)
         else:

@@ -354,7 +354,7 @@ class Job:
         end: int,
         scale: int,
         task: Any,
-        *args: object,  # noqa: ANN401
+        *args: object,
     ) -> Generator[Output, None, Sequence[Segment]]:
         """Recognise what earlier runs have not: each part is kept as soon as it is there, until the whole is.
 

@@ -41,14 +41,13 @@ class Sampled:
     tracks: tuple[TrackLines, ...] = ()
 
 
-def sample(path: str, folder: str, interval: float, language: str) -> Iterator[Step | Sampled]:
+def sample(path: str, folder: str, interval: float) -> Iterator[Step | Sampled]:
     """Probe a file and bring its candidate frames into a spool.
 
     Args:
         path: the file.
         folder: of the spool; made anew.
         interval: seconds wanted between candidates.
-        language: chooses among embedded subtitles.
 
     Raises:
         MediaError: the file gives nothing at all.
