@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from clamr_cli.languages import language_named, same_language, script_of, short_code
+from clamr_cli.languages import language_named, same_language, short_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from py3langid.langid import LanguageIdentifier
 
     from clamr_cli.types import Segment, SubtitleTrack
 
@@ -26,8 +29,8 @@ _MARKS: Final = {
     "commentary": "commentary commentaries comment comments",
     "original": "orig original",
     "plain": (
-        "srt vtt default full sub subs subtitle subtitles caption captions complete dialog dialogue dialogues utf utf8 regular "
-        "normal transcript track text closed sync synced for the and parts only mp4 mkv mov avi webm m4v ts"
+        "srt vtt default full sub subs subtitle subtitles caption captions complete dialog dialogue dialogues utf utf8 "
+        "regular normal transcript track text closed sync synced for the and parts only mp4 mkv mov avi webm m4v ts"
     ),
 }
 _MARK_OF: Final = {word: mark for mark, words in _MARKS.items() for word in words.split()}
@@ -39,13 +42,10 @@ _LONG: Final = 120.0
 _LEAST_COVERED: Final = 0.03
 """Share of a long video during which captions of its whole speech are on screen at the least."""
 
-_SCRIPT_SAMPLE: Final = 5_000
-_CHOSEN_SCRIPTS: Final = {"Latn": "Latn", "Cyrl": "Cyrl", "Grek": "Grek", "Hebr": "Hebr", "Arab": "Arab",
-    "Thai": "Thai", "Deva": "Deva", "Jpan": "Jpan", "Kore": "Kore", "Hans": "Hani", "Hant": "Hani"}  # fmt: skip
-_SCRIPT_NAMES: Final = {"LATIN": "Latn", "CYRILLIC": "Cyrl", "GREEK": "Grek", "HEBREW": "Hebr", "ARABIC": "Arab",
-    "THAI": "Thai", "DEVANAGARI": "Deva", "HIRAGANA": "Jpan", "KATAKANA": "Jpan", "HANGUL": "Kore",
-    "CJK": "Hani"}  # fmt: skip
-_TWO_SCRIPTS: Final = frozenset(("sr", "bs", "az", "uz", "kk", "mn", "tk", "tt", "ku", "hi", "ur", "pa"))
+_SAMPLE: Final = 2_000
+_LEAST_LETTERS: Final = 40
+_CLEAR: Final = 0.9
+"""Probability from which the language of a text counts as recognised."""
 
 _NUMBER: Final = re.compile(r"[-+]?\d+(?:[.,:/]\d+)*")
 _WORD: Final = re.compile(r"[^\W\d_]{2,}")
@@ -76,7 +76,7 @@ class Captions:
         default: of tracks: the one that players show.
         order: what goes first among equals.
         content: what reading it has shown.
-        script: in which most of it is written, where that was looked at.
+        sample: of its text, once it is read.
         seconds: for which a line is on screen, where that was looked at.
     """
 
@@ -93,7 +93,7 @@ class Captions:
     default: bool = False
     order: int = 0
     content: Content = "unread"
-    script: str = ""
+    sample: str = ""
     seconds: float | None = None
 
     def is_part(self, duration: float) -> bool:
@@ -123,8 +123,8 @@ def choose(
     """Choose what stands for the speech, and what stands beside it.
 
     Captions of a part, logs of a drone, and captions in another language than the spoken one never stand for it. Those
-    without a language count as in the spoken one, unless their script is another. Where nothing stands for the speech,
-    the best of the others stands beside it.
+    without a language count as in the spoken one, unless their text is clearly in another. Where nothing stands for
+    the speech, the best of the others stands beside it.
 
     Args:
         captions: all that there are.
@@ -139,9 +139,8 @@ def choose(
     speech = min(fitting, key=lambda one: rank(one, spoken), default=None)
     if not audible and speech is None and not spoken:
         speech = min(whole, key=lambda one: rank(one, spoken), default=None)
-    named = any(one.language for one in whole)
     doubtful = speech is None if spoken else speech is not None and bool(speech.language)
-    detect = audible and not sure and named and doubtful
+    detect = audible and not sure and bool(whole) and doubtful
     if speech is not None:
         return Choice(speech, None, detect)
     beside = min(whole or lines, key=lambda one: rank(one, spoken), default=None)
@@ -190,17 +189,16 @@ def _speaks(one: Captions, spoken: str) -> bool:
         return True
     if one.language:
         return same_language(one.language, spoken)
-    expected = _CHOSEN_SCRIPTS.get(script_of(spoken), "") if one.script else ""
-    scripts = {expected, "Hani"} if expected == "Jpan" else {expected}
-    return not expected or spoken in _TWO_SCRIPTS or one.script in scripts
+    written = language_of_text(one.sample) if one.sample else ""
+    return not written or same_language(written, spoken)
 
 
 def rank(one: Captions, spoken: str) -> tuple[object, ...]:
     """What goes before what: the spoken language, the owner's files, what is whole and written by people."""
     fit = (one.language != spoken) + (bool(one.language) and not same_language(one.language, spoken))
     return (
-        fit, one.forced or one.commentary, one.unknown, one.machine and not one.original, not one.original, one.impaired,
-        one.track is not None, not one.default, one.order, one.name,
+        fit, one.forced or one.commentary, one.unknown, one.machine and not one.original, not one.original,
+        one.impaired, one.track is not None, not one.default, one.order, one.name,
     )  # fmt: skip
 
 
@@ -266,11 +264,11 @@ def marks_of(text: str) -> tuple[set[str], str, bool]:
 
 
 def examined(captions: Captions, segments: Sequence[Segment]) -> Captions:
-    """The captions with what their lines show: whether they are speech, in which script, and for how long."""
+    """The captions with what their lines show: whether they are speech, and for how long."""
     texts = [segment.text for segment in segments]
     content: Content = "none" if not texts else "log" if is_log(texts) else "speech"
-    script = _script("".join(texts[:200])[:_SCRIPT_SAMPLE])
-    return replace(captions, content=content, script=script, seconds=_seconds_shown(segments))
+    sample = " ".join(texts[:100])[:_SAMPLE]
+    return replace(captions, content=content, sample=sample, seconds=_seconds_shown(segments))
 
 
 def is_log(texts: Sequence[str]) -> bool:
@@ -303,14 +301,21 @@ def _seconds_shown(segments: Iterable[Segment]) -> float:
     return shown
 
 
-def _script(text: str) -> str:
-    """The script of most letters; Japanese where there is some Kana."""
-    counts: Counter[str] = Counter()
-    for character in text:
-        if character.isalpha():
-            counts[_SCRIPT_NAMES.get(unicodedata.name(character, "").split(" ")[0], "")] += 1
-    counts["Jpan"] += counts["Hani"] if counts["Jpan"] > 0.1 * counts["Hani"] else 0
-    return counts.most_common(1)[0][0] if counts else ""
+@functools.lru_cache(maxsize=256)
+def language_of_text(text: str) -> str:
+    """The short code of the language that a text is clearly in; empty where it is short or not clear."""
+    if sum(character.isalpha() for character in text) < _LEAST_LETTERS and text.isascii():
+        return ""
+    code, probability = _identifier().classify(text)
+    return short_code(code) if probability >= _CLEAR else ""
+
+
+@functools.lru_cache(maxsize=1)
+def _identifier() -> LanguageIdentifier:
+    # Imported here: it loads a model, and most captions say their language.
+    from py3langid import langid
+
+    return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
 
 
 def known_language(captions: Iterable[Captions], *said: str) -> str:

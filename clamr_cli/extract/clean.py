@@ -21,7 +21,7 @@ _MARKS: Final = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_COMMON: Final = frozenset("\xa0…–—‘’“”„«»•♪♫°·¿¡€™©®")
+_COMMON: Final = frozenset("\xa0…–—‘’“”„«»•♪♫°·¿¡€")
 _WESTERN: Final = frozenset("äöüßÄÖÜéèêëàâçîïôùœÉÈÊÀÂÇÎÔŒñáíóúÑÁÍÓÚ¿¡åøæÅØÆãÃ") | _COMMON
 """What is frequent in the languages that are written in cp1252."""
 

@@ -21,11 +21,11 @@ def lines(*texts: str, seconds: float = 2.0, source: str = "subtitle") -> list[S
         (".Deutsch (Forced)", "de", {"forced"}),
         ("_fre", "fr", set()),
         ("[ita][cc]", "it", {"impaired"}),
-        (".3_Portugu\u00eas", "pt", set()),
+        (".3_Português", "pt", set()),
         (".Portugue\u0302s", "pt", set()),
         (".Brazilian Portuguese", "pt", set()),
         (".Chinese (Simplified)", "zh", set()),
-        (".\u0423\u043a\u0440\u0430\u0457\u043d\u0441\u044c\u043a\u0430", "uk", set()),
+        (".Українська", "uk", set()),
         (".nl-orig", "nl", {"original"}),
         (".sv.auto", "sv", {"machine"}),
         (".Signs & Songs", "", {"forced"}),
@@ -117,9 +117,16 @@ def test_few_lines_over_a_long_video_are_a_part() -> None:
     assert choose([captions], duration=5400.0).beside == captions
 
 
-def test_lines_in_another_script_are_not_the_speech() -> None:
-    english = examined(Captions("a.srt"), lines("Where is the lighthouse?", "Over there."))
-    japanese = examined(Captions("a.srt"), lines("\u706f\u53f0\u306f\u3069\u3053\u3067\u3059\u304b"))
+def test_lines_that_are_clearly_in_another_language_are_not_the_speech() -> None:
+    english = examined(Captions("a.srt"), lines("Where is the lighthouse that burned down?", "Over there, my friend."))
+    german = examined(Captions("a.srt"), lines("Wo ist der Leuchtturm, der abgebrannt ist?", "Dort drüben."))
+    japanese = examined(Captions("a.srt"), lines("灯台はどこですか"))
+    short = examined(Captions("a.srt"), lines("Ja!", "Halt!"))
+    assert choose([german], "en", sure=True).speech is None
+    assert choose([german], "en").detect
+    assert choose([german], "de", sure=True).speech == german
+    assert choose([german]).speech == german
+    assert choose([short], "en", sure=True).speech == short
     assert choose([english], "ja", sure=True).speech is None
     assert choose([english], "ja", sure=True).beside == english
     assert choose([japanese], "ja", sure=True).speech == japanese
@@ -130,7 +137,7 @@ LOGS = {
     "dji": "FrameCnt: {n}, DiffTime: 33ms\n2023-11-0{d} 09:10:{n}.500\n[iso: 200] [shutter: 1/50.0] [latitude: 1.{n}]",
     "dji old": "F/2.8, SS 206.14, ISO 100, EV 0, GPS (13.4{n}, 52.5{n}, 15), D 21.{n}m, H 6.{n}m, H.S 1.{n}m/s",
     "dashcam": "2023/11/0{d} 09:10:{n}  {n} km/h  N52.5{n} E13.4{n}",
-    "tracker": "Geschwindigkeit: {n} km/h H\u00f6he: 1{n} m Puls: 1{n}",
+    "tracker": "Geschwindigkeit: {n} km/h Höhe: 1{n} m Puls: 1{n}",
     "clock": "2023-11-0{d} 09:10:{n}",
     "nmea": "$GPRMC,0910{n},A,5230.{n},N,01324.{n},E,0.1,2.{n},011123,,,A*7{d}",
     "autel": "GPS(8.5{n}, 47.3{n}) HOME(8.5, 47.3) ISO:100 SHUTTER:60 EV:0 F-NUM:2.8 ALT:12.{n}",
