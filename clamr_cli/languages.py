@@ -96,4 +96,4 @@ def _short(primary: str) -> str:
 def _exists(code: str) -> bool:
     import langcodes
 
-    return langcodes.Language.get(code).is_valid()
+    return bool(langcodes.Language.get(code).is_valid())

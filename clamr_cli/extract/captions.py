@@ -233,7 +233,9 @@ def marks_of(text: str) -> tuple[set[str], str, bool]:
     ``subs`` that say nothing more. Words with digits are release tags and numbers.
     """
     marks: set[str] = set()
-    names, codes, unknown = [], [], []
+    names: list[tuple[str, str]] = []
+    codes: list[tuple[str, str]] = []
+    unknown: list[str] = []
     words = [
         word.strip("-") for word in _BREAKS.split(unicodedata.normalize("NFC", text).casefold()) if word.strip("-")
     ]

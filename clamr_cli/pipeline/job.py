@@ -228,7 +228,7 @@ class Job:
         while True:
             captions = [*self.captions, *inside]
             spoken = heard or tasks.spoken_in(
-                decoded and decoded.media, captions, options.language, self.noted_language
+                decoded.media if decoded is not None else None, captions, options.language, self.noted_language
             )
             choice = choose(
                 captions, spoken, sure=bool(options.language) or detected is not None, audible=audible,
