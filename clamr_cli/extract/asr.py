@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import ctranslate2
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE: Final = 16_000
 
-_PIECE_SECONDS: Final = 600
+LONGEST_STRETCH: Final = 600
+"""Seconds of sound that are recognised at a time."""
+
 _SEARCH_SECONDS: Final = 30
 _HOP: Final = SAMPLE_RATE // 10
 _NEEDED: Final = ("model.bin", "config.json", "tokenizer.json")
@@ -57,6 +59,15 @@ _BLOCK_SECONDS: Final = 60
 _MOST_BLOCKS: Final = 10
 _ENOUGH_SPEECH: Final = 5.0
 _CLEAR_PROBABILITY: Final = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What is said in a stretch of a recording: the sample at which it ends, the language asked for, its segments."""
+
+    end: int
+    language: str
+    segments: tuple[Segment, ...] = ()
 
 
 class WhisperAsr:
@@ -110,33 +121,44 @@ class WhisperAsr:
         return language, most / votes.total()
 
     def transcribe(
-        self, audio: Samples, *, language: str = "", progress: Callable[[float], None] | None = None
-    ) -> Iterator[Segment]:
-        """What is said, in time order, with word times; nothing where nobody speaks.
+        self,
+        audio: Samples,
+        *,
+        language: str = "",
+        start: int = 0,
+        seconds: int = LONGEST_STRETCH,
+        progress: Callable[[float], None] | None = None,
+    ) -> Iterator[Stretch]:
+        """What is said, with word times, stretch by stretch in time order.
+
+        A stretch depends on nothing before it but the language: recognition that was interrupted goes on from the end
+        of the last stretch, in its language, and gives what it would have given.
 
         Args:
             audio: [n] mono samples at 16 kHz, int16 or float32 in [-1, 1]; may be a memory map of hours.
             language: what is spoken, any ISO 639 tag; empty for the options', else it is detected for the whole.
+            start: sample to begin at, 0 or the end of a stretch.
+            seconds: length of a stretch at most.
             progress: called with the seconds of audio that are done.
 
         Raises:
             UsageError: a language that the model does not know.
         """
         spoken = self._known_language(language or self.options.language) or self.detect_language(audio)[0]
-        ctranslate2.set_random_seed(0)
-        repeats = _Repeats()
-        for start, end in pieces(audio):
-            offset = start / SAMPLE_RATE
-            segments, info = self._recognise(_as_float(audio[start:end]), spoken)
-            if info.duration_after_vad > 0:
-                for raw in segments:
-                    segment = _segment(raw, offset, info.language)
-                    if segment is not None and _credible(raw) and repeats.allow(segment):
-                        yield from split_long(segment)
-                    if progress is not None:
-                        progress(min(end, start + int(raw.end * SAMPLE_RATE)) / SAMPLE_RATE)
+        for first, end in pieces(audio, seconds, start):
+            ctranslate2.set_random_seed(0)
+            repeats = _Repeats()
+            said: list[Segment] = []
+            segments, info = self._recognise(_as_float(audio[first:end]), spoken)
+            for raw in segments if info.duration_after_vad > 0 else ():
+                segment = _segment(raw, first / SAMPLE_RATE, info.language)
+                if segment is not None and _credible(raw) and repeats.allow(segment):
+                    said += split_long(segment)
+                if progress is not None:
+                    progress(min(end, first + int(raw.end * SAMPLE_RATE)) / SAMPLE_RATE)
             if progress is not None:
                 progress(end / SAMPLE_RATE)
+            yield Stretch(end, spoken, tuple(said))
 
     def _known_language(self, tag: str) -> str:
         code = two_letters(tag) or tag.lower()
@@ -165,9 +187,12 @@ class WhisperAsr:
         )
 
 
-def pieces(audio: Samples, seconds: int = _PIECE_SECONDS) -> Iterator[tuple[int, int]]:
-    """First and last sample of pieces of at most ``seconds``, cut where it is quietest in the last 30 s of each."""
-    start, length = 0, seconds * SAMPLE_RATE
+def pieces(audio: Samples, seconds: int = LONGEST_STRETCH, start: int = 0) -> Iterator[tuple[int, int]]:
+    """First and last sample of pieces of at most ``seconds``, cut where it is quietest in the last 30 s of each.
+
+    A piece depends only on where it starts.
+    """
+    length = seconds * SAMPLE_RATE
     while len(audio) - start > length:
         latest = start + length
         earliest = max(start + length // 2, latest - _SEARCH_SECONDS * SAMPLE_RATE)

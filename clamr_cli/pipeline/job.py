@@ -32,12 +32,12 @@ from clamr_cli.pipeline.pair import side_by_side
 from clamr_cli.pipeline.stored import documents_of
 from clamr_cli.stages import tasks
 from clamr_cli.stages.options import Recipe
-from clamr_cli.stages.spool import Decoded, Spool
+from clamr_cli.stages.spool import SAMPLE_RATE, Decoded, Spool
 from clamr_cli.types import Document, FileRecord, FileState, MomentRecord, Segment, VideoFields, VideoRecord
 from clamr_cli.weights import locate
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from clamr_cli.events import Event
     from clamr_cli.executors import Worker
@@ -72,6 +72,7 @@ class Job:
         self.subtitles: Sequence[Segment] | None = None
         self.seconds: dict[str, float] = {}
         self.reused: list[str] = []
+        self.checkpoints: dict[str, float] = {}
 
     def run(self) -> Generator[Output, None, None]:
         """All stages in order.
@@ -111,7 +112,7 @@ class Job:
         documents = document.documents(identity, material, window=self.desk.options.window)
         moments = [moment_of(made, identity) for made in documents]
         if identity in self.desk.encoded and self._as_stored(identity, moments):
-            self.reused.append("encode")
+            yield self._reuse("encode", take.decoded.media.duration)
             vectors, changed = None, None
         else:
             vectors = yield from self._vectors(with_sound(documents, take) if self.desk.hears else documents)
@@ -145,11 +146,12 @@ class Job:
         if kept is not None:
             decoded = msgspec.convert(kept[0], Decoded)
             if not self._needs_spool(decoded):
-                self.reused.append("decode")
+                yield self._reuse("decode", decoded.media.duration)
                 return Take(decoded, frames_of(decoded, kept[1]), None)
         spool, decoded = yield from self._decode()
         frames = tuple(spool.pictures("frames", decoded.frames))
         yield Keep(key, msgspec.to_builtins(decoded), [frame.jpeg for frame in frames])
+        yield self._all_kept("decode", decoded.media.duration)
         return Take(decoded, frames, spool)
 
     def _decode(self) -> Generator[Output, None, tuple[Spool, Decoded]]:
@@ -204,17 +206,15 @@ class Job:
             return take.decoded.speech
         kept = self._kept(self.recipe.key(self.content, "speech"))
         if kept is not None:
-            self.reused.append("speech")
+            yield self._reuse("speech", take.decoded.media.duration)
             return segments_of(kept[0])
-        heard: list[Segment] = []
-        if take.spool is not None and take.decoded.samples:
-            asr = self.desk.asr
-            model = locate(asr.model, self.desk.options.cache)
-            heard = yield from self._task(
-                "speech", self.desk.hearer, tasks.hear, os.fspath(take.spool.folder), model, asr
-            )
-        yield Keep(self.recipe.key(self.content, "speech"), {"segments": msgspec.to_builtins(heard)})
-        return heard
+        if take.spool is None or not take.decoded.samples:
+            yield Keep(self.recipe.key(self.content, "speech"), {"segments": []})
+            return ()
+        asr = self.desk.asr
+        model = locate(asr.model, self.desk.options.cache)
+        folder, samples = os.fspath(take.spool.folder), take.decoded.samples
+        return (yield from self._in_parts("speech", samples, SAMPLE_RATE, tasks.hear, folder, model, asr))
 
     def _text(self, take: Take) -> Generator[Output, None, Sequence[Segment]]:
         """What is written on screen."""
@@ -222,16 +222,50 @@ class Job:
             return ()
         kept = self._kept(self.recipe.key(self.content, "text"))
         if kept is not None:
-            self.reused.append("ocr")
+            yield self._reuse("ocr", take.decoded.media.duration)
             return segments_of(kept[0])
-        seen: list[Segment] = []
-        if take.spool is not None and take.decoded.text:
-            ocr = self.desk.ocr
-            model = ocr.locate(self.desk.options.cache)
-            folder = os.fspath(take.spool.folder)
-            seen = yield from self._task("ocr", self.desk.reader, tasks.read, folder, take.decoded.text, model, ocr)
-        yield Keep(self.recipe.key(self.content, "text"), {"segments": msgspec.to_builtins(seen)})
-        return seen
+        stills = take.decoded.text
+        if take.spool is None or not stills:
+            yield Keep(self.recipe.key(self.content, "text"), {"segments": []})
+            return ()
+        ocr = self.desk.ocr
+        model = ocr.locate(self.desk.options.cache)
+        folder = os.fspath(take.spool.folder)
+        return (yield from self._in_parts("ocr", len(stills), 1, tasks.read, folder, stills, model, ocr))
+
+    def _in_parts(
+        self, stage: Literal["speech", "ocr"], end: int, scale: int, task: Any, *args: object  # noqa: ANN401
+    ) -> Generator[Output, None, Sequence[Segment]]:
+        """Recognise what earlier runs have not: each part is kept as soon as it is there, until the whole is.
+
+        Args:
+            stage: which one.
+            end: of the last part.
+            scale: how much of a part's end is one of the stage's progress.
+            task: the recogniser's.
+            args: its arguments before the length of a part and the parts that are there.
+        """
+        key = self.recipe.key(self.content, "text" if stage == "ocr" else stage)
+        # Parts of another decoding, with another end, do not count.
+        name = f"{key}/part/{end}"
+        parts: list[tasks.Part] = []
+        while (stored := self._kept(f"{name}/{len(parts)}")) is not None:
+            parts.append(msgspec.convert(stored[0], tasks.Part))
+        self.checkpoints[stage] = parts[-1].end / scale if parts else 0.0
+
+        def keep(part: tasks.Part) -> Generator[Output, None, None]:
+            if part.end < end:  # the last is kept with the whole
+                yield Keep(f"{name}/{len(parts)}", msgspec.to_builtins(part))
+                parts.append(part)
+                self.checkpoints[stage] = part.end / scale
+                yield Progress(self.found.path, stage, self.checkpoints[stage], end / scale, self.checkpoints[stage])
+
+        worker = self.desk.hearer if stage == "speech" else self.desk.reader
+        segments = yield from self._task(stage, worker, task, *args, self.desk.options.stretch, tuple(parts), part=keep)
+        names = [f"{name}/{number}" for number in range(len(parts))]
+        yield Keep(key, {"segments": msgspec.to_builtins(segments)}, parts=names)
+        yield self._all_kept(stage, end / scale)
+        return segments  # type: ignore[no-any-return]
 
     def _vectors(self, documents: Sequence[Document]) -> Generator[Output, None, dict[str, TokenVectors]]:
         made = yield from self._task("encode", self.desk.encoding, tasks.encode, self.desk.choice, documents)
@@ -241,21 +275,38 @@ class Job:
         """The stages whose kept results served, in the order of work."""
         return tuple(stage for stage in ("decode", "speech", "ocr", "encode") if stage in self.reused)
 
+    def _reuse(self, stage: Stage, duration: float) -> Progress:
+        """Note that a stage's result was kept by an earlier run."""
+        self.reused.append(stage)
+        return self._all_kept(stage, duration)
+
+    def _all_kept(self, stage: Stage, total: float) -> Progress:
+        return Progress(self.found.path, stage, total, total, total)
+
     # --- helpers ------------------------------------------------------------------------------------------------------
 
-    def _task(self, stage: Stage, worker: Worker, task: Any, *args: object) -> Generator[Output, None, Any]:  # noqa: ANN401
-        """Run a task, pass its steps on as progress, and return its last item."""
+    def _task(
+        self,
+        stage: Stage,
+        worker: Worker,
+        task: Any,  # noqa: ANN401
+        *args: object,
+        part: Callable[[tasks.Part], Generator[Output, None, None]] | None = None,
+    ) -> Generator[Output, None, Any]:
+        """Run a task, pass its steps on as progress, deal with its parts, and return its last item."""
         limit = self.desk.options.time_limit * (1 if worker is self.desk.decoder else PATIENCE)
         started = shown = 0.0
         result: Any = None
         for item in worker.run(task, *args, silence=limit):
             now = time.monotonic()
             started = started or now
-            if not isinstance(item, tasks.Step):
+            if isinstance(item, tasks.Part) and part is not None:
+                yield from part(item)
+            elif not isinstance(item, tasks.Step):
                 result = item
             elif now - shown >= PROGRESS_INTERVAL:
                 shown = now
-                yield Progress(self.found.path, stage, item.done, item.total)
+                yield Progress(self.found.path, stage, item.done, item.total, self.checkpoints.get(stage, 0.0))
         self.seconds[stage] = self.seconds.get(stage, 0.0) + (time.monotonic() - started if started else 0.0)
         return result
 
@@ -299,6 +350,7 @@ class EncodeJob(Job):
                 return
             with self.desk.reading:
                 video, documents = documents_of(self.desk.store, self.kept_record, self.recipe)
+            yield from (self._all_kept(stage, video.media.duration) for stage in ("decode", "speech", "ocr"))
             vectors = yield from self._vectors(documents)
             reused = ("decode", "speech", "ocr")
             done = Indexed(self.found.path, identity, video.media.duration, len(documents), reused, self.seconds)

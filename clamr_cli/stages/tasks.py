@@ -7,14 +7,16 @@ when it runs: the process that decodes has no use for torch, and the one that on
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clamr_cli.errors import MediaError
 from clamr_cli.executors import report
+from clamr_cli.extract.ocr_lines import TextLine
 from clamr_cli.stages.spool import SAMPLE_RATE, Decoded, Spool, Still
-from clamr_cli.types import Span
+from clamr_cli.types import Segment, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from clamr_cli.extract.options import AsrOptions, OcrOptions
     from clamr_cli.media.frames import SampledFrame
     from clamr_cli.media.identity import Stamp
-    from clamr_cli.types import Document, Encoder, MediaInfo, Segment, TokenVectors
+    from clamr_cli.types import Document, Encoder, MediaInfo, TokenVectors
 
 ENCODE_BATCH = 8
 """Documents handed to an encoder at once; between batches it can say how far it is."""
@@ -36,6 +38,20 @@ class Step:
 
     done: float
     total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The result of a stretch of a recogniser's work, which a later run can go on from.
+
+    ``end`` is where the next stretch begins: a sample of the sound, or the number of a picture among those to be read.
+    ``segments`` and ``language`` are those of speech, ``lines`` are what the pictures show.
+    """
+
+    end: int
+    segments: tuple[Segment, ...] = ()
+    language: str = ""
+    lines: tuple[tuple[Span, tuple[TextLine, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +176,22 @@ def _whisper(model: Path, options: AsrOptions) -> WhisperAsr:
     return WhisperAsr(model, options)
 
 
-def hear(folder: str, model: Path, options: AsrOptions) -> Iterator[Step | list[Segment]]:
-    """Recognise the speech of a spool's sound."""
+def hear(
+    folder: str, model: Path, options: AsrOptions, seconds: int, done: Sequence[Part]
+) -> Iterator[Step | Part | list[Segment]]:
+    """Recognise the speech of a spool's sound, in stretches of at most some seconds, after those that are done."""
     audio = Spool(Path(folder)).audio()
     total = len(audio) / SAMPLE_RATE
-    report(Step(0.0, total))
+    start, language = (done[-1].end, done[-1].language) if done else (0, "")
+    report(Step(start / SAMPLE_RATE, total))
     recogniser = _whisper(model, options)
-    yield list(recogniser.transcribe(audio, language=options.language, progress=lambda t: report(Step(t, total))))
+    segments = [segment for part in done for segment in part.segments]
+    for stretch in recogniser.transcribe(
+        audio, language=language, start=start, seconds=seconds, progress=lambda time: report(Step(time, total))
+    ):
+        segments += stretch.segments
+        yield Part(stretch.end, stretch.segments, stretch.language)
+    yield segments
 
 
 @functools.lru_cache(maxsize=1)
@@ -177,15 +202,26 @@ def _text_engine(model: Path | None, options: OcrOptions) -> OcrEngine:
 
 
 def read(
-    folder: str, stills: Sequence[Still], model: Path | None, options: OcrOptions
-) -> Iterator[Step | list[Segment]]:
-    """Recognise the text in a spool's pictures."""
-    from clamr_cli.extract.ocr import read_text
+    folder: str, stills: Sequence[Still], model: Path | None, options: OcrOptions, seconds: int, done: Sequence[Part]
+) -> Iterator[Step | Part | list[Segment]]:
+    """Recognise the text in a spool's pictures, in stretches of some seconds of video, after those that are done."""
+    from clamr_cli.extract.ocr import read_lines
+    from clamr_cli.extract.ocr_lines import merge_lines
 
-    report(Step(0, len(stills)))
+    total, spool = len(stills), Spool(Path(folder))
+    end = done[-1].end if done else 0
+    report(Step(end, total))
     engine = _text_engine(model, options)
-    pictures = Spool(Path(folder)).pictures("text", stills)
-    yield read_text(pictures, engine, progress=lambda done: report(Step(done, len(stills))))
+    lines = [seen for part in done for seen in part.lines]
+    for _, group in itertools.groupby(stills[end:], key=lambda still: still.time // seconds):
+        start, some = end, list(group)
+        pictures = spool.pictures("text", some)
+        seen = read_lines(pictures, engine, progress=lambda count, start=start: report(Step(start + count, total)))
+        part = tuple((span, tuple(found)) for span, found in seen)
+        end += len(some)
+        lines += part
+        yield Part(end, lines=part)
+    yield merge_lines(lines, engine.source)
 
 
 @functools.lru_cache(maxsize=1)
