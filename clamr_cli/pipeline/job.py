@@ -234,7 +234,12 @@ class Job:
         return (yield from self._in_parts("ocr", len(stills), 1, tasks.read, folder, stills, model, ocr))
 
     def _in_parts(
-        self, stage: Literal["speech", "ocr"], end: int, scale: int, task: Any, *args: object  # noqa: ANN401
+        self,
+        stage: Literal["speech", "ocr"],
+        end: int,
+        scale: int,
+        task: Any,  # noqa: ANN401
+        *args: object,
     ) -> Generator[Output, None, Sequence[Segment]]:
         """Recognise what earlier runs have not: each part is kept as soon as it is there, until the whole is.
 

@@ -104,8 +104,8 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
     from clamr_cli.media.subtitles import embedded_subtitles
 
     info = probe(path)
-    whole = 2 * info.duration
-    yield Step(0.0, whole)
+    # Pictures are the first half of the work, sound the second.
+    yield Step(0.0, info.duration)
     spool, notices = Spool(Path(folder)), []
     spool.begin()
     frames: list[Still] = []
@@ -119,7 +119,7 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
     if options.all_sound or (options.sound and not speech):
         try:
             for samples in _sound(path, info, spool, options):
-                yield Step(info.duration + samples / SAMPLE_RATE, whole)
+                yield Step((info.duration + samples / SAMPLE_RATE) / 2, info.duration)
         except MediaError as error:
             notices.append(f"speech left out: {error}")
             samples = 0
@@ -141,7 +141,7 @@ def _pictures(
 
     if info.video_stream is None:
         return
-    samples = _reporting(sample_frames(path, info, FrameOptions()), 2 * info.duration)
+    samples = _reporting(sample_frames(path, info, FrameOptions()), info.duration)
     for number, picked in enumerate(pick_frames(samples, info.duration)):
         still = Still(number, picked.time, picked.span, picked.shot)
         spool.add_picture("frames", number, picked.jpeg)
@@ -157,7 +157,7 @@ def _pictures(
 def _reporting(samples: Iterable[SampledFrame], total: float) -> Iterator[SampledFrame]:
     """A still picture gives one frame for hours; say on the way that work goes on."""
     for sample in samples:
-        report(Step(sample.time, total))
+        report(Step(sample.time / 2, total))
         yield sample
 
 
