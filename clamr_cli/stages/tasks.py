@@ -102,11 +102,13 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
     from clamr_cli.media.identity import replaced
     from clamr_cli.media.probe import probe
     from clamr_cli.media.subtitles import embedded_subtitles
+    from clamr_cli.stages.sound import write_sound
 
     info = probe(path)
     # Pictures are the first half of the work, sound the second.
     yield Step(0.0, info.duration)
-    spool, notices = Spool(Path(folder)), []
+    spool = Spool(Path(folder))
+    notices: list[str] = []
     spool.begin()
     frames: list[Still] = []
     text: list[Still] = []
@@ -118,7 +120,7 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
     samples = 0
     if options.all_sound or (options.sound and not speech):
         try:
-            for samples in _sound(path, info, spool, options):
+            for samples in write_sound(path, info, spool, options.language, notices):
                 yield Step((info.duration + samples / SAMPLE_RATE) / 2, info.duration)
         except MediaError as error:
             notices.append(f"speech left out: {error}")
@@ -159,14 +161,6 @@ def _reporting(samples: Iterable[SampledFrame], total: float) -> Iterator[Sample
     for sample in samples:
         report(Step(sample.time / 2, total))
         yield sample
-
-
-def _sound(path: str, info: MediaInfo, spool: Spool, options: DecodeOptions) -> Iterator[int]:
-    from clamr_cli.media.audio import choose_track, read_audio
-
-    track = choose_track(info, options.language)
-    if track is not None:
-        yield from spool.write_audio(read_audio(path, track, rate=SAMPLE_RATE))
 
 
 @functools.lru_cache(maxsize=1)
