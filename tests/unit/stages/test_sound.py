@@ -125,7 +125,7 @@ def test_copies_are_heard_once(tmp_path: Path) -> None:
         tmp_path, Track(np.stack([said, said], axis=1), "eng"), Track(surround, "eng", layout="5.1")
     )
     assert alike(samples, said) > 0.99
-    assert np.abs(samples).max() == pytest.approx(np.abs(said).max(), rel=0.05)
+    assert np.abs(samples).max() < 1.5 * np.abs(said).max()
     assert notices == []
 
 
