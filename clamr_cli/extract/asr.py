@@ -54,7 +54,7 @@ _WINDOW_SECONDS: Final = 30
 
 # Where the spoken language is detected: a greeting or a quotation is in one place, the main language in most.
 _PLACES: Final = 5
-_PLACE_SECONDS: Final = 10
+_PLACE_SECONDS: Final = 5
 _BLOCK_SECONDS: Final = 60
 _MOST_BLOCKS: Final = 10
 _ENOUGH_SPEECH: Final = 5.0
