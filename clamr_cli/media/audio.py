@@ -156,8 +156,8 @@ def to_mono(samples: NDArray[np.float32], speech: SpeechFinder | None = None) ->
         if spoken.max() > 0:
             active = active[:, spoken >= spoken.max() / 2]
     # Scaled as FFmpeg does it, so that what is common to the channels gets louder.
-    mixed = active.sum(axis=1, dtype=np.float32) / np.float32(np.sqrt(active.shape[1]))
-    return np.clip(mixed, -1.0, 1.0)
+    mixed: NDArray[np.float32] = active.sum(axis=1, dtype=np.float32) / np.float32(np.sqrt(active.shape[1]))
+    return mixed.clip(-1.0, 1.0)
 
 
 def without(stretches: Stretches, taken: Stretches, shortest: int = 0) -> list[tuple[int, int]]:

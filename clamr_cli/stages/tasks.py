@@ -208,13 +208,14 @@ def read(
     engine = _text_engine(model, options)
     lines = [seen for part in done for seen in part.lines]
     for _, group in itertools.groupby(stills[end:], key=lambda still: still.time // seconds):
-        start, some = end, list(group)
-        pictures = spool.pictures("text", some)
-        seen = read_lines(pictures, engine, progress=lambda count, start=start: report(Step(start + count, total)))
-        part = tuple((span, tuple(found)) for span, found in seen)
+        some = list(group)
+        part = []
+        for span, found in read_lines(spool.pictures("text", some), engine):
+            part.append((span, tuple(found)))
+            report(Step(end + len(part), total))
         end += len(some)
         lines += part
-        yield Part(end, lines=part)
+        yield Part(end, lines=tuple(part))
     yield merge_lines(lines, engine.source)
 
 
