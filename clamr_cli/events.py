@@ -9,19 +9,23 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """The walk is over: how many files there are, how many need nothing, and how many will come up in the run."""
+    """The walk is over: how many files there are, how many need nothing, and how many will come up in the run.
+
+    ``sizes`` are the bytes of those that will come up, by path.
+    """
 
     files: int
     unchanged: int
     to_do: int
+    sizes: Mapping[str, int] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """A stage of one video moved on: ``done`` of ``total`` (seconds of video for media and speech, frames for ocr).
 
-    ``sample`` is the taking of candidate frames of one long video, in seconds of it. ``checkpoint`` is as much of ``total``
-    as is stored already and need not be done again; the first event of a stage tells what earlier runs left.
+    ``sample`` is the taking of candidate frames of one long video, in seconds of it. ``checkpoint`` is as much of
+    ``total`` as is stored already and need not be done again; the first event of a stage tells what earlier runs left.
     """
 
     path: str

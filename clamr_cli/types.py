@@ -200,13 +200,18 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AudioTrack:
-    """An audio stream: its index in the file, codec, language tag (may be empty), title, default or not."""
+    """An audio stream: its index in the file, codec, language tag (may be empty), title, default or not.
+
+    ``role`` is what it is beside the main sound: ``dub``, ``hearing-impaired``, ``description``, ``commentary`` or
+    ``effects``; empty for the main sound.
+    """
 
     index: int
     codec: str
     language: str = ""
     title: str = ""
     default: bool = False
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)

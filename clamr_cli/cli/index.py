@@ -120,10 +120,12 @@ def follow(events: Iterator[Event], flags: Flags, told: Sequence[int] = ()) -> i
     from clamr_cli.cli.guard import leave_broken_pipes
     from clamr_cli.cli.output import say, talk, write
     from clamr_cli.events import Indexed, Skipped
-    from clamr_cli.render.progress import reporter
+    from clamr_cli.render.progress import Unfinished, reporter
     from clamr_cli.render.records import event_record, json_line
+    from clamr_cli.render.text import plural
 
     kept = failed = 0
+    unfinished = Unfinished()
     try:
         with reporter(talk(), quiet=flags.quiet) as shown:
             for event in events:
@@ -131,15 +133,16 @@ def follow(events: Iterator[Event], flags: Flags, told: Sequence[int] = ()) -> i
                     raise KeyboardInterrupt
                 kept += isinstance(event, Indexed)
                 failed += isinstance(event, Skipped)
+                unfinished.take(event)
                 if flags.json:
                     write([json_line(event_record(event))])
                 shown.show(event)
     except (KeyboardInterrupt, BrokenPipeError):
         close(events)
         leave_broken_pipes()
-        noun = "video" if kept == 1 else "videos"
+        parts = [f"{plural(kept, 'video')} kept", unfinished.stored(), "run the same command again to go on"]
         with contextlib.suppress(BrokenPipeError):
-            say(f"interrupted: {kept} {noun} kept; run the same command again to go on")
+            say(f"interrupted: {'; '.join(part for part in parts if part)}")
         return EXIT_INTERRUPTED
     finally:
         close(events)

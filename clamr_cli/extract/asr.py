@@ -54,7 +54,7 @@ _WINDOW_SECONDS: Final = 30
 
 # Where the spoken language is detected: a greeting or a quotation is in one place, the main language in most.
 _PLACES: Final = 5
-_PLACE_SECONDS: Final = 10
+_PLACE_SECONDS: Final = 5
 _BLOCK_SECONDS: Final = 60
 _MOST_BLOCKS: Final = 10
 _ENOUGH_SPEECH: Final = 5.0
@@ -203,6 +203,11 @@ def pieces(audio: Samples, seconds: int = LONGEST_STRETCH, start: int = 0) -> It
         yield start, len(audio)
 
 
+def speech_stretches(samples: NDArray[np.float32]) -> list[tuple[int, int]]:
+    """The first and the last sample of each stretch of speech in mono sound at 16 kHz, in order."""
+    return [(one["start"], one["end"]) for one in get_speech_timestamps(samples, VadOptions(**_VAD))]
+
+
 def _places_of_speech(audio: Samples) -> Iterator[NDArray[np.float32]]:
     """Speech of at most a window from each of the places where the language is detected.
 
@@ -220,8 +225,7 @@ def _places_of_speech(audio: Samples) -> Iterator[NDArray[np.float32]]:
         parts: list[NDArray[np.float32]] = []
         for start in starts:
             samples = _as_float(audio[start : min(start + block, last)])
-            speech = get_speech_timestamps(samples, VadOptions(**_VAD))
-            parts += [samples[one["start"] : one["end"]] for one in speech]
+            parts += [samples[begin:end] for begin, end in speech_stretches(samples)]
             if sum(map(len, parts)) >= _ENOUGH_SPEECH * SAMPLE_RATE:
                 break
         if parts:

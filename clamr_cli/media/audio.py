@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import av
@@ -13,13 +15,16 @@ from clamr_cli.languages import short_code
 from clamr_cli.media.container import Clock, open_media, read_packets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from av.audio.frame import AudioFrame
     from av.packet import Packet
     from numpy.typing import NDArray
 
     from clamr_cli.types import AudioTrack, MediaInfo
+
+    Stretches = Sequence[tuple[int, int]]
+    SpeechFinder = Callable[[NDArray[np.float32]], Stretches]
 
 CHUNK: Final = 10.0
 """Seconds of sound in each chunk but the last."""
@@ -31,8 +36,39 @@ _ODD_FRAME: Final = (ValueError, av.error.FFmpegError)
 """What a resampler says to a frame that is not of the format it was made for, or of none."""
 
 
+_MOST_CHANNELS: Final = 24
+_NO_SOUND: Final = 1e-6
+"""Power of a channel against the loudest below which it is silent."""
+_ALIKE: Final = 0.7
+_OPPOSED: Final = -0.3
+"""Correlations of channels: above the first (or below its negative) they carry the same, below the second inverted."""
+
+# Titles of tracks that are not the main sound, as discs, broadcasters and tools write them.
+_ROLES: Final = {
+    "commentary": r"comment(ar|at)|commento|komment(ar|ti)|komentarz|коммент|解説|コメンタリ|评论|評論|해설",
+    "description": r"audio.?descri|descripti|described|deskription|hörfilm|тифло|malvoyant|syntolk|\bad\b|\bdvs\b",
+    "effects": r"isolated|(music|score|effects) only|music (and|&) effects|\bm&e\b|karaoke|instrumental|no dialog",
+    "hearing-impaired": r"hearing.impaired|hörgeschädigt|malentendant|enhanced dialog|clear dialog",
+    "dub": r"\bdub(bed|bing|s)?\b|дубл|озвуч|закадр|synchron|doublage|\bvf[fq]\b|doppiag|doblaje|dublagem|lektor",
+}
+_TITLES: Final = {role: re.compile(pattern, re.IGNORECASE) for role, pattern in _ROLES.items()}
+
+
+def audio_role(title: str, language: str = "") -> str:
+    """What the title of an audio track says that it is beside the main sound; see :class:`AudioTrack`.
+
+    One word on a track without a language is how people name the tracks of a recorder: it says nothing.
+
+    >>> audio_role("Director's Commentary"), audio_role("Commentary"), audio_role("English 5.1", "en")
+    ('commentary', '', '')
+    """
+    if not language and len(title.split()) < 2:
+        return ""
+    return next((role for role, pattern in _TITLES.items() if pattern.search(title)), "")
+
+
 def choose_track(info: MediaInfo, language: str = "") -> AudioTrack | None:
-    """The track to listen to: of the wanted language, else the default one, else the first; None without any.
+    """The track to listen to: of the wanted language, of the main sound, the default one, the first; None without any.
 
     Tracks without a decoder do not count.
 
@@ -40,41 +76,119 @@ def choose_track(info: MediaInfo, language: str = "") -> AudioTrack | None:
         info: what the probe said.
         language: a language code such as ``de`` or ``deu``; empty for no wish.
     """
+    return next(iter(_by_preference(info, language)), None)
+
+
+def track_groups(info: MediaInfo, language: str = "") -> list[list[AudioTrack]]:
+    """The tracks that may carry the speech, those to try first in the first group, best first.
+
+    The first group holds :func:`choose_track`'s and those alike in language and role: a screen recorder puts programs
+    and the microphone on tracks of their own. The others, such as translations and commentaries, are for files where
+    these are silent.
+    """
+    tracks = _by_preference(info, language)
+    if not tracks:
+        return []
+    best = tracks[0]
+    alike = [track for track in tracks if track.language in (best.language, "") and track.role == best.role]
+    return [group for group in (alike, [track for track in tracks if track not in alike]) if group]
+
+
+def _by_preference(info: MediaInfo, language: str) -> list[AudioTrack]:
     wanted = short_code(language)
     tracks = [track for track in info.audio if track.codec]
-    return max(tracks, key=lambda track: (bool(wanted) and track.language == wanted, track.default), default=None)
+    order = ["", *reversed(_ROLES)]
+    tracks.sort(
+        key=lambda track: (not (wanted and track.language == wanted), order.index(track.role), not track.default)
+    )
+    return tracks
 
 
-def read_audio(path: str, track: AudioTrack, *, rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
-    """A track as mono chunks of shape (n,), float32 in [-1, 1], at ``rate`` samples a second.
+def read_audio(
+    path: str, tracks: Sequence[AudioTrack], *, rate: int = 16_000, speech: SpeechFinder | None = None
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Tracks as mono chunks of shape (n,), float32 in [-1, 1], at ``rate`` samples a second, each with a track's place.
 
     The first sample belongs to second 0 of the video: sound that starts late is preceded by silence, gaps are filled
-    with silence, what comes before second 0 is cut off, and damaged packets become gaps.
+    with silence, what comes before second 0 is cut off, and damaged packets become gaps. Of channels that differ, those
+    are mixed in which somebody speaks; inverted ones are turned, so that they do not cancel out.
+
+    Args:
+        path: the file.
+        tracks: which ones.
+        rate: of the samples.
+        speech: finds the stretches of speech in mono samples; without it all channels are mixed.
 
     Raises:
-        MediaError: the file is gone, the disk fails, or nothing of the track can be decoded.
+        MediaError: the file is gone, the disk fails, or nothing of the tracks can be decoded.
     """
     with open_media(path) as container:
-        if track.index >= len(container.streams) or container.streams[track.index].type != "audio":
-            raise MediaError("the file changed while it was read", "index again")
-        stream: Any = container.streams[track.index]
-        clock = Clock(container, stream, step=0.02)
-        line = _Line(rate)
-        for time, frame in _frames(read_packets(container, [stream]), stream, clock):
-            yield from line.add(frame, time)
-        yield from line.finish()
-    if not line.heard:
+        streams: list[Any] = []
+        for track in tracks:
+            if track.index >= len(container.streams) or container.streams[track.index].type != "audio":
+                raise MediaError("the file changed while it was read", "index again")
+            streams.append(container.streams[track.index])
+        places = {stream.index: place for place, stream in enumerate(streams)}
+        clocks = [Clock(container, stream, step=0.02) for stream in streams]
+        lines = [_Line(rate, speech) for _ in streams]
+        for packet in read_packets(container, streams):
+            place = places[packet.stream_index]
+            for time, frame in _frames(packet, streams[place], clocks[place]):
+                yield from ((place, chunk) for chunk in lines[place].add(frame, time))
+        for place, line in enumerate(lines):
+            yield from ((place, chunk) for chunk in line.finish())
+    if not any(line.heard for line in lines):
         raise MediaError("nothing of the sound can be decoded", "copy or download it again, or convert it to AAC")
 
 
-def _frames(packets: Iterable[Packet[Any]], stream: Any, clock: Clock) -> Iterator[tuple[float, AudioFrame]]:  # noqa: ANN401
-    for packet in packets:
-        clock.place(packet)
-        try:
-            frames = stream.codec_context.decode(packet)
-        except av.error.FFmpegError:
-            continue  # its time stays silent
-        yield from ((clock.seconds(frame.pts), frame) for frame in frames if _placed(frame))
+def to_mono(samples: NDArray[np.float32], speech: SpeechFinder | None = None) -> NDArray[np.float32]:
+    """Some seconds of sound [n, channels] as mono [n]; see :func:`read_audio`."""
+    power = np.square(samples, dtype=np.float64).sum(axis=0)
+    active = samples[:, power > _NO_SOUND * power.max()]
+    if active.shape[1] < 2:
+        return active[:, 0] if active.shape[1] else np.zeros(len(samples), np.float32)
+    norms = np.sqrt(np.square(active, dtype=np.float64).sum(axis=0))
+    loudest = int(norms.argmax())
+    correlation = active.T.astype(np.float64) @ active[:, loudest] / (norms * norms[loudest])
+    active = active * np.where(correlation < _OPPOSED, -1, 1).astype(np.float32)
+    if speech is not None and np.abs(correlation).min() < _ALIKE:
+        spoken = np.array([length(speech(np.ascontiguousarray(channel))) for channel in active.T])
+        if spoken.max() > 0:
+            active = active[:, spoken >= spoken.max() / 2]
+    # Scaled as FFmpeg does it, so that what is common to the channels gets louder.
+    mixed: NDArray[np.float32] = active.sum(axis=1, dtype=np.float32) / np.float32(np.sqrt(active.shape[1]))
+    return mixed.clip(-1.0, 1.0)
+
+
+def without(stretches: Stretches, taken: Stretches, shortest: int = 0) -> list[tuple[int, int]]:
+    """Of stretches in order, what lies outside of other stretches in order, where it is not shorter than ``shortest``.
+
+    >>> without([(0, 10), (20, 30)], [(5, 22)])
+    [(0, 5), (22, 30)]
+    """
+    left: list[tuple[int, int]] = []
+    for start, end in stretches:
+        for first, last in taken:
+            if last <= start or first >= end:
+                continue
+            left.append((start, first))
+            start = last
+        left.append((start, end))
+    return [(start, end) for start, end in left if end - start >= max(1, shortest)]
+
+
+def length(stretches: Stretches) -> int:
+    """Samples in all."""
+    return sum(end - start for start, end in stretches)
+
+
+def _frames(packet: Packet[Any], stream: Any, clock: Clock) -> Iterable[tuple[float, AudioFrame]]:  # noqa: ANN401
+    clock.place(packet)
+    try:
+        frames = stream.codec_context.decode(packet)
+    except av.error.FFmpegError:
+        return ()  # its time stays silent
+    return [(clock.seconds(frame.pts), frame) for frame in frames if _placed(frame)]
 
 
 def _placed(frame: AudioFrame) -> bool:
@@ -84,9 +198,10 @@ def _placed(frame: AudioFrame) -> bool:
 class _Line:
     """Lays resampled frames on a time line and hands them out in chunks."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, speech: SpeechFinder | None = None) -> None:
         self.heard = False
         self._rate = rate
+        self._speech = speech
         self._size = round(CHUNK * rate)
         self._pieces: list[NDArray[np.float32]] = []
         self._held = 0
@@ -101,12 +216,12 @@ class _Line:
         if ahead < -_TOLERANCE:
             return  # before the start, or heard already
         if self._resampler is None or ahead > _TOLERANCE:
-            yield from self._restart(time)
+            yield from self._restart(time, frame)
         try:
             self._lay(self._resample(frame))
         except _ODD_FRAME:
             # The format changed in the middle: another resampler takes it from here.
-            yield from self._restart(time)
+            yield from self._restart(time, frame)
             try:
                 self._lay(self._resample(frame))
             except _ODD_FRAME:
@@ -120,45 +235,53 @@ class _Line:
         self._lay(self._rest())
         yield from self._full_chunks()
         if self._held:
-            yield np.concatenate(self._pieces)
+            yield self._joined()
 
-    def _restart(self, time: float) -> Iterator[NDArray[np.float32]]:
+    def _restart(self, time: float, frame: AudioFrame) -> Iterator[NDArray[np.float32]]:
         self._lay(self._rest())
-        self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
+        self._resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self._rate)
         missing = round(max(0.0, time) * self._rate) - self._given - self._held
         while missing > 0:
             count = min(missing, self._size)
-            self._lay(np.zeros(count, np.float32))
+            self._lay(np.zeros((count, 1), np.float32))
             missing -= count
             yield from self._full_chunks()
         self._filled_to = (self._given + self._held) / self._rate
 
     def _resample(self, frame: AudioFrame | None) -> NDArray[np.float32]:
+        """Samples [n, channels]."""
         if frame is not None:
+            if frame.layout.nb_channels > _MOST_CHANNELS:
+                raise ValueError(frame.layout.name)
             frame.pts = None
-        parts = [part.to_ndarray().reshape(-1) for part in self._resampler.resample(frame)]
+        parts = [part.to_ndarray().reshape(-1, part.layout.nb_channels) for part in self._resampler.resample(frame)]
         self.heard = self.heard or frame is not None
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
 
     def _rest(self) -> NDArray[np.float32]:
         """What the resampler still holds; nothing where an odd frame broke it, or where there is none."""
         try:
-            return self._resample(None) if self._resampler is not None else np.zeros(0, np.float32)
+            return self._resample(None) if self._resampler is not None else np.zeros((0, 1), np.float32)
         except _ODD_FRAME:
-            return np.zeros(0, np.float32)
+            return np.zeros((0, 1), np.float32)
 
     def _lay(self, samples: NDArray[np.float32]) -> None:
         if samples.size:
             self._pieces.append(np.clip(np.nan_to_num(samples), -1.0, 1.0).astype(np.float32))
-            self._held += samples.size
+            self._held += len(samples)
+
+    def _joined(self) -> NDArray[np.float32]:
+        """All pieces as mono; they are of several formats where a gap or another programme begins."""
+        groups = itertools.groupby(self._pieces, key=lambda piece: piece.shape[1])
+        return np.concatenate([to_mono(np.concatenate(list(group)), self._speech) for _, group in groups])
 
     def _full_chunks(self) -> Iterator[NDArray[np.float32]]:
         if self._held < self._size:
             return
-        joined = np.concatenate(self._pieces)
+        joined = self._joined()
         whole = joined.size // self._size * self._size
         for start in range(0, whole, self._size):
             yield joined[start : start + self._size]
-        self._pieces = [joined[whole:]]
+        self._pieces = [joined[whole:, None]]
         self._held = joined.size - whole
         self._given += whole

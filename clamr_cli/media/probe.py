@@ -14,6 +14,7 @@ from av.stream import Disposition
 
 from clamr_cli.errors import MediaError
 from clamr_cli.languages import short_code
+from clamr_cli.media.audio import audio_role
 from clamr_cli.media.container import Clock, open_media, origin, read_packets, stated_length
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
 from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
@@ -37,6 +38,16 @@ _TAIL: Final = 10.0
 """Seconds before the stated end at which measuring the true end begins."""
 
 _FASTEST: Final = 500
+
+_AUDIO_FLAGS: Final = {
+    Disposition.comment: "commentary",
+    Disposition.visual_impaired: "description",
+    Disposition.descriptions: "description",
+    Disposition.clean_effects: "effects",
+    Disposition.karaoke: "effects",
+    Disposition.hearing_impaired: "hearing-impaired",
+    Disposition.dub: "dub",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +238,9 @@ def _track(stream: Stream) -> dict[str, Any]:
 
 
 def _audio_track(stream: Stream) -> AudioTrack:
-    return AudioTrack(**_track(stream))
+    described = _track(stream)
+    role = next((role for flag, role in _AUDIO_FLAGS.items() if stream.disposition & flag), "")
+    return AudioTrack(**described, role=role or audio_role(described["title"], described["language"]))
 
 
 def _subtitle_track(stream: Stream) -> SubtitleTrack:

@@ -101,6 +101,7 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
             len(plan.work) + len(plan.unchanged) + len(plan.failed) + refused,
             len(plan.unchanged) - waiting,
             len(jobs) + refused,
+            {job.found.path: job.found.size for job in jobs},
         )
         for event in _run(plan, jobs, desk):
             tally.count(event)

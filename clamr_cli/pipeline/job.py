@@ -353,7 +353,7 @@ class Job:
         stage: Literal["speech", "ocr"],
         end: int,
         scale: int,
-        task: Any,
+        task: Any,  # noqa: ANN401
         *args: object,
     ) -> Generator[Output, None, Sequence[Segment]]:
         """Recognise what earlier runs have not: each part is kept as soon as it is there, until the whole is.

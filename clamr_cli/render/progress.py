@@ -17,7 +17,7 @@ from clamr_cli.render.text import escape_terminal, plural, shorten
 from clamr_cli.timeline import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -29,7 +29,19 @@ if TYPE_CHECKING:
 _WEIGHTS: Final = {"decode": 0.2, "sample": 0.0, "speech": 0.35, "ocr": 0.35, "encode": 0.1}
 """About how much of a video's work each stage is; only the estimate of the time left depends on it."""
 
+_STORED: Final = {
+    "decode": "decoding",
+    "sample": "its frames",
+    "speech": "speech",
+    "ocr": "on-screen text",
+    "encode": "encoding",
+}
+_LEAST_PART: Final = 0.01
+_LEAST_WORK: Final = 30.0
+"""Part of the work, and seconds of video, of which one must be done before the time left can be told."""
+
 _LONGEST_NAME: Final = 40
+_MOST_NAMES: Final = 2
 _LONG_SILENCE: Final = 30.0
 """Seconds after which whoever reads a log wants to know whether the work goes on."""
 
@@ -49,37 +61,142 @@ class Reporter(Protocol):
 
 
 @dataclass(slots=True)
+class _Video:
+    """A video in work: its bytes and seconds, and what of each stage was stored before this run and is done now."""
+
+    size: float
+    duration: float = 0.0
+    before: dict[str, float] = field(default_factory=dict)
+    now: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def done(self) -> float:
+        """Work of this run: seconds of video, each stage by its weight."""
+        return self.duration * sum(_WEIGHTS[stage] * (part - self.before[stage]) for stage, part in self.now.items())
+
+
+@dataclass(slots=True)
 class Estimate:
-    """How far a run is, and how long it will still take. Knows no clock: times are given to it, in seconds."""
+    """How far a run is, and how long it will still take. Knows no clock: times are given to it, in seconds.
+
+    Work is measured in seconds of video, each stage by its weight; what earlier runs stored costs nothing. The length
+    of a video that has not been opened is guessed from its bytes, its stages are those of the videos before it.
+    """
 
     started: float
     to_do: int = 0
     finished: int = 0
-    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    _sizes: Mapping[str, int] = field(default_factory=dict)
+    _size: float = 1.0
+    _waiting: float = 0.0
+    _open: dict[str, _Video] = field(default_factory=dict)
+    _worked: float = 0.0
+    _known: tuple[float, float] = (0.0, 0.0)
+    _lengths: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_WEIGHTS, 0.0))
+    _length: float = 0.0
 
     def take(self, event: Event) -> None:
         """Take an event into account."""
         match event:
             case Discovered():
-                self.to_do = event.to_do
+                self.to_do, self._sizes = event.to_do, event.sizes
+                self._size = max(1.0, sum(event.sizes.values()) / max(1, len(event.sizes)))
+                self._waiting = self._size * event.to_do
             case Step():
-                done = event.done / event.total if event.total > 0 else 1.0
-                self.stages.setdefault(event.path, {})[event.stage] = min(1.0, max(0.0, done))
+                video = self._video(event.path)
+                if event.total > 0 and (event.stage == "decode" or (event.stage == "speech" and not video.duration)):
+                    self._measure(video, event.total)
+                whole = event.total if event.total > 0 else 1.0
+                before = video.before.setdefault(event.stage, min(1.0, event.checkpoint / whole))
+                video.now[event.stage] = min(1.0, max(before, event.done / whole))
             case Indexed() | Moved() | Skipped():
-                self.stages.pop(event.path, None)
+                video = self._video(event.path)
+                if isinstance(event, Indexed) and video.now:
+                    self._measure(video, event.duration)
+                    video.now = dict.fromkeys(video.now, 1.0)
+                    self._length += video.duration
+                    for stage in video.now:
+                        self._lengths[stage] += video.duration
+                self._worked += video.done
+                self._open.pop(event.path)
                 self.finished = min(self.finished + 1, self.to_do)
+
+    def _video(self, path: str) -> _Video:
+        if path not in self._open:
+            self._open[path] = _Video(float(self._sizes.get(path, self._size)))
+            self._waiting = max(0.0, self._waiting - self._open[path].size)
+        return self._open[path]
+
+    def _measure(self, video: _Video, duration: float) -> None:
+        size, length = self._known
+        self._known = (size + (0 if video.duration else video.size), length + duration - video.duration)
+        video.duration = duration
+
+    def _work(self) -> tuple[float, float]:
+        """What is done in this run, and what will have been done when it is over."""
+        usual = {
+            stage: weight * (self._lengths[stage] / self._length if self._length else 1.0)
+            for stage, weight in _WEIGHTS.items()
+        }
+        speed = self._known[1] / self._known[0] if self._known[0] else 0.0
+        done = self._worked + sum(video.done for video in self._open.values())
+        whole = self._worked + speed * self._waiting * sum(usual.values())
+        for video in self._open.values():
+            seen = sum(_WEIGHTS[stage] * (1.0 - before) for stage, before in video.before.items())
+            unseen = sum(weight for stage, weight in usual.items() if stage not in video.before)
+            whole += (video.duration or speed * video.size) * (seen + unseen)
+        return done, whole
 
     @property
     def done(self) -> float:
-        """Videos done, with the fractions of those in work."""
-        under_way = sum(_WEIGHTS[stage] * part for stages in self.stages.values() for stage, part in stages.items())
-        return min(float(self.to_do), self.finished + under_way)
+        """The part of the work that is done, in [0, 1]."""
+        if self.to_do and self.finished >= self.to_do:
+            return 1.0
+        done, whole = self._work()
+        return min(1.0, done / whole) if whole > 0 else 0.0
 
     def left(self, now: float) -> float | None:
         """Seconds that are probably left, None while that is unknown and when nothing is."""
-        if not 0 < self.done < self.to_do or now <= self.started:
+        done, whole = self._work()
+        if not 0 < done < whole or self.finished >= self.to_do or now <= self.started:
             return None
-        return (now - self.started) / self.done * (self.to_do - self.done)
+        if done < min(_LEAST_PART * whole, _LEAST_WORK):
+            return None
+        return (now - self.started) / done * (whole - done)
+
+
+@dataclass(slots=True)
+class Unfinished:
+    """What an interruption leaves of the videos that are in work."""
+
+    _steps: dict[str, dict[str, Step]] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        """Take an event into account."""
+        match event:
+            case Step():
+                self._steps.setdefault(event.path, {})[event.stage] = event
+            case Indexed() | Moved() | Skipped():
+                self._steps.pop(event.path, None)
+
+    def stored(self) -> str:
+        """What is stored, in words: ``of talk.mp4 decoding and 1:50:00 of 2:40:00 of speech``; empty for nothing."""
+        videos = []
+        for path, steps in self._steps.items():
+            stages = [_stored(step) for step in steps.values() if step.checkpoint > 0]
+            name = shorten(escape_terminal(path.rsplit("/", 1)[-1]), _LONGEST_NAME)
+            videos += [f"of {name} {' and '.join(stages)}"] if stages else []
+        more = len(videos) - _MOST_NAMES
+        return ", ".join(videos[:_MOST_NAMES] + ([f"and of {more} more"] if more > 0 else []))
+
+
+def _stored(step: Step) -> str:
+    name = _STORED[step.stage]
+    if step.checkpoint >= step.total:
+        return name
+    if step.stage == "ocr":
+        return f"{step.checkpoint:.0f} of {step.total:.0f} pictures of {name}"
+    return f"{format_time(step.checkpoint)} of {format_time(step.total)} of {name}"
 
 
 def about(seconds: float | None) -> str:
@@ -107,12 +224,18 @@ def line(event: Event) -> str | None:
             return f"note {escape_terminal(event.path)}: {told}" if event.path else f"note: {told}"
         case Indexed():
             parts = [format_time(event.duration), plural(event.moments, "moment")]
-            parts += [f"{sum(event.seconds.values()):.0f} s"] if event.seconds else []
+            parts += [f"{_took(event.seconds):.0f} s"] if event.seconds else []
             return f"indexed {escape_terminal(event.path)} ({', '.join(parts)})"
         case Finished():
             return summary(event)
         case _:
             return None
+
+
+def _took(seconds: Mapping[str, float]) -> float:
+    """Seconds of work on a video; speech and text are recognised side by side."""
+    together = max(seconds.get("speech", 0.0), seconds.get("ocr", 0.0))
+    return together + sum(time for stage, time in seconds.items() if stage not in ("speech", "ocr"))
 
 
 def _reason(reason: str, hint: str) -> str:
@@ -228,7 +351,7 @@ class BarReporter(Drawn):
         if estimate.to_do:
             self._progress.update(
                 self._task,
-                total=estimate.to_do,
+                total=1.0,
                 completed=estimate.done,
                 count=f"{estimate.finished}/{plural(estimate.to_do, 'video')}",
                 left=about(estimate.left(self._clock())),

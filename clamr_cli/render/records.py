@@ -145,9 +145,14 @@ def matched(evidence: Sequence[Evidence]) -> list[str]:
 
 
 def event_record(event: Event) -> dict[str, object]:
-    """An event of an index run as a JSON object; its key ``event`` is the event's name in lower case."""
+    """An event of an index run as a JSON object; its key ``event`` is the event's name in lower case.
+
+    What grows with the number of files (fields without a repr) is left out.
+    """
     record: dict[str, object] = {"event": type(event).__name__.lower()}
     for field in fields(event):
+        if not field.repr:
+            continue
         value = getattr(event, field.name)
         record[field.name] = round(value, 3) if isinstance(value, float) else value
     return record

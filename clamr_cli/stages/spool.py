@@ -14,7 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -110,6 +110,43 @@ class Spool:
         for still in stills:
             yield Frame(still.time, still.span, self._picture(kind, still.number).read_bytes())
 
+    def write_tracks(self, chunks: Iterable[tuple[int, NDArray[np.float32]]]) -> Iterator[int]:
+        """Write chunks to the sound of their tracks, as :meth:`write_audio` does; yields the samples of the longest.
+
+        Raises:
+            StoreError: the disk is full or cannot be written.
+        """
+        written: dict[int, int] = {}
+        with contextlib.ExitStack() as stack:
+            files: dict[int, IO[bytes]] = {}
+            for place, chunk in chunks:
+                with _saying_what_failed(self.folder):
+                    if place not in files:
+                        files[place] = stack.enter_context(self._track(place).open("wb"))
+                    files[place].write(_as_bytes(chunk))
+                written[place] = written.get(place, 0) + len(chunk)
+                yield max(written.values())
+
+    def track(self, place: int) -> NDArray[np.int16]:
+        """The sound of a track, as :meth:`audio`; empty where nothing was written."""
+        path = self._track(place)
+        if not path.exists() or not path.stat().st_size:
+            return np.zeros(0, np.int16)
+        return np.memmap(path, dtype="<i2", mode="r")
+
+    def use_track(self, place: int) -> int:
+        """Let a track be the sound; how many samples it has."""
+        count = len(self.track(place))
+        if count:
+            with _saying_what_failed(self.folder):
+                self._track(place).replace(self.folder / "audio.s16")
+        return count
+
+    def remove_tracks(self) -> None:
+        """Delete the sound of the tracks."""
+        for path in self.folder.glob("track-*.s16"):
+            path.unlink(missing_ok=True)
+
     def write_audio(self, chunks: Iterable[NDArray[np.float32]]) -> Iterator[int]:
         """Append float32 chunks in [-1, 1] as 16-bit samples; yields the number of samples written so far.
 
@@ -122,13 +159,17 @@ class Spool:
         with out:
             for chunk in chunks:
                 with _saying_what_failed(self.folder):
-                    out.write((np.clip(chunk, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
+                    out.write(_as_bytes(chunk))
                 written += len(chunk)
                 yield written
 
     def audio(self) -> NDArray[np.int16]:
         """The sound, [samples] int16, mapped from disk rather than read."""
         return np.memmap(self.folder / "audio.s16", dtype="<i2", mode="r")
+
+    def has_audio(self) -> bool:
+        """Whether the sound was written."""
+        return (self.folder / "audio.s16").exists()
 
     def finish(self, decoded: Decoded) -> None:
         """Say that everything is there.
@@ -148,8 +189,15 @@ class Spool:
         except (OSError, msgspec.MsgspecError):
             return None
 
+    def _track(self, place: int) -> Path:
+        return self.folder / f"track-{place}.s16"
+
     def _picture(self, kind: str, number: int) -> Path:
         return self.folder / kind / f"{number:06d}.jpg"
+
+
+def _as_bytes(chunk: NDArray[np.float32]) -> bytes:
+    return (np.clip(chunk, -1.0, 1.0) * 32767.0).astype("<i2").tobytes()
 
 
 class Room:

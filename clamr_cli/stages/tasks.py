@@ -147,11 +147,13 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
     from clamr_cli.extract.captions import choose
     from clamr_cli.media.identity import replaced
     from clamr_cli.media.probe import probe
+    from clamr_cli.stages.sound import write_sound
 
     info = probe(path)
-    whole = 2 * info.duration
-    yield Step(0.0, whole)
-    spool, notices = Spool(Path(folder)), []
+    # Pictures are the first half of the work, sound the second.
+    yield Step(0.0, info.duration)
+    spool = Spool(Path(folder))
+    notices: list[str] = []
     spool.begin()
     frames: list[Still] = []
     text: list[Still] = []
@@ -167,8 +169,8 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
     samples = 0
     if wants_sound:
         try:
-            for samples in _sound(path, info, spool, options):
-                yield Step(info.duration + samples / SAMPLE_RATE, whole)
+            for samples in write_sound(path, info, spool, options.language, notices):
+                yield Step((info.duration + samples / SAMPLE_RATE) / 2, info.duration)
         except MediaError as error:
             notices.append(f"speech left out: {error}")
             samples = 0
@@ -255,7 +257,7 @@ def _pictures(
 
     if info.video_stream is None:
         return
-    samples = _reporting(sample_frames(path, info, FrameOptions()), 2 * info.duration)
+    samples = _reporting(sample_frames(path, info, FrameOptions()), info.duration)
     for number, picked in enumerate(pick_frames(samples, info.duration)):
         still = Still(number, picked.time, picked.span, picked.shot)
         spool.add_picture("frames", number, picked.jpeg)
@@ -271,16 +273,8 @@ def _pictures(
 def _reporting(samples: Iterable[SampledFrame], total: float) -> Iterator[SampledFrame]:
     """A still picture gives one frame for hours; say on the way that work goes on."""
     for sample in samples:
-        report(Step(sample.time, total))
+        report(Step(sample.time / 2, total))
         yield sample
-
-
-def _sound(path: str, info: MediaInfo, spool: Spool, options: DecodeOptions) -> Iterator[int]:
-    from clamr_cli.media.audio import choose_track, read_audio
-
-    track = choose_track(info, options.language)
-    if track is not None:
-        yield from spool.write_audio(read_audio(path, track, rate=SAMPLE_RATE))
 
 
 @functools.lru_cache(maxsize=1)
@@ -328,13 +322,14 @@ def read(
     engine = _text_engine(model, options)
     lines = [seen for part in done for seen in part.lines]
     for _, group in itertools.groupby(stills[end:], key=lambda still: still.time // seconds):
-        start, some = end, list(group)
-        pictures = spool.pictures("text", some)
-        seen = read_lines(pictures, engine, progress=lambda count, start=start: report(Step(start + count, total)))
-        part = tuple((span, tuple(found)) for span, found in seen)
+        some = list(group)
+        part = []
+        for span, found in read_lines(spool.pictures("text", some), engine):
+            part.append((span, tuple(found)))
+            report(Step(end + len(part), total))
         end += len(some)
         lines += part
-        yield Part(end, lines=part)
+        yield Part(end, lines=tuple(part))
     yield merge_lines(lines, engine.source)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.audio import _Line, choose_track, read_audio
+from clamr_cli.media.audio import _Line, audio_role, choose_track, read_audio, track_groups, without
 from clamr_cli.media.probe import probe
 from clamr_cli.types import AudioTrack, MediaInfo
 from tests.unit.media.clips import Clip, Sound
@@ -18,7 +18,11 @@ RATE = 16_000
 
 
 def hear(path, language="", rate=RATE):
-    return np.concatenate(list(read_audio(str(path), choose_track(probe(str(path)), language), rate=rate)))
+    return np.concatenate(list(chunks(str(path), choose_track(probe(str(path)), language), rate=rate)))
+
+
+def chunks(path, track, **options):
+    return (chunk for _, chunk in read_audio(path, [track], **options))
 
 
 def loud(samples, rate=RATE):
@@ -53,6 +57,40 @@ def test_a_track_without_decoder_is_never_chosen():
     assert choose_track(info_with()) is None
 
 
+def test_tracks_alike_are_listened_to_together_and_the_others_only_instead():
+    info = info_with(track(1, "de"), track(2, "en", default=True), track(3), track(4, "en"))
+    places = [[one.index for one in group] for group in track_groups(info)]
+    assert places == [[2, 3, 4], [1]]
+    assert [[one.index for one in group] for group in track_groups(info, "de")] == [[1, 3], [2, 4]]
+    assert track_groups(info_with()) == []
+
+
+@pytest.mark.parametrize(
+    ("title", "language", "role"),
+    [
+        ("Commentary with the director", "en", "commentary"),
+        ("Audiokommentar", "de", "commentary"),
+        ("Commentary", "", ""),
+        ("Mic", "", ""),
+        ("English (Audio Description)", "en", "description"),
+        ("Hörfilmfassung", "de", "description"),
+        ("Stereo AD", "en", "description"),
+        ("Adam's radio", "en", ""),
+        ("Music only", "en", "effects"),
+        ("Дубляж", "ru", "dub"),
+        ("English Dub 5.1", "en", "dub"),
+        ("Dublin session", "en", ""),
+        ("Clear dialogue", "en", "hearing-impaired"),
+    ],
+)
+def test_titles_tell_what_is_not_the_main_sound(title, language, role):
+    assert audio_role(title, language) == role
+
+
+def test_stretches_without_others():
+    assert without([(0, 10), (20, 30), (40, 50)], [(2, 4), (5, 25), (40, 50)], shortest=2) == [(0, 2), (25, 30)]
+
+
 def test_the_samples_are_mono_floats_of_the_right_pitch_and_length(tmp_path):
     tone = Sound(end=25, rate=44_100, frequency=523, codec="flac")
     samples = hear(Clip(seconds=25, fps=1, sounds=(tone,)).write(tmp_path / "a.mkv"))
@@ -64,7 +102,7 @@ def test_the_samples_are_mono_floats_of_the_right_pitch_and_length(tmp_path):
 
 def test_chunks_are_of_one_size_and_few(tmp_path):
     path = Clip(seconds=2, sounds=(Sound(end=25),)).write(tmp_path / "a.mp4")
-    sizes = [len(chunk) for chunk in read_audio(path, choose_track(probe(path)))]
+    sizes = [len(chunk) for chunk in chunks(path, choose_track(probe(path)))]
     assert sizes[:2] == [10 * RATE, 10 * RATE]
     assert len(sizes) == 3
 
@@ -127,12 +165,12 @@ def test_sound_that_cannot_be_decoded_at_all_is_an_error(tmp_path):
     start = content.index(b"\xff\xf8")
     path.write_bytes(content[:start] + content[start:].replace(b"\xff\xf8", b"\0\0"))
     with pytest.raises(MediaError, match="sound"):
-        list(read_audio(str(path), chosen))
+        list(chunks(str(path), chosen))
 
 
 def test_a_track_that_is_gone_is_an_error(tmp_path, plain_clip):
     with pytest.raises(MediaError, match="changed"):
-        list(read_audio(plain_clip, track(1)))
+        list(chunks(plain_clip, track(1)))
 
 
 def second_of(layout):
@@ -146,8 +184,8 @@ def second_of(layout):
 def test_frames_that_damage_made_of_no_known_format_stay_silent_and_the_rest_is_heard():
     line = _Line(RATE)
     layouts = ["mono", "27 channels", "27 channels", "stereo", "27 channels"]
-    chunks = [chunk for time, layout in enumerate(layouts) for chunk in line.add(second_of(layout), float(time))]
-    samples = np.concatenate([*chunks, *line.finish()])
+    laid = [chunk for time, layout in enumerate(layouts) for chunk in line.add(second_of(layout), float(time))]
+    samples = np.concatenate([*laid, *line.finish()])
     assert line.heard
     assert loud(samples) == [(0.0, 1.0), (3.0, pytest.approx(4.0, abs=0.1))]
 
