@@ -268,7 +268,8 @@ class MediaInfo:
 class VideoFields:
     """What can be filtered by and shown of a video beside its moments.
 
-    ``date`` is ISO 8601 (``YYYY-MM-DD``), empty where unknown; ``language`` is a two-letter code where known.
+    ``date`` is ISO 8601: ``YYYY-MM-DD``, or ``YYYY-MM`` or ``YYYY`` if less is known, empty where unknown; ``language``
+    is a two-letter code where known.
     """
 
     title: str = ""

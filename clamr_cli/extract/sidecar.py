@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.extract.clean import decode
-from clamr_cli.extract.descriptions import Notes, from_container, from_info_json, from_nfo, from_path
+from clamr_cli.extract.descriptions import Notes, from_container, from_dates, from_info_json, from_nfo, from_path
 from clamr_cli.extract.languages import two_letters
 from clamr_cli.extract.subtitles import SUFFIXES
 
@@ -101,6 +101,7 @@ def read_metadata(
 
     From the yt-dlp ``info.json``, the ``.nfo``, the ``.description``, the container's tags, chapters and recording
     date, and the words of the file's name and folders below ``root``. What one source repeats of another is left out.
+    What the owner says goes before what a machine noted: the date of a sidecar, name or folder before a header's.
 
     Returns:
         segments (whole video, chapters their own span), fields, and a line for each sidecar that could not be read.
@@ -122,6 +123,7 @@ def read_metadata(
             except (OSError, ValueError, RecursionError) as error:
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 notices.append(f"{sidecar.name} was left out: {reason or type(error).__name__}")
+    from_dates(Path(path), Path(root), info, notes)
     from_container(info, notes)
     from_path(Path(path), Path(root), notes)
     return notes.segments(), notes.fields(), notices

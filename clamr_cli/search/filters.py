@@ -53,10 +53,12 @@ def check(filters: Filters) -> None:
 
 
 def _passes(facts: VideoFacts, filters: Filters) -> bool:
-    # Only as much of a date is compared as was given, so that --until 2024 takes in all of 2024.
-    if filters.since is not None and not (facts.date and facts.date[: len(filters.since)] >= filters.since):
+    # Dates may lack their day or month. Only as much is compared as both have, so that --until 2024 takes in all of
+    # 2024, and --since 2024-05 what is dated 2024.
+    date = facts.date
+    if filters.since is not None and not (date and date[: len(filters.since)] >= filters.since[: len(date)]):
         return False
-    if filters.until is not None and not (facts.date and facts.date[: len(filters.until)] <= filters.until):
+    if filters.until is not None and not (date and date[: len(filters.until)] <= filters.until[: len(date)]):
         return False
     if filters.longer is not None and not facts.duration >= filters.longer:
         return False

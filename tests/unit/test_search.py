@@ -197,6 +197,22 @@ def test_filters_decide_who_may_answer(pets, encoder, filters, found):
 
 
 @pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        (Filters(since="2019-06"), {"year", "day"}),
+        (Filters(until="2019-06"), {"year", "month"}),
+        (Filters(since="2019-05-31", until="2019-05-31"), {"year", "month"}),
+        (Filters(since="2020"), set()),
+        (Filters(until="2018-12-31"), set()),
+    ],
+)
+def test_a_date_of_which_less_is_known_passes_where_one_of_its_days_does(store, encoder, filters, found):
+    for name, date in (("year", "2019"), ("month", "2019-05"), ("day", "2019-07-04"), ("none", "")):
+        put(store, encoder, name, moment(name, speech=["dog"]), date=date)
+    assert set(ids(search(store, encoder, "dog", SearchOptions(filters=filters)))) == found
+
+
+@pytest.mark.parametrize(
     ("pattern", "matches"),
     [
         ("/home/me/trips", True), ("/home/me/trips/", True), ("trips", True), ("trips/*.mp4", True), ("*.mp4", True),

@@ -11,7 +11,7 @@ import pytest
 
 from clamr_cli.extract.languages import two_letters
 from clamr_cli.extract.sidecar import find_sidecars, read_metadata, sidecar_signature
-from clamr_cli.extract.words import date_in_name, date_of, split_words
+from clamr_cli.extract.words import split_words
 from clamr_cli.types import Chapter, MediaInfo, Segment, Span, VideoFields
 
 
@@ -167,6 +167,50 @@ def test_the_epoch_of_a_container_is_no_date(tmp_path: Path) -> None:
     assert noted(tmp_path, created="1970-01-01T00:00:00Z")[1].date == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "created", "tags", "date"),
+    [
+        # Local time in the name, UTC in the header: one moment, and the owner's date.
+        ("20210101_003000.mp4", "2020-12-31T15:30:00Z", {}, "2021-01-01"),
+        (
+            "clip.mp4",
+            "2021-06-30T22:30:00Z",
+            {"com.apple.quicktime.creationdate": "2021-07-01T00:30:00+0200"},
+            "2021-07-01",
+        ),
+        ("PXL_20210630_223000123.mp4", "2021-06-30T22:30:00Z", {}, "2021-06-30"),
+        ("2020/08 Alps/MVI_0001.mp4", "2020-08-12T10:00:00Z", {}, "2020-08-12"),
+        ("2020/MVI_0001.mp4", "2021-01-01T02:00:00Z", {}, "2020-12-31"),
+        ("2020-08-12 Alps/MVI_0001.mp4", "2021-01-01T02:00:00Z", {}, "2020-08-12"),
+        ("Nosferatu (1922).mkv", "2015-03-04T05:06:07Z", {}, "1922"),
+        ("film.mkv", "2015-03-04T05:06:07Z", {"date_released": "1922"}, "1922"),
+        ("film.mkv", "2015-03-04T05:06:07Z", {"date_recorded": "1995-02-01 10:00:00"}, "1995-02-01"),
+        ("MVI_0001.mp4", "2000-01-01T00:03:00Z", {}, ""),
+        ("MVI_0001.mp4", "2099-01-01T00:03:00Z", {}, ""),
+        ("MVI_0001.mp4", "2000-01-01T00:03:00Z", {"date": "1999"}, "1999"),
+    ],
+)
+def test_the_owners_date_goes_before_the_machines(
+    tmp_path: Path, name: str, created: str, tags: dict[str, str], date: str
+) -> None:
+    assert noted(tmp_path, name, created=created, tags=tags)[1].date == date
+
+
+def test_keys_of_phones_and_levels_of_matroska_are_read_like_plain_ones(tmp_path: Path) -> None:
+    tags = {
+        "com.apple.quicktime.title": "Harbour", "com.apple.quicktime.keywords": "boats, gulls",
+        "com.apple.quicktime.software": "17.1", "com.apple.quicktime.location.name": "Tromsø",
+        "collection/title": "Our coast", "episode/summary": "Fishing at night", "actor-eng": "Liv", "song/title": "Hymn",
+        "season_number": "2", "episode_sort": "0",
+    }  # fmt: skip
+    texts, fields, _ = noted(tmp_path, tags=tags)
+    assert fields.title == "Harbour"
+    assert {key: texts[key] for key in texts if key != "filename"} == {
+        "title": "Harbour", "tags": "boats, gulls", "location": "Tromsø", "show": "Our coast", "season": "season 2",
+        "description": "Fishing at night", "cast": "Liv",
+    }  # fmt: skip
+
+
 def test_names_and_folders_below_the_root_are_searchable(tmp_path: Path) -> None:
     path = tmp_path / "Summer2019" / "lagosTrip" / "VID_20250411_market-day.mp4"
     segments, fields, _ = read_metadata(path, tmp_path, media())
@@ -197,14 +241,6 @@ def test_names_that_are_no_text_survive(tmp_path: Path) -> None:
 )
 def test_words_of_names(name: str, words: str) -> None:
     assert split_words(name) == words
-
-
-def test_dates_are_checked() -> None:
-    assert date_of("20250230") == ""
-    assert date_of("2025-04-11T10:00:00+02:00") == "2025-04-11"
-    assert date_of("tomorrow") == ""
-    assert date_in_name("WhatsApp Video 2025-04-11 at 10.15.30") == "2025-04-11"
-    assert date_in_name("1200720250411999") == ""
 
 
 def test_language_tags_become_two_letters() -> None:
