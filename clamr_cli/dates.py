@@ -1,4 +1,7 @@
-"""Dates as people, programs and cameras write them. A date is ``YYYY-MM-DD``, or ``YYYY-MM`` or ``YYYY`` if less is known."""
+"""Dates as people, programs and cameras write them.
+
+A date is ``YYYY-MM-DD``, or ``YYYY-MM`` or ``YYYY`` if less is known.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,7 @@ _MONTHS: Final = {
 _MONTH: Final = rf"(?P<month>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})"
 _YEAR: Final = r"(?P<year>(?:1[89]|20)\d\d)"
 _TIME: Final = r"(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d(?:\d{3})?)?"
+_QUALITY: Final = r"(?:\d{3,4}[pi]|4k|uhd|blu-?ray|b[dr]rip|web-?(?:dl|rip)?|hdtv|dvd\w*)"
 _GAP: Final = r"[\s_.,-]{1,2}"
 
 # What stands in names, the surest first. Names are lower case, without accents.
@@ -84,7 +88,7 @@ _IN_NAMES: Final = tuple(
         rf"(?<![\d-]){_YEAR}-(?P<month>0[1-9]|1[0-2])(?!\d|-\d)",
         # Alien (1979), Alien.1979.1080p
         rf"[(\[]{_YEAR}[)\]]",
-        rf"[. _]{_YEAR}(?=[. _](?:[a-z]\w*[. _])?(?:\d{{3,4}}[pi]|4k|uhd|blu-?ray|b[dr]rip|web-?(?:dl|rip)?|hdtv|dvd\w*)\b)",
+        rf"[. _]{_YEAR}(?=[. _](?:[a-z]\w*[. _])?{_QUALITY}\b)",
     )
 )
 _IN_FOLDERS: Final = tuple(
@@ -155,7 +159,7 @@ def moment_in_name(name: str) -> datetime.datetime | None:
 
 
 def moment_of(text: str) -> datetime.datetime | None:
-    """The moment of an ISO 8601 time stamp in UTC; None for local time, in which the date is the one that is written."""
+    """The moment of an ISO 8601 time stamp in UTC; None for local time, whose date is as written."""
     try:
         found = datetime.datetime.fromisoformat(text.strip())
     except ValueError:

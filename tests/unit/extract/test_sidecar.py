@@ -200,8 +200,8 @@ def test_keys_of_phones_and_levels_of_matroska_are_read_like_plain_ones(tmp_path
     tags = {
         "com.apple.quicktime.title": "Harbour", "com.apple.quicktime.keywords": "boats, gulls",
         "com.apple.quicktime.software": "17.1", "com.apple.quicktime.location.name": "Tromsø",
-        "collection/title": "Our coast", "episode/summary": "Fishing at night", "actor-eng": "Liv", "song/title": "Hymn",
-        "season_number": "2", "episode_sort": "0",
+        "collection/title": "Our coast", "episode/summary": "Fishing at night", "actor-eng": "Liv",
+        "song/title": "Hymn", "season_number": "2", "episode_sort": "0",
     }  # fmt: skip
     texts, fields, _ = noted(tmp_path, tags=tags)
     assert fields.title == "Harbour"
