@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import UsageError
+from clamr_cli.media.cameras import copied_from
 from clamr_cli.media.sniff import (
     AUDIO_EXTENSIONS,
     HEAD,
@@ -54,10 +55,10 @@ class Unreadable:
 def discover(targets: Sequence[str], *, exclude: Sequence[str] = ()) -> Iterator[Found | Unreadable]:
     """Find the candidates under files, folders and globs (``**`` too), sorted, each real file once.
 
-    In folders, hidden and system files are passed over, and so are unfinished downloads, sound and still images. A
-    file is a candidate when its first bytes are those of a video container, or when its name promises a video, so that
-    a broken file is recorded and not passed over in silence. A file named by itself is always a candidate. Links are
-    followed; circles end.
+    In folders, hidden and system files are passed over, and so are unfinished downloads, sound, still images, and the
+    small copies that cameras make of their videos. A file is a candidate when its first bytes are those of a video
+    container, or when its name promises a video, so that a broken file is recorded and not passed over in silence. A
+    file named by itself is always a candidate. Links are followed; circles end.
 
     Args:
         targets: what to look at; a name that exists is never taken for a glob.
@@ -128,18 +129,23 @@ class _Walk:
             except OSError as error:
                 yield Unreadable(folder, *explain(error))
                 continue
+            names = [entry.name for entry in sorted_entries]
             for entry in sorted_entries:
                 if _is_hidden(entry.name) or self._excluded(entry.name, os.path.relpath(entry.path, root)):
                     continue
-                yield from self._entry(entry, root, below)
+                yield from self._entry(entry, root, names, below)
             waiting.extend(reversed(below))
 
-    def _entry(self, entry: os.DirEntry[str], root: str, below: list[str]) -> Iterator[Found | Unreadable]:
+    def _entry(
+        self, entry: os.DirEntry[str], root: str, names: list[str], below: list[str]
+    ) -> Iterator[Found | Unreadable]:
         try:
             status = entry.stat()
             if stat.S_ISDIR(status.st_mode):
                 below.append(entry.path)
-            elif stat.S_ISREG(status.st_mode) and _is_candidate(entry) and self._is_new(self._files, entry.path):
+            elif not stat.S_ISREG(status.st_mode) or _is_small_copy(entry.path, status.st_size, names):
+                return
+            elif _is_candidate(entry) and self._is_new(self._files, entry.path):
                 yield Found(entry.path, root, status.st_size, status.st_mtime_ns)
         except OSError as error:
             # Of a file that cannot be opened only the name is left to judge by.
@@ -173,9 +179,22 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
+def _is_small_copy(path: str, size: int, names: list[str]) -> bool:
+    """Whether a camera made this file of a larger one that is there too."""
+    master = copied_from(path, names)
+    try:
+        return bool(master) and os.path.isfile(master) and os.path.getsize(master) > size
+    except OSError:
+        return False
+
+
 def _is_candidate(entry: os.DirEntry[str]) -> bool:
     ending = extension(entry.name)
     if ending in UNFINISHED_EXTENSIONS or ending in AUDIO_EXTENSIONS:
         return False
     with open(entry.path, "rb", buffering=0) as file:
-        return ending in VIDEO_EXTENSIONS or may_hold_video(file.read(HEAD))
+        if ending in VIDEO_EXTENSIONS:
+            return True
+        head = file.read(HEAD)
+        # Some recorders leave room for a header that they never write.
+        return may_hold_video(head if head.strip(b"\0") else head + file.read(16 * HEAD))
