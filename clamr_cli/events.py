@@ -20,13 +20,15 @@ class Discovered:
 class Progress:
     """A stage of one video moved on: ``done`` of ``total`` (seconds of video for media and speech, frames for ocr).
 
-    ``sample`` is the taking of candidate frames of one long video, in seconds of it.
+    ``sample`` is the taking of candidate frames of one long video, in seconds of it. ``checkpoint`` is as much of ``total``
+    as is stored already and need not be done again; the first event of a stage tells what earlier runs left.
     """
 
     path: str
     stage: Literal["decode", "sample", "speech", "ocr", "encode"]
     done: float
     total: float
+    checkpoint: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,7 +211,7 @@ class AudioTrack:
 
 @dataclass(frozen=True, slots=True)
 class SubtitleTrack:
-    """A subtitle stream; only text codecs can be read."""
+    """A subtitle stream; only text codecs can be read. ``forced`` ones hold only what is foreign in the video."""
 
     index: int
     codec: str
@@ -219,6 +219,9 @@ class SubtitleTrack:
     title: str = ""
     default: bool = False
     text: bool = True
+    forced: bool = False
+    hearing_impaired: bool = False
+    comment: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
+from faster_whisper.vad import VadOptions, get_speech_timestamps
 
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.extract.clean import clean, fingerprint
-from clamr_cli.extract.languages import two_letters
+from clamr_cli.languages import short_code
 from clamr_cli.types import Segment, Span, Word
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE: Final = 16_000
 
-_PIECE_SECONDS: Final = 600
+LONGEST_STRETCH: Final = 600
+"""Seconds of sound that are recognised at a time."""
+
 _SEARCH_SECONDS: Final = 30
 _HOP: Final = SAMPLE_RATE // 10
 _NEEDED: Final = ("model.bin", "config.json", "tokenizer.json")
@@ -44,8 +48,26 @@ _LONGEST_SEGMENT: Final = 15.0
 # Codes that Whisper's tokenizer has under another name.
 _WHISPER_CODES: Final = {"nb": "no", "jv": "jw"}
 
-_SURE_SECONDS: Final = 3.0
-_SURE_PROBABILITY: Final = 0.5
+_VAD: Final = {"min_silence_duration_ms": 1_000}
+_WINDOW_SECONDS: Final = 30
+"""What Whisper looks at at once."""
+
+# Where the spoken language is detected: a greeting or a quotation is in one place, the main language in most.
+_PLACES: Final = 5
+_PLACE_SECONDS: Final = 10
+_BLOCK_SECONDS: Final = 60
+_MOST_BLOCKS: Final = 10
+_ENOUGH_SPEECH: Final = 5.0
+_CLEAR_PROBABILITY: Final = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What is said in a stretch of a recording: the sample at which it ends, the language asked for, its segments."""
+
+    end: int
+    language: str
+    segments: tuple[Segment, ...] = ()
 
 
 class WhisperAsr:
@@ -73,40 +95,73 @@ class WhisperAsr:
         """Key under which results may be kept; see :attr:`AsrOptions.version`."""
         return self.options.version
 
+    def detect_language(self, audio: Samples) -> tuple[str, float]:
+        """The language that most of the speech is in, and its probability; ``("", 0.0)`` where nobody speaks.
+
+        Speech is taken from up to five places spread over the recording, and each votes with its probabilities and its
+        length. Two clear votes for one language, with none for another, end the vote.
+
+        Args:
+            audio: as for :meth:`transcribe`.
+        """
+        if not self._model.model.is_multilingual:
+            return "en", 1.0
+        votes: Counter[str] = Counter()
+        leaders: list[tuple[str, float]] = []
+        for speech in _places_of_speech(audio):
+            language, probability, probabilities = self._model.detect_language(speech)
+            for code, share in probabilities:
+                votes[code] += share * len(speech)
+            leaders.append((language, probability))
+            if len({code for code, _ in leaders}) == 1 and sum(p >= _CLEAR_PROBABILITY for _, p in leaders) == 2:
+                break
+        if not votes:
+            return "", 0.0
+        language, most = votes.most_common(1)[0]
+        return language, most / votes.total()
+
     def transcribe(
-        self, audio: Samples, *, language: str = "", progress: Callable[[float], None] | None = None
-    ) -> Iterator[Segment]:
-        """What is said, in time order, with word times; nothing where nobody speaks.
+        self,
+        audio: Samples,
+        *,
+        language: str = "",
+        start: int = 0,
+        seconds: int = LONGEST_STRETCH,
+        progress: Callable[[float], None] | None = None,
+    ) -> Iterator[Stretch]:
+        """What is said, with word times, stretch by stretch in time order.
+
+        A stretch depends on nothing before it but the language: recognition that was interrupted goes on from the end
+        of the last stretch, in its language, and gives what it would have given.
 
         Args:
             audio: [n] mono samples at 16 kHz, int16 or float32 in [-1, 1]; may be a memory map of hours.
-            language: what is spoken, any ISO 639 tag; empty for the options', else it is detected on the first speech
-                and kept for the file.
+            language: what is spoken, any ISO 639 tag; empty for the options', else it is detected for the whole.
+            start: sample to begin at, 0 or the end of a stretch.
+            seconds: length of a stretch at most.
             progress: called with the seconds of audio that are done.
 
         Raises:
             UsageError: a language that the model does not know.
         """
-        spoken = self._known_language(language or self.options.language)
-        ctranslate2.set_random_seed(0)
-        repeats = _Repeats()
-        for start, end in pieces(audio):
-            offset = start / SAMPLE_RATE
-            segments, info = self._recognise(_as_float(audio[start:end]), spoken)
-            if info.duration_after_vad > 0:
-                for raw in segments:
-                    segment = _segment(raw, offset, info.language)
-                    if segment is not None and _credible(raw) and repeats.allow(segment):
-                        yield from split_long(segment)
-                    if progress is not None:
-                        progress(min(end, start + int(raw.end * SAMPLE_RATE)) / SAMPLE_RATE)
-                if info.duration_after_vad >= _SURE_SECONDS and info.language_probability >= _SURE_PROBABILITY:
-                    spoken = spoken or info.language
+        spoken = self._known_language(language or self.options.language) or self.detect_language(audio)[0]
+        for first, end in pieces(audio, seconds, start):
+            ctranslate2.set_random_seed(0)
+            repeats = _Repeats()
+            said: list[Segment] = []
+            segments, info = self._recognise(_as_float(audio[first:end]), spoken)
+            for raw in segments if info.duration_after_vad > 0 else ():
+                segment = _segment(raw, first / SAMPLE_RATE, info.language)
+                if segment is not None and _credible(raw) and repeats.allow(segment):
+                    said += split_long(segment)
+                if progress is not None:
+                    progress(min(end, first + int(raw.end * SAMPLE_RATE)) / SAMPLE_RATE)
             if progress is not None:
                 progress(end / SAMPLE_RATE)
+            yield Stretch(end, spoken, tuple(said))
 
     def _known_language(self, tag: str) -> str:
-        code = two_letters(tag) or tag.lower()
+        code = short_code(tag) or tag.lower()
         code = _WHISPER_CODES.get(code, code)
         if code and code not in self._languages:
             known = " ".join(sorted(self._languages))
@@ -128,13 +183,16 @@ class WhisperAsr:
             condition_on_previous_text=False,
             word_timestamps=True,
             vad_filter=True,
-            vad_parameters={"min_silence_duration_ms": 1_000},
+            vad_parameters=_VAD,
         )
 
 
-def pieces(audio: Samples, seconds: int = _PIECE_SECONDS) -> Iterator[tuple[int, int]]:
-    """First and last sample of pieces of at most ``seconds``, cut where it is quietest in the last 30 s of each."""
-    start, length = 0, seconds * SAMPLE_RATE
+def pieces(audio: Samples, seconds: int = LONGEST_STRETCH, start: int = 0) -> Iterator[tuple[int, int]]:
+    """First and last sample of pieces of at most ``seconds``, cut where it is quietest in the last 30 s of each.
+
+    A piece depends only on where it starts.
+    """
+    length = seconds * SAMPLE_RATE
     while len(audio) - start > length:
         latest = start + length
         earliest = max(start + length // 2, latest - _SEARCH_SECONDS * SAMPLE_RATE)
@@ -143,6 +201,31 @@ def pieces(audio: Samples, seconds: int = _PIECE_SECONDS) -> Iterator[tuple[int,
         start = end
     if start < len(audio):
         yield start, len(audio)
+
+
+def _places_of_speech(audio: Samples) -> Iterator[NDArray[np.float32]]:
+    """Speech of at most a window from each of the places where the language is detected.
+
+    Each place is an equal part of the recording, searched from its middle on and then from its start. Those around the
+    first and the third quarter come first, the beginning last.
+    """
+    count = max(1, min(_PLACES, len(audio) // (_PLACE_SECONDS * SAMPLE_RATE)))
+    borders = [len(audio) * number // count for number in range(count + 1)]
+    telling = (count // 4 or 1, 3 * count // 4)
+    for place in sorted(range(count), key=lambda place: (place not in telling, place == 0, place)):
+        first, last = borders[place], borders[place + 1]
+        block = _BLOCK_SECONDS * SAMPLE_RATE
+        middle = (first + last) // 2 if last - first > block else first
+        starts = [*range(middle, last, block), *range(first, middle, block)][:_MOST_BLOCKS]
+        parts: list[NDArray[np.float32]] = []
+        for start in starts:
+            samples = _as_float(audio[start : min(start + block, last)])
+            speech = get_speech_timestamps(samples, VadOptions(**_VAD))
+            parts += [samples[one["start"] : one["end"]] for one in speech]
+            if sum(map(len, parts)) >= _ENOUGH_SPEECH * SAMPLE_RATE:
+                break
+        if parts:
+            yield np.concatenate(parts)[: _WINDOW_SECONDS * SAMPLE_RATE]
 
 
 def split_long(segment: Segment, seconds: float = _LONGEST_SEGMENT) -> Iterator[Segment]:

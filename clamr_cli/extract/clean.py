@@ -14,6 +14,43 @@ _UNWANTED: Final = re.compile(
 # Inside of words: where they may be broken, or may not.
 _INVISIBLE: Final = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _SPACES: Final = re.compile(r"\s+")
+_SAMPLE: Final = 64 << 10
+"""Bytes from which an encoding is guessed."""
+
+_MARKS: Final = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_COMMON: Final = frozenset("\xa0…–—‘’“”„«»•♪♫°·¿¡€™©®")
+_HAN: Final = ("CJK", "FULLWIDTH", "IDEOGRAPHIC")
+_KANA: Final = (*_HAN, "HIRAGANA", "KATAKANA", "HALFWIDTH")
+
+# Language -> the code pages that its old files are in, the usual one first, and the names of its letters.
+_PAGES: Final = {
+    **dict.fromkeys(("ru", "bg", "be", "mk"), (("cp1251", "koi8_r", "cp866", "iso8859_5"), ("CYRILLIC",))),
+    "uk": (("cp1251", "koi8_u", "cp1125", "iso8859_5"), ("CYRILLIC",)),
+    "sr": (("cp1251", "cp1250", "iso8859_2"), ("CYRILLIC", "LATIN")),
+    **dict.fromkeys(
+        ("cs", "pl", "hu", "sk", "sl", "hr", "bs", "ro", "sq"), (("cp1250", "iso8859_2", "cp852"), ("LATIN",))
+    ),
+    "el": (("cp1253", "iso8859_7", "cp737"), ("GREEK",)),
+    "tr": (("cp1254", "cp857"), ("LATIN",)),
+    "az": (("cp1254", "cp1251"), ("LATIN", "CYRILLIC")),
+    **dict.fromkeys(("he", "yi"), (("cp1255", "cp862"), ("HEBREW",))),
+    **dict.fromkeys(("ar", "fa", "ur", "ps"), (("cp1256", "iso8859_6", "cp720"), ("ARABIC",))),
+    **dict.fromkeys(("lt", "lv", "et"), (("cp1257", "iso8859_13", "iso8859_4"), ("LATIN",))),
+    "vi": (("cp1258",), ("LATIN", "COMBINING")),
+    "ja": (("cp932", "euc_jp", "iso2022_jp"), _KANA),
+    "ko": (("cp949", "johab"), ("HANGUL", *_HAN)),
+    **dict.fromkeys(("zh", "yue"), (("gb18030", "big5hkscs", "cp950"), _HAN)),
+    "th": (("cp874",), ("THAI",)),
+}
+_GUESSED: Final = (
+    "cp1252", "cp1250", "cp1251", "koi8_r", "cp866", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258",
+    "cp932", "euc_jp", "cp949", "gb18030", "big5", "cp874",
+)  # fmt: skip
 _URL: Final = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 
 
@@ -38,22 +75,60 @@ def fingerprint(text: str) -> str:
     return "".join(character for character in text.casefold() if character.isalnum())
 
 
-def decode(content: bytes) -> str:
-    """Text of a file that does not say its encoding: by mark, UTF-8, UTF-16 by its zero bytes, else cp1252."""
-    for mark, encoding in (
-        (b"\xef\xbb\xbf", "utf-8-sig"),
-        (b"\xff\xfe\x00\x00", "utf-32"),
-        (b"\xff\xfe", "utf-16"),
-        (b"\xfe\xff", "utf-16"),
-    ):
+def decode(content: bytes, language: str = "") -> str:
+    """Text of a file that does not say its encoding; see :func:`encoding_of`. Damaged characters are replaced."""
+    return content.decode(encoding_of(content, language)[0], errors="replace")
+
+
+def encoding_of(content: bytes, language: str = "") -> tuple[str, bool]:
+    """The encoding of a file, and whether it is sure: by its mark, as UTF-8, as UTF-16 by its zero bytes, else guessed.
+
+    Args:
+        content: all or enough of the file.
+        language: short code of the language that it is written in, which says which code pages it may be.
+    """
+    for mark, encoding in _MARKS.items():
         if content.startswith(mark):
-            return content.decode(encoding, errors="replace")
+            return encoding, True
     head = content[:4096]
-    zeros = head.count(0)
-    if zeros > len(head) // 4:
-        odd = head[1::2].count(0)
-        return content.decode("utf-16-le" if 2 * odd >= zeros else "utf-16-be", errors="replace")
+    if (zeros := head.count(0)) > len(head) // 8:
+        return ("utf-16-le" if 2 * head[1::2].count(0) >= zeros else "utf-16-be"), True
+    sample = content[:_SAMPLE]
     try:
-        return content.decode("utf-8")
+        content.decode("utf-8")
     except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace")
+        text = sample.decode("utf-8", errors="replace")
+        damaged = text.count("\ufffd")
+        if sum(character > "\x7f" for character in text) >= 10 * damaged:
+            return "utf-8", True
+    else:
+        return "utf-8", True
+    pages, scripts = _PAGES.get(language, (("cp1252",) if language else (), ("LATIN",)))
+    scores = {page: _plausibility(sample, page, scripts) for page in pages}
+    best = max(scores, key=lambda page: scores[page], default="")
+    if best and scores[best] > 0.7:
+        return best, True
+    # Imported here: hardly any file gets this far.
+    import charset_normalizer
+
+    match = charset_normalizer.from_bytes(sample, cp_isolation=list(_GUESSED)).best()
+    return (match.encoding if match is not None else best or "cp1252"), False
+
+
+def _plausibility(sample: bytes, page: str, scripts: tuple[str, ...]) -> float:
+    """How well bytes read in a code page: the share of the characters beyond ASCII that are letters in their place."""
+    text = sample.decode(page, errors="replace")
+    beyond = score = 0
+    before = " "
+    for character in text:
+        if character > "\x7f" and character not in _COMMON:
+            beyond += 1
+            name = unicodedata.name(character, "")
+            if character.isalpha() and name.startswith(scripts) and not (before.islower() and character.isupper()):
+                score += 1
+            elif unicodedata.category(character) in ("Mn", "Lm", "Po", "Ps", "Pe", "Pd", "Nd") and name:
+                score += bool(scripts != ("LATIN",))
+            else:
+                score -= 1
+        before = character
+    return score / beyond if beyond else 0.0

@@ -21,8 +21,8 @@ from clamr_cli.dates import (
 )
 from clamr_cli.extract import nfo
 from clamr_cli.extract.clean import clean, fingerprint, without_urls
-from clamr_cli.extract.languages import two_letters
 from clamr_cli.extract.words import split_words
+from clamr_cli.languages import short_code
 from clamr_cli.types import Segment, Span, VideoFields
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def from_info_json(text: str, notes: Notes) -> None:
     notes.add_all("tags", info.get("tags"))
     notes.add_all("categories", info.get("categories"))
     notes.add("description", info.get("description"))
-    notes.set("language", two_letters(str(info.get("language") or "")))
+    notes.set("language", short_code(str(info.get("language") or "")))
     chapters = info.get("chapters")
     _chapters(notes, ((c.get("start_time"), c.get("end_time"), c.get("title")) for c in _objects(chapters)))
 

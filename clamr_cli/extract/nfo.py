@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ROOT: Final = re.compile(r"<(movie|episodedetails|tvshow|musicvideo|video)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+_ROOT: Final = re.compile(r"<(movie|episodedetails|tvshow|musicvideo|video)\b", re.IGNORECASE)
 _ENTITY: Final = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 _LETTERS: Final = re.compile(r"[^\W\d_]{2,}")
 _MOST_LINES: Final = 200
@@ -48,9 +48,8 @@ def read_nfo(text: str) -> dict[str, list[str]]:
     if _ENTITY.search(text):
         raise ValueError("it declares a document type or entities")
     # Kodi allows an address after the document, and several episodes in a row; the first is the file's own.
-    found = _ROOT.search(text)
     try:
-        root = ElementTree.fromstring(found.group() if found else text)  # noqa: S314  (entities are refused above)
+        root = ElementTree.fromstring(_first_root(text))  # noqa: S314  (entities are refused above)
     except ElementTree.ParseError as error:
         raise ValueError(f"malformed XML ({error})") from error
     fields: dict[str, list[str]] = {}
@@ -59,6 +58,13 @@ def read_nfo(text: str) -> dict[str, list[str]]:
         if texts:
             fields.setdefault(field, []).extend(texts[:_MOST_LINES])
     return fields
+
+
+def _first_root(text: str) -> str:
+    """The first element of a kind that is known, with all that is in it; the whole text where there is none."""
+    start = _ROOT.search(text)
+    end = re.compile(rf"</{start[1]}\s*>", re.IGNORECASE).search(text, start.end()) if start else None
+    return text[start.start() : end.end()] if start and end else text
 
 
 def _plain(text: str) -> dict[str, list[str]]:

@@ -102,15 +102,18 @@ def read_text(
     Raises:
         MediaError: a picture is damaged.
     """
+    return merge_lines(read_lines(candidates, engine, progress=progress), engine.source)
+
+
+def read_lines(
+    candidates: Iterable[Frame], engine: OcrEngine, *, progress: Callable[[int], None] | None = None
+) -> Iterator[tuple[Span, list[TextLine]]]:
+    """The lines of each picture, with its stretch of time; arguments and errors are those of :func:`read_text`."""
     reader = Reader(engine)
-
-    def seen() -> Iterator[tuple[Span, list[TextLine]]]:
-        for number, frame in enumerate(candidates, start=1):
-            yield frame.span, reader.read(_decoded(frame))
-            if progress is not None:
-                progress(number)
-
-    return merge_lines(seen(), engine.source)
+    for number, frame in enumerate(candidates, start=1):
+        yield frame.span, reader.read(_decoded(frame))
+        if progress is not None:
+            progress(number)
 
 
 @dataclass(slots=True)

@@ -5,97 +5,132 @@ from __future__ import annotations
 import bisect
 import functools
 import hashlib
+import json
 import os
-from dataclasses import dataclass
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from clamr_cli.extract.captions import Captions, marks_of, named_captions, rank
 from clamr_cli.extract.clean import decode
 from clamr_cli.extract.descriptions import Notes, from_container, from_dates, from_info_json, from_nfo, from_path
-from clamr_cli.extract.languages import two_letters
-from clamr_cli.extract.subtitles import SUFFIXES
+from clamr_cli.extract.subtitles import QUIET, SUFFIXES
+from clamr_cli.languages import language_named, short_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Collection, Iterator, Sequence
 
     from clamr_cli.types import MediaInfo, Segment, VideoFields
 
 _LARGEST: Final = 64 << 20
-_FLAGS: Final = frozenset({"forced", "sdh", "cc", "hi", "default", "auto", "orig", "full"})
+_LARGEST_TEXT: Final = 1 << 20
 
+# What follows the video's stem -> its name, and who reads it, in the order in which the first to say a thing wins.
+_NOTES: Final[Mapping[str, tuple[str, Callable[[str, Notes], None]]]] = {
+    ".info.json": ("info_json", from_info_json),
+    ".nfo": ("nfo", from_nfo),
+    ".description": ("description", lambda text, notes: notes.add("description", text)),
+}
 
-@dataclass(frozen=True, slots=True)
-class SubtitleFile:
-    """A subtitle file beside a video.
+_SUBTITLE_FOLDERS: Final = frozenset(("subs", "sub", "subtitles", "subtitle", "captions"))
+_UNSUPPORTED: Final = (".sup", ".stl", ".scc", ".mks", ".usf")
+"""Subtitles in formats that are not read; they are listed, so that somebody can be told."""
 
-    ``language`` is a two-letter code or empty; ``partial`` subtitles hold only what is foreign in the video,
-    ``machine`` ones were recognised by somebody else's machine.
-    """
+_VIDEO: Final = frozenset((
+    ".3gp", ".asf", ".avi", ".dat", ".dav", ".divx", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mod", ".mov", ".mp4",
+    ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".rmvb", ".ts", ".vob", ".webm", ".wmv",
+))  # fmt: skip
+"""Names of what may be another video in the folder, with subtitles of its own."""
+_CLIP_OF_A_FILM: Final = re.compile(r"(?:^|[^a-z])(?:sample|trailer|featurette)$")
 
-    path: Path
-    language: str = ""
-    partial: bool = False
-    machine: bool = False
+# Zoom: the recording is called by its view and size, the transcript is not.
+_ZOOM: Final = re.compile(r"(gmt\d{8}-\d{6}_recording).*")
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecars:
-    """What lies beside a video: subtitles, the best one first, and notes."""
+    """What lies beside a video: captions, the best one first, and notes by name (``info_json``, ``nfo`` and so on).
 
-    subtitles: tuple[SubtitleFile, ...] = ()
-    info_json: Path | None = None
-    nfo: Path | None = None
-    description: Path | None = None
+    ``refused`` are links that lead out of the folder that was asked for.
+    """
 
-    @property
-    def subtitle(self) -> Path | None:
-        """The subtitles that stand for what is said; not those that are only for foreign words."""
-        return next((subtitle.path for subtitle in self.subtitles if not subtitle.partial), None)
+    subtitles: tuple[Captions, ...] = ()
+    notes: Mapping[str, Path] = field(default_factory=dict)
+    refused: tuple[Path, ...] = ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All of them."""
-        notes = (self.info_json, self.nfo, self.description)
-        return (*(subtitle.path for subtitle in self.subtitles), *(path for path in notes if path is not None))
+        """All of them that may be read."""
+        return (*(one.path for one in self.subtitles if one.path is not None), *self.notes.values())
 
 
-def find_sidecars(path: str | os.PathLike[str], language: str = "") -> Sidecars:
-    """The sidecars of a video: same stem, any case, ``NAME.srt``, ``NAME.en.srt``, ``NAME.info.json`` and so on.
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder's content: (name in normal form and one case, name as it is, whether it is a link), sorted."""
+
+    files: tuple[tuple[str, str, bool], ...] = ()
+    folders: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    videos: frozenset[str] = frozenset()
+
+
+def find_sidecars(path: str | os.PathLike[str], language: str = "", root: str | os.PathLike[str] = "") -> Sidecars:
+    """The sidecars of a video: same stem, any case and normal form of Unicode.
+
+    Subtitles are ``NAME.srt``, ``NAME.en.srt``, ``NAME_English.srt`` and so on beside it, in a folder such as ``Subs``
+    under the video's name, and there under any name where the video is the only one.
 
     Args:
         path: the video.
         language: the language whose subtitles are wanted (any ISO 639 tag); without it the video's own come first:
             those without a language in their name.
+        root: the folder that was asked for; links that lead out of it, and out of the video's own folder, are refused.
     """
     video = Path(path)
-    wanted = two_letters(language)
-    subtitles: list[SubtitleFile] = []
+    wanted = short_code(language)
+    subtitles: list[Captions] = []
     notes: dict[str, Path] = {}
-    for rest, found in _beside(video):
-        if rest in (".info.json", ".nfo", ".description"):
-            notes.setdefault(rest, found)
-        elif rest.endswith(SUFFIXES):
-            subtitle = _subtitle(found, rest, video)
-            if subtitle is not None:
-                subtitles.append(subtitle)
-    subtitles.sort(key=lambda subtitle: _rank(subtitle, wanted))
-    return Sidecars(tuple(subtitles), notes.get(".info.json"), notes.get(".nfo"), notes.get(".description"))
+    refused: list[Path] = []
+    for file, part, suffix, is_link in _beside(video):
+        if is_link and not _leads_inside(file, video, root):
+            refused.append(file)
+        elif suffix in _NOTES:
+            notes.setdefault(_NOTES[suffix][0], file)
+        else:
+            subtitles.append(_captions(file, part, suffix, video))
+    subtitles.sort(key=lambda one: rank(one, wanted))
+    order = [name for name, _ in _NOTES.values()]
+    return Sidecars(tuple(subtitles), {name: notes[name] for name in order if name in notes}, tuple(refused))
 
 
-def sidecar_signature(path: str | os.PathLike[str]) -> str:
+def sidecar_signature(path: str | os.PathLike[str], root: str | os.PathLike[str] = "") -> str:
     """A short key that changes when a sidecar of the video appears, disappears or is written: name, size, time."""
     digest = hashlib.sha256()
-    for sidecar in sorted(find_sidecars(path).paths):
+    sidecars = [(file, is_link) for file, _, _, is_link in _beside(Path(path))]
+    for sidecar, is_link in sorted(sidecars):
         try:
             stat = sidecar.stat()
         except OSError:
             continue
-        digest.update(os.fsencode(sidecar.name) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+        if is_link and not _leads_inside(sidecar, Path(path), root):
+            continue
+        name = os.fsencode(os.path.relpath(sidecar, os.path.dirname(path)))
+        digest.update(name + f"\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+        if sidecar.suffix.lower() in SUFFIXES:
+            # Changes with the rules by which subtitles are chosen, so that the next run chooses anew.
+            digest.update(b"2")
     return digest.hexdigest()[:16]
 
 
 def read_metadata(
-    path: str | os.PathLike[str], root: str | os.PathLike[str], info: MediaInfo
+    path: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    info: MediaInfo,
+    *,
+    without: Collection[str] = (),
+    progress: Callable[[str], None] | None = None,
 ) -> tuple[tuple[Segment, ...], VideoFields, list[str]]:
     """The description modality of a video: one segment per field, and the fields that can be filtered by.
 
@@ -103,72 +138,172 @@ def read_metadata(
     date, and the words of the file's name and folders below ``root``. What one source repeats of another is left out.
     What the owner says goes before what a machine noted: the date of a sidecar, name or folder before a header's.
 
+    Args:
+        path: the video.
+        root: the folder that was asked for.
+        info: of the video.
+        without: paths of sidecars that are left out.
+        progress: called with the path of each sidecar before it is read.
+
     Returns:
         segments (whole video, chapters their own span), fields, and a line for each sidecar that could not be read.
     """
-    sidecars = find_sidecars(path)
     notes = Notes(info.duration)
     notices: list[str] = []
-    readers: tuple[tuple[Path | None, Callable[[str, Notes], None]], ...] = (
-        (sidecars.info_json, from_info_json),
-        (sidecars.nfo, from_nfo),
-        (sidecars.description, lambda text, into: into.add("description", text)),
-    )
-    for sidecar, reader in readers:
-        if sidecar is not None:
-            try:
-                if sidecar.stat().st_size > _LARGEST:
-                    raise ValueError("too large")
-                reader(decode(sidecar.read_bytes()), notes)
-            except (OSError, ValueError, RecursionError) as error:
-                reason = error.strerror if isinstance(error, OSError) else str(error)
-                notices.append(f"{sidecar.name} was left out: {reason or type(error).__name__}")
+    readers = {name: (reader, suffix) for suffix, (name, reader) in _NOTES.items()}
+    for name, sidecar in find_sidecars(path, root=root).notes.items():
+        if os.fspath(sidecar) in without:
+            continue
+        if progress is not None:
+            progress(os.fspath(sidecar))
+        reader, suffix = readers[name]
+        try:
+            if sidecar.stat().st_size > (_LARGEST if suffix.endswith(".json") else _LARGEST_TEXT):
+                raise ValueError("too large")
+            reader(decode(sidecar.read_bytes()), notes)
+        except (OSError, ValueError, ArithmeticError, RecursionError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            notices.append(f"{sidecar.name} was left out: {reason or type(error).__name__}")
     from_dates(Path(path), Path(root), info, notes)
     from_container(info, notes)
     from_path(Path(path), Path(root), notes)
     return notes.segments(), notes.fields(), notices
 
 
-def _rank(subtitle: SubtitleFile, wanted: str) -> tuple[int, bool, int, str]:
-    if wanted:
-        fit = 0 if subtitle.language == wanted else 1 if not subtitle.language else 2
-    else:
-        fit = 0 if not subtitle.language else 1
-    return fit, subtitle.partial or subtitle.machine, SUFFIXES.index(subtitle.path.suffix.lower()), subtitle.path.name
-
-
-def _subtitle(found: Path, rest: str, video: Path) -> SubtitleFile | None:
-    """``rest`` is what follows the video's stem, such as ``.en.forced.srt``; None when it names another video."""
-    language, marks = "", set()
-    for part in rest.split(".")[1:-1]:
-        code = two_letters(part)
-        if code:
-            language = code
-        elif part in _FLAGS:
-            marks.add(part)
-        elif f".{part}" != video.suffix.lower():
-            return None
-    return SubtitleFile(found, language, "forced" in marks, "auto" in marks)
-
-
-def _beside(video: Path) -> list[tuple[str, Path]]:
-    """Files whose name is the video's stem, a point and more; with what follows the stem, in lower case."""
-    folder = video.parent
+def spoken_language(path: str | os.PathLike[str], root: str | os.PathLike[str] = "") -> str:
+    """The short code of the language that the video's ``info.json`` names; empty where none does."""
+    file = find_sidecars(path, root=root).notes.get("info_json")
     try:
-        names = _listing(str(folder), folder.stat().st_mtime_ns)
+        if file is None or file.stat().st_size > _LARGEST:
+            return ""
+        info = json.loads(decode(file.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return ""  # reading the notes tells of it
+    return short_code(str(info.get("language") or "")) if isinstance(info, dict) else ""
+
+
+def _captions(file: Path, part: str, suffix: str, video: Path) -> Captions:
+    order = SUFFIXES.index(suffix) if suffix in SUFFIXES else len(SUFFIXES)
+    name = os.fspath(file.relative_to(video.parent)) if video.parent in file.parents else file.name
+    captions = named_captions(name, part, file, order)
+    if suffix in _UNSUPPORTED:
+        return replace(captions, content="unsupported")
+    return replace(captions, machine=captions.machine or suffix in QUIET)
+
+
+def _beside(video: Path) -> Iterator[tuple[Path, str, str, bool]]:
+    """Files of a video: the file, what its name says beside the video's, its suffix, and whether it is a link."""
+    here = _listing(video.parent)
+    own = _folded(video.stem)
+    stems = [own, *(match[1] for match in (_ZOOM.fullmatch(own),) if match)]
+    yield from _named_after(video, stems, video.parent, here, notes=True)
+    for folded in _SUBTITLE_FOLDERS & here.folders.keys():
+        name, is_link = here.folders[folded]
+        below = video.parent / name
+        inside = _listing(below)
+        lone = here.videos <= {own} and not inside.videos
+        if lone:
+            for match, file, linked in inside.files:
+                stem, suffix = _split(match)
+                if suffix in SUFFIXES + _UNSUPPORTED and suffix not in QUIET:
+                    part = next((stem[len(one) :] for one in stems if stem.startswith(one)), stem)
+                    yield below / file, part, suffix, is_link or linked
+        else:
+            named = _named_after(video, stems, below, inside, notes=False)
+            yield from ((file, part, suffix, is_link or linked) for file, part, suffix, linked in named)
+        for stem in stems:
+            if stem in inside.folders:
+                deeper = below / inside.folders[stem][0]
+                for match, file, linked in _listing(deeper).files:
+                    rest, suffix = _split(match)
+                    if suffix in SUFFIXES + _UNSUPPORTED and suffix not in QUIET:
+                        part = rest.removeprefix(stem)
+                        yield deeper / file, part, suffix, is_link or linked or inside.folders[stem][1]
+
+
+def _named_after(
+    video: Path, stems: Sequence[str], folder: Path, content: _Folder, *, notes: bool
+) -> Iterator[tuple[Path, str, str, bool]]:
+    """Files of a folder whose name begins with the video's stem and goes on as subtitles and notes do."""
+    own = stems[0]
+    for stem in dict.fromkeys(stems):
+        for match, name, is_link in content.files[bisect.bisect_left(content.files, (stem, "", False)) :]:
+            if not match.startswith(stem):
+                break
+            rest = match[len(stem) :]
+            if rest in _NOTES:
+                if notes and stem == own:
+                    yield folder / name, "", rest, is_link
+                continue
+            part, suffix = _split(rest)
+            if suffix not in SUFFIXES + _UNSUPPORTED or rest.endswith((".info.json", ".live_chat.json")):
+                continue
+            if suffix in QUIET and part not in _PARTS_OF_QUIET and not language_named(part.removeprefix(".")):
+                continue
+            longer = {match[: len(stem) + length] for length in range(1, len(part) + 1)}
+            if not longer.isdisjoint(content.videos - set(stems)) or _names_another_format(part, video, own, content):
+                continue  # it belongs to a video with a longer name
+            if part and not part.startswith("."):
+                marks, language, unknown = marks_of(part)
+                if unknown or part[0].isalnum() or not (marks or language):
+                    continue
+            yield folder / name, part, suffix, is_link
+
+
+_PARTS_OF_QUIET: Final = ("", ".whisper", ".whisperx", ".transcript")
+
+
+def _names_another_format(part: str, video: Path, own: str, content: _Folder) -> bool:
+    """Whether ``NAME.mkv.srt`` belongs to ``NAME.mkv`` and not to this ``NAME.mp4``."""
+    extension = f".{part[1:].partition('.')[0]}"
+    return (
+        extension in _VIDEO
+        and extension != video.suffix.lower()
+        and any(match == own + extension for match, _, _ in content.files)
+    )
+
+
+def _leads_inside(link: Path, video: Path, root: str | os.PathLike[str]) -> bool:
+    """Whether a link ends below the folder that was asked for, or in the folder where the video truly lies."""
+    end = os.path.realpath(link)
+    folders = {os.path.realpath(root or video.parent), os.path.realpath(video.parent)}
+    folders.add(os.path.dirname(os.path.realpath(video)))
+    return any(end.startswith(os.path.join(folder, "")) for folder in folders)
+
+
+def _split(name: str) -> tuple[str, str]:
+    stem, point, suffix = name.rpartition(".")
+    return (stem, point + suffix) if point else (name, "")
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _listing(folder: Path) -> _Folder:
+    try:
+        return _read_folder(os.fspath(folder), folder.stat().st_mtime_ns)
     except OSError:
-        return []
-    stem = video.stem.casefold()
-    found = []
-    for folded, name in names[bisect.bisect_left(names, (f"{stem}.", "")) :]:
-        if not folded.startswith(f"{stem}."):
-            break
-        found.append((folded[len(stem) :], folder / name))
-    return found
+        return _Folder()
 
 
 @functools.lru_cache(maxsize=16)
-def _listing(folder: str, _mtime_ns: int) -> list[tuple[str, str]]:
-    """Names of a folder's files, folded and as they are, sorted: read once for all the videos of a folder."""
+def _read_folder(folder: str, _mtime_ns: int) -> _Folder:
+    """A folder's content: read once for all the videos of a folder."""
+    files: list[tuple[str, str, bool]] = []
+    folders: dict[str, tuple[str, bool]] = {}
+    videos: set[str] = set()
     with os.scandir(folder) as entries:
-        return sorted((entry.name.casefold(), entry.name) for entry in entries if entry.is_file())
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            folded = _folded(entry.name)
+            stem, suffix = _split(folded)
+            try:
+                if entry.is_dir():
+                    folders.setdefault(folded, (entry.name, entry.is_symlink()))
+                elif entry.is_file():
+                    files.append((folded, entry.name, entry.is_symlink()))
+                    if suffix in _VIDEO and not _CLIP_OF_A_FILM.search(stem):
+                        videos.add(stem)
+            except OSError:
+                continue  # a link that goes round in circles
+    return _Folder(tuple(sorted(files)), folders, frozenset(videos))

@@ -1,42 +1,70 @@
-"""Subtitle files: .srt, .vtt, .ass and .ssa into segments, whatever their encoding, markup and habits."""
+"""Subtitle files into segments, whatever their format, encoding, markup and habits."""
 
 from __future__ import annotations
 
 import html
+import json
 import re
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from xml.etree import ElementTree
 
 from clamr_cli.errors import MediaError
-from clamr_cli.extract.clean import clean, decode
-from clamr_cli.extract.languages import two_letters
+from clamr_cli.extract.captions import marks_of
+from clamr_cli.extract.clean import clean, encoding_of
 from clamr_cli.types import Segment, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
-SUFFIXES: Final = (".srt", ".vtt", ".ass", ".ssa")
+    Cue = tuple[float, float, str]
+
+SUFFIXES: Final = (
+    ".srt", ".vtt", ".ass", ".ssa", ".ttml", ".dfxp", ".sbv", ".srv3", ".json3", ".srv2", ".srv1", ".smi", ".sami",
+    ".lrc", ".sub", ".json", ".tsv", ".xml",
+)  # fmt: skip
 """What can be read, in order of preference when a video has several."""
 
+QUIET: Final = frozenset((".json", ".tsv", ".xml"))
+"""Names that need not be subtitles at all: nobody is told when they are none."""
+
 _LARGEST: Final = 64 << 20
-_FORMATS: Final = {".srt": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa"}
-_TAG: Final = re.compile(r"</?[A-Za-z][^<>\n]{0,200}>|\{\\[^{}]{0,200}\}")
-# Word times inside a cue; pysubs2 takes a line that holds two of them for the head of the next cue.
-_WORD_TIME: Final = re.compile(r"<(?:\d{1,4}:)?\d{2}:\d{2}\.\d{1,3}>")
+_LONGEST_LINE: Final = 10_000
+_LONGEST_CUE: Final = 20_000
+_STAY: Final = 10.0
+"""Seconds that a line stays where nothing says when it goes."""
+
+_MICRODVD_RATE: Final = 24_000 / 1_001
+_TAG: Final = re.compile(r"</?[A-Za-z][^<>\n]{0,200}>|\{\\[^{}]{0,200}\}|<(?:\d{1,4}:)?\d{2}:\d{2}\.\d{1,3}>")
 _DRAWING: Final = re.compile(
     r"\{[^{}]{0,200}\\p[1-9][^{}]{0,200}\}.*?(?:\{[^{}]{0,200}\\p0[^{}]{0,200}\}|$)", re.DOTALL
 )
 _TOUCHING: Final = 0.15
 """Seconds between two cues that still count as one scrolling caption."""
 
+_MOST_REPEATED: Final = 50
+"""Lines that a scrolling caption repeats at most."""
 
-def read_subtitle_file(path: Path, language: str = "") -> list[Segment]:
+_TIME: Final = r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2})(?:[.,:](\d{1,3}))?"
+_ARROW: Final = re.compile(rf"\s*{_TIME} ?-{{1,2}} ?> ?{_TIME}(?![\d:])".replace(" ", r"[ \t]{0,9}"))
+_COMMA: Final = re.compile(rf"\s*{_TIME},{_TIME}\s*")
+_STAMP: Final = re.compile(r"\[(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?\]")
+_FRAMES: Final = re.compile(r"\{(\d{1,9})\}\{(\d{0,9})\}(.*)")
+_TENTHS: Final = re.compile(r"\[(\d{1,9})\]\[(\d{0,9})\](.*)")
+_VOICE: Final = re.compile(r"<v(?:\.[\w.-]{1,50})?[ \t]+([^<>\n]{1,100})>")
+_OFFSET: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|f|t)")
+_SYNC: Final = re.compile(r"<sync\b[^<>]{0,50}?start\s{0,9}=\s{0,9}[\"']?(\d{1,9})[^<>]{0,99}>", re.IGNORECASE)
+_CLASS: Final = re.compile(r"<p\b[^<>]{0,50}?class\s{0,9}=\s{0,9}[\"']?(\w{1,50})", re.IGNORECASE)
+
+
+def read_subtitle_file(path: Path, language: str = "", notices: list[str] | None = None) -> list[Segment]:
     """The lines of a subtitle file in time order, markup and repetition of scrolling captions removed.
 
     Args:
         path: the file.
-        language: two-letter code; empty takes it from a name such as ``NAME.en.srt``.
+        language: short code; empty takes it from a name such as ``NAME.en.srt``.
+        notices: takes a line where the encoding of the file is not sure.
 
     Raises:
         MediaError: the file cannot be read, is no subtitle file, or is an empty one.
@@ -44,10 +72,23 @@ def read_subtitle_file(path: Path, language: str = "") -> list[Segment]:
     try:
         if path.stat().st_size > _LARGEST:
             raise MediaError(f"{path.name} is too large for subtitles", "remove it, or rename it")
-        text = decode(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise MediaError(f"{path.name} cannot be read ({error.strerror})", "check its permissions") from error
-    segments = from_events(_parse(text, path), language or _language_of(path))
+    if content.startswith(b"\0\0\1\xba"):
+        raise MediaError(f"{path.name} holds pictures of text (VobSub)", "convert it to .srt")
+    language = language or marks_of(path.name.partition(".")[2].rpartition(".")[0])[1]
+    encoding, sure = encoding_of(content, language)
+    text = content.decode(encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    if notices is not None and (not sure or "\ufffd" in text):
+        doubt = "has damaged characters" if sure else f"does not say its encoding; read as {encoding}"
+        notices.append(f"{path.name} {doubt}")
+    try:
+        cues = list(_cues(text.lstrip("\ufeff"), language))
+    except (ElementTree.ParseError, ValueError, ArithmeticError, LookupError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise MediaError(f"{path.name} is damaged ({reason})", "remove it, or convert it to .srt") from error
+    segments = from_events(cues, language)
     if not segments:
         raise MediaError(f"{path.name} holds no subtitles", "remove it, or replace it")
     return segments
@@ -75,40 +116,262 @@ def from_events(
     return segments
 
 
-def _language_of(path: Path) -> str:
-    codes = (two_letters(part) for part in path.name.split(".")[1:-1])
-    return next((code for code in codes if code), "")
+def _cues(text: str, language: str) -> Iterator[Cue]:
+    """Start, end and raw text of all cues, in the format that the content shows."""
+    head = text[:4096].lstrip()
+    if head.startswith("WEBVTT"):
+        return _webvtt(text)
+    if re.search(r"^(?:\[Script Info\]|\[V4\+? Styles\]|Dialogue:)", head, re.MULTILINE | re.IGNORECASE):
+        return _substation(text)
+    if head.startswith(('{"', "{\n", "{ ", "[{", "[\n")):
+        return _json(text)
+    if re.search(r"<sami\b|<sync\b", head, re.IGNORECASE):
+        return _sami(text, language)
+    if head.startswith("<"):
+        return _xml(text)
+    if head.startswith("start\tend\ttext"):
+        return _tsv(text)
+    if _FRAMES.match(head) or _TENTHS.match(head):
+        return _numbered(text)
+    if re.search(rf"^{_STAMP.pattern}", head, re.MULTILINE):
+        return _lyrics(text)
+    return _timed(text)
 
 
-def _parse(text: str, path: Path) -> list[tuple[float, float, str]]:
-    # Only here: whoever looks for sidecars finds none most of the time, and need not wait for the import.
+def _timed(text: str) -> Iterator[Cue]:
+    """SubRip (``0:00:01,000 --> 0:00:02,000``), SubViewer and .sbv (``0:00:01.000,0:00:02.000``).
+
+    After a line of times goes text up to the next. The number before a line of times is none of the text.
+    """
+    times: tuple[float, float] | None = None
+    lines: list[str] = []
+    for line in (line[:_LONGEST_LINE] for line in text.split("\n")):
+        match = _ARROW.match(line) or _COMMA.fullmatch(line)
+        if match is None:
+            lines.append(line)
+            continue
+        if times is not None:
+            yield *times, "\n".join(_without_number(lines))
+        times, lines = _span(match), []
+    if times is not None:
+        yield *times, "\n".join(lines)
+
+
+def _without_number(lines: list[str]) -> list[str]:
+    kept = lines.copy()
+    while kept and not kept[-1].strip():
+        kept.pop()
+    if kept and kept[-1].strip().isdigit() and (len(kept) == len(lines) or len(kept) == 1 or not kept[-2].strip()):
+        kept.pop()
+    return kept
+
+
+def _webvtt(text: str) -> Iterator[Cue]:
+    """WebVTT: blocks between blank lines.
+
+    A cue has its times in the first or the second line; other blocks are notes, styles and regions. The name of whoever
+    speaks goes before the text where it changes.
+    """
+    speaker = ""
+    # Some writers leave blank lines inside a cue or after its times.
+    for block in re.split(r"\n(?:[ \t]*\n)+", text):
+        lines = [line[:_LONGEST_LINE] for line in block.strip("\n").split("\n")]
+        place = next((number for number, line in enumerate(lines[:2]) if _ARROW.match(line)), None)
+        if place is None:
+            continue
+        # Without a blank line between them, one block has several cues.
+        times: tuple[float, float] | None = None
+        shown: list[str] = []
+        for line in lines[place:]:
+            match = _ARROW.match(line)
+            if match is None:
+                for name in _VOICE.findall(line):
+                    said = clean(html.unescape(name))
+                    line = _VOICE.sub(f"{said}: ".replace("\\", " ") if said != speaker else "", line, count=1)
+                    speaker = said
+                shown.append(line)
+                continue
+            if times is not None:
+                yield *times, "\n".join(_without_number(shown))
+            times, shown = _span(match), []
+        if times is not None:
+            yield *times, "\n".join(shown)
+
+
+def _substation(text: str) -> Iterator[Cue]:
+    # Only here: most videos have no such file, and need not wait for the import.
     import pysubs2
 
-    text = _WORD_TIME.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    declared = _FORMATS.get(path.suffix.lower())
+    text = "\n".join(line[:_LONGEST_LINE] for line in text.split("\n"))
+    if "[events]" not in text.lower():
+        text = f"[Script Info]\nScriptType: v4.00+\n\n[Events]\nFormat: {_ASS_FIELDS}\n{text}"
     try:
-        found = pysubs2.formats.autodetect_format(text)
-    except pysubs2.exceptions.FormatAutodetectionError:
-        found = declared
-    if found not in _FORMATS.values():
-        raise MediaError(f"{path.name} is no subtitle file that can be read", "remove it, or convert it to .srt")
-    try:
-        subtitles = pysubs2.SSAFile.from_string(text, format_=found)
-    except (pysubs2.exceptions.Pysubs2Error, ValueError, IndexError, KeyError) as error:
-        raise MediaError(f"{path.name} is damaged ({error})", "remove it, or convert it to .srt") from error
-    return [(event.start / 1000, event.end / 1000, event.text) for event in subtitles if not event.is_comment]
+        events = pysubs2.SSAFile.from_string(text, format_="ass")
+    except pysubs2.exceptions.Pysubs2Error as error:
+        raise ValueError(str(error)) from error
+    for event in events:
+        if not event.is_comment:
+            yield event.start / 1000, event.end / 1000, event.text
+
+
+_ASS_FIELDS: Final = "Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text"
+
+
+def _json(text: str) -> Iterator[Cue]:
+    """YouTube's json3, and what Whisper, WhisperX and whisper.cpp write."""
+    content = json.loads(text)
+    if isinstance(content, list):
+        content = {"segments": content}
+    for event in content.get("events") or ():
+        words = "".join(str(part.get("utf8", "")) for part in event.get("segs") or ())
+        start = float(event.get("tStartMs", 0)) / 1000
+        yield start, start + float(event.get("dDurationMs", 0)) / 1000, words
+    speaker = ""
+    for segment in content.get("segments") or ():
+        said = str(segment.get("speaker") or "")
+        prefix = f"{said}: " if said and said != speaker else ""
+        speaker = said or speaker
+        yield _number(segment["start"]), _number(segment["end"]), prefix + str(segment["text"])
+    for segment in content.get("transcription") or ():
+        yield segment["offsets"]["from"] / 1000, segment["offsets"]["to"] / 1000, str(segment["text"])
+
+
+def _number(value: Any) -> float:  # noqa: ANN401  (from JSON)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("a time is no number")
+    return float(value)
+
+
+def _xml(text: str) -> Iterator[Cue]:
+    """TTML and YouTube's srv1, srv2 and srv3: elements with a start and an end or a duration."""
+    if re.search(r"<!(?:DOCTYPE|ENTITY)", text, re.IGNORECASE):
+        raise ValueError("it declares a document type or entities")
+    root = ElementTree.fromstring(text)  # noqa: S314  (entities are refused above)
+    rates = {name.rpartition("}")[2]: value for name, value in root.attrib.items()}
+    frames, ticks = float(rates.get("frameRate", 30)), float(rates.get("tickRate", 0) or 1)
+    if _local(root) not in ("tt", "transcript", "timedtext"):
+        raise ValueError("it has no subtitles")
+    for element in root.iter():
+        start = element.get("begin") or element.get("start") or element.get("t")
+        if _local(element) not in ("p", "text") or start is None:
+            continue
+        scale = 0.001 if element.get("t") is not None else 1.0
+        begin = _clock(start, frames, ticks) * scale
+        end, length = element.get("end"), element.get("dur") or element.get("d")
+        until = (
+            _clock(end, frames, ticks) if end else begin + (_clock(length, frames, ticks) * scale if length else _STAY)
+        )
+        yield begin, until, _text_of(element)
+
+
+def _local(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2].lower()
+
+
+def _text_of(element: ElementTree.Element) -> str:
+    parts = [element.text or ""]
+    for child in element.iter():
+        if child is not element:
+            parts += ["\n" if _local(child) == "br" else "", child.text or "", child.tail or ""]
+    return "".join(parts)
+
+
+def _clock(value: str, frames: float, ticks: float) -> float:
+    """Seconds of a time such as ``00:00:01.500``, ``00:00:01:12`` (frames), ``1.5s``, ``1500ms`` or ``90000t``."""
+    value = value.strip()
+    if match := _OFFSET.fullmatch(value):
+        units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "f": 1 / (frames or 30), "t": 1 / (ticks or 1)}
+        return float(match[1]) * units[match[2]]
+    parts = [float(part) for part in value.replace(",", ".").split(":")]
+    rest = parts.pop() / (frames or 30) if len(parts) == 4 else 0.0
+    seconds = 0.0
+    for part in parts:
+        seconds = 60 * seconds + part
+    return seconds + rest
+
+
+def _sami(text: str, language: str) -> Iterator[Cue]:
+    """SAMI: each SYNC shows until the next. Of several languages the wanted one is taken, else the first."""
+    marks = list(_SYNC.finditer(text))
+    bodies = [text[mark.end() : after][:_LONGEST_CUE] for mark, after in
+        zip(marks, [*(mark.start() for mark in marks[1:]), len(text)], strict=True)]  # fmt: skip
+    classes = list(dict.fromkeys(found[1].lower() for body in bodies if (found := _CLASS.search(body))))
+    wanted = next((name for name in classes if language and name.startswith(language)), classes[0] if classes else "")
+    shown = [
+        (int(mark[1]) / 1000, re.sub(r"<br\b[^<>]{0,20}>", "\n", body.replace("\n", " "), flags=re.IGNORECASE))
+        for mark, body in zip(marks, bodies, strict=True)
+        if not (found := _CLASS.search(body)) or found[1].lower() == wanted
+    ]
+    return _until_next(shown)
+
+
+def _lyrics(text: str) -> Iterator[Cue]:
+    """LRC: ``[mm:ss.xx]`` before each line, several where it is sung several times."""
+    lines: list[tuple[float, str]] = []
+    for line in (line[:_LONGEST_LINE] for line in text.split("\n")):
+        stamps = list(_STAMP.finditer(line))
+        for stamp in stamps:
+            fraction = int(stamp[3]) / 10 ** len(stamp[3]) if stamp[3] else 0.0
+            words = re.sub(r"<\d{1,3}:\d{1,2}(?:[.:]\d{1,3})?>", "", line[stamps[-1].end() :])
+            lines.append((60 * int(stamp[1]) + int(stamp[2]) + fraction, words))
+    return _until_next(sorted(lines))
+
+
+def _until_next(lines: list[tuple[float, str]]) -> Iterator[Cue]:
+    """Cues of lines that stay until the next one comes, though not for ever."""
+    for (start, words), after in zip(lines, [*(start for start, _ in lines[1:]), float("inf")], strict=True):
+        yield start, min(max(start, after), start + _STAY), words
+
+
+def _numbered(text: str) -> Iterator[Cue]:
+    """MicroDVD (``{frame}{frame}``; the first line may give the rate) and MPL2 (``[tenth][tenth]``)."""
+    rate = _MICRODVD_RATE
+    for number, line in enumerate(text.split("\n")):
+        frames, tenths = _FRAMES.match(line[:_LONGEST_LINE]), _TENTHS.match(line[:_LONGEST_LINE])
+        match = frames or tenths
+        if match is None:
+            continue
+        words = match[3].strip()
+        if frames and number == 0 and re.fullmatch(r"\d{1,3}(?:[.,]\d{1,6})?", words):
+            rate = float(words.replace(",", ".")) or rate
+            continue
+        scale = rate if frames else 10.0
+        start = int(match[1]) / scale
+        lines = (re.sub(r"^/|\{[A-Za-z]:[^{}]{0,99}\}", "", part) for part in words.split("|"))
+        yield start, int(match[2]) / scale if match[2] else start + _STAY, "\n".join(lines)
+
+
+def _tsv(text: str) -> Iterator[Cue]:
+    """Whisper's table: milliseconds, milliseconds, text."""
+    for line in text.split("\n")[1:]:
+        start, _, rest = line[:_LONGEST_LINE].partition("\t")
+        end, _, words = rest.partition("\t")
+        if start.strip().isdigit() and end.strip().isdigit():
+            yield int(start) / 1000, int(end) / 1000, words
+
+
+def _span(match: re.Match[str]) -> tuple[float, float]:
+    start, end = (_seconds(*match.groups()[first : first + 4]) for first in (0, 4))
+    return start, end
+
+
+def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str | None) -> float:
+    part = int(fraction) / 10 ** len(fraction) if fraction else 0.0
+    return 3600 * int(hours or 0) + 60 * int(minutes) + int(seconds) + part
 
 
 def _lines(raw: str) -> list[str]:
     """The visible lines of a cue."""
-    text = _TAG.sub("", _DRAWING.sub("", raw).replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " "))
+    text = _TAG.sub(
+        "", _DRAWING.sub("", raw[:_LONGEST_CUE]).replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ")
+    )
     lines = (clean(html.unescape(line)) for line in text.split("\n"))
     return [line for line in lines if line]
 
 
 def _repeated(shown: list[str], lines: list[str]) -> int:
     """How many of the first lines were the last ones shown: captions that scroll show each line again."""
-    for count in range(min(len(shown), len(lines)), 0, -1):
+    for count in range(min(len(shown), len(lines), _MOST_REPEATED), 0, -1):
         if shown[-count:] == lines[:count]:
             return count
     return 0

@@ -98,7 +98,7 @@ class DenseJob(Job):
             return found
         path = self._file()
         spool = Spool(self.desk.spools / f"{self.content[:32]}-dense")
-        asked = (path, os.fspath(spool.folder), self.options.interval, self.options.index.language)
+        asked = (path, os.fspath(spool.folder), self.options.interval)
         made: Sampled = yield from self._task("sample", self.desk.decoder, sampling.sample, *asked)
         yield from (Notice(path, told) for told in made.notices)
         yield from self._noted()
@@ -136,7 +136,7 @@ class DenseJob(Job):
         # What is known already must not be recognised again, with whatever it was recognised.
         self.desk.options = replace(self.desk.options, speech=known.speech is None, text=known.ocr is None)
         check_models(self.desk.options)
-        self.subtitles = yield from self._owner_subtitles()
+        yield from self._list_captions()
         take = yield from self._take()
         yield from (Notice(self.found.path, told) for told in take.decoded.notices)
         yield from side_by_side(self._speech(take), self._text(take))

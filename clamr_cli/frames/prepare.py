@@ -70,7 +70,7 @@ def _work(store: Store, target: Target, options: DenseOptions) -> Iterator[Event
                 match output:
                     case Keep():
                         with desk.reading:
-                            store.put_extraction(output.key, output.payload, output.blobs)
+                            output.write(store)
                     case BaseException():
                         raise output
                     case Commit():

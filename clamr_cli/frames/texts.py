@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from clamr_cli.errors import MediaError
+from clamr_cli.extract.captions import choose, examined
 from clamr_cli.extract.sidecar import find_sidecars
 from clamr_cli.frames import keys
 from clamr_cli.frames.documents import joined
 from clamr_cli.frames.values import Texts
+from clamr_cli.stages import tasks
 from clamr_cli.stages.options import Recipe
 from clamr_cli.types import FileState, Segment
 
@@ -62,10 +65,13 @@ class Known:
         heard = joined([segment for moment in self._moments for segment in moment.speech])
         if heard or (self._recipe is not None and self._recipe.speech):
             return heard
-        own = self._owner_subtitles()
-        if own is not None or self._sampled.speech or not self._sampled.media.audio:
-            return tuple(own if own is not None else self._sampled.speech)
-        return self._kept("speech", wanted=self._options.index.speech)
+        captioned, beside = self._captioned()
+        if captioned is not None or not self._sampled.media.audio:
+            return captioned or beside
+        recognised = self._kept("speech", wanted=self._options.index.speech)
+        if recognised is None:
+            return None
+        return tuple(sorted((*recognised, *beside), key=lambda segment: segment.span))
 
     def _ocr(self) -> Words | None:
         seen = joined([segment for moment in self._moments for segment in moment.ocr])
@@ -88,14 +94,30 @@ class Known:
         duration = self._sampled.media.duration
         return tuple(one for one in read_subtitle_file(Path(path)) if one.span.start < duration or duration <= 0)
 
-    def _owner_subtitles(self) -> Sequence[Segment] | None:
-        if not self._target.path:
-            return None
-        for subtitle in find_sidecars(self._target.path, self._options.index.language).subtitles:
-            from clamr_cli.extract.subtitles import read_subtitle_file
-
+    def _captioned(self) -> tuple[Words | None, Words]:
+        """What captions say for the speech, None where it has to be recognised, and what they say beside it."""
+        media, options = self._sampled.media, self._options.index
+        here = find_sidecars(self._target.path, options.language).subtitles if self._target.path else ()
+        captions = [*here, *tasks.captions_of(self._sampled)]
+        lines: dict[str, Sequence[Segment]] = dict(tasks.lines_of(self._sampled))
+        detected = self._store.extraction(tasks.detection_key(self._target.content_hash, options.asr))
+        heard = str(detected.payload["language"]) if detected is not None else ""
+        while True:
+            spoken = heard or tasks.spoken_in(media, captions, options.language)
+            choice = choose(
+                captions, spoken, sure=True, audible=options.speech and bool(media.audio), duration=media.duration
+            )
+            unread = next((one for one in (choice.speech, choice.beside) if one and one.content == "unread"), None)
+            if unread is None or unread.path is None:
+                break
+            place = captions.index(unread)
             try:
-                return read_subtitle_file(subtitle.path, subtitle.language)
+                from clamr_cli.extract.subtitles import read_subtitle_file
+
+                lines[unread.name] = read_subtitle_file(unread.path, unread.language)
+                captions[place] = examined(unread, lines[unread.name])
             except MediaError:
-                continue  # the run that recognises what is said in its place tells of it
-        return None
+                # The run that recognises what is said in its place tells of it.
+                captions[place] = replace(unread, content="none")
+        speech = None if choice.speech is None else tuple(lines[choice.speech.name])
+        return speech, () if choice.beside is None else tuple(lines[choice.beside.name])

@@ -9,8 +9,8 @@ import av.error
 import numpy as np
 
 from clamr_cli.errors import MediaError
+from clamr_cli.languages import short_code
 from clamr_cli.media.container import Clock, open_media, read_packets
-from clamr_cli.media.languages import short_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

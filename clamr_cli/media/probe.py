@@ -13,8 +13,8 @@ import av.error
 from av.stream import Disposition
 
 from clamr_cli.errors import MediaError
+from clamr_cli.languages import short_code
 from clamr_cli.media.container import Clock, open_media, origin, read_packets, stated_length
-from clamr_cli.media.languages import short_code
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
 from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
 
@@ -231,7 +231,13 @@ def _audio_track(stream: Stream) -> AudioTrack:
 
 
 def _subtitle_track(stream: Stream) -> SubtitleTrack:
-    return SubtitleTrack(**_track(stream), text=bool(stream.codec_context and stream.codec_context.codec.text_sub))
+    return SubtitleTrack(
+        **_track(stream),
+        text=bool(stream.codec_context and stream.codec_context.codec.text_sub),
+        forced=bool(stream.disposition & Disposition.forced),
+        hearing_impaired=bool(stream.disposition & Disposition.hearing_impaired),
+        comment=bool(stream.disposition & Disposition.comment),
+    )
 
 
 def _chapters(container: InputContainer) -> tuple[Chapter, ...]:

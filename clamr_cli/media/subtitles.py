@@ -9,17 +9,13 @@ import av.error
 import pysubs2
 
 from clamr_cli.media.container import open_media, origin, read_packets
-from clamr_cli.media.languages import short_code
 from clamr_cli.media.tags import clean_text
 from clamr_cli.types import Segment, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from av.container import InputContainer
     from av.packet import Packet
 
-    from clamr_cli.types import MediaInfo, SubtitleTrack
+    from clamr_cli.types import MediaInfo
 
 SOURCE: Final = "embedded-subtitle"
 
@@ -34,41 +30,45 @@ _ASS_FIELDS: Final = 8
 _MARKUP: Final = re.compile(r"</?(?:[ibus]|font|c|v|lang|ruby|rt)(?:[ .][^<>]*)?>", re.IGNORECASE)
 
 
-def embedded_subtitles(path: str, info: MediaInfo, language: str = "") -> list[Segment]:
-    """The lines of the best text subtitle track, in time order, without styling; empty where there is none.
+def read_subtitle_tracks(path: str, info: MediaInfo) -> dict[int, list[Segment]]:
+    """The lines of the text subtitle tracks by the tracks' index, in time order, without styling.
 
-    The track of the wanted language comes first, then the default one, then the others as they lie in the file; the
-    first with any line is taken. Pictures of text (DVD, Blu-ray, DVB) are not read.
+    Tracks without a line are left out. Pictures of text (DVD, Blu-ray, DVB) are not read.
 
     Raises:
         MediaError: the file is gone or the disk fails.
     """
-    wanted = short_code(language)
-    tracks = [track for track in info.subtitles if track.text]
-    tracks.sort(key=lambda track: (not (wanted and track.language == wanted), not track.default))
-    for track in tracks:
-        with open_media(path) as container:
-            lines = _joined(sorted(_lines(container, track, info.duration), key=lambda line: line[0]))
-        if lines:
-            return [Segment(span, text, source=SOURCE, language=track.language) for span, text in lines]
-    return []
+    tracks = {track.index: track for track in info.subtitles if track.text}
+    if not tracks:
+        return {}
+    lines: dict[int, list[tuple[Span, str]]] = {index: [] for index in tracks}
+    with open_media(path) as container:
+        streams: list[Any] = [stream for stream in container.streams.subtitles if stream.index in tracks]
+        start_of_all = origin(container)
+        by_index = {stream.index: stream for stream in streams}
+        for packet in read_packets(container, streams):
+            line = _line(by_index[packet.stream_index], packet, start_of_all, info.duration)
+            if line is not None:
+                lines[packet.stream_index].append(line)
+    return {
+        index: [
+            Segment(span, text, SOURCE, tracks[index].language)
+            for span, text in _joined(sorted(found, key=lambda line: line[0]))
+        ]
+        for index, found in lines.items()
+        if found
+    }
 
 
-def _lines(container: InputContainer, track: SubtitleTrack, duration: float) -> Iterator[tuple[Span, str]]:
-    if track.index >= len(container.streams) or container.streams[track.index].type != "subtitle":
-        return
-    stream: Any = container.streams[track.index]
-    start_of_all = origin(container)
-    for packet in read_packets(container, [stream]):
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        text = clean_text(" ".join(_texts(stream, packet)))
-        if stamp is None or not text:
-            continue
-        start = stamp * float(packet.time_base) - start_of_all
-        length = (packet.duration or 0) * float(packet.time_base) or LONGEST_LINE
-        end = min(start + length, duration) if duration else start + length
-        if end > max(0.0, start):
-            yield Span(max(0.0, start), end), text
+def _line(stream: Any, packet: Packet[Any], origin: float, duration: float) -> tuple[Span, str] | None:  # noqa: ANN401
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    text = clean_text(" ".join(_texts(stream, packet)))
+    if stamp is None or not text:
+        return None
+    start = stamp * float(packet.time_base) - origin
+    length = (packet.duration or 0) * float(packet.time_base) or LONGEST_LINE
+    end = min(start + length, duration) if duration else start + length
+    return (Span(max(0.0, start), end), text) if end > max(0.0, start) else None
 
 
 def _texts(stream: Any, packet: Packet[Any]) -> list[str]:  # noqa: ANN401
@@ -88,7 +88,7 @@ def _plain(event: bytes) -> str:
 def _joined(lines: list[tuple[Span, str]]) -> list[tuple[Span, str]]:
     """Lines that repeat the one before while it is on screen become one (karaoke effects, layered outlines)."""
     joined: list[tuple[Span, str]] = []
-    for span, text in lines:
+    for span, text in sorted(lines, key=lambda line: line[0]):
         if joined and joined[-1][1] == text and span.start <= joined[-1][0].end + 0.05:
             joined[-1] = (Span(joined[-1][0].start, max(joined[-1][0].end, span.end)), text)
         else:

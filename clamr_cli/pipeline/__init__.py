@@ -154,7 +154,7 @@ def _run(plan: Survey, jobs: Sequence[Job], desk: Desk) -> Iterator[Event]:
             match output:
                 case Keep():
                     with desk.reading:
-                        desk.store.put_extraction(output.key, output.payload, output.blobs)
+                        output.write(desk.store)
                 case Commit():
                     _commit(desk, output)
                     yield output.event

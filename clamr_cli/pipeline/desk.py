@@ -54,6 +54,7 @@ class Desk:
         self.spools: Path = self._room.folder
         log = options.cache / "workers.log"
         self.decoder = Worker("decoding", log=log, threads=threads)
+        self.sidecars = Worker("sidecar reading", log=log, threads=threads)
         self.hearer = Worker("speech recognition", log=log, threads=threads)
         self.reader = Worker("text recognition", log=log, threads=threads)
         self.encoding = Worker("encoding", log=log, threads=threads)
@@ -78,7 +79,7 @@ class Desk:
     def stop(self) -> None:
         """End all worker processes at once; running jobs fail quietly."""
         self.stopping.set()
-        for worker in (self.decoder, self.hearer, self.reader, self.encoding):
+        for worker in (self.decoder, self.sidecars, self.hearer, self.reader, self.encoding):
             worker.stop()
         self.stopping.wait_for_all(_PATIENCE)
         self._room.leave()

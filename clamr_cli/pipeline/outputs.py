@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from clamr_cli.events import Event
     from clamr_cli.stages.spool import Decoded, Spool
+    from clamr_cli.store import Store
     from clamr_cli.types import FileRecord, TokenVectors, VideoRecord
 
 
@@ -26,11 +27,18 @@ LONGEST_SOUND = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Keep a stage's result under its key."""
+    """Keep a stage's result under its key, in place of what is kept under the keys of its parts."""
 
     key: str
     payload: Mapping[str, Any]
     blobs: Sequence[bytes] = ()
+    parts: Sequence[str] = ()
+
+    def write(self, store: Store) -> None:
+        """Write it."""
+        store.put_extraction(self.key, self.payload, self.blobs)
+        if self.parts:
+            store.delete_extractions(self.parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ def _sort(found: Found, known: Known, result: Survey, *, retry_failed: bool) -> 
 
 
 def _same_file(found: Found, record: FileRecord) -> bool:
-    return (found.size, found.mtime_ns, sidecar_signature(found.path)) == (
+    return (found.size, found.mtime_ns, sidecar_signature(found.path, found.root)) == (
         record.size,
         record.mtime_ns,
         record.sidecars,

@@ -34,6 +34,8 @@ class IndexOptions:
         time_limit: seconds without progress after which a decoder counts as hung.
         jobs: videos in flight at once: while one is decoded another is heard and a third read.
         threads: CPU threads of each recogniser; 0 is half the cores, since two of them work at a time.
+        stretch: seconds of speech, or of pictures with text, that are recognised at a time and kept at once: what an
+            interruption can cost. Cuts lie where it is quiet.
     """
 
     cache: Path
@@ -51,6 +53,7 @@ class IndexOptions:
     time_limit: float = 120.0
     jobs: int = 3
     threads: int = 0
+    stretch: int = 600
 
 
 class Recipe(msgspec.Struct, frozen=True):

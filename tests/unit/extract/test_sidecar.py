@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clamr_cli.extract.languages import two_letters
+from clamr_cli.languages import short_code
 from clamr_cli.extract.sidecar import find_sidecars, read_metadata, sidecar_signature
 from clamr_cli.extract.words import split_words
 from clamr_cli.types import Chapter, MediaInfo, Segment, Span, VideoFields
@@ -30,7 +30,7 @@ def noted(folder: Path, name: str = "clip.mp4", **changes: Any) -> tuple[dict[st
 
 def test_sidecars_are_found_in_any_case_and_only_those_of_the_video(tmp_path: Path) -> None:
     names = ("Clip.SRT", "clip.de.srt", "clip.info.json", "CLIP.NFO", "clip.description", "clip2.srt", "clip.part.srt")
-    for name in names:
+    for name in (*names, "clip.part.mp4"):
         (tmp_path / name).touch()
     found = find_sidecars(tmp_path / "clip.mp4")
     assert [path.name for path in found.paths] == list(names[:5])
@@ -45,13 +45,6 @@ def test_the_wanted_language_comes_first_then_no_language(tmp_path: Path) -> Non
         "a.srt",
     ]
     assert find_sidecars(tmp_path / "a.mp4").subtitles[0].path.name == "a.srt"
-
-
-def test_subtitles_for_foreign_words_do_not_stand_for_the_speech(tmp_path: Path) -> None:
-    (tmp_path / "a.en.forced.srt").touch()
-    assert find_sidecars(tmp_path / "a.mp4").subtitle is None
-    (tmp_path / "a.en.srt").touch()
-    assert find_sidecars(tmp_path / "a.mp4").subtitle == tmp_path / "a.en.srt"
 
 
 def test_a_video_without_a_folder_has_no_sidecars(tmp_path: Path) -> None:
@@ -244,6 +237,6 @@ def test_words_of_names(name: str, words: str) -> None:
 
 
 def test_language_tags_become_two_letters() -> None:
-    assert [two_letters(tag) for tag in ("eng", "EN-us", "ger", "pt_BR", "und", "forced", "")] == [
+    assert [short_code(tag) for tag in ("eng", "EN-us", "ger", "pt_BR", "und", "forced", "")] == [
         "en", "en", "de", "pt", "", "", "",
     ]  # fmt: skip

@@ -1,0 +1,110 @@
+"""Languages by the codes and names that files, containers and people use, as the short codes used everywhere else."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Final
+
+_NONE: Final = frozenset(("", "mis", "mul", "und", "zxx"))
+_PRIMARY: Final = re.compile(r"[A-Za-z]{2,3}(?![A-Za-z])")
+_RESERVED: Final = re.compile(r"q[a-t][a-z]")
+
+# Codes that are kept under another one: the one that Whisper, yt-dlp and most files use.
+_SAME: Final = {"cmn": "zh", "fil": "tl", "nb": "no", "cnr": "sr"}
+
+# What file names use beside ISO 639 codes and the names that langcodes knows.
+_ALIASES: Final = {
+    "jp": "ja", "kr": "ko", "cn": "zh", "tw": "zh", "chs": "zh", "cht": "zh", "zhs": "zh", "zht": "zh", "sc": "zh",
+    "tc": "zh", "ua": "uk", "cz": "cs", "gr": "el", "dk": "da", "vn": "vi", "pob": "pt", "ptb": "pt", "brazilian": "pt",
+    "portugues": "pt", "espanol": "es", "castellano": "es", "latino": "es", "spn": "es", "spl": "es", "vostfr": "fr",
+    "cestina": "cs", "turkce": "tr", "romana": "ro", "slovencina": "sk", "bokmal": "no", "norsk": "no",
+    "simplified": "zh", "traditional": "zh", "mandarin": "zh", "cantonese": "yue", "flemish": "nl",
+}  # fmt: skip
+
+# Three-letter codes in file names that have no shorter form and are languages of subtitles rather than words.
+_THREE_LETTERS: Final = frozenset(("ast", "ceb", "fil", "gsw", "haw", "mni", "nds", "yue", "cmn", "cnr"))
+
+# Languages that are written and heard alike, so that captions in one serve for speech that was tagged as the other.
+_ALIKE: Final = (
+    frozenset(("no", "nn")), frozenset(("hr", "sr", "bs")), frozenset(("ms", "id")), frozenset(("zh", "yue")),
+    frozenset(("hi", "ur")), frozenset(("fa", "prs")),
+)  # fmt: skip
+
+
+def short_code(tag: str) -> str:
+    """The two-letter code of a language tag such as ``eng``, ``fre``, ``pt-BR`` or ``en_GB``.
+
+    A tag without a two-letter code is returned as it is, in lower case; one that names no language gives an empty
+    string.
+
+    >>> short_code("ger"), short_code("pt-BR"), short_code("und")
+    ('de', 'pt', '')
+    """
+    match = _PRIMARY.match(tag.strip())
+    primary = match[0].lower() if match else ""
+    return "" if primary in _NONE or _RESERVED.fullmatch(primary) else _short(primary)
+
+
+@functools.lru_cache(maxsize=1024)
+def language_named(word: str) -> str:
+    """The short code of a language that a part of a file name names; empty where it names none.
+
+    Known are ISO 639 codes, with a region or script, and names in English and in the language itself.
+
+    >>> language_named("eng"), language_named("English"), language_named("Deutsch"), language_named("pt-BR")
+    ('en', 'en', 'de', 'pt')
+    >>> language_named("forced"), language_named("the")
+    ('', '')
+    """
+    word = word.strip().casefold()
+    if word in _ALIASES:
+        return _ALIASES[word]
+    primary = re.split(r"[-_]", word, maxsplit=1)[0]
+    if re.fullmatch(r"[a-z]{2,3}", primary):
+        code = short_code(primary)
+        return code if (len(code) == 2 and _exists(code)) or primary in _THREE_LETTERS else ""
+    if len(word) < 2 or len(word) > 40 or not any(character.isalpha() for character in word):
+        return ""
+    import langcodes
+
+    try:
+        found = langcodes.find(word)
+    except LookupError:
+        return ""
+    code = short_code(found.language or "")
+    return code if len(code) == 2 or code in _THREE_LETTERS else ""
+
+
+def same_language(one: str, other: str) -> bool:
+    """Whether two short codes name one language, or two that are heard and read alike."""
+    return one == other or any(one in group and other in group for group in _ALIKE)
+
+
+@functools.lru_cache(maxsize=256)
+def script_of(code: str) -> str:
+    """The script that a language is written in, as an ISO 15924 code such as ``Cyrl``; empty where unknown."""
+    import langcodes
+
+    try:
+        return langcodes.Language.get(code).maximize().script or ""
+    except langcodes.LanguageTagError:
+        return ""
+
+
+@functools.lru_cache(maxsize=1024)
+def _short(primary: str) -> str:
+    # Imported here: most runs meet no language tag, and need not wait for it.
+    import langcodes
+
+    try:
+        code = langcodes.Language.get(primary).language or primary
+    except langcodes.LanguageTagError:
+        code = primary
+    return _SAME.get(code, code)
+
+
+def _exists(code: str) -> bool:
+    import langcodes
+
+    return langcodes.Language.get(code).is_valid()
