@@ -26,7 +26,7 @@ from clamr_cli.languages import short_code
 from clamr_cli.types import Segment, Span, VideoFields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from clamr_cli.types import MediaInfo
 
@@ -66,6 +66,31 @@ _TAGS: Final[Mapping[str, str]] = {
     "location_name": "location",
     "location.name": "location",
 }
+# Names of properties, whatever their namespace, in the order in which they are noted.
+_XMP: Final[Mapping[str, str]] = {
+    "title": "title",
+    "Headline": "title",
+    "DateTimeOriginal": "date",
+    "DateCreated": "date",
+    "shotDate": "date",
+    "CreateDate": "date",
+    "description": "description",
+    "UserComment": "comment",
+    "subject": "tags",
+    "TagsList": "tags",
+    "hierarchicalSubject": "tags",
+    "LastKeywordXMP": "tags",
+    "creator": "artist",
+    "PersonInImage": "cast",
+    "PersonDisplayName": "cast",
+    "Location": "location",
+    "Sublocation": "location",
+    "City": "location",
+    "State": "location",
+    "Country": "location",
+    "CountryName": "location",
+}
+_RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _DATE_TAGS: Final = ("creationdate", "date_recorded", "date", "day", "date_released", "year")
 """Container tags that hold a date as their owner writes it, the surest first."""
 
@@ -172,10 +197,32 @@ def from_nfo(text: str, notes: Notes) -> None:
     Raises:
         ValueError: XML that is malformed or declares entities.
     """
+    try:
+        found = nfo.read_nfo(text)
+    except nfo.ReadInPart as part:
+        _from_nfo(part.read, notes)
+        raise
+    _from_nfo(found, notes)
+
+
+def from_show_nfo(text: str, notes: Notes) -> None:
+    """Notes of the ``tvshow.nfo`` of an episode's show: what holds for each episode.
+
+    Raises:
+        ValueError: as :func:`from_nfo`.
+    """
     found = nfo.read_nfo(text)
+    for line in found.get("title", ()):
+        notes.add("show", line)
+    for source in ("tags", "genre"):
+        notes.add_all(source, found.get(source))
+
+
+def _from_nfo(found: Mapping[str, Sequence[str]], notes: Notes) -> None:
     for source, lines in found.items():
         if source == "date":
-            notes.set_date(stated_date(lines[0]))
+            for line in lines:
+                notes.set_date(stated_date(line))
         elif source in ("tags", "genre", "cast"):
             notes.add_all(source, lines)
         else:
@@ -183,6 +230,57 @@ def from_nfo(text: str, notes: Notes) -> None:
                 notes.add(source, line)
     notes.set("title", next(iter(found.get("title", ())), None))
     notes.set("uploader", next(iter(found.get("studio", found.get("director", ()))), None))
+
+
+def from_xmp(text: str, notes: Notes) -> None:
+    """Notes of an XMP sidecar, which programs for photos and videos write.
+
+    Raises:
+        ValueError: as :func:`from_nfo`.
+    """
+    root, problem = nfo.parse_xml(text.strip("\ufeff\0 \t\r\n"))
+    fields: dict[str, list[str]] = {}
+    for element in root.iter():
+        values = [entry.text for entry in element.iter(_RDF + "li")] or [element.text]
+        for key, texts in ((element.tag, values), *((name, [value]) for name, value in element.attrib.items())):
+            name = key.rpartition("}")[2]
+            # A face is named in the region of the picture that shows it.
+            field = "cast" if name == "Name" and "/regions/" in key else _XMP.get(name)
+            if field is not None:
+                fields.setdefault(field, []).extend(line for line in texts if line and line.strip())
+    notes.set("title", next(iter(fields.get("title", ())), None))
+    for field in dict.fromkeys(_XMP.values()):
+        if field == "date":
+            for line in fields.get(field, ()):
+                moment = moment_of(line)
+                notes.taken = notes.taken or moment
+                notes.set_date("" if moment else stated_date(line))
+        elif field in ("tags", "cast", "location"):
+            notes.add_all(field, [re.split(r"[|/]", line)[-1] for line in fields.get(field, ())])
+        else:
+            for line in fields.get(field, ()):
+                notes.add(field, line)
+    if problem:
+        raise nfo.ReadInPart(problem, fields) if fields else ValueError(problem)
+
+
+def from_takeout(text: str, notes: Notes) -> None:
+    """Notes of the JSON that Google Takeout lays beside photos and videos; other JSON is left alone.
+
+    Raises:
+        ValueError, RecursionError: as :func:`from_info_json`.
+    """
+    info = json.loads(text)
+    if not isinstance(info, dict) or not isinstance(info.get("photoTakenTime"), dict):
+        return
+    notes.add("filename", split_words(Path(str(info.get("title") or "")).stem))
+    notes.add("description", info.get("description"))
+    notes.add_all("cast", [person.get("name") for person in _objects(info.get("people"))])
+    taken = str(info["photoTakenTime"].get("timestamp") or "")
+    if re.fullmatch(r"\d{1,11}", taken):
+        moment = datetime.datetime.fromtimestamp(int(taken), datetime.UTC)
+        if is_recording_date(moment.date().isoformat()):
+            notes.taken = notes.taken or moment
 
 
 def from_container(info: MediaInfo, notes: Notes) -> None:
