@@ -33,10 +33,10 @@ _CASED_ALIKE: Final = str.maketrans({"\u0131": "i"})
 """A capital I is the capital of the dotless i of Turkish too."""
 
 _INVISIBLE: Final = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]")
-_GUILLEMETS: Final = re.compile(r"(?<=\u00ab)\s+|\s+(?=\u00bb)")
-_DASHES: Final = re.compile(r"\s*-+\s*")
-_DOTS: Final = re.compile(r"\.(?:\s?\.)+")
-_BEFORE_MARKS: Final = re.compile(r"\s+(?=[.,;:!?])")
+_GUILLEMETS: Final = re.compile("(?<=\u00ab) | (?=\u00bb)")
+_DASHES: Final = re.compile(r"(?: ?-)+ ?")
+_DOTS: Final = re.compile(r"\.(?: ?\.)+")
+_BEFORE_MARKS: Final = re.compile(r" (?=[.,;:!?])")
 
 
 def plain(text: str, *, case: bool = False) -> str:
@@ -46,15 +46,15 @@ def plain(text: str, *, case: bool = False) -> str:
     dots, the kind and number of spaces and what is invisible make no difference; nor does case, unless ``case``.
     """
     if not text.isascii():
-        text = _INVISIBLE.sub("", _GUILLEMETS.sub("", text)).translate(_ALIKE)
+        text = _GUILLEMETS.sub("", " ".join(_INVISIBLE.sub("", text).split())).translate(_ALIKE)
         text = unicodedata.normalize("NFKC", text)
     if not case:
         text = text.casefold()
         if not text.isascii():
             # Case folding takes apart what is then to be put together again: the dotted capital I becomes i and a dot.
             text = unicodedata.normalize("NFKC", text.replace("i\u0307", "i").translate(_CASED_ALIKE))
-    text = _BEFORE_MARKS.sub("", _DOTS.sub("...", _DASHES.sub("-", text.translate(_ALIKE))))
-    return " ".join(text.split())
+    text = " ".join(text.translate(_ALIKE).split())
+    return _BEFORE_MARKS.sub("", _DOTS.sub("...", _DASHES.sub("-", text)))
 
 
 @dataclass(frozen=True, slots=True)

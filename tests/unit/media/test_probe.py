@@ -12,8 +12,8 @@ import av.error
 import pytest
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.container import open_media, read_packets
 from clamr_cli.languages import short_code
+from clamr_cli.media.container import open_media, read_packets
 from clamr_cli.media.probe import choose_duration, clockwise, display_size, probe
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
 from tests.unit.media.clips import Clip, Sound
