@@ -6,8 +6,11 @@ import fnmatch
 import glob
 import os
 import stat
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from pathspec import GitIgnoreSpec
 
 from clamr_cli.errors import UsageError
 from clamr_cli.media.cameras import copied_from
@@ -23,6 +26,9 @@ from clamr_cli.media.trouble import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+IGNORE_FILE: Final = ".clamrignore"
+_LONGEST_IGNORE_FILE: Final = 1 << 20
 
 _SYSTEM_NAMES: Final = frozenset(
     ("$recycle.bin", "system volume information", "lost+found", "__macosx", "@eadir", "#recycle", "thumbs.db")
@@ -58,7 +64,8 @@ def discover(targets: Sequence[str], *, exclude: Sequence[str] = ()) -> Iterator
     In folders, hidden and system files are passed over, and so are unfinished downloads, sound, still images, and the
     small copies that cameras make of their videos. A file is a candidate when its first bytes are those of a video
     container, or when its name promises a video, so that a broken file is recorded and not passed over in silence. A
-    file named by itself is always a candidate. Links are followed; circles end.
+    file named by itself is always a candidate. Links are followed; circles end. A file ``.clamrignore`` leaves out what
+    its lines match in its folder and below, by the rules of ``.gitignore``.
 
     Args:
         targets: what to look at; a name that exists is never taken for a glob.
@@ -90,6 +97,48 @@ def _expand(target: str) -> list[str]:
     return [os.path.abspath(match) for match in matches]
 
 
+@dataclass(frozen=True, slots=True)
+class _Ignored:
+    """What the ``.clamrignore`` of a folder says."""
+
+    folder: str
+    rules: GitIgnoreSpec
+
+    @classmethod
+    def read(cls, folder: str) -> _Ignored:
+        """Raises: OSError: it cannot be read. UsageError: one of its lines is invalid."""
+        path = os.path.join(folder, IGNORE_FILE)
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UsageError(f"invalid {path}: it is not a file", "move it away, or make it a text file")
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            lines = file.read(_LONGEST_IGNORE_FILE).splitlines()
+        rules = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rules += GitIgnoreSpec.from_lines([unicodedata.normalize("NFC", line)]).patterns
+            except ValueError as error:
+                raise UsageError(
+                    f"invalid pattern in {path}, line {number}: {line!r}", "write it as in a .gitignore, or remove it"
+                ) from error
+        return cls(folder, GitIgnoreSpec(rules))
+
+
+def _is_ignored(entry: os.DirEntry[str], ignored: Sequence[_Ignored]) -> bool:
+    """Whether the last rule that matches leaves an entry out; those of the nearest folder come last."""
+    is_folder = entry.is_dir()
+    for one in reversed(ignored):
+        name = unicodedata.normalize("NFC", entry.path[len(os.path.join(one.folder, "")) :].replace(os.sep, "/"))
+        if is_folder:
+            # The library judges a folder by the files in it: for "*" and "!*/", say, it leaves out every folder.
+            matches = (rule.include for rule in reversed(list(one.rules.patterns)) if rule.match_file(f"{name}/"))
+            verdict = next((include for include in matches if include is not None), None)
+        else:
+            verdict = one.rules.check_file(name).include
+        if verdict is not None:
+            return verdict
+    return False
+
+
 class _Walk:
     """One walk: remembers which real files and folders it has met."""
 
@@ -117,15 +166,17 @@ class _Walk:
             yield Found(path, os.path.dirname(path), status.st_size, status.st_mtime_ns)
 
     def _folder(self, root: str) -> Iterator[Found | Unreadable]:
-        waiting = [root]
+        waiting: list[tuple[str, tuple[_Ignored, ...]]] = [(root, ())]
         while waiting:
-            folder = waiting.pop()
+            folder, ignored = waiting.pop()
             below: list[str] = []
             try:
                 if not self._is_new(self._folders, folder):
                     continue
                 with os.scandir(folder) as entries:
                     sorted_entries = sorted(entries, key=lambda entry: entry.name)
+                if any(entry.name == IGNORE_FILE for entry in sorted_entries):
+                    ignored = (*ignored, _Ignored.read(folder))
             except OSError as error:
                 yield Unreadable(folder, *explain(error))
                 continue
@@ -133,8 +184,10 @@ class _Walk:
             for entry in sorted_entries:
                 if _is_hidden(entry.name) or self._excluded(entry.name, os.path.relpath(entry.path, root)):
                     continue
+                if ignored and _is_ignored(entry, ignored):
+                    continue
                 yield from self._entry(entry, root, names, below)
-            waiting.extend(reversed(below))
+            waiting.extend((each, ignored) for each in reversed(below))
 
     def _entry(
         self, entry: os.DirEntry[str], root: str, names: list[str], below: list[str]

@@ -189,6 +189,47 @@ def test_excluded_folders_are_left_out(tmp_path, pattern):
     assert names([tmp_path], exclude=[pattern]) == ["b.mp4"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        ("*.tmp.mp4\n", ["a.mp4", "b.mp4", "c.mp4", "d.mp4"]),
+        ("raw/\n", ["a.mp4", "x.tmp.mp4", "d.mp4"]),
+        ("/b.mp4\n", ["a.mp4", "x.tmp.mp4", "b.mp4", "c.mp4", "d.mp4"]),
+        ("raw/*\n!raw/b.mp4\n", ["a.mp4", "x.tmp.mp4", "b.mp4", "d.mp4"]),
+        ("raw\n!raw/b.mp4\n", ["a.mp4", "x.tmp.mp4", "d.mp4"]),
+        ("# *.mp4\n\n\\#x.mp4\n", ["a.mp4", "x.tmp.mp4", "b.mp4", "c.mp4", "d.mp4"]),
+        ("**/deep/**\n", ["a.mp4", "x.tmp.mp4", "b.mp4", "d.mp4"]),
+        ("*\n!*/\n!d.mp4\n", ["d.mp4"]),
+        ("\ufeffcafe\u0301/  \r\n", ["a.mp4", "x.tmp.mp4", "b.mp4", "c.mp4"]),
+    ],
+)
+def test_an_ignore_file_has_the_rules_of_git(tmp_path, lines, kept):
+    put(tmp_path, aDOTmp4=MP4, xDOTtmpDOTmp4=MP4, raw__bDOTmp4=MP4, raw__deep__cDOTmp4=MP4, café__dDOTmp4=MP4)
+    (tmp_path / ".clamrignore").write_bytes(lines.encode())
+    assert sorted(names([tmp_path])) == sorted(kept)
+    assert names([tmp_path / "raw" / "b.mp4"]) == ["b.mp4"]
+
+
+def test_an_ignore_file_holds_for_its_folder_and_goes_before_those_above(tmp_path):
+    put(tmp_path, aDOTmp4=MP4, raw__aDOTmp4=MP4, raw__bDOTmp4=MP4, raw__deep__bDOTmp4=MP4)
+    (tmp_path / ".clamrignore").write_text("a.mp4\n")
+    (tmp_path / "raw" / ".clamrignore").write_text("!a.mp4\n/b.mp4\n")
+    found = [os.path.relpath(item.path, tmp_path) for item in discover([str(tmp_path)])]
+    assert found == ["raw/a.mp4", "raw/deep/b.mp4"]
+    assert names([tmp_path], exclude=["deep"]) == ["a.mp4"]
+
+
+def test_an_ignore_file_that_cannot_be_understood_is_told(tmp_path):
+    put(tmp_path, aDOTmp4=MP4)
+    (tmp_path / ".clamrignore").write_text("fine\n!\n")
+    with pytest.raises(UsageError, match=r"invalid pattern in .*\.clamrignore, line 2: '!'"):
+        names([tmp_path])
+    (tmp_path / ".clamrignore").unlink()
+    (tmp_path / ".clamrignore").mkdir()
+    with pytest.raises(UsageError, match="it is not a file"):
+        names([tmp_path])
+
+
 def test_excluded_names_are_left_out_at_any_depth_and_when_named(tmp_path):
     put(tmp_path, aDOTtrailerDOTmp4=MP4, deep__bDOTtrailerDOTmp4=MP4, cDOTmp4=MP4)
     assert names([tmp_path, tmp_path / "a.trailer.mp4"], exclude=["*.trailer.mp4"]) == ["c.mp4"]
