@@ -109,6 +109,9 @@ class Notes:
         self._seen: set[str] = set()
         self._fields: dict[str, str] = {}
         self._date_place = 0
+        self.part: tuple[int, int, str] | None = None
+        """Which part of how many of which recording the video is."""
+
         self.taken: datetime.datetime | None = None
         """When the video was taken, of a sidecar that tells it in UTC."""
 
@@ -160,7 +163,8 @@ class Notes:
 
     def fields(self) -> VideoFields:
         """The filterable fields."""
-        return VideoFields(**self._fields)
+        part, of, group = self.part or (0, 0, "")
+        return VideoFields(**self._fields, part=part, of=of, group=group)
 
 
 def from_info_json(text: str, notes: Notes) -> None:
@@ -320,6 +324,10 @@ def from_path(path: Path, root: Path, notes: Notes) -> None:
     notes.add("filename", split_words(path.stem))
     for folder in reversed(_folders(path, root)):
         notes.add("folder", split_words(folder))
+    if notes.part is not None:
+        number, of, group = notes.part
+        notes.add("part", f"part {number} of {of} of {group}")
+        notes.set("title", f"{path.stem} (part {number} of {of})")
     notes.set("title", path.stem)
 
 

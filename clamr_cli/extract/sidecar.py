@@ -29,6 +29,7 @@ from clamr_cli.extract.descriptions import (
 )
 from clamr_cli.extract.nfo import ReadInPart
 from clamr_cli.extract.subtitles import QUIET, SUFFIXES
+from clamr_cli.extract.words import part_of
 from clamr_cli.languages import language_named, short_code
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def sidecar_signature(path: str | os.PathLike[str], root: str | os.PathLike[str]
         if sidecar.suffix.lower() in SUFFIXES:
             # Changes with the rules by which subtitles are chosen, so that the next run chooses anew.
             digest.update(b"2")
+    if (part := _part(Path(path))) is not None:
+        digest.update(repr(part).encode())
     return digest.hexdigest()[:16]
 
 
@@ -186,6 +189,7 @@ def read_metadata(
             reason = error.strerror if isinstance(error, OSError) else str(error)
             became = "read in part" if isinstance(error, ReadInPart) else "left out"
             notices.append(f"{sidecar.name} was {became}: {reason or type(error).__name__}")
+    notes.part = _part(Path(path))
     from_dates(Path(path), Path(root), info, notes)
     from_container(info, notes)
     from_path(Path(path), Path(root), notes)
@@ -339,6 +343,10 @@ def _split(name: str) -> tuple[str, str]:
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _part(video: Path) -> tuple[int, int, str] | None:
+    return part_of(video.name, (name for _, name, _ in _listing(video.parent).files))
 
 
 def _listing(folder: Path) -> _Folder:

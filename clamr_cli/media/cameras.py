@@ -1,4 +1,4 @@
-"""The names that cameras give: small copies of videos, and the parts of one recording."""
+"""The small copies that cameras make of their videos, told by their names."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ _PROXY_FOLDERS: Final = frozenset(("proxy", "proxies"))
 _PROXY: Final = re.compile(r"(.+)[_-](?:proxy|thm)")
 _SONY_COPY: Final = re.compile(r"(.+)s\d\d")
 _INSTA360_COPY: Final = re.compile(r"lrv_(\d{8}_\d{6})_\d\d_(\d{3})")
-
-_GOPRO: Final = re.compile(r"(g[hxs])(\d\d)(\d{4})")
-_OLD_GOPRO: Final = re.compile(r"(?:gopr|gp(\d\d))(\d{4})")
-_DVD: Final = re.compile(r"(vts_\d\d)_([1-9])")
 
 
 def copied_from(path: str, siblings: Collection[str]) -> str:
@@ -55,35 +51,6 @@ def copied_from(path: str, siblings: Collection[str]) -> str:
         clips = next((os.path.join(above, one) for one in _names(above) if one.lower() == "clip"), "")
         return _master(clips, _names(clips), [match[1]]) if clips else ""
     return ""
-
-
-def part_of(path: str) -> tuple[int, int, str] | None:
-    """Which part of which recording a file is: its number, how many there are in the folder, the recording's name.
-
-    Cameras cut long recordings into files of a few gigabytes: ``GH010123.MP4``, ``GH020123.MP4``; older ones into
-    ``GOPR0123.MP4``, ``GP010123.MP4``; and DVDs into ``VTS_01_1.VOB``, ``VTS_01_2.VOB``.
-    """
-    own = _chapter(os.path.basename(path))
-    if own is None:
-        return None
-    others = map(_chapter, _names(os.path.dirname(path)))
-    numbers = sorted({other[1] for other in others if other is not None and other[0] == own[0]})
-    if len(numbers) < 2 or own[1] not in numbers:
-        return None
-    return numbers.index(own[1]) + 1, len(numbers), own[0][0].upper()
-
-
-def _chapter(name: str) -> tuple[tuple[str, str], int] | None:
-    """The recording (its name, the file's ending) and the number of a part."""
-    stem, ending = os.path.splitext(name.lower())
-    if ending in (".mp4", ".360"):
-        if match := _GOPRO.fullmatch(stem):
-            return (match[1] + match[3], ending), int(match[2])
-        if match := _OLD_GOPRO.fullmatch(stem):
-            return (f"gopr{match[2]}", ending), int(match[1] or 0)
-    if ending == ".vob" and (match := _DVD.fullmatch(stem)):
-        return (match[1], ending), int(match[2])
-    return None
 
 
 def _master(folder: str, names: Collection[str], stems: Collection[str]) -> str:

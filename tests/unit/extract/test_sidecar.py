@@ -225,6 +225,33 @@ def test_the_local_date_goes_before_takeouts_utc(tmp_path: Path) -> None:
     assert noted(tmp_path, "other.mp4")[2] == []
 
 
+def test_the_parts_of_one_recording_are_named(tmp_path: Path) -> None:
+    names = (
+        "GX010005.MP4",
+        "GX020005.MP4",
+        "GX010006.MP4",
+        "GOPR0007.MP4",
+        "GP010007.MP4",
+        "GX020005.LRV",
+        "VTS_01_1.VOB",
+    )
+    for name in names:
+        (tmp_path / name).touch()
+    told = {name: noted(tmp_path, name)[1] for name in names}
+    assert told["GX020005.MP4"] == VideoFields("GX020005 (part 2 of 2)", part=2, of=2, group="GX0005")
+    assert told["GOPR0007.MP4"].title == "GOPR0007 (part 1 of 2)"
+    assert told["GP010007.MP4"].group == "GOPR0007"
+    assert [told[name] for name in ("GX010006.MP4", "VTS_01_1.VOB")] == [
+        VideoFields("GX010006"),
+        VideoFields("VTS_01_1"),
+    ]
+    before = sidecar_signature(tmp_path / "GX010005.MP4")
+    (tmp_path / "GX030005.MP4").touch()
+    assert sidecar_signature(tmp_path / "GX010005.MP4") != before
+    texts, fields, _ = noted(tmp_path, "GX010005.MP4", tags={"title": "Descent"})
+    assert (fields.title, fields.of, texts["part"]) == ("Descent", 3, "part 1 of 3 of GX0005")
+
+
 def test_plain_nfo_keeps_the_lines_with_words(tmp_path: Path) -> None:
     (tmp_path / "clip.nfo").write_bytes("░▒▓█\nRecorded in Lagos\n-----\n".encode())
     assert noted(tmp_path)[0]["description"] == "Recorded in Lagos"

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import UsageError
-from clamr_cli.media.cameras import part_of
 from clamr_cli.media.sniff import HEAD, may_hold_video
 from clamr_cli.media.walk import Found, Unreadable, discover
 
@@ -137,26 +136,6 @@ def test_videos_that_only_look_like_small_copies_are_kept(tmp_path):
         (tmp_path / name).write_bytes(MP4 + bytes(100 * size))
     put(tmp_path, Proxy__BDOTmp4=MP4, SUB__C0009S03DOTMP4=MP4)
     assert set(names([tmp_path])) == {*both, "B.mp4", "C0009S03.MP4"}
-
-
-def test_the_parts_of_one_recording_are_counted(tmp_path):
-    for name in (
-        "GX010005.MP4",
-        "GX020005.MP4",
-        "GX030005.MP4",
-        "GX010006.MP4",
-        "GOPR0007.MP4",
-        "GP010007.MP4",
-        "GX010005.THM",
-    ):
-        (tmp_path / name).touch()
-    told = {path.name: part_of(str(path)) for path in tmp_path.iterdir()}
-    assert told["GX020005.MP4"] == (2, 3, "GX0005")
-    assert told["GX030005.MP4"] == (3, 3, "GX0005")
-    assert told["GOPR0007.MP4"] == (1, 2, "GOPR0007")
-    assert told["GP010007.MP4"] == (2, 2, "GOPR0007")
-    assert told["GX010006.MP4"] is None
-    assert told["GX010005.THM"] is None
 
 
 def test_a_broken_file_with_a_videos_name_is_found_so_that_it_can_be_recorded(tmp_path):
