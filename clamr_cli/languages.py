@@ -81,17 +81,6 @@ def same_language(one: str, other: str) -> bool:
     return one == other or any(one in group and other in group for group in _ALIKE)
 
 
-@functools.lru_cache(maxsize=256)
-def script_of(code: str) -> str:
-    """The script that a language is written in, as an ISO 15924 code such as ``Cyrl``; empty where unknown."""
-    import langcodes
-
-    try:
-        return langcodes.Language.get(code).maximize().script or ""
-    except langcodes.LanguageTagError:
-        return ""
-
-
 @functools.lru_cache(maxsize=1024)
 def _short(primary: str) -> str:
     # Imported here: most runs meet no language tag, and need not wait for it.
@@ -107,4 +96,4 @@ def _short(primary: str) -> str:
 def _exists(code: str) -> bool:
     import langcodes
 
-    return langcodes.Language.get(code).is_valid()
+    return bool(langcodes.Language.get(code).is_valid())

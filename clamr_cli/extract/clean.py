@@ -23,7 +23,10 @@ _MARKS: Final = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_COMMON: Final = frozenset("\xa0…–—‘’“”„«»•♪♫°·¿¡€™©®")
+_COMMON: Final = frozenset("\xa0…–—‘’“”„«»•♪♫°·¿¡€")
+_WESTERN: Final = frozenset("äöüßÄÖÜéèêëàâçîïôùœÉÈÊÀÂÇÎÔŒñáíóúÑÁÍÓÚ¿¡åøæÅØÆãÃ") | _COMMON
+"""What is frequent in the languages that are written in cp1252."""
+
 _HAN: Final = ("CJK", "FULLWIDTH", "IDEOGRAPHIC")
 _KANA: Final = (*_HAN, "HIRAGANA", "KATAKANA", "HALFWIDTH")
 
@@ -90,6 +93,8 @@ def encoding_of(content: bytes, language: str = "") -> tuple[str, bool]:
     for mark, encoding in _MARKS.items():
         if content.startswith(mark):
             return encoding, True
+    if b"\x1b$B" in content[:_SAMPLE] or b"\x1b$@" in content[:_SAMPLE]:
+        return "iso2022_jp", True
     head = content[:4096]
     if (zeros := head.count(0)) > len(head) // 8:
         return ("utf-16-le" if 2 * head[1::2].count(0) >= zeros else "utf-16-be"), True
@@ -99,7 +104,8 @@ def encoding_of(content: bytes, language: str = "") -> tuple[str, bool]:
     except UnicodeDecodeError:
         text = sample.decode("utf-8", errors="replace")
         damaged = text.count("\ufffd")
-        if sum(character > "\x7f" for character in text) >= 10 * damaged:
+        # Each damaged character is one beyond ASCII too.
+        if sum(character > "\x7f" for character in text) >= 4 * damaged:
             return "utf-8", True
     else:
         return "utf-8", True
@@ -112,23 +118,32 @@ def encoding_of(content: bytes, language: str = "") -> tuple[str, bool]:
     import charset_normalizer
 
     match = charset_normalizer.from_bytes(sample, cp_isolation=list(_GUESSED)).best()
-    return (match.encoding if match is not None else best or "cp1252"), False
+    guess = match.encoding if match is not None else best or "cp1252"
+    western = [character for character in sample.decode("cp1252", "replace") if character > "\x7f"]
+    if guess in ("cp1250", "cp1254", "cp1257") and sum(c in _WESTERN for c in western) >= 0.93 * len(western):
+        guess = "cp1252"
+    elif guess in ("cp1250", "cp1252", "cp1254", "cp1257"):
+        scores = {page: _plausibility(sample, page, ("LATIN",)) for page in (guess, "iso8859_2", "cp852")}
+        best = max(scores, key=lambda page: scores[page])
+        guess = best if scores[best] > scores[guess] + 0.2 else guess
+    return guess, False
 
 
 def _plausibility(sample: bytes, page: str, scripts: tuple[str, ...]) -> float:
     """How well bytes read in a code page: the share of the characters beyond ASCII that are letters in their place."""
     text = sample.decode(page, errors="replace")
     beyond = score = 0
-    before = " "
-    for character in text:
-        if character > "\x7f" and character not in _COMMON:
+    for before, character, after in zip(" " + text, text, text[1:] + " ", strict=False):
+        inside = before.isalpha() and after.isalpha()
+        if character > "\x7f" and (character not in _COMMON or (inside and character not in "’‘-–—\xad")):
             beyond += 1
             name = unicodedata.name(character, "")
-            if character.isalpha() and name.startswith(scripts) and not (before.islower() and character.isupper()):
+            foreign = not name.startswith("LATIN") and (before.isascii() and before.isalpha())
+            shouted = before.islower() and character.isupper()
+            if character.isalpha() and name.startswith(scripts) and not (foreign or shouted):
                 score += 1
             elif unicodedata.category(character) in ("Mn", "Lm", "Po", "Ps", "Pe", "Pd", "Nd") and name:
                 score += bool(scripts != ("LATIN",))
             else:
                 score -= 1
-        before = character
     return score / beyond if beyond else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -58,13 +59,16 @@ _SYNC: Final = re.compile(r"<sync\b[^<>]{0,50}?start\s{0,9}=\s{0,9}[\"']?(\d{1,9
 _CLASS: Final = re.compile(r"<p\b[^<>]{0,50}?class\s{0,9}=\s{0,9}[\"']?(\w{1,50})", re.IGNORECASE)
 
 
-def read_subtitle_file(path: Path, language: str = "", notices: list[str] | None = None) -> list[Segment]:
+def read_subtitle_file(
+    path: Path, language: str = "", notices: list[str] | None = None, *, hint: str = ""
+) -> list[Segment]:
     """The lines of a subtitle file in time order, markup and repetition of scrolling captions removed.
 
     Args:
         path: the file.
         language: short code; empty takes it from a name such as ``NAME.en.srt``.
         notices: takes a line where the encoding of the file is not sure.
+        hint: short code of the language that it is probably in, where its name says none.
 
     Raises:
         MediaError: the file cannot be read, is no subtitle file, or is an empty one.
@@ -78,7 +82,7 @@ def read_subtitle_file(path: Path, language: str = "", notices: list[str] | None
     if content.startswith(b"\0\0\1\xba"):
         raise MediaError(f"{path.name} holds pictures of text (VobSub)", "convert it to .srt")
     language = language or marks_of(path.name.partition(".")[2].rpartition(".")[0])[1]
-    encoding, sure = encoding_of(content, language)
+    encoding, sure = encoding_of(content, language or hint)
     text = content.decode(encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     if notices is not None and (not sure or "\ufffd" in text):
         doubt = "has damaged characters" if sure else f"does not say its encoding; read as {encoding}"
@@ -98,7 +102,7 @@ def from_events(
     events: Iterable[tuple[float, float, str]], language: str = "", source: str = "subtitle"
 ) -> list[Segment]:
     """Segments of (start, end, text) cues in seconds; the text may carry markup and several lines."""
-    ordered = sorted(events, key=lambda event: event[:2])
+    ordered = sorted((event for event in events if all(map(math.isfinite, event[:2]))), key=lambda event: event[:2])
     segments: list[Segment] = []
     shown: list[str] = []
     shown_until = float("-inf")
@@ -148,7 +152,7 @@ def _timed(text: str) -> Iterator[Cue]:
     for line in (line[:_LONGEST_LINE] for line in text.split("\n")):
         match = _ARROW.match(line) or _COMMA.fullmatch(line)
         if match is None:
-            lines.append(line)
+            lines.append(line.replace("[br]", "\n"))
             continue
         if times is not None:
             yield *times, "\n".join(_without_number(lines))

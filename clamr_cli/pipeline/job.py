@@ -228,7 +228,7 @@ class Job:
         while True:
             captions = [*self.captions, *inside]
             spoken = heard or tasks.spoken_in(
-                decoded and decoded.media, captions, options.language, self.noted_language
+                decoded.media if decoded is not None else None, captions, options.language, self.noted_language
             )
             choice = choose(
                 captions, spoken, sure=bool(options.language) or detected is not None, audible=audible,
@@ -238,14 +238,14 @@ class Job:
             if not unread:
                 return choice, spoken
             for one in unread:
-                yield from self._read_captions(one)
+                yield from self._read_captions(one, spoken)
 
-    def _read_captions(self, captions: Captions) -> Generator[Output, None, None]:
+    def _read_captions(self, captions: Captions, spoken: str) -> Generator[Output, None, None]:
         """Read a subtitle file and note what it holds; a notice where that fails."""
         place = self.captions.index(captions)
         self.captions[place] = dataclasses.replace(captions, content="none")
         try:
-            result = yield from self._task("decode", self.desk.sidecars, tasks.read_captions, captions)
+            result = yield from self._task("decode", self.desk.sidecars, tasks.read_captions, captions, spoken)
         except MediaError as error:
             yield Notice(self.found.path, f"a subtitle file was left out: {captions.name}: {error}")
             return

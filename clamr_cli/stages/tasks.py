@@ -96,8 +96,8 @@ def identify(path: str) -> Iterator[str]:
     yield content_hash(path)
 
 
-def read_captions(captions: Captions) -> Iterator[tuple[list[Segment], list[str]]]:
-    """The lines of a subtitle file, and notices.
+def read_captions(captions: Captions, hint: str = "") -> Iterator[tuple[list[Segment], list[str]]]:
+    """The lines of a subtitle file, and notices; ``hint`` is the language it is probably in.
 
     Raises:
         MediaError: it is none, or cannot be read.
@@ -107,7 +107,7 @@ def read_captions(captions: Captions) -> Iterator[tuple[list[Segment], list[str]
     notices: list[str] = []
     path = Path(captions.path or "")
     try:
-        yield read_subtitle_file(path, captions.language, notices), notices
+        yield read_subtitle_file(path, captions.language, notices, hint=hint), notices
     except MediaError:
         if path.suffix.lower() not in QUIET:
             raise

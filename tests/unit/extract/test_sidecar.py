@@ -52,6 +52,100 @@ def test_the_wanted_language_comes_first_then_no_language(tmp_path: Path) -> Non
     assert find_sidecars(tmp_path / "a.mp4").subtitles[0].path.name == "a.srt"
 
 
+def listed(folder: Path, video: str, *names: str) -> list[tuple[str, str]]:
+    for name in (video, *names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return [(one.name, one.language) for one in find_sidecars(folder / video).subtitles]
+
+
+def test_names_in_words_brackets_and_other_normal_forms_belong_to_the_video(tmp_path: Path) -> None:
+    names = ("\u00dcbung.Italiano.srt", "u\u0308bung_fr.vtt", "\u00dcbung (Spanish).ass", "\u00dcbung.mov.srt")
+    found = listed(tmp_path, "\u00dcbung.mov", *names, "\u00dcbung 2.srt", "\u00dcbungen.srt", "\u00dcbung-3.srt")
+    assert set(found) == set(zip(names, ("it", "fr", "es", ""), strict=True))
+
+
+def test_a_part_that_is_no_language_comes_last_and_does_not_vanish(tmp_path: Path) -> None:
+    assert listed(tmp_path, "a.mkv", "a.Restored.srt", "a.2160p.srt") == [("a.2160p.srt", ""), ("a.Restored.srt", "")]
+
+
+def test_a_subtitle_of_a_longer_name_is_that_videos(tmp_path: Path) -> None:
+    names = ("trip.day2.srt", "trip.day2.de.srt", "trip.de.srt", "trip.day2.mov")
+    assert listed(tmp_path, "trip.mov", *names) == [("trip.de.srt", "de")]
+    assert [one.language for one in find_sidecars(tmp_path / "trip.day2.mov").subtitles] == ["", "de"]
+    assert listed(tmp_path, "b.mp4", "b.mkv", "b.mkv.srt", "b.mp4.en.srt") == [("b.mp4.en.srt", "en")]
+
+
+def test_a_folder_of_subtitles_is_its_only_videos_or_sorted_by_name(tmp_path: Path) -> None:
+    found = listed(tmp_path / "film", "x.mp4", "SUBS/3_Dutch.srt", "SUBS/4_pt-BR.srt", "sample.mp4")
+    assert found == [("SUBS/3_Dutch.srt", "nl"), ("SUBS/4_pt-BR.srt", "pt")]
+    series = tmp_path / "series"
+    names = (
+        "E2.mkv",
+        "Subtitles/E1/2_Danish.srt",
+        "Subtitles/E2/2_Danish.srt",
+        "Subtitles/E1.fi.srt",
+        "Subtitles/sv.srt",
+    )
+    assert set(listed(series, "E1.mkv", *names)) == {("Subtitles/E1/2_Danish.srt", "da"), ("Subtitles/E1.fi.srt", "fi")}
+
+
+def test_a_change_in_a_folder_of_subtitles_changes_the_signature(tmp_path: Path) -> None:
+    (tmp_path / "Subs").mkdir()
+    before = sidecar_signature(tmp_path / "a.mp4")
+    (tmp_path / "Subs" / "English.srt").touch()
+    assert sidecar_signature(tmp_path / "a.mp4") != before
+
+
+def test_a_zoom_transcript_belongs_to_all_views_of_its_recording(tmp_path: Path) -> None:
+    transcript = "GMT20230102-080910_Recording.transcript.vtt"
+    views = ("_1280x720", "_gallery_1280x720", "_avo_640x360")
+    for view in views:
+        assert listed(tmp_path, f"GMT20230102-080910_Recording{view}.mp4", transcript) == [(transcript, "")]
+    assert find_sidecars(tmp_path / "GMT20230103-080910_Recording_1280x720.mp4").subtitles == ()
+
+
+def test_json_beside_a_video_counts_only_under_names_of_transcripts(tmp_path: Path) -> None:
+    names = ("a.json", "a.whisper.json", "a.tsv", "a.live_chat.json", "a.ffprobe.json", "a.info.json")
+    assert [name for name, _ in listed(tmp_path, "a.mp4", *names)] == ["a.json", "a.whisper.json", "a.tsv"]
+
+
+def test_links_are_followed_inside_only(tmp_path: Path) -> None:
+    secret, library = tmp_path / "secret.txt", tmp_path / "library"
+    (library / "store").mkdir(parents=True)
+    secret.write_text("a password")
+    (library / "store" / "x").write_text("said")
+    (library / "a.description").symlink_to(secret)
+    (library / "a.srt").symlink_to(secret)
+    (library / "a.de.srt").symlink_to(library / "store" / "x")
+    (library / "Subs").symlink_to(tmp_path)
+    found = find_sidecars(library / "a.mp4", root=library)
+    assert [path.name for path in found.paths] == ["a.de.srt"]
+    assert {path.name for path in found.refused} == {"a.description", "a.srt"}
+    segments, _, _ = read_metadata(library / "a.mp4", library, media())
+    assert not [segment for segment in segments if "password" in segment.text]
+    real = tmp_path / "nas"
+    real.mkdir()
+    for name in ("b.mp4", "b.srt"):
+        (real / name).touch()
+        (library / name).symlink_to(real / name)
+    assert [path.name for path in find_sidecars(library / "b.mp4", root=library).paths] == ["b.srt"]
+
+
+@pytest.mark.parametrize("text", ["<video>" * 100_000, "<movie><title>" * 40_000, "<movie " * 100_000, "<a" * 200_000])
+def test_an_nfo_that_never_ends_is_left_out(tmp_path: Path, text: str) -> None:
+    (tmp_path / "clip.nfo").write_text(text)
+    assert noted(tmp_path)[2][0].startswith("clip.nfo was left out")
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 999, "1" + "0" * 9_999, "NaN", "Infinity"])
+def test_wild_numbers_cost_the_sidecar_at_most(tmp_path: Path, number: str) -> None:
+    chapter = f'{{"start_time": {number}, "end_time": 2, "title": "Sea"}}'
+    (tmp_path / "clip.info.json").write_text(f'{{"chapters": [{chapter}]}}')
+    notes, _, _ = noted(tmp_path)
+    assert "filename" in notes
+
+
 def test_a_video_without_a_folder_has_no_sidecars(tmp_path: Path) -> None:
     assert find_sidecars(tmp_path / "gone" / "a.mp4").paths == ()
 

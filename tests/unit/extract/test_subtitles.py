@@ -1,12 +1,15 @@
+# ruff: noqa: E501
 """Subtitle files are read whatever their encoding, markup and habits; what is none says so."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from clamr_cli.errors import MediaError
+from clamr_cli.extract.clean import clean
 from clamr_cli.extract.subtitles import from_events, read_subtitle_file
 from clamr_cli.types import Span
 
@@ -75,6 +78,135 @@ def test_ass_styles_drawings_and_comments_go(tmp_path: Path) -> None:
     body = head + "MarginV, Effect, Text\n" + "\n".join(lines) + "\n"
     segments = read_subtitle_file(written(tmp_path, "a.ass", body))
     assert [segment.text for segment in segments] == ["Bold next", "second"]
+
+
+def times_and_texts(path: Path, language: str = "") -> list[tuple[float, float, str]]:
+    segments = read_subtitle_file(path, language)
+    return [(round(one.span.start, 2), round(one.span.end, 2), one.text) for one in segments]
+
+
+OLD = {
+    "ru": ("cp1251 koi8_r cp866", "Где находится маяк, брат?"),
+    "uk": ("cp1251 koi8_u", "Де її маяк і човен?"),
+    "el": ("cp1253 iso8859_7", "Πού είναι ο φάρος;"),
+    "tr": ("cp1254", "İşte deniz feneri, görüyor musun çocuğum? ışık"),
+    "he": ("cp1255", "איפה המגדלור?"),
+    "ar": ("cp1256", "أين المنارة؟"),
+    "cs": ("cp1250 iso8859_2", "Kde je maják, šéfe? Že by už zhasl?"),
+    "pl": ("cp1250 iso8859_2", "Gdzieś tam świeci jaśniejąca latarnia, że aż miło."),
+    "sr": ("cp1250 cp1251", "Šta kažeš, je li to svetionik?"),
+    "lt": ("cp1257", "Kur yra švyturys, žvejau?"),
+    "vi": ("cp1258", "Đây là ngươi"),
+    "ja": ("cp932 euc_jp iso2022_jp", "灯台はどこにありますか。カタカナ"),
+    "ko": ("cp949", "등대는 어디에 있습니까"),
+    "zh": ("gb18030", "灯塔在哪里？我们走吧。"),
+    "th": ("cp874", "ประภาคารอยู่ที่ไหน"),
+    "fr": ("cp1252", "Où est l’œil du phare déjà éteint\u00a0?"),
+}
+
+
+@pytest.mark.parametrize(
+    ("language", "encoding"), [(one, page) for one, (pages, _) in OLD.items() for page in pages.split()]
+)
+def test_the_language_says_which_code_page_it_is(tmp_path: Path, language: str, encoding: str) -> None:
+    line = OLD[language][1]
+    if (language, encoding) == ("sr", "cp1251"):
+        line = "Шта кажеш, је ли то?"
+    body = "".join(f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n{line}\n\n" for n in range(1, 7))
+    notices: list[str] = []
+    segments = read_subtitle_file(written(tmp_path, "a.srt", body.encode(encoding)), language, notices)
+    assert {segment.text for segment in segments} == {clean(line)}
+    assert notices == []
+
+
+def test_an_encoding_that_nothing_tells_is_guessed_and_said(tmp_path: Path) -> None:
+    body = "".join(f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n{OLD['ru'][1]}\n\n" for n in range(1, 7))
+    notices: list[str] = []
+    path = written(tmp_path, "a.srt", body.encode("cp1251"))
+    assert read_subtitle_file(path, "", notices)[0].text == OLD["ru"][1]
+    assert notices == ["a.srt does not say its encoding; read as cp1251"]
+    path.write_bytes("\n".join([SRT] * 9).encode() + b"\xe9\n")
+    assert read_subtitle_file(path)[0].text == "Über die Brücke"
+
+
+FORMATS = {
+    "whole seconds.srt": "1\n00:00:01 --> 00:00:02\nA\n\n2\n0:03-->0:04.5\nB &amp; C\n3\n00:00:05,000 --> 00:00:06,000\n7",
+    "subviewer.sub": "[SUBTITLE]\n00:00:01.00,00:00:02.00\nA\n\n00:00:03.00,00:00:04.50\nB[br]& C\n\n0:00:05,0:00:06\n7\n",
+    "youtube.sbv": "0:00:01.000,0:00:02.000\nA\n\n0:00:03.000,0:00:04.500\nB\n& C\n\n0:00:05.000,0:00:06.000\n7\n",
+    "micro.sub": "{1}{1}10\n{10}{20}A\n{30}{45}{Y:i}B|& C\n{50}{60}7\n",
+    "mpl.sub": "[10][20]A\n[30][45]/B|& C\n[50][60]7\n",
+    "t.ttml": '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:p="http://www.w3.org/ns/ttml#parameter" p:frameRate="10"><body><div>'
+    '<p begin="1s" end="2s">A</p><p begin="00:00:03.0" dur="1500ms">B<br/><span>&amp; C</span></p>'
+    '<p begin="00:00:05:00" end="00:00:06:00">7</p></div></body></tt>',
+    "y.srv1": '<?xml version="1.0"?><transcript><text start="1" dur="1">A</text><text start="3" dur="1.5">B\n&amp;amp; C</text>'
+    '<text start="5" dur="1">7</text></transcript>',
+    "y.srv3": '<timedtext format="3"><body><p t="1000" d="1000">A</p><p t="3000" d="1500"><s>B</s><s t="9"> &amp; C</s></p>'
+    '<p t="4500" d="10" a="1">\n</p><p t="5000" d="1000">7</p></body></timedtext>',
+    "y.json3": '{"events": [{"tStartMs": 1000, "dDurationMs": 1000, "segs": [{"utf8": "A"}]}, {"tStartMs": 3000, "dDurationMs": '
+    '1500, "segs": [{"utf8": "B"}, {"utf8": " & C"}]}, {"tStartMs": 5000, "dDurationMs": 1000, "segs": [{"utf8": "7"}]}]}',
+    "whisper.json": '{"text": "", "segments": [{"start": 1, "end": 2.0, "text": " A"}, {"start": 3, "end": 4.5, "text": " B & C"},'
+    '{"start": 5, "end": 6, "text": "7"}]}',
+    "whisper.tsv": "start\tend\ttext\n1000\t2000\tA\n3000\t4500\tB & C\n5000\t6000\t7\n",
+    "korean.smi": "<SAMI><BODY><SYNC Start=1000><P Class=KRCC>A<SYNC Start=2000><P Class=KRCC>&nbsp;<SYNC Start=3000>"
+    "<P Class=KRCC>B<br>&amp; C<SYNC Start=4500><P Class=KRCC>&nbsp;<SYNC Start=5000><P Class=KRCC>7<SYNC Start=6000>",
+    "song.lrc": "[ar:X]\n[00:01.00]A\n[00:02]\n[00:03.00]<00:03.00>B <00:03.50>& C\n[00:04.50]\n[00:05.0]7\n[00:06.0]\n",
+    "w.vtt": "WEBVTT FILE\nKind: captions\n\nSTYLE\n::cue {}\n\nREGION\nid:a\n\nfirst\n00:01.000 --> 00:02.000 line:0\n<c.red>A</c>\n\n"
+    "NOTE 00:01 is\nno cue\n\n00:00:03.000 --> 00:00:04.500\nB<00:00:03.500> &amp; <b>C</b>\n\n3\n00:05.000 --> 00:06.000\n7\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_that_tools_write_give_the_same_lines(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, name, FORMATS[name])
+    assert times_and_texts(path) == [(1, 2, "A"), (3, 4.5, "B & C"), (5, 6, "7")]
+
+
+def test_who_speaks_is_said_where_it_changes(tmp_path: Path) -> None:
+    cues = ("<v.loud Grace Hopper>It works.</v>", "<v Grace Hopper>Ship it.", "<v Alan>No.\n<v Grace Hopper>Yes.")
+    body = "WEBVTT\n\n" + "".join(f"id-{n}\n00:0{n}.000 --> 00:0{n}.900\n{cue}\n\n" for n, cue in enumerate(cues))
+    texts = [text for _, _, text in times_and_texts(written(tmp_path, "a.vtt", body))]
+    assert texts == ["Grace Hopper: It works.", "Ship it.", "Alan: No. Grace Hopper: Yes."]
+
+
+def test_of_several_languages_in_one_file_the_wanted_one_is_read(tmp_path: Path) -> None:
+    body = "<SAMI><SYNC Start=1000><P Class=FRCC>Oui<SYNC Start=1000><P Class=ENCC>Yes</SAMI>"
+    assert [text for _, _, text in times_and_texts(written(tmp_path, "a.smi", body), "en")] == ["Yes"]
+    assert [text for _, _, text in times_and_texts(written(tmp_path, "a.smi", body))] == ["Oui"]
+
+
+def test_pictures_of_text_say_so(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="pictures of text"):
+        read_subtitle_file(written(tmp_path, "a.sub", b"\0\0\1\xba" + bytes(4_000)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "1\n00:00:01,000 --> 00:00:02,000\n" + "<b" * 300_000,
+        "1\n00:00:01,000 --> 00:00:02,000\n" + "{\\p1 " * 200_000,
+        "".join(f"1\n00:00:0{n},000 --> 00:00:0{n + 1},000\n" + "x\ny\n" * 60_000 + "\n" for n in range(2)),
+        "WEBVTT\n\n" + "<v " * 400_000,
+        "WEBVTT\n\n00:01.000 --> 00:02.000\n" + "<v a" * 200_000,
+        "WEBVTT\n\n00:01.000 --> 00:02.000\n" + "<v a>" * 100_000,
+        "<SAMI>" + "<SYNC start=" * 100_000,
+        "<SAMI>" + "<SYNC start=1>" * 50_000,
+        "1:" * 500_000 + "\n00:00:01,000 --> 00:00:02,000\nA",
+        "[1:1]" * 200_000,
+        "{1}{1}" * 200_000,
+        "\n" * 1_000_000 + "1\n00:00:01,000 --> 00:00:02,000\nA",
+        "1\n00:00:01,000 --> 00:00:02,000\n" + "\n \n1\n" * 200_000,
+        "{" * 500_000,
+        "[" * 500_000,
+        '{"segments": [{"start": 1' + "0" * 400 + ', "end": 2, "text": "A"}]}',
+        "<tt>" * 100_000,
+        "Dialogue: " * 100_000,
+    ],
+    ids=range(18),
+)
+def test_hostile_text_is_read_in_linear_time_or_refused(tmp_path: Path, body: str) -> None:
+    # The suite's time limit ends what is quadratic here.
+    with contextlib.suppress(MediaError):
+        read_subtitle_file(written(tmp_path, "a.srt", body))
 
 
 @pytest.mark.parametrize("content", [b"", b"just words", bytes(range(256)) * 20, b"WEBVTT\n\n", b"{}"])

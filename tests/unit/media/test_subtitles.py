@@ -5,16 +5,21 @@ from __future__ import annotations
 import pytest
 
 from clamr_cli.media.probe import probe
-from clamr_cli.media.subtitles import embedded_subtitles
+from clamr_cli.media.subtitles import read_subtitle_tracks
 from tests.unit.media.clips import Clip, plain
 
 CELL = plain((9, 9, 9), (32, 32))
 LINES = ((0.5, 1.2, "Hello there"), (1.5, 2.0, "General Kenobi"))
 
 
-def read(clip, path, language=""):
+def read_all(clip, path):
     clip.write(path)
-    return embedded_subtitles(str(path), probe(str(path)), language)
+    return list(read_subtitle_tracks(str(path), probe(str(path))).values())
+
+
+def read(clip, path):
+    (lines,) = read_all(clip, path)
+    return lines
 
 
 @pytest.mark.parametrize(
@@ -47,12 +52,11 @@ def test_styling_drawings_and_control_characters_are_gone(tmp_path):
     assert [segment.text for segment in segments] == ["Up here and, there", "old [31mtags 1 < 2"]
 
 
-def test_the_wanted_language_else_the_first_track_with_lines(tmp_path):
+def test_all_tracks_with_lines_are_read_in_one_go(tmp_path):
     tracks = (("subrip", "fre", ()), ("subrip", "eng", LINES), ("subrip", "ger", ((0.1, 0.9, "Guten Tag"),)))
-    clip = Clip(subtitles=tracks)
-    assert [s.text for s in read(clip, tmp_path / "a.mkv", "de")] == ["Guten Tag"]
-    assert [s.language for s in read(clip, tmp_path / "a.mkv", "fr")] == ["en", "en"]
-    assert len(read(clip, tmp_path / "a.mkv")) == 2
+    found = read_all(Clip(subtitles=tracks), tmp_path / "a.mkv")
+    assert [[s.text for s in lines] for lines in found] == [["Hello there", "General Kenobi"], ["Guten Tag"]]
+    assert [lines[0].language for lines in found] == ["en", "de"]
 
 
 def test_a_line_repeated_while_it_is_on_screen_is_one_line(tmp_path):
@@ -68,7 +72,7 @@ def test_times_end_with_the_video(tmp_path):
 
 
 def test_without_subtitles_there_is_nothing(plain_clip):
-    assert embedded_subtitles(plain_clip, probe(plain_clip)) == []
+    assert read_subtitle_tracks(plain_clip, probe(plain_clip)) == {}
 
 
 def test_ten_thousand_lines_are_read(tmp_path):
