@@ -246,7 +246,9 @@ def from_xmp(text: str, notes: Notes) -> None:
     fields: dict[str, list[str]] = {}
     for element in root.iter():
         values = [entry.text for entry in element.iter(_RDF + "li")] or [element.text]
-        for key, texts in ((element.tag, values), *((name, [value]) for name, value in element.attrib.items())):
+        properties: list[tuple[str, list[str | None]]] = [(str(element.tag), values)]
+        properties += [(name, [value]) for name, value in element.attrib.items()]
+        for key, texts in properties:
             name = key.rpartition("}")[2]
             # A face is named in the region of the picture that shows it.
             field = "cast" if name == "Name" and "/regions/" in key else _XMP.get(name)

@@ -95,11 +95,12 @@ def parse_xml(text: str) -> tuple[ElementTree.Element, str]:
     except ElementTree.ParseError:
         pass
     parser = ElementTree.XMLPullParser(("start",))
-    root, problem = None, ""
+    root: ElementTree.Element | None = None
+    problem = ""
     try:
         parser.feed(_repaired(text))
-        for _, element in parser.read_events():
-            root = element if root is None else root
+        for event in parser.read_events():
+            root = event[1] if root is None and isinstance(event[1], ElementTree.Element) else root
         parser.close()
     except ElementTree.ParseError as error:
         problem = f"malformed XML ({error})"

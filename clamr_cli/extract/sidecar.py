@@ -283,13 +283,13 @@ _PARTS_OF_QUIET: Final = ("", ".whisper", ".whisperx", ".transcript")
 
 def _of_folders(video: Path, here: _Folder, root: str | os.PathLike[str]) -> Iterator[tuple[Path, str, str, bool]]:
     """Kodi's files that are called the same in each folder: of the one film in it, and of the show in or above it."""
-    lone = here.videos <= {_folded(video.stem)}
-    above = video.parent.parent if root and Path(root) in video.parents and Path(root) != video.parent else None
-    for name, folder in (
-        ("movie.nfo", video.parent if lone else None),
-        *(("tvshow.nfo", f) for f in (video.parent, above)),
-    ):
-        for match, file, is_link in _listing(folder).files if folder is not None else ():
+    own = video.parent
+    places = [("movie.nfo", own)] if here.videos <= {_folded(video.stem)} else []
+    places.append(("tvshow.nfo", own))
+    if root and Path(root) in own.parents:
+        places.append(("tvshow.nfo", own.parent))
+    for name, folder in places:
+        for match, file, is_link in _listing(folder).files:
             if match == name:
                 yield folder / file, "", name, is_link
 

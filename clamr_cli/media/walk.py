@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pathspec import GitIgnoreSpec
+from pathspec.pattern import Pattern
 
 from clamr_cli.errors import UsageError
 from clamr_cli.media.cameras import copied_from
@@ -112,7 +113,7 @@ class _Ignored:
             raise UsageError(f"invalid {path}: it is not a file", "move it away, or make it a text file")
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             lines = file.read(_LONGEST_IGNORE_FILE).splitlines()
-        rules = []
+        rules: list[Pattern] = []
         for number, line in enumerate(lines, 1):
             try:
                 rules += GitIgnoreSpec.from_lines([unicodedata.normalize("NFC", line)]).patterns
