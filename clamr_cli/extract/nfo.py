@@ -99,8 +99,8 @@ def parse_xml(text: str) -> tuple[ElementTree.Element, str]:
     problem = ""
     try:
         parser.feed(_repaired(text))
-        for event in parser.read_events():
-            root = event[1] if root is None and isinstance(event[1], ElementTree.Element) else root
+        for event in map(tuple, parser.read_events()):
+            root = event[1] if root is None else root
         parser.close()
     except ElementTree.ParseError as error:
         problem = f"malformed XML ({error})"

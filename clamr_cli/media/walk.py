@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pathspec import GitIgnoreSpec
-from pathspec.pattern import Pattern
 
 from clamr_cli.errors import UsageError
 from clamr_cli.media.cameras import copied_from
@@ -112,16 +111,15 @@ class _Ignored:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise UsageError(f"invalid {path}: it is not a file", "move it away, or make it a text file")
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-            lines = file.read(_LONGEST_IGNORE_FILE).splitlines()
-        rules: list[Pattern] = []
+            lines = unicodedata.normalize("NFC", file.read(_LONGEST_IGNORE_FILE)).splitlines()
         for number, line in enumerate(lines, 1):
             try:
-                rules += GitIgnoreSpec.from_lines([unicodedata.normalize("NFC", line)]).patterns
+                GitIgnoreSpec.from_lines([line])
             except ValueError as error:
                 raise UsageError(
                     f"invalid pattern in {path}, line {number}: {line!r}", "write it as in a .gitignore, or remove it"
                 ) from error
-        return cls(folder, GitIgnoreSpec(rules))
+        return cls(folder, GitIgnoreSpec.from_lines(lines))
 
 
 def _is_ignored(entry: os.DirEntry[str], ignored: Sequence[_Ignored]) -> bool:
