@@ -94,7 +94,7 @@ def parse_xml(text: str) -> tuple[ElementTree.Element, str]:
         return ElementTree.fromstring(text), ""  # noqa: S314  (entities are refused above)
     except ElementTree.ParseError:
         pass
-    parser = ElementTree.XMLPullParser(("start",))
+    parser: ElementTree.XMLPullParser[ElementTree.Element] = ElementTree.XMLPullParser(("start",))
     root: ElementTree.Element | None = None
     problem = ""
     try:
