@@ -99,8 +99,9 @@ def parse_xml(text: str) -> tuple[ElementTree.Element, str]:
     problem = ""
     try:
         parser.feed(_repaired(text))
-        for event in map(tuple, parser.read_events()):
-            root = event[1] if root is None else root
+        for event in parser.read_events():
+            if root is None and not isinstance(event[1], str | tuple):
+                root = event[1]
         parser.close()
     except ElementTree.ParseError as error:
         problem = f"malformed XML ({error})"
