@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _ROOT: Final = re.compile(r"<(movie|episodedetails|tvshow|musicvideo|video)\b", re.IGNORECASE)
 _ENTITY: Final = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
@@ -99,9 +99,9 @@ def parse_xml(text: str) -> tuple[ElementTree.Element, str]:
     problem = ""
     try:
         parser.feed(_repaired(text))
-        for event in parser.read_events():
-            if root is None and not isinstance(event[1], str | tuple):
-                root = event[1]
+        events: Iterator[Any] = parser.read_events()
+        for _, element in events:
+            root = element if root is None else root
         parser.close()
     except ElementTree.ParseError as error:
         problem = f"malformed XML ({error})"
