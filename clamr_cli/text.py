@@ -1,10 +1,15 @@
-"""Text tracks: the segments of one modality joined into one string that still knows where every character came from."""
+"""Text: how texts are compared, and text tracks.
+
+A text track is the segments of one modality joined into one string that still knows where every character came from.
+"""
 
 from __future__ import annotations
 
 import bisect
+import re
+import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from clamr_cli.types import Span
 
@@ -12,6 +17,44 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from clamr_cli.types import Segment
+
+_ALIKE: Final = str.maketrans(
+    {
+        **dict.fromkeys(
+            "`\u00b4\u02b9\u02bb\u02bc\u02bd\u02c8\u2018\u2019\u201a\u201b\u2032\u2039\u203a\ua78c\uff07", "'"
+        ),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb\u301d\u301e\uff02", '"'),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\u2e3a\u2e3b\ufe58\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u0153\u0152", "oe"),
+        **dict.fromkeys("\u00e6\u00c6", "ae"),
+    }
+)
+_CASED_ALIKE: Final = str.maketrans({"\u0131": "i"})
+"""A capital I is the capital of the dotless i of Turkish too."""
+
+_INVISIBLE: Final = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]")
+_GUILLEMETS: Final = re.compile("(?<=\u00ab) | (?=\u00bb)")
+_DASHES: Final = re.compile(r"(?: ?-)+ ?")
+_DOTS: Final = re.compile(r"\.(?: ?\.)+")
+_BEFORE_MARKS: Final = re.compile(r" (?=[.,;:!?])")
+
+
+def plain(text: str, *, case: bool = False) -> str:
+    """Text as it is compared: what people read as the same is the same.
+
+    Normal forms, compatibility forms (ligatures, full width), the shapes of apostrophes, quotation marks, dashes and
+    dots, the kind and number of spaces and what is invisible make no difference; nor does case, unless ``case``.
+    """
+    if not text.isascii():
+        text = _GUILLEMETS.sub("", " ".join(_INVISIBLE.sub("", text).split())).translate(_ALIKE)
+        text = unicodedata.normalize("NFKC", text)
+    if not case:
+        text = text.casefold()
+        if not text.isascii():
+            # Case folding takes apart what is then to be put together again: the dotted capital I becomes i and a dot.
+            text = unicodedata.normalize("NFKC", text.replace("i\u0307", "i").translate(_CASED_ALIKE))
+    text = " ".join(text.translate(_ALIKE).split())
+    return _BEFORE_MARKS.sub("", _DOTS.sub("...", _DASHES.sub("-", text)))
 
 
 @dataclass(frozen=True, slots=True)

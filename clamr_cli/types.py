@@ -276,13 +276,18 @@ class MediaInfo:
 class VideoFields:
     """What can be filtered by and shown of a video beside its moments.
 
-    ``date`` is ISO 8601 (``YYYY-MM-DD``), empty where unknown; ``language`` is a two-letter code where known.
+    ``date`` is ISO 8601: ``YYYY-MM-DD``, or ``YYYY-MM`` or ``YYYY`` if less is known, empty where unknown; ``language``
+    is a two-letter code where known. ``part`` counts from 1 the files ``of`` which a camera made one recording, whose
+    name is ``group``; 0 for a video that is whole.
     """
 
     title: str = ""
     uploader: str = ""
     date: str = ""
     language: str = ""
+    part: int = 0
+    of: int = 0
+    group: str = ""
 
 
 class FileState(StrEnum):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from clamr_cli.ask.prompts import LETTERS
 from clamr_cli.chat.thoughts import without_thoughts
+from clamr_cli.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,4 +92,4 @@ def _worded(answer: str, choices: Sequence[str]) -> set[str]:
 
 
 def _words(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))
+    return " ".join(re.findall(r"\w+", plain(text)))

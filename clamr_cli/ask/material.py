@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from clamr_cli.text import plain
 from clamr_cli.types import Span
 
 if TYPE_CHECKING:
@@ -87,10 +88,10 @@ def lines_near(
     left = most
     for span in spans:
         for line in _around(span, speech, ocr, around):
-            known = line in found if line.kind == "said" else _plain(line.text) in written
+            known = line in found if line.kind == "said" else plain(line.text) in written
             if known or len(line.text) > left:
                 continue
-            written[_plain(line.text)] = line
+            written[plain(line.text)] = line
             found[line] = None
             left -= len(line.text)
     return in_time((), found).lines
@@ -117,7 +118,3 @@ def one_line(text: str) -> str:
     """A text in one line of at most 600 characters."""
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
-
-
-def _plain(text: str) -> str:
-    return text.casefold()

@@ -66,15 +66,15 @@ def _chosen(store: Store, named: Sequence[str]) -> tuple[list[str], list[str], l
         UsageError: one of them is neither an id nor a path of the index.
     """
     from clamr_cli.frames.target import noted
+    from clamr_cli.search.filters import file_named
     from clamr_cli.types import FileState
 
     files = store.files()
-    by_path = {file.path: file for file in files}
     ids: dict[str, None] = {}
     paths: dict[str, None] = {}
     prepared: dict[str, None] = {}
     for name in named:
-        file = by_path.get(name) or by_path.get(os.path.abspath(name))
+        file = file_named(files, name)
         if file is not None:
             paths[file.path] = None
             others = [other for other in files if other.video_id == file.video_id and other.path not in paths]

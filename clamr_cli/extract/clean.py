@@ -9,8 +9,10 @@ from typing import Final
 # Control characters (escape sequences among them), lone surrogates, and the marks that reorder or hide what a terminal
 # shows; joiners stay, scripts and emoji need them.
 _UNWANTED: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\uffff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\uffff]"
 )
+# Inside of words: where they may be broken, or may not.
+_INVISIBLE: Final = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _SPACES: Final = re.compile(r"\s+")
 _SAMPLE: Final = 64 << 10
 """Bytes from which an encoding is guessed."""
@@ -58,7 +60,7 @@ _URL: Final = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 def clean(text: str, limit: int = 2_000) -> str:
     """One line of at most ``limit`` characters without control characters, in normal form C, cut at a word's end."""
     # Four times the limit is ample for what spaces and marks take away, and keeps a hostile gigabyte off the regexes.
-    line = _UNWANTED.sub(" ", text[: 4 * limit])
+    line = _UNWANTED.sub(" ", _INVISIBLE.sub("", text[: 4 * limit]))
     line = _SPACES.sub(" ", unicodedata.normalize("NFC", line)).strip()
     if len(line) <= limit:
         return line

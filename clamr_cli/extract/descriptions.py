@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from clamr_cli.dates import (
+    date_in_folders,
+    date_in_name,
+    date_words,
+    is_recording_date,
+    local_date,
+    moment_in_name,
+    moment_of,
+    refined,
+    stated_date,
+)
 from clamr_cli.extract import nfo
 from clamr_cli.extract.clean import clean, fingerprint, without_urls
-from clamr_cli.extract.words import date_in_name, date_of, date_words, split_words
+from clamr_cli.extract.words import split_words
 from clamr_cli.languages import short_code
 from clamr_cli.types import Segment, Span, VideoFields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from clamr_cli.types import MediaInfo
 
@@ -21,24 +34,70 @@ _LIMITS: Final[Mapping[str, int]] = {"description": 3_000, "tags": 800, "title":
 _LIMIT: Final = 300
 _MOST_CHAPTERS: Final = 500
 
-# Container tags worth finding a video by; the rest is the encoder's.
+# Container tags worth finding a video by, without the prefixes and languages of keys; the rest is the encoder's.
 _TAGS: Final[Mapping[str, str]] = {
     "title": "title",
+    "displayname": "title",
+    "subtitle": "title",
     "artist": "artist",
     "album_artist": "artist",
+    "albumartist": "artist",
     "author": "artist",
+    "performer": "artist",
+    "director": "director",
+    "actor": "cast",
+    "lead_performer": "cast",
     "album": "album",
     "show": "show",
+    "collection": "show",
     "episode_id": "episode",
     "network": "network",
     "genre": "genre",
     "keywords": "tags",
+    "keyword": "tags",
+    "ikey": "tags",
+    "summary": "description",
     "description": "description",
+    "isbj": "description",
+    "subtitledescription": "description",
     "synopsis": "description",
     "comment": "comment",
+    "information": "comment",
     "location_name": "location",
+    "location.name": "location",
 }
-_CONTAINER_EPOCHS: Final = ("1904-01-01", "1970-01-01")
+# Names of properties, whatever their namespace, in the order in which they are noted.
+_XMP: Final[Mapping[str, str]] = {
+    "title": "title",
+    "Headline": "title",
+    "DateTimeOriginal": "date",
+    "DateCreated": "date",
+    "shotDate": "date",
+    "CreateDate": "date",
+    "description": "description",
+    "UserComment": "comment",
+    "subject": "tags",
+    "TagsList": "tags",
+    "hierarchicalSubject": "tags",
+    "LastKeywordXMP": "tags",
+    "creator": "artist",
+    "PersonInImage": "cast",
+    "PersonDisplayName": "cast",
+    "Location": "location",
+    "Sublocation": "location",
+    "City": "location",
+    "State": "location",
+    "Country": "location",
+    "CountryName": "location",
+}
+_RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+_DATE_TAGS: Final = ("creationdate", "date_recorded", "date", "day", "date_released", "year")
+"""Container tags that hold a date as their owner writes it, the surest first."""
+
+_KEY: Final = re.compile(
+    r"(?:com\.(?:apple\.)?\w+\.|wm/|©)?(?:(?P<level>\w+)/)?(?P<name>.+?)(?:-[a-z]{3}(?:-[a-z]{2})?)?"
+)
+"""A container's key: Apple's and Android's prefix, Matroska's level, name, language."""
 
 
 class Notes:
@@ -49,6 +108,12 @@ class Notes:
         self._segments: list[Segment] = []
         self._seen: set[str] = set()
         self._fields: dict[str, str] = {}
+        self._date_place = 0
+        self.part: tuple[int, int, str] | None = None
+        """Which part of how many of which recording the video is."""
+
+        self.taken: datetime.datetime | None = None
+        """When the video was taken, of a sidecar that tells it in UTC."""
 
     def add(self, source: str, text: object, span: Span | None = None) -> None:
         """Note a text of a field, unless nothing is left of it without addresses, or it was noted before."""
@@ -74,19 +139,32 @@ class Notes:
         if isinstance(value, str) and (text := clean(value, _LIMIT)):
             self._fields.setdefault(field, text)
 
-    def set_date(self, iso: str) -> None:
-        """Set the date and note it in words."""
-        if iso and "date" not in self._fields:
-            self._fields["date"] = iso
-            self.add("date", date_words(iso))
+    def set_date(self, date: str | datetime.datetime) -> None:
+        """Set the date, unless it is set; a date that lacks its day or month is completed by one that agrees.
+
+        Args:
+            date: as the owner has it, empty where there is none; or a moment in UTC, whose day is the owner's or next
+                to it.
+        """
+        known = self._fields.get("date", "")
+        if not known and date:
+            self._date_place = len(self._segments)
+            self._fields["date"] = date if isinstance(date, str) else date.date().isoformat()
+        elif known:
+            self._fields["date"] = refined(known, date)
 
     def segments(self) -> tuple[Segment, ...]:
-        """Everything noted: the whole video's first, then the chapters in time order."""
-        return tuple(sorted(self._segments, key=lambda segment: (segment.source == "chapter", segment.span.start)))
+        """Everything noted: the whole video's first, with the date in words, then the chapters in time order."""
+        segments = list(self._segments)
+        words = date_words(self._fields["date"]) if "date" in self._fields else ""
+        if words and fingerprint(words) not in self._seen:
+            segments.insert(self._date_place, Segment(self._whole, words, "date"))
+        return tuple(sorted(segments, key=lambda segment: (segment.source == "chapter", segment.span.start)))
 
     def fields(self) -> VideoFields:
         """The filterable fields."""
-        return VideoFields(**self._fields)
+        part, of, group = self.part or (0, 0, "")
+        return VideoFields(**self._fields, part=part, of=of, group=group)
 
 
 def from_info_json(text: str, notes: Notes) -> None:
@@ -107,8 +185,8 @@ def from_info_json(text: str, notes: Notes) -> None:
         notes.add("uploader", info.get(key))
     for key in ("series", "season", "episode", "album", "genre", "location"):
         notes.add(key, info.get(key))
-    for key in ("upload_date", "release_date"):
-        notes.set_date(date_of(str(info.get(key) or "")))
+    for key in ("upload_date", "release_date", "release_year"):
+        notes.set_date(stated_date(str(info.get(key) or "")))
     notes.add_all("tags", info.get("tags"))
     notes.add_all("categories", info.get("categories"))
     notes.add("description", info.get("description"))
@@ -123,10 +201,32 @@ def from_nfo(text: str, notes: Notes) -> None:
     Raises:
         ValueError: XML that is malformed or declares entities.
     """
+    try:
+        found = nfo.read_nfo(text)
+    except nfo.ReadInPart as part:
+        _from_nfo(part.read, notes)
+        raise
+    _from_nfo(found, notes)
+
+
+def from_show_nfo(text: str, notes: Notes) -> None:
+    """Notes of the ``tvshow.nfo`` of an episode's show: what holds for each episode.
+
+    Raises:
+        ValueError: as :func:`from_nfo`.
+    """
     found = nfo.read_nfo(text)
+    for line in found.get("title", ()):
+        notes.add("show", line)
+    for source in ("tags", "genre"):
+        notes.add_all(source, found.get(source))
+
+
+def _from_nfo(found: Mapping[str, Sequence[str]], notes: Notes) -> None:
     for source, lines in found.items():
         if source == "date":
-            notes.set_date(date_of(lines[0]))
+            for line in lines:
+                notes.set_date(stated_date(line))
         elif source in ("tags", "genre", "cast"):
             notes.add_all(source, lines)
         else:
@@ -136,31 +236,120 @@ def from_nfo(text: str, notes: Notes) -> None:
     notes.set("uploader", next(iter(found.get("studio", found.get("director", ()))), None))
 
 
+def from_xmp(text: str, notes: Notes) -> None:
+    """Notes of an XMP sidecar, which programs for photos and videos write.
+
+    Raises:
+        ValueError: as :func:`from_nfo`.
+    """
+    root, problem = nfo.parse_xml(text.strip("\ufeff\0 \t\r\n"))
+    fields: dict[str, list[str]] = {}
+    for element in root.iter():
+        values = [entry.text for entry in element.iter(_RDF + "li")] or [element.text]
+        properties: list[tuple[str, list[str | None]]] = [(str(element.tag), values)]
+        properties += [(name, [value]) for name, value in element.attrib.items()]
+        for key, texts in properties:
+            name = key.rpartition("}")[2]
+            # A face is named in the region of the picture that shows it.
+            field = "cast" if name == "Name" and "/regions/" in key else _XMP.get(name)
+            if field is not None:
+                fields.setdefault(field, []).extend(line for line in texts if line and line.strip())
+    notes.set("title", next(iter(fields.get("title", ())), None))
+    for field in dict.fromkeys(_XMP.values()):
+        if field == "date":
+            for line in fields.get(field, ()):
+                moment = moment_of(line)
+                notes.taken = notes.taken or moment
+                notes.set_date("" if moment else stated_date(line))
+        elif field in ("tags", "cast", "location"):
+            notes.add_all(field, [re.split(r"[|/]", line)[-1] for line in fields.get(field, ())])
+        else:
+            for line in fields.get(field, ()):
+                notes.add(field, line)
+    if problem:
+        raise nfo.ReadInPart(problem, fields) if fields else ValueError(problem)
+
+
+def from_takeout(text: str, notes: Notes) -> None:
+    """Notes of the JSON that Google Takeout lays beside photos and videos; other JSON is left alone.
+
+    Raises:
+        ValueError, RecursionError: as :func:`from_info_json`.
+    """
+    info = json.loads(text)
+    if not isinstance(info, dict) or not isinstance(info.get("photoTakenTime"), dict):
+        return
+    notes.add("filename", split_words(Path(str(info.get("title") or "")).stem))
+    notes.add("description", info.get("description"))
+    notes.add_all("cast", [person.get("name") for person in _objects(info.get("people"))])
+    taken = str(info["photoTakenTime"].get("timestamp") or "")
+    if re.fullmatch(r"\d{1,11}", taken):
+        moment = datetime.datetime.fromtimestamp(int(taken), datetime.UTC)
+        if is_recording_date(moment.date().isoformat()):
+            notes.taken = notes.taken or moment
+
+
 def from_container(info: MediaInfo, notes: Notes) -> None:
-    """Notes of the container: tags, recording date, chapters, language of the default audio track."""
+    """Notes of the container: tags, chapters."""
+    tags = _plain_tags(info.tags)
     for tag, source in _TAGS.items():
-        notes.add(source, info.tags.get(tag))
-    notes.set("title", info.tags.get("title"))
+        notes.add(source, tags.get(tag))
+    for tag, name in (("season_number", "season"), ("episode_sort", "episode")):
+        if tags.get(tag, "").isdecimal() and int(tags[tag]):
+            notes.add(name, f"{name} {int(tags[tag])}")
+    notes.set("title", tags.get("title", tags.get("displayname")))
     for tag in ("artist", "album_artist", "author"):
-        notes.set("uploader", info.tags.get(tag))
-    for raw in (info.created, info.tags.get("date", "")):
-        date = date_of(raw)
-        if date not in _CONTAINER_EPOCHS:
-            notes.set_date(date)
+        notes.set("uploader", tags.get(tag))
     _chapters(notes, ((chapter.span.start, chapter.span.end, chapter.title) for chapter in info.chapters))
 
 
-def from_path(path: Path, root: Path, notes: Notes) -> None:
-    """Notes of where the file lies: the words of its name and of its folders below ``root``, a date in its name."""
+def from_dates(path: Path, root: Path, info: MediaInfo, notes: Notes) -> None:
+    """The date, where no sidecar states it: the owner's (name, folders) before those of cameras and programs.
+
+    Phones write local time into names and UTC into headers: of one moment, the local date is the owner's.
+    """
     notes.set_date(date_in_name(path.stem))
+    notes.set_date(date_in_folders(_folders(path, root)))
+    tags = _plain_tags(info.tags)
+    written = [date for tag in _DATE_TAGS if is_recording_date(date := stated_date(tags.get(tag, "")))]
+    if notes.taken is not None:
+        notes.set_date(local_date(notes.taken, written))
+    for date in written:
+        notes.set_date(date)
+    if is_recording_date(day := stated_date(info.created)):
+        notes.set_date(moment_of(info.created) or day)
+    notes.set_date(moment_in_name(path.stem) or "")
+
+
+def from_path(path: Path, root: Path, notes: Notes) -> None:
+    """Notes of where the file lies: the words of its name and of its folders below ``root``."""
     notes.add("filename", split_words(path.stem))
-    try:
-        folders = path.parent.relative_to(root).parts
-    except ValueError:
-        folders = ()
-    for folder in reversed(folders):
+    for folder in reversed(_folders(path, root)):
         notes.add("folder", split_words(folder))
+    if notes.part is not None:
+        number, of, group = notes.part
+        notes.add("part", f"part {number} of {of} of {group}")
+        notes.set("title", f"{path.stem} (part {number} of {of})")
     notes.set("title", path.stem)
+
+
+def _plain_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Container tags by plain names such as ``title``, where the plain key goes before keys with prefixes."""
+    plain: dict[str, str] = {}
+    for key, value in sorted(tags.items(), key=lambda tag: len(tag[0])):
+        match = _KEY.fullmatch(key)
+        if match is None or match["level"] in ("track", "song", "chapter", "subtrack", "part", "shot", "scene"):
+            continue
+        above = match["name"] == "title" and match["level"] in ("collection", "season", "volume", "edition")
+        plain.setdefault("show" if above else match["name"], value)
+    return plain
+
+
+def _folders(path: Path, root: Path) -> tuple[str, ...]:
+    try:
+        return path.parent.relative_to(root).parts
+    except ValueError:
+        return ()
 
 
 def _chapters(notes: Notes, chapters: Iterable[tuple[Any, Any, Any]]) -> None:

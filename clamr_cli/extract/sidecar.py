@@ -16,8 +16,20 @@ from typing import TYPE_CHECKING, Final
 
 from clamr_cli.extract.captions import Captions, marks_of, named_captions, rank
 from clamr_cli.extract.clean import decode
-from clamr_cli.extract.descriptions import Notes, from_container, from_info_json, from_nfo, from_path
+from clamr_cli.extract.descriptions import (
+    Notes,
+    from_container,
+    from_dates,
+    from_info_json,
+    from_nfo,
+    from_path,
+    from_show_nfo,
+    from_takeout,
+    from_xmp,
+)
+from clamr_cli.extract.nfo import ReadInPart
 from clamr_cli.extract.subtitles import QUIET, SUFFIXES
+from clamr_cli.extract.words import part_of
 from clamr_cli.languages import language_named, short_code
 
 if TYPE_CHECKING:
@@ -32,7 +44,11 @@ _LARGEST_TEXT: Final = 1 << 20
 _NOTES: Final[Mapping[str, tuple[str, Callable[[str, Notes], None]]]] = {
     ".info.json": ("info_json", from_info_json),
     ".nfo": ("nfo", from_nfo),
+    "movie.nfo": ("movie_nfo", from_nfo),
+    ".xmp": ("xmp", from_xmp),
     ".description": ("description", lambda text, notes: notes.add("description", text)),
+    ".supplemental-metadata.json": ("takeout", from_takeout),
+    "tvshow.nfo": ("show_nfo", from_show_nfo),
 }
 
 _SUBTITLE_FOLDERS: Final = frozenset(("subs", "sub", "subtitles", "subtitle", "captions"))
@@ -48,6 +64,11 @@ _CLIP_OF_A_FILM: Final = re.compile(r"(?:^|[^a-z])(?:sample|trailer|featurette)$
 
 # Zoom: the recording is called by its view and size, the transcript is not.
 _ZOOM: Final = re.compile(r"(gmt\d{8}-\d{6}_recording).*")
+
+
+_NUMBERED: Final = re.compile(r"(.+)(\(\d+\))")
+_LONGEST_TAKEOUT: Final = 46
+"""Characters that Google Takeout leaves of a name before ``.json``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +114,7 @@ def find_sidecars(path: str | os.PathLike[str], language: str = "", root: str | 
     subtitles: list[Captions] = []
     notes: dict[str, Path] = {}
     refused: list[Path] = []
-    for file, part, suffix, is_link in _beside(video):
+    for file, part, suffix, is_link in _beside(video, root):
         if is_link and not _leads_inside(file, video, root):
             refused.append(file)
         elif suffix in _NOTES:
@@ -108,7 +129,7 @@ def find_sidecars(path: str | os.PathLike[str], language: str = "", root: str | 
 def sidecar_signature(path: str | os.PathLike[str], root: str | os.PathLike[str] = "") -> str:
     """A short key that changes when a sidecar of the video appears, disappears or is written: name, size, time."""
     digest = hashlib.sha256()
-    sidecars = [(file, is_link) for file, _, _, is_link in _beside(Path(path))]
+    sidecars = [(file, is_link) for file, _, _, is_link in _beside(Path(path), root)]
     for sidecar, is_link in sorted(sidecars):
         try:
             stat = sidecar.stat()
@@ -121,6 +142,8 @@ def sidecar_signature(path: str | os.PathLike[str], root: str | os.PathLike[str]
         if sidecar.suffix.lower() in SUFFIXES:
             # Changes with the rules by which subtitles are chosen, so that the next run chooses anew.
             digest.update(b"2")
+    if (part := _part(Path(path))) is not None:
+        digest.update(repr(part).encode())
     return digest.hexdigest()[:16]
 
 
@@ -134,8 +157,10 @@ def read_metadata(
 ) -> tuple[tuple[Segment, ...], VideoFields, list[str]]:
     """The description modality of a video: one segment per field, and the fields that can be filtered by.
 
-    From the yt-dlp ``info.json``, the ``.nfo``, the ``.description``, the container's tags, chapters and recording
-    date, and the words of the file's name and folders below ``root``. What one source repeats of another is left out.
+    From the yt-dlp ``info.json``, the ``.nfo``, the XMP file, the ``.description``, Google Takeout's JSON, the
+    container's tags, chapters and recording date, and the words of the file's name and folders below ``root``. What one
+    source repeats of another is left out. What the owner says goes before what a machine noted: the date of a sidecar,
+    name or folder before a header's.
 
     Args:
         path: the video.
@@ -162,7 +187,10 @@ def read_metadata(
             reader(decode(sidecar.read_bytes()), notes)
         except (OSError, ValueError, ArithmeticError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            notices.append(f"{sidecar.name} was left out: {reason or type(error).__name__}")
+            became = "read in part" if isinstance(error, ReadInPart) else "left out"
+            notices.append(f"{sidecar.name} was {became}: {reason or type(error).__name__}")
+    notes.part = _part(Path(path))
+    from_dates(Path(path), Path(root), info, notes)
     from_container(info, notes)
     from_path(Path(path), Path(root), notes)
     return notes.segments(), notes.fields(), notices
@@ -189,12 +217,14 @@ def _captions(file: Path, part: str, suffix: str, video: Path) -> Captions:
     return replace(captions, machine=captions.machine or suffix in QUIET)
 
 
-def _beside(video: Path) -> Iterator[tuple[Path, str, str, bool]]:
+def _beside(video: Path, root: str | os.PathLike[str]) -> Iterator[tuple[Path, str, str, bool]]:
     """Files of a video: the file, what its name says beside the video's, its suffix, and whether it is a link."""
     here = _listing(video.parent)
     own = _folded(video.stem)
     stems = [own, *(match[1] for match in (_ZOOM.fullmatch(own),) if match)]
     yield from _named_after(video, stems, video.parent, here, notes=True)
+    yield from _of_takeout(video, here)
+    yield from _of_folders(video, here, root)
     for folded in _SUBTITLE_FOLDERS & here.folders.keys():
         name, is_link = here.folders[folded]
         below = video.parent / name
@@ -229,9 +259,9 @@ def _named_after(
             if not match.startswith(stem):
                 break
             rest = match[len(stem) :]
-            if rest in _NOTES:
+            if (about := rest.removeprefix(video.suffix.lower())) in _NOTES:
                 if notes and stem == own:
-                    yield folder / name, "", rest, is_link
+                    yield folder / name, "", about, is_link
                 continue
             part, suffix = _split(rest)
             if suffix not in SUFFIXES + _UNSUPPORTED or rest.endswith((".info.json", ".live_chat.json")):
@@ -249,6 +279,43 @@ def _named_after(
 
 
 _PARTS_OF_QUIET: Final = ("", ".whisper", ".whisperx", ".transcript")
+
+
+def _of_folders(video: Path, here: _Folder, root: str | os.PathLike[str]) -> Iterator[tuple[Path, str, str, bool]]:
+    """Kodi's files that are called the same in each folder: of the one film in it, and of the show in or above it."""
+    own = video.parent
+    places = [("movie.nfo", own)] if here.videos <= {_folded(video.stem)} else []
+    places.append(("tvshow.nfo", own))
+    if root and Path(root) in own.parents:
+        places.append(("tvshow.nfo", own.parent))
+    for name, folder in places:
+        for match, file, is_link in _listing(folder).files:
+            if match == name:
+                yield folder / file, "", name, is_link
+
+
+def _of_takeout(video: Path, here: _Folder) -> Iterator[tuple[Path, str, str, bool]]:
+    """Google Takeout's files: ``NAME.mp4.json``, ``NAME.mp4.supplemental-metadata.json`` cut to 51 characters.
+
+    Of ``NAME(1).mp4`` it is ``NAME.mp4(1).json``, of an edited video and of a moving photo that of what it was made of.
+    """
+    stem, suffix = _split(_folded(video.name))
+    numbered = _NUMBERED.fullmatch(stem)
+    stem, number = numbered.groups() if numbered else (stem, "")
+    stem = stem.removesuffix("-edited")
+    for name in (stem + suffix, *(stem + photo for photo in (".heic", ".jpg", ".jpeg"))):
+        longest = name + ".supplemental-metadata"
+        start = name[:_LONGEST_TAKEOUT]
+        for match, file, is_link in here.files[bisect.bisect_left(here.files, (start, "", False)) :]:
+            if not match.startswith(start):
+                break
+            rest, ending = _split(match)
+            if ending != ".json" or not rest.endswith(number):
+                continue
+            rest = rest.removesuffix(number)
+            if longest.startswith(rest) and len(rest) >= len(start):
+                yield video.parent / file, "", ".supplemental-metadata.json", is_link
+                return
 
 
 def _names_another_format(part: str, video: Path, own: str, content: _Folder) -> bool:
@@ -276,6 +343,10 @@ def _split(name: str) -> tuple[str, str]:
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _part(video: Path) -> tuple[int, int, str] | None:
+    return part_of(video.name, (name for _, name, _ in _listing(video.parent).files))
 
 
 def _listing(folder: Path) -> _Folder:

@@ -10,6 +10,7 @@ from clamr_cli.errors import UsageError
 from clamr_cli.frames import keys
 from clamr_cli.frames.values import Target
 from clamr_cli.media.identity import content_hash, video_id
+from clamr_cli.search.filters import file_named
 from clamr_cli.types import FileState
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ def locate(store: Store, text: str) -> Target:
     if os.path.lexists(text):
         return _of_file(store, os.path.abspath(text))
     if os.sep in text or "." in text:
+        file = file_named(store.files(), text)
+        if file is not None and os.path.lexists(file.path):
+            return _of_file(store, file.path)
         raise UsageError(f"there is no file {text}", "check the path, or give an id that clamr ls shows")
     identity = store.resolve(text)
     paths = [record.path for record in store.files([identity]) if os.path.isfile(record.path)]

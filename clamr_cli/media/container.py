@@ -109,7 +109,7 @@ def _diagnose(path: str) -> tuple[str, str]:
         return media_error(error).what, media_error(error).hint
     if may_hold_video(head):
         return "the file is damaged: its header cannot be read", "copy or download it again"
-    return "this is not a media file", "remove it, or leave it out with --exclude"
+    return "this is not a media file", "leave it out with --exclude or in a .clamrignore"
 
 
 def _has_box(file: BinaryIO, wanted: bytes) -> bool:

@@ -124,7 +124,7 @@ def _nothing_readable(container: InputContainer) -> MediaError:
         return _protected()
     if container.streams.video or container.streams.audio:
         return MediaError("no decoder for its picture or its sound", "convert it to H.264 and AAC first")
-    return MediaError("it holds neither picture nor sound", "remove it, or leave it out with --exclude")
+    return MediaError("it holds neither picture nor sound", "leave it out with --exclude or in a .clamrignore")
 
 
 def _protected() -> MediaError:

@@ -8,6 +8,8 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Final
 
+from clamr_cli.dates import is_recording_date
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,7 +18,7 @@ LONGEST_TAG: Final = 5_000
 
 _LOCATION: Final = re.compile(r"[+-]\d{1,3}(\.\d+)?[+-]\d{1,3}(\.\d+)?([+-]\d+(\.\d+)?)?(CRS\w+)?/?")
 _LOCATION_TAGS: Final = ("com.apple.quicktime.location.iso6709", "location", "location-eng")
-_CREATED_TAGS: Final = ("com.apple.quicktime.creationdate", "creation_time", "date_recorded", "date")
+_CREATED_TAGS: Final = ("com.apple.quicktime.creationdate", "date_recorded", "creation_time", "date")
 _NO_DATE_BEFORE: Final = 1971
 """A creation time of 1904 or 1970 is a clock that was never set."""
 
@@ -44,7 +46,7 @@ def created(tags: Mapping[str, str]) -> str:
             moment = datetime.datetime.fromisoformat(tags.get(key, ""))
         except ValueError:
             continue
-        if moment.year >= _NO_DATE_BEFORE:
+        if moment.year >= _NO_DATE_BEFORE and is_recording_date(moment.date().isoformat()):
             whole_day = len(tags[key]) <= len("YYYY-MM-DD")
             return moment.date().isoformat() if whole_day else moment.isoformat()
     return ""

@@ -6,10 +6,14 @@ import fnmatch
 import glob
 import os
 import stat
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pathspec import GitIgnoreSpec
+
 from clamr_cli.errors import UsageError
+from clamr_cli.media.cameras import copied_from
 from clamr_cli.media.sniff import (
     AUDIO_EXTENSIONS,
     HEAD,
@@ -22,6 +26,9 @@ from clamr_cli.media.trouble import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+IGNORE_FILE: Final = ".clamrignore"
+_LONGEST_IGNORE_FILE: Final = 1 << 20
 
 _SYSTEM_NAMES: Final = frozenset(
     ("$recycle.bin", "system volume information", "lost+found", "__macosx", "@eadir", "#recycle", "thumbs.db")
@@ -54,10 +61,11 @@ class Unreadable:
 def discover(targets: Sequence[str], *, exclude: Sequence[str] = ()) -> Iterator[Found | Unreadable]:
     """Find the candidates under files, folders and globs (``**`` too), sorted, each real file once.
 
-    In folders, hidden and system files are passed over, and so are unfinished downloads, sound and still images. A
-    file is a candidate when its first bytes are those of a video container, or when its name promises a video, so that
-    a broken file is recorded and not passed over in silence. A file named by itself is always a candidate. Links are
-    followed; circles end.
+    In folders, hidden and system files are passed over, and so are unfinished downloads, sound, still images, and the
+    small copies that cameras make of their videos. A file is a candidate when its first bytes are those of a video
+    container, or when its name promises a video, so that a broken file is recorded and not passed over in silence. A
+    file named by itself is always a candidate. Links are followed; circles end. A file ``.clamrignore`` leaves out what
+    its lines match in its folder and below, by the rules of ``.gitignore``.
 
     Args:
         targets: what to look at; a name that exists is never taken for a glob.
@@ -89,6 +97,47 @@ def _expand(target: str) -> list[str]:
     return [os.path.abspath(match) for match in matches]
 
 
+@dataclass(frozen=True, slots=True)
+class _Ignored:
+    """What the ``.clamrignore`` of a folder says."""
+
+    folder: str
+    rules: GitIgnoreSpec
+
+    @classmethod
+    def read(cls, folder: str) -> _Ignored:
+        """Raises: OSError: it cannot be read. UsageError: one of its lines is invalid."""
+        path = os.path.join(folder, IGNORE_FILE)
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UsageError(f"invalid {path}: it is not a file", "move it away, or make it a text file")
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            lines = unicodedata.normalize("NFC", file.read(_LONGEST_IGNORE_FILE)).splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                GitIgnoreSpec.from_lines([line])
+            except ValueError as error:
+                raise UsageError(
+                    f"invalid pattern in {path}, line {number}: {line!r}", "write it as in a .gitignore, or remove it"
+                ) from error
+        return cls(folder, GitIgnoreSpec.from_lines(lines))
+
+
+def _is_ignored(entry: os.DirEntry[str], ignored: Sequence[_Ignored]) -> bool:
+    """Whether the last rule that matches leaves an entry out; those of the nearest folder come last."""
+    is_folder = entry.is_dir()
+    for one in reversed(ignored):
+        name = unicodedata.normalize("NFC", entry.path[len(os.path.join(one.folder, "")) :].replace(os.sep, "/"))
+        if is_folder:
+            # The library judges a folder by the files in it: for "*" and "!*/", say, it leaves out every folder.
+            matches = (rule.include for rule in reversed(list(one.rules.patterns)) if rule.match_file(f"{name}/"))
+            verdict = next((include for include in matches if include is not None), None)
+        else:
+            verdict = one.rules.check_file(name).include
+        if verdict is not None:
+            return verdict
+    return False
+
+
 class _Walk:
     """One walk: remembers which real files and folders it has met."""
 
@@ -116,30 +165,39 @@ class _Walk:
             yield Found(path, os.path.dirname(path), status.st_size, status.st_mtime_ns)
 
     def _folder(self, root: str) -> Iterator[Found | Unreadable]:
-        waiting = [root]
+        waiting: list[tuple[str, tuple[_Ignored, ...]]] = [(root, ())]
         while waiting:
-            folder = waiting.pop()
+            folder, ignored = waiting.pop()
             below: list[str] = []
             try:
                 if not self._is_new(self._folders, folder):
                     continue
                 with os.scandir(folder) as entries:
                     sorted_entries = sorted(entries, key=lambda entry: entry.name)
+                if any(entry.name == IGNORE_FILE for entry in sorted_entries):
+                    ignored = (*ignored, _Ignored.read(folder))
             except OSError as error:
                 yield Unreadable(folder, *explain(error))
                 continue
+            names = [entry.name for entry in sorted_entries]
             for entry in sorted_entries:
                 if _is_hidden(entry.name) or self._excluded(entry.name, os.path.relpath(entry.path, root)):
                     continue
-                yield from self._entry(entry, root, below)
-            waiting.extend(reversed(below))
+                if ignored and _is_ignored(entry, ignored):
+                    continue
+                yield from self._entry(entry, root, names, below)
+            waiting.extend((each, ignored) for each in reversed(below))
 
-    def _entry(self, entry: os.DirEntry[str], root: str, below: list[str]) -> Iterator[Found | Unreadable]:
+    def _entry(
+        self, entry: os.DirEntry[str], root: str, names: list[str], below: list[str]
+    ) -> Iterator[Found | Unreadable]:
         try:
             status = entry.stat()
             if stat.S_ISDIR(status.st_mode):
                 below.append(entry.path)
-            elif stat.S_ISREG(status.st_mode) and _is_candidate(entry) and self._is_new(self._files, entry.path):
+            elif not stat.S_ISREG(status.st_mode) or _is_small_copy(entry.path, status.st_size, names):
+                return
+            elif _is_candidate(entry) and self._is_new(self._files, entry.path):
                 yield Found(entry.path, root, status.st_size, status.st_mtime_ns)
         except OSError as error:
             # Of a file that cannot be opened only the name is left to judge by.
@@ -173,9 +231,22 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
+def _is_small_copy(path: str, size: int, names: list[str]) -> bool:
+    """Whether a camera made this file of a larger one that is there too."""
+    master = copied_from(path, names)
+    try:
+        return bool(master) and os.path.isfile(master) and os.path.getsize(master) > size
+    except OSError:
+        return False
+
+
 def _is_candidate(entry: os.DirEntry[str]) -> bool:
     ending = extension(entry.name)
     if ending in UNFINISHED_EXTENSIONS or ending in AUDIO_EXTENSIONS:
         return False
     with open(entry.path, "rb", buffering=0) as file:
-        return ending in VIDEO_EXTENSIONS or may_hold_video(file.read(HEAD))
+        if ending in VIDEO_EXTENSIONS:
+            return True
+        head = file.read(HEAD)
+        # Some recorders leave room for a header that they never write.
+        return may_hold_video(head if head.strip(b"\0") else head + file.read(16 * HEAD))

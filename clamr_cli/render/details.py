@@ -28,6 +28,7 @@ def record(video: VideoRecord, files: Sequence[FileRecord], moments: Sequence[Mo
         "uploader": fields.uploader,
         "date": fields.date,
         "language": fields.language,
+        **({"part": fields.part, "of": fields.of, "group": fields.group} if fields.part else {}),
         "duration": seconds(video.media.duration),
         "indexed_at": video.indexed_at,
         "files": [{"path": file.path, "state": file.state, "size": file.size} for file in files],

@@ -9,12 +9,13 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import UsageError
+from clamr_cli.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from clamr_cli.store import Store, VideoFacts
-    from clamr_cli.types import Filters
+    from clamr_cli.types import FileRecord, Filters
 
 _DATE: Final = re.compile(r"\d{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01]))?)?")
 
@@ -53,10 +54,12 @@ def check(filters: Filters) -> None:
 
 
 def _passes(facts: VideoFacts, filters: Filters) -> bool:
-    # Only as much of a date is compared as was given, so that --until 2024 takes in all of 2024.
-    if filters.since is not None and not (facts.date and facts.date[: len(filters.since)] >= filters.since):
+    # Dates may lack their day or month. Only as much is compared as both have, so that --until 2024 takes in all of
+    # 2024, and --since 2024-05 what is dated 2024.
+    date = facts.date
+    if filters.since is not None and not (date and date[: len(filters.since)] >= filters.since[: len(date)]):
         return False
-    if filters.until is not None and not (facts.date and facts.date[: len(filters.until)] <= filters.until):
+    if filters.until is not None and not (date and date[: len(filters.until)] <= filters.until[: len(date)]):
         return False
     if filters.longer is not None and not facts.duration >= filters.longer:
         return False
@@ -74,8 +77,20 @@ def path_matches(path: str, pattern: str) -> bool:
     """Whether a path matches a glob: as a whole, in its last parts, or by a folder above it.
 
     ``*`` matches across folders. ``/home/me/trips``, ``trips``, ``*.mp4`` and ``trips/*.mp4`` all find
-    ``/home/me/trips/a.mp4``.
+    ``/home/me/trips/a.mp4``. Brackets may also be those of a name, as in ``[2019] Trip``. Names are compared as people
+    read them, see :func:`clamr_cli.text.plain`, but in their case.
     """
-    patterns: Sequence[str] = (pattern,) if os.path.isabs(pattern) else (pattern, f"*/{pattern}")
-    wanted = [p for each in patterns for p in (each, f"{each.rstrip('/')}/*")]
-    return any(fnmatch.fnmatchcase(path, each) for each in wanted)
+    for name, glob in ((path, pattern), (plain(path, case=True), plain(pattern, case=True))):
+        for each in dict.fromkeys((glob, glob.replace("[", "[[]"))):
+            for whole in (each,) if os.path.isabs(glob) else (each, f"*/{each}"):
+                if fnmatch.fnmatchcase(name, whole) or fnmatch.fnmatchcase(name, f"{whole.rstrip('/')}/*"):
+                    return True
+    return False
+
+
+def file_named(files: Sequence[FileRecord], name: str) -> FileRecord | None:
+    """The file of a path: the one with exactly this path, else the only one whose path reads the same."""
+    absolute = os.path.abspath(name)
+    same = [file for file in files if file.path in (name, absolute)]
+    same = same or [file for file in files if plain(file.path, case=True) == plain(absolute, case=True)]
+    return same[0] if len(same) == 1 or (same and same[0].path in (name, absolute)) else None

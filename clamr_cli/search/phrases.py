@@ -1,6 +1,7 @@
 """Quoted phrases in a query: what is in quotation marks must stand in a moment as it is written.
 
-Upper and lower case are the same, and so is any white space. A phrase stands in one modality's text of the moment: in
+Case, white space, normal forms and the shapes of apostrophes, quotation marks and dashes make no difference, see
+:func:`clamr_cli.text.plain`. A phrase stands in one modality's text of the moment: in
 what is said, in what is on screen, or in what is noted, across the lines of each.
 """
 
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from clamr_cli.explain import segments_of
 from clamr_cli.store.records import readable
+from clamr_cli.text import plain
 from clamr_cli.types import TEXT_MODALITIES
 
 if TYPE_CHECKING:
@@ -19,19 +21,14 @@ if TYPE_CHECKING:
     from clamr_cli.store import Store
     from clamr_cli.types import MomentRecord
 
-_QUOTED: Final = re.compile(r'"([^"]*)"|“([^“”]*)”')
+_QUOTED: Final = re.compile(r'"([^"]*)"|“([^“”]*)”|„([^„“”]*)[“”]|«([^«»]*)»|＂([^＂]*)＂')
 
 
 def split(query: str) -> tuple[str, tuple[str, ...]]:
     """A query without its quotation marks, and the phrases that were in them; a mark without its other half stays."""
-    phrases = [plain(found.group(1) or found.group(2) or "") for found in _QUOTED.finditer(query)]
-    text = _QUOTED.sub(lambda found: found.group(1) or found.group(2) or "", query)
+    phrases = [plain(match[match.lastindex or 0]) for match in _QUOTED.finditer(query)]
+    text = _QUOTED.sub(lambda match: match[match.lastindex or 0], query)
     return text.strip(), tuple(dict.fromkeys(phrase for phrase in phrases if phrase))
-
-
-def plain(text: str) -> str:
-    """Text as phrases are compared: case folded, white space as single spaces."""
-    return " ".join(text.casefold().split())
 
 
 def holders(store: Store, phrases: Sequence[str], videos: Collection[str]) -> frozenset[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from clamr_cli.errors import EncoderMismatch, UsageError
 from clamr_cli.search import explain, search, timeline
-from clamr_cli.search.filters import path_matches
+from clamr_cli.search.filters import file_named, path_matches
 from clamr_cli.store import Store
 from clamr_cli.types import (
     SHOWN_MODALITIES,
@@ -197,6 +197,22 @@ def test_filters_decide_who_may_answer(pets, encoder, filters, found):
 
 
 @pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        (Filters(since="2019-06"), {"year", "day"}),
+        (Filters(until="2019-06"), {"year", "month"}),
+        (Filters(since="2019-05-31", until="2019-05-31"), {"year", "month"}),
+        (Filters(since="2020"), set()),
+        (Filters(until="2018-12-31"), set()),
+    ],
+)
+def test_a_date_of_which_less_is_known_passes_where_one_of_its_days_does(store, encoder, filters, found):
+    for name, date in (("year", "2019"), ("month", "2019-05"), ("day", "2019-07-04"), ("none", "")):
+        put(store, encoder, name, moment(name, speech=["dog"]), date=date)
+    assert set(ids(search(store, encoder, "dog", SearchOptions(filters=filters)))) == found
+
+
+@pytest.mark.parametrize(
     ("pattern", "matches"),
     [
         ("/home/me/trips", True), ("/home/me/trips/", True), ("trips", True), ("trips/*.mp4", True), ("*.mp4", True),
@@ -206,6 +222,28 @@ def test_filters_decide_who_may_answer(pets, encoder, filters, found):
 )  # fmt: skip
 def test_path_globs(pattern, matches):
     assert path_matches("/home/me/trips/a.mp4", pattern) is matches
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("/v/[2019] Trip/a.mp4", "[2019] Trip"), ("/v/[2019] Trip/a.mp4", "/v/[2019] Trip"),
+        ("/v/[2019] Trip/a.mp4", "[2019]*/*.mp4"), ("/v/9 Trip/a.mp4", "[2019] Trip"), ("/v/x [id].mp4", "* [id].mp4"),
+        ("/v/cafe\u0301/a.mp4", "café"), ("/v/café/a.mp4", "cafe\u0301/*"), ("/v/Anna\u2019s/a.mp4", "Anna's"),
+        ("/v/2019 \u2013 Rome/a.mp4", "2019 - Rome"), ("/v/a\u00a0b.mp4", "a b.*"),
+    ],
+)  # fmt: skip
+def test_path_globs_match_names_as_people_read_them(path, pattern):
+    assert path_matches(path, pattern)
+    assert not path_matches("/v/other.mp4", pattern)
+
+
+def test_a_file_is_found_by_a_name_that_reads_the_same():
+    files = [file(path, "v") for path in ("/v/cafe\u0301.mp4", "/v/It\u2019s.mp4", "/v/It's.mp4")]
+    assert file_named(files, "/v/café.mp4") == files[0]
+    assert file_named(files, "/v/It's.mp4") == files[2]
+    assert file_named(files, "/v/It\u02bcs.mp4") is None
+    assert file_named(files, "/v/Café.mp4") is None
 
 
 @pytest.mark.parametrize(

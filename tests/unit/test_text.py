@@ -1,4 +1,6 @@
-from clamr_cli.text import TextTrack
+import pytest
+
+from clamr_cli.text import TextTrack, plain
 from clamr_cli.types import Segment, Span, Word
 
 
@@ -42,3 +44,61 @@ def test_nothing_is_nowhere():
     assert track.locate(2, 3) is None
     assert track.locate(9, 12) is None
     assert TextTrack.join([]).locate(0, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("it\u2019s", "it's"),
+        ("it\u02bcs", "IT'S"),
+        ("rock \u2018n\u2019 roll", "rock 'n' roll"),
+        ("5\u2032", "5'"),
+        ("\u201eWort\u201c", '"Wort"'),
+        ("\u00ab\u202fmot\u00a0\u00bb", '"mot"'),
+        ("\uff02x\uff02", '"x"'),
+        ("well\u2011known", "well-known"),
+        ("yes \u2014 no", "yes--no"),
+        ("yes\u2014no", "yes \u2013 no"),
+        ("\u22125", "-5"),
+        ("wait\u2026", "wait..."),
+        ("wait . . .", "wait..."),
+        ("quoi\u202f?", "quoi?"),
+        ("Don\u00adau\u200bdampf", "donaudampf"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("\ufb01nal", "final"),
+        ("\uff21\uff22\uff11", "ab1"),
+        ("\uff76\uff9e", "\u30ac"),
+        ("STRASSE", "stra\u00dfe"),
+        ("STRA\u1e9eE", "strasse"),
+        ("\u0130zmir", "izmir"),
+        ("KIZ", "k\u0131z"),
+        ("\u0152uvre", "oeuvre"),
+        ("a\u00a0b\u3000c\n d", "a b c d"),
+        ("\u1112\u1161\u11ab", "\ud55c"),
+        ("\u03a3\u03af\u03c3\u03c5\u03c6\u03bf\u03c2", "\u03c3\u03af\u03c3\u03c5\u03c6\u03bf\u03c3"),
+        ("\u2764\ufe0f", "\u2764"),
+        ("\u200ea\u202eb", "ab"),
+    ],
+)
+def test_what_reads_the_same_is_the_same(one: str, other: str) -> None:
+    assert plain(one) == plain(other)
+    assert plain(plain(one)) == plain(one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("don't", "dont"),
+        ("re-sign", "resign"),
+        ("resume", "r\u00e9sum\u00e9"),
+        ("a b", "ab"),
+        ("well known", "well-known"),
+        ("1.5", "15"),
+    ],
+)
+def test_what_reads_differently_stays_different(one: str, other: str) -> None:
+    assert plain(one) != plain(other)
+
+
+def test_names_keep_their_case() -> None:
+    assert plain("Cafe\u0301\u2019S", case=True) == "Caf\u00e9'S"

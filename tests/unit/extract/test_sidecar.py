@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from clamr_cli.extract.sidecar import find_sidecars, read_metadata, sidecar_signature
-from clamr_cli.extract.words import date_in_name, date_of, split_words
+from clamr_cli.extract.words import split_words
 from clamr_cli.languages import short_code
 from clamr_cli.types import Chapter, MediaInfo, Segment, Span, VideoFields
 
@@ -26,6 +26,11 @@ def media(**changes: Any) -> MediaInfo:
 def noted(folder: Path, name: str = "clip.mp4", **changes: Any) -> tuple[dict[str, str], VideoFields, list[str]]:
     segments, fields, notices = read_metadata(folder / name, folder, media(**changes))
     return {segment.source: segment.text for segment in segments}, fields, notices
+
+
+def read(path: Path, root: Path) -> tuple[dict[str, str], VideoFields, list[str]]:
+    segments, fields, notices = read_metadata(path, root, media())
+    return {segment.source: segment.text for segment in reversed(segments)}, fields, notices
 
 
 def test_sidecars_are_found_in_any_case_and_only_those_of_the_video(tmp_path: Path) -> None:
@@ -205,6 +210,142 @@ def test_kodi_nfo_is_read_and_its_trailing_address_ignored(tmp_path: Path) -> No
     assert notices == []
 
 
+@pytest.mark.parametrize(
+    "plot",
+    [
+        "Salt & sand",
+        "Salt &amp; sand",
+        "<![CDATA[Salt & sand]]>",
+        "Salt&nbsp;&amp; sand",
+        "Salt \x01& sand",
+        "Salt &#38; sand",
+    ],
+)
+def test_an_nfo_is_read_as_it_is_meant(tmp_path: Path, plot: str) -> None:
+    (tmp_path / "clip.nfo").write_text(f"<movie><title>M & M</title><plot>{plot}</plot><year>1977</year></movie>")
+    texts, fields, notices = noted(tmp_path)
+    assert (texts["title"], texts["description"], fields.date, notices) == ("M & M", "Salt & sand", "1977", [])
+
+
+def test_an_nfo_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    (tmp_path / "clip.nfo").write_text("<movie><title>Dunes</title><year>1977</year><plot>Once upon")
+    texts, fields, notices = noted(tmp_path)
+    assert (texts["title"], fields.title, fields.date) == ("Dunes", "Dunes", "1977")
+    assert "clip.nfo was read in part: malformed XML" in notices[0]
+
+
+def test_the_files_of_a_folder_hold_for_its_one_film_and_for_the_episodes_of_a_show(tmp_path: Path) -> None:
+    season = tmp_path / "Show" / "Season 2"
+    film = tmp_path / "Film"
+    for folder in (season, film):
+        folder.mkdir(parents=True)
+    (season / "a.mkv").touch()
+    (season / "a.nfo").write_text(
+        "<episodedetails><title>Tide</title><season>2</season><episode>05</episode></episodedetails>"
+    )
+    (tmp_path / "Show" / "tvshow.nfo").write_text(
+        "<tvshow><title>Coast</title><genre>Nature</genre><plot>All.</plot></tvshow>"
+    )
+    texts, fields, _ = read(season / "a.mkv", tmp_path)
+    assert texts == {
+        "title": "Tide", "season": "season 2", "episode": "episode 5", "show": "Coast", "genre": "Nature",
+        "filename": "a", "folder": "Show",
+    }  # fmt: skip
+    assert fields.title == "Tide"
+    (film / "f.mkv").touch()
+    (film / "f-trailer.mkv").touch()
+    (film / "movie.nfo").write_text("<movie><title>Nosferatu</title><year>1922</year></movie>")
+    assert read(film / "f.mkv", tmp_path)[1] == VideoFields("Nosferatu", "", "1922")
+    before = sidecar_signature(film / "f.mkv", tmp_path)
+    (film / "g.mkv").touch()
+    assert read(film / "f.mkv", tmp_path)[1].title == "f"
+    assert sidecar_signature(film / "f.mkv", tmp_path) != before
+
+
+XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+ xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" xmlns:lr="http://ns.adobe.com/lightroom/1.0/"
+ xmp:Rating="4" photoshop:DateCreated="2021-06-30T23:50:00+02:00" photoshop:City="Riga">
+<dc:title><rdf:Alt><rdf:li xml:lang="x-default">Midsummer</rdf:li></rdf:Alt></dc:title>
+<dc:description><rdf:Alt><rdf:li xml:lang="x-default">Bonfire at the lake</rdf:li></rdf:Alt></dc:description>
+<dc:subject><rdf:Bag><rdf:li>fire</rdf:li><rdf:li>lake</rdf:li></rdf:Bag></dc:subject>
+<lr:hierarchicalSubject><rdf:Bag><rdf:li>Nature|Water|lake</rdf:li></rdf:Bag></lr:hierarchicalSubject>
+</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>"""
+
+
+@pytest.mark.parametrize("name", ["clip.xmp", "Clip.XMP", "clip.mp4.xmp"])
+def test_xmp_files_are_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(XMP, "utf-8")
+    texts, fields, notices = noted(tmp_path, created="2021-06-30T21:50:00Z")
+    assert fields == VideoFields("Midsummer", "", "2021-06-30")
+    assert (texts["description"], texts["tags"], texts["location"]) == ("Bonfire at the lake", "fire, lake", "Riga")
+    assert notices == []
+
+
+TAKEN = {"photoTakenTime": {"timestamp": "1625093400"}, "description": "Bonfire", "people": [{"name": "Liv"}, {}, 3]}
+
+
+@pytest.mark.parametrize(
+    ("video", "sidecar"),
+    [
+        ("clip.mp4", "clip.mp4.json"),
+        ("clip.mp4", "clip.mp4.supplemental-metadata.json"),
+        ("clip.mp4", "clip.mp4.supplemental-me.json"),
+        ("clip(2).mp4", "clip.mp4(2).json"),
+        ("clip(2).mp4", "clip.mp4.supplemental-metadata(2).json"),
+        ("clip-edited.mp4", "clip.mp4.json"),
+        ("IMG_1.MP4", "IMG_1.HEIC.supplemental-metadata.json"),
+        ("a_video_with_a_name_that_is_longer_than_takeout.mp4", "a_video_with_a_name_that_is_longer_than_takeou.json"),
+    ],
+)
+def test_google_takeouts_files_are_read(tmp_path: Path, video: str, sidecar: str) -> None:
+    (tmp_path / sidecar).write_text(json.dumps({"title": "night at the lake.mp4", **TAKEN}))
+    (tmp_path / "clip.mp4(1).json").write_text(json.dumps({"photoTakenTime": {"timestamp": "1"}, "description": "No"}))
+    texts, fields, notices = noted(tmp_path, video, created="2023-01-01T00:00:00Z")
+    assert (texts["description"], texts["cast"], fields.date, notices) == ("Bonfire", "Liv", "2021-06-30", [])
+
+
+@pytest.mark.parametrize("stamp", ["0", "-5", "99999999999", "x", 5, None, ["1"]])
+def test_a_takeout_file_without_a_sensible_time_gives_no_date(tmp_path: Path, stamp: object) -> None:
+    (tmp_path / "clip.mp4.json").write_text(json.dumps({"photoTakenTime": {"timestamp": stamp}}))
+    assert noted(tmp_path, created="2023-01-02T10:00:00Z")[1:] == (VideoFields("clip", "", "2023-01-02"), [])
+
+
+def test_the_local_date_goes_before_takeouts_utc(tmp_path: Path) -> None:
+    (tmp_path / "20210701_005000.mp4.json").write_text(json.dumps(TAKEN))
+    assert noted(tmp_path, "20210701_005000.mp4")[1].date == "2021-07-01"
+    (tmp_path / "other.json").write_text("[1]")
+    assert noted(tmp_path, "other.mp4")[2] == []
+
+
+def test_the_parts_of_one_recording_are_named(tmp_path: Path) -> None:
+    names = (
+        "GX010005.MP4",
+        "GX020005.MP4",
+        "GX010006.MP4",
+        "GOPR0007.MP4",
+        "GP010007.MP4",
+        "GX020005.LRV",
+        "VTS_01_1.VOB",
+    )
+    for name in names:
+        (tmp_path / name).touch()
+    told = {name: noted(tmp_path, name)[1] for name in names}
+    assert told["GX020005.MP4"] == VideoFields("GX020005 (part 2 of 2)", part=2, of=2, group="GX0005")
+    assert told["GOPR0007.MP4"].title == "GOPR0007 (part 1 of 2)"
+    assert told["GP010007.MP4"].group == "GOPR0007"
+    assert [told[name] for name in ("GX010006.MP4", "VTS_01_1.VOB")] == [
+        VideoFields("GX010006"),
+        VideoFields("VTS_01_1"),
+    ]
+    before = sidecar_signature(tmp_path / "GX010005.MP4")
+    (tmp_path / "GX030005.MP4").touch()
+    assert sidecar_signature(tmp_path / "GX010005.MP4") != before
+    texts, fields, _ = noted(tmp_path, "GX010005.MP4", tags={"title": "Descent"})
+    assert (fields.title, fields.of, texts["part"]) == ("Descent", 3, "part 1 of 3 of GX0005")
+
+
 def test_plain_nfo_keeps_the_lines_with_words(tmp_path: Path) -> None:
     (tmp_path / "clip.nfo").write_bytes("░▒▓█\nRecorded in Lagos\n-----\n".encode())
     assert noted(tmp_path)[0]["description"] == "Recorded in Lagos"
@@ -254,6 +395,50 @@ def test_the_epoch_of_a_container_is_no_date(tmp_path: Path) -> None:
     assert noted(tmp_path, created="1970-01-01T00:00:00Z")[1].date == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "created", "tags", "date"),
+    [
+        # Local time in the name, UTC in the header: one moment, and the owner's date.
+        ("20210101_003000.mp4", "2020-12-31T15:30:00Z", {}, "2021-01-01"),
+        (
+            "clip.mp4",
+            "2021-06-30T22:30:00Z",
+            {"com.apple.quicktime.creationdate": "2021-07-01T00:30:00+0200"},
+            "2021-07-01",
+        ),
+        ("PXL_20210630_223000123.mp4", "2021-06-30T22:30:00Z", {}, "2021-06-30"),
+        ("2020/08 Alps/MVI_0001.mp4", "2020-08-12T10:00:00Z", {}, "2020-08-12"),
+        ("2020/MVI_0001.mp4", "2021-01-01T02:00:00Z", {}, "2020-12-31"),
+        ("2020-08-12 Alps/MVI_0001.mp4", "2021-01-01T02:00:00Z", {}, "2020-08-12"),
+        ("Nosferatu (1922).mkv", "2015-03-04T05:06:07Z", {}, "1922"),
+        ("film.mkv", "2015-03-04T05:06:07Z", {"date_released": "1922"}, "1922"),
+        ("film.mkv", "2015-03-04T05:06:07Z", {"date_recorded": "1995-02-01 10:00:00"}, "1995-02-01"),
+        ("MVI_0001.mp4", "2000-01-01T00:03:00Z", {}, ""),
+        ("MVI_0001.mp4", "2099-01-01T00:03:00Z", {}, ""),
+        ("MVI_0001.mp4", "2000-01-01T00:03:00Z", {"date": "1999"}, "1999"),
+    ],
+)
+def test_the_owners_date_goes_before_the_machines(
+    tmp_path: Path, name: str, created: str, tags: dict[str, str], date: str
+) -> None:
+    assert noted(tmp_path, name, created=created, tags=tags)[1].date == date
+
+
+def test_keys_of_phones_and_levels_of_matroska_are_read_like_plain_ones(tmp_path: Path) -> None:
+    tags = {
+        "com.apple.quicktime.title": "Harbour", "com.apple.quicktime.keywords": "boats, gulls",
+        "com.apple.quicktime.software": "17.1", "com.apple.quicktime.location.name": "Tromsø",
+        "collection/title": "Our coast", "episode/summary": "Fishing at night", "actor-eng": "Liv",
+        "song/title": "Hymn", "season_number": "2", "episode_sort": "0",
+    }  # fmt: skip
+    texts, fields, _ = noted(tmp_path, tags=tags)
+    assert fields.title == "Harbour"
+    assert {key: texts[key] for key in texts if key != "filename"} == {
+        "title": "Harbour", "tags": "boats, gulls", "location": "Tromsø", "show": "Our coast", "season": "season 2",
+        "description": "Fishing at night", "cast": "Liv",
+    }  # fmt: skip
+
+
 def test_names_and_folders_below_the_root_are_searchable(tmp_path: Path) -> None:
     path = tmp_path / "Summer2019" / "lagosTrip" / "VID_20250411_market-day.mp4"
     segments, fields, _ = read_metadata(path, tmp_path, media())
@@ -284,14 +469,6 @@ def test_names_that_are_no_text_survive(tmp_path: Path) -> None:
 )
 def test_words_of_names(name: str, words: str) -> None:
     assert split_words(name) == words
-
-
-def test_dates_are_checked() -> None:
-    assert date_of("20250230") == ""
-    assert date_of("2025-04-11T10:00:00+02:00") == "2025-04-11"
-    assert date_of("tomorrow") == ""
-    assert date_in_name("WhatsApp Video 2025-04-11 at 10.15.30") == "2025-04-11"
-    assert date_in_name("1200720250411999") == ""
 
 
 def test_language_tags_become_two_letters() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import UsageError
+from clamr_cli.media.sniff import HEAD, may_hold_video
 from clamr_cli.media.walk import Found, Unreadable, discover
 
 MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isommp42" + bytes(64)
@@ -35,6 +36,106 @@ def test_content_decides_in_a_folder_whatever_the_name(tmp_path):
     put(tmp_path, aDOTtxt=MP4, bDOTdat=MKV, c=TRANSPORT, dDOTbin=OGG_VIDEO)
     put(tmp_path, eDOTm4a=M4A, fDOTgif=GIF, gDOTogx=OGG_AUDIO, hDOTtxt=b"hello", iDOTts=b"const x = 1", jDOTpart=MP4)
     assert names([tmp_path]) == ["a.txt", "b.dat", "c", "d.bin"]
+
+
+@pytest.mark.parametrize("length", [188, 192, 204])
+@pytest.mark.parametrize("missing", [1, 77, 187])
+def test_a_transport_stream_may_begin_within_a_packet(length, missing):
+    packets = b"".join(b"G" + bytes([number % 200 + 1]) * (length - 1) for number in range(40))
+    assert may_hold_video(packets[missing:][:HEAD])
+    assert may_hold_video((bytes(700) + packets)[:HEAD])
+    assert not may_hold_video(packets[missing : missing + 900])
+
+
+def sectors(stream: bytes) -> bytes:
+    """A file of a Video CD: a RIFF header and raw sectors with 2324 bytes of a program stream each."""
+    parts = [stream[at : at + 2324].ljust(2324, b"\0") for at in range(0, len(stream), 2324)]
+    return b"RIFF\xff\xff\xff\0CDXAfmt " + bytes(28) + b"".join(bytes(24) + part + bytes(4) for part in parts)
+
+
+PACK = b"\0\0\x01\xba\x44" + bytes(8) + b"\xf8" + b"\0\0\x01\xe0\x07\xec" + bytes(2028)
+PACKETS = (b"\0\0\x01\xe0\x03\xfa" + bytes(1018)) * 4
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PACK,
+        b"junk" * 9 + PACK,
+        bytes(300) + PACK,
+        bytes(9000) + PACK,
+        PACKETS[500:],
+        sectors(PACK),
+        b"DHAV\xfd\0" + bytes(40),
+        b"DAHUA" + bytes(40),
+        b"RIFF\0\0\0\0AMV LIST",
+        b"\0\0\1\x67\x64\0\x1f",
+        b"\0\0\0\1\x46\1\x50",
+        b"\0\0\0\0\1\xb3\x14\0\xf0",
+        b"OggS" + bytes(24) + b"OVP80\1\1" + bytes(60),
+        b"AV\1\0\x55\0\0\0",
+        b"NSVf" + bytes(30),
+        b"\0\0\0\0\1\xbc" + bytes(20),
+        bytes(9000) + TRANSPORT * 3,
+    ],
+)
+def test_what_can_be_opened_is_found_in_a_folder_by_its_content(tmp_path, content):
+    (tmp_path / "recording.dat").write_bytes(content)
+    assert names([tmp_path]) == ["recording.dat"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.ts", b"import { G } from './G';\n" * 300),
+        ("a.mod", b"Tracker song".ljust(1080, b"\0") + b"M.K." + bytes(2000)),
+        ("a.dat", b"\x01\x02\x03\0" * 2000),
+        ("a.ico", b"\0\0\1\0\1\0\x10\x10" + bytes(80)),
+        ("a.dat", bytes(90_000)),
+        ("a.fasta", b"ACGTGGCA" * 900),
+        ("a.txt", b"G" * 9000),
+        ("a.zip", b"PK\3\4" + bytes(90)),
+        ("a.swf", b"CWS\6" + bytes(90)),
+        ("a.jpg", b"\xff\xd8\xff\xe0" + bytes(90)),
+        ("a.wav", b"RIFF\0\0\0\0WAVEfmt "),
+        ("a.ttf", b"\0\1\0\0" + bytes(90)),
+        ("a.nut", b"print(1)"),
+        ("a.bin", b"some \0\0\1\xe0" + b"x" * 3000),
+    ],
+)
+def test_what_is_no_video_is_no_candidate(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert names([tmp_path]) == []
+
+
+@pytest.mark.parametrize(
+    ("master", "copy"),
+    [
+        ("GX010777.MP4", "GL010777.LRV"), ("GH020001.mp4", "gl020001.lrv"), ("GOPR0042.MP4", "GOPR0042.LRV"),
+        ("GP010042.MP4", "GP010042.LRV"), ("GS010001.360", "GL010001.LRV"), ("DJI_0007.MP4", "DJI_0007.LRF"),
+        ("DJI_20240602142100_0042_D.MOV", "DJI_20240602142100_0042_D.LRF"), ("YDXJ0001.mp4", "YDXJ0001_thm.mp4"),
+        ("VID_20231225_183000_00_001.insv", "LRV_20231225_183000_11_001.insv"),
+        ("VID_20231225_183000_00_001.insv", "LRV_20231225_183000_01_001.lrv"), ("VIRB0001.MP4", "VIRB0001.GLV"),
+        ("CLIP/C0001.MP4", "SUB/C0001S03.MP4"), ("A001.mov", "Proxy/A001.mov"), ("A001.mov", "proxies/A001_Proxy.mp4"),
+        ("A001.MXF", "A001_Proxy.MP4"),
+    ],
+)  # fmt: skip
+def test_the_small_copy_of_a_camera_is_passed_over_where_its_video_is(tmp_path, master, copy):
+    for name, size in ((master, 900), (copy, 90)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(MP4 + bytes(size))
+    assert names([tmp_path]) == [Path(master).name]
+    assert names([tmp_path / copy]) == [Path(copy).name]
+    (tmp_path / master).unlink()
+    assert names([tmp_path]) == [Path(copy).name]
+
+
+def test_videos_that_only_look_like_small_copies_are_kept(tmp_path):
+    both = {"GX010001.MP4": 9, "GL010002.LRV": 1, "talk.mp4": 1, "talk_proxy.mp4": 9, "B.braw": 99, "C0001S03.MP4": 1}
+    for name, size in both.items():
+        (tmp_path / name).write_bytes(MP4 + bytes(100 * size))
+    put(tmp_path, Proxy__BDOTmp4=MP4, SUB__C0009S03DOTMP4=MP4)
+    assert set(names([tmp_path])) == {*both, "B.mp4", "C0009S03.MP4"}
 
 
 def test_a_broken_file_with_a_videos_name_is_found_so_that_it_can_be_recorded(tmp_path):
@@ -65,6 +166,47 @@ def test_hidden_and_system_files_are_passed_over_and_the_order_is_steady(tmp_pat
 def test_excluded_folders_are_left_out(tmp_path, pattern):
     put(tmp_path, raw__aDOTmp4=MP4, keep__bDOTmp4=MP4)
     assert names([tmp_path], exclude=[pattern]) == ["b.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        ("*.tmp.mp4\n", ["a.mp4", "b.mp4", "c.mp4", "d.mp4"]),
+        ("raw/\n", ["a.mp4", "x.tmp.mp4", "d.mp4"]),
+        ("/b.mp4\n", ["a.mp4", "x.tmp.mp4", "b.mp4", "c.mp4", "d.mp4"]),
+        ("raw/*\n!raw/b.mp4\n", ["a.mp4", "x.tmp.mp4", "b.mp4", "d.mp4"]),
+        ("raw\n!raw/b.mp4\n", ["a.mp4", "x.tmp.mp4", "d.mp4"]),
+        ("# *.mp4\n\n\\#x.mp4\n", ["a.mp4", "x.tmp.mp4", "b.mp4", "c.mp4", "d.mp4"]),
+        ("**/deep/**\n", ["a.mp4", "x.tmp.mp4", "b.mp4", "d.mp4"]),
+        ("*\n!*/\n!d.mp4\n", ["d.mp4"]),
+        ("\ufeffcafe\u0301/  \r\n", ["a.mp4", "x.tmp.mp4", "b.mp4", "c.mp4"]),
+    ],
+)
+def test_an_ignore_file_has_the_rules_of_git(tmp_path, lines, kept):
+    put(tmp_path, aDOTmp4=MP4, xDOTtmpDOTmp4=MP4, raw__bDOTmp4=MP4, raw__deep__cDOTmp4=MP4, café__dDOTmp4=MP4)
+    (tmp_path / ".clamrignore").write_bytes(lines.encode())
+    assert sorted(names([tmp_path])) == sorted(kept)
+    assert names([tmp_path / "raw" / "b.mp4"]) == ["b.mp4"]
+
+
+def test_an_ignore_file_holds_for_its_folder_and_goes_before_those_above(tmp_path):
+    put(tmp_path, aDOTmp4=MP4, raw__aDOTmp4=MP4, raw__bDOTmp4=MP4, raw__deep__bDOTmp4=MP4)
+    (tmp_path / ".clamrignore").write_text("a.mp4\n")
+    (tmp_path / "raw" / ".clamrignore").write_text("!a.mp4\n/b.mp4\n")
+    found = [os.path.relpath(item.path, tmp_path) for item in discover([str(tmp_path)])]
+    assert found == ["raw/a.mp4", "raw/deep/b.mp4"]
+    assert names([tmp_path], exclude=["deep"]) == ["a.mp4"]
+
+
+def test_an_ignore_file_that_cannot_be_understood_is_told(tmp_path):
+    put(tmp_path, aDOTmp4=MP4)
+    (tmp_path / ".clamrignore").write_text("fine\n!\n")
+    with pytest.raises(UsageError, match=r"invalid pattern in .*\.clamrignore, line 2: '!'"):
+        names([tmp_path])
+    (tmp_path / ".clamrignore").unlink()
+    (tmp_path / ".clamrignore").mkdir()
+    with pytest.raises(UsageError, match="it is not a file"):
+        names([tmp_path])
 
 
 def test_excluded_names_are_left_out_at_any_depth_and_when_named(tmp_path):

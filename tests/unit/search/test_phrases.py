@@ -43,6 +43,9 @@ def store(tmp_path, encoder):
         ('"  "', "", ()),
         ('5" screws', '5" screws', ()),
         ('"STRASSE"', "STRASSE", ("strasse",)),
+        ("„Straße“ «mot juste»", "Straße mot juste", ("strasse", "mot juste")),
+        ("a ＂b＂", "a b", ("b",)),
+        ("it's 5'", "it's 5'", ()),
     ],
 )
 def test_a_query_is_split_into_text_and_phrases(query, text, phrases):
@@ -91,6 +94,22 @@ def test_hostile_texts_are_phrases_like_any_other(tmp_path, encoder, text):
     put(store, encoder, "v1", moment("v1", speech=[f"dog {text}"]))
     put(store, encoder, "v2", moment("v2", speech=["dog"]))
     assert ids(search(store, encoder, f'dog "{text}"', SearchOptions())) == ["v1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("We’ve seen it – twice…", '"we\'ve seen it - twice..."'),
+        ("Le cafe\u0301 d\u2019en face", '"café d\'en face"'),
+        ("ﬁrst aid", '"first aid"'),
+        ("co\u00adoperate now", '"cooperate NOW"'),
+    ],
+)
+def test_phrases_are_compared_as_people_read_them(tmp_path, encoder, text, phrase):
+    store = new(tmp_path)
+    put(store, encoder, "v1", moment("v1", speech=[text]))
+    put(store, encoder, "v2", moment("v2", speech=["something else"]))
+    assert ids(search(store, encoder, phrase, SearchOptions())) == ["v1"]
 
 
 def test_a_phrase_is_found_across_the_lines_of_one_modality_only():

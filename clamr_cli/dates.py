@@ -1,0 +1,256 @@
+"""Dates as people, programs and cameras write them.
+
+A date is ``YYYY-MM-DD``, or ``YYYY-MM`` or ``YYYY`` if less is known.
+"""
+
+from __future__ import annotations
+
+import calendar
+import datetime
+import re
+import unicodedata
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_FIRST_YEAR: Final = 1888
+"""Of the oldest film."""
+
+_FIRST_DIGITAL_YEAR: Final = 1980
+"""Eight digits in a name with an earlier year are a number."""
+
+_UNSET_CLOCKS: Final = (
+    "1904-01-01",
+    "1946-02-14",
+    "1970-01-01",
+    "1980-01-01",
+    "1980-01-06",
+    "2000-01-01",
+    "2001-01-01",
+)
+"""Where the clocks of cameras and the time stamps of file formats start to count."""
+
+_FARTHEST: Final = datetime.timedelta(hours=14)
+"""How far local time is ahead of UTC at most."""
+
+_FARTHEST_BEHIND: Final = datetime.timedelta(hours=12)
+
+_MONTHS: Final = {
+    name: number
+    for number, names in enumerate(
+        (
+            "january jan januar janvier janv enero gennaio januari janeiro ene genn",
+            "february feb februar fevrier fevr febrero febbraio februari fevereiro fev",
+            "march mar marz maerz mars marzo maart marco mrz",
+            "april apr avril abril aprile avr abr",
+            "may mai mayo maggio mei maio",
+            "june jun juni juin junio giugno junho",
+            "july jul juli juillet julio luglio julho juil",
+            "august aug aout agosto augustus ago",
+            "september sep sept septembre septiembre settembre setembro",
+            "october oct oktober okt octobre octubre ottobre outubro ott out",
+            "november nov novembre noviembre novembro",
+            "december dec dezember dez decembre diciembre dicembre dezembro dic",
+        ),
+        1,
+    )
+    for name in names.split()
+}
+_MONTH: Final = rf"(?P<month>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})"
+_YEAR: Final = r"(?P<year>(?:1[89]|20)\d\d)"
+_TIME: Final = r"(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d(?:\d{3})?)?"
+_QUALITY: Final = r"(?:\d{3,4}[pi]|4k|uhd|blu-?ray|b[dr]rip|web-?(?:dl|rip)?|hdtv|dvd\w*)"
+_GAP: Final = r"[\s_.,-]{1,2}"
+
+# What stands in names, the surest first. Names are lower case, without accents.
+_IN_NAMES: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        # 2023-12-25, 2023.12.25, 2023_12_25, 2023 12 25, 2023:12:25, 2023年12月25日, 2023-7-4
+        rf"(?<!\d){_YEAR}(?P<gap>[-_. :])(?P<month>0[1-9]|1[0-2])(?P=gap)(?P<day>0[1-9]|[12]\d|3[01])(?!\d)",
+        rf"(?<!\d){_YEAR}年(?P<month>\d\d?)月(?P<day>\d\d?)日",
+        rf"(?<!\d){_YEAR}-(?P<month>\d\d?)-(?P<day>\d\d?)(?!\d|[-.]\d)",
+        # 20231225, 20231225183000, 2023_1225_183000 and 231225-183000 of dashcams
+        rf"(?<!\d)(?P<digital>(?:19|20)\d\d)(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01])(?:{_TIME})?(?!\d)",
+        rf"(?<!\d){_YEAR}[-_](?P<month>\d\d)(?P<day>\d\d)[-_]{_TIME}(?!\d)",
+        rf"(?<!\d)(?P<short>\d\d)(?P<month>\d\d)(?P<day>\d\d)[-_]{_TIME}(?!\d)",
+        # 24.12.1999, 24-12-1999, 12-24-1999
+        rf"(?<![\dv.])(?P<first>\d\d?)(?P<gap>[-_. ])(?P<second>\d\d?)(?P=gap){_YEAR}(?!\d|\.\d)",
+        # 24 December 1999, 24. Dez. 1999, 24 de diciembre de 1999, December 24th, 1999, 1999 Dec 24, Dec 1999
+        rf"(?<!\d)(?P<day>\d\d?)(?:st|nd|rd|th|er)?{_GAP}(?:of |de )?{_MONTH}{_GAP}(?:de )?{_YEAR}(?!\d)",
+        rf"(?<![^\W\d_]){_MONTH}{_GAP}(?P<day>\d\d?)(?:st|nd|rd|th)?{_GAP}{_YEAR}(?!\d)",
+        rf"(?<!\d){_YEAR}{_GAP}{_MONTH}{_GAP}(?P<day>\d\d?)(?!\d)",
+        rf"(?<!\d)(?P<day>\d\d?){_MONTH}{_YEAR}(?!\d)",
+        rf"(?<![^\W\d_]){_MONTH}{_GAP}(?:de )?{_YEAR}(?!\d)",
+        rf"(?<!\d){_YEAR}{_GAP}{_MONTH}(?![^\W\d_])",
+        # 2019-07
+        rf"(?<![\d-]){_YEAR}-(?P<month>0[1-9]|1[0-2])(?!\d|-\d)",
+        # Alien (1979), Alien.1979.1080p
+        rf"[(\[]{_YEAR}[)\]]",
+        rf"[. _]{_YEAR}(?=[. _](?:[a-z]\w*[. _])?{_QUALITY}\b)",
+    )
+)
+_IN_FOLDERS: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"^{_YEAR}[-_. ](?P<month>0[1-9]|1[0-2])(?!\d)",
+        rf"^{_YEAR}(?P<month>0[1-9]|1[0-2])(?!\d)",
+        rf"^{_YEAR}(?![\d\w])",
+        rf"(?<![\d_]){_YEAR}$",
+    )
+)
+_MONTH_FOLDER: Final = re.compile(rf"^(?:(?P<number>0?[1-9]|1[0-2])(?!\d)|{_MONTH}(?![^\W\d_]))")
+_DAY_FOLDER: Final = re.compile(r"^(0?[1-9]|[12]\d|3[01])(?!\d)")
+_YEAR_FOLDER: Final = re.compile(rf"^{_YEAR}$")
+_STATED: Final = re.compile(
+    rf"\s*{_YEAR}(?:(?P<gap>[-:./]?)(?P<month>0[1-9]|1[0-2])(?:(?P=gap)(?P<day>0[1-9]|[12]\d|3[01]))?)?(?![\d])"
+)
+_UTC_NAME: Final = re.compile(rf"^(?:pxl_|gmt)(?P<day>\d{{8}})[-_](?P<time>{_TIME})(?!\d)")
+_EPOCH: Final = re.compile(r"(?<!\d)(1[1-9]\d{11})(?!\d)")
+
+
+def stated_date(text: str) -> str:
+    """The date that a text written as a date begins with: ``20250411``, ``2025-04-11T10:00:00+02:00``, ``2025``.
+
+    The day is the one that is written, in whatever time zone. Empty for anything else.
+    """
+    match = _STATED.match(text[:60])
+    return (_checked(match) if match else "") or _in_name(text[:60])
+
+
+def date_in_name(name: str) -> str:
+    """The date inside a file name such as ``VID_20250411_101530``, ``24 December 1999`` or ``Alien (1979)``.
+
+    Times that some programs write in UTC are not the owner's date: see :func:`moment_in_name`.
+    """
+    return "" if moment_in_name(name) else _in_name(name)
+
+
+def date_in_folders(folders: Sequence[str]) -> str:
+    """The date that folders name, the nearest first: ``2019-07-14 Wedding``, ``2019/07 Italy``, ``Summer 2019``.
+
+    Args:
+        folders: their names, the outermost first.
+    """
+    plain = [_plain(folder).strip() for folder in folders]
+    for number in reversed(range(len(plain))):
+        date = _in_name(plain[number]) or _first(_IN_FOLDERS, plain[number])
+        if len(date) == len("YYYY") and _YEAR_FOLDER.match(plain[number]):
+            date = _below_year(date, plain[number + 1 : number + 3])
+        if date:
+            return date
+    return ""
+
+
+def moment_in_name(name: str) -> datetime.datetime | None:
+    """The moment in UTC that the names of some programs tell: ``PXL_20231231_203015123``, ``VID_1703980800000``."""
+    plain = _plain(name)
+    found = None
+    try:
+        if match := _UTC_NAME.search(plain):
+            clock = (match["time"] + "00")[:6]
+            found = datetime.datetime.strptime(match["day"] + clock + "+0000", "%Y%m%d%H%M%S%z")
+        elif match := _EPOCH.search(plain):
+            found = datetime.datetime.fromtimestamp(int(match[1]) / 1000, datetime.UTC)
+    except ValueError:
+        return None
+    return found if found is not None and is_recording_date(found.date().isoformat()) else None
+
+
+def moment_of(text: str) -> datetime.datetime | None:
+    """The moment of an ISO 8601 time stamp in UTC; None for local time, whose date is as written."""
+    try:
+        found = datetime.datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return None if found.tzinfo is None or found.utcoffset() else found
+
+
+def local_date(moment: datetime.datetime, dates: Iterable[str]) -> str | datetime.datetime:
+    """The first of some dates that is a moment's in some time zone; the moment itself where none is."""
+    first, last = ((moment + gap).date().isoformat() for gap in (-_FARTHEST_BEHIND, _FARTHEST))
+    return next((date for date in dates if len(date) == len(first) and first <= date <= last), moment)
+
+
+def is_recording_date(date: str) -> bool:
+    """Whether something can have been recorded on a date: not the start of a clock that was never set, not later on."""
+    return bool(date) and date not in _UNSET_CLOCKS and f"{_FIRST_YEAR}" <= date <= _tomorrow()
+
+
+def refined(date: str, finer: str | datetime.datetime) -> str:
+    """A date that may lack its day or month, completed by a finer one if the two agree.
+
+    Args:
+        date: empty, or a date of which less may be known.
+        finer: a date, or a moment in UTC: the local date is then within 14 hours of it.
+    """
+    if isinstance(finer, str):
+        return finer if finer.startswith(date) and len(finer) > len(date) else date
+    near = (finer, finer - _FARTHEST_BEHIND, finer + _FARTHEST)
+    return next((refined(date, day) for moment in near if (day := moment.date().isoformat()).startswith(date)), date)
+
+
+def date_words(date: str) -> str:
+    """``11 April 2025`` of ``2025-04-11``, ``April 2025`` of ``2025-04``: what people type."""
+    year, *rest = date.split("-")
+    month = [calendar.month_name[int(rest[0])]] if rest else []
+    return " ".join([*(str(int(day)) for day in rest[1:]), *month, year])
+
+
+def _in_name(name: str) -> str:
+    return _first(_IN_NAMES, _plain(name))
+
+
+def _first(patterns: Iterable[re.Pattern[str]], name: str) -> str:
+    return next((date for p in patterns for match in p.finditer(name) if (date := _checked(match))), "")
+
+
+def _plain(name: str) -> str:
+    """Lower case without accents, of which names in the two normal forms have the same."""
+    decomposed = unicodedata.normalize("NFKD", name[:1000].lower())
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
+
+
+def _below_year(year: str, folders: Sequence[str]) -> str:
+    """``2019-07-14`` of the folder 2019 and the folders below it, 07 or ``07 Italy`` or July, and 14."""
+    month = _MONTH_FOLDER.match(folders[0]) if folders else None
+    if month is None:
+        return year
+    date = f"{year}-{int(month['number'] or _MONTHS[month['month']]):02}"
+    day = _DAY_FOLDER.match(folders[1]) if len(folders) > 1 else None
+    return (_calendar(f"{date}-{int(day[1]):02}") if day else "") or date
+
+
+def _checked(match: re.Match[str]) -> str:
+    """The date of a match, empty if the calendar does not have it or it has not come yet."""
+    parts = match.groupdict()
+    if parts.get("digital") and int(parts["digital"]) < _FIRST_DIGITAL_YEAR:
+        return ""
+    year = parts.get("year") or parts.get("digital") or f"20{parts['short']}"
+    month, day = parts.get("month"), parts.get("day")
+    if parts.get("first"):
+        first, second = int(parts["first"]), int(parts["second"])
+        if 0 in (first, second) or (first > 12 and second > 12):
+            return ""
+        # Only dots tell that the day comes first; otherwise 05-06-1999 leaves open which the month is.
+        if first <= 12 < second:
+            first, second = second, first
+        elif parts["gap"] != "." and first <= 12 and first != second:
+            return _calendar(year)
+        month, day = str(second), str(first)
+    number = 0 if month is None else _MONTHS.get(month) or int(month)
+    return _calendar(year + (f"-{number:02}" if month else "") + (f"-{int(day):02}" if day else ""))
+
+
+def _calendar(date: str) -> str:
+    try:
+        datetime.date.fromisoformat(date + "0000-01-01"[len(date) :])
+    except ValueError:
+        return ""
+    return date if f"{_FIRST_YEAR}" <= date <= _tomorrow() else ""
+
+
+def _tomorrow() -> str:
+    """Where the date is farthest ahead of UTC it may be tomorrow."""
+    return (datetime.datetime.now(datetime.UTC) + _FARTHEST).date().isoformat()
