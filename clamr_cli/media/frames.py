@@ -10,6 +10,7 @@ import av.error
 import numpy as np
 
 from clamr_cli.errors import MediaError
+from clamr_cli.media.colours import to_rgb
 from clamr_cli.media.container import Clock, open_media, read_packets
 from clamr_cli.media.plan import Alone, InTurn, Mark, Plan, Stop
 from clamr_cli.media.probe import display_size
@@ -190,12 +191,13 @@ class _Sampler:
 
 
 def picture_of(frame: VideoFrame, stream: VideoStream, info: MediaInfo, max_side: int) -> NDArray[np.uint8]:
-    """A decoded frame as people see it, [height, width, 3] uint8 RGB: upright, in square pixels, small enough."""
+    """A decoded frame as people see it, [height, width, 3] uint8 sRGB: upright, in square pixels, small enough."""
     width, height = display_size(frame.width, frame.height, stream.sample_aspect_ratio)
     scale = min(1.0, max_side / max(width, height))
-    # Scaling inside libswscale, before the copy to an array, keeps large videos cheap.
-    small = frame.reformat(max(1, round(width * scale)), max(1, round(height * scale)), format="rgb24")
-    return np.ascontiguousarray(np.rot90(small.to_ndarray(), -info.rotation // 90))
+    stored = to_rgb(frame, max(1, round(width * scale)), max(1, round(height * scale)))
+    if info.mirrored:
+        stored = stored[:, ::-1]
+    return np.ascontiguousarray(np.rot90(stored, -info.rotation // 90))
 
 
 class _Grid:

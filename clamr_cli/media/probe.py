@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
 import av
 import av.error
+from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from clamr_cli.errors import MediaError
@@ -47,6 +49,7 @@ class _Picture:
     width: int
     height: int
     rotation: int
+    mirrored: bool
 
 
 def probe(path: str) -> MediaInfo:
@@ -83,6 +86,7 @@ def _describe(container: InputContainer, picture: _Picture | None) -> MediaInfo:
         width=picture.width if picture else 0,
         height=picture.height if picture else 0,
         rotation=picture.rotation if picture else 0,
+        mirrored=picture is not None and picture.mirrored,
         fps=_rate(stream) if stream else 0.0,
         video_codec=_codec(stream) if stream else "",
         video_stream=int(stream.index) if stream else None,
@@ -151,16 +155,33 @@ def _geometry(video: VideoStream, frame: VideoFrame | None) -> _Picture | None:
     width, height = (frame.width, frame.height) if frame else (video.width, video.height)
     if not width or not height:
         return None
-    rotation = clockwise(frame.rotation) if frame else 0
+    rotation, mirrored = orientation(_display_matrix(frame))
     width, height = display_size(width, height, video.sample_aspect_ratio)
     if rotation in (90, 270):
         width, height = height, width
-    return _Picture(video, width, height, rotation)
+    return _Picture(video, width, height, rotation, mirrored)
 
 
-def clockwise(counterclockwise: float) -> int:
-    """Clockwise degrees, one of 0, 90, 180, 270, from the counterclockwise ones of a display matrix."""
-    return round(-counterclockwise / 90) * 90 % 360
+def _display_matrix(frame: VideoFrame | None) -> tuple[int, ...]:
+    """The nine numbers of ISO 14496-12, 8.3.2, that say how a frame is to be shown; none where it says nothing."""
+    if frame is None or SideDataType.DISPLAYMATRIX not in frame.side_data:
+        return ()
+    return struct.unpack_from("=9i", bytes(frame.side_data[SideDataType.DISPLAYMATRIX]))
+
+
+def orientation(matrix: Sequence[int]) -> tuple[int, bool]:
+    """Clockwise degrees (0, 90, 180, 270) of a display matrix, and whether the picture is mirrored before that.
+
+    Of the eight ways to lay a picture on its sides the nearest is taken; a matrix without numbers leaves it as it is.
+    """
+    if not any(matrix[:5]):
+        return 0, False
+    right_x, right_y, _, down_x, down_y = matrix[:5]
+    if abs(right_x) + abs(down_y) >= abs(right_y) + abs(down_x):
+        mirrored = (right_x < 0) != (down_y < 0)
+        return (180 if down_y < 0 else 0), mirrored
+    mirrored = (right_y < 0) == (down_x < 0)
+    return (270 if right_y < 0 else 90) if not mirrored else (90 if right_y < 0 else 270), mirrored
 
 
 def display_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
