@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CHUNK: Final = 10.0
 """Seconds of sound in each chunk but the last."""
 
+MOST_SILENCE: Final = 12 * 3600
+"""Seconds of silence that gaps may make of a track; what comes after more is left out."""
+
 _TOLERANCE: Final = 0.08
 """Seconds by which time stamps may differ from the samples counted before it is a gap and not rounding."""
 
@@ -68,8 +71,7 @@ def read_audio(path: str, track: AudioTrack, *, rate: int = 16_000) -> Iterator[
 
 
 def _frames(packets: Iterable[Packet[Any]], stream: Any, clock: Clock) -> Iterator[tuple[float, AudioFrame]]:  # noqa: ANN401
-    for packet in packets:
-        clock.place(packet)
+    for _, packet in clock.placed(packets):
         try:
             frames = stream.codec_context.decode(packet)
         except av.error.FFmpegError:

@@ -75,23 +75,24 @@ def sample_frames(path: str, info: MediaInfo, options: FrameOptions | None = Non
     if info.video_stream is None:
         return
     sampler = _Sampler(info, options or FrameOptions())
-    for trust_keys in (True, False):
-        with open_media(path) as container:
+    # An edit list that shows nothing at all is damage.
+    for trust_keys, edits in ((True, True), (False, True), (False, False)):
+        with open_media(path, edits=edits) as container:
             if info.video_stream >= len(container.streams) or container.streams[info.video_stream].type != "video":
                 raise MediaError("the file changed while it was read", "index again")
             stream: Any = container.streams[info.video_stream]
             clock = Clock(container, stream, step=1 / (info.fps or 25.0))
             packets = read_packets(container, [stream])
             yield from sampler.run(stream, clock, _marks(packets, clock), trust_keys=trust_keys)
-        if not sampler.keys_failed:
+        if sampler.seen and not sampler.keys_failed:
             break
     if not sampler.seen:
         raise MediaError("no frame of the picture can be decoded", "copy or download it again, or convert it to H.264")
 
 
 def _marks(packets: Iterable[Packet[Any]], clock: Clock) -> Iterator[Mark[Packet[Any]]]:
-    for packet in packets:
-        yield Mark(clock.place(packet), bool(packet.is_keyframe), packet.size, packet)
+    for time, packet in clock.placed(packets):
+        yield Mark(time, bool(packet.is_keyframe), packet.size, packet)
 
 
 class _Sampler:

@@ -7,6 +7,7 @@ import itertools
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import av
@@ -15,7 +16,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.container import Clock, open_media, origin, read_packets, stated_length
+from clamr_cli.media.container import Clock, ends_early, open_media, origin, read_packets, stated_length
 from clamr_cli.media.languages import short_code
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
 from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from av.container import InputContainer
+    from av.packet import Packet
     from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
@@ -37,6 +39,13 @@ _FIRST_PACKETS: Final = 300
 
 _TAIL: Final = 10.0
 """Seconds before the stated end at which measuring the true end begins."""
+
+_NEAR_END: Final = 1.0
+_STATING: Final = ("flv", "asf")
+"""Containers whose headers state a length in seconds but none in bytes."""
+
+_PARTS: Final = 8
+"""Parts of a long file at whose borders is looked whether there is anything."""
 
 _FASTEST: Final = 500
 
@@ -63,20 +72,24 @@ def probe(path: str) -> MediaInfo:
     Raises:
         MediaError: gone, unreadable, empty, cut off, protected, no media, or without any stream that can be decoded.
     """
-    with open_media(path) as container:
-        video = _choose_video(container)
-        readable = [video] if video else [stream for stream in container.streams.audio if stream.codec_context]
-        if not readable:
-            raise _nothing_readable(container)
-        picture = _look(container, readable, video)
-        return _describe(container, picture)
+    for edits in (True, False):
+        with open_media(path, edits=edits) as container:
+            video = _choose_video(container)
+            readable = [video] if video else [stream for stream in container.streams.audio if stream.codec_context]
+            if not readable:
+                raise _nothing_readable(container)
+            frame = _look(container, readable, video)
+            # An edit list that shows nothing at all is damage.
+            if frame or not video or not edits:
+                return _describe(path, container, _geometry(video, frame) if video else None, edits=edits)
+    raise AssertionError("the second reading always ends")  # pragma: no cover
 
 
-def _describe(container: InputContainer, picture: _Picture | None) -> MediaInfo:
+def _describe(path: str, container: InputContainer, picture: _Picture | None, *, edits: bool) -> MediaInfo:
     stream = picture.stream if picture else None
     # Both measures seek, which must come after the first frame and before nothing else.
     header = stated_length(container)
-    content = _content_duration(container, header)
+    content = _content_duration(path, container, header, edits=edits)
     tags = clean_tags(container.metadata)
     return MediaInfo(
         container=str(container.format.name),
@@ -96,7 +109,28 @@ def _describe(container: InputContainer, picture: _Picture | None) -> MediaInfo:
         tags=tags,
         created=created(tags),
         location=location(tags),
+        incomplete=is_incomplete(path, str(container.format.name), header, content),
     )
+
+
+def is_incomplete(path: str, container: str, header: float | None, content: float | None) -> bool:
+    """Whether a file holds less than it says, as after a download or a copy that was cut off.
+
+    Its length in bytes tells it where a container names that, else how much less can be read than its header states.
+    Lengths that are estimated from the bit rate tell nothing.
+
+    Args:
+        path: the file.
+        container: the demuxer's name.
+        header: seconds that the header states.
+        content: seconds that were measured.
+    """
+    if content is None:
+        return False
+    missing = (header or 0.0) - content
+    if ends_early(path):
+        return header is None or missing > _NEAR_END
+    return container in _STATING and header is not None and missing > max(2 * _NEAR_END, 0.05 * header)
 
 
 def _choose_video(container: InputContainer) -> VideoStream | None:
@@ -131,9 +165,8 @@ def _tag(stream: Stream) -> str:
         return ""  # a damaged tag is none that marks protection
 
 
-def _look(container: InputContainer, readable: Sequence[Stream], video: VideoStream | None) -> _Picture | None:
+def _look(container: InputContainer, readable: Sequence[Stream], video: VideoStream | None) -> VideoFrame | None:
     """Decode the first frame of the picture, and refuse what is protected."""
-    frame: VideoFrame | None = None
     if any(_tag(stream) in _PROTECTED_TAGS for stream in readable):
         raise _protected()
     for packet in itertools.islice(read_packets(container, readable), _FIRST_PACKETS):
@@ -146,9 +179,8 @@ def _look(container: InputContainer, readable: Sequence[Stream], video: VideoStr
         except av.error.FFmpegError:
             continue  # a damaged first packet says nothing about the rest
         if frames:
-            frame = frames[0]
-            break
-    return _geometry(video, frame) if video else None
+            return frames[0]
+    return None
 
 
 def _geometry(video: VideoStream, frame: VideoFrame | None) -> _Picture | None:
@@ -198,28 +230,56 @@ def choose_duration(header: float | None, content: float | None) -> float:
     return header if abs(header - content) <= max(1.0, 0.02 * header) else content
 
 
-def _content_duration(container: InputContainer, header: float | None) -> float | None:
+def _content_duration(path: str, container: InputContainer, header: float | None, *, edits: bool) -> float | None:
     """The end of the last packet of picture or sound, counted from the first."""
-    streams = [
-        s for s in (*container.streams.video, *container.streams.audio) if not s.disposition & _NO_MOVING_PICTURE
-    ]
-    for start in sorted({max(0.0, (header or 0.0) - _TAIL), 0.0}, reverse=True):
+    tail = max(0.0, (header or 0.0) - _TAIL)
+    if tail and not _has_hole(container, tail):
+        _seek(container, tail + origin(container))
         # Where there is no seeking, what follows the packets read so far still shows the end.
-        with contextlib.suppress(av.error.FFmpegError):
-            container.seek(round((start + origin(container)) * av.time_base))
-        end = _last_end(container, streams)
+        end = _last_end(container, whole=False)
         if end:
             return end
-    return None
+    with open_media(path, edits=edits) as anew:
+        return _last_end(anew, whole=True)
 
 
-def _last_end(container: InputContainer, streams: Sequence[Stream]) -> float | None:
-    clocks = {s.index: Clock(container, s, step=_packet_length(s)) for s in streams}
+def _moving(container: InputContainer) -> list[Stream]:
+    streams = (*container.streams.video, *container.streams.audio)
+    return [stream for stream in streams if not stream.disposition & _NO_MOVING_PICTURE]
+
+
+def _seek(container: InputContainer, seconds: float) -> None:
+    with contextlib.suppress(av.error.FFmpegError):
+        container.seek(round(seconds * av.time_base))
+
+
+def _has_hole(container: InputContainer, length: float) -> bool:
+    """Whether some time before the end is far from any packet: clocks may have jumped, and all must be read to tell."""
+    if length < Clock.LONGEST_HOLE:
+        return False
+    for part in range(1, _PARTS):
+        wanted = length * part / _PARTS + origin(container)
+        _seek(container, wanted)
+        first = next((one for one in read_packets(container, _moving(container)) if one.pts is not None), None)
+        if first is None or abs(wanted - float(first.pts * first.time_base)) > Clock.LONGEST_HOLE / 2:
+            return True
+    return False
+
+
+def _last_end(container: InputContainer, *, whole: bool) -> float | None:
+    streams = _moving(container)
+    clocks = {s.index: Clock(container, s, step=_packet_length(s), whole=whole) for s in streams}
     end = 0.0
+    # The last packets of each stream; how long those before them last, their successors tell.
+    last: dict[int, tuple[float, Packet[Any]]] = {}
     for packet in read_packets(container, streams):
-        clock = clocks[packet.stream_index]
-        time = clock.place(packet)
-        end = max(end, time + clock.length(packet, time))
+        for time, placed in clocks[packet.stream_index].push(packet):
+            last[placed.stream_index] = max(last.get(placed.stream_index, (-1.0, placed)), (time, placed), key=itemgetter(0))
+    for index, clock in clocks.items():
+        for time, placed in clock.rest():
+            last[index] = max(last.get(index, (-1.0, placed)), (time, placed), key=itemgetter(0))
+        if index in last:
+            end = max(end, last[index][0] + clock.length(last[index][1], last[index][0]))
     return end or None
 
 

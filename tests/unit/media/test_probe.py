@@ -14,7 +14,7 @@ import pytest
 from clamr_cli.errors import MediaError
 from clamr_cli.media.container import open_media, read_packets
 from clamr_cli.media.languages import short_code
-from clamr_cli.media.probe import choose_duration, clockwise, display_size, probe
+from clamr_cli.media.probe import choose_duration, display_size, orientation, probe
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
 from tests.unit.media.clips import Clip, Sound
 
@@ -144,9 +144,24 @@ def test_a_name_that_is_no_utf8_is_opened(tmp_path, plain_clip):
     assert probe(os.fsdecode(path)).width == 320
 
 
-@pytest.mark.parametrize(("seen", "shown"), [(0.0, 0), (90.0, 270), (-90.0, 90), (180.0, 180), (-179.6, 180)])
-def test_display_matrices_turn_the_other_way(seen, shown):
-    assert clockwise(seen) == shown
+@pytest.mark.parametrize(
+    ("right", "down", "shown"),
+    [
+        ((1, 0), (0, 1), (0, False)),
+        ((0, 1), (-1, 0), (90, False)),
+        ((-1, 0), (0, -1), (180, False)),
+        ((0, -1), (1, 0), (270, False)),
+        ((-1, 0), (0, 1), (0, True)),
+        ((1, 0), (0, -1), (180, True)),
+        ((0, 1), (1, 0), (270, True)),
+        ((0, -1), (-1, 0), (90, True)),
+        ((-65536, 457), (-457, -65530), (180, False)),
+        ((0, 0), (0, 0), (0, False)),
+    ],
+)
+def test_display_matrices_tell_how_a_picture_lies(right, down, shown):
+    assert orientation((*right, 0, *down, 0, 0, 0, 1 << 30)) == shown
+    assert orientation(()) == (0, False)
 
 
 def test_absurd_sample_shapes_count_as_square():
