@@ -25,7 +25,7 @@ CHUNK: Final = 10.0
 """Seconds of sound in each chunk but the last."""
 
 MOST_SILENCE: Final = 12 * 3600
-"""Seconds of silence that gaps may make of a track; what comes after more is left out."""
+"""Seconds of silence that the gaps of a track may make, together: a small file can claim weeks of it."""
 
 _TOLERANCE: Final = 0.08
 """Seconds by which time stamps may differ from the samples counted before it is a gap and not rounding."""
@@ -95,6 +95,7 @@ class _Line:
         self._given = 0
         self._resampler: Any = None
         self._filled_to = 0.0
+        self._silence = 0.0
 
     def add(self, frame: AudioFrame, time: float) -> Iterator[NDArray[np.float32]]:
         """Lay down a frame that begins at ``time`` seconds."""
@@ -128,6 +129,9 @@ class _Line:
         self._lay(self._rest())
         self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
         missing = round(max(0.0, time) * self._rate) - self._given - self._held
+        self._silence += max(0, missing) / self._rate
+        if self._silence > MOST_SILENCE:
+            raise MediaError(f"its sound has gaps of more than {MOST_SILENCE // 3600} hours", "cut it into shorter videos")
         while missing > 0:
             count = min(missing, self._size)
             self._lay(np.zeros(count, np.float32))

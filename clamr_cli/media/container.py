@@ -33,6 +33,9 @@ _FORMATS: Final = (
     "nut,nuv,obu,ogg,pva,rm,roq,smk,bink,swf,tta,ty,vc1,viv,vivo,vvc,wav,w64,wtv,wv,yuv4mpegpipe,gif"
 )
 _OPTIONS: Final = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+MOST_PIXELS: Final = 2**26
+"""Pixels of a picture at most, twice those of 8K video: a few bytes can claim any size, and a decoder makes room for it."""
+
 _PATIENCE: Final = 60.0
 """Seconds that opening, or reading one packet, may take; only a dead disk needs longer."""
 
@@ -55,7 +58,7 @@ _MOST_PACKETS: Final = 20_000
 
 _TICK: Final = 0.001
 _BLANK_END: Final = 65_536
-"""Bytes at the end of a file that are all zero where it was made long before it was filled."""
+"""Bytes at the end of a file that are looked at."""
 
 _UNKNOWN_RIFF: Final = 0x7FFFFFFF - 2**16
 _READ: Final = 2**23
@@ -81,12 +84,19 @@ def open_media(path: str, *, edits: bool = True) -> Iterator[InputContainer]:
     options = _OPTIONS if edits else {**_OPTIONS, "ignore_editlist": "1"}
     try:
         container = av.open(
-            address, container_options=dict(options), metadata_errors="replace", timeout=(_PATIENCE, _PATIENCE)
+            address,
+            options={"max_pixels": str(MOST_PIXELS)},
+            container_options=dict(options),
+            metadata_errors="replace",
+            timeout=(_PATIENCE, _PATIENCE),
         )
     except av.error.FFmpegError as error:
         _raise_if_the_disk_fails(error, path)
         raise MediaError(*_diagnose(path)) from error
     with container:
+        for stream in container.streams.video:
+            if stream.codec_context is not None:
+                stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         yield container
 
 
@@ -145,20 +155,29 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield header[4:8], position
 
 
-def ends_early(path: str) -> bool:
-    """Whether a file is shorter than its container says, or filled up with zeros as one whose download was stopped."""
+def missing_bytes(path: str) -> int | None:
+    """How many bytes a file is shorter than its container says; None where the container does not say."""
     try:
         with open(path, "rb") as file:
             head, end = file.read(64), file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - _BLANK_END))
-            if not any(file.read(_BLANK_END)) and end > 2 * _BLANK_END:
-                return True
             if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-                return any(place > end for kind, place in _boxes(file) if kind in (b"mdat", b"moof", b"moov"))
-            if head[:4] == b"RIFF":
+                stated = max((place for kind, place in _boxes(file) if kind in (b"mdat", b"moof", b"moov")), default=0)
+            elif head[:4] == b"RIFF":
                 size = int.from_bytes(head[4:8], "little")
-                return size < _UNKNOWN_RIFF and 8 + size > end + 1
-            return head[:4] == b"\x1a\x45\xdf\xa3" and _segment_end(head) > end
+                stated = 8 + size if size < _UNKNOWN_RIFF else 0
+            else:
+                stated = _segment_end(head) if head[:4] == b"\x1a\x45\xdf\xa3" else 0
+            return max(0, stated - end) if stated else None
+    except OSError as error:
+        raise media_error(error) from error
+
+
+def ends_blank(path: str) -> bool:
+    """Whether the end of a file is all zero, as of one that was made at its full size and then not filled."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _BLANK_END))
+            return not any(file.read(_BLANK_END))
     except OSError as error:
         raise media_error(error) from error
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from clamr_cli.errors import MediaError
 from clamr_cli.media.colours import to_rgb
-from clamr_cli.media.container import Clock, open_media, read_packets
+from clamr_cli.media.container import MOST_PIXELS, Clock, open_media, read_packets
 from clamr_cli.media.plan import Alone, InTurn, Mark, Plan, Stop
 from clamr_cli.media.probe import display_size
 
@@ -74,6 +74,11 @@ def sample_frames(path: str, info: MediaInfo, options: FrameOptions | None = Non
     """
     if info.video_stream is None:
         return
+    if info.width * info.height > MOST_PIXELS:
+        raise MediaError(
+            f"the picture is too large: {info.width} x {info.height} pixels",
+            f"make a copy of at most {MOST_PIXELS // 10**6} megapixels",
+        )
     sampler = _Sampler(info, options or FrameOptions())
     # An edit list that shows nothing at all is damage.
     for trust_keys, edits in ((True, True), (False, True), (False, False)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +17,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.container import Clock, ends_early, open_media, origin, read_packets, stated_length
+from clamr_cli.media.container import MOST_PIXELS, Clock, ends_blank, missing_bytes, open_media, origin, read_packets, stated_length
 from clamr_cli.media.languages import short_code
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
 from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
@@ -40,7 +41,7 @@ _FIRST_PACKETS: Final = 300
 _TAIL: Final = 10.0
 """Seconds before the stated end at which measuring the true end begins."""
 
-_NEAR_END: Final = 1.0
+_ROUNDING: Final = 0.2
 _STATING: Final = ("flv", "asf")
 """Containers whose headers state a length in seconds but none in bytes."""
 
@@ -81,7 +82,13 @@ def probe(path: str) -> MediaInfo:
             frame = _look(container, readable, video)
             # An edit list that shows nothing at all is damage.
             if frame or not video or not edits:
-                return _describe(path, container, _geometry(video, frame) if video else None, edits=edits)
+                picture = _geometry(video, frame) if video else None
+                if picture is None and not container.streams.audio:
+                    raise MediaError(
+                        f"no frame can be decoded: it is damaged, or larger than {MOST_PIXELS // 10**6} megapixels",
+                        "copy or download it again, or convert it to H.264",
+                    )
+                return _describe(path, container, picture, edits=edits)
     raise AssertionError("the second reading always ends")  # pragma: no cover
 
 
@@ -127,10 +134,13 @@ def is_incomplete(path: str, container: str, header: float | None, content: floa
     """
     if content is None:
         return False
+    absent = missing_bytes(path) or 0
     missing = (header or 0.0) - content
-    if ends_early(path):
-        return header is None or missing > _NEAR_END
-    return container in _STATING and header is not None and missing > max(2 * _NEAR_END, 0.05 * header)
+    # Some writers are off by a few bytes; some cameras make all files of one size, and fill up what they do not need.
+    if absent and (header is None or missing > _ROUNDING or absent > 0.02 * os.path.getsize(path)):
+        return True
+    stated = container in _STATING or ends_blank(path)
+    return stated and missing > max(2.0, 0.05 * (header or 0.0))
 
 
 def _choose_video(container: InputContainer) -> VideoStream | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from clamr_cli.errors import MediaError
 from clamr_cli.executors import report
 from clamr_cli.stages.spool import SAMPLE_RATE, Decoded, Spool, Still
+from clamr_cli.timeline import readable_part
 from clamr_cli.types import Span
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
         raise MediaError(notices[0].split(": ", 1)[1], "the file may be damaged; try to play it")
     if identified is not None and replaced(path, identified):
         raise MediaError("the file was changed while it was read", "index again when it is complete")
+    if info.incomplete:
+        notices.insert(0, readable_part(info))
     decoded = Decoded(info, tuple(frames), tuple(text), speech, samples, tuple(notices))
     spool.finish(decoded)
     yield decoded
