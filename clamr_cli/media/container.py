@@ -43,6 +43,9 @@ _MOST_ERRORS: Final = 100
 """Read errors without a good packet in between after which the rest of a file is given up."""
 
 _LONGEST: Final = 400 * 3600.0
+LONGEST_HOLE: Final = 1200.0
+"""Seconds that may pass between two packets while the file holds nothing else; more only where nothing else can be."""
+
 _SLOWEST_STATED: Final = 4.0
 _SLOWEST: Final = 32.0
 """Bytes a second below which no recording goes, not even one of still slides; less where a header vouches for it."""
@@ -172,12 +175,19 @@ def missing_bytes(path: str) -> int | None:
         raise media_error(error) from error
 
 
-def ends_blank(path: str) -> bool:
-    """Whether the end of a file is all zero, as of one that was made at its full size and then not filled."""
+def ends_amiss(path: str) -> bool:
+    """Whether a file ends with zeros, as one that was made at its full size and not filled, or inside a tag of FLV."""
     try:
         with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _BLANK_END))
-            return not any(file.read(_BLANK_END))
+            head, end = file.read(3), file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - _BLANK_END))
+            tail = file.read(_BLANK_END)
+            if head != b"FLV":
+                return not any(tail)
+            # Each tag is followed by its size (Adobe FLV 10.1, E.3), which the tag itself gives without its header.
+            size = int.from_bytes(tail[-4:], "big")
+            file.seek(max(0, end - 4 - size))
+            return size != int.from_bytes(file.read(4)[1:], "big") + 11
     except OSError as error:
         raise media_error(error) from error
 
@@ -219,7 +229,7 @@ def longest_length(container: InputContainer) -> float:
 
 
 def _possible(container: InputContainer, slowest: float) -> float:
-    return min(_LONGEST, 60.0 + max(0, container.size) / slowest)
+    return min(_LONGEST, LONGEST_HOLE + max(0, container.size) / slowest)
 
 
 def read_packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
@@ -286,9 +296,6 @@ class Clock:
     """Seconds between packets up to which nothing is doubted."""
 
     _FORWARD: Final = 60.0
-    LONGEST_HOLE: Final = 1200.0
-    """Seconds that may pass between two packets while the file holds nothing else; more only where nothing else can be."""
-
     _AHEAD: Final = 64
     """Packets that are looked at ahead of one in doubt; a longer run of such is no damage to a few."""
 
@@ -371,7 +378,7 @@ class Clock:
                 time = self._next
             if not self._recent or time > max(self._recent):
                 length = float(packet.duration or 0) * self._base
-                plausible = 0 < length < self.LONGEST_HOLE
+                plausible = 0 < length < LONGEST_HOLE
                 self._next = time + (min(length, self._NEAR) if plausible else self._usual_distance())
             self._recent.append(time)
         self._last = time
@@ -420,4 +427,4 @@ class Clock:
         if gap > self._FORWARD and time > self._end + self._FORWARD:
             return True
         between = (packet.pos or 0) - self._read_to
-        return gap > self.LONGEST_HOLE and not self._may_pause and bool(packet.pos) and between < gap * _SLOWEST
+        return gap > LONGEST_HOLE and not self._may_pause and bool(packet.pos) and between < gap * _SLOWEST

@@ -17,7 +17,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.container import MOST_PIXELS, Clock, ends_blank, missing_bytes, open_media, origin, read_packets, stated_length
+from clamr_cli.media.container import LONGEST_HOLE, MOST_PIXELS, Clock, ends_amiss, missing_bytes, open_media, origin, read_packets, stated_length
 from clamr_cli.media.languages import short_code
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
 from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
@@ -42,9 +42,6 @@ _TAIL: Final = 10.0
 """Seconds before the stated end at which measuring the true end begins."""
 
 _ROUNDING: Final = 0.2
-_STATING: Final = ("flv", "asf")
-"""Containers whose headers state a length in seconds but none in bytes."""
-
 _PARTS: Final = 8
 """Parts of a long file at whose borders is looked whether there is anything."""
 
@@ -116,19 +113,17 @@ def _describe(path: str, container: InputContainer, picture: _Picture | None, *,
         tags=tags,
         created=created(tags),
         location=location(tags),
-        incomplete=is_incomplete(path, str(container.format.name), header, content),
+        incomplete=is_incomplete(path, header, content),
     )
 
 
-def is_incomplete(path: str, container: str, header: float | None, content: float | None) -> bool:
+def is_incomplete(path: str, header: float | None, content: float | None) -> bool:
     """Whether a file holds less than it says, as after a download or a copy that was cut off.
 
-    Its length in bytes tells it where a container names that, else how much less can be read than its header states.
-    Lengths that are estimated from the bit rate tell nothing.
+    Its length in bytes tells it where a container names that, else its end where the header states more than there is.
 
     Args:
         path: the file.
-        container: the demuxer's name.
         header: seconds that the header states.
         content: seconds that were measured.
     """
@@ -139,8 +134,7 @@ def is_incomplete(path: str, container: str, header: float | None, content: floa
     # Some writers are off by a few bytes; some cameras make all files of one size, and fill up what they do not need.
     if absent and (header is None or missing > _ROUNDING or absent > 0.02 * os.path.getsize(path)):
         return True
-    stated = container in _STATING or ends_blank(path)
-    return stated and missing > max(2.0, 0.05 * (header or 0.0))
+    return missing > max(1.0, 0.05 * (header or 0.0)) and ends_amiss(path)
 
 
 def _choose_video(container: InputContainer) -> VideoStream | None:
@@ -265,13 +259,13 @@ def _seek(container: InputContainer, seconds: float) -> None:
 
 def _has_hole(container: InputContainer, length: float) -> bool:
     """Whether some time before the end is far from any packet: clocks may have jumped, and all must be read to tell."""
-    if length < Clock.LONGEST_HOLE:
+    if length < LONGEST_HOLE:
         return False
     for part in range(1, _PARTS):
         wanted = length * part / _PARTS + origin(container)
         _seek(container, wanted)
         first = next((one for one in read_packets(container, _moving(container)) if one.pts is not None), None)
-        if first is None or abs(wanted - float(first.pts * first.time_base)) > Clock.LONGEST_HOLE / 2:
+        if first is None or abs(wanted - float(first.pts * first.time_base)) > LONGEST_HOLE / 2:
             return True
     return False
 

@@ -16,6 +16,7 @@ from clamr_cli.media.container import open_media, read_packets
 from clamr_cli.media.languages import short_code
 from clamr_cli.media.probe import choose_duration, display_size, orientation, probe
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
+from clamr_cli.timeline import format_time, readable_part
 from tests.unit.media.clips import Clip, Sound
 
 
@@ -82,6 +83,61 @@ def test_a_header_that_claims_more_than_there_is_does_not_win(tmp_path, name):
     info = probe(str(path))
     assert info.duration_from_header == pytest.approx(40, abs=0.1)
     assert 10 < info.duration < 30
+
+
+@pytest.mark.parametrize(
+    ("name", "mux"),
+    [
+        ("a.mp4", {"movflags": "faststart"}),
+        ("a.mov", {"movflags": "faststart"}),
+        ("a.mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("a.mkv", {}),
+        ("a.webm", {}),
+        ("a.avi", {}),
+        ("a.flv", {}),
+    ],
+)
+def test_a_download_that_was_cut_off_is_told_from_a_whole_file(tmp_path, name, mux):
+    path = tmp_path / name
+    codec = {"a.webm": "libvpx", "a.avi": "mpeg4", "a.flv": "flv"}.get(name, "libx264")
+    sounds = () if name == "a.webm" else (Sound(end=13, codec="mp3" if name in ("a.avi", "a.flv") else "aac", rate=44100),)
+    Clip(codec=codec, seconds=12, fps=10, gop=10, mux=mux, sounds=sounds).write(path)
+    content = path.read_bytes()
+    assert not probe(str(path)).incomplete
+    for share in (0.8, 0.4):
+        path.write_bytes(content[: int(len(content) * share)])
+        info = probe(str(path))
+        assert info.incomplete
+        assert info.duration == pytest.approx(12 * share, abs=3)
+        assert f"only {format_time(info.duration_from_content)}." in readable_part(info)
+
+
+def test_a_file_that_was_made_at_its_full_size_and_not_filled_is_incomplete(tmp_path):
+    path = tmp_path / "a.mkv"
+    Clip(seconds=12, fps=10, gop=10).write(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(max(len(content) // 2, 100_000)))
+    assert probe(str(path)).incomplete
+
+
+@pytest.mark.parametrize(
+    ("name", "clip"),
+    [
+        ("a.mp4", Clip(seconds=3, sounds=(Sound(end=20),))),
+        ("a.mkv", Clip(seconds=3, subtitles=(("subrip", "eng", ((0.0, 90.0, "to be continued"),)),))),
+        ("a.ts", Clip(seconds=9, fps=10, sounds=(Sound(end=2),))),
+        ("a.mp3", Clip(picture=None, sounds=(Sound(end=9, codec="mp3", rate=44100),))),
+        ("a.mp4", Clip(seconds=3, cover=True, sounds=(Sound(end=3),))),
+        ("a.mov", Clip(codec="mpeg4", times=(0.0, 0.1, 50.0), seconds=50)),
+    ],
+)
+def test_a_file_whose_tracks_differ_in_length_is_complete(tmp_path, name, clip):
+    path = clip.write(tmp_path / name)
+    assert not probe(path).incomplete
+    # Some cameras fill their files up to one size.
+    with open(path, "ab") as file:
+        file.write(bytes(200_000))
+    assert not probe(path).incomplete
 
 
 def test_a_transport_stream_starts_at_zero_whatever_its_clock_says(tmp_path):
