@@ -23,7 +23,9 @@ _NAMED = 5
 class Flags(FormFlags):
     """Options of ``clamr status``."""
 
-    failed: Annotated[bool, typer.Option("--failed", help="List the files that could not be indexed, or only in part, and why.")] = False
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List the files that could not be indexed, or only in part, and why.")
+    ] = False
 
 
 def run(before: Globals, flags: Flags) -> int:
@@ -46,7 +48,10 @@ def run(before: Globals, flags: Flags) -> int:
     if form is Form.JSON:
         output.write([json_line({**_record(store, stats), "incomplete": len(incomplete)})])
     else:
-        rows = [*_rows(store, stats), ("incomplete", f"{len(incomplete)} (clamr status --failed)" if incomplete else "0")]
+        rows = [
+            *_rows(store, stats),
+            ("incomplete", f"{len(incomplete)} (clamr status --failed)" if incomplete else "0"),
+        ]
         # A few are named at once; the list has all.
         rows += [("incomplete file", f"{path}: {part}") for path, part, _ in incomplete[:_NAMED]]
         output.listing(flags, (Column("name"), Column("value", wide=True)), rows)

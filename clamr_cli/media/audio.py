@@ -131,7 +131,9 @@ class _Line:
         missing = round(max(0.0, time) * self._rate) - self._given - self._held
         self._silence += max(0, missing) / self._rate
         if self._silence > MOST_SILENCE:
-            raise MediaError(f"its sound has gaps of more than {MOST_SILENCE // 3600} hours", "cut it into shorter videos")
+            raise MediaError(
+                f"its sound has gaps of more than {MOST_SILENCE // 3600} hours", "cut it into shorter videos"
+            )
         while missing > 0:
             count = min(missing, self._size)
             self._lay(np.zeros(count, np.float32))

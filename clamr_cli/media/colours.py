@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from av.sidedata.sidedata import Type
@@ -65,7 +65,11 @@ def _matrix(frame: VideoFrame) -> Colorspace | None:
     """The matrix to read a frame's colours with; None for the one that it names."""
     if frame.format.is_rgb or frame.colorspace not in (_NOT_STATED, _CONSTANT_LUMINANCE):
         return None
-    if frame.colorspace == _CONSTANT_LUMINANCE or frame.color_primaries == ColorPrimaries.BT2020 or frame.color_trc in _HDR:
+    if (
+        frame.colorspace == _CONSTANT_LUMINANCE
+        or frame.color_primaries == ColorPrimaries.BT2020
+        or frame.color_trc in _HDR
+    ):
         return Colorspace.BT2020
     hd = frame.width > _HD_WIDTH or frame.height > _HD_HEIGHT
     return Colorspace.ITU709 if hd else None
@@ -88,12 +92,11 @@ def _table_for(frame: VideoFrame) -> ImageFilter.Color3DLUT | None:
 def _peak(frame: VideoFrame) -> float:
     """The greatest luminance of a PQ stream, in cd/m2: as it says, else the usual one."""
     stated = 0.0
-    if Type.CONTENT_LIGHT_LEVEL in frame.side_data:
-        stated = float(_LIGHT_LEVEL.unpack_from(bytes(frame.side_data[Type.CONTENT_LIGHT_LEVEL]))[0])
-    if not stated and Type.MASTERING_DISPLAY_METADATA in frame.side_data:
-        *_, numerator, denominator, _, given = _MASTERING.unpack_from(
-            bytes(frame.side_data[Type.MASTERING_DISPLAY_METADATA])
-        )
+    side: Any = frame.side_data
+    if Type.CONTENT_LIGHT_LEVEL in side:
+        stated = float(_LIGHT_LEVEL.unpack_from(bytes(side[Type.CONTENT_LIGHT_LEVEL]))[0])
+    if not stated and Type.MASTERING_DISPLAY_METADATA in side:
+        *_, numerator, denominator, _, given = _MASTERING.unpack_from(bytes(side[Type.MASTERING_DISPLAY_METADATA]))
         stated = numerator / denominator if given and denominator else 0.0
     return next((peak for peak in _PEAKS if stated <= peak), _PEAKS[0])
 
@@ -136,7 +139,7 @@ def _from_hlg(signal: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _tone_mapped(light: NDArray[np.float64], peak: float) -> NDArray[np.float64]:
-    """Light of up to ``peak`` times white brought below 1 by the knee of ITU-R BT.2390, the same for all of a colour."""
+    """Light of up to ``peak`` times white brought below 1 by the knee of ITU-R BT.2390, hues kept."""
     strongest = np.max(light, axis=-1, keepdims=True)
     top = _to_pq(np.array(peak * _WHITE))
     level, limit = np.minimum(_to_pq(strongest * _WHITE) / top, 1.0), float(_to_pq(np.array(_WHITE)) / top)

@@ -34,7 +34,7 @@ _FORMATS: Final = (
 )
 _OPTIONS: Final = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 MOST_PIXELS: Final = 2**26
-"""Pixels of a picture at most, twice those of 8K video: a few bytes can claim any size, and a decoder makes room for it."""
+"""Pixels of a picture at most, twice those of 8K video: a few bytes can claim any size."""
 
 _PATIENCE: Final = 60.0
 """Seconds that opening, or reading one packet, may take; only a dead disk needs longer."""
@@ -60,7 +60,7 @@ _MOST_PACKETS: Final = 20_000
 """Packets in which a keyframe is looked for: minutes of video."""
 
 _TICK: Final = 0.001
-_BLANK_END: Final = 65_536
+_BLANK_END: Final = 4096
 """Bytes at the end of a file that are looked at."""
 
 _UNKNOWN_RIFF: Final = 0x7FFFFFFF - 2**16
@@ -158,38 +158,47 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield header[4:8], position
 
 
-def missing_bytes(path: str) -> int | None:
-    """How many bytes a file is shorter than its container says; None where the container does not say."""
+def missing_bytes(path: str) -> int:
+    """How many bytes a file is shorter than its container says; 0 where the container does not say."""
     try:
         with open(path, "rb") as file:
-            head, end = file.read(64), file.seek(0, os.SEEK_END)
-            if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-                stated = max((place for kind, place in _boxes(file) if kind in (b"mdat", b"moof", b"moov")), default=0)
-            elif head[:4] == b"RIFF":
-                size = int.from_bytes(head[4:8], "little")
-                stated = 8 + size if size < _UNKNOWN_RIFF else 0
-            else:
-                stated = _segment_end(head) if head[:4] == b"\x1a\x45\xdf\xa3" else 0
-            return max(0, stated - end) if stated else None
+            end = file.seek(0, os.SEEK_END)
+            return max(0, _stated_end(file) - end)
     except OSError as error:
         raise media_error(error) from error
 
 
 def ends_amiss(path: str) -> bool:
-    """Whether a file ends with zeros, as one that was made at its full size and not filled, or inside a tag of FLV."""
+    """Whether a file's content ends with zeros, as if made at full size and not filled, or inside a tag of FLV."""
     try:
         with open(path, "rb") as file:
-            head, end = file.read(3), file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - _BLANK_END))
-            tail = file.read(_BLANK_END)
-            if head != b"FLV":
-                return not any(tail)
+            end, stated = file.seek(0, os.SEEK_END), _stated_end(file)
+            if stated:
+                end = min(stated, end)
+                file.seek(max(0, end - _BLANK_END))
+                return not any(file.read(min(end, _BLANK_END)))
+            file.seek(0)
+            if file.read(3) != b"FLV":
+                return False
             # Each tag is followed by its size (Adobe FLV 10.1, E.3), which the tag itself gives without its header.
-            size = int.from_bytes(tail[-4:], "big")
+            file.seek(max(0, end - 4))
+            size = int.from_bytes(file.read(4), "big")
             file.seek(max(0, end - 4 - size))
             return size != int.from_bytes(file.read(4)[1:], "big") + 11
     except OSError as error:
         raise media_error(error) from error
+
+
+def _stated_end(file: BinaryIO) -> int:
+    """Where a container says that its content ends; 0 where it does not say."""
+    file.seek(0)
+    head = file.read(64)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return max((place for kind, place in _boxes(file) if kind in (b"mdat", b"moof", b"moov")), default=0)
+    if head[:4] == b"RIFF":
+        size = int.from_bytes(head[4:8], "little")
+        return 8 + size if size < _UNKNOWN_RIFF else 0
+    return _segment_end(head) if head[:4] == b"\x1a\x45\xdf\xa3" else 0
 
 
 def _segment_end(head: bytes) -> int:

@@ -17,7 +17,17 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.container import LONGEST_HOLE, MOST_PIXELS, Clock, ends_amiss, missing_bytes, open_media, origin, read_packets, stated_length
+from clamr_cli.media.container import (
+    LONGEST_HOLE,
+    MOST_PIXELS,
+    Clock,
+    ends_amiss,
+    missing_bytes,
+    open_media,
+    origin,
+    read_packets,
+    stated_length,
+)
 from clamr_cli.media.languages import short_code
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
 from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
@@ -129,9 +139,9 @@ def is_incomplete(path: str, header: float | None, content: float | None) -> boo
     """
     if content is None:
         return False
-    absent = missing_bytes(path) or 0
+    absent = missing_bytes(path)
     missing = (header or 0.0) - content
-    # Some writers are off by a few bytes; some cameras make all files of one size, and fill up what they do not need.
+    # Some writers are off by a few bytes.
     if absent and (header is None or missing > _ROUNDING or absent > 0.02 * os.path.getsize(path)):
         return True
     return missing > max(1.0, 0.05 * (header or 0.0)) and ends_amiss(path)
@@ -200,9 +210,10 @@ def _geometry(video: VideoStream, frame: VideoFrame | None) -> _Picture | None:
 
 def _display_matrix(frame: VideoFrame | None) -> tuple[int, ...]:
     """The nine numbers of ISO 14496-12, 8.3.2, that say how a frame is to be shown; none where it says nothing."""
-    if frame is None or SideDataType.DISPLAYMATRIX not in frame.side_data:
-        return ()
-    return struct.unpack_from("=9i", bytes(frame.side_data[SideDataType.DISPLAYMATRIX]))
+    side: Any = frame.side_data if frame else {}
+    return (
+        struct.unpack_from("=9i", bytes(side[SideDataType.DISPLAYMATRIX])) if SideDataType.DISPLAYMATRIX in side else ()
+    )
 
 
 def orientation(matrix: Sequence[int]) -> tuple[int, bool]:
@@ -264,8 +275,9 @@ def _has_hole(container: InputContainer, length: float) -> bool:
     for part in range(1, _PARTS):
         wanted = length * part / _PARTS + origin(container)
         _seek(container, wanted)
-        first = next((one for one in read_packets(container, _moving(container)) if one.pts is not None), None)
-        if first is None or abs(wanted - float(first.pts * first.time_base)) > LONGEST_HOLE / 2:
+        stamps = (one.pts * one.time_base for one in read_packets(container, _moving(container)) if one.pts is not None)
+        first = next(stamps, None)
+        if first is None or abs(wanted - float(first)) > LONGEST_HOLE / 2:
             return True
     return False
 
@@ -278,7 +290,9 @@ def _last_end(container: InputContainer, *, whole: bool) -> float | None:
     last: dict[int, tuple[float, Packet[Any]]] = {}
     for packet in read_packets(container, streams):
         for time, placed in clocks[packet.stream_index].push(packet):
-            last[placed.stream_index] = max(last.get(placed.stream_index, (-1.0, placed)), (time, placed), key=itemgetter(0))
+            last[placed.stream_index] = max(
+                last.get(placed.stream_index, (-1.0, placed)), (time, placed), key=itemgetter(0)
+            )
     for index, clock in clocks.items():
         for time, placed in clock.rest():
             last[index] = max(last.get(index, (-1.0, placed)), (time, placed), key=itemgetter(0))

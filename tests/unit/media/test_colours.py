@@ -124,7 +124,9 @@ def test_a_film_that_is_mastered_brighter_keeps_its_lights_apart(tmp_path):
     display = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(40000000,50)"
     for stated in ("", f":max-cll=4000,400:{display}"):
         params = "log-level=none:colorprim=9:transfer=16:colormatrix=9:range=limited" + stated
-        clip = Clip(picture=halves, seconds=0.4, codec="libx265", options={"preset": "ultrafast", "x265-params": params})
+        clip = Clip(
+            picture=halves, seconds=0.4, codec="libx265", options={"preset": "ultrafast", "x265-params": params}
+        )
         path = clip.write(tmp_path / "a.mp4")
         image = next(iter(sample_frames(path, probe(path)))).image.astype(int)
         levels.append((image[32, 32].mean(), image[32, 96].mean()))

@@ -108,7 +108,16 @@ def test_frames_are_upright(tmp_path, rotation):
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 @pytest.mark.parametrize(
     "matrix",
-    [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0), (-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)],
+    [
+        (1, 0, 0, 1),
+        (0, 1, -1, 0),
+        (-1, 0, 0, -1),
+        (0, -1, 1, 0),
+        (-1, 0, 0, 1),
+        (1, 0, 0, -1),
+        (0, 1, 1, 0),
+        (0, -1, -1, 0),
+    ],
 )
 def test_frames_lie_as_the_display_matrix_lays_them(tmp_path, name, matrix):
     def corner(right, down):
@@ -129,7 +138,9 @@ def test_frames_lie_as_the_display_matrix_lays_them(tmp_path, name, matrix):
 
 
 def test_a_picture_of_absurd_size_is_an_error_before_it_takes_memory(tmp_path):
-    Image.new("P", (12_000, 9_000)).save(tmp_path / "a.gif", save_all=True, append_images=[Image.new("P", (12_000, 9_000), 1)])
+    Image.new("P", (12_000, 9_000)).save(
+        tmp_path / "a.gif", save_all=True, append_images=[Image.new("P", (12_000, 9_000), 1)]
+    )
     with pytest.raises(MediaError, match="67 megapixels"):
         probe(str(tmp_path / "a.gif"))
     info = dataclasses.replace(probe(Clip().write(tmp_path / "a.mp4")), width=16_384, height=8_192)

@@ -51,9 +51,9 @@ FAULTS = {
     "the first, back": wild(-HOUR, first=0, turn=True),
     "the first two": wild(HOUR, first=0, count=2),
     "the last": wild(HOUR, first=119),
-    "many": lambda kind, number, pts, dts: (pts + HOUR * (number % 5 + 1), dts)
-    if kind == "video" and number % 17 == 3
-    else (pts, dts),
+    "many": lambda kind, number, pts, dts: (
+        (pts + HOUR * (number % 5 + 1), dts) if kind == "video" and number % 17 == 3 else (pts, dts)
+    ),
     "all late": jump(5 * HOUR, -99),
     "all jump": jump(3 * HOUR, 6),
     "around the clock": jump(2**33 / 90_000 - 6, -99),
@@ -109,7 +109,9 @@ def test_so_it_is_without_sound(tmp_path, whole, name, fault):
 
 
 @pytest.mark.parametrize("codec", ["h264", "mpeg2"])
-@pytest.mark.parametrize(("before", "after"), [(0, 0), (3 * HOUR, 0), (0, 3 * HOUR), (5 * HOUR, 2 * HOUR), (90_000, 99)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(0, 0), (3 * HOUR, 0), (0, 3 * HOUR), (5 * HOUR, 2 * HOUR), (90_000, 99)]
+)
 def test_a_clock_that_is_set_anew_goes_on(tmp_path, whole, codec, before, after):
     parts = []
     for offset, change in (
