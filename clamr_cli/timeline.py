@@ -15,6 +15,8 @@ from clamr_cli.types import Span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from clamr_cli.types import MediaInfo
+
 SHORTEST_PAUSE = 0.3
 """Seconds of silence between two stretches of speech below which it is breath, not a pause."""
 
@@ -90,6 +92,16 @@ def format_time(seconds: float) -> str:
     hours, rest = divmod(whole, 3600)
     minutes, left = divmod(rest, 60)
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+
+
+def readable_part(media: MediaInfo) -> str:
+    """How much of an incomplete file can be read, for people; empty where nothing is missing."""
+    if not media.incomplete:
+        return ""
+    content, header = media.duration_from_content or 0.0, media.duration_from_header or 0.0
+    part = f"only {format_time(content)}.{int(content * 10) % 10}"
+    whole = f" of {format_time(header + 0.5)}" if header > content else ""
+    return f"{part}{whole} can be read: the file may be incomplete"
 
 
 def file_time(seconds: float) -> str:

@@ -247,11 +247,13 @@ class MediaInfo:
         duration_from_header, duration_from_content: the two sources, None where unknown.
         width, height: display size in pixels, after rotation and sample aspect ratio; 0 without a picture.
         rotation: clockwise degrees that were applied, one of 0, 90, 180, 270.
+        mirrored: whether the picture was mirrored left to right before that.
         fps: average frames per second, 0.0 where unknown.
         video_codec: empty without a video stream (cover art is none).
         tags: container tags, lower-case keys, decoded, without control characters.
         created: ISO 8601 recording date where the container has one, else empty.
         location: ISO 6709 string where the container has one, else empty.
+        incomplete: whether less can be read than the file says it holds, as of a download that was cut off.
     """
 
     container: str
@@ -270,6 +272,8 @@ class MediaInfo:
     tags: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
     location: str = ""
+    mirrored: bool = False
+    incomplete: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from clamr_cli.store import Store, StoreStats
 
 
+_NAMED = 5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags(FormFlags):
     """Options of ``clamr status``."""
 
-    failed: Annotated[bool, typer.Option("--failed", help="List the files that could not be indexed, and why.")] = False
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List the files that could not be indexed, or only in part, and why.")
+    ] = False
 
 
 def run(before: Globals, flags: Flags) -> int:
@@ -39,12 +44,32 @@ def run(before: Globals, flags: Flags) -> int:
     store = open_store(settings)
     if flags.failed:
         return _failed(store, flags)
-    stats = store.stats()
+    stats, incomplete = store.stats(), _incomplete(store)
     if form is Form.JSON:
-        output.write([json_line(_record(store, stats))])
+        output.write([json_line({**_record(store, stats), "incomplete": len(incomplete)})])
     else:
-        output.listing(flags, (Column("name"), Column("value", wide=True)), _rows(store, stats))
+        rows = [
+            *_rows(store, stats),
+            ("incomplete", f"{len(incomplete)} (clamr status --failed)" if incomplete else "0"),
+        ]
+        # A few are named at once; the list has all.
+        rows += [("incomplete file", f"{path}: {part}") for path, part, _ in incomplete[:_NAMED]]
+        output.listing(flags, (Column("name"), Column("value", wide=True)), rows)
     return EXIT_FOUND
+
+
+def _incomplete(store: Store) -> list[Row]:
+    """The indexed files of which only a part can be read, how much of each, and what to do."""
+    from clamr_cli.timeline import readable_part
+
+    parts = {video.video_id: readable_part(video.media) for video in store.videos() if video.media.incomplete}
+    if not parts:
+        return []
+    return [
+        (file.path, parts[file.video_id], "copy or download it again, then index it again")
+        for file in store.files()
+        if file.state.value == "indexed" and file.video_id in parts
+    ]
 
 
 def _failed(store: Store, flags: Flags) -> int:
@@ -52,6 +77,7 @@ def _failed(store: Store, flags: Flags) -> int:
     from clamr_cli.render.listing import Column
 
     rows: list[Row] = [(file.path, file.error, file.hint) for file in store.files() if file.state.value == "failed"]
+    rows += _incomplete(store)
     if not rows:
         output.say("no file of the index failed")
     else:

@@ -32,6 +32,13 @@ Reply = tuple[Literal["item"], Any] | tuple[Literal["done"], None] | tuple[Liter
 _MMAP_THRESHOLD = -3
 """The number of that setting in malloc.h."""
 
+_NO_NEW_PRIVILEGES = 38
+"""The number of that setting in sys/prctl.h."""
+
+_MEMORY = 6 * 2**30
+_MEMORY_OF_CORE = 2**28
+"""Address space of a confined process, and more for each core: decoders start threads, whose stacks and heaps count."""
+
 _to_parent: Connection | None = None
 
 
@@ -60,12 +67,15 @@ class Worker:
         name: for messages.
         log: a file that takes what libraries write to stdout and stderr; dropped if None.
         threads: what numeric libraries are told to use; 0 leaves it to them.
+        confined: whether the process is kept from what no decoder needs: much memory, dumps of it, and more rights
+            than it has. Only Linux can. Not for processes that use a GPU, whose drivers map more than there is.
     """
 
-    def __init__(self, name: str, *, log: Path | None = None, threads: int = 0) -> None:
+    def __init__(self, name: str, *, log: Path | None = None, threads: int = 0, confined: bool = False) -> None:
         self.name = name
         self._log = log
         self._threads = threads
+        self._confined = confined
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
         self._busy = threading.Lock()
@@ -123,7 +133,7 @@ class Worker:
         ours, theirs = context.Pipe()
         process = context.Process(
             target=_serve,
-            args=(theirs, os.fspath(self._log) if self._log else None, self._threads),
+            args=(theirs, os.fspath(self._log) if self._log else None, self._threads, self._confined),
             name=self.name,
             daemon=True,
         )
@@ -212,10 +222,28 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 4 << 20)
 
 
-def _serve(connection: Connection, log: str | None, threads: int) -> None:
+def _confine() -> None:
+    """Limit what this process can do if a damaged or hostile file takes it over, or makes it ask for memory."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    memory = _MEMORY + _MEMORY_OF_CORE * (os.cpu_count() or 1)
+    for limit, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, memory)):
+        hard = resource.getrlimit(limit)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(limit, (most, most))
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+
+
+def _serve(connection: Connection, log: str | None, threads: int, confined: bool) -> None:
     """The child's main loop."""
     global _to_parent
     _to_parent = connection
+    if confined:
+        _confine()
     if threads:
         # Libraries look when they are imported, which the first task does. Several processes that each take all cores
         # wait for each other's threads more than they compute.

@@ -52,7 +52,7 @@ def write_clips(
     Raises:
         UsageError: the folder cannot be written.
     """
-    worker = Worker("cutting")
+    worker = Worker("cutting", confined=True)
     try:
         for hit in sorted(hits, key=lambda hit: hit.time):
             if not folder.has(names[hit.number]):

@@ -49,7 +49,7 @@ def pictures(store: Store, prepared: Prepared, hits: Sequence[FrameHit], *, side
     small = dict(zip(numbers, kept.stills(store, prepared, numbers), strict=True))
     done = 0
     if prepared.target.path and ordered:
-        worker = Worker("decoding")
+        worker = Worker("decoding", confined=True)
         thumbs = [prepared.thumbs[number].tobytes() for number in numbers]
         times = [hit.time for hit in ordered]
         try:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 CHUNK: Final = 10.0
 """Seconds of sound in each chunk but the last."""
 
+MOST_SILENCE: Final = 12 * 3600
+"""Seconds of silence that the gaps of a track may make, together: a small file can claim weeks of it."""
+
 _TOLERANCE: Final = 0.08
 """Seconds by which time stamps may differ from the samples counted before it is a gap and not rounding."""
 
@@ -133,9 +136,11 @@ def read_audio(
         lines = [_Line(rate, speech) for _ in streams]
         for packet in read_packets(container, streams):
             place = places[packet.stream_index]
-            for time, frame in _frames(packet, streams[place], clocks[place]):
+            for time, frame in _frames(clocks[place].push(packet), streams[place], clocks[place]):
                 yield from ((place, chunk) for chunk in lines[place].add(frame, time))
         for place, line in enumerate(lines):
+            for time, frame in _frames(clocks[place].rest(), streams[place], clocks[place]):
+                yield from ((place, chunk) for chunk in line.add(frame, time))
             yield from ((place, chunk) for chunk in line.finish())
     if not any(line.heard for line in lines):
         raise MediaError("nothing of the sound can be decoded", "copy or download it again, or convert it to AAC")
@@ -182,13 +187,17 @@ def length(stretches: Stretches) -> int:
     return sum(end - start for start, end in stretches)
 
 
-def _frames(packet: Packet[Any], stream: Any, clock: Clock) -> Iterable[tuple[float, AudioFrame]]:  # noqa: ANN401
-    clock.place(packet)
-    try:
-        frames = stream.codec_context.decode(packet)
-    except av.error.FFmpegError:
-        return ()  # its time stays silent
-    return [(clock.seconds(frame.pts), frame) for frame in frames if _placed(frame)]
+def _frames(
+    placed: Iterable[tuple[float, Packet[Any]]],
+    stream: Any,  # noqa: ANN401
+    clock: Clock,
+) -> Iterator[tuple[float, AudioFrame]]:
+    for _, packet in placed:
+        try:
+            frames = stream.codec_context.decode(packet)
+        except av.error.FFmpegError:
+            continue  # its time stays silent
+        yield from ((clock.seconds(frame.pts), frame) for frame in frames if _placed(frame))
 
 
 def _placed(frame: AudioFrame) -> bool:
@@ -208,6 +217,7 @@ class _Line:
         self._given = 0
         self._resampler: Any = None
         self._filled_to = 0.0
+        self._silence = 0.0
 
     def add(self, frame: AudioFrame, time: float) -> Iterator[NDArray[np.float32]]:
         """Lay down a frame that begins at ``time`` seconds."""
@@ -241,6 +251,11 @@ class _Line:
         self._lay(self._rest())
         self._resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self._rate)
         missing = round(max(0.0, time) * self._rate) - self._given - self._held
+        self._silence += max(0, missing) / self._rate
+        if self._silence > MOST_SILENCE:
+            raise MediaError(
+                f"its sound has gaps of more than {MOST_SILENCE // 3600} hours", "cut it into shorter videos"
+            )
         while missing > 0:
             count = min(missing, self._size)
             self._lay(np.zeros((count, 1), np.float32))

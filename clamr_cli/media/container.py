@@ -6,7 +6,8 @@ import contextlib
 import errno
 import math
 import os
-from itertools import islice
+from collections import deque
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import av
@@ -18,7 +19,7 @@ from clamr_cli.media.sniff import may_hold_video
 from clamr_cli.media.trouble import check_regular_file, media_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from av.container import InputContainer
     from av.packet import Packet
@@ -32,6 +33,9 @@ _FORMATS: Final = (
     "nut,nuv,obu,ogg,pva,rm,roq,smk,bink,swf,tta,ty,vc1,viv,vivo,vvc,wav,w64,wtv,wv,yuv4mpegpipe,gif"
 )
 _OPTIONS: Final = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+MOST_PIXELS: Final = 2**26
+"""Pixels of a picture at most, twice those of 8K video: a few bytes can claim any size."""
+
 _PATIENCE: Final = 60.0
 """Seconds that opening, or reading one packet, may take; only a dead disk needs longer."""
 
@@ -39,9 +43,15 @@ _MOST_ERRORS: Final = 100
 """Read errors without a good packet in between after which the rest of a file is given up."""
 
 _LONGEST: Final = 400 * 3600.0
+LONGEST_HOLE: Final = 1200.0
+"""Seconds that may pass between two packets while the file holds nothing else; more only where nothing else can be."""
+
 _SLOWEST_STATED: Final = 4.0
 _SLOWEST: Final = 32.0
 """Bytes a second below which no recording goes, not even one of still slides; less where a header vouches for it."""
+
+_CLOCKED: Final = ("mpegts", "mpeg", "flv")
+"""Formats whose stamps are read off a clock that runs while they are sent."""
 
 _DISK: Final = frozenset(
     (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.EMFILE)
@@ -49,14 +59,23 @@ _DISK: Final = frozenset(
 _MOST_PACKETS: Final = 20_000
 """Packets in which a keyframe is looked for: minutes of video."""
 
+_TICK: Final = 0.001
+_BLANK_END: Final = 4096
+"""Bytes at the end of a file that are looked at."""
+
+_UNKNOWN_RIFF: Final = 0x7FFFFFFF - 2**16
 _READ: Final = 2**23
 _MOST_READS: Final = 512
 _MOST_BOXES: Final = 100_000
 
 
 @contextlib.contextmanager
-def open_media(path: str) -> Iterator[InputContainer]:
+def open_media(path: str, *, edits: bool = True) -> Iterator[InputContainer]:
     """Open a media file for reading; it is closed at the end of the ``with`` block.
+
+    Args:
+        path: the file.
+        edits: whether the edit lists of MP4 and MOV files say what is shown.
 
     Raises:
         MediaError: gone, unreadable, empty, cut off, or no media file.
@@ -65,14 +84,22 @@ def open_media(path: str) -> Iterator[InputContainer]:
         raise MediaError("the file is empty", "copy or download it again")
     # With the protocol spelled out, a name such as "concat:a" or "data:b" is only a name.
     address = "file:" + os.path.abspath(path)
+    options = _OPTIONS if edits else {**_OPTIONS, "ignore_editlist": "1"}
     try:
         container = av.open(
-            address, container_options=dict(_OPTIONS), metadata_errors="replace", timeout=(_PATIENCE, _PATIENCE)
+            address,
+            options={"max_pixels": str(MOST_PIXELS)},
+            container_options=dict(options),
+            metadata_errors="replace",
+            timeout=(_PATIENCE, _PATIENCE),
         )
     except av.error.FFmpegError as error:
         _raise_if_the_disk_fails(error, path)
         raise MediaError(*_diagnose(path)) from error
     with container:
+        for stream in container.streams.video:
+            if stream.codec_context is not None:
+                stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         yield container
 
 
@@ -113,20 +140,85 @@ def _diagnose(path: str) -> tuple[str, str]:
 
 
 def _has_box(file: BinaryIO, wanted: bytes) -> bool:
-    """Whether a top-level box of an ISO base media file has the wanted type (ISO 14496-12, 4.2)."""
+    return any(kind == wanted for kind, _ in _boxes(file))
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """The types and ends of the top-level boxes of an ISO base media file (ISO 14496-12, 4.2)."""
     end = file.seek(0, os.SEEK_END)
     position = 0
     for _ in range(_MOST_BOXES):
         if position >= end:
-            return False
+            return
         file.seek(position)
         header = file.read(16)
-        if header[4:8] == wanted:
-            return True
         size = int.from_bytes(header[:4], "big")
-        size = int.from_bytes(header[8:16], "big") if size == 1 else (size or end)
+        size = int.from_bytes(header[8:16], "big") if size == 1 else (size or end - position)
         position += max(size, 8)
-    return False
+        yield header[4:8], position
+
+
+def missing_bytes(path: str) -> int:
+    """How many bytes a file is shorter than its container says; 0 where the container does not say."""
+    try:
+        with open(path, "rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            return max(0, _stated_end(file) - end)
+    except OSError as error:
+        raise media_error(error) from error
+
+
+def ends_amiss(path: str) -> bool:
+    """Whether a file's content ends with zeros, as if made at full size and not filled, or inside a tag of FLV."""
+    try:
+        with open(path, "rb") as file:
+            end, stated = file.seek(0, os.SEEK_END), _stated_end(file)
+            if stated:
+                end = min(stated, end)
+                file.seek(max(0, end - _BLANK_END))
+                return not any(file.read(min(end, _BLANK_END)))
+            file.seek(0)
+            if file.read(3) != b"FLV":
+                return False
+            # Each tag is followed by its size (Adobe FLV 10.1, E.3), which the tag itself gives without its header.
+            file.seek(max(0, end - 4))
+            size = int.from_bytes(file.read(4), "big")
+            file.seek(max(0, end - 4 - size))
+            return size != int.from_bytes(file.read(4)[1:], "big") + 11
+    except OSError as error:
+        raise media_error(error) from error
+
+
+def _stated_end(file: BinaryIO) -> int:
+    """Where a container says that its content ends; 0 where it does not say."""
+    file.seek(0)
+    head = file.read(64)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return max((place for kind, place in _boxes(file) if kind in (b"mdat", b"moof", b"moov")), default=0)
+    if head[:4] == b"RIFF":
+        size = int.from_bytes(head[4:8], "little")
+        return 8 + size if size < _UNKNOWN_RIFF else 0
+    return _segment_end(head) if head[:4] == b"\x1a\x45\xdf\xa3" else 0
+
+
+def _segment_end(head: bytes) -> int:
+    """Where the segment of a Matroska file ends (RFC 8794, 4); 0 where it does not say."""
+    length, data = _ebml_size(head, 4)
+    start = data + length
+    if head[start : start + 4] != b"\x18\x53\x80\x67":
+        return 0
+    length, data = _ebml_size(head, start + 4)
+    return data + length if length else 0
+
+
+def _ebml_size(head: bytes, place: int) -> tuple[int, int]:
+    """The size that is written at a place, 0 where it is unknown, and the place after it."""
+    first = head[place] if place < len(head) else 0
+    width = 9 - first.bit_length()
+    if width > 8:
+        return 0, place
+    value = int.from_bytes(head[place : place + width], "big") & ((1 << 7 * width) - 1)
+    return (0 if value == (1 << 7 * width) - 1 else value), place + width
 
 
 def origin(container: InputContainer) -> float:
@@ -146,7 +238,7 @@ def longest_length(container: InputContainer) -> float:
 
 
 def _possible(container: InputContainer, slowest: float) -> float:
-    return min(_LONGEST, 60.0 + max(0, container.size) / slowest)
+    return min(_LONGEST, LONGEST_HOLE + max(0, container.size) / slowest)
 
 
 def read_packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
@@ -202,40 +294,71 @@ def seek_key(container: InputContainer, stream: Stream, seconds: float) -> None:
 class Clock:
     """Places the packets of a stream on the video's time line.
 
-    A packet without a time stamp follows its predecessor at the usual distance. Where the stamps that packets are
-    decoded by jump back (recordings that were joined), or times forward past any sensible end, the time line goes on
+    A packet without a time stamp follows its predecessor at the usual distance, and so does one whose stamp is far from
+    those of the packets around it: it is damaged, and they are not. Where all that follows is stamped earlier
+    (recordings that were joined, a clock that was set back), or later than any sensible end, the time line goes on
     without the jump. Times themselves may go back as far as pictures are apart: packets come in the order they are
     decoded in.
     """
 
-    _BACK: Final = 5.0
-    _UNSTAMPED: Final = 32
-    _FORWARD: Final = 60.0
+    _NEAR: Final = 5.0
+    """Seconds between packets up to which nothing is doubted."""
 
-    def __init__(self, container: InputContainer, stream: Stream, *, step: float) -> None:
-        """Args: the container, one of its streams, and the usual seconds from one packet to the next."""
+    _FORWARD: Final = 60.0
+    _AHEAD: Final = 64
+    """Packets that are looked at ahead of one in doubt; a longer run of such is no damage to a few."""
+
+    _MOST_AHEAD: Final = 64 * 2**20
+    """Bytes of packets held while looking ahead."""
+
+    _REORDERED: Final = 16
+    """Packets that any codec may decode before one that is shown before them."""
+
+    def __init__(self, container: InputContainer, stream: Stream, *, step: float, whole: bool = True) -> None:
+        """Begin a time line.
+
+        Args:
+            container: the container.
+            stream: one of its streams.
+            step: the usual seconds from one packet to the next.
+            whole: whether the packets begin with the stream's first; the first one that is placed is then doubted too.
+        """
         self._base = float(stream.time_base or 1)
         self._shift = -origin(container)
         self._stated = stated_length(container) or 0.0
         self._end = longest_length(container)
-        self._step = step
-        self._last: float | None = None
-        self._next = 0.0
-        self._turn: float | None = None
-        self._unstamped = 0
+        self._step = min(step, 1.0)
+        self._whole = whole
+        streams = sum(one.type in ("video", "audio") for one in container.streams)
+        self._may_pause = streams == 1 and container.format.name not in _CLOCKED
+        delay = int(getattr(stream.codec_context, "has_b_frames", 0) or 0)
+        late = min(self._REORDERED, 2 + 2 * delay) if stream.type == "video" else 0
+        self._recent: deque[float] = deque(maxlen=late + 1)
+        self._next = self._last = 0.0
+        self._read_to = 0
+        self._ahead: deque[Packet[Stream]] = deque()
+        self._bytes = 0
 
-    def place(self, packet: Packet[Stream]) -> float:
-        """The packet's presentation time in seconds; its ``pts`` is set so that decoded frames carry it."""
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        time = self._next if stamp is None else stamp * self._base + self._shift
-        if self._starts_again(packet, time) or self._leaps(time):
-            self._shift += self._next - time
-            time = self._next
-        if self._last is None or time > self._last:
-            self._last = time
-            self._next = time + min(self.length(packet, time), self._BACK)
-        packet.pts = round(time / self._base)
-        return time
+    def placed(self, packets: Iterable[Packet[Stream]]) -> Iterator[tuple[float, Packet[Stream]]]:
+        """The packets in their order with their presentation times in seconds.
+
+        Each ``pts`` is set to that time, so that decoded frames carry it.
+        """
+        for packet in packets:
+            yield from self.push(packet)
+        yield from self.rest()
+
+    def push(self, packet: Packet[Stream]) -> Iterator[tuple[float, Packet[Stream]]]:
+        """Take one more packet, and give those that can be placed now."""
+        self._ahead.append(packet)
+        self._bytes += packet.size
+        while len(self._ahead) > self._AHEAD or (self._bytes > self._MOST_AHEAD and len(self._ahead) > 1):
+            yield self._place()
+
+    def rest(self) -> Iterator[tuple[float, Packet[Stream]]]:
+        """The packets that are left when there are no more."""
+        while self._ahead:
+            yield self._place()
 
     def length(self, packet: Packet[Stream], time: float) -> float:
         """How many seconds the packet placed at ``time`` lasts: what it says if that can be, else the usual length."""
@@ -246,16 +369,71 @@ class Clock:
         """The time on the time line of a frame that was decoded from a placed packet."""
         return pts * self._base
 
-    def _leaps(self, time: float) -> bool:
-        return time > self._end + self._FORWARD and time > self._next + self._FORWARD
+    def _place(self) -> tuple[float, Packet[Stream]]:
+        packet = self._ahead.popleft()
+        self._bytes -= packet.size
+        time = self._stamp(packet)
+        if time is not None and self._is_damaged(time):
+            time = None
+        if time is None:
+            # Beside the one before; the line itself stays where it is.
+            step = self._usual_distance()
+            time = min(self._next, self._last + step) if self._recent else self._next
+            self._next = max(self._next, time + step)
+        else:
+            if self._starts_again(time) or self._leaps(time, packet):
+                self._shift += self._next - time
+                self._recent.clear()
+                time = self._next
+            if not self._recent or time > max(self._recent):
+                length = float(packet.duration or 0) * self._base
+                plausible = 0 < length < LONGEST_HOLE
+                self._next = time + (min(length, self._NEAR) if plausible else self._usual_distance())
+            self._recent.append(time)
+        self._last = time
+        self._read_to = max(self._read_to, (packet.pos or 0) + packet.size)
+        packet.pts = round(time / self._base)
+        return time, packet
 
-    def _starts_again(self, packet: Packet[Stream], time: float) -> bool:
-        """Whether another recording begins with this packet."""
-        if packet.dts is not None:
-            turn, before = packet.dts * self._base, self._turn
-            self._turn = turn
-            return before is not None and turn < before - self._BACK
-        self._unstamped += 1
-        # The first packets of a stream may lack what others have; where all do, their times are all there is.
-        unknown = self._turn is None and self._unstamped > self._UNSTAMPED
-        return unknown and self._last is not None and time < self._last - self._BACK
+    def _stamp(self, packet: Packet[Stream]) -> float | None:
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        return None if stamp is None else stamp * self._base + self._shift
+
+    def _usual_distance(self) -> float:
+        """From one packet to the next, as the last ones have it: a header's average is wild where one stamp is."""
+        gaps = [after - before for before, after in pairwise(sorted(self._recent)) if after - before > _TICK]
+        return min(*gaps, self._NEAR) if gaps else self._step
+
+    def _is_damaged(self, time: float) -> bool:
+        """Whether only this packet, and not those that follow, is so far from those before."""
+        last = max(self._recent, default=-math.inf)
+        if abs(time - last) <= self._NEAR:
+            return False
+        following = [stamp for stamp in map(self._stamp, self._ahead) if stamp is not None]
+        if time > last:
+            floor = last - self._NEAR if self._recent else -math.inf
+            return sum(floor <= stamp < time - self._NEAR for stamp in following) >= (self._recent.maxlen or 1)
+        if not self._goes_back(time):
+            return False
+        # A recording that starts again goes up to where the one before ended in steps, not in one.
+        step = max(self._NEAR, (last - time) / 2)
+        return any(after - before > step for before, after in pairwise((time, *following)))
+
+    def _goes_back(self, time: float) -> bool:
+        """Whether a time is so early that no codec decodes its packet that late."""
+        full = len(self._recent) == self._recent.maxlen
+        return full and time < min(self._recent) and time < max(self._recent) - self._NEAR
+
+    def _starts_again(self, time: float) -> bool:
+        """Whether another recording begins here, or the origin was taken from a packet that is damaged."""
+        return self._goes_back(time) or (self._whole and not self._recent and time < -self._NEAR)
+
+    def _leaps(self, time: float, packet: Packet[Stream]) -> bool:
+        """Whether a time is beyond any sensible end, or hours pass in which the file holds nothing."""
+        if not (self._whole or self._recent):
+            return False
+        gap = time - self._next
+        if gap > self._FORWARD and time > self._end + self._FORWARD:
+            return True
+        between = (packet.pos or 0) - self._read_to
+        return gap > LONGEST_HOLE and not self._may_pause and bool(packet.pos) and between < gap * _SLOWEST

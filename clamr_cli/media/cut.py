@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import av
 import av.error
 from av.codec import codecs_available
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from clamr_cli.errors import MediaError
 from clamr_cli.media.audio import choose_track
@@ -31,6 +32,9 @@ _MOST_EARLY: Final = 32
 
 _MARGIN: Final = 2.0
 """Seconds after a clip's end until which packets are read: streams are interleaved only about in time."""
+
+_MOST_WILD: Final = 16
+"""Packets in a row whose stamps lie beyond a clip's end though the clip goes on."""
 
 _COPIED_ANYWAY: Final = "copy or download the video again; --exact encodes the clip anew"
 
@@ -86,10 +90,13 @@ def _copy(source: InputContainer, streams: list[Any], written: OutputContainer, 
     first = last = None
     early: list[Any] = []
     late: list[Any] = []
+    beyond = 0
     for packet in _stamped(source.demux(streams), picture):
         time = float(packet.pts * packet.time_base) - start
         turn = float(packet.dts * packet.time_base) - start
-        if min(time, turn) > span.end + _MARGIN:
+        # A few stamps may be wild; what they stand on is not the end.
+        beyond = beyond + 1 if min(time, turn) > span.end + _MARGIN else 0
+        if beyond > _MOST_WILD:
             break
         seen = packet.stream is picture
         if first is None and not (seen and packet.is_keyframe):
@@ -170,6 +177,9 @@ def _encode(source: InputContainer, streams: list[Any], info: MediaInfo, written
     film: Any = written.add_stream("libx264" if x264 else "mpeg4", rate=rate)
     film.width, film.height = info.width // 2 * 2, info.height // 2 * 2
     film.pix_fmt, film.codec_context.time_base = "yuv420p", _TICK
+    context = film.codec_context
+    context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+    context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
     if x264:
         film.options = {"preset": "veryfast", "crf": "20"}
     voice: Any = written.add_stream("aac", rate=_AUDIO_RATE, layout="stereo") if len(streams) > 1 else None
@@ -179,7 +189,8 @@ def _encode(source: InputContainer, streams: list[Any], info: MediaInfo, written
         if kind == "video":
             seen = True
             picture = av.VideoFrame.from_ndarray(picture_of(frame, streams[0], info, max(info.width, info.height)))
-            picture = picture.reformat(film.width, film.height, format="yuv420p")
+            picture = picture.reformat(film.width, film.height, format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            picture.color_primaries, picture.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
             picture.pts, picture.time_base = round((time - span.start) / _TICK), _TICK
             written.mux(film.encode(picture))
         elif voice is not None:
@@ -202,9 +213,11 @@ def _frames(source: InputContainer, streams: list[Any], span: Span) -> Iterator[
     seek_key(source, picture, span.start + start)
     held: Any = None
     begun = False
+    beyond = 0
     for packet in source.demux(streams):
         dts = None if packet.dts is None else float(packet.dts * packet.time_base) - start
-        if dts is not None and dts > span.end + _MARGIN:
+        beyond = beyond + 1 if dts is not None and dts > span.end + _MARGIN else 0
+        if beyond > _MOST_WILD:
             break
         try:
             frames: list[Any] = list(packet.decode())

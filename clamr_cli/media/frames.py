@@ -10,7 +10,8 @@ import av.error
 import numpy as np
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.container import Clock, open_media, read_packets
+from clamr_cli.media.colours import to_rgb
+from clamr_cli.media.container import MOST_PIXELS, Clock, open_media, read_packets
 from clamr_cli.media.plan import Alone, InTurn, Mark, Plan, Stop
 from clamr_cli.media.probe import display_size
 
@@ -73,24 +74,30 @@ def sample_frames(path: str, info: MediaInfo, options: FrameOptions | None = Non
     """
     if info.video_stream is None:
         return
+    if info.width * info.height > MOST_PIXELS:
+        raise MediaError(
+            f"the picture is too large: {info.width} x {info.height} pixels",
+            f"make a copy of at most {MOST_PIXELS // 10**6} megapixels",
+        )
     sampler = _Sampler(info, options or FrameOptions())
-    for trust_keys in (True, False):
-        with open_media(path) as container:
+    # An edit list that shows nothing at all is damage.
+    for trust_keys, edits in ((True, True), (False, True), (False, False)):
+        with open_media(path, edits=edits) as container:
             if info.video_stream >= len(container.streams) or container.streams[info.video_stream].type != "video":
                 raise MediaError("the file changed while it was read", "index again")
             stream: Any = container.streams[info.video_stream]
             clock = Clock(container, stream, step=1 / (info.fps or 25.0))
             packets = read_packets(container, [stream])
             yield from sampler.run(stream, clock, _marks(packets, clock), trust_keys=trust_keys)
-        if not sampler.keys_failed:
+        if sampler.seen and not sampler.keys_failed:
             break
     if not sampler.seen:
         raise MediaError("no frame of the picture can be decoded", "copy or download it again, or convert it to H.264")
 
 
 def _marks(packets: Iterable[Packet[Any]], clock: Clock) -> Iterator[Mark[Packet[Any]]]:
-    for packet in packets:
-        yield Mark(clock.place(packet), bool(packet.is_keyframe), packet.size, packet)
+    for time, packet in clock.placed(packets):
+        yield Mark(time, bool(packet.is_keyframe), packet.size, packet)
 
 
 class _Sampler:
@@ -190,12 +197,13 @@ class _Sampler:
 
 
 def picture_of(frame: VideoFrame, stream: VideoStream, info: MediaInfo, max_side: int) -> NDArray[np.uint8]:
-    """A decoded frame as people see it, [height, width, 3] uint8 RGB: upright, in square pixels, small enough."""
+    """A decoded frame as people see it, [height, width, 3] uint8 sRGB: upright, in square pixels, small enough."""
     width, height = display_size(frame.width, frame.height, stream.sample_aspect_ratio)
     scale = min(1.0, max_side / max(width, height))
-    # Scaling inside libswscale, before the copy to an array, keeps large videos cheap.
-    small = frame.reformat(max(1, round(width * scale)), max(1, round(height * scale)), format="rgb24")
-    return np.ascontiguousarray(np.rot90(small.to_ndarray(), -info.rotation // 90))
+    stored = to_rgb(frame, max(1, round(width * scale)), max(1, round(height * scale)))
+    if info.mirrored:
+        stored = stored[:, ::-1]
+    return np.ascontiguousarray(np.rot90(stored, -info.rotation // 90))
 
 
 class _Grid:

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import av
 import av.error
+from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from clamr_cli.errors import MediaError
 from clamr_cli.languages import short_code
 from clamr_cli.media.audio import audio_role
-from clamr_cli.media.container import Clock, open_media, origin, read_packets, stated_length
+from clamr_cli.media.container import (
+    LONGEST_HOLE,
+    MOST_PIXELS,
+    Clock,
+    ends_amiss,
+    missing_bytes,
+    open_media,
+    origin,
+    read_packets,
+    stated_length,
+)
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
 from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
 
@@ -23,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from av.container import InputContainer
+    from av.packet import Packet
     from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
@@ -36,6 +51,10 @@ _FIRST_PACKETS: Final = 300
 
 _TAIL: Final = 10.0
 """Seconds before the stated end at which measuring the true end begins."""
+
+_ROUNDING: Final = 0.2
+_PARTS: Final = 8
+"""Parts of a long file at whose borders is looked whether there is anything."""
 
 _FASTEST: Final = 500
 
@@ -58,6 +77,7 @@ class _Picture:
     width: int
     height: int
     rotation: int
+    mirrored: bool
 
 
 def probe(path: str) -> MediaInfo:
@@ -71,20 +91,30 @@ def probe(path: str) -> MediaInfo:
     Raises:
         MediaError: gone, unreadable, empty, cut off, protected, no media, or without any stream that can be decoded.
     """
-    with open_media(path) as container:
-        video = _choose_video(container)
-        readable = [video] if video else [stream for stream in container.streams.audio if stream.codec_context]
-        if not readable:
-            raise _nothing_readable(container)
-        picture = _look(container, readable, video)
-        return _describe(container, picture)
+    for edits in (True, False):
+        with open_media(path, edits=edits) as container:
+            video = _choose_video(container)
+            readable = [video] if video else [stream for stream in container.streams.audio if stream.codec_context]
+            if not readable:
+                raise _nothing_readable(container)
+            frame = _look(container, readable, video)
+            # An edit list that shows nothing at all is damage.
+            if frame or not video or not edits:
+                picture = _geometry(video, frame) if video else None
+                if picture is None and not container.streams.audio:
+                    raise MediaError(
+                        f"no frame can be decoded: it is damaged, or larger than {MOST_PIXELS // 10**6} megapixels",
+                        "copy or download it again, or convert it to H.264",
+                    )
+                return _describe(path, container, picture, edits=edits)
+    raise AssertionError("the second reading always ends")  # pragma: no cover
 
 
-def _describe(container: InputContainer, picture: _Picture | None) -> MediaInfo:
+def _describe(path: str, container: InputContainer, picture: _Picture | None, *, edits: bool) -> MediaInfo:
     stream = picture.stream if picture else None
     # Both measures seek, which must come after the first frame and before nothing else.
     header = stated_length(container)
-    content = _content_duration(container, header)
+    content = _content_duration(path, container, header, edits=edits)
     tags = clean_tags(container.metadata)
     return MediaInfo(
         container=str(container.format.name),
@@ -94,6 +124,7 @@ def _describe(container: InputContainer, picture: _Picture | None) -> MediaInfo:
         width=picture.width if picture else 0,
         height=picture.height if picture else 0,
         rotation=picture.rotation if picture else 0,
+        mirrored=picture is not None and picture.mirrored,
         fps=_rate(stream) if stream else 0.0,
         video_codec=_codec(stream) if stream else "",
         video_stream=int(stream.index) if stream else None,
@@ -103,7 +134,28 @@ def _describe(container: InputContainer, picture: _Picture | None) -> MediaInfo:
         tags=tags,
         created=created(tags),
         location=location(tags),
+        incomplete=is_incomplete(path, header, content),
     )
+
+
+def is_incomplete(path: str, header: float | None, content: float | None) -> bool:
+    """Whether a file holds less than it says, as after a download or a copy that was cut off.
+
+    Its length in bytes tells it where a container names that, else its end where the header states more than there is.
+
+    Args:
+        path: the file.
+        header: seconds that the header states.
+        content: seconds that were measured.
+    """
+    if content is None:
+        return False
+    absent = missing_bytes(path)
+    missing = (header or 0.0) - content
+    # Some writers are off by a few bytes.
+    if absent and (header is None or missing > _ROUNDING or absent > 0.02 * os.path.getsize(path)):
+        return True
+    return missing > max(1.0, 0.05 * (header or 0.0)) and ends_amiss(path)
 
 
 def _choose_video(container: InputContainer) -> VideoStream | None:
@@ -138,9 +190,8 @@ def _tag(stream: Stream) -> str:
         return ""  # a damaged tag is none that marks protection
 
 
-def _look(container: InputContainer, readable: Sequence[Stream], video: VideoStream | None) -> _Picture | None:
+def _look(container: InputContainer, readable: Sequence[Stream], video: VideoStream | None) -> VideoFrame | None:
     """Decode the first frame of the picture, and refuse what is protected."""
-    frame: VideoFrame | None = None
     if any(_tag(stream) in _PROTECTED_TAGS for stream in readable):
         raise _protected()
     for packet in itertools.islice(read_packets(container, readable), _FIRST_PACKETS):
@@ -153,25 +204,42 @@ def _look(container: InputContainer, readable: Sequence[Stream], video: VideoStr
         except av.error.FFmpegError:
             continue  # a damaged first packet says nothing about the rest
         if frames:
-            frame = frames[0]
-            break
-    return _geometry(video, frame) if video else None
+            return frames[0]
+    return None
 
 
 def _geometry(video: VideoStream, frame: VideoFrame | None) -> _Picture | None:
     width, height = (frame.width, frame.height) if frame else (video.width, video.height)
     if not width or not height:
         return None
-    rotation = clockwise(frame.rotation) if frame else 0
+    rotation, mirrored = orientation(_display_matrix(frame))
     width, height = display_size(width, height, video.sample_aspect_ratio)
     if rotation in (90, 270):
         width, height = height, width
-    return _Picture(video, width, height, rotation)
+    return _Picture(video, width, height, rotation, mirrored)
 
 
-def clockwise(counterclockwise: float) -> int:
-    """Clockwise degrees, one of 0, 90, 180, 270, from the counterclockwise ones of a display matrix."""
-    return round(-counterclockwise / 90) * 90 % 360
+def _display_matrix(frame: VideoFrame | None) -> tuple[int, ...]:
+    """The nine numbers of ISO 14496-12, 8.3.2, that say how a frame is to be shown; none where it says nothing."""
+    side: Any = frame.side_data if frame else {}
+    return (
+        struct.unpack_from("=9i", bytes(side[SideDataType.DISPLAYMATRIX])) if SideDataType.DISPLAYMATRIX in side else ()
+    )
+
+
+def orientation(matrix: Sequence[int]) -> tuple[int, bool]:
+    """Clockwise degrees (0, 90, 180, 270) of a display matrix, and whether the picture is mirrored before that.
+
+    Of the eight ways to lay a picture on its sides the nearest is taken; a matrix without numbers leaves it as it is.
+    """
+    if not any(matrix[:5]):
+        return 0, False
+    right_x, right_y, _, down_x, down_y = matrix[:5]
+    if abs(right_x) + abs(down_y) >= abs(right_y) + abs(down_x):
+        mirrored = (right_x < 0) != (down_y < 0)
+        return (180 if down_y < 0 else 0), mirrored
+    mirrored = (right_y < 0) == (down_x < 0)
+    return (270 if right_y < 0 else 90) if not mirrored else (90 if right_y < 0 else 270), mirrored
 
 
 def display_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
@@ -188,28 +256,59 @@ def choose_duration(header: float | None, content: float | None) -> float:
     return header if abs(header - content) <= max(1.0, 0.02 * header) else content
 
 
-def _content_duration(container: InputContainer, header: float | None) -> float | None:
+def _content_duration(path: str, container: InputContainer, header: float | None, *, edits: bool) -> float | None:
     """The end of the last packet of picture or sound, counted from the first."""
-    streams = [
-        s for s in (*container.streams.video, *container.streams.audio) if not s.disposition & _NO_MOVING_PICTURE
-    ]
-    for start in sorted({max(0.0, (header or 0.0) - _TAIL), 0.0}, reverse=True):
+    tail = max(0.0, (header or 0.0) - _TAIL)
+    if tail and not _has_hole(container, tail):
+        _seek(container, tail + origin(container))
         # Where there is no seeking, what follows the packets read so far still shows the end.
-        with contextlib.suppress(av.error.FFmpegError):
-            container.seek(round((start + origin(container)) * av.time_base))
-        end = _last_end(container, streams)
+        end = _last_end(container, whole=False)
         if end:
             return end
-    return None
+    with open_media(path, edits=edits) as anew:
+        return _last_end(anew, whole=True)
 
 
-def _last_end(container: InputContainer, streams: Sequence[Stream]) -> float | None:
-    clocks = {s.index: Clock(container, s, step=_packet_length(s)) for s in streams}
+def _moving(container: InputContainer) -> list[Stream]:
+    streams = (*container.streams.video, *container.streams.audio)
+    return [stream for stream in streams if not stream.disposition & _NO_MOVING_PICTURE]
+
+
+def _seek(container: InputContainer, seconds: float) -> None:
+    with contextlib.suppress(av.error.FFmpegError):
+        container.seek(round(seconds * av.time_base))
+
+
+def _has_hole(container: InputContainer, length: float) -> bool:
+    """Whether some time before the end is far from any packet: clocks may have jumped, and all must be read to tell."""
+    if length < LONGEST_HOLE:
+        return False
+    for part in range(1, _PARTS):
+        wanted = length * part / _PARTS + origin(container)
+        _seek(container, wanted)
+        stamps = (one.pts * one.time_base for one in read_packets(container, _moving(container)) if one.pts is not None)
+        first = next(stamps, None)
+        if first is None or abs(wanted - float(first)) > LONGEST_HOLE / 2:
+            return True
+    return False
+
+
+def _last_end(container: InputContainer, *, whole: bool) -> float | None:
+    streams = _moving(container)
+    clocks = {s.index: Clock(container, s, step=_packet_length(s), whole=whole) for s in streams}
     end = 0.0
+    # The last packets of each stream; how long those before them last, their successors tell.
+    last: dict[int, tuple[float, Packet[Any]]] = {}
     for packet in read_packets(container, streams):
-        clock = clocks[packet.stream_index]
-        time = clock.place(packet)
-        end = max(end, time + clock.length(packet, time))
+        for time, placed in clocks[packet.stream_index].push(packet):
+            last[placed.stream_index] = max(
+                last.get(placed.stream_index, (-1.0, placed)), (time, placed), key=itemgetter(0)
+            )
+    for index, clock in clocks.items():
+        for time, placed in clock.rest():
+            last[index] = max(last.get(index, (-1.0, placed)), (time, placed), key=itemgetter(0))
+        if index in last:
+            end = max(end, last[index][0] + clock.length(last[index][1], last[index][0]))
     return end or None
 
 

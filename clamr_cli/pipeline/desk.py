@@ -53,8 +53,8 @@ class Desk:
         self._room = spool.Room.take(options.cache)
         self.spools: Path = self._room.folder
         log = options.cache / "workers.log"
-        self.decoder = Worker("decoding", log=log, threads=threads)
-        self.sidecars = Worker("sidecar reading", log=log, threads=threads)
+        self.decoder = Worker("decoding", log=log, threads=threads, confined=True)
+        self.sidecars = Worker("sidecar reading", log=log, threads=threads, confined=True)
         self.hearer = Worker("speech recognition", log=log, threads=threads)
         self.reader = Worker("text recognition", log=log, threads=threads)
         self.encoding = Worker("encoding", log=log, threads=threads)

@@ -10,6 +10,7 @@ from clamr_cli.errors import MediaError
 from clamr_cli.executors import report
 from clamr_cli.stages.spool import Spool, Still, TrackLines
 from clamr_cli.stages.tasks import Step, subtitle_tracks
+from clamr_cli.timeline import readable_part
 from clamr_cli.types import MediaInfo, Segment
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def sample(path: str, folder: str, interval: float) -> Iterator[Step | Sampled]:
     spool.begin()
     stills: list[Still] = []
     thumbs: list[bytes] = []
-    notices: list[str] = []
+    notices = [readable_part(info)] if info.incomplete else []
     wanted = FrameOptions(interval=interval, longest_gap=_GAPS * interval, max_side=options.side)
     try:
         samples = _reporting(sample_frames(path, info, wanted) if info.video_stream is not None else (), info)

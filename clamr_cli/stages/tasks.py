@@ -16,6 +16,7 @@ from clamr_cli.errors import MediaError
 from clamr_cli.executors import report
 from clamr_cli.extract.ocr_lines import TextLine
 from clamr_cli.stages.spool import SAMPLE_RATE, Decoded, Spool, Still, TrackLines
+from clamr_cli.timeline import readable_part
 from clamr_cli.types import Segment, Span
 
 if TYPE_CHECKING:
@@ -178,6 +179,8 @@ def decode(path: str, folder: str, options: DecodeOptions, identified: Stamp | N
         raise MediaError(notices[0].split(": ", 1)[1], "the file may be damaged; try to play it")
     if identified is not None and replaced(path, identified):
         raise MediaError("the file was changed while it was read", "index again when it is complete")
+    if info.incomplete:
+        notices.insert(0, readable_part(info))
     decoded = Decoded(info, tuple(frames), tuple(text), (), samples, tuple(notices), tracks=tracks, sound=wants_sound)
     spool.finish(decoded)
     yield decoded

@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -72,6 +73,16 @@ def tell() -> Iterator[str]:
 def chatter() -> Iterator[str]:
     os.write(1, b"noise on stdout\n")
     yield "data"
+
+
+def limits() -> Iterator[tuple[int, int, bool]]:
+    with open("/proc/self/status", encoding="ascii") as status:
+        bound = "NoNewPrivs:\t1" in status.read()
+    yield resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CORE)[0], bound
+
+
+def take_memory() -> Iterator[int]:
+    yield len(bytearray(1 << 45))
 
 
 @pytest.fixture
@@ -215,3 +226,21 @@ def _running(pid: int) -> bool:
     status = f"/proc/{pid}/stat"
     # A process whose parent died first may stay a zombie until init collects it.
     return not (os.path.exists(status) and open(status).read().split()[2] == "Z")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can confine processes")
+def test_a_confined_process_has_limits_and_others_have_none() -> None:
+    confined, free = Worker("test", confined=True), Worker("test")
+    try:
+        ((memory, cores, bound),) = confined.run(limits, silence=20)
+        assert 4 << 30 < memory < 1 << 40
+        assert (cores, bound) == (0, True)
+        with pytest.raises(TaskFailed, match="MemoryError"):
+            list(confined.run(take_memory, silence=20))
+        assert list(confined.run(count, 2, silence=20)) == [0, 1]
+        assert list(free.run(limits, silence=20)) == [
+            (resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CORE)[0], False)
+        ]
+    finally:
+        confined.stop()
+        free.stop()

@@ -53,6 +53,8 @@ class Sound:
     default: bool = False
     gap: tuple[float, float] = (0.0, 0.0)
     """Seconds for which there are no packets at all."""
+    loud: tuple[float, float] = (0.0, math.inf)
+    """Seconds outside which it is silent."""
 
 
 @dataclass
@@ -72,6 +74,8 @@ class Clip:
     """(codec, language, lines of (start, end, text))."""
     tags: dict[str, str] = field(default_factory=dict)
     rotation: int = 0
+    matrix: tuple[int, int, int, int] | None = None
+    """Where the display matrix sends a step to the right (x, y) and one down (x, y)."""
     aspect: Fraction | None = None
     cover: bool = False
     mux: dict[str, str] = field(default_factory=dict)
@@ -103,6 +107,9 @@ class Clip:
             stream.codec_context.sample_aspect_ratio = self.aspect
         if self.rotation:
             stream.set_display_rotation(-self.rotation)
+        if self.matrix:
+            right_x, right_y, down_x, down_y = (part << 16 for part in self.matrix)
+            stream.set_display_matrix((right_x, right_y, 0, down_x, down_y, 0, 0, 0, 1 << 30))
         times = self.times or [index / self.fps for index in range(round(self.seconds * self.fps))]
 
         def job():
@@ -113,6 +120,28 @@ class Clip:
             yield from ((self.seconds, packet) for packet in stream.encode(None))
 
         return job()
+
+
+def restamp(source: Path | str, target: Path | str, change, **mux: str) -> str:
+    """Copy a clip with other time stamps.
+
+    ``change`` maps ("video" or "audio", number of the packet, pts, dts), in seconds, to a new (pts, dts), or to None
+    for a packet that is to be left out.
+    """
+    numbers: dict[str, int] = {}
+    with av.open(str(source)) as whole, av.open(str(target), "w", options=mux) as container:
+        outputs = {stream.index: container.add_stream_from_template(stream) for stream in whole.streams}
+        for packet in whole.demux():
+            if not packet.size:
+                continue
+            kind, base = packet.stream.type, float(packet.time_base)
+            numbers[kind] = numbers.get(kind, -1) + 1
+            stamps = change(kind, numbers[kind], packet.pts * base, packet.dts * base)
+            if stamps is not None:
+                packet.pts, packet.dts = (None if stamp is None else round(stamp / base) for stamp in stamps)
+                packet.stream = outputs[packet.stream.index]
+                container.mux(packet)
+    return str(target)
 
 
 def _tone(container, sound: Sound):
@@ -129,7 +158,8 @@ def _tone(container, sound: Sound):
             if sound.gap[0] <= begin / sound.rate < sound.gap[1]:
                 continue
             count = min(step, last - begin)
-            wave = 0.5 * np.sin(2 * math.pi * sound.frequency * (begin + np.arange(count)) / sound.rate)
+            volume = 0.5 if sound.loud[0] <= begin / sound.rate < sound.loud[1] else 0.0
+            wave = volume * np.sin(2 * math.pi * sound.frequency * (begin + np.arange(count)) / sound.rate)
             frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), "fltp", "mono")
             frame.sample_rate, frame.pts, frame.time_base = sound.rate, begin, Fraction(1, sound.rate)
             for ready in resampler.resample(frame):

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clamr_cli.errors import MediaError
 from clamr_cli.media.frames import FrameOptions, sample_frames
 from clamr_cli.media.probe import probe
+from clamr_cli.media.stills import frames_at
 from tests.unit.media.clips import Clip, Sound, moving, plain
 
 RED, GREEN, BLUE = (220, 30, 30), (30, 200, 30), (30, 30, 220)
@@ -101,6 +103,49 @@ def test_frames_are_upright(tmp_path, rotation):
     assert frame.image.shape == upright.shape
     assert np.abs(frame.image.astype(int) - upright).mean() < 8
     assert frame.image.flags.c_contiguous
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        (1, 0, 0, 1),
+        (0, 1, -1, 0),
+        (-1, 0, 0, -1),
+        (0, -1, 1, 0),
+        (-1, 0, 0, 1),
+        (1, 0, 0, -1),
+        (0, 1, 1, 0),
+        (0, -1, -1, 0),
+    ],
+)
+def test_frames_lie_as_the_display_matrix_lays_them(tmp_path, name, matrix):
+    def corner(right, down):
+        picture = plain((10, 10, 10), (160, 96))
+        picture[slice(48, 96) if down else slice(0, 48), slice(80, 160) if right else slice(0, 80)] = (250, 250, 250)
+        return picture
+
+    path = Clip(lambda time: corner(0, 0), 0.4, matrix=matrix, aspect=Fraction(4, 3)).write(tmp_path / name)
+    info = probe(path)
+    (_, still), (frame, *_) = next(frames_at(path, info, [0.2], max_side=1000)), sample(path)
+    # The stored picture is white to the upper left of its middle.
+    right, down = -matrix[0] - matrix[2] > 0, -matrix[1] - matrix[3] > 0
+    for image in (frame.image, still):
+        assert image.shape[:2] == (info.height, info.width) == ((213, 96) if matrix[1] else (96, 213))
+        height, width = image.shape[:2]
+        assert image[height * (1 + 2 * down) // 4, width * (1 + 2 * right) // 4].mean() > 200
+        assert image.mean() < 90
+
+
+def test_a_picture_of_absurd_size_is_an_error_before_it_takes_memory(tmp_path):
+    Image.new("P", (12_000, 9_000)).save(
+        tmp_path / "a.gif", save_all=True, append_images=[Image.new("P", (12_000, 9_000), 1)]
+    )
+    with pytest.raises(MediaError, match="67 megapixels"):
+        probe(str(tmp_path / "a.gif"))
+    info = dataclasses.replace(probe(Clip().write(tmp_path / "a.mp4")), width=16_384, height=8_192)
+    with pytest.raises(MediaError, match="16384 x 8192"):
+        list(sample_frames(str(tmp_path / "a.mp4"), info))
 
 
 def test_wide_samples_are_squared_and_large_frames_made_small(tmp_path):

@@ -14,8 +14,9 @@ import pytest
 from clamr_cli.errors import MediaError
 from clamr_cli.languages import short_code
 from clamr_cli.media.container import open_media, read_packets
-from clamr_cli.media.probe import choose_duration, clockwise, display_size, probe
+from clamr_cli.media.probe import choose_duration, display_size, orientation, probe
 from clamr_cli.media.tags import clean_tags, clean_text, created, location
+from clamr_cli.timeline import format_time, readable_part
 from tests.unit.media.clips import Clip, Sound
 
 
@@ -84,6 +85,62 @@ def test_a_header_that_claims_more_than_there_is_does_not_win(tmp_path, name):
     assert 10 < info.duration < 30
 
 
+@pytest.mark.parametrize(
+    ("name", "mux"),
+    [
+        ("a.mp4", {"movflags": "faststart"}),
+        ("a.mov", {"movflags": "faststart"}),
+        ("a.mkv", {}),
+        ("a.webm", {}),
+        ("a.avi", {}),
+        ("a.flv", {}),
+    ],
+)
+def test_a_download_that_was_cut_off_is_told_from_a_whole_file(tmp_path, name, mux):
+    path = tmp_path / name
+    codec = {"a.webm": "libvpx", "a.avi": "mpeg4", "a.flv": "flv"}.get(name, "libx264")
+    sounds = (
+        () if name == "a.webm" else (Sound(end=13, codec="mp3" if name in ("a.avi", "a.flv") else "aac", rate=44100),)
+    )
+    Clip(codec=codec, seconds=12, fps=10, gop=10, mux=mux, sounds=sounds).write(path)
+    content = path.read_bytes()
+    assert not probe(str(path)).incomplete
+    for share in (0.8, 0.4):
+        path.write_bytes(content[: int(len(content) * share)])
+        info = probe(str(path))
+        assert info.incomplete
+        assert info.duration == pytest.approx(12 * share, abs=3)
+        assert f"only {format_time(info.duration_from_content)}." in readable_part(info)
+
+
+def test_a_file_that_was_made_at_its_full_size_and_not_filled_is_incomplete(tmp_path):
+    path = tmp_path / "a.mkv"
+    Clip(seconds=12, fps=10, gop=10).write(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(max(len(content) // 2, 100_000)))
+    assert probe(str(path)).incomplete
+
+
+@pytest.mark.parametrize(
+    ("name", "clip"),
+    [
+        ("a.mp4", Clip(seconds=3, sounds=(Sound(end=20),))),
+        ("a.mkv", Clip(seconds=3, subtitles=(("subrip", "eng", ((0.0, 90.0, "to be continued"),)),))),
+        ("a.ts", Clip(seconds=9, fps=10, sounds=(Sound(end=2),))),
+        ("a.mp3", Clip(picture=None, sounds=(Sound(end=9, codec="mp3", rate=44100),))),
+        ("a.mp4", Clip(seconds=3, cover=True, sounds=(Sound(end=3),))),
+        ("a.mov", Clip(codec="mpeg4", times=(0.0, 0.1, 50.0), seconds=50)),
+    ],
+)
+def test_a_file_whose_tracks_differ_in_length_is_complete(tmp_path, name, clip):
+    path = clip.write(tmp_path / name)
+    assert not probe(path).incomplete
+    # Some cameras fill their files up to one size.
+    with open(path, "ab") as file:
+        file.write(bytes(200_000))
+    assert not probe(path).incomplete
+
+
 def test_a_transport_stream_starts_at_zero_whatever_its_clock_says(tmp_path):
     path = Clip(seconds=5, mux={"output_ts_offset": "5000"}).write(tmp_path / "a.ts")
     assert probe(path).duration == pytest.approx(5, abs=0.2)
@@ -144,9 +201,24 @@ def test_a_name_that_is_no_utf8_is_opened(tmp_path, plain_clip):
     assert probe(os.fsdecode(path)).width == 320
 
 
-@pytest.mark.parametrize(("seen", "shown"), [(0.0, 0), (90.0, 270), (-90.0, 90), (180.0, 180), (-179.6, 180)])
-def test_display_matrices_turn_the_other_way(seen, shown):
-    assert clockwise(seen) == shown
+@pytest.mark.parametrize(
+    ("right", "down", "shown"),
+    [
+        ((1, 0), (0, 1), (0, False)),
+        ((0, 1), (-1, 0), (90, False)),
+        ((-1, 0), (0, -1), (180, False)),
+        ((0, -1), (1, 0), (270, False)),
+        ((-1, 0), (0, 1), (0, True)),
+        ((1, 0), (0, -1), (180, True)),
+        ((0, 1), (1, 0), (270, True)),
+        ((0, -1), (-1, 0), (90, True)),
+        ((-65536, 457), (-457, -65530), (180, False)),
+        ((0, 0), (0, 0), (0, False)),
+    ],
+)
+def test_display_matrices_tell_how_a_picture_lies(right, down, shown):
+    assert orientation((*right, 0, *down, 0, 0, 0, 1 << 30)) == shown
+    assert orientation(()) == (0, False)
 
 
 def test_absurd_sample_shapes_count_as_square():
