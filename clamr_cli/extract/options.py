@@ -15,7 +15,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 ASR_VERSION: Final = "1"
 """Changes when the same sound and options would give other segments."""
 
-OCR_VERSION: Final = "1"
+OCR_VERSION: Final = "2"
 """Changes when the same pictures and options would give other segments."""
 
 
@@ -64,14 +64,22 @@ class OcrOptions:
     device: Device = "auto"
     threads: int = 0
     look: float = 0.4
-    canvas: int = 1280
+    canvas: int = 4096
     min_confidence: float = 0.3
 
     @property
     def version(self) -> str:
         """Key under which results may be kept: equal keys, equal results (device and threads change nothing)."""
+        return self._key(OCR_VERSION, self.canvas)
+
+    @property
+    def version_before(self) -> str:
+        """The key of version 1, which read no picture at more than 1280 pixels, and no turned text."""
+        return self._key("1", 1280)
+
+    def _key(self, version: str, canvas: int) -> str:
         languages = "+".join(sorted(self.languages))
-        return f"ocr{OCR_VERSION}:{self.engine}:{languages}:{self.look}:{self.canvas}:{self.min_confidence}"
+        return f"ocr{version}:{self.engine}:{languages}:{self.look}:{canvas}:{self.min_confidence}"
 
     def locate(self, cache: Path) -> Path | None:
         """The verified folder of the engine's weights; None for an engine that carries its own.

@@ -25,6 +25,7 @@ class Labels:
     """An engine for pictures of bright labels on a dark ground: reads each as the brightness of its letters."""
 
     source = "labels"
+    sure = 0.5
     options = OcrOptions()
 
     def __init__(self) -> None:
