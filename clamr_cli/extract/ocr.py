@@ -41,6 +41,9 @@ _MOST_PIXELS: Final = 1_300_000
 _TRIES: Final = 6
 """How often in a row turned text may be looked for in vain; every fourth picture gives one more."""
 
+_PAGE: Final = 3
+"""Turned lines from which the direction that was right before needs no comparison with the other."""
+
 _SHORTEST_TURNED: Final = 3
 """Letters of turned text at least; less is what texture gives."""
 
@@ -243,7 +246,7 @@ class Reader:
         if self._tries <= 0:
             return []
         best: list[TextLine] = []
-        # What was right before is likely right again.
+        # What was right before is likely right again; a few letters may seem right upside down too.
         for number in sorted(turns, key=lambda number: number != self._turns):
             turned = np.ascontiguousarray(np.rot90(piece, number))
             lines = [line for line in self._level_lines(turned, (), scale) if self._is_sure(line)]
@@ -253,7 +256,7 @@ class Reader:
                     replace(line, box=regions.turned_back(line.box, number, width, height), turns=number)
                     for line in in_reading_order(lines)
                 ]
-                if number == self._turns:
+                if number == self._turns and len(best) >= _PAGE:
                     break
         if _letters(best) < _SHORTEST_TURNED:
             self._tries -= 1

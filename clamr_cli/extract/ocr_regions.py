@@ -124,7 +124,7 @@ def turned_back(box: Box, turns: int, width: int, height: int) -> Box:
     left, top, right, bottom = box
     if turns == 1:
         return width - bottom, left, width - top, right
-    if turns == 2:  # noqa: PLR2004
+    if turns == 2:
         return width - right, height - bottom, width - left, height - top
     return top, height - right, bottom, height - left
 

@@ -18,6 +18,9 @@ ASR_VERSION: Final = "1"
 OCR_VERSION: Final = "2"
 """Changes when the same pictures and options would give other segments."""
 
+READABLE_BEFORE: Final = 1280
+"""Pixels of the longer side up to which version 1 read pictures as they are; larger ones were shrunk to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class AsrOptions:
@@ -74,8 +77,8 @@ class OcrOptions:
 
     @property
     def version_before(self) -> str:
-        """The key of version 1, which read no picture at more than 1280 pixels, and no turned text."""
-        return self._key("1", 1280)
+        """The key of version 1, which shrank large pictures, and read no turned text."""
+        return self._key("1", READABLE_BEFORE)
 
     def _key(self, version: str, canvas: int) -> str:
         languages = "+".join(sorted(self.languages))

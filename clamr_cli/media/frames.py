@@ -57,8 +57,8 @@ class SampledFrame:
     Attributes:
         time: in seconds.
         image: [height, width, 3] uint8 RGB, contiguous.
-        enlarge: gives the same picture with a longer side of at most so many pixels; None where ``image`` is as large
-            as the video.
+        enlarge: gives the same picture with a longer side of at most so many pixels, before the next one is asked for;
+            None where ``image`` is as large as the video.
     """
 
     time: float

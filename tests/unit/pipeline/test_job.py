@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from clamr_cli import encoders
@@ -19,9 +21,9 @@ from clamr_cli.pipeline.desk import Desk
 from clamr_cli.pipeline.job import Job
 from clamr_cli.pipeline.outputs import Commit, Keep
 from clamr_cli.stages import tasks
-from clamr_cli.stages.options import IndexOptions
+from clamr_cli.stages.options import IndexOptions, Recipe
 from clamr_cli.store import Store
-from tests.unit.media.clips import Clip, Sound
+from tests.unit.media.clips import Clip, Sound, plain
 
 
 class Meddling(Worker):
@@ -71,3 +73,32 @@ def test_sidecars_that_come_while_a_file_is_read_count_as_new_for_the_next_run(d
     *_, last = _run(desk, film, lambda: (tmp_path / "film.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nHi.\n"))
     assert isinstance(last, Commit)
     assert last.file.sidecars == before != sidecar_signature(film)
+
+
+@pytest.mark.parametrize(("size", "again"), [((320, 180), False), ((1600, 900), True)])
+def test_text_that_an_earlier_version_read_is_read_again_only_where_the_picture_was_too_large_for_it(
+    desk: Desk, tmp_path: Path, size: tuple[int, int], again: bool
+) -> None:
+    film = tmp_path / "film.mp4"
+    Clip(picture=lambda time: plain((40, 40, 60), size), seconds=1).write(film)
+    assert isinstance(desk.decoder, Meddling)
+    desk.decoder.meddle = lambda: None
+    store = desk.store
+
+    def index(options: IndexOptions) -> Commit:
+        desk.options, desk.recipe = options, Recipe.of(options)
+        status = film.stat()
+        job = Job(Found(str(film), str(tmp_path), status.st_size, status.st_mtime_ns), desk)
+        for _, output in outputs([job], hands=1, stopping=desk.stopping):
+            if isinstance(output, Keep):
+                store.put_extraction(output.key, output.payload, output.blobs)
+        assert isinstance(output, Commit)
+        return output
+
+    first = index(desk.options)
+    before = msgspec.structs.replace(Recipe.of(desk.options), text=desk.options.ocr.version_before)
+    said = [{"span": {"start": 0.0, "end": 1.0}, "text": "read before", "source": "easyocr"}]
+    store.put_extraction(before.key(first.video.content_hash, "text"), {"segments": said})
+    last = index(replace(desk.options, text=True))
+    assert ("ocr" in last.event.reused) != again
+    assert ("read before" in str(last.moments)) != again
