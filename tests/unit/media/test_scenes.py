@@ -158,7 +158,11 @@ def test_small_text_of_a_large_screen_is_kept_at_its_size_and_only_that(screen, 
     picture = plain((25, 28, 34), screen)
     for row in range(9):
         picture = written(
-            picture, "checksum of volume backup differs", at=(60, 60 + row * 2 * height), height=height, fill=(210, 210, 200)
+            picture,
+            "checksum of volume backup differs",
+            at=(60, 60 + row * 2 * height),
+            height=height,
+            fill=(210, 210, 200),
         )
 
     def shrunk(side):

@@ -95,10 +95,11 @@ def test_text_that_an_earlier_version_read_is_read_again_only_where_the_picture_
         assert isinstance(output, Commit)
         return output
 
-    first = index(desk.options)
-    before = msgspec.structs.replace(Recipe.of(desk.options), text=desk.options.ocr.version_before)
-    said = [{"span": {"start": 0.0, "end": 1.0}, "text": "read before", "source": "easyocr"}]
-    store.put_extraction(before.key(first.video.content_hash, "text"), {"segments": said})
-    last = index(replace(desk.options, text=True))
+    with store.writer("index"):
+        first = index(desk.options)
+        before = msgspec.structs.replace(Recipe.of(desk.options), text=desk.options.ocr.version_before)
+        said = [{"span": {"start": 0.0, "end": 1.0}, "text": "read before", "source": "easyocr"}]
+        store.put_extraction(before.key(first.video.content_hash, "text"), {"segments": said})
+        last = index(replace(desk.options, text=True))
     assert ("ocr" in last.event.reused) != again
     assert ("read before" in str(last.moments)) != again
