@@ -155,7 +155,7 @@ class Job:
         return Take(decoded, frames, spool)
 
     def _text_as_before(self, media: MediaInfo) -> Generator[Output, None, None]:
-        """Keep on what version 1 read, of a video that was not too large for it: reading anew would rarely give more."""
+        """Keep what version 1 read of a video that was not too large for it: reading anew would rarely give more."""
         before = msgspec.structs.replace(self.recipe, text=self.desk.options.ocr.version_before)
         if not self.recipe.text or max(media.width, media.height) > READABLE_BEFORE or self._has("text"):
             return
