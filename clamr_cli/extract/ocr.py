@@ -18,7 +18,7 @@ from clamr_cli.extract import ocr_regions as regions
 from clamr_cli.extract.ocr_lines import Box, TextLine, in_reading_order, merge_lines, overlap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -35,6 +35,18 @@ _LEGIBLE: Final = 32
 _SMALLEST_LOOK: Final = 256
 """Pixels of the longer side below which a picture is not shrunk to be looked at."""
 
+_MOST_PIXELS: Final = 1_300_000
+"""Pixels that are read at once: memory grows with them."""
+
+_TRIES: Final = 6
+"""How often in a row turned text may be looked for in vain; every fourth picture gives one more."""
+
+_PAGE: Final = 3
+"""Turned lines from which the direction that was right before needs no comparison with the other."""
+
+_SHORTEST_TURNED: Final = 3
+"""Letters of turned text at least; less is what texture gives."""
+
 
 class OcrEngine(Protocol):
     """Finds and reads text in pictures."""
@@ -47,6 +59,11 @@ class OcrEngine(Protocol):
     @property
     def options(self) -> OcrOptions:
         """What it was made with."""
+        ...
+
+    @property
+    def sure(self) -> float:
+        """The confidence that right readings mostly have, and readings of text that stands on its head have not."""
         ...
 
     def find_text(self, image: NDArray[np.uint8], scale: float) -> list[Box]:
@@ -135,10 +152,12 @@ class Reader:
         self._engine = engine
         self._before: NDArray[np.uint8] | None = None
         self._lines: list[TextLine] = []
+        self._tries, self._turns = _TRIES, 0
 
     def read(self, image: NDArray[np.uint8]) -> list[TextLine]:
         """The lines of the next picture, [h, w, 3] uint8 RGB, in reading order."""
         self.work.pictures += 1
+        self._tries += self._tries < _TRIES and self.work.pictures % 4 == 0
         height, width = image.shape[:2]
         places = self._places(regions.working_copy(image), width, height)
         if places:
@@ -180,22 +199,102 @@ class Reader:
             piece = _crop(crop, part)
             if min(piece.shape[:2]) < _SMALLEST:
                 continue
-            smallest = min(min(box[2] - box[0], box[3] - box[1]) for box in found if overlap(box, part))
+            boxes = [_shifted(box, -part[0], -part[1]) for box in found if overlap(box, part)]
+            smallest = min(min(box[2] - box[0], box[3] - box[1]) for box in boxes)
             scale = min(full, max(look, _LEGIBLE / max(1, smallest)))
-            self.work.readings += 1
-            self.work.read_pixels += int(piece.shape[0] * piece.shape[1] * scale**2)
-            left, top = place[0] + part[0], place[1] + part[1]
-            lines += [_moved(line, left, top) for line in self._engine.read(piece, scale)]
+            lines += [
+                _moved(line, place[0] + part[0], place[1] + part[1]) for line in self._lines_of(piece, boxes, scale)
+            ]
         return [line for line in lines if line.confidence >= options.min_confidence]
+
+    def _lines_of(self, piece: NDArray[np.uint8], boxes: Sequence[Box], scale: float) -> list[TextLine]:
+        """Read a piece of the picture in which there may be text at ``boxes``, however it is turned."""
+        tall = [box for box in boxes if regions.is_tall(box)]
+        mostly_tall = sum(map(regions.area, tall)) > sum(map(regions.area, boxes)) / 2
+        lines = self._turned_lines(piece, (1, 3), scale) if mostly_tall else []
+        if lines:
+            return lines
+        lines = self._level_lines(piece, boxes, scale)
+        sure = [line for line in lines if self._is_sure(line)]
+        missed = [box for box in tall if not any(overlap(box, line.box) for line in sure)]
+        for part in [] if mostly_tall else regions.around(missed, piece.shape[1], piece.shape[0]):
+            turned = [_moved(line, part[0], part[1]) for line in self._turned_lines(_crop(piece, part), (1, 3), scale)]
+            lines = [*(line for line in lines if line in sure or not _touches_any(line, turned)), *turned]
+        letters = sum(len(line.text) for line in lines)
+        if (
+            letters >= 2 * _SHORTEST_TURNED
+            and sum(len(line.text) for line in lines if self._is_sure(line)) < letters / 4
+        ):
+            return self._turned_lines(piece, (2,), scale) or lines
+        return lines
+
+    def _level_lines(self, piece: NDArray[np.uint8], boxes: Sequence[Box], scale: float) -> list[TextLine]:
+        """Read level text, a strip of the piece at a time where it is large."""
+        height, width = piece.shape[:2]
+        rows = max(64, int(_MOST_PIXELS / (width * scale**2)))
+        if height <= rows * 3 // 2:
+            return self._read(piece, scale)
+        # Each strip is read with as much around it as the highest line, and has the lines whose middle lies in it.
+        around = min(rows // 2, max((box[3] - box[1] for box in boxes if not regions.is_tall(box)), default=0) + 16)
+        lines: list[TextLine] = []
+        for top in range(0, height, rows):
+            first = max(0, top - around)
+            seen = self._read(_crop(piece, (0, first, width, min(height, top + rows + around))), scale)
+            moved = [_moved(line, 0, first) for line in seen]
+            lines += [line for line in moved if top <= (line.box[1] + line.box[3]) / 2 < top + rows]
+        return lines
+
+    def _turned_lines(self, piece: NDArray[np.uint8], turns: Sequence[int], scale: float) -> list[TextLine]:
+        """The lines of a piece turned by one of these numbers of quarters, if they make sense, in reading order."""
+        if self._tries <= 0:
+            return []
+        best: list[TextLine] = []
+        # What was right before is likely right again; a few letters may seem right upside down too.
+        for number in sorted(turns, key=lambda number: number != self._turns):
+            turned = np.ascontiguousarray(np.rot90(piece, number))
+            lines = [line for line in self._level_lines(turned, (), scale) if self._is_sure(line)]
+            if _letters(lines) > _letters(best):
+                height, width = piece.shape[:2]
+                best = [
+                    replace(line, box=regions.turned_back(line.box, number, width, height), turns=number)
+                    for line in in_reading_order(lines)
+                ]
+                if number == self._turns and len(best) >= _PAGE:
+                    break
+        if _letters(best) < _SHORTEST_TURNED:
+            self._tries -= 1
+            return []
+        self._tries, self._turns = _TRIES, best[0].turns
+        return best
+
+    def _is_sure(self, line: TextLine) -> bool:
+        return line.confidence >= self._engine.sure and not regions.is_tall(line.box)
+
+    def _read(self, image: NDArray[np.uint8], scale: float) -> list[TextLine]:
+        self.work.readings += 1
+        self.work.read_pixels += int(image.shape[0] * image.shape[1] * scale**2)
+        return self._engine.read(image, scale)
+
+
+def _letters(lines: Sequence[TextLine]) -> float:
+    """Letters and digits of the lines, each as sure as its line."""
+    return sum(line.confidence * sum(map(str.isalnum, line.text)) for line in lines)
+
+
+def _touches_any(line: TextLine, others: Sequence[TextLine]) -> bool:
+    return any(overlap(line.box, other.box) for other in others)
 
 
 def _crop(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[box[1] : box[3], box[0] : box[2]])
 
 
+def _shifted(box: Box, right: int, down: int) -> Box:
+    return box[0] + right, box[1] + down, box[2] + right, box[3] + down
+
+
 def _moved(line: TextLine, left: int, top: int) -> TextLine:
-    box = line.box
-    return replace(line, box=(box[0] + left, box[1] + top, box[2] + left, box[3] + top))
+    return replace(line, box=_shifted(line.box, left, top))
 
 
 def _decoded(frame: Frame) -> NDArray[np.uint8]:

@@ -38,6 +38,7 @@ class EasyOcrEngine:
     """
 
     source: Final = "easyocr"
+    sure: Final = 0.5
 
     def __init__(self, model: Path, options: OcrOptions) -> None:
         self.options = options

@@ -23,11 +23,19 @@ _PATIENCE: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class TextLine:
-    """A line read in a picture: its text, how sure the engine is in [0, 1], and where it is."""
+    """A line read in a picture.
+
+    Attributes:
+        text: what was read.
+        confidence: how sure the engine is, in [0, 1].
+        box: where it is.
+        turns: quarter turns against the clock that made it level; 0 for level text.
+    """
 
     text: str
     confidence: float
     box: Box
+    turns: int = 0
 
 
 @dataclass(slots=True)
@@ -48,14 +56,20 @@ def overlap(first: Box, second: Box) -> bool:
 
 
 def in_reading_order(lines: Iterable[TextLine]) -> list[TextLine]:
-    """Lines from top to bottom, those on one row from left to right, pieces of one row that nearly touch joined."""
+    """Lines from top to bottom, those on one row from left to right, pieces of one row that nearly touch joined.
+
+    Turned lines come last, in the order given: they were in order when they were read.
+    """
     rows: list[list[TextLine]] = []
-    for line in sorted(lines, key=lambda line: (line.box[1] + line.box[3], line.box[0])):
+    given = list(lines)
+    level = [line for line in given if not line.turns]
+    for line in sorted(level, key=lambda line: (line.box[1] + line.box[3], line.box[0])):
         if rows and _same_row(rows[-1][0].box, line.box):
             rows[-1].append(line)
         else:
             rows.append([line])
-    return [joined for row in rows for joined in _joined(sorted(row, key=lambda line: line.box[0]))]
+    ordered = [joined for row in rows for joined in _joined(sorted(row, key=lambda line: line.box[0]))]
+    return [*ordered, *(line for line in given if line.turns)]
 
 
 def merge_lines(seen: Iterable[tuple[Span, Sequence[TextLine]]], source: str) -> list[Segment]:

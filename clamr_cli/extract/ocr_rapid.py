@@ -32,6 +32,7 @@ class RapidOcrEngine:
     """
 
     source: Final = "rapidocr"
+    sure: Final = 0.87
 
     def __init__(self, options: OcrOptions) -> None:
         self.options = options

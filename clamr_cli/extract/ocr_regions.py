@@ -21,17 +21,21 @@ BLOCK: Final = 16
 """Pixels of the side of the squares in which change is judged, at :data:`WORKING_SIDE`."""
 
 WORKING_SIDE: Final = 640
+_LARGE: Final = 1280
+"""Pixels of a picture's longer side from which the working copy is half of it: the text may be small."""
+
 _NOISE: Final = 12
 _CHANGED: Final = 1.0
 _EDGE: Final = 24
 _EDGES: Final = 5
 _MOST_OF_IT: Final = 0.8
+_TALL: Final = 1.8
 
 
 def working_copy(image: NDArray[np.uint8]) -> Grey:
-    """[h, w] grey copy of an [H, W, 3] RGB picture, its longer side at most :data:`WORKING_SIDE` pixels."""
+    """[h, w] grey copy of an [H, W, 3] RGB picture, its longer side at most :data:`WORKING_SIDE` pixels, or half."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    scale = WORKING_SIDE / max(grey.shape)
+    scale = 0.5 if max(grey.shape) > _LARGE else WORKING_SIDE / max(grey.shape)
     if scale < 1.0:
         size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
@@ -100,9 +104,29 @@ def united(boxes: Sequence[Box], width: int, height: int) -> list[Box]:
                 )  # fmt: skip
                 merged = True
                 break
-    if sum((box[2] - box[0]) * (box[3] - box[1]) for box in result) > _MOST_OF_IT * width * height:
+    if sum(map(area, result)) > _MOST_OF_IT * width * height:
         return [(0, 0, width, height)]
     return result
+
+
+def is_tall(box: Box) -> bool:
+    """Whether a box is that of text which runs upwards or downwards, or of one slim letter."""
+    return box[3] - box[1] > _TALL * (box[2] - box[0])
+
+
+def area(box: Box) -> int:
+    """Its pixels."""
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def turned_back(box: Box, turns: int, width: int, height: int) -> Box:
+    """A box of a picture that was turned ``turns`` quarters against the clock, in the picture of this size before."""
+    left, top, right, bottom = box
+    if turns == 1:
+        return width - bottom, left, width - top, right
+    if turns == 2:
+        return width - right, height - bottom, width - left, height - top
+    return top, height - right, bottom, height - left
 
 
 def clipped(box: Box, width: int, height: int) -> Box:

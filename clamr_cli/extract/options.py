@@ -15,8 +15,11 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 ASR_VERSION: Final = "1"
 """Changes when the same sound and options would give other segments."""
 
-OCR_VERSION: Final = "1"
+OCR_VERSION: Final = "2"
 """Changes when the same pictures and options would give other segments."""
+
+READABLE_BEFORE: Final = 1280
+"""Pixels of the longer side up to which version 1 read pictures as they are; larger ones were shrunk to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +67,22 @@ class OcrOptions:
     device: Device = "auto"
     threads: int = 0
     look: float = 0.4
-    canvas: int = 1280
+    canvas: int = 4096
     min_confidence: float = 0.3
 
     @property
     def version(self) -> str:
         """Key under which results may be kept: equal keys, equal results (device and threads change nothing)."""
+        return self._key(OCR_VERSION, self.canvas)
+
+    @property
+    def version_before(self) -> str:
+        """The key of version 1, which shrank large pictures, and read no turned text."""
+        return self._key("1", READABLE_BEFORE)
+
+    def _key(self, version: str, canvas: int) -> str:
         languages = "+".join(sorted(self.languages))
-        return f"ocr{OCR_VERSION}:{self.engine}:{languages}:{self.look}:{self.canvas}:{self.min_confidence}"
+        return f"ocr{version}:{self.engine}:{languages}:{self.look}:{canvas}:{self.min_confidence}"
 
     def locate(self, cache: Path) -> Path | None:
         """The verified folder of the engine's weights; None for an engine that carries its own.

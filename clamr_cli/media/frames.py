@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import av.error
@@ -16,7 +17,7 @@ from clamr_cli.media.plan import Alone, InTurn, Mark, Plan, Stop
 from clamr_cli.media.probe import display_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from av.packet import Packet
     from av.video.frame import VideoFrame
@@ -52,10 +53,18 @@ class FrameOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampledFrame:
-    """A picture of the video. ``image`` is [height, width, 3] uint8 RGB, contiguous; ``time`` is in seconds."""
+    """A picture of the video.
+
+    Attributes:
+        time: in seconds.
+        image: [height, width, 3] uint8 RGB, contiguous.
+        enlarge: gives the same picture with a longer side of at most so many pixels, before the next one is asked for;
+            None where ``image`` is as large as the video.
+    """
 
     time: float
     image: NDArray[np.uint8]
+    enlarge: Callable[[int], NDArray[np.uint8]] | None = None
 
 
 def sample_frames(path: str, info: MediaInfo, options: FrameOptions | None = None) -> Iterator[SampledFrame]:
@@ -193,7 +202,9 @@ class _Sampler:
                 self._last = time
                 self.seen = True
                 image = picture_of(frame, self._stream, self._info, self._options.max_side)
-                yield SampledFrame(max(0.0, time), image)
+                larger = max(self._info.width, self._info.height) > max(image.shape)
+                enlarge = partial(picture_of, frame, self._stream, self._info) if larger else None
+                yield SampledFrame(max(0.0, time), image, enlarge)
 
 
 def picture_of(frame: VideoFrame, stream: VideoStream, info: MediaInfo, max_side: int) -> NDArray[np.uint8]:

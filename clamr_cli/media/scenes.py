@@ -35,6 +35,7 @@ class PickOptions:
 
     Attributes:
         frame_side, text_side: pixels of the longer side of stored frames, and of those to read text from, at most.
+        small_text_pixels: pixels of a picture with small text at most, whatever its sides.
         quality: of the JPEG files.
         changed_after: seconds after which a shot that has changed gives another frame.
         much_changed_after: the same where much has changed.
@@ -44,6 +45,7 @@ class PickOptions:
 
     frame_side: int = 448
     text_side: int = 1280
+    small_text_pixels: int = 4_000_000
     quality: int = 90
     changed_after: float = 6.0
     much_changed_after: float = 3.0
@@ -166,7 +168,7 @@ class _Picker:
             sample.time,
             Span(sample.time, sample.time),
             self._jpeg(sample.image, self._options.frame_side),
-            self._jpeg(sample.image, self._options.text_side) if news is News.READ else None,
+            self._text_jpeg(sample) if news is News.READ else None,
             self._shot,
             text_stays=news is News.SAME,
         )
@@ -178,6 +180,14 @@ class _Picker:
         return (change > 0.06 and since >= self._options.changed_after) or (
             change > 0.25 and since >= self._options.much_changed_after
         )
+
+    def _text_jpeg(self, sample: SampledFrame) -> bytes:
+        """The picture to read text from: as large as the video where the text is small."""
+        if sample.enlarge is None or not self._text.sees_small_letters(sample.image):
+            return self._jpeg(sample.image, self._options.text_side)
+        long, short = max(sample.image.shape[:2]), min(sample.image.shape[:2])
+        side = int((self._options.small_text_pixels * long / short) ** 0.5)
+        return self._jpeg(sample.enlarge(side), side)
 
     def _jpeg(self, image: NDArray[np.uint8], side: int) -> bytes:
         scale = side / max(image.shape[:2])

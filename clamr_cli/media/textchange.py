@@ -34,6 +34,19 @@ _ALIKE: Final = 0.8
 _CLEARER: Final = 1.6
 """Gain in contrast from which text that fades in is worth reading again."""
 
+_SMALL_LETTER: Final = 1 / 140
+"""Height of letters, in the longer side of the picture, up to which they are small: 9 of 1280 pixels."""
+
+_SPECK: Final = 1 / 320
+"""The same for what is no letter at all."""
+
+_STROKE: Final = 28
+"""Gray levels by which the strokes of letters differ from the ground around them."""
+
+_SMALL_LETTERS: Final = 8
+_SMALL_SHARE: Final = 1 / 3
+"""Number of small letters, and their share of all, from which a picture is worth reading at its full size."""
+
 
 class News(Enum):
     """What a frame means for the text."""
@@ -86,6 +99,22 @@ class TextWatch:
             return News.LATER
         self._last, self._read_at = now, time
         return News.READ
+
+    def sees_small_letters(self, image: NDArray[np.uint8]) -> bool:
+        """Whether many letters are small where the frame that was last to be read, which this is, is likely text."""
+        if self._last is None:
+            return False
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        rows, columns = (side // CELL for side in self._last.shape)
+        cells = cv2.dilate(self._last.cells.reshape(rows, columns).astype(np.uint8), np.ones((3, 3), np.uint8))
+        likely = cv2.resize(cells, (gray.shape[1], gray.shape[0]), interpolation=cv2.INTER_NEAREST)
+        ground = cv2.medianBlur(gray, max(gray.shape) // 80 * 2 + 1)
+        strokes = (cv2.absdiff(gray, ground) > _STROKE) & (likely > 0)
+        boxes = cv2.connectedComponentsWithStats(strokes.astype(np.uint8), connectivity=8)[2][1:]
+        heights = boxes[:, cv2.CC_STAT_HEIGHT] / max(gray.shape)
+        heights = heights[heights >= _SPECK]
+        small = int((heights <= _SMALL_LETTER).sum())
+        return small >= max(_SMALL_LETTERS, _SMALL_SHARE * len(heights))
 
     def _see(self, gray: NDArray[np.uint8]) -> _Seen:
         pixels = _by_cell(cv2.blur(gray, (3, 3)).astype(np.float32))

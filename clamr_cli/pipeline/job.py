@@ -16,6 +16,7 @@ from clamr_cli.errors import MediaError
 from clamr_cli.events import Indexed, Moved, Notice, Progress
 from clamr_cli.executors import TaskFailed
 from clamr_cli.extract.captions import Captions, Choice, choose, examined, passed_over
+from clamr_cli.extract.options import READABLE_BEFORE
 from clamr_cli.extract.sidecar import find_sidecars, read_metadata, sidecar_signature
 from clamr_cli.media.identity import stamp, video_id
 from clamr_cli.media.walk import Found
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from clamr_cli.executors import Worker
     from clamr_cli.media.identity import Stamp
     from clamr_cli.pipeline.desk import Desk
-    from clamr_cli.types import TokenVectors
+    from clamr_cli.types import MediaInfo, TokenVectors
 
 Stage = Literal["decode", "sample", "speech", "ocr", "encode"]
 
@@ -153,6 +154,7 @@ class Job:
         kept = self._kept(key)
         if kept is not None:
             decoded = msgspec.convert(kept[0], Decoded)
+            yield from self._text_as_before(decoded.media)
             if not (yield from self._needs_spool(decoded)):
                 yield self._reuse("decode", decoded.media.duration)
                 return Take(decoded, frames_of(decoded, kept[1]), None)
@@ -161,6 +163,15 @@ class Job:
         yield Keep(key, msgspec.to_builtins(decoded), [frame.jpeg for frame in frames])
         yield self._all_kept("decode", decoded.media.duration)
         return Take(decoded, frames, spool)
+
+    def _text_as_before(self, media: MediaInfo) -> Generator[Output, None, None]:
+        """Keep what version 1 read of a video that was not too large for it: reading anew would rarely give more."""
+        before = msgspec.structs.replace(self.recipe, text=self.desk.options.ocr.version_before)
+        if not self.recipe.text or max(media.width, media.height) > READABLE_BEFORE or self._has("text"):
+            return
+        kept = self._kept(before.key(self.content, "text"))
+        if kept is not None:
+            yield Keep(self.recipe.key(self.content, "text"), kept[0])
 
     def _decode(self) -> Generator[Output, None, tuple[Spool, Decoded]]:
         options = self.desk.options

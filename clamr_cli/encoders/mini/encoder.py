@@ -40,7 +40,7 @@ NAME: Final = "mini"
 TOKENS_PER_MODALITY: Final = 512
 """CLaMR's published code reads as many tokens each of speech, on-screen text and metadata."""
 
-_REVISION: Final = "2"
+_REVISION: Final = "3"
 _FIELDS: Final = tuple(field.name for field in fields(TokenVectors))
 # The order of CLaMR's documents (section 3): frames, on-screen text, speech, metadata.
 _READ: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
@@ -107,9 +107,13 @@ class MiniEncoder:
         sheet = Sheet()
         for word, state in zip(passage.words, _word_states(passage, states), strict=True):
             sheet.add(state, QUERY_WORD, text=word.text, offsets=(word.start, word.end), number=word.number)
-        sheet.add(states.mean(axis=0), QUERY_SENTENCE)
+        words, known, copies = len(passage.words), passage.known, 0
+        if known or not words:
+            sheet.add(states.mean(axis=0), QUERY_SENTENCE)
+            # The whole weighs as much as the part of the words that it is made of.
+            copies = max(1, round(SENTENCE_COPIES * known / words)) if words else SENTENCE_COPIES
         made = sheet.done(self._heads)
-        repeated = np.minimum(np.arange(len(made) + SENTENCE_COPIES - 1), len(made) - 1)
+        repeated = np.minimum(np.arange(words + copies), len(made) - 1)
         return TokenVectors(**{name: getattr(made, name)[repeated] for name in _FIELDS})
 
     def _encode(self, document: Document) -> TokenVectors:
@@ -138,6 +142,8 @@ class MiniEncoder:
             places = [_locate(track, word) for word in passage.words]
             for word, place, row in zip(passage.words, places, _word_states(passage, state), strict=True):
                 sheet.add_place(row, WORD[modality], modality, place, text=word.text, number=word.number)
+            if not passage.known:
+                continue
             first, last = places[0], places[-1]
             end = max(place.end for place in places if place.segment == first.segment)
             span = Span(first.span.start, max(first.span.end, last.span.end))
@@ -146,9 +152,12 @@ class MiniEncoder:
 
 
 def _word_states(passage: Passage, states: Array) -> Array:
-    """Mean state of each word's pieces: [words, 384]."""
-    means = [states[word.first : word.first + word.count].mean(axis=0) for word in passage.words]
-    return np.stack(means) if means else np.zeros((0, states.shape[1]), dtype=np.float32)
+    """Mean state of each word's pieces: [words, 384]; zeros for words that the text model does not know."""
+    means = np.zeros((len(passage.words), states.shape[1]), dtype=np.float32)
+    for row, word in zip(means, passage.words, strict=True):
+        if word.count:
+            row[:] = states[word.first : word.first + word.count].mean(axis=0)
+    return means
 
 
 def _locate(track: TextTrack, word: PassageWord) -> Place:

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from clamr_cli.encoders.mini import joint
-from clamr_cli.encoders.mini.kinds import HEADS
+from clamr_cli.encoders.mini.kinds import HEADS, QUERY_WORD
 from clamr_cli.errors import ModelError
 from clamr_cli.types import DIMENSION, Modality
 
@@ -62,6 +62,13 @@ CLASS_SHARE: Final = 0.3
 
 COLOUR_SCALE: Final = 6.0
 """How large shares of colours are beside the picture model's features, for the ridge regression that reads both."""
+
+SPELLED_SHARE: Final = np.float32(0.75)
+"""Spelling's share of a word that the text model does not know; the rest is silence.
+
+Equal words agree by as much. In dozens of lines the best of all other words agrees by about 0.4 of it, so that a word
+that stands nowhere stays near :data:`FLOORS`.
+"""
 
 _GATE_SCALE: Final = 10.0
 
@@ -140,7 +147,8 @@ class Heads:
         """Token vectors of all rows of one document or query, once each has seen the others.
 
         Args:
-            rows: [n, 384], of unit length: states of words and passages, :meth:`picture_rows`.
+            rows: [n, 384], of unit length: states of words and passages, :meth:`picture_rows`. Zeros stand for a word
+                that the text model does not know: only its spelling counts, and the other rows do not see it.
             kinds: [n], see :mod:`.kinds`.
             times: [n] seconds from the document's start, or :data:`.joint.TIMELESS`.
             spelled: [n, 48], how words are spelled; not looked at for other rows.
@@ -148,6 +156,15 @@ class Heads:
         Returns:
             [n, 128], of unit length.
         """
+        known = rows.any(axis=1)
+        if not known.all():
+            made = np.zeros((len(rows), DIMENSION), dtype=np.float32)
+            made[:, SENSE : SENSE + SPELLING] = np.sqrt(SPELLED_SHARE) * spelled
+            made[np.arange(len(rows)), np.where(kinds == QUERY_WORD, DIMENSION - 2, DIMENSION - 1)] = np.sqrt(
+                1 - SPELLED_SHARE
+            )
+            made[known] = self.vectors(rows[known], kinds[known], times[known], spelled[known])
+            return made
         joined = rows if self._joint is None else self._joint(rows, kinds, times)
         made = np.zeros((len(rows), DIMENSION), dtype=np.float32)
         heads = np.array([_HEADS.index(head) for head, _ in HEADS])[kinds]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
+from tokenizers.pre_tokenizers import Sequence as Steps
+from tokenizers.pre_tokenizers import Split
 
+from clamr_cli.encoders.mini.spelling import UNSPACED, clusters, is_foreign
 from clamr_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -24,13 +28,16 @@ _CHARACTERS_PER_TOKEN: Final = 24
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
 _WRITTEN: Final = re.compile(r"\w")
 
+_APART: Final = r"(?:[^\p{Latin}\p{Common}\P{L}][\p{M}ー]*|ー)+|\p{So}"
+"""Letters of other scripts than Latin, and signs such as emoji: words of their own even without spaces around them."""
+
 
 @dataclass(frozen=True, slots=True)
 class PassageWord:
     """A word of a passage: ``segments[segment].text[start:end]``, and its word pieces.
 
-    ``first`` and ``count`` place its word pieces in the passage's ids. ``number`` is the vocabulary's id of a word that
-    is one piece, else -1.
+    ``first`` and ``count`` place its word pieces in the passage's ids; a word that the text model does not know has
+    none. ``number`` is the vocabulary's id of a word that is one piece, else -1.
     """
 
     segment: int
@@ -49,10 +56,18 @@ class Passage:
     ids: list[int] = field(default_factory=list)
     words: list[PassageWord] = field(default_factory=list)
 
+    @property
+    def known(self) -> int:
+        """The number of words that the text model knows; without any, the passage has no meaning to compare."""
+        return sum(word.count > 0 for word in self.words)
+
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """A whole word with its pieces before it has a place in a passage; ``sentence`` counts within the segment."""
+    """A word before it has a place in a passage; ``sentence`` counts within the segment.
+
+    ``pieces`` is empty where the text model does not know the word.
+    """
 
     segment: int
     sentence: int
@@ -60,15 +75,26 @@ class _Token:
     end: int
     pieces: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """Tokens that it counts for."""
+        return len(self.pieces) or 1
+
 
 class Reader:
-    """Cuts text into passages with the text model's own tokenizer."""
+    """Cuts text into passages with the text model's own tokenizer.
+
+    The text model knows words of Latin letters, and of other scripts at most single letters. Words that it does not
+    know are kept from it: all of them would get like states. Only their spelling counts.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        apart = Split(Regex(_APART), "isolated")
+        tokenizer.pre_tokenizer = Steps([tokenizer.pre_tokenizer, apart]) if tokenizer.pre_tokenizer else apart
         self._tokenizer = tokenizer
-        self._open, self._close = (_mark(tokenizer, mark) for mark in ("[CLS]", "[SEP]"))
+        self._open, self._close, self._unknown = (_mark(tokenizer, mark) for mark in ("[CLS]", "[SEP]", "[UNK]"))
 
     @classmethod
     def load(cls, path: Path) -> Reader:
@@ -107,7 +133,7 @@ class Reader:
         used = 0
         for segment, text in enumerate(texts):
             for token in self._split(segment, text[: limit * _CHARACTERS_PER_TOKEN]):
-                used += len(token.pieces)
+                used += token.size
                 if used > limit:
                     return
                 yield token
@@ -118,23 +144,35 @@ class Reader:
         encoding = self._tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=False)
         ends = [match.end() for match in _SENTENCE_END.finditer(text)]
         sentence = place = 0
+        run = (0, 0)
         while place < len(encoding.ids):
             last = place
             while last + 1 < len(encoding.ids) and encoding.word_ids[last + 1] == encoding.word_ids[place]:
                 last += 1
             start, end = encoding.offsets[place][0], encoding.offsets[last][1]
+            pieces = tuple(encoding.ids[place : last + 1])
+            known = self._unknown not in pieces and not is_foreign(text[start])
+            place = last + 1
+            unspaced = not known and UNSPACED.match(text[start]) is not None
+            if unspaced and start == run[1]:
+                run = (run[0], end)
+                continue
+            yield from _units(segment, sentence, text, run)
             while sentence < len(ends) and ends[sentence] <= start:
                 sentence += 1
+            run = (start, end) if unspaced else (0, 0)
+            if unspaced:
+                continue
             # A word cut into more pieces than a passage holds says nothing beyond its beginning.
-            yield _Token(segment, sentence, start, end, tuple(encoding.ids[place : last + 1][:LONGEST_PASSAGE]))
-            place = last + 1
+            yield _Token(segment, sentence, start, end, pieces[:LONGEST_PASSAGE] if known else ())
+        yield from _units(segment, sentence, text, run)
 
     def _passage(self, tokens: Sequence[_Token], texts: Sequence[str]) -> Passage:
         """Put words together with the marks at both ends."""
         passage = Passage(ids=[self._open])
         for token in tokens:
             text = texts[token.segment][token.start : token.end]
-            if _WRITTEN.search(text):
+            if _WRITTEN.search(text) or (not token.pieces and unicodedata.category(text[0]) == "So"):
                 number = token.pieces[0] if len(token.pieces) == 1 else -1
                 place = (len(passage.ids), len(token.pieces))
                 passage.words.append(PassageWord(token.segment, token.start, token.end, text, *place, number))
@@ -147,12 +185,19 @@ class Reader:
         return self._passage(list(self._tokens([text], LONGEST_PASSAGE)), [text])
 
 
+def _units(segment: int, sentence: int, text: str, run: tuple[int, int]) -> Iterator[_Token]:
+    """What stands for a run of letters without spaces between its words: each letter with the one after it."""
+    places = [(run[0] + start, run[0] + end) for start, end in clusters(text[slice(*run)])]
+    for number, (start, end) in enumerate(places):
+        yield _Token(segment, sentence, start, places[number + 1][1] if number + 1 < len(places) else end, ())
+
+
 def _sentences(tokens: Iterator[_Token]) -> Iterator[list[_Token]]:
     """Group words by sentence; sentences that are too long for one passage are cut between words."""
     run: list[_Token] = []
     for token in tokens:
         ended = run and (run[-1].segment, run[-1].sentence) != (token.segment, token.sentence)
-        if ended or _size(run) + len(token.pieces) > LONGEST_PASSAGE:
+        if ended or _size(run) + token.size > LONGEST_PASSAGE:
             yield run
             run = []
         run.append(token)
@@ -161,7 +206,7 @@ def _sentences(tokens: Iterator[_Token]) -> Iterator[list[_Token]]:
 
 
 def _size(tokens: Sequence[_Token]) -> int:
-    return sum(len(token.pieces) for token in tokens)
+    return sum(token.size for token in tokens)
 
 
 def _mark(tokenizer: Tokenizer, mark: str) -> int:

@@ -64,14 +64,17 @@ class Sentences:
         return cls(bert, reader, _classes(), pictures, device=device, threads=threads)
 
     def query(self, text: str) -> Array:
-        """The vector of a query, [384]; its first 126 word pieces count."""
-        vector: Array = self._means([self._reader.query(text).ids])[0]
+        """The vector of a query, [384]; its first 126 word pieces count. Zeros without any known word."""
+        passage = self._reader.query(text)
+        if passage.words and not passage.known:
+            return np.zeros(_WIDTH, np.float32)
+        vector: Array = self._means([passage.ids])[0]
         return vector
 
     def passages(self, texts: Sequence[str], *, across: bool) -> Array:
         """The vectors of all passages of some texts; ``across`` lets a passage reach over several of them."""
         found = self._reader.passages(texts, across=across, limit=_UNLIMITED)
-        return self._means([passage.ids for passage in found if passage.words])
+        return self._means([passage.ids for passage in found if passage.known])
 
     def frames(self, jpegs: Sequence[bytes]) -> Array:
         """The vectors of pictures.

@@ -7,6 +7,7 @@ without training: what matters here is that names, numbers and words of any lang
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -14,24 +15,102 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
 _GRAM: Final = 3
 
+_WHOLE: Final = np.float32(0.3)
+"""Weight of a word as a whole beside its n-grams, where words are inflected at both ends."""
+
+UNSPACED: Final = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
+)
+"""Letters of scripts that put no spaces between words, or particles right behind them: Thai, Lao, Burmese, Khmer,
+Chinese, Japanese and Korean."""
+
+_LATIN: Final = frozenset(
+    {"LATIN", "FEMININE", "MASCULINE", "MICRO", "MODIFIER", "FULLWIDTH", "SUPERSCRIPT", "SUBSCRIPT", "SCRIPT"}
+)
+"""First words of the Unicode names of Latin letters, and of signs that are used with them."""
+
+_JAMO: Final = ("\u1160", "\u11ff")
+"""Vowels and finals of Korean syllables in their decomposed form."""
+
 
 def spell(words: Sequence[str], width: int) -> NDArray[np.float32]:
-    """Unit vectors [n, width] of words; case, compatibility forms and accents do not matter."""
+    """Unit vectors [n, width] of words; case, compatibility forms and accents do not matter.
+
+    One or two letters of a script without spaces are compared by the first and by both.
+    """
     if not words:
         return np.zeros((0, width), dtype=np.float32)
-    return np.stack([_spell(fold(word), width) for word in words])
+    return np.stack([_of_script(word, width) for word in words])
+
+
+def is_foreign(letter: str) -> bool:
+    """Whether it is a letter of another script than Latin."""
+    return not letter.isascii() and letter.isalpha() and _script(letter) not in _LATIN
 
 
 def fold(word: str) -> str:
-    """The word without case, compatibility forms and accents."""
+    """The word without case, compatibility forms, accents and signs without a shape of their own."""
     plain = unicodedata.normalize("NFKD", word.casefold())
-    return "".join(letter for letter in plain if not unicodedata.combining(letter))
+    if plain.isascii():
+        return plain
+    return "".join(letter for letter in plain if not (unicodedata.combining(letter) or _is_shapeless(letter)))
+
+
+def clusters(text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of each letter with its marks; a Korean syllable is one letter, however it is written."""
+    start = 0
+    for place, letter in enumerate(text):
+        belongs = unicodedata.category(letter)[0] == "M" or _is_shapeless(letter) or _JAMO[0] <= letter <= _JAMO[1]
+        if place and not belongs:
+            yield start, place
+            start = place
+    if text:
+        yield start, len(text)
+
+
+def _is_shapeless(letter: str) -> bool:
+    """Joiners, soft hyphens, marks of direction, and what chooses between forms of a sign."""
+    return unicodedata.category(letter) == "Cf" or "\ufe00" <= letter <= "\ufe0f"
+
+
+@lru_cache(maxsize=65536)
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "").split(" ", 1)[0]
+
+
+def _of_script(word: str, width: int) -> NDArray[np.float32]:
+    if UNSPACED.match(word):
+        return _pair(word, width)
+    return _inflected(fold(word), width) if is_foreign(word[:1]) else _spell(fold(word), width)
+
+
+@lru_cache(maxsize=65536)
+def _inflected(word: str, width: int) -> NDArray[np.float32]:
+    """Mostly the mean of the n-grams within: articles, prepositions and cases are written as part of the word."""
+    grams = [word[place : place + _GRAM] for place in range(len(word) - _GRAM + 1)] or [word]
+    parts = np.sum([_signs(gram, width) for gram in grams], axis=0, dtype=np.float32)
+    vector: NDArray[np.float32] = _WHOLE * _signs("=" + word, width) / np.sqrt(width) + parts / np.linalg.norm(parts)
+    vector = vector / np.linalg.norm(vector)
+    vector.flags.writeable = False
+    return vector
+
+
+@lru_cache(maxsize=65536)
+def _pair(word: str, width: int) -> NDArray[np.float32]:
+    start, end = next(clusters(word))
+    vector = _signs("=" + fold(word[start:end]), width)
+    if end < len(word):
+        vector = vector + _signs("=" + fold(word), width)
+    vector = vector / np.linalg.norm(vector)
+    vector.flags.writeable = False
+    return vector
 
 
 @lru_cache(maxsize=65536)

@@ -32,7 +32,7 @@ _TOLD: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A passage: its words' unit states [n, 384] and spelling [n, 48], and its unit mean state [384]."""
+    """A passage: unit states [n, 384] and spelling [n, 48] of its words that the model knows, its unit mean [384]."""
 
     states: Array
     spelled: Array
@@ -48,8 +48,8 @@ class TextSide:
         self._reader = Reader.load(folder / "tokenizer.json")
 
     def text(self, text: str) -> list[Passage]:
-        """The passages of a text that have words."""
-        return [passage for passage in self._reader.passages([text], across=False, limit=512) if passage.words]
+        """The passages of a text that have words which the model knows."""
+        return [passage for passage in self._reader.passages([text], across=False, limit=512) if passage.known]
 
     def query(self, text: str) -> Passage:
         """A query's one passage."""
@@ -59,9 +59,10 @@ class TextSide:
         """Features of passages, in order."""
         found = []
         for passage, states in zip(passages, self._bert.encode([passage.ids for passage in passages]), strict=True):
-            words = [states[word.first : word.first + word.count].mean(axis=0) for word in passage.words]
+            known = [word for word in passage.words if word.count]
+            words = [states[word.first : word.first + word.count].mean(axis=0) for word in known]
             rows = np.stack(words) if words else np.zeros((0, states.shape[1]), np.float32)
-            spelled = spell([word.text for word in passage.words], SPELLING)
+            spelled = spell([word.text for word in known], SPELLING)
             found.append(Read(unit(rows), spelled, unit(states.mean(axis=0))))
         return found
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,62 @@ def test_spelling_knows_equal_and_like_words() -> None:
     near = vectors @ vectors.T
     assert near[0, 1] == pytest.approx(1.0, abs=1e-5)
     assert near[1, 2] > 0.3 > near[1, 3]
+
+
+OTHER_SCRIPTS = {
+    "雪だるまを庭で作った": ["雪だるま", "庭"],
+    "蝶が花に止まっている": ["蝶", "花"],
+    "우체국에서 편지를 보냈다": ["우체국", "편지"],
+    "호랑이가 동물원에서 잔다": ["호랑이", "동물원"],
+    "他们在医院等医生": ["医院", "医生"],
+    "นกกระจอกบินอยู่บนหลังคา": ["นกกระจอก", "หลังคา"],
+    "ปลาว่ายน้ำในสระ": ["ปลา", "สระ"],
+    "नदी में नाव चल रही है": ["नदी", "नाव"],
+    "وصلت الطائرة إلى المطار": ["طائرة", "مطار"],
+    "בשוק מוכרים תפוזים ולימונים": ["תפוזים", "שוק"],
+    "на озере плавали лебеди": ["озеро", "лебеди"],
+    "ქალაქში ახალი ხიდი ააშენეს": ["ქალაქი", "ხიდი"],
+    "በገበያ ሙዝ ገዛን": ["ሙዝ", "በገበያ"],
+    "we won the cup🏆 last night": ["🏆"],
+    "Wi-Fi를 켜는 방법": ["Wi-Fi", "방법"],
+    "浮世絵 exhibition in the old museum": ["浮世絵 exhibition", "museum"],
+    "a butterfly sits on a flower": ["butterfly"],
+    "they wait for the doctor in the hospital": ["doctor"],
+}
+
+
+def test_words_of_any_script_find_the_line_they_stand_in(encoder: Encoder) -> None:
+    documents = encoder.encode_documents([Document(text, Span(0, 1), speech=lines(text)) for text in OTHER_SCRIPTS])
+    asked = [(query, number) for number, queries in enumerate(OTHER_SCRIPTS.values()) for query in queries]
+    answers = encoder.encode_queries([query for query, _ in asked])
+    wrong = {}
+    for (query, number), rows in zip(asked, answers, strict=True):
+        scores = [(rows.vectors @ document.vectors.T).max(axis=1).sum() for document in documents]
+        if int(np.argmax(scores)) != number:
+            wrong[query] = list(OTHER_SCRIPTS)[int(np.argmax(scores))]
+    assert not wrong
+
+
+def test_unknown_words_change_nothing_of_the_known_ones_beside_them(encoder: Encoder) -> None:
+    alone, beside = encoder.encode_queries(["festival", "桜 festival"])
+    assert np.array_equal(alone.vectors[0], beside.vectors[1])
+    plain, mixed = encoder.encode_documents(
+        [Document(text, Span(0, 1), speech=lines(text)) for text in ("street food market", "street food ตลาด market")]
+    )
+    known = np.isin(np.arange(len(mixed)), [2, 3, 4, 5], invert=True)
+    np.testing.assert_allclose(mixed.vectors[known], plain.vectors, atol=1e-6)
+
+
+@pytest.mark.parametrize("query", ["桜", "김치찌개", "ฝนตก", "снег", "🐶", "𝔖𝔫𝔬𝔴"])
+def test_a_query_of_unknown_words_has_no_vector_of_the_whole(encoder: Encoder, query: str) -> None:
+    (rows,) = encoder.encode_queries([query])
+    assert (rows.offsets[:, 1] > 0).all()
+
+
+def test_one_word_is_spelled_alike_in_any_normal_form() -> None:
+    words = ["김치", "ぎょうざ", "йога", "καφές", "می‌خواهم"]
+    forms = [[unicodedata.normalize(form, word) for word in words] for form in ("NFC", "NFD")]
+    np.testing.assert_array_equal(spell(forms[0], 48), spell(forms[1], 48))
 
 
 def test_weights_that_lack_a_part_are_told() -> None:

@@ -25,6 +25,7 @@ class Labels:
     """An engine for pictures of bright labels on a dark ground: reads each as the brightness of its letters."""
 
     source = "labels"
+    sure = 0.5
     options = OcrOptions()
 
     def __init__(self) -> None:
@@ -110,6 +111,72 @@ def test_another_size_starts_afresh() -> None:
     assert texts(reader.read(picture((40, 40, 120), size=(200, 300)))) == ["label 120"]
 
 
+class Stripes(Labels):
+    """Reads a label by where its brightest stripe is: at its start, it is the right way round."""
+
+    def read(self, image: Image_, scale: float) -> list[TextLine]:
+        self.read_boxes.append(image.shape[:2])
+        lines = []
+        for box in self.find_text(image, scale):
+            label = image[box[1] : box[3], box[0] : box[2], 0].max(axis=0)
+            lines.append(TextLine(f"label {label.min()}", 0.9 if label.argmax() < len(label) / 2 else 0.1, box))
+        return lines
+
+
+def upright(brightness: int = 150) -> Image_:
+    """A label of 120 by 20 pixels whose first stripe is brightest, with the ground around it."""
+    label = np.full((60, 160, 3), 20, np.uint8)
+    label[20:40, 20:140:4] = brightness
+    label[20:40, 20] = 255
+    return label
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_text_is_read_however_it_is_turned_and_its_place_is_that_in_the_picture(turns: int) -> None:
+    image = picture(size=(360, 640))
+    label = np.rot90(upright(), -turns)
+    image[100 : 100 + label.shape[0], 300 : 300 + label.shape[1]] = label
+    (line,) = Reader(Stripes()).read(image)
+    assert line.turns == turns
+    left, top, right, bottom = line.box
+    assert abs(left - 320) < 8
+    assert abs(top - 120) < 8
+    assert (right - left > bottom - top) == (turns == 2)
+
+
+def test_level_and_turned_text_of_one_picture_are_both_read() -> None:
+    image = picture(size=(360, 640))
+    for turns, left in ((0, 40), (1, 300), (3, 480)):
+        label = np.rot90(upright(), -turns)
+        image[100 : 100 + label.shape[0], left : left + label.shape[1]] = label
+    assert [line.turns for line in Reader(Stripes()).read(image)] == [0, 1, 3]
+
+
+def test_what_is_never_text_is_not_turned_for_ever() -> None:
+    class Poles(Labels):
+        def read(self, image: Image_, scale: float) -> list[TextLine]:
+            self.read_boxes.append(image.shape[:2])
+            return []
+
+    engine = Poles()
+    reader = Reader(engine)
+    for brightness in range(100, 140):
+        image = picture()
+        image[100:220:4, 300:320] = brightness + 2 * (brightness % 2) * 40
+        reader.read(image)
+    assert len(engine.read_boxes) < 2 * 40
+
+
+def test_a_large_piece_is_read_in_strips_and_each_line_once() -> None:
+    image = np.full((3000, 1600, 3), 20, np.uint8)
+    for row in range(60):
+        image[40 + 48 * row : 60 + 48 * row, 40:1500:12] = 100 + row
+    engine = Labels()
+    lines = Reader(engine).read(image)
+    assert texts(lines) == [f"label {100 + row}" for row in range(60)]
+    assert max(height * width for height, width in engine.read_boxes) < 2_000_000
+
+
 def test_labels_is_an_engine() -> None:
     engine: OcrEngine = Labels()
     assert engine.source == "labels"
@@ -156,6 +223,18 @@ def test_easyocr_reads_cards_into_segments_with_their_spans(easyocr: OcrEngine) 
     ]
     assert all(segment.source == "easyocr" and (segment.confidence or 0) > 0.5 for segment in segments)
     assert done == [1, 2, 3, 4, 5]
+
+
+def test_easyocr_reads_signs_that_run_upwards_and_downwards(easyocr: OcrEngine) -> None:
+    wall = np.full((400, 640, 3), 120, np.uint8)
+    for text, turns, left in (("Florist", 1, 60), ("Pharmacy", 3, 400)):
+        sign = Image.new("RGB", (240, 70), (20, 60, 40))
+        ImageDraw.Draw(sign).text((24, 8), text, fill=(250, 250, 240), font=ImageFont.load_default(42))
+        turned = np.rot90(np.asarray(sign), turns)
+        wall[80 : 80 + turned.shape[0], left : left + turned.shape[1]] = turned
+    out = io.BytesIO()
+    Image.fromarray(wall).save(out, "JPEG")
+    assert {segment.text for segment in read_text(frames(out.getvalue()), easyocr)} == {"Florist", "Pharmacy"}
 
 
 def test_easyocr_leaves_no_trace_on_the_import_path(easyocr: OcrEngine) -> None:

@@ -152,8 +152,11 @@ def test_wide_samples_are_squared_and_large_frames_made_small(tmp_path):
     path = Clip(picture=lambda time: moving(time, (640, 480)), aspect=Fraction(4, 3)).write(tmp_path / "a.mkv")
     (frame, *_) = sample(path, max_side=320)
     assert frame.image.shape == (180, 320, 3)
+    samples = sample_frames(path, probe(path), FrameOptions(max_side=320))
+    assert [next(samples).enlarge(side).shape for side in (640, 4000)] == [(360, 640, 3), (480, 853, 3)]
     (frame, *_) = sample(path)
     assert frame.image.shape == (480, 853, 3)
+    assert frame.enlarge is None
 
 
 def test_one_frame_is_enough(tmp_path):

@@ -143,6 +143,38 @@ def test_pictures_have_the_sizes_that_were_asked_for():
     assert Image.open(io.BytesIO(picked[0].text_jpeg)).size == (640, 360)
 
 
+@pytest.mark.parametrize(
+    ("screen", "height", "wanted"),
+    [
+        ((2560, 1440), 17, (2560, 1440)),
+        ((1920, 1080), 14, (1920, 1080)),
+        ((3840, 2160), 26, (2666, 1500)),
+        ((1080, 2400), 22, (1080, 2400)),
+        ((1920, 1080), 60, (1280, 720)),
+        ((1200, 700), 12, (1200, 700)),
+    ],
+)
+def test_small_text_of_a_large_screen_is_kept_at_its_size_and_only_that(screen, height, wanted):
+    picture = plain((25, 28, 34), screen)
+    for row in range(9):
+        picture = written(
+            picture,
+            "checksum of volume backup differs",
+            at=(60, 60 + row * 2 * height),
+            height=height,
+            fill=(210, 210, 200),
+        )
+
+    def shrunk(side):
+        scale = min(1.0, side / max(screen))
+        return np.asarray(Image.fromarray(picture).resize([int(length * scale) for length in screen]))
+
+    sample = SampledFrame(0.0, shrunk(1280), shrunk if max(screen) > 1280 else None)
+    (frame,) = pick_frames([sample], 2.0)
+    assert Image.open(io.BytesIO(frame.text_jpeg)).size == pytest.approx(wanted, abs=1)
+    assert max(Image.open(io.BytesIO(frame.jpeg)).size) == 448
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (16, 16), (1280, 720)])
 def test_pictures_of_any_shape_are_taken(size):
     assert len(pick((4, plain((1, 2, 3), size)))) == 1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from clamr_cli import encoders
@@ -21,11 +23,11 @@ from clamr_cli.pipeline.desk import Desk
 from clamr_cli.pipeline.job import Job
 from clamr_cli.pipeline.outputs import Commit, Keep
 from clamr_cli.stages import tasks
-from clamr_cli.stages.options import IndexOptions
+from clamr_cli.stages.options import IndexOptions, Recipe
 from clamr_cli.stages.spool import SAMPLE_RATE as SECOND
 from clamr_cli.store import Store
 from clamr_cli.types import Segment, Span
-from tests.unit.media.clips import Clip, Sound
+from tests.unit.media.clips import Clip, Sound, plain
 
 
 class Meddling(Worker):
@@ -134,3 +136,33 @@ def test_recognition_that_is_cut_off_goes_on_from_its_last_part(tmp_path: Path) 
             assert store.has_extraction(whole.key)
     finally:
         desk.stop()
+
+
+@pytest.mark.parametrize(("size", "again"), [((320, 180), False), ((1600, 900), True)])
+def test_text_that_an_earlier_version_read_is_read_again_only_where_the_picture_was_too_large_for_it(
+    desk: Desk, tmp_path: Path, size: tuple[int, int], again: bool
+) -> None:
+    film = tmp_path / "film.mp4"
+    Clip(picture=lambda time: plain((40, 40, 60), size), seconds=1).write(film)
+    assert isinstance(desk.decoder, Meddling)
+    desk.decoder.meddle = lambda: None
+    store = desk.store
+
+    def index(options: IndexOptions) -> Commit:
+        desk.options, desk.recipe = options, Recipe.of(options)
+        status = film.stat()
+        job = Job(Found(str(film), str(tmp_path), status.st_size, status.st_mtime_ns), desk)
+        for _, output in outputs([job], hands=1, stopping=desk.stopping):
+            if isinstance(output, Keep):
+                store.put_extraction(output.key, output.payload, output.blobs)
+        assert isinstance(output, Commit)
+        return output
+
+    with store.writer("index"):
+        first = index(desk.options)
+        before = msgspec.structs.replace(Recipe.of(desk.options), text=desk.options.ocr.version_before)
+        said = [{"span": {"start": 0.0, "end": 1.0}, "text": "read before", "source": "easyocr"}]
+        store.put_extraction(before.key(first.video.content_hash, "text"), {"segments": said})
+        last = index(replace(desk.options, text=True))
+    assert ("ocr" in last.event.reused) != again
+    assert ("read before" in str(last.moments)) != again
