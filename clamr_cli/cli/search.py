@@ -73,7 +73,7 @@ def run(before: Globals, flags: Flags) -> int:
 
     The ranking is exact. Only in a library of more vectors than the setting scan_limit allows a core (20 million), and with an index that 'clamr optimize' made, candidates are looked up instead; results say so, and --exact compares with everything.
 
-    Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words, and "approximate" where it is.
+    Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words, "approximate" where it is, and "offline" where the file is not there now.
     """  # noqa: E501 -- a paragraph of help is a line
     from clamr_cli.cli import output
     from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries

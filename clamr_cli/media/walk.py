@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _SYSTEM_NAMES: Final = frozenset(
-    ("$recycle.bin", "system volume information", "lost+found", "__macosx", "@eadir", "#recycle", "thumbs.db")
-)
+    ("$recycle.bin", "system volume information", "lost+found", "__macosx", "@eadir", "#recycle", "thumbs.db",
+     "desktop.ini")
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class _Walk:
                 yield Unreadable(folder, *explain(error))
                 continue
             for entry in sorted_entries:
-                if _is_hidden(entry.name) or self._excluded(entry.name, os.path.relpath(entry.path, root)):
+                if is_hidden(entry.name) or self._excluded(entry.name, os.path.relpath(entry.path, root)):
                     continue
                 yield from self._entry(entry, root, below)
             waiting.extend(reversed(below))
@@ -169,7 +170,8 @@ def _unreadable(path: str, error: OSError) -> Unreadable:
     return Unreadable(path, *explain(error))
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is hidden, or made by the system for itself."""
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 

@@ -22,10 +22,13 @@ Cell: TypeAlias = str | int | float | None
 """A field of a table for programs."""
 
 APPROXIMATE = "approximate"
-"""What stands in the last column of hits that are not known to be the best."""
+"""What stands in that column of hits that are not known to be the best."""
+
+OFFLINE = "offline"
+"""What stands in that column of what cannot be opened now."""
 
 HIT_COLUMNS = (
-    "rank", "score", "video_id", "start", "end", "at", "modality", "title", "path", "words", "approximate",
+    "rank", "score", "video_id", "start", "end", "at", "modality", "title", "path", "words", "approximate", "offline",
 )  # fmt: skip
 """Columns of a search's TSV and CSV, in order."""
 
@@ -75,6 +78,7 @@ def hit_record(hit: Hit) -> dict[str, object]:
         "score": score(hit.score),
         "weak": hit.weak,
         "approximate": hit.approximate,
+        "offline": hit.offline,
         "start": seconds(hit.span.start),
         "end": seconds(hit.span.end),
         "at": seconds(hit.at),
@@ -114,6 +118,7 @@ def hit_row(hit: Hit) -> tuple[Cell, ...]:
         hit.path,
         " ".join(matched(hit.evidence)),
         APPROXIMATE if hit.approximate else "",
+        OFFLINE if hit.offline else "",
     )
 
 
