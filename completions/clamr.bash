@@ -234,7 +234,7 @@ _clamr() {
     case "$words:$current" in
         ":"-*) offers="--db --config --version --help" ;;
         ":"*) offers="index search explain frames open ask ls show rm status optimize encode eval synth train doctor demo completions models" ;;
-        "index:"-*) offers="--exclude --encoder --language --asr-model --ocr --ocr-lang --no-speech --no-ocr --window --pool --retry-failed --device --json --quiet -q --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
+        "index:"-*) offers="--exclude --encoder --language --asr-model --ocr --ocr-lang --no-speech --no-ocr --window --pool --retry-failed --prune --device --json --quiet -q --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "index:"*) offers="" ;;
         "search:"-*) offers="--modality -m --weight --since --until --longer --shorter --path --language --limit -n --moments --scoring --floor --encoder --device --exact --hybrid --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --help" ;;
         "search:"*) offers="" ;;
@@ -250,7 +250,7 @@ _clamr() {
         "ls:"*) offers="" ;;
         "show:"-*) offers="--json --tsv --table --help" ;;
         "show:"*) offers="" ;;
-        "rm:"-*) offers="--yes -y --help" ;;
+        "rm:"-*) offers="--missing --yes -y --help" ;;
         "rm:"*) offers="" ;;
         "status:"-*) offers="--failed --json --tsv --table --help" ;;
         "status:"*) offers="" ;;

@@ -8,6 +8,7 @@ before an interruption stays, and the next run goes on from there.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import time
 import traceback
@@ -218,7 +219,11 @@ def _unreadable(plan: Survey, desk: Desk) -> Iterator[Event]:
     away = Counter(absence.folder for record, absence, _ in plan.absent if record.state is FileState.INDEXED)
     for problem in plan.unreadable:
         job = Job(Found(problem.path, os.path.dirname(problem.path), 0, 0), desk)
-        failure = _fail(job, problem.reason, problem.hint, reached=False)
+        if glob.has_magic(problem.path) and not os.path.lexists(problem.path):
+            # A pattern is no path that anything could be recorded of.
+            failure = Skipped(problem.path, problem.reason, problem.hint)
+        else:
+            failure = _fail(job, problem.reason, problem.hint, reached=False)
         count = away[problem.path]
         told = f"; {count} indexed {'video stays' if count == 1 else 'videos stay'} in the index" if count else ""
         yield replace(failure, reason=f"{failure.reason}{told}")
@@ -261,8 +266,8 @@ def _settle(plan: Survey, desk: Desk) -> Iterator[Event]:
     settled = plan.settled(desk.register.files)
     if desk.options.prune:
         going = [record for record, absence in settled if absence.missing]
-        missing = [record for record in plan.missing if desk.register.files.get(record.path) is record]
-        yield from _forget(desk, going + missing, keep_extractions=False)
+        going += [record for record in plan.missing if desk.register.files.get(record.path) is record]
+        yield from _forget(desk, going, keep_extractions=False)
     else:
         yield from _forget(desk, [record for record, one in settled if one.gone], keep_extractions=True)
     away = [(record, one) for record, one in settled if desk.register.files.get(record.path) is record]
