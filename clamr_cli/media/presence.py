@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from clamr_cli.types import FileRecord
 
-_MISSING: Final = (errno.ENOENT, errno.ENOTDIR)
+MISSING: Final = (errno.ENOENT, errno.ENOTDIR)
 """Errors that say that there is no such file. All others say that it could not be looked at."""
 
 _MOUNTS: Final = re.compile(r"/(?:media(?:/[^/]+)?|run/media/[^/]+|run/user/[^/]+/gvfs|mnt|Volumes|net)")
@@ -76,7 +76,7 @@ class Folders:
         try:
             os.lstat(path)
         except OSError as error:
-            if error.errno not in _MISSING:
+            if error.errno not in MISSING:
                 return Absence(os.path.dirname(path), gone=False, missing=False, reason=explain(error)[0])
         else:
             return None
@@ -106,7 +106,7 @@ def _look(folder: str) -> tuple[_State, str]:
                 return _State.HOLDS, ""
             return _State.EMPTY, "the folder is empty"
     except OSError as error:
-        if error.errno not in _MISSING:
+        if error.errno not in MISSING:
             return _State.UNREADABLE, explain(error)[0]
     if os.path.islink(folder):
         return _State.UNREADABLE, "the link leads to nothing"
@@ -118,7 +118,7 @@ def is_missing(path: str) -> bool:
     try:
         os.lstat(path)
     except OSError as error:
-        return error.errno in _MISSING
+        return error.errno in MISSING
     except ValueError:  # a null byte
         return True
     return False

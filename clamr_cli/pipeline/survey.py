@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import glob
 import os
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import UsageError
 from clamr_cli.extract.sidecar import sidecar_signature
-from clamr_cli.media.presence import Absence, Folders, ancestors, is_below, is_missing
+from clamr_cli.media.presence import MISSING, Absence, Folders, ancestors, is_below, is_missing
+from clamr_cli.media.trouble import explain
 from clamr_cli.media.walk import Found, Unreadable, discover, places
 from clamr_cli.types import FileRecord, FileState
 
@@ -73,7 +75,12 @@ class Survey:
         Args:
             files: as they are recorded now.
         """
-        left = [(record, absence, root) for record, absence, root in self.absent if files.get(record.path) is record]
+        left = [
+            # What is noted of a failure has no use where all videos of its folder were moved.
+            (record, replace(absence, gone=True) if self._is_note(record, absence) else absence, root)
+            for record, absence, root in self.absent
+            if files.get(record.path) is record
+        ]
         gone = Counter(root for record, absence, root in left if absence.gone and record.state is FileState.INDEXED)
         away = {
             root: f"{count} of its {self.totals[root]} files are missing at once"
@@ -86,6 +93,9 @@ class Survey:
             else (record, absence)
             for record, absence, root in left
         ]
+
+    def _is_note(self, record: FileRecord, absence: Absence) -> bool:
+        return record.state is FileState.FAILED and absence.missing and absence.folder in self.emptied
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +159,20 @@ def survey(
     """
     result = Survey()
     seen: set[str] = set()
-    named, lost = locate(targets, known.files, prune=prune)
-    for found in discover(named, exclude=exclude):
+    places_named, lost = locate(targets, known.files, prune=prune)
+    named = {*places_named}
+    for found in discover(places_named, exclude=exclude):
         if isinstance(found, Unreadable):
             result.unreadable.append(found)
+            continue
+        if found.path in named and not os.access(found.path, os.R_OK):
+            # Those met in folders have been opened by the walk.
+            result.unreadable.append(Unreadable(found.path, *explain(PermissionError(errno.EACCES, ""))))
             continue
         seen.add(found.path)
         _sort(found, known, result, retry_failed=retry_failed)
     if not prune:
-        result.unreadable += [
-            Unreadable(one.place, "it is not there", "connect its disk, or forget its videos with --prune")
-            for one in lost
-        ]
+        result.unreadable += [_unreadable(one.place) for one in lost]
     result.folders = Folders({one.path for one in result.unreadable})
     roots = {path: one.place for one in lost if glob.has_magic(one.place) for path in one.files}
     _sort_unseen(known, seen, {*named, *(one.place for one in lost)}, roots, result)
@@ -169,6 +181,16 @@ def survey(
     result.returned = [record for record in result.unchanged if record.path in back]
     result.unchanged = [record for record in result.unchanged if record.path not in back]
     return result
+
+
+def _unreadable(place: str) -> Unreadable:
+    """A target that only the index knows."""
+    try:
+        os.lstat(place)
+    except OSError as error:
+        if error.errno not in MISSING:
+            return Unreadable(place, *explain(error))
+    return Unreadable(place, "it is not there", "connect its disk, or forget its videos with --prune")
 
 
 def revisit(known: Known, *, retry_failed: bool, prune: bool = False) -> Survey:
