@@ -54,6 +54,10 @@ class MediaError(ClamrError):
     exit_code = EXIT_PARTIAL
 
 
+class Unreachable(MediaError):
+    """A file that cannot be reached: its disk, its share or a permission is the reason, not its content."""
+
+
 class StoreError(ClamrError):
     """The index cannot be opened, written or trusted."""
 

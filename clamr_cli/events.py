@@ -74,6 +74,20 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True)
+class Offline:
+    """Indexed files were not met, and are not forgotten: their disk may be away. Their videos can still be found.
+
+    ``path`` is the folder that they are missing from. ``missing`` is False where it could not be told whether they are
+    there.
+    """
+
+    path: str
+    files: int
+    reason: str
+    missing: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something the user should know that is no failure, e.g. that speech of a video was left out, and why."""
 
@@ -91,6 +105,7 @@ class Finished:
     removed: int
     failed: int
     seconds: float
+    offline: int = 0
 
 
-Event = Discovered | Progress | Indexed | Moved | Skipped | Removed | Notice | Finished
+Event = Discovered | Progress | Indexed | Moved | Skipped | Removed | Offline | Notice | Finished

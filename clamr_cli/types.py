@@ -309,6 +309,10 @@ class FileRecord:
     ``path`` is ``os.fsencode``-able: surrogate escapes stand for bytes that are no UTF-8. ``sidecars`` changes when any
     file beside the video that describes it changes; ``recipe`` names the extractors and settings its moments were made
     with. Both are opaque strings that are only compared.
+
+    ``missing_since`` is when an index run first did not meet the file, ISO 8601; empty where the last one met it. A
+    file that is indexed and has it is offline: its disk is away, or it cannot be read (then ``error`` says why), and
+    its video stays in the index. Of a missing file it says since when what was extracted is only kept for its return.
     """
 
     path: str
@@ -321,6 +325,12 @@ class FileRecord:
     hint: str = ""
     sidecars: str = ""
     recipe: str = ""
+    missing_since: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be read or indexed the last time."""
+        return self.state is FileState.FAILED or bool(self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,7 +424,8 @@ class Hit:
     ``span`` is the moment; ``at`` is the second inside it where the evidence is strongest. ``modalities`` has the
     MaxSim score of each modality alone, None where the moment has none of it; ``modality`` is the winning one. ``weak``
     says that the score is below the floor: rather the nearest thing there is than an answer. ``approximate`` says that
-    not all moments were compared: a better one may have been missed.
+    not all moments were compared: a better one may have been missed. ``offline`` says that no file of the video can be
+    opened now.
     """
 
     rank: int
@@ -430,6 +441,7 @@ class Hit:
     evidence: tuple[Evidence, ...]
     weak: bool = False
     approximate: bool = False
+    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,9 +493,13 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """All the index knows of a video. ``entries`` are in time order; ``moments`` are the parts that can be found."""
+    """All the index knows of a video. ``entries`` are in time order; ``moments`` are the parts that can be found.
+
+    ``offline`` has the paths of those indexed files that cannot be opened now.
+    """
 
     video: VideoRecord
     files: tuple[FileRecord, ...]
     moments: tuple[Span, ...]
     entries: tuple[TimelineEntry, ...]
+    offline: frozenset[str] = frozenset()

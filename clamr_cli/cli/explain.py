@@ -99,6 +99,6 @@ def show_timeline(line: Timeline, form: Form) -> None:
         case Form.JSON:
             output.write([json_line(timeline.record(line))])
         case Form.TABLE:
-            output.draw(details.table(line.video, line.files), *timeline.drawn(line))
+            output.draw(details.table(line), *timeline.drawn(line))
         case _:
             output.write(tsv_line(row) for row in timeline.rows(line))

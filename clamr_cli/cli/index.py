@@ -11,7 +11,7 @@ import typer
 from clamr_cli.cli.encoding import EncoderFlags
 from clamr_cli.cli.recognising import AsrModel, Device, Language, Ocr, OcrLanguages, chosen, wanted
 from clamr_cli.cli.stopping import interruptible
-from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
+from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clamr_cli.config import Settings
     from clamr_cli.events import Event
     from clamr_cli.pipeline import IndexOptions
+    from clamr_cli.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +53,22 @@ class Flags(EncoderFlags):
         typer.Option("--pool", metavar="N", help="Keep one vector for about N that are alike: smaller, less exact."),
     ] = None
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed before.")] = False
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Forget what is missing at once; without targets, in the whole index.")
+    ] = False
     device: Device = None
     json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON lines.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what failed.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what failed or is offline.")] = False
 
 
 def run(before: Globals, flags: Flags) -> int:
     """Make videos searchable, or bring the index up to date.
 
-    New and changed videos are read, moved ones noticed, deleted ones forgotten.
+    New and changed videos are read, moved ones noticed. A file that is missing from a folder that still holds others
+    leaves the index; what was extracted of it is kept for 30 days. Where a folder is empty, unreadable or not there, or
+    more than half of the files of a target are missing at once, a disk may be away: the videos stay, marked as offline,
+    until the files are back or --prune (or clamr rm) forgets them.
+
     It can be interrupted at any time; the same command goes on where it stopped.
     """
     # Before anything heavy is imported: some libraries swallow an interruption that meets them while they are.
@@ -69,21 +77,44 @@ def run(before: Globals, flags: Flags) -> int:
 
 
 def _run(before: Globals, flags: Flags, told: Sequence[int]) -> int:
-    from clamr_cli.cli.session import open_store, quiet_libraries, settings_for
-    from clamr_cli.media.walk import places
+    from clamr_cli.cli.session import quiet_libraries, settings_for
 
     settings = settings_of(before, flags)
-    if not flags.targets and not flags.encoder and not flags.retry_failed:
+    everything = not flags.targets and not flags.encoder and not flags.retry_failed
+    if everything and not flags.prune:
         raise UsageError("nothing to index", "name files or folders: clamr index DIR")
-    # A misspelled name is told at once, and before an index is made for it.
-    targets = places(flags.targets or [])
+    store, targets = _opened(settings, flags)
     quiet_libraries()
-    from clamr_cli.pipeline import index
+    from clamr_cli.pipeline import index, prune
 
-    store = open_store(settings, create=bool(targets))
+    if everything:
+        return follow(prune(store), flags, told)
     own = flags.encoder_settings() if flags.pool is None else {**flags.encoder_settings(), "pool": flags.pool}
     options = options_of(settings, flags, settings_for(store, settings.encoder, settings, own))
     return follow(index(store, targets, options), flags, told)
+
+
+def _opened(settings: Settings, flags: Flags) -> tuple[Store, list[str]]:
+    """The index, and the targets.
+
+    Raises:
+        UsageError: a target does not exist, and there is no index that knows it. It is told before an index is made.
+    """
+    from clamr_cli.cli.session import open_store
+    from clamr_cli.media.walk import places
+
+    targets = flags.targets or []
+    try:
+        return open_store(settings, create=bool(places(targets))), targets
+    except UsageError as misspelled:
+        try:
+            store = open_store(settings)
+        except StoreError:
+            raise misspelled from None
+    from clamr_cli.pipeline.survey import locate
+
+    locate(targets, {file.path: file for file in store.files()}, prune=flags.prune)
+    return store, targets
 
 
 def settings_of(before: Globals, flags: Flags) -> Settings:
@@ -104,7 +135,9 @@ def settings_of(before: Globals, flags: Flags) -> Settings:
 def options_of(settings: Settings, flags: Flags, encoder_settings: Mapping[str, object]) -> IndexOptions:
     """The options of the run that settings and flags ask for."""
     made = chosen(settings, encoder_settings)
-    return replace(made, exclude=settings.exclude, window=settings.window, retry_failed=flags.retry_failed)
+    return replace(
+        made, exclude=settings.exclude, window=settings.window, retry_failed=flags.retry_failed, prune=flags.prune
+    )
 
 
 def follow(events: Iterator[Event], flags: Flags, told: Sequence[int] = ()) -> int:

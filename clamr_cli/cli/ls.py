@@ -12,6 +12,7 @@ from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING
 
 if TYPE_CHECKING:
     from clamr_cli.cli.declare import Globals
+    from clamr_cli.render.records import Cell
     from clamr_cli.store import Store
 
 
@@ -25,7 +26,8 @@ class Flags(FormFlags):
 def run(before: Globals, flags: Flags) -> int:
     """List the videos of the index.
 
-    Piped, it prints tab-separated lines: video id, duration in seconds, title, path, state (indexed, failed, missing).
+    Piped, it prints tab-separated lines: video id, duration in seconds, title, path, state (indexed, failed, missing),
+    and "offline" where an indexed file is not there now.
     """
     from clamr_cli.cli import output
     from clamr_cli.cli.session import open_store, quiet_libraries
@@ -44,20 +46,30 @@ def run(before: Globals, flags: Flags) -> int:
         Column("title", wide=True),
         Column("path", below="title"),
         Column("state"),
+        Column("offline", below="state", show=_mark),
     )
+    if output.form(flags) is output.Form.TSV:
+        rows = [(*row[:-1], _mark(row[-1])) for row in rows]
     output.listing(flags, columns, rows)
     return EXIT_FOUND
 
 
-def _rows(store: Store, glob: str | None) -> list[tuple[str | float | None, ...]]:
+def _mark(offline: Cell) -> str:
+    from clamr_cli.render.records import OFFLINE
+
+    return OFFLINE if offline else ""
+
+
+def _rows(store: Store, glob: str | None) -> list[tuple[Cell, ...]]:
+    from clamr_cli.search import offline
     from clamr_cli.search.filters import path_matches
 
     facts = {known.video_id: known for known in store.catalog()}
-    rows: list[tuple[str | float | None, ...]] = []
-    for file in store.files():
-        if glob is not None and not path_matches(file.path, glob):
-            continue
+    rows: list[tuple[Cell, ...]] = []
+    files = [file for file in store.files() if glob is None or path_matches(file.path, glob)]
+    away = offline(files)
+    for file in files:
         known = facts.get(file.video_id)
         duration, title = (round(known.duration, 3), known.title) if known else (None, "")
-        rows.append((file.video_id or None, duration, title, file.path, file.state.value))
+        rows.append((file.video_id or None, duration, title, file.path, file.state.value, file.path in away))
     return rows

@@ -90,4 +90,5 @@ def _path(before: Globals, video: str) -> str:
         if os.path.isfile(path):
             return path
     where = f"it was at {files[0]}" if files else "the index knows no file of it"
-    raise UsageError(f"no file of video {video_id} is there any more ({where})", "bring it back, or index its folder")
+    hint = "connect its disk, bring it back, or index its folder"
+    raise UsageError(f"no file of video {video_id} is there now ({where})", hint)

@@ -17,20 +17,30 @@ if TYPE_CHECKING:
     from clamr_cli.cli.declare import Globals
     from clamr_cli.store import Store
 
+_SHOWN = 50
+"""Paths that are listed before somebody is asked."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
     """Options of ``clamr rm``."""
 
     videos: Annotated[
-        list[str], typer.Argument(metavar="ID|PATH", help="Ids (or their beginnings), or paths of indexed files.")
-    ]
+        list[str] | None,
+        typer.Argument(
+            metavar="ID|PATH",
+            help="Ids (or their beginnings), or paths of indexed files or of folders of them.",
+            show_default=False,
+        ),
+    ] = None
+    missing: Annotated[bool, typer.Option("--missing", help="All that is missing or offline.")] = False
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked anyway.")] = False
 
 
 def run(before: Globals, flags: Flags) -> int:
     """Take videos out of the index. The files themselves stay where they are, untouched.
 
+    A folder stands for all that is indexed below it; neither it nor its files need to be there any more.
     What was prepared for questions about a file that is not in the index is forgotten too.
 
     A later index run of their folder finds them again; leave them out for good with --exclude.
@@ -38,17 +48,25 @@ def run(before: Globals, flags: Flags) -> int:
     from clamr_cli.cli.output import say
     from clamr_cli.cli.session import open_store, quiet_libraries
     from clamr_cli.frames.target import forget
+    from clamr_cli.pipeline.register import Register
 
+    if not flags.videos and not flags.missing:
+        raise UsageError("nothing to remove", "name videos, files or folders, or give --missing")
     settings = before.settings()
     quiet_libraries()
     store = open_store(settings)
     with store.writer("clamr rm"):
-        ids, paths, prepared = _chosen(store, flags.videos)
+        ids, paths, prepared = _chosen(store, flags.videos or (), missing=flags.missing)
+        if not ids and not paths and not prepared:
+            say("nothing is missing or offline")
+            return EXIT_NOTHING
         if not flags.yes and not _agreed([*paths, *prepared]):
             say("nothing was removed")
             return EXIT_NOTHING
-        store.remove_videos(ids, keep_extractions=False)
-        store.delete_files(paths)
+        register = Register(store)
+        for _ in register.forget([register.files[path] for path in paths], keep_extractions=False):
+            pass
+        store.remove_videos([one for one in ids if one in register.videos], keep_extractions=False)
         for path in prepared:
             forget(store, path)
         store.finish()
@@ -59,36 +77,46 @@ def run(before: Globals, flags: Flags) -> int:
     return EXIT_FOUND
 
 
-def _chosen(store: Store, named: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """The videos that ids and paths name, every path the index knows of them, and files that are only prepared.
+def _chosen(store: Store, named: Sequence[str], *, missing: bool) -> tuple[list[str], list[str], list[str]]:
+    """The videos that ids name, every path the index knows of what is named, and files that are only prepared.
 
     Raises:
-        UsageError: one of them is neither an id nor a path of the index.
+        UsageError: a name is neither an id nor a path of the index.
     """
     from clamr_cli.frames.target import noted
+    from clamr_cli.media.presence import is_below
     from clamr_cli.search.filters import file_named
     from clamr_cli.types import FileState
 
     files = store.files()
     ids: dict[str, None] = {}
-    paths: dict[str, None] = {}
     prepared: dict[str, None] = {}
+    chosen = {
+        file.path
+        for file in files
+        if missing and (file.missing_since or file.state is FileState.MISSING) and not _is_there(file.path)
+    }
     for name in named:
+        place = os.path.abspath(name)
         file = file_named(files, name)
-        if file is not None:
-            paths[file.path] = None
-            others = [other for other in files if other.video_id == file.video_id and other.path not in paths]
-            if file.video_id and not any(other.state is FileState.INDEXED for other in others):
-                # Nothing holds it any more: what is left are notes of files that went before.
-                ids[file.video_id] = None
-                paths.update(dict.fromkeys(other.path for other in others))
-        elif noted(store, os.path.abspath(name)) is not None:
-            prepared[os.path.abspath(name)] = None
+        below = [other.path for other in files if is_below(other.path, place)]
+        if file is not None or below:
+            chosen.update(below if file is None else [file.path, *below])
+        elif noted(store, place) is not None:
+            prepared[place] = None
         else:
             video_id = _resolved(store, name)
             ids[video_id] = None
-            paths.update(dict.fromkeys(other.path for other in files if other.video_id == video_id))
-    return list(ids), list(paths), list(prepared)
+            chosen.update(file.path for file in files if file.video_id == video_id)
+    # Where nothing holds a video any more, notes of files that went before go with it.
+    held = {file.video_id for file in files if file.state is FileState.INDEXED and file.path not in chosen}
+    going = {file.video_id for file in files if file.path in chosen} - held - {""}
+    paths = [file.path for file in files if file.path in chosen or file.video_id in going]
+    return list(ids), paths, list(prepared)
+
+
+def _is_there(path: str) -> bool:
+    return "\0" not in path and os.path.lexists(path)
 
 
 def _resolved(store: Store, name: str) -> str:
@@ -112,7 +140,9 @@ def _agreed(paths: Sequence[str]) -> bool:
 
     if sys.stdin is None or not sys.stdin.isatty():
         return True
-    for path in paths:
+    for path in paths[:_SHOWN]:
         say(path)
+    if len(paths) > _SHOWN:
+        say(f"and {len(paths) - _SHOWN} more")
     say(f"take {len(paths)} {'file' if len(paths) == 1 else 'files'} out of the index (no video is deleted)? [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")

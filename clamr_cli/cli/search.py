@@ -74,7 +74,7 @@ def run(before: Globals, flags: Flags) -> int:
 
     The ranking is exact. Only in a library of more vectors than the setting scan_limit allows a core (20 million), and with an index that 'clamr optimize' made, candidates are looked up instead; results say so, and --exact compares with everything.
 
-    Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words, "approximate" and "weak" where it is that.
+    Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words, and "approximate", "weak" and "offline" (the file is not there now) where it is that.
 
     --paths leaves weak hits out, unless --floor 0 is given. On a terminal it quotes names as a shell needs it; piped, they come as they are, and a name with a line break takes two lines: -0 is safe with any name.
     """  # noqa: E501 -- a paragraph of help is a line

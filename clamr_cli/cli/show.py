@@ -39,7 +39,7 @@ def run(before: Globals, flags: Flags) -> int:
     store = open_store(settings)
     line = timeline(store, store.resolve(flags.video))
     if form is Form.JSON:
-        output.write([json_line(details.record(line.video, line.files, store.moments([line.video.video_id])))])
+        output.write([json_line(details.record(line, store.moments([line.video.video_id])))])
     else:
         show_timeline(line, form)
     return EXIT_FOUND

@@ -76,7 +76,7 @@ def _failed(store: Store, flags: Flags) -> int:
     from clamr_cli.cli import output
     from clamr_cli.render.listing import Column
 
-    rows: list[Row] = [(file.path, file.error, file.hint) for file in store.files() if file.state.value == "failed"]
+    rows: list[Row] = [(file.path, file.error, file.hint) for file in store.files() if file.failed]
     rows += _incomplete(store)
     if not rows:
         output.say("no file of the index failed")
@@ -84,6 +84,12 @@ def _failed(store: Store, flags: Flags) -> int:
         columns = (Column("path", wide=True), Column("reason", below="path"), Column("hint", below="path"))
         output.listing(flags, columns, rows)
     return EXIT_FOUND
+
+
+def _offline(store: Store) -> int:
+    from clamr_cli.search import offline
+
+    return len(offline(store.files()))
 
 
 def _record(store: Store, stats: StoreStats) -> dict[str, object]:
@@ -96,6 +102,7 @@ def _record(store: Store, stats: StoreStats) -> dict[str, object]:
         "seconds": round(stats.seconds, 3),
         "failed": stats.failed,
         "missing": stats.missing,
+        "offline": _offline(store),
         "extractions": stats.extractions,
         "encoders": [
             {"name": use.info.name, "fingerprint": use.info.fingerprint, "moments": use.moments, "vectors": use.vectors}
@@ -108,6 +115,7 @@ def _rows(store: Store, stats: StoreStats) -> list[Row]:
     from clamr_cli.render.text import plural, size
     from clamr_cli.timeline import format_time
 
+    away = _offline(store)
     rows: list[Row] = [
         ("index", store.uri),
         ("size", "remote" if stats.size is None else size(stats.size)),
@@ -117,6 +125,7 @@ def _rows(store: Store, stats: StoreStats) -> list[Row]:
         ("time", format_time(stats.seconds)),
         ("failed", f"{stats.failed} (clamr status --failed)" if stats.failed else "0"),
         ("missing", stats.missing),
+        ("offline", f"{away} (clamr ls)" if away else "0"),
     ]
     names = [use.info.name for use in stats.encoders]
     for use in stats.encoders:

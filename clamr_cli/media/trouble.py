@@ -7,7 +7,7 @@ import os
 import stat
 from typing import Final
 
-from clamr_cli.errors import MediaError
+from clamr_cli.errors import MediaError, Unreachable
 
 _REASONS: Final = {
     errno.ENOENT: ("the file is gone", "it was moved or deleted; index again"),
@@ -34,7 +34,8 @@ def explain(error: OSError) -> tuple[str, str]:
 
 def media_error(error: OSError) -> MediaError:
     """The :class:`MediaError` to raise from a system error."""
-    return MediaError(*explain(error))
+    kind = MediaError if isinstance(error, IsADirectoryError) else Unreachable
+    return kind(*explain(error))
 
 
 def check_regular_file(path: str) -> os.stat_result:

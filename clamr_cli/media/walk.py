@@ -31,8 +31,9 @@ IGNORE_FILE: Final = ".clamrignore"
 _LONGEST_IGNORE_FILE: Final = 1 << 20
 
 _SYSTEM_NAMES: Final = frozenset(
-    ("$recycle.bin", "system volume information", "lost+found", "__macosx", "@eadir", "#recycle", "thumbs.db")
-)
+    ("$recycle.bin", "system volume information", "lost+found", "__macosx", "@eadir", "#recycle", "thumbs.db",
+     "desktop.ini")
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ class _Walk:
                 continue
             names = [entry.name for entry in sorted_entries]
             for entry in sorted_entries:
-                if _is_hidden(entry.name) or self._excluded(entry.name, os.path.relpath(entry.path, root)):
+                if is_hidden(entry.name) or self._excluded(entry.name, os.path.relpath(entry.path, root)):
                     continue
                 if ignored and _is_ignored(entry, ignored):
                     continue
@@ -227,7 +228,8 @@ def _unreadable(path: str, error: OSError) -> Unreadable:
     return Unreadable(path, *explain(error))
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is hidden, or made by the system for itself."""
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 

@@ -8,20 +8,24 @@ before an interruption stays, and the next run goes on from there.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import time
 import traceback
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clamr_cli import encoders, weights
-from clamr_cli.errors import ClamrError, MediaError, ModelError
-from clamr_cli.events import Discovered, Finished, Indexed, Moved, Notice, Removed, Skipped
+from clamr_cli.errors import ClamrError, MediaError, ModelError, Unreachable
+from clamr_cli.events import Discovered, Finished, Indexed, Moved, Notice, Offline, Removed, Skipped
+from clamr_cli.media.presence import is_missing
 from clamr_cli.media.walk import Found
 from clamr_cli.pipeline.crew import outputs
 from clamr_cli.pipeline.desk import Desk
 from clamr_cli.pipeline.job import EncodeJob, Job
 from clamr_cli.pipeline.outputs import Commit, Keep
+from clamr_cli.pipeline.register import Register, now
 from clamr_cli.pipeline.survey import Known, Survey, revisit, survey
 from clamr_cli.stages import spool
 from clamr_cli.stages.options import IndexOptions
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
     from clamr_cli.store import Store
     from clamr_cli.types import FileRecord
 
-__all__ = ["IndexOptions", "check_models", "index"]
+__all__ = ["IndexOptions", "check_models", "index", "prune"]
 
 
 @dataclass(slots=True)
@@ -45,6 +49,7 @@ class Tally:
     moved: int = 0
     removed: int = 0
     failed: int = 0
+    offline: int = 0
 
     def count(self, event: Event) -> None:
         """Take an event into account."""
@@ -57,10 +62,14 @@ class Tally:
                 self.removed += 1
             case Skipped():
                 self.failed += 1
+            case Offline():
+                self.offline += event.files
 
 
 def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterator[Event]:
     """Make the videos of files, folders and globs searchable, and forget those that are gone.
+
+    Files that may only be away with their disk are marked and stay (see :mod:`clamr_cli.media.presence`).
 
     Without targets, what the index holds is encoded with the encoder of the options where it lacks its vectors, and
     with ``retry_failed`` files that failed are tried again. Closing the iterator stops all work at once.
@@ -74,7 +83,7 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         Events in order: :class:`Discovered` first, :class:`Finished` last.
 
     Raises:
-        UsageError: a target does not exist, or an option cannot be used.
+        UsageError: a target does not exist and the index knows nothing of it, or an option cannot be used.
         IndexLocked: another process writes to the index.
         ModelError: weights are absent or damaged.
         StoreError: the index or the cache cannot be written.
@@ -83,12 +92,14 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
     encoder = encoders.describe(options.encoder, cache=options.cache, **dict(options.encoder_settings))
     with store.writer("clamr index"):
         desk = Desk(store, options, encoder)
-        known = Known(desk.files, desk.recipe.dump(), desk.encoded)
+        known = Known(desk.register.files, desk.recipe.dump(), desk.encoded)
+        retry, prune = options.retry_failed, options.prune
         plan = (
-            survey(targets, known, exclude=options.exclude, retry_failed=options.retry_failed)
+            survey(targets, known, exclude=options.exclude, retry_failed=retry, prune=prune)
             if targets
-            else revisit(known, retry_failed=options.retry_failed)
+            else revisit(known, retry_failed=retry, prune=prune)
         )
+        desk.moved = plan.moved
         if plan.work:
             check_models(options)
         if dict(options.encoder_settings) != store.encoder_settings(options.encoder):
@@ -98,9 +109,9 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         waiting = len(jobs) - len(plan.work)
         refused = len(plan.unreadable)
         yield Discovered(
-            len(plan.work) + len(plan.unchanged) + len(plan.failed) + refused,
+            len(plan.work) + len(plan.unchanged) + len(plan.returned) + len(plan.failed) + refused,
             len(plan.unchanged) - waiting,
-            len(jobs) + refused,
+            len(jobs) + len(plan.returned) + refused,
             {job.found.path: job.found.size for job in jobs},
         )
         for event in _run(plan, jobs, desk):
@@ -112,7 +123,8 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         for problem in store.pack_all():
             yield Notice("", f"searches will be slower: {problem}")
         unchanged = len(plan.unchanged) - waiting
-        yield Finished(tally.indexed, unchanged, tally.moved, tally.removed, tally.failed, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        yield Finished(tally.indexed, unchanged, tally.moved, tally.removed, tally.failed, seconds, tally.offline)
 
 
 def check_models(options: IndexOptions) -> None:
@@ -147,10 +159,10 @@ def _from_file(record: FileRecord, desk: Desk) -> Job:
 def _run(plan: Survey, jobs: Sequence[Job], desk: Desk) -> Iterator[Event]:
     """Work through a plan; whatever ends it, no process stays behind."""
     try:
-        for problem in plan.unreadable:
-            yield _fail(
-                Job(Found(problem.path, os.path.dirname(problem.path), 0, 0), desk), problem.reason, problem.hint
-            )
+        desk.register.drop([record.path for record in plan.resolved])
+        desk.register.put([replace(record, missing_since="", error="", hint="") for record in plan.back])
+        yield from _returned(plan, desk)
+        yield from _unreadable(plan, desk)
         for job, output in outputs(jobs, hands=desk.options.jobs, stopping=desk.stopping):
             match output:
                 case Keep():
@@ -160,15 +172,14 @@ def _run(plan: Survey, jobs: Sequence[Job], desk: Desk) -> Iterator[Event]:
                     _commit(desk, output)
                     yield output.event
                 case MediaError():
-                    yield _fail(job, output.what, output.hint)
+                    yield _fail(job, output.what, output.hint, reached=not isinstance(output, Unreachable))
                 case Exception() if not isinstance(output, ClamrError):
                     yield _defect(job, output)
                 case BaseException():
                     raise output
                 case _:
                     yield output
-        for record in plan.gone:
-            yield from _forget(desk, record)
+        yield from _settle(plan, desk)
     finally:
         desk.stop()
         spool.sweep(desk.spools)
@@ -178,32 +189,68 @@ def _commit(desk: Desk, commit: Commit) -> None:
     """Write a finished video. The file's record comes last: without it the next run does the rest again."""
     file, store = commit.file, desk.store
     with desk.reading:
-        if commit.video is not None and (commit.moments is not None or file.video_id not in desk.videos):
+        if commit.video is not None and (commit.moments is not None or file.video_id not in desk.register.videos):
             store.put_video(commit.video, commit.moments or ())
-            desk.videos.add(file.video_id)
+            desk.register.videos.add(file.video_id)
         if commit.vectors is not None:
             store.put_vectors(desk.encoder, commit.vectors)
             desk.encoded.add(file.video_id)
-        before = desk.files.get(file.path)
-        store.put_files([file])
-        desk.files[file.path] = file
-        stale = [r.path for r in desk.holders(file.video_id) if r.path != file.path and not os.path.lexists(r.path)]
-        store.delete_files(stale)
-        for path in stale:
-            del desk.files[path]
+        before = desk.register.files.get(file.path)
+        desk.register.put([file])
+        if before is not file:
+            others = [record for record in desk.register.holders(file.video_id) if record.path != file.path]
+            desk.register.drop([record.path for record in others if desk.moved(record)])
         if before is not None:
-            _drop_if_unheld(desk, before.video_id)
+            _drop_unheld(desk, before.video_id)
 
 
-def _fail(job: Job, reason: str, hint: str) -> Skipped:
-    """Record that a file could not be indexed. What the index had of its former content goes."""
+def _returned(plan: Survey, desk: Desk) -> Iterator[Event]:
+    """Say which videos are back; nothing has to be done for them."""
+    if not plan.returned:
+        return
+    durations = {facts.video_id: facts.duration for facts in desk.store.catalog()}
+    moments = Counter(one.partition("#")[0] for one in desk.store.encoded(desk.encoder.fingerprint))
+    for record in plan.returned:
+        identity, reused = record.video_id, ("decode", "speech", "ocr", "encode")
+        yield Indexed(record.path, identity, durations.get(identity, 0.0), moments[identity], reused)
+
+
+def _unreadable(plan: Survey, desk: Desk) -> Iterator[Event]:
+    """Record what could not be looked at, and say how many videos stay in the index nevertheless."""
+    away = Counter(absence.folder for record, absence, _ in plan.absent if record.state is FileState.INDEXED)
+    for problem in plan.unreadable:
+        job = Job(Found(problem.path, os.path.dirname(problem.path), 0, 0), desk)
+        if glob.has_magic(problem.path) and not os.path.lexists(problem.path):
+            # A pattern is no path that anything could be recorded of.
+            failure = Skipped(problem.path, problem.reason, problem.hint)
+        else:
+            failure = _fail(job, problem.reason, problem.hint, reached=False)
+        count = away[problem.path]
+        told = f"; {count} indexed {'video stays' if count == 1 else 'videos stay'} in the index" if count else ""
+        yield replace(failure, reason=f"{failure.reason}{told}")
+
+
+def _fail(job: Job, reason: str, hint: str, *, reached: bool = True) -> Skipped:
+    """Record that a file could not be indexed. What the index had of its former content goes.
+
+    Args:
+        job: of the file.
+        reason: what happened, as it is recorded.
+        hint: what to do about it.
+        reached: whether its content is the reason. A file that cannot be reached keeps its video in the index.
+    """
     desk, record = job.desk, job.record(FileState.FAILED, reason, hint)
     with desk.reading:
-        before = desk.files.get(record.path)
-        desk.store.put_files([record])
-        desk.files[record.path] = record
+        before = desk.register.files.get(record.path)
+        if before is not None and before.state is not FileState.FAILED and not reached:
+            same = (record.size, record.mtime_ns) in ((0, 0), (before.size, before.mtime_ns))
+            if before.state is FileState.INDEXED and (same or not os.path.exists(record.path)):
+                record = replace(before, error=reason, hint=hint, missing_since=before.missing_since or now())
+            elif before.state is FileState.MISSING:
+                record = replace(record, video_id=before.video_id)
+        desk.register.put([record])
         if before is not None:
-            _drop_if_unheld(desk, before.video_id)
+            _drop_unheld(desk, before.video_id)
     return Skipped(record.path, reason, hint)
 
 
@@ -215,30 +262,65 @@ def _defect(job: Job, error: Exception) -> Skipped:
     return _fail(job, f"unexpected {type(error).__name__}", f"this is a defect of clamr; its traceback is in {log}")
 
 
-def _forget(desk: Desk, record: FileRecord) -> Iterator[Event]:
-    """A file is gone: the first run that misses it takes its video out of the index, the next sweeps what was kept.
-
-    Until then it can come back, say on a drive that was away, without being decoded, heard or read again.
-    """
-    if desk.files.get(record.path) is not record:
-        return
+def _settle(plan: Survey, desk: Desk) -> Iterator[Event]:
+    """Forget what is gone, mark what may be away, and drop what was extracted of files that are gone for long."""
+    settled = plan.settled(desk.register.files)
+    if desk.options.prune:
+        going = [record for record, absence in settled if absence.missing]
+        going += [record for record in plan.missing if desk.register.files.get(record.path) is record]
+        yield from _forget(desk, going, keep_extractions=False)
+    else:
+        yield from _forget(desk, [record for record, one in settled if one.gone], keep_extractions=True)
+    away = [(record, one) for record, one in settled if desk.register.files.get(record.path) is record]
+    away = [(record, one) for record, one in away if record.state is FileState.INDEXED]
     with desk.reading:
-        if record.state is FileState.INDEXED:
-            desk.files[record.path] = replace(record, state=FileState.MISSING)
-            desk.store.put_files([desk.files[record.path]])
-            _drop_if_unheld(desk, record.video_id)
-        else:
-            desk.store.delete_files([record.path])
-            del desk.files[record.path]
-            if record.video_id and not any(other.video_id == record.video_id for other in desk.files.values()):
-                desk.store.drop_extractions(record.video_id)
-    if record.state is FileState.INDEXED:
-        yield Removed(record.path, record.video_id)
+        desk.register.put([replace(record, missing_since=now()) for record, _ in away if not record.missing_since])
+        desk.register.sweep()
+    told = {problem.path for problem in plan.unreadable}
+    counts = Counter((one.folder, one.reason, one.missing) for _, one in away)
+    for (folder, reason, missing), count in counts.items():
+        if folder not in told:
+            yield Offline(folder, count, reason, missing)
 
 
-def _drop_if_unheld(desk: Desk, video_id: str) -> None:
+def _forget(desk: Desk, records: Sequence[FileRecord], *, keep_extractions: bool) -> Iterator[Event]:
+    """Files are gone: their videos leave the index, and what was extracted of them is kept for a while if asked."""
+    parts = desk.register.forget(records, keep_extractions=keep_extractions)
+    while True:
+        with desk.reading:
+            part = next(parts, ())
+        if not part:
+            return
+        desk.encoded &= desk.register.videos
+        yield from (Removed(r.path, r.video_id) for r in part if r.state is not FileState.FAILED)
+
+
+def _drop_unheld(desk: Desk, video_id: str) -> None:
     """Take a video out of the index unless an indexed file still holds it."""
-    if video_id in desk.videos and not desk.holders(video_id):
-        desk.store.remove_videos([video_id])
-        desk.videos.discard(video_id)
-        desk.encoded.discard(video_id)
+    desk.encoded.difference_update(desk.register.drop_unheld([video_id]))
+
+
+def prune(store: Store) -> Iterator[Event]:
+    """Forget all files of an index that are missing now, with what was extracted of them.
+
+    Yields:
+        Events in order: :class:`Discovered` first, :class:`Finished` last.
+
+    Raises:
+        IndexLocked: another process writes to the index.
+        StoreError: the index cannot be written.
+    """
+    started = time.monotonic()
+    with store.writer("clamr index --prune"):
+        register = Register(store)
+        gone = [record for record in register.files.values() if is_missing(record.path)]
+        total, removed = len(register.files), 0
+        yield Discovered(total, total - len(gone), 0)
+        for part in register.forget(gone, keep_extractions=False):
+            for record in part:
+                if record.state is not FileState.FAILED:
+                    removed += 1
+                    yield Removed(record.path, record.video_id)
+        store.finish()
+        yield from (Notice("", f"searches will be slower: {problem}") for problem in store.pack_all())
+        yield Finished(0, total - len(gone), 0, removed, 0, time.monotonic() - started)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final
 from clamr_cli import encoders
 from clamr_cli.executors import Worker
 from clamr_cli.pipeline.crew import Stop
+from clamr_cli.pipeline.register import Register
 from clamr_cli.stages import spool
 from clamr_cli.stages.options import Recipe
 from clamr_cli.stages.tasks import EncoderChoice
-from clamr_cli.types import FileState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from clamr_cli.stages.options import IndexOptions
@@ -59,22 +60,17 @@ class Desk:
         self.reader = Worker("text recognition", log=log, threads=threads)
         self.encoding = Worker("encoding", log=log, threads=threads)
         self.reading = threading.Lock()
-        self.files: dict[str, FileRecord] = {record.path: record for record in store.files()}
-        self.videos: set[str] = {video.video_id for video in store.videos()}
-        self.encoded: set[str] = {moment.partition("#")[0] for moment in store.encoded(encoder.fingerprint)}
+        self.register = Register(store)
+        encoded = {moment.partition("#")[0] for moment in store.encoded(encoder.fingerprint)}
+        self.encoded: set[str] = encoded & self.register.videos
+        self.moved: Callable[[FileRecord], bool] = lambda _: False
+        """Whether a file is no longer at its path, when its content was met at another one."""
         self.stopping = Stop()
         self._claims: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def claim(self, video_id: str) -> threading.Lock:
         """The lock of a video: two files of one content must not be worked on at once."""
         return self._claims[video_id]
-
-    def holders(self, video_id: str) -> list[FileRecord]:
-        """The indexed files of a content, by path."""
-        return sorted(
-            (r for r in list(self.files.values()) if r.video_id == video_id and r.state is FileState.INDEXED),
-            key=lambda record: record.path,
-        )
 
     def stop(self) -> None:
         """End all worker processes at once; running jobs fail quietly."""

@@ -109,8 +109,8 @@ class Job:
 
     def _index(self) -> Generator[Output, None, None]:
         identity, path = video_id(self.content), self.found.path
-        holders = [record for record in self.desk.holders(identity) if record.path != path]
-        standing = [record for record in holders if os.path.lexists(record.path)]
+        holders = [record for record in self.desk.register.holders(identity) if record.path != path]
+        standing = [record for record in holders if not self.desk.moved(record)]
         if standing and identity in self.desk.encoded and standing[0].recipe == self.recipe.dump():
             yield from self._second_copy(identity)
             return

@@ -9,18 +9,19 @@ from clamr_cli.render.console import linked, text
 from clamr_cli.render.listing import empty_table
 from clamr_cli.render.records import seconds
 from clamr_cli.timeline import format_time
+from clamr_cli.types import FileState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
 
-    from clamr_cli.types import FileRecord, MomentRecord, Segment, VideoRecord
+    from clamr_cli.types import MomentRecord, Segment, Timeline
 
 
-def record(video: VideoRecord, files: Sequence[FileRecord], moments: Sequence[MomentRecord]) -> dict[str, object]:
+def record(timeline: Timeline, moments: Sequence[MomentRecord]) -> dict[str, object]:
     """Everything as one JSON object."""
-    fields = video.fields
+    video, files, fields = timeline.video, timeline.files, timeline.video.fields
     return {
         "video_id": video.video_id,
         "content_hash": video.content_hash,
@@ -31,10 +32,19 @@ def record(video: VideoRecord, files: Sequence[FileRecord], moments: Sequence[Mo
         **({"part": fields.part, "of": fields.of, "group": fields.group} if fields.part else {}),
         "duration": seconds(video.media.duration),
         "indexed_at": video.indexed_at,
-        "files": [{"path": file.path, "state": file.state, "size": file.size} for file in files],
+        "files": [
+            {"path": file.path, "state": file.state, "size": file.size, "offline": file.path in timeline.offline}
+            for file in files
+        ],
+        "offline": is_offline(timeline),
         "media": asdict(video.media),
         "moments": [_moment(moment) for moment in moments],
     }
+
+
+def is_offline(timeline: Timeline) -> bool:
+    """Whether no indexed file of a video can be opened now."""
+    return {file.path for file in timeline.files if file.state is FileState.INDEXED} <= timeline.offline
 
 
 def _moment(moment: MomentRecord) -> dict[str, object]:
@@ -61,11 +71,13 @@ def _segment(segment: Segment) -> dict[str, object]:
     }
 
 
-def facts(video: VideoRecord, files: Sequence[FileRecord]) -> list[tuple[str, str]]:
+def facts(timeline: Timeline) -> list[tuple[str, str]]:
     """Name and value of what is known of a video as a whole; the unknown is left out."""
-    media, fields = video.media, video.fields
+    video, media, fields = timeline.video, timeline.video.media, timeline.video.fields
     found = [("id", video.video_id), ("title", fields.title)]
-    found += [("file", file.path) for file in files]
+    found += [("file", file.path) for file in timeline.files]
+    found += [("offline", file.path) for file in timeline.files if file.path in timeline.offline]
+    found += [("unreadable", f"{file.error}: {file.path}") for file in timeline.files if file.error]
     found += [
         ("duration", format_time(media.duration)),
         ("picture", f"{media.width}x{media.height} {media.video_codec} {media.fps:g} fps" if media.video_codec else ""),
@@ -86,12 +98,12 @@ def _track(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def table(video: VideoRecord, files: Sequence[FileRecord]) -> Table:
+def table(timeline: Timeline) -> Table:
     """The facts for people; files open when clicked."""
     drawn = empty_table()
     drawn.show_header = False
     drawn.add_column(style="dim", no_wrap=True)
     drawn.add_column(overflow="fold")
-    for name, value in facts(video, files):
+    for name, value in facts(timeline):
         drawn.add_row(text(name), linked(value, value, "") if name == "file" else text(value))
     return drawn

@@ -55,7 +55,7 @@ def _narrow(hits: Sequence[Hit]) -> Table:
 def table(hits: Sequence[Hit]) -> Table:
     """Rank, score, title (opens the file) and id, moment and best second, winning modality, what matched.
 
-    Weak ones are dim.
+    Weak ones are dim; those whose file is not there say so beside the id.
     """
     drawn = empty_table()
     if any(hit.approximate for hit in hits):
@@ -74,7 +74,7 @@ def table(hits: Sequence[Hit]) -> Table:
 
 def _title(hit: Hit) -> Text:
     name = linked(shorten(hit.title or hit.path, _LONGEST_CELL), hit.path)
-    return Text.assemble(name, "\n", text(hit.video_id, "dim"))
+    return Text.assemble(name, "\n", text(hit.video_id, "dim"), text("  offline" if hit.offline else "", "yellow"))
 
 
 def _moment(hit: Hit) -> Text:

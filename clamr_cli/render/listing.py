@@ -25,6 +25,7 @@ STATE_STYLES = {
     "fail": "bold red",
     "failed": "red",
     "missing": "yellow",
+    "offline": "yellow",
     "indexed": "",
 }
 

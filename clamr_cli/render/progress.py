@@ -10,9 +10,10 @@ from typing import IO, TYPE_CHECKING, Final, Protocol
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
-from clamr_cli.events import Discovered, Finished, Indexed, Moved, Notice, Removed, Skipped
+from clamr_cli.events import Discovered, Finished, Indexed, Moved, Notice, Offline, Removed, Skipped
 from clamr_cli.events import Progress as Step
 from clamr_cli.render.console import drawable
+from clamr_cli.render.shell import command_line
 from clamr_cli.render.text import escape_terminal, plural, shorten
 from clamr_cli.timeline import format_time
 
@@ -219,6 +220,8 @@ def line(event: Event) -> str | None:
             return f"moved {escape_terminal(event.before)} -> {escape_terminal(event.path)}"
         case Removed():
             return f"removed {escape_terminal(event.path)}"
+        case Offline():
+            return f"offline {escape_terminal(event.path)}: {_offline(event)}"
         case Notice():
             told = escape_terminal(event.text)
             return f"note {escape_terminal(event.path)}: {told}" if event.path else f"note: {told}"
@@ -238,6 +241,12 @@ def _took(seconds: Mapping[str, float]) -> float:
     return together + sum(time for stage, time in seconds.items() if stage not in ("speech", "ocr"))
 
 
+def _offline(event: Offline) -> str:
+    stay = "video stays in the index" if event.files == 1 else "videos stay in the index"
+    forget = f"; forget with: {command_line(['clamr', 'index', '--prune', event.path])}" if event.missing else ""
+    return f"{escape_terminal(event.reason)}; {event.files} {stay}{forget}"
+
+
 def _reason(reason: str, hint: str) -> str:
     return escape_terminal(f"{reason}: {hint}" if hint else reason)
 
@@ -249,6 +258,7 @@ def summary(event: Finished) -> str:
         (event.unchanged, "unchanged"),
         (event.moved, "moved"),
         (event.removed, "removed"),
+        (event.offline, "offline"),
         (event.failed, "failed"),
     ):
         parts += [f"{count} {word}"] if count else []
@@ -258,7 +268,7 @@ def summary(event: Finished) -> str:
 
 
 class QuietReporter:
-    """Says only what failed."""
+    """Says only what failed, and what is offline."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -272,8 +282,8 @@ class QuietReporter:
         self._stream.flush()
 
     def show(self, event: Event) -> None:
-        """Print failures."""
-        if isinstance(event, Skipped):
+        """Print failures, and what is offline."""
+        if isinstance(event, Skipped | Offline):
             self._stream.write(f"{line(event)}\n")
 
 

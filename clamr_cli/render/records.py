@@ -26,14 +26,17 @@ APPROXIMATE = "approximate"
 """What stands in that column of hits that are not known to be the best."""
 
 WEAK = "weak"
-"""What stands in the last column of hits that probably do not answer."""
+"""What stands in that column of hits that probably do not answer."""
+
+OFFLINE = "offline"
+"""What stands in that column of what cannot be opened now."""
 
 _FORMULA = tuple("=+-@\t\r＝＋－＠")
 """What a cell begins with that spreadsheets compute instead of showing it."""
 
 HIT_COLUMNS = (
     "rank", "score", "video_id", "start", "end", "at", "modality", "title", "path", "words", "approximate",
-    "weak",
+    "weak", "offline",
 )  # fmt: skip
 """Columns of a search's TSV and CSV, in order."""
 
@@ -95,6 +98,7 @@ def hit_record(hit: Hit) -> dict[str, object]:
         "score": score(hit.score),
         "weak": hit.weak,
         "approximate": hit.approximate,
+        "offline": hit.offline,
         "start": seconds(hit.span.start),
         "end": seconds(hit.span.end),
         "at": seconds(hit.at),
@@ -135,6 +139,7 @@ def hit_row(hit: Hit) -> tuple[Cell, ...]:
         " ".join(matched(hit.evidence)),
         APPROXIMATE if hit.approximate else "",
         WEAK if hit.weak else "",
+        OFFLINE if hit.offline else "",
     )
 
 

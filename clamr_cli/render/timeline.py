@@ -45,7 +45,7 @@ def record(timeline: Timeline) -> dict[str, object]:
 
 def rows(timeline: Timeline) -> Iterator[tuple[Cell, ...]]:
     """Fields for tab-separated output: what it is, start, end, source, text. Facts have no time."""
-    for name, value in facts(timeline.video, timeline.files):
+    for name, value in facts(timeline):
         yield (name, None, None, None, value)
     for span in timeline.moments:
         yield ("moment", *_times(span), None, None)

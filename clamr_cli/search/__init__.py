@@ -8,7 +8,6 @@ Memory depends on the number of moments, not on the number of vectors.
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from clamr_cli import explain as reasons
 from clamr_cli import maxsim
 from clamr_cli.errors import UsageError
+from clamr_cli.media.presence import readable
 from clamr_cli.search import approximate, phrases
 from clamr_cli.search.exact import ranked, standings
 from clamr_cli.search.filters import select
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from clamr_cli.store import Store
     from clamr_cli.types import Encoder, EncoderInfo, FileRecord, MomentRecord, SearchOptions, TokenVectors
 
-__all__ = ["explain", "search", "timeline"]
+__all__ = ["explain", "offline", "search", "timeline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +159,20 @@ def timeline(store: Store, video_id: str) -> Timeline:
     moments = store.moments([video_id])
     entries = dict.fromkeys(entry for moment in moments for entry in _entries(moment))
     order = (Modality.METADATA, Modality.VIDEO, Modality.SPEECH, Modality.OCR)
+    files = tuple(store.files([video_id]))
     return Timeline(
         video,
-        tuple(store.files([video_id])),
+        files,
         tuple(moment.span for moment in moments),
         tuple(sorted(entries, key=lambda entry: (entry.span, order.index(entry.modality)))),
+        offline(files),
     )
+
+
+def offline(files: Sequence[FileRecord]) -> frozenset[str]:
+    """The paths of those indexed files that cannot be opened now: their disk is away, or they cannot be read."""
+    indexed = [file for file in files if file.state is FileState.INDEXED]
+    return frozenset(file.path for file in indexed) - readable(indexed)
 
 
 def _entries(moment: MomentRecord) -> list[TimelineEntry]:
@@ -236,7 +244,7 @@ def _hits(store: Store, question: _Question, chosen: Sequence[tuple[str, float]]
             rank=len(found) + 1,
             video_id=video.video_id,
             moment_id=moment_id,
-            path=paths.get(video.video_id, ""),
+            path=paths.get(video.video_id, ("", False))[0],
             title=video.fields.title,
             score=score,
             span=moment.span,
@@ -245,6 +253,7 @@ def _hits(store: Store, question: _Question, chosen: Sequence[tuple[str, float]]
             modalities={modality: alone.get(modality) for modality in SHOWN_MODALITIES},
             evidence=reasons.evidence(aligned),
             weak=score < _floor(question, winner) * len(question.tokens),
+            offline=video.video_id in paths and not paths[video.video_id][1],
         )
         found.append((hit, aligned))
     return found
@@ -260,21 +269,15 @@ def _floor(question: _Question, winner: Modality | None) -> float:
     return -math.inf if own is None else own
 
 
-def _paths(store: Store, video_ids: Sequence[str]) -> dict[str, str]:
-    """Of the paths each video was seen at the one to show: rather indexed than not, rather there than gone."""
+def _paths(store: Store, video_ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Of the paths of each video the one to show, rather there than not, rather indexed; and whether it is there."""
+    files = store.files(video_ids) if video_ids else []
+    there = readable(files)
     by_video: defaultdict[str, list[FileRecord]] = defaultdict(list)
-    for file in store.files(video_ids) if video_ids else ():
+    for file in files:
         by_video[file.video_id].append(file)
-    return {
-        video_id: min(
-            files, key=lambda file: (not _exists(file.path), file.state is not FileState.INDEXED, file.path)
-        ).path
-        for video_id, files in by_video.items()
-    }
-
-
-def _exists(path: str) -> bool:
-    try:
-        return os.path.lexists(path)
-    except ValueError:  # a null byte
-        return False
+    best = (
+        min(some, key=lambda file: (file.path not in there, file.state is not FileState.INDEXED, file.path))
+        for some in by_video.values()
+    )
+    return {file.video_id: (file.path, file.path in there) for file in best}

@@ -31,6 +31,7 @@ class IndexOptions:
         language: prefer audio and subtitle tracks of this language, and expect it in speech; empty means detect.
         speech, text: whether to recognise speech and on-screen text; subtitles are read in any case.
         retry_failed: try files again that failed before though they have not changed.
+        prune: forget at once what is missing below the targets, with what was extracted of it.
         time_limit: seconds without progress after which a decoder counts as hung.
         jobs: videos in flight at once: while one is decoded another is heard and a third read.
         threads: CPU threads of each recogniser; 0 is half the cores, since two of them work at a time.
@@ -50,6 +51,7 @@ class IndexOptions:
     speech: bool = True
     text: bool = True
     retry_failed: bool = False
+    prune: bool = False
     time_limit: float = 120.0
     jobs: int = 3
     threads: int = 0

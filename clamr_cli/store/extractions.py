@@ -54,11 +54,14 @@ class Extractions(Room):
         tables.delete(EXTRACTIONS, "digest", gone)
         return len(gone)
 
-    def drop_extractions(self, prefix: str) -> int:
+    def drop_extractions(self, *prefixes: str) -> int:
         """Delete all whose key begins with a content hash, or with an id made of its beginning; how many went."""
         tables = self._may_write()
+        starts = {records.readable(prefix) for prefix in prefixes} - {""}
+        if not starts:
+            return 0
+        lengths = sorted({len(start) for start in starts})
         rows = tables.read(EXTRACTIONS, ["digest", "key"]).to_pylist()
-        start = records.readable(prefix)
-        gone = [row["digest"] for row in rows if start and row["key"].startswith(start)]
+        gone = [row["digest"] for row in rows if any(row["key"][:length] in starts for length in lengths)]
         tables.delete(EXTRACTIONS, "digest", gone)
         return len(gone)

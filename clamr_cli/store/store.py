@@ -16,7 +16,7 @@ from clamr_cli.store.catalog import Files, Videos
 from clamr_cli.store.embeddings import Embeddings, EncoderUse
 from clamr_cli.store.extractions import Extractions
 from clamr_cli.store.place import Place
-from clamr_cli.store.schema import EXTRACTIONS, FILES, MOMENTS, VECTORS, VIDEOS
+from clamr_cli.store.schema import EXTRACTIONS, MOMENTS, VECTORS, VIDEOS
 from clamr_cli.store.side import LastSearch
 from clamr_cli.store.tables import READER_GRACE, Tables
 from clamr_cli.types import FileState
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoreStats:
-    """What an index holds. ``failed`` and ``missing`` are among ``files``; ``size`` is in bytes, None where remote."""
+    """What an index holds. ``failed`` and ``missing`` are among ``files``; ``size`` is in bytes, None where remote.
+
+    A file whose video stays in the index though it could not be read is among ``failed``.
+    """
 
     files: int
     failed: int
@@ -83,8 +86,7 @@ class Store(Files, Videos, Embeddings, Extractions):
         tables.delete(VIDEOS, "video_id", ids)
         tables.delete(VECTORS, "moment_id", moment_ids)
         tables.delete(MOMENTS, "video_id", ids)
-        for content_hash in hashes:
-            self.drop_extractions(content_hash)
+        self.drop_extractions(*hashes)
 
     def remember_search(self, query: str, options: SearchOptions, encoder: str = "") -> None:
         """Note a search for :meth:`last_search`. A courtesy: failing to write it is no error."""
@@ -99,14 +101,14 @@ class Store(Files, Videos, Embeddings, Extractions):
 
     def stats(self) -> StoreStats:
         """Counts, and bytes on disk."""
-        states = self._tables.read(FILES, ["state"]).column("state").to_pylist()
+        files = self.files()
         catalog = self.catalog()
         visible = {facts.video_id for facts in catalog}
         owners = self._tables.read(MOMENTS, ["video_id"]).column("video_id").to_pylist()
         return StoreStats(
-            files=len(states),
-            failed=states.count(FileState.FAILED),
-            missing=states.count(FileState.MISSING),
+            files=len(files),
+            failed=sum(file.failed for file in files),
+            missing=sum(file.state is FileState.MISSING for file in files),
             videos=len(catalog),
             moments=sum(owner in visible for owner in owners),
             seconds=sum(facts.duration for facts in catalog),

@@ -322,7 +322,7 @@ def test_an_id_whose_file_is_gone_is_told_with_where_it_was(bare: Path, db: Path
     ended = clamr("--db", str(db), "open", f"{BEES[:4]}@12:03")
     assert (ended.code, ended.out) == (2, b"")
     assert ended.err == (
-        f"clamr: no file of video {BEES} is there any more (it was at /videos/nature/bees.mkv): "
+        f"clamr: no file of video {BEES} is there now (it was at /videos/nature/bees.mkv): connect its disk, "
         "bring it back, or index its folder\n"
     )
     assert "\x1b" not in clamr("--db", str(db), "open", SALE).err

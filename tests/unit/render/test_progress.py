@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Progress, Removed, Skipped
+from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Progress, Removed, Skipped
 from clamr_cli.render.progress import (
     BarReporter,
     Estimate,
@@ -24,7 +24,13 @@ RUN: tuple[Event, ...] = (
     Moved("/v/new.mp4", "bb", "/v/old.mp4"),
     Skipped("/v/bad\n\x1b[2J.mp4", "it is empty", "copy it again"),
     Removed("/v/gone.mp4", "cc"),
+    Offline("/v/usb \x1b[2J", 2, "the folder is empty"),
     Finished(1, 1, 1, 1, 1, 12.3),
+)
+
+OFFLINE = (
+    "offline /v/usb \\x1b[2J: the folder is empty; 2 videos stay in the index; "
+    "forget with: clamr index --prune $'/v/usb \\033[2J'"
 )
 
 
@@ -45,6 +51,7 @@ def test_plain_progress_is_a_line_for_each_video_and_change() -> None:
         "[2/3] moved /v/old.mp4 -> /v/new.mp4, about 50 s left",
         "[3/3] failed /v/bad\\n\\x1b[2J.mp4: it is empty: copy it again",
         "removed /v/gone.mp4",
+        OFFLINE,
         "1 video indexed, 1 unchanged, 1 moved, 1 removed, 1 failed in 12 s; see them with: clamr status --failed",
     ]
 
@@ -63,8 +70,8 @@ def test_plain_progress_says_how_far_a_long_video_is_now_and_then() -> None:
     ]
 
 
-def test_quiet_progress_says_only_what_failed() -> None:
-    assert _played(QuietReporter) == ["failed /v/bad\\n\\x1b[2J.mp4: it is empty: copy it again"]
+def test_quiet_progress_says_only_what_failed_and_what_is_offline() -> None:
+    assert _played(QuietReporter) == ["failed /v/bad\\n\\x1b[2J.mp4: it is empty: copy it again", OFFLINE]
 
 
 def test_a_bar_leaves_failures_moves_and_the_summary_on_the_terminal() -> None:

@@ -1,0 +1,171 @@
+"""Whether known files are there, gone, or away with the disk or share that they lie on.
+
+Only a file that is missing from a folder which still holds others is gone. An empty folder may be the mount point of a
+disk that is not plugged in, and what cannot be read says nothing about what is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+from clamr_cli.media.trouble import explain
+from clamr_cli.media.walk import is_hidden
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from clamr_cli.types import FileRecord
+
+MISSING: Final = (errno.ENOENT, errno.ENOTDIR)
+"""Errors that say that there is no such file. All others say that it could not be looked at."""
+
+_MOUNTS: Final = re.compile(r"/(?:media(?:/[^/]+)?|run/media/[^/]+|run/user/[^/]+/gvfs|mnt|Volumes|net)")
+"""Folders in which disks and shares appear as folders of their own, and vanish when they are unplugged."""
+
+_PATIENCE: Final = 1.5
+"""Seconds for looking at files that are shown: a network share that hangs must not hang a search."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why a known file was not met.
+
+    Attributes:
+        folder: the nearest folder above the file that is still there, else the root; what cannot be read, where that
+            is the reason.
+        gone: the file is missing from a folder that still holds others.
+        missing: there is no such file now, whether its disk is away or not. False where it could not be looked at.
+        reason: why it does not count as gone; empty where it does.
+    """
+
+    folder: str
+    gone: bool
+    missing: bool
+    reason: str = ""
+
+
+class _State(Enum):
+    HOLDS = auto()
+    EMPTY = auto()
+    ABSENT = auto()
+    UNREADABLE = auto()
+
+
+class Folders:
+    """What became of the folders of absent files. Each folder is looked at once.
+
+    Args:
+        unreadable: paths that a walk could not look at.
+    """
+
+    def __init__(self, unreadable: Collection[str] = ()) -> None:
+        self._unreadable = frozenset(unreadable)
+        self._states: dict[str, tuple[_State, str]] = {}
+
+    def absence(self, path: str, root: str) -> Absence | None:
+        """Why a file below a root is not there, None where it is."""
+        for place in (path, *ancestors(path)):
+            if place in self._unreadable:
+                return Absence(place, gone=False, missing=is_missing(path), reason="it cannot be read")
+        try:
+            os.lstat(path)
+        except OSError as error:
+            if error.errno not in MISSING:
+                return Absence(os.path.dirname(path), gone=False, missing=False, reason=explain(error)[0])
+        else:
+            return None
+        return self._of_missing(path, root)
+
+    def _of_missing(self, path: str, root: str) -> Absence:
+        below, folder = path, os.path.dirname(path)
+        while len(folder) > len(root) and self._look(folder)[0] is _State.ABSENT:
+            below, folder = folder, os.path.dirname(folder)
+        state, reason = self._look(folder)
+        if state is _State.HOLDS and below != path and _MOUNTS.fullmatch(folder):
+            return Absence(below, gone=False, missing=True, reason="its disk is not there")
+        return Absence(folder, gone=state is _State.HOLDS, missing=True, reason=reason)
+
+    def _look(self, folder: str) -> tuple[_State, str]:
+        known = self._states.get(folder)
+        if known is None:
+            known = self._states[folder] = _look(folder)
+        return known
+
+
+def _look(folder: str) -> tuple[_State, str]:
+    try:
+        with os.scandir(folder) as entries:
+            # What desktops and file systems leave behind by themselves is nobody's content.
+            if any(not is_hidden(entry.name) for entry in entries):
+                return _State.HOLDS, ""
+            return _State.EMPTY, "the folder is empty"
+    except OSError as error:
+        if error.errno not in MISSING:
+            return _State.UNREADABLE, explain(error)[0]
+    if os.path.islink(folder):
+        return _State.UNREADABLE, "the link leads to nothing"
+    return _State.ABSENT, "the folder is not there"
+
+
+def is_missing(path: str) -> bool:
+    """Whether there is no such file: False too where it cannot be told."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno in MISSING
+    except ValueError:  # a null byte
+        return True
+    return False
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """The folders above a path, nearest first."""
+    folder = os.path.dirname(path)
+    while folder != path:
+        yield folder
+        path, folder = folder, os.path.dirname(folder)
+
+
+def is_below(path: str, place: str) -> bool:
+    """Whether a path is a place or lies below it."""
+    return path == place or path.startswith(os.path.join(place, ""))
+
+
+def readable(files: Sequence[FileRecord]) -> frozenset[str]:
+    """The paths of the files that are there and can be opened now.
+
+    Files of each root are looked at side by side for a short time. Where no answer came by then, what the last index
+    run met counts.
+    """
+    answers: dict[str, bool] = {}
+    by_root: dict[str, list[str]] = {}
+    for file in files:
+        by_root.setdefault(file.root, []).append(file.path)
+
+    def look(paths: Sequence[str]) -> None:
+        for path in paths:
+            answers[path] = _can_open(path)
+
+    # The threads are daemons: one that hangs in a system call must not keep the program from ending.
+    lookers = [threading.Thread(target=look, args=(paths,), daemon=True) for paths in by_root.values()]
+    for looker in lookers:
+        looker.start()
+    patience = _PATIENCE
+    for looker in lookers:
+        looker.join(timeout=patience)
+        patience = 0.0 if looker.is_alive() else patience
+    met = dict(answers)
+    return frozenset(file.path for file in files if met.get(file.path, not file.missing_since) and not file.error)
+
+
+def _can_open(path: str) -> bool:
+    try:
+        return os.access(path, os.R_OK)
+    except ValueError:  # a null byte
+        return False

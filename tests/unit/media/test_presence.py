@@ -1,0 +1,54 @@
+"""Whether files are there: quickly, whatever the disks do that they lie on."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from clamr_cli.media import presence
+from clamr_cli.media.presence import Folders, readable
+from clamr_cli.types import FileRecord, FileState
+
+
+def record(path: Path, **more: str) -> FileRecord:
+    return FileRecord(str(path), str(path.parent), "aa", 1, 1, FileState.INDEXED, **more)
+
+
+def test_a_share_that_hangs_delays_nothing_and_what_was_met_last_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here.mp4").touch()
+    share = tmp_path / "share"
+    released = threading.Event()
+    access = os.access
+
+    def hanging(path: str, mode: int) -> bool:
+        return released.wait() if path.startswith(str(share)) else access(path, mode)
+
+    monkeypatch.setattr(os, "access", hanging)
+    there = [record(share / f"{number}.mp4") for number in range(50)]
+    away = [record(share / "away.mp4", missing_since="2024-05-17T12:00:00+00:00")]
+    near = [record(tmp_path / "here.mp4"), record(tmp_path / "gone.mp4")]
+    # One that is quick must be seen though it comes after a slow one.
+    monkeypatch.setattr(presence, "_PATIENCE", 0.5)
+    found = readable([*there, *away, *near])
+    released.set()
+    assert found == {file.path for file in (*there, near[0])}
+
+
+@pytest.mark.parametrize("path", ["/nobody/\0.mp4", "/nobody/" + "x" * 300, "/nobody/\udcff.mp4", ""])
+def test_names_that_no_file_can_have_are_not_there(path: str) -> None:
+    assert readable([FileRecord(path, "/nobody", "aa", 1, 1, FileState.INDEXED)]) == frozenset()
+
+
+def test_a_file_with_an_error_is_not_readable_until_a_run_could_read_it(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    assert readable([record(tmp_path / "a.mp4", error="the disk reported a read error")]) == frozenset()
+
+
+@pytest.mark.parametrize("root", ["/mnt", "/media"])
+def test_a_disk_that_vanished_from_where_disks_appear_is_away(root: str) -> None:
+    absence = Folders().absence(f"{root}/no such disk/films/a.mp4", root)
+    assert absence is not None
+    assert (absence.gone, absence.missing) == (False, True)
