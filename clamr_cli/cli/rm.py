@@ -23,13 +23,22 @@ class Flags:
     """Options of ``clamr rm``."""
 
     videos: Annotated[
-        list[str], typer.Argument(metavar="ID|PATH", help="Ids (or their beginnings), or paths of indexed files.")
-    ]
+        list[str] | None,
+        typer.Argument(
+            metavar="ID|PATH", help="Ids (or their beginnings), or paths of indexed files.", show_default=False
+        ),
+    ] = None
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", metavar="NAME", help="Remove the vectors of this encoder; the videos stay."),
+    ] = None
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked anyway.")] = False
 
 
 def run(before: Globals, flags: Flags) -> int:
     """Take videos out of the index. The files themselves stay where they are, untouched.
+
+    With --encoder NAME it is the vectors of an encoder that are removed, not videos.
 
     What was prepared for questions about a file that is not in the index is forgotten too.
 
@@ -39,11 +48,15 @@ def run(before: Globals, flags: Flags) -> int:
     from clamr_cli.cli.session import open_store, quiet_libraries
     from clamr_cli.frames.target import forget
 
+    if bool(flags.videos) == bool(flags.encoder):
+        raise UsageError("nothing to remove, or two things", "name videos, or an encoder with --encoder NAME")
     settings = before.settings()
     quiet_libraries()
     store = open_store(settings)
+    if flags.encoder:
+        return _remove_encoder(store, flags.encoder, yes=flags.yes)
     with store.writer("clamr rm"):
-        ids, paths, prepared = _chosen(store, flags.videos)
+        ids, paths, prepared = _chosen(store, flags.videos or [])
         if not flags.yes and not _agreed([*paths, *prepared]):
             say("nothing was removed")
             return EXIT_NOTHING
@@ -56,6 +69,29 @@ def run(before: Globals, flags: Flags) -> int:
             say(f"searches will be slower: {problem}")
     for path in (*paths, *prepared):
         say(f"removed from the index: {path}")
+    return EXIT_FOUND
+
+
+def _remove_encoder(store: Store, name: str, *, yes: bool) -> int:
+    """Remove an encoder's vectors.
+
+    Raises:
+        UsageError: the index has none of it.
+    """
+    from clamr_cli.cli.output import say
+
+    names = sorted({use.info.name for use in store.encoders()})
+    if name not in names:
+        raise UsageError(f"the index has no vectors of encoder {name}", f"it has those of: {', '.join(names) or 'none'}")
+    if not yes and not _agreed([], f"take the vectors of {name} out of the index (no video is deleted)?"):
+        say("nothing was removed")
+        return EXIT_NOTHING
+    with store.writer("clamr rm"):
+        store.forget_encoder(name)
+        store.finish()
+        for problem in store.pack_all():
+            say(f"searches will be slower: {problem}")
+    say(f"removed from the index: all vectors of {name}")
     return EXIT_FOUND
 
 
@@ -106,7 +142,7 @@ def _resolved(store: Store, name: str) -> str:
     raise UsageError(f"the index knows no file {name}", "list what it holds with: clamr ls")
 
 
-def _agreed(paths: Sequence[str]) -> bool:
+def _agreed(paths: Sequence[str], question: str = "") -> bool:
     """Ask whether to go on, where somebody is there to answer."""
     from clamr_cli.cli.output import say
 
@@ -114,5 +150,6 @@ def _agreed(paths: Sequence[str]) -> bool:
         return True
     for path in paths:
         say(path)
-    say(f"take {len(paths)} {'file' if len(paths) == 1 else 'files'} out of the index (no video is deleted)? [y/N]")
+    files = f"{len(paths)} {'file' if len(paths) == 1 else 'files'}"
+    say(f"{question or f'take {files} out of the index (no video is deleted)?'} [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")

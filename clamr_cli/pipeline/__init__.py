@@ -23,6 +23,7 @@ from clamr_cli.pipeline.desk import Desk
 from clamr_cli.pipeline.job import EncodeJob, Job
 from clamr_cli.pipeline.outputs import Commit, Keep
 from clamr_cli.pipeline.survey import Known, Survey, revisit, survey
+from clamr_cli.private import opener
 from clamr_cli.stages import spool
 from clamr_cli.stages.options import IndexOptions
 from clamr_cli.types import FileState
@@ -32,9 +33,14 @@ if TYPE_CHECKING:
 
     from clamr_cli.events import Event
     from clamr_cli.store import Store
-    from clamr_cli.types import FileRecord
+    from clamr_cli.types import EncoderInfo, FileRecord
 
 __all__ = ["IndexOptions", "check_models", "index"]
+
+_FEW = 1_000_000
+"""As many stored vectors as can be compared with their checksums in each run: 250 MB. A run without targets reads all."""
+
+_SHOWN = 10
 
 
 @dataclass(slots=True)
@@ -82,6 +88,7 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
     started = time.monotonic()
     encoder = encoders.describe(options.encoder, cache=options.cache, **dict(options.encoder_settings))
     with store.writer("clamr index"):
+        damaged = store.drop_damaged() if not targets or sum(use.vectors for use in store.encoders()) < _FEW else []
         desk = Desk(store, options, encoder)
         known = Known(desk.files, desk.recipe.dump(), desk.encoded)
         plan = (
@@ -91,8 +98,8 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         )
         if plan.work:
             check_models(options)
-        if dict(options.encoder_settings) != store.encoder_settings(options.encoder):
-            store.put_encoder_settings(options.encoder, options.encoder_settings)
+        if not _answered_by_others(store, encoder):
+            _put_settings(store, options)
         jobs = _jobs(plan, desk, everything=not targets)
         tally = Tally()
         waiting = len(jobs) - len(plan.work)
@@ -102,16 +109,41 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
             len(plan.unchanged) - waiting,
             len(jobs) + refused,
         )
+        for line in (*store.repairs, *_lost(damaged)):
+            yield Notice("", line)
         for event in _run(plan, jobs, desk):
             tally.count(event)
             yield event
         if plan.failed:
             yield Notice("", f"{len(plan.failed)} failed before and did not change; --retry-failed tries them again")
+        if store.coverage(encoder.fingerprint)[0] >= _answered_by_others(store, encoder):
+            _put_settings(store, options)
         store.finish()
         for problem in store.pack_all():
             yield Notice("", f"searches will be slower: {problem}")
         unchanged = len(plan.unchanged) - waiting
         yield Finished(tally.indexed, unchanged, tally.moved, tally.removed, tally.failed, time.monotonic() - started)
+
+
+def _answered_by_others(store: Store, encoder: EncoderInfo) -> int:
+    """From how many videos the vectors answer that an encoder of the same name and other settings made, at most.
+
+    Until the new vectors answer from as many, searches go on with the old ones.
+    """
+    others = [use.info for use in store.encoders() if use.info.name == encoder.name and use.info != encoder]
+    return max((store.coverage(other.fingerprint)[0] for other in others), default=0)
+
+
+def _put_settings(store: Store, options: IndexOptions) -> None:
+    if dict(options.encoder_settings) != store.encoder_settings(options.encoder):
+        store.put_encoder_settings(options.encoder, options.encoder_settings)
+
+
+def _lost(damaged: Sequence[str]) -> Iterator[str]:
+    """What there is to say of videos whose stored vectors were damaged; an empty name stands for several of them."""
+    if damaged:
+        videos = ", ".join(sorted(set(filter(None, damaged)))[:_SHOWN]) or "some videos"
+        yield f"damaged vectors were removed ({videos}): clamr index --encoder NAME makes those of each encoder anew"
 
 
 def check_models(options: IndexOptions) -> None:
@@ -134,8 +166,12 @@ def _jobs(plan: Survey, desk: Desk, *, everything: bool) -> list[Job]:
     jobs = [Job(found, desk) for found in plan.work]
     if everything:
         by_video = {record.video_id: record for record in plan.unchanged if record.video_id not in desk.encoded}
-        # Sound is not kept, so an encoder that listens needs the file.
-        jobs += [_from_file(record, desk) if desk.hears else EncodeJob(record, desk) for record in by_video.values()]
+        stored = desk.videos & desk.store.videos_described()
+        # Sound is not kept, so an encoder that listens needs the file, and so does a video that a table has lost.
+        jobs += [
+            _from_file(record, desk) if desk.hears or record.video_id not in stored else EncodeJob(record, desk)
+            for record in by_video.values()
+        ]
     return jobs
 
 
@@ -184,6 +220,7 @@ def _commit(desk: Desk, commit: Commit) -> None:
             store.put_vectors(desk.encoder, commit.vectors)
             desk.encoded.add(file.video_id)
         before = desk.files.get(file.path)
+        store.sync()
         store.put_files([file])
         desk.files[file.path] = file
         stale = [r.path for r in desk.holders(file.video_id) if r.path != file.path and not os.path.lexists(r.path)]
@@ -209,7 +246,9 @@ def _fail(job: Job, reason: str, hint: str) -> Skipped:
 def _defect(job: Job, error: Exception) -> Skipped:
     """A defect that one file brings to light must not keep the others from being indexed; its traceback is kept."""
     log = job.desk.options.cache / "workers.log"
-    with contextlib.suppress(OSError), log.open("a", encoding="utf-8", errors="backslashreplace") as out:
+    with contextlib.suppress(OSError), open(
+        log, "a", encoding="utf-8", errors="backslashreplace", opener=opener
+    ) as out:
         traceback.print_exception(error, file=out)
     return _fail(job, f"unexpected {type(error).__name__}", f"this is a defect of clamr; its traceback is in {log}")
 

@@ -60,7 +60,8 @@ class Desk:
         self.reading = threading.Lock()
         self.files: dict[str, FileRecord] = {record.path: record for record in store.files()}
         self.videos: set[str] = {video.video_id for video in store.videos()}
-        self.encoded: set[str] = {moment.partition("#")[0] for moment in store.encoded(encoder.fingerprint)}
+        # Only what has its moments, all of them encoded: a table may have lost what was written last.
+        self.encoded: set[str] = store.videos_encoded(encoder.fingerprint) & self.videos
         self.stopping = Stop()
         self._claims: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 

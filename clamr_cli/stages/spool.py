@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from clamr_cli.errors import StoreError
+from clamr_cli.private import make_folder
 from clamr_cli.types import Frame, MediaInfo, Segment, Span
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Room:
         # Not thread-local: a generator that works may be closed by another thread than the one that began it.
         lock = FileLock(cache / ".spool.lock", thread_local=False)
         try:
-            common.mkdir(parents=True, exist_ok=True)
+            make_folder(common)
             # Held by another run, or a file system without such locks.
             with contextlib.suppress(Timeout, NotImplementedError):
                 lock.acquire(blocking=False)

@@ -30,7 +30,7 @@ _INTERRUPTED: Final = "External error: KeyboardInterrupt"
 _DAMAGED: Final = "run the command again; if it stays, build the index anew in another place with --db DIR"
 
 
-def as_store_error(doing: str, uri: str, error: Exception) -> StoreError:
+def as_store_error(doing: str, uri: str, error: BaseException) -> StoreError:
     """A :class:`StoreError` for something that LanceDB, Arrow or the system raised.
 
     Args:
@@ -44,6 +44,16 @@ def as_store_error(doing: str, uri: str, error: Exception) -> StoreError:
     return StoreError(f"cannot {doing} the index at {uri} ({text[:300]})", hint)
 
 
+def is_passing(error: StoreError) -> bool:
+    """Whether an error is of the system, as a refusal or a limit, and not of what is stored."""
+    return error.hint != _DAMAGED
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether an error is a panic of a library in Rust, which has no public type: damaged files can cause one."""
+    return type(error).__name__ == "PanicException"
+
+
 @contextmanager
 def failing_as_store_error(doing: str, uri: str) -> Iterator[None]:
     """Turn what storage libraries raise in the block into a :class:`StoreError`. Wrap calls to them, nothing else.
@@ -52,7 +62,9 @@ def failing_as_store_error(doing: str, uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except BaseException as error:
+        if not isinstance(error, (OSError, ValueError, RuntimeError)) and not is_panic(error):
+            raise
         if _WRAPPERS.sub("", str(error)).startswith(_INTERRUPTED):
             raise KeyboardInterrupt from error
         raise as_store_error(doing, uri, error) from error

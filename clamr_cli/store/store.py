@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clamr_cli.errors import StoreError
+from clamr_cli.private import as_private_as
 from clamr_cli.store import lock, schema, side, upkeep
 from clamr_cli.store.catalog import Files, Videos
 from clamr_cli.store.embeddings import Embeddings, EncoderUse
@@ -63,6 +64,8 @@ class Store(Files, Videos, Embeddings, Extractions):
         tables = Tables(Place.of(uri, lock_dir))
         version = schema.read_version(tables)
         if version is None and not create:
+            if lock.held(tables.place):
+                raise StoreError(f"no index at {tables.uri}", "nothing is indexed yet; clamr index is running")
             raise StoreError(f"no index at {tables.uri}", "make one with: clamr index DIR")
         if version is not None and version > schema.SCHEMA_VERSION:
             raise StoreError(
@@ -71,7 +74,7 @@ class Store(Files, Videos, Embeddings, Extractions):
                 "update clamr, or choose another place with --db DIR",
             )
         if version != schema.SCHEMA_VERSION:
-            with lock.hold(tables.place, "clamr: preparing the index"):
+            with lock.hold(tables.place, lock.PREPARING), as_private_as(tables.place.folder):
                 upkeep.prepare(tables)
         return cls(tables)
 
