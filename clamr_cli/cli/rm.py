@@ -82,7 +82,9 @@ def _remove_encoder(store: Store, name: str, *, yes: bool) -> int:
 
     names = sorted({use.info.name for use in store.encoders()})
     if name not in names:
-        raise UsageError(f"the index has no vectors of encoder {name}", f"it has those of: {', '.join(names) or 'none'}")
+        raise UsageError(
+            f"the index has no vectors of encoder {name}", f"it has those of: {', '.join(names) or 'none'}"
+        )
     if not yes and not _agreed([], f"take the vectors of {name} out of the index (no video is deleted)?"):
         say("nothing was removed")
         return EXIT_NOTHING

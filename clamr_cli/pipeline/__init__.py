@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clamr_cli import encoders, weights
-from clamr_cli.errors import ClamrError, MediaError, ModelError
+from clamr_cli.errors import ClamrError, MediaError, ModelError, StoreError
 from clamr_cli.events import Discovered, Finished, Indexed, Moved, Notice, Removed, Skipped
 from clamr_cli.media.walk import Found
 from clamr_cli.pipeline.crew import outputs
@@ -24,7 +24,6 @@ from clamr_cli.pipeline.job import EncodeJob, Job
 from clamr_cli.pipeline.outputs import Commit, Keep
 from clamr_cli.pipeline.survey import Known, Survey, revisit, survey
 from clamr_cli.private import opener
-from clamr_cli.stages import spool
 from clamr_cli.stages.options import IndexOptions
 from clamr_cli.types import FileState
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["IndexOptions", "check_models", "index"]
 
 _FEW = 1_000_000
-"""As many stored vectors as can be compared with their checksums in each run: 250 MB. A run without targets reads all."""
+"""Up to so many stored vectors (250 MB) every run compares with their checksums; one without targets compares all."""
 
 _SHOWN = 10
 
@@ -88,7 +87,9 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
     started = time.monotonic()
     encoder = encoders.describe(options.encoder, cache=options.cache, **dict(options.encoder_settings))
     with store.writer("clamr index"):
-        damaged = store.drop_damaged() if not targets or sum(use.vectors for use in store.encoders()) < _FEW else []
+        damaged: list[str] = []
+        if not targets or _has_few_vectors(store):
+            damaged = store.drop_damaged() + [""] * store.drop_damaged_records()
         desk = Desk(store, options, encoder)
         known = Known(desk.files, desk.recipe.dump(), desk.encoded)
         plan = (
@@ -125,6 +126,14 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         yield Finished(tally.indexed, unchanged, tally.moved, tally.removed, tally.failed, time.monotonic() - started)
 
 
+def _has_few_vectors(store: Store) -> bool:
+    """Whether all stored vectors can be checked in no time, or cannot even be counted."""
+    try:
+        return sum(use.vectors for use in store.encoders()) < _FEW
+    except StoreError:
+        return True
+
+
 def _answered_by_others(store: Store, encoder: EncoderInfo) -> int:
     """From how many videos the vectors answer that an encoder of the same name and other settings made, at most.
 
@@ -140,10 +149,13 @@ def _put_settings(store: Store, options: IndexOptions) -> None:
 
 
 def _lost(damaged: Sequence[str]) -> Iterator[str]:
-    """What there is to say of videos whose stored vectors were damaged; an empty name stands for several of them."""
+    """What there is to say of rows of the index that were damaged; an empty name stands for a video not known."""
     if damaged:
         videos = ", ".join(sorted(set(filter(None, damaged)))[:_SHOWN]) or "some videos"
-        yield f"damaged vectors were removed ({videos}): clamr index --encoder NAME makes those of each encoder anew"
+        yield (
+            f"damaged rows of the index were removed ({videos}): clamr index DIR makes them anew, and "
+            "clamr index --encoder NAME the vectors of that encoder"
+        )
 
 
 def check_models(options: IndexOptions) -> None:
@@ -204,9 +216,10 @@ def _run(plan: Survey, jobs: Sequence[Job], desk: Desk) -> Iterator[Event]:
                     yield output
         for record in plan.gone:
             yield from _forget(desk, record)
+        desk.sweep(desk.encoded)
     finally:
+        desk.sweep()
         desk.stop()
-        spool.sweep(desk.spools)
 
 
 def _commit(desk: Desk, commit: Commit) -> None:
@@ -246,9 +259,10 @@ def _fail(job: Job, reason: str, hint: str) -> Skipped:
 def _defect(job: Job, error: Exception) -> Skipped:
     """A defect that one file brings to light must not keep the others from being indexed; its traceback is kept."""
     log = job.desk.options.cache / "workers.log"
-    with contextlib.suppress(OSError), open(
-        log, "a", encoding="utf-8", errors="backslashreplace", opener=opener
-    ) as out:
+    with (
+        contextlib.suppress(OSError),
+        open(log, "a", encoding="utf-8", errors="backslashreplace", opener=opener) as out,
+    ):
         traceback.print_exception(error, file=out)
     return _fail(job, f"unexpected {type(error).__name__}", f"this is a defect of clamr; its traceback is in {log}")
 

@@ -17,6 +17,7 @@ from clamr_cli.stages.tasks import EncoderChoice
 from clamr_cli.types import FileState
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from clamr_cli.stages.options import IndexOptions
@@ -64,6 +65,11 @@ class Desk:
         self.encoded: set[str] = store.videos_encoded(encoder.fingerprint) & self.videos
         self.stopping = Stop()
         self._claims: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def sweep(self, finished: Collection[str] = ()) -> None:
+        """Remove what killed runs left, that of these videos at once; only where no other run is at work."""
+        if self._room.shared:
+            spool.sweep(self.spools, finished)
 
     def claim(self, video_id: str) -> threading.Lock:
         """The lock of a video: two files of one content must not be worked on at once."""

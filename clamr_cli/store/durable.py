@@ -39,12 +39,10 @@ _SYNCED: Final = ("data", "_deletions", "_indices", "_transactions", VERSIONS)
 
 def versions(table: Path) -> list[tuple[int, Path]]:
     """The numbers of a table's versions and their manifests, newest first."""
-    found = []
+    found: list[tuple[int, Path]] = []
     with suppress(OSError):
-        for entry in os.scandir(table / VERSIONS):
-            if number := _number(entry.name):
-                found.append((number, Path(entry.path)))
-    return sorted(found, reverse=True)
+        found = [(_number(entry.name), Path(entry.path)) for entry in os.scandir(table / VERSIONS)]
+    return sorted((one for one in found if one[0]), reverse=True)
 
 
 def _number(name: str) -> int:

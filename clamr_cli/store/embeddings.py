@@ -89,7 +89,9 @@ class Embeddings(Room):
     def encoders(self) -> list[EncoderUse]:
         """The encoders the index has vectors of, by name."""
         rows = self._tables.read(VECTORS, ["encoder", "fingerprint", "dimension", "count"])
-        groups = rows.group_by(["encoder", "fingerprint", "dimension"]).aggregate([("count", "sum"), ("count", "count")])
+        groups = rows.group_by(["encoder", "fingerprint", "dimension"]).aggregate(
+            [("count", "sum"), ("count", "count")]
+        )
         uses = [
             EncoderUse(
                 EncoderInfo(row["encoder"], row["fingerprint"], row["dimension"]), row["count_count"], row["count_sum"]
@@ -165,7 +167,9 @@ class Embeddings(Room):
         for fragment in data.get_fragments():
             try:
                 with failing_as_store_error("read", self.uri):
-                    for batch in data.scanner(columns=columns, fragments=[fragment], batch_size=BATCH_ROWS).to_batches():
+                    for batch in data.scanner(
+                        columns=columns, fragments=[fragment], batch_size=BATCH_ROWS
+                    ).to_batches():
                         batch.validate(full=True)
                         damaged += _damaged(batch)
             except StoreError as error:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import StoreError
+from clamr_cli.store.schema import VECTORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,26 +28,29 @@ _HINTS: Final = (
      "check the address, the credentials and the network"),
 )  # fmt: skip
 _INTERRUPTED: Final = "External error: KeyboardInterrupt"
+_DAMAGED_VECTORS: Final = "run the command again; if it stays, clamr index --encoder NAME makes damaged vectors anew"
 _DAMAGED: Final = "run the command again; if it stays, build the index anew in another place with --db DIR"
 
 
-def as_store_error(doing: str, uri: str, error: BaseException) -> StoreError:
+def as_store_error(doing: str, uri: str, error: BaseException, table: str = "") -> StoreError:
     """A :class:`StoreError` for something that LanceDB, Arrow or the system raised.
 
     Args:
         doing: what was being done, e.g. ``read`` or ``write``.
         uri: of the index.
         error: what was raised.
+        table: the one that was read or written, where it matters for what to do.
     """
     text = _SOURCE_PLACE.sub("", str(error)).strip() or type(error).__name__
     text = _WRAPPERS.sub("", text).splitlines()[0]
-    hint = next((hint for pattern, hint in _HINTS if pattern.search(text)), _DAMAGED)
+    otherwise = _DAMAGED_VECTORS if table == VECTORS else _DAMAGED
+    hint = next((hint for pattern, hint in _HINTS if pattern.search(text)), otherwise)
     return StoreError(f"cannot {doing} the index at {uri} ({text[:300]})", hint)
 
 
 def is_passing(error: StoreError) -> bool:
     """Whether an error is of the system, as a refusal or a limit, and not of what is stored."""
-    return error.hint != _DAMAGED
+    return error.hint not in (_DAMAGED, _DAMAGED_VECTORS)
 
 
 def is_panic(error: BaseException) -> bool:
@@ -55,7 +59,7 @@ def is_panic(error: BaseException) -> bool:
 
 
 @contextmanager
-def failing_as_store_error(doing: str, uri: str) -> Iterator[None]:
+def failing_as_store_error(doing: str, uri: str, table: str = "") -> Iterator[None]:
     """Turn what storage libraries raise in the block into a :class:`StoreError`. Wrap calls to them, nothing else.
 
     An interruption that met them while they called Python comes back as an error of theirs, and is one again here.
@@ -67,4 +71,4 @@ def failing_as_store_error(doing: str, uri: str) -> Iterator[None]:
             raise
         if _WRAPPERS.sub("", str(error)).startswith(_INTERRUPTED):
             raise KeyboardInterrupt from error
-        raise as_store_error(doing, uri, error) from error
+        raise as_store_error(doing, uri, error, table) from error

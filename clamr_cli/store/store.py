@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from clamr_cli.types import SearchOptions
 
 
+_NAMED = 3
+"""Videos that a line about several of them names."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoreStats:
     """What an index holds. ``failed`` and ``missing`` are among ``files``; ``size`` is in bytes, None where remote."""
@@ -117,6 +121,34 @@ class Store(Files, Videos, Embeddings, Extractions):
             encoders=tuple(self.encoders()),
             size=upkeep.size_on_disk(self._tables.place),
         )
+
+    def problems(self) -> list[str]:
+        """What does not fit together in the tables and what to do about it, a line each.
+
+        A video is written to one table after another, so while somebody writes there is nothing to compare.
+        """
+        found = [f"the newest version of the table {name} cannot be read: clamr index DIR" for name in self.set_back()]
+        if self.is_being_written():
+            return found
+        moments = self._tables.read(MOMENTS, ["moment_id", "video_id"]).to_pylist()
+        videos = set(self._pick(VIDEOS, "video_id", "video_id", None))
+        described = {row["video_id"] for row in moments}
+        encoded = {one.partition("#")[0] for one in self._pick(VECTORS, "moment_id", "moment_id", None)}
+        rows = self._tables.read(FILES, ["video_id", "state"]).to_pylist()
+        held = {row["video_id"] for row in rows if row["state"] == FileState.INDEXED}
+        whole = videos & described
+        compared = (
+            (held - whole, "with an indexed file but no record or no moments: clamr index DIR"),
+            (described - videos - held, "with moments but no record: clamr index DIR"),
+            (encoded - described - held, "with vectors but no moments: clamr index DIR"),
+            (whole - encoded, "without vectors: clamr index --encoder NAME"),
+            (videos - {row["video_id"] for row in rows}, "without a file: clamr index DIR, or clamr rm ID"),
+        )
+        for ids, what in compared:
+            if ids:
+                named = ", ".join(sorted(ids)[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
+                found.append(f"{len(ids)} {'video' if len(ids) == 1 else 'videos'} ({named}) {what}")
+        return found
 
     def finish(self, *, grace: timedelta = READER_GRACE) -> None:
         """Put the index in order after a run: sweep what killed writers left, join fragments, index the texts.

@@ -110,16 +110,16 @@ class Tables:
             # Lance has no error type of its own for this.
             if "was not found" in str(error):
                 return False
-            with failing_as_store_error("read", self.uri):
+            with failing_as_store_error("read", self.uri, name):
                 raise
         except (OSError, RuntimeError):
-            with failing_as_store_error("read", self.uri):
+            with failing_as_store_error("read", self.uri, name):
                 raise
         return True
 
     def dataset(self, name: str) -> Any:  # noqa: ANN401
         """The newest version of a table that can be read, to read from."""
-        with failing_as_store_error("read", self.uri):
+        with failing_as_store_error("read", self.uri, name):
             return self._newest(name)
 
     def set_back(self, name: str) -> bool:
@@ -168,7 +168,7 @@ class Tables:
     def read(self, name: str, columns: Sequence[str], where: str | None = None) -> pa.Table:
         """The rows of a table that pass a filter made by :func:`one_of`, in no particular order."""
         data = self.dataset(name)
-        with failing_as_store_error("read", self.uri):
+        with failing_as_store_error("read", self.uri, name):
             table = data.to_table(columns=list(columns), filter=where)
             # A flipped bit in the data must not become text that cannot be decoded.
             table.validate(full=True)
@@ -177,14 +177,14 @@ class Tables:
     def batches(self, name: str, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
         """Like :meth:`read`, a few rows at a time: :data:`BATCH_ROWS` and a short read-ahead bound the memory."""
         data = self.dataset(name)
-        with failing_as_store_error("read", self.uri):
+        with failing_as_store_error("read", self.uri, name):
             found = iter(
                 data.scanner(
                     columns=list(columns), filter=where, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=2
                 ).to_batches()
             )
         while True:
-            with failing_as_store_error("read", self.uri):
+            with failing_as_store_error("read", self.uri, name):
                 batch = next(found, None)
                 if batch is None:
                     return
@@ -198,13 +198,13 @@ class Tables:
     def count(self, name: str, where: str | None = None) -> int:
         """How many rows pass a filter."""
         data = self.dataset(name)
-        with failing_as_store_error("read", self.uri):
+        with failing_as_store_error("read", self.uri, name):
             return int(data.count_rows(where))
 
     def matching_text(self, name: str, column: str, key: str, text: str, limit: int) -> list[tuple[str, float]]:
         """Keys and scores (BM25) of rows whose text holds words of ``text``, best first; it is no query language."""
         data = self.dataset(name)
-        with failing_as_store_error("read", self.uri):
+        with failing_as_store_error("read", self.uri, name):
             found = data.to_table(
                 columns=[key, "_score"], full_text_query={"columns": [column], "query": text}, limit=limit
             )
@@ -214,7 +214,7 @@ class Tables:
     def has_index(self, name: str, column: str) -> bool:
         """Whether a column has an index."""
         data = self.dataset(name)
-        with failing_as_store_error("read", self.uri):
+        with failing_as_store_error("read", self.uri, name):
             return any(column in index.field_names for index in data.describe_indices())
 
     def nearest(
@@ -222,7 +222,7 @@ class Tables:
     ) -> list[str]:
         """Keys of rows whose multivector an index has near a query's, in no particular order; of about ``limit``."""
         data = self.dataset(name)
-        with failing_as_store_error("read", self.uri):
+        with failing_as_store_error("read", self.uri, name):
             found = data.scanner(
                 columns=[key, "_distance"],
                 filter=where,

@@ -51,7 +51,7 @@ def repair(tables: Tables) -> list[str]:
     lost = tables.repair(SCHEMAS)
     lines = []
     for name, since in lost.items():
-        went = "its copy was put back" if since is None else "the version before is used, and what it lacks is done again"
+        went = "its copy was put back" if since is None else "clamr index goes on from the version before"
         lines.append(f"the newest version of the table {name} could not be read and was set aside: {went}")
         if since is not None and name in (MOMENTS, VECTORS):
             _undo(tables, name, since - _DOUBTFUL)

@@ -14,6 +14,7 @@ from clamr_cli import kernel
 from clamr_cli.store import vectors
 from clamr_cli.store.failures import failing_as_store_error
 from clamr_cli.store.records import moment_order
+from clamr_cli.store.schema import VECTORS
 from clamr_cli.store.side import TEMPORARY_PREFIX
 from clamr_cli.store.sidecar import manifest
 from clamr_cli.store.sidecar.coverage import Rows, assigned, in_fragments
@@ -173,7 +174,7 @@ def _fresh(tables: Tables, rows: Rows, fingerprint: str, covered: set[int]) -> l
     missing = [fragment for fragment in rows.data.get_fragments() if fragment.fragment_id not in covered]
     if not missing:
         return []
-    with failing_as_store_error("read", tables.uri):
+    with failing_as_store_error("read", tables.uri, VECTORS):
         table = rows.data.scanner(
             columns=["moment_id", "count"],
             filter=one_of("fingerprint", [fingerprint]),
@@ -226,7 +227,7 @@ def _pack(writer: PartWriter, tables: Tables, rows: Rows, fingerprint: str, chun
     places = rows.places(np.array([entry.row for entry in chunk], np.uint64))
     # The table is read from front to back, whatever the order of the moments.
     front = np.argsort(places)
-    with failing_as_store_error("read", tables.uri):
+    with failing_as_store_error("read", tables.uri, VECTORS):
         table = rows.data.take(places[front].tolist(), columns=vectors.columns(vectors.SCORED, rows.data))
         table.validate(full=True)
     (batch,) = table.combine_chunks().to_batches()

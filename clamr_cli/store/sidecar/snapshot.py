@@ -10,6 +10,7 @@ import numpy as np
 
 from clamr_cli.store import vectors
 from clamr_cli.store.failures import failing_as_store_error
+from clamr_cli.store.schema import VECTORS
 from clamr_cli.store.sidecar import manifest
 from clamr_cli.store.sidecar.coverage import Rows, assigned, in_fragments
 from clamr_cli.store.sidecar.part import Damaged, Part
@@ -128,14 +129,14 @@ class Snapshot:
     @property
     def uncovered(self) -> int:
         """How many rows of the table, of any encoder, the sidecar does not stand for."""
-        with failing_as_store_error("read", self._tables.uri):
+        with failing_as_store_error("read", self._tables.uri, VECTORS):
             return sum(fragment.count_rows() for fragment in self._rest)
 
     def rest(self) -> Iterator[PackedVectors]:
         """The moments that the sidecar does not stand for, a few at a time."""
         if not self._rest:
             return
-        with failing_as_store_error("read", self._tables.uri):
+        with failing_as_store_error("read", self._tables.uri, VECTORS):
             found = iter(
                 self._rows.data.scanner(
                     columns=vectors.columns(vectors.SCORED, self._rows.data),
@@ -147,7 +148,7 @@ class Snapshot:
                 ).to_batches()
             )
         while True:
-            with failing_as_store_error("read", self._tables.uri):
+            with failing_as_store_error("read", self._tables.uri, VECTORS):
                 batch = next(found, None)
                 if batch is None:
                     return
@@ -170,7 +171,7 @@ class Snapshot:
             StoreError: they cannot be read, or are not what was stored.
         """
         columns = vectors.columns(vectors.SCORED if ids else ["vectors"], self._rows.data)
-        with failing_as_store_error("read", self._tables.uri):
+        with failing_as_store_error("read", self._tables.uri, VECTORS):
             table = self._rows.data.take(list(places), columns=columns)
             table.validate(full=True)
         (batch,) = table.combine_chunks().to_batches()
@@ -181,7 +182,7 @@ class Snapshot:
 
     def refusal(self, place: int) -> StoreError:
         """The error for the row at a place, which is not what was stored."""
-        with failing_as_store_error("read", self._tables.uri):
+        with failing_as_store_error("read", self._tables.uri, VECTORS):
             names = self._rows.data.take([place], columns=["moment_id"]).column("moment_id").to_pylist()
         return vectors.refusal(self._tables, self._fingerprint, names[0])
 
