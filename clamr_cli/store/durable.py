@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -34,7 +35,12 @@ _COUNTING_DOWN: Final = 20
 
 _MAGIC: Final = b"LANC"
 _FOOTER: Final = struct.Struct("<QHH4s")
-_SYNCED: Final = ("data", "_deletions", "_indices", "_transactions", VERSIONS)
+_SYNCED: Final = ("data", "_deletions", "_indices", VERSIONS)
+"""The folders of a table without which it cannot be read; what is noted of its transactions is only for writers that
+meet, of which there are none."""
+
+_THREADS: Final = 8
+"""Files forced to the disk at once: the file system does several in the time of one."""
 
 
 def versions(table: Path) -> list[tuple[int, Path]]:
@@ -146,33 +152,42 @@ def restore(table: Path, newest: int) -> bool:
 
 
 class Syncer:
-    """Forces the files of a table to the disk, each once."""
+    """Forces the files of tables to the disk, each once."""
 
     def __init__(self) -> None:
         self._done: dict[Path, set[str]] = {}
 
-    def sync(self, table: Path) -> None:
-        """Force to the disk what is new in a table: data, deletions, manifests, and the folders that name them.
+    def sync(self, tables: Sequence[Path]) -> None:
+        """Force to the disk what is new in tables: data and deletions, then manifests, then the folders that name them.
 
         Raises:
             OSError: the disk refuses.
         """
-        done = self._done.get(table, set())
-        present: set[str] = set()
-        fresh: dict[str, list[str]] = {}
-        for name in _SYNCED:
-            for folder, _, files in os.walk(table / name):
-                # The hint is replaced with every version under one name.
-                paths = [os.path.join(folder, file) for file in files if not file.endswith(".json")]
-                present.update(paths)
-                if new := [path for path in paths if path not in done]:
-                    fresh[folder] = new
-        for folder in sorted(fresh, key=lambda folder: folder.endswith(VERSIONS)):
-            for path in fresh[folder]:
-                _sync(path)
-        for folder in (*fresh, table):
-            sync_folder(Path(folder))
-        self._done[table] = present
+        data: list[str] = []
+        manifests: list[str] = []
+        folders: set[Path] = set()
+        for table in tables:
+            done = self._done.get(table)
+            # The hint of the newest version is replaced with every version under one name.
+            present = {
+                os.path.join(folder, file)
+                for name in _SYNCED
+                for folder, _, files in os.walk(table / name)
+                for file in files
+                if not file.endswith(".json")
+            }
+            for path in sorted(present - (done or set())):
+                (manifests if path.endswith(".manifest") else data).append(path)
+                folders.add(Path(path).parent)
+            if done is None:
+                folders |= {table, table.parent}
+            self._done[table] = present
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for paths in (data, manifests):
+                for _ in pool.map(_sync, paths):
+                    pass
+            for _ in pool.map(sync_folder, folders):
+                pass
 
 
 def _sync(path: str | Path) -> None:

@@ -48,9 +48,9 @@ PROBES: Final = 64
 REFINED: Final = 5
 """As many times the rows asked for are compared by their vectors: what the index says of multivectors is no MaxSim."""
 
-CACHED_BYTES: Final = 32 << 20
-"""What Lance may keep of manifests and of indexes each, for reading and for writing: by default it is gigabytes, which
-fill with the manifests of a long run."""
+CACHES: Final = {"index_cache_size_bytes": 32 << 20, "metadata_cache_size_bytes": 4 << 20}
+"""What Lance may keep in memory, for reading and for writing each: by default it is gigabytes, which fill with the
+manifests of a long run."""
 
 _IDS_PER_FILTER: Final = 500
 
@@ -84,7 +84,7 @@ class Tables:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.uri = place.uri
-        self._session = lance.Session(index_cache_size_bytes=CACHED_BYTES, metadata_cache_size_bytes=CACHED_BYTES)
+        self._session = lance.Session(**CACHES)
         self._connection: Any = None
         self._handles: dict[str, Any] = {}
         self._commits: Counter[str] = Counter()
@@ -267,9 +267,8 @@ class Tables:
     def sync(self) -> None:
         """Force what was written since the last time to the disk; nothing where the index is remote."""
         with self._writing, failing_as_store_error("write", self.uri):
-            for name in sorted(self._unsynced):
-                if (folder := self._folder(name)) is not None:
-                    self._syncer.sync(folder)
+            folders = [self._folder(name) for name in sorted(self._unsynced)]
+            self._syncer.sync([folder for folder in folders if folder is not None])
             self._unsynced.clear()
 
     def repair(self, names: Iterable[str]) -> dict[str, datetime | None]:
@@ -405,8 +404,7 @@ class Tables:
         if self._connection is None:
             import lancedb
 
-            caches = {"index_cache_size_bytes": CACHED_BYTES, "metadata_cache_size_bytes": CACHED_BYTES}
-            self._connection = lancedb.connect(self.uri, session=lancedb.Session(**caches))
+            self._connection = lancedb.connect(self.uri, session=lancedb.Session(**CACHES))
         return self._connection
 
     def _handle(self, name: str) -> Any:  # noqa: ANN401
