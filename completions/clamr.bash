@@ -125,6 +125,7 @@ _clamr() {
         "ask":--ocr-lang) COMPREPLY=(); return ;;
         "ask":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "ls":--path) COMPREPLY=(); return ;;
+        "rm":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
         "encode":--frames) COMPREPLY=(); return ;;
         "encode":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
         "encode":--asr) COMPREPLY=(); return ;;
@@ -250,7 +251,7 @@ _clamr() {
         "ls:"*) offers="" ;;
         "show:"-*) offers="--json --tsv --table --help" ;;
         "show:"*) offers="" ;;
-        "rm:"-*) offers="--yes -y --help" ;;
+        "rm:"-*) offers="--encoder --yes -y --help" ;;
         "rm:"*) offers="" ;;
         "status:"-*) offers="--failed --json --tsv --table --help" ;;
         "status:"*) offers="" ;;

@@ -168,6 +168,7 @@ complete -c clamr -n '__fish_seen_subcommand_from show' -l tsv -d 'Print tab-sep
 complete -c clamr -n '__fish_seen_subcommand_from show' -l table -d 'Print a table even into a pipe.'
 complete -c clamr -n '__fish_seen_subcommand_from show' -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from rm' -F
+complete -c clamr -n '__fish_seen_subcommand_from rm' -l encoder -x -a 'mini clamr clamr-omni hashed st' -d 'Remove the vectors of this encoder; the videos stay.'
 complete -c clamr -n '__fish_seen_subcommand_from rm' -l yes -s y -d 'Do not ask; only a terminal is asked anyway.'
 complete -c clamr -n '__fish_seen_subcommand_from rm' -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from status' -l failed -d 'List the files that could not be indexed, and why.'

@@ -65,7 +65,7 @@ def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> 
         name = _most_complete(store, name)
     encoder = create_encoder(name, settings, settings_for(store, name, settings, own))
     searched, of = store.coverage(encoder.info.fingerprint)
-    if 0 < searched < of:
+    if searched < of and store.has_vectors(encoder.info.fingerprint):
         say(f"answers from {searched} of {of} videos: clamr index --encoder {name} finishes")
     return encoder
 

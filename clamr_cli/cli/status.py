@@ -24,7 +24,9 @@ class Flags(FormFlags):
 
 
 def run(before: Globals, flags: Flags) -> int:
-    """Say what the index holds, where it is, what failed, and what in its tables does not fit together.
+    """Say what the index holds, where it is, what failed.
+
+    What does not fit together in its tables is told as a problem, with what to run.
 
     Piped, it prints tab-separated lines: name and value; with --failed path, reason and what to do.
     """

@@ -39,6 +39,9 @@ __all__ = ["IndexOptions", "check_models", "index"]
 _FEW = 1_000_000
 """Up to so many stored vectors (250 MB) every run compares with their checksums; one without targets compares all."""
 
+_PER_MOMENT = 50
+"""As many vectors take as long to check as a moment does beside its vectors."""
+
 _SHOWN = 10
 
 
@@ -129,7 +132,7 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
 def _has_few_vectors(store: Store) -> bool:
     """Whether all stored vectors can be checked in no time, or cannot even be counted."""
     try:
-        return sum(use.vectors for use in store.encoders()) < _FEW
+        return sum(use.vectors + use.moments * _PER_MOMENT for use in store.encoders()) < _FEW
     except StoreError:
         return True
 

@@ -294,13 +294,16 @@ def _where(fingerprint: str, wanted: Collection[str] | None) -> str:
 
 def _damaged(batch: pa.RecordBatch) -> list[tuple[str, str]]:
     """The moments of rows that are not what was stored, and the fingerprints of their encoders."""
+    fingerprints = batch.column("fingerprint").to_pylist()
+    with suppress(vectors.DamagedRow):
+        if len(set(fingerprints)) == 1:
+            list(vectors.unpacked(batch, fingerprints[0]))
+            return []
     found = []
-    for number in range(batch.num_rows):
+    for number, fingerprint in enumerate(fingerprints):
         row = batch.slice(number, 1)
-        moment_id, fingerprint = (row.column(name)[0].as_py() for name in ("moment_id", "fingerprint"))
         try:
-            for _ in vectors.unpacked(row, fingerprint):
-                pass
+            list(vectors.unpacked(row, fingerprint))
         except vectors.DamagedRow:
-            found.append((moment_id, fingerprint))
+            found.append((row.column("moment_id")[0].as_py(), fingerprint))
     return found

@@ -47,9 +47,10 @@ class Room:
             self._writing = True
             try:
                 yield
-                self._tables.sync()
             finally:
+                # What was finished before an interruption stays, after a power cut too.
                 self._writing = False
+                self._tables.sync()
 
     def is_being_written(self) -> bool:
         """Whether somebody writes to the index, as far as this process can see."""
