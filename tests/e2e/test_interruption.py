@@ -131,10 +131,11 @@ def test_while_videos_are_encoded_anew_the_old_vectors_answer_for_all_of_them(ca
     assert len(before) == 4
     run = clamr.start("index", "--json", "--pool", "2", "--encoder", "hashed")
     run.until("indexed")
+    # However long a search takes, the run is not through before it.
+    os.kill(run.process.pid, signal.SIGSTOP)
     assert clamr.search("alpha brick", "-n", "10") == before
     run.kill()
     assert clamr.search("alpha brick", "-n", "10") == before
-    assert Store.open(clamr.db).encoder_settings("hashed") == {}
     clamr.index("--pool", "2", "--encoder", "hashed").ok()
     after = clamr("search", "alpha brick", "-n", "10", "--json").ok()
     assert len(after.records) == 4
