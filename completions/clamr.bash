@@ -125,6 +125,7 @@ _clamr() {
         "ask":--ocr-lang) COMPREPLY=(); return ;;
         "ask":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "ls":--path) COMPREPLY=(); return ;;
+        "rm":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
         "encode":--frames) COMPREPLY=(); return ;;
         "encode":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
         "encode":--asr) COMPREPLY=(); return ;;
@@ -234,7 +235,7 @@ _clamr() {
     case "$words:$current" in
         ":"-*) offers="--db --config --version -V -h --help" ;;
         ":"*) offers="index search explain frames open ask ls show rm status optimize encode eval synth train doctor demo completions models" ;;
-        "index:"-*) offers="--exclude --encoder --language --asr-model --ocr --ocr-lang --no-speech --no-ocr --window --pool --retry-failed --device --json --quiet -q --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize -h --help" ;;
+        "index:"-*) offers="--exclude --encoder --language --asr-model --ocr --ocr-lang --no-speech --no-ocr --window --pool --retry-failed --prune --device --json --quiet -q --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize -h --help" ;;
         "index:"*) offers="" ;;
         "search:"-*) offers="--modality -m --weight --since --until --longer --shorter --path --language --limit -n --moments --scoring --floor --encoder --device --exact --hybrid --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize -h --help" ;;
         "search:"*) offers="" ;;
@@ -250,7 +251,7 @@ _clamr() {
         "ls:"*) offers="" ;;
         "show:"-*) offers="--json --tsv --table -h --help" ;;
         "show:"*) offers="" ;;
-        "rm:"-*) offers="--yes -y -h --help" ;;
+        "rm:"-*) offers="--missing --encoder --yes -y -h --help" ;;
         "rm:"*) offers="" ;;
         "status:"-*) offers="--failed --json --tsv --table -h --help" ;;
         "status:"*) offers="" ;;

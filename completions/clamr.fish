@@ -170,9 +170,10 @@ complete -c clamr -n '__fish_seen_subcommand_from show' -l table -d 'Print a tab
 complete -c clamr -n '__fish_seen_subcommand_from show' -s h -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from rm' -F
 complete -c clamr -n '__fish_seen_subcommand_from rm' -l missing -d 'All that is missing or offline.'
+complete -c clamr -n '__fish_seen_subcommand_from rm' -l encoder -x -a 'mini clamr clamr-omni hashed st' -d 'Remove the vectors of this encoder; the videos stay.'
 complete -c clamr -n '__fish_seen_subcommand_from rm' -l yes -s y -d 'Do not ask; only a terminal is asked anyway.'
 complete -c clamr -n '__fish_seen_subcommand_from rm' -s h -l help -d 'Show the help and exit.'
-complete -c clamr -n '__fish_seen_subcommand_from status' -l failed -d 'List the files that could not be indexed, and why.'
+complete -c clamr -n '__fish_seen_subcommand_from status' -l failed -d 'List the files that could not be indexed, or only in part, and why.'
 complete -c clamr -n '__fish_seen_subcommand_from status' -l json -d 'Print JSON, one object per line.'
 complete -c clamr -n '__fish_seen_subcommand_from status' -l tsv -d 'Print tab-separated lines even on a terminal.'
 complete -c clamr -n '__fish_seen_subcommand_from status' -l table -d 'Print a table even into a pipe.'

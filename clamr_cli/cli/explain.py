@@ -60,7 +60,8 @@ def run(before: Globals, flags: Flags) -> int:
         # The encoder of that search, unless another one is asked for.
         settings = before.settings(encoder=flags.encoder or search.encoder or None, device=flags.device)
     encoder = encoder_for(store, settings, flags.encoder_settings())
-    _show(explain(store, encoder, video_id, search.query, search.options), form)
+    found = explain(store, encoder, video_id, search.query, search.options)
+    _show(found, form, store.coverage(encoder.info.fingerprint))
     return EXIT_FOUND
 
 
@@ -75,14 +76,14 @@ def _asked(query: str | None) -> LastSearch | None:
     return LastSearch(parse.query(query, '--query "red car"'), SearchOptions())
 
 
-def _show(explanation: Explanation, form: Form) -> None:
+def _show(explanation: Explanation, form: Form, coverage: tuple[int, int]) -> None:
     from clamr_cli.cli import output
     from clamr_cli.render import explanation as why
-    from clamr_cli.render.records import json_line, tsv_line
+    from clamr_cli.render.records import json_line, partial, tsv_line
 
     match form:
         case Form.JSON:
-            output.write([json_line(why.record(explanation))])
+            output.write([json_line(why.record(explanation) | partial(coverage))])
         case Form.TABLE:
             output.draw(*why.drawn(explanation))
         case _:

@@ -194,11 +194,13 @@ def _log(folder: Any) -> str:  # noqa: ANN401
     from datetime import UTC, datetime
     from pathlib import Path
 
+    from clamr_cli.private import make_folder, opener
+
     path = Path(folder) / "errors.log"
     trace = traceback.format_exc().encode("utf-8", "backslashreplace")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as log:
+        make_folder(path.parent)
+        with open(path, "ab", opener=opener) as log:
             log.write(f"--- {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode() + trace)
     except OSError:
         return "set CLAMR_DEBUG=1 to see where; this is a defect of clamr"

@@ -34,6 +34,10 @@ class Flags:
         ),
     ] = None
     missing: Annotated[bool, typer.Option("--missing", help="All that is missing or offline.")] = False
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", metavar="NAME", help="Remove the vectors of this encoder; the videos stay."),
+    ] = None
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked anyway.")] = False
 
 
@@ -41,6 +45,9 @@ def run(before: Globals, flags: Flags) -> int:
     """Take videos out of the index. The files themselves stay where they are, untouched.
 
     A folder stands for all that is indexed below it; neither it nor its files need to be there any more.
+
+    With --encoder NAME it is the vectors of an encoder that are removed, not videos.
+
     What was prepared for questions about a file that is not in the index is forgotten too.
 
     A later index run of their folder finds them again; leave them out for good with --exclude.
@@ -50,11 +57,15 @@ def run(before: Globals, flags: Flags) -> int:
     from clamr_cli.frames.target import forget
     from clamr_cli.pipeline.register import Register
 
-    if not flags.videos and not flags.missing:
-        raise UsageError("nothing to remove", "name videos, files or folders, or give --missing")
+    if not flags.videos and not flags.missing and not flags.encoder:
+        raise UsageError("nothing to remove", "name videos, files or folders, or give --missing or --encoder NAME")
+    if flags.encoder and (flags.videos or flags.missing):
+        raise UsageError("--encoder removes vectors, not videos", "give it alone")
     settings = before.settings()
     quiet_libraries()
     store = open_store(settings)
+    if flags.encoder:
+        return _remove_encoder(store, flags.encoder, yes=flags.yes)
     with store.writer("clamr rm"):
         ids, paths, prepared = _chosen(store, flags.videos or (), missing=flags.missing)
         if not ids and not paths and not prepared:
@@ -74,6 +85,31 @@ def run(before: Globals, flags: Flags) -> int:
             say(f"searches will be slower: {problem}")
     for path in (*paths, *prepared):
         say(f"removed from the index: {path}")
+    return EXIT_FOUND
+
+
+def _remove_encoder(store: Store, name: str, *, yes: bool) -> int:
+    """Remove an encoder's vectors.
+
+    Raises:
+        UsageError: the index has none of it.
+    """
+    from clamr_cli.cli.output import say
+
+    names = sorted({use.info.name for use in store.encoders()})
+    if name not in names:
+        raise UsageError(
+            f"the index has no vectors of encoder {name}", f"it has those of: {', '.join(names) or 'none'}"
+        )
+    if not yes and not _agreed([], f"take the vectors of {name} out of the index (no video is deleted)?"):
+        say("nothing was removed")
+        return EXIT_NOTHING
+    with store.writer("clamr rm"):
+        store.forget_encoder(name)
+        store.finish()
+        for problem in store.pack_all():
+            say(f"searches will be slower: {problem}")
+    say(f"removed from the index: all vectors of {name}")
     return EXIT_FOUND
 
 
@@ -134,7 +170,7 @@ def _resolved(store: Store, name: str) -> str:
     raise UsageError(f"the index knows no file {name}", "list what it holds with: clamr ls")
 
 
-def _agreed(paths: Sequence[str]) -> bool:
+def _agreed(paths: Sequence[str], question: str = "") -> bool:
     """Ask whether to go on, where somebody is there to answer."""
     from clamr_cli.cli.output import say
 
@@ -144,5 +180,6 @@ def _agreed(paths: Sequence[str]) -> bool:
         say(path)
     if len(paths) > _SHOWN:
         say(f"and {len(paths) - _SHOWN} more")
-    say(f"take {len(paths)} {'file' if len(paths) == 1 else 'files'} out of the index (no video is deleted)? [y/N]")
+    files = f"{len(paths)} {'file' if len(paths) == 1 else 'files'}"
+    say(f"{question or f'take {files} out of the index (no video is deleted)?'} [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")

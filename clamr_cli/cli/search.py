@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from clamr_cli.cli.declare import Globals
     from clamr_cli.config import Settings
+    from clamr_cli.store import Store
     from clamr_cli.types import Filters, Hit, SearchOptions
 
 
@@ -74,6 +75,8 @@ def run(before: Globals, flags: Flags) -> int:
 
     The ranking is exact. Only in a library of more vectors than the setting scan_limit allows a core (20 million), and with an index that 'clamr optimize' made, candidates are looked up instead; results say so, and --exact compares with everything.
 
+    While the index is encoded anew, the vectors that were there go on answering. Where not all videos answer, a line on stderr says so, and each object of --json has "searched" and "of", the numbers of videos.
+
     Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words, and "approximate", "weak" and "offline" (the file is not there now) where it is that.
 
     --paths leaves weak hits out, unless --floor 0 is given. On a terminal it quotes names as a shell needs it; piped, they come as they are, and a name with a line break takes two lines: -0 is safe with any name.
@@ -87,21 +90,18 @@ def run(before: Globals, flags: Flags) -> int:
     quiet_libraries()
     store = open_store(settings)
     encoder = encoder_for(store, settings, flags.encoder_settings())
-    others = sorted({use.info.name for use in store.encoders()} - {encoder.info.name})
-    if others:
-        output.say(f"answered by the encoder {encoder.info.name}; the index also has vectors of {', '.join(others)}")
     store.refresh(encoder.info.fingerprint)
     hits = search(store, encoder, query, options, device=settings.device)
     store.remember_search(query, options, encoder.info.name)
     if not hits:
-        output.say("nothing found")
+        output.say(nothing_found(store))
         return EXIT_NOTHING
     if form is Form.TABLE:
         from clamr_cli.render.hits import drawn
 
         output.draw(drawn(hits))
     else:
-        output.write(_lines(hits, form, null=flags.null))
+        output.write(_lines(hits, form, null=flags.null, coverage=store.coverage(encoder.info.fingerprint)))
     if hits[0].approximate:
         from clamr_cli.render.hits import APPROXIMATE
 
@@ -154,12 +154,22 @@ def _filters(flags: Flags) -> Filters:
     )
 
 
-def _lines(hits: Sequence[Hit], form: Form, *, null: bool) -> Iterator[bytes]:
+def nothing_found(store: Store) -> str:
+    """Why there are no hits, as far as it can be told."""
+    if store.catalog():
+        return "nothing found"
+    if store.is_being_written():
+        return "nothing is indexed yet; clamr index is running"
+    return "nothing is indexed yet: clamr index DIR"
+
+
+def _lines(hits: Sequence[Hit], form: Form, *, null: bool, coverage: tuple[int, int]) -> Iterator[bytes]:
     from clamr_cli.render import records
 
     match form:
         case Form.JSON:
-            yield from (records.json_line(records.hit_record(hit)) for hit in hits)
+            part = records.partial(coverage)
+            yield from (records.json_line(records.hit_record(hit) | part) for hit in hits)
         case Form.CSV:
             yield records.csv_lines(records.HIT_COLUMNS, map(records.hit_row, hits))
         case Form.PATHS:

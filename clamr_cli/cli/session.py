@@ -24,7 +24,13 @@ def open_store(settings: Settings, *, create: bool = False) -> Store:
     Raises:
         StoreError: there is none and ``create`` is false, or it cannot be used.
     """
-    return Store.open(settings.db, create=create, lock_dir=config.state_folder())
+    store = Store.open(settings.db, create=create, lock_dir=config.state_folder())
+    if lost := store.set_back():
+        say(
+            f"the newest version of {' and '.join(lost)} in the index cannot be read; what was written before is used: "
+            "clamr index DIR repairs it"
+        )
+    return store
 
 
 def quiet_libraries() -> None:
@@ -41,7 +47,9 @@ def quiet_libraries() -> None:
 
 
 def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> Encoder:
-    """The encoder to search with: the one that was asked for, or the only other one that the index has vectors of.
+    """The encoder to search with: the one that was asked for, or the one whose vectors answer from most videos.
+
+    While the index is encoded anew, the vectors that were there go on answering. Says so where not all videos answer.
 
     Args:
         store: the index.
@@ -54,11 +62,34 @@ def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> 
     """
     name = settings.encoder
     if "encoder" not in settings.given:
-        present = {use.info.name for use in store.encoders()}
-        if name not in present and len(present) == 1:
-            (name,) = present
+        name = _most_complete(store, name)
+    encoder = create_encoder(name, settings, settings_for(store, name, settings, own))
+    searched, of = store.coverage(encoder.info.fingerprint)
+    if searched < of and store.has_vectors(encoder.info.fingerprint):
+        say(f"answers from {searched} of {of} videos: clamr index --encoder {name} finishes")
+    return encoder
+
+
+def _most_complete(store: Store, default: str) -> str:
+    """The encoder whose vectors answer from most videos, the default one where none answers from more."""
+    counts: dict[str, int] = {}
+    of = 0
+    for use in store.encoders():
+        searched, of = store.coverage(use.info.fingerprint)
+        counts[use.info.name] = max(searched, counts.get(use.info.name, 0))
+    name = max(counts, key=lambda name: (counts[name], name == default), default=default)
+    if name == default:
+        return default
+    if default not in counts:
+        if len(counts) == 1:
             say(f"using the encoder {name}: the index has vectors of no other")
-    return create_encoder(name, settings, settings_for(store, name, settings, own))
+            return name
+        return default
+    say(
+        f"using the encoder {name}, which answers from {counts[name]} of {of} videos; {default} does from "
+        f"{counts[default]}: clamr index --encoder {default} finishes"
+    )
+    return name
 
 
 def settings_for(store: Store, name: str, settings: Settings, own: Mapping[str, object]) -> Mapping[str, object]:

@@ -31,6 +31,8 @@ class Flags(FormFlags):
 def run(before: Globals, flags: Flags) -> int:
     """Say what the index holds, where it is, what failed.
 
+    What does not fit together in its tables is told as a problem, with what to run.
+
     Piped, it prints tab-separated lines: name and value; with --failed path, reason and what to do.
     """
     from clamr_cli.cli import output
@@ -93,6 +95,8 @@ def _offline(store: Store) -> int:
 
 
 def _record(store: Store, stats: StoreStats) -> dict[str, object]:
+    from clamr_cli.render.records import partial
+
     return {
         "index": store.uri,
         "size": stats.size,
@@ -105,9 +109,16 @@ def _record(store: Store, stats: StoreStats) -> dict[str, object]:
         "offline": _offline(store),
         "extractions": stats.extractions,
         "encoders": [
-            {"name": use.info.name, "fingerprint": use.info.fingerprint, "moments": use.moments, "vectors": use.vectors}
+            {
+                "name": use.info.name,
+                "fingerprint": use.info.fingerprint,
+                "moments": use.moments,
+                "vectors": use.vectors,
+                **partial(store.coverage(use.info.fingerprint)),
+            }
             for use in stats.encoders
         ],
+        "problems": store.problems(),
     }
 
 
@@ -131,5 +142,8 @@ def _rows(store: Store, stats: StoreStats) -> list[Row]:
     for use in stats.encoders:
         # Two of one name differ in weights or settings, such as --pool.
         name = use.info.name if names.count(use.info.name) == 1 else f"{use.info.name} {use.info.fingerprint[:8]}"
-        rows.append(("encoder", f"{name}: {plural(use.moments, 'moment')}, {plural(use.vectors, 'vector')}"))
+        searched, of = store.coverage(use.info.fingerprint)
+        part = f", {searched} of {plural(of, 'video')}" if searched < of else ""
+        rows.append(("encoder", f"{name}: {plural(use.moments, 'moment')}, {plural(use.vectors, 'vector')}{part}"))
+    rows += [("problem", problem) for problem in store.problems()]
     return rows

@@ -51,6 +51,7 @@ def encode(encoder: Encoder, documents: Sequence[Document]) -> PackedVectors:
         np.cumsum([0, *counts]),
         np.concatenate([empty, *(vectors for vectors, _ in every)]),
         np.concatenate([np.zeros(0, np.uint8), *(ids for _, ids in every)]),
+        np.zeros(len(documents), np.bool_),
     )
 
 

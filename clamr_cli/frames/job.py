@@ -24,7 +24,7 @@ from clamr_cli.pipeline.job import PROGRESS_INTERVAL, Job
 from clamr_cli.pipeline.outputs import Keep
 from clamr_cli.pipeline.pair import side_by_side
 from clamr_cli.stages import sampling, tasks
-from clamr_cli.stages.spool import Spool
+from clamr_cli.stages.spool import DENSE, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -93,11 +93,13 @@ class DenseJob(Job):
         """The candidates: kept ones, else taken from the file now."""
         with self.desk.reading:
             found = kept.sampled(self.desk.store, self.target, self.options)
+        spool = Spool(self.desk.spools / f"{self.content[:32]}{DENSE}")
         if found is not None:
+            # A run that was killed when all was kept has left it.
+            spool.remove()
             yield from self._noted()
             return found
         path = self._file()
-        spool = Spool(self.desk.spools / f"{self.content[:32]}-dense")
         asked = (path, os.fspath(spool.folder), self.options.interval)
         made: Sampled = yield from self._task("sample", self.desk.decoder, sampling.sample, *asked)
         yield from (Notice(path, told) for told in made.notices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clamr_cli.errors import StoreError, UsageError
+from clamr_cli.errors import IndexLocked, StoreError, UsageError
 from clamr_cli.frames import kept
 from clamr_cli.frames.values import DenseOptions, Prepared
 
@@ -38,7 +38,11 @@ def prepare(store: Store, target: Target, options: DenseOptions) -> Iterator[Eve
     _check(options)
     ready = kept.load(store, target, options)
     if ready is None:
-        yield from _work(store, target, options)
+        try:
+            yield from _work(store, target, options)
+        except IndexLocked as error:
+            hint = f"{error.hint}; what is prepared of a video is kept in the index, or in another one: --db DIR"
+            raise IndexLocked(error.what, hint) from error
         ready = kept.load(store, target, options)
     if ready is None:
         raise StoreError("what was prepared is not all there", "run the command again")
@@ -60,7 +64,6 @@ def _work(store: Store, target: Target, options: DenseOptions) -> Iterator[Event
     from clamr_cli.pipeline.crew import outputs
     from clamr_cli.pipeline.desk import Desk
     from clamr_cli.pipeline.outputs import Commit, Keep
-    from clamr_cli.stages import spool
 
     with store.writer("clamr frames"):
         desk = Desk(store, options.index, kept.describe(options))
@@ -81,5 +84,5 @@ def _work(store: Store, target: Target, options: DenseOptions) -> Iterator[Event
             # The helper first: the desk waits for threads that wait for it.
             if job.helper is not None:
                 job.helper.stop()
+            desk.sweep()
             desk.stop()
-            spool.sweep(desk.spools)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clamr_cli import encoders, weights
-from clamr_cli.errors import ClamrError, MediaError, ModelError, Unreachable
+from clamr_cli.errors import ClamrError, MediaError, ModelError, StoreError, Unreachable
 from clamr_cli.events import Discovered, Finished, Indexed, Moved, Notice, Offline, Removed, Skipped
 from clamr_cli.media.presence import is_missing
 from clamr_cli.media.walk import Found
@@ -27,7 +27,7 @@ from clamr_cli.pipeline.job import EncodeJob, Job
 from clamr_cli.pipeline.outputs import Commit, Keep
 from clamr_cli.pipeline.register import Register, now
 from clamr_cli.pipeline.survey import Known, Survey, revisit, survey
-from clamr_cli.stages import spool
+from clamr_cli.private import opener
 from clamr_cli.stages.options import IndexOptions
 from clamr_cli.types import FileState
 
@@ -36,9 +36,17 @@ if TYPE_CHECKING:
 
     from clamr_cli.events import Event
     from clamr_cli.store import Store
-    from clamr_cli.types import FileRecord
+    from clamr_cli.types import EncoderInfo, FileRecord
 
 __all__ = ["IndexOptions", "check_models", "index", "prune"]
+
+_FEW = 1_000_000
+"""Up to so many stored vectors (250 MB) every run compares with their checksums; one without targets compares all."""
+
+_PER_MOMENT = 50
+"""As many vectors take as long to check as a moment does beside its vectors."""
+
+_SHOWN = 10
 
 
 @dataclass(slots=True)
@@ -91,6 +99,9 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
     started = time.monotonic()
     encoder = encoders.describe(options.encoder, cache=options.cache, **dict(options.encoder_settings))
     with store.writer("clamr index"):
+        damaged: list[str] = []
+        if not targets or _has_few_vectors(store):
+            damaged = store.drop_damaged() + [""] * store.drop_damaged_records()
         desk = Desk(store, options, encoder)
         known = Known(desk.register.files, desk.recipe.dump(), desk.encoded)
         retry, prune = options.retry_failed, options.prune
@@ -102,8 +113,8 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         desk.moved = plan.moved
         if plan.work:
             check_models(options)
-        if dict(options.encoder_settings) != store.encoder_settings(options.encoder):
-            store.put_encoder_settings(options.encoder, options.encoder_settings)
+        if not _answered_by_others(store, encoder):
+            _put_settings(store, options)
         jobs = _jobs(plan, desk, everything=not targets)
         tally = Tally()
         waiting = len(jobs) - len(plan.work)
@@ -114,17 +125,53 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
             len(jobs) + len(plan.returned) + refused,
             {job.found.path: job.found.size for job in jobs},
         )
+        for line in (*store.repairs, *_lost(damaged)):
+            yield Notice("", line)
         for event in _run(plan, jobs, desk):
             tally.count(event)
             yield event
         if plan.failed:
             yield Notice("", f"{len(plan.failed)} failed before and did not change; --retry-failed tries them again")
+        if store.coverage(encoder.fingerprint)[0] >= _answered_by_others(store, encoder):
+            _put_settings(store, options)
         store.finish()
         for problem in store.pack_all():
             yield Notice("", f"searches will be slower: {problem}")
         unchanged = len(plan.unchanged) - waiting
         seconds = time.monotonic() - started
         yield Finished(tally.indexed, unchanged, tally.moved, tally.removed, tally.failed, seconds, tally.offline)
+
+
+def _has_few_vectors(store: Store) -> bool:
+    """Whether all stored vectors can be checked in no time, or cannot even be counted."""
+    try:
+        return sum(use.vectors + use.moments * _PER_MOMENT for use in store.encoders()) < _FEW
+    except StoreError:
+        return True
+
+
+def _answered_by_others(store: Store, encoder: EncoderInfo) -> int:
+    """From how many videos the vectors answer that an encoder of the same name and other settings made, at most.
+
+    Until the new vectors answer from as many, searches go on with the old ones.
+    """
+    others = [use.info for use in store.encoders() if use.info.name == encoder.name and use.info != encoder]
+    return max((store.coverage(other.fingerprint)[0] for other in others), default=0)
+
+
+def _put_settings(store: Store, options: IndexOptions) -> None:
+    if dict(options.encoder_settings) != store.encoder_settings(options.encoder):
+        store.put_encoder_settings(options.encoder, options.encoder_settings)
+
+
+def _lost(damaged: Sequence[str]) -> Iterator[str]:
+    """What there is to say of rows of the index that were damaged; an empty name stands for a video not known."""
+    if damaged:
+        videos = ", ".join(sorted(set(filter(None, damaged)))[:_SHOWN]) or "some videos"
+        yield (
+            f"damaged rows of the index were removed ({videos}): clamr index DIR makes them anew, and "
+            "clamr index --encoder NAME the vectors of that encoder"
+        )
 
 
 def check_models(options: IndexOptions) -> None:
@@ -147,8 +194,12 @@ def _jobs(plan: Survey, desk: Desk, *, everything: bool) -> list[Job]:
     jobs = [Job(found, desk) for found in plan.work]
     if everything:
         by_video = {record.video_id: record for record in plan.unchanged if record.video_id not in desk.encoded}
-        # Sound is not kept, so an encoder that listens needs the file.
-        jobs += [_from_file(record, desk) if desk.hears else EncodeJob(record, desk) for record in by_video.values()]
+        stored = desk.register.videos & desk.store.videos_described()
+        # Sound is not kept, so an encoder that listens needs the file, and so does a video that a table has lost.
+        jobs += [
+            _from_file(record, desk) if desk.hears or record.video_id not in stored else EncodeJob(record, desk)
+            for record in by_video.values()
+        ]
     return jobs
 
 
@@ -180,9 +231,10 @@ def _run(plan: Survey, jobs: Sequence[Job], desk: Desk) -> Iterator[Event]:
                 case _:
                     yield output
         yield from _settle(plan, desk)
+        desk.sweep(desk.encoded)
     finally:
+        desk.sweep()
         desk.stop()
-        spool.sweep(desk.spools)
 
 
 def _commit(desk: Desk, commit: Commit) -> None:
@@ -196,6 +248,7 @@ def _commit(desk: Desk, commit: Commit) -> None:
             store.put_vectors(desk.encoder, commit.vectors)
             desk.encoded.add(file.video_id)
         before = desk.register.files.get(file.path)
+        store.sync()
         desk.register.put([file])
         if before is not file:
             others = [record for record in desk.register.holders(file.video_id) if record.path != file.path]
@@ -257,7 +310,10 @@ def _fail(job: Job, reason: str, hint: str, *, reached: bool = True) -> Skipped:
 def _defect(job: Job, error: Exception) -> Skipped:
     """A defect that one file brings to light must not keep the others from being indexed; its traceback is kept."""
     log = job.desk.options.cache / "workers.log"
-    with contextlib.suppress(OSError), log.open("a", encoding="utf-8", errors="backslashreplace") as out:
+    with (
+        contextlib.suppress(OSError),
+        open(log, "a", encoding="utf-8", errors="backslashreplace", opener=opener) as out,
+    ):
         traceback.print_exception(error, file=out)
     return _fail(job, f"unexpected {type(error).__name__}", f"this is a defect of clamr; its traceback is in {log}")
 

@@ -17,7 +17,7 @@ from clamr_cli.stages.options import Recipe
 from clamr_cli.stages.tasks import EncoderChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from clamr_cli.stages.options import IndexOptions
@@ -61,12 +61,17 @@ class Desk:
         self.encoding = Worker("encoding", log=log, threads=threads)
         self.reading = threading.Lock()
         self.register = Register(store)
-        encoded = {moment.partition("#")[0] for moment in store.encoded(encoder.fingerprint)}
-        self.encoded: set[str] = encoded & self.register.videos
+        # Only what has its moments, all of them encoded: a table may have lost what was written last.
+        self.encoded: set[str] = store.videos_encoded(encoder.fingerprint) & self.register.videos
         self.moved: Callable[[FileRecord], bool] = lambda _: False
         """Whether a file is no longer at its path, when its content was met at another one."""
         self.stopping = Stop()
         self._claims: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def sweep(self, finished: Collection[str] = ()) -> None:
+        """Remove what killed runs left, that of these videos at once; only where no other run is at work."""
+        if self._room.shared:
+            spool.sweep(self.spools, finished)
 
     def claim(self, video_id: str) -> threading.Lock:
         """The lock of a video: two files of one content must not be worked on at once."""

@@ -108,6 +108,12 @@ def hit_record(hit: Hit) -> dict[str, object]:
     }
 
 
+def partial(coverage: tuple[int, int]) -> dict[str, object]:
+    """What a record says of videos that cannot answer yet: how many can, of how many; nothing where all can."""
+    searched, of = coverage
+    return {"searched": searched, "of": of} if searched < of else {}
+
+
 def _rounded(value: float | None) -> float | None:
     return None if value is None else score(value)
 

@@ -139,7 +139,7 @@ class Pool:
 
         Raises:
             Damaged: what is stored does not fit the sidecar.
-            StoreError: the index cannot be read.
+            StoreError: the index cannot be read, or a row of it is not what was stored.
         """
         for part, chosen, moments in self._by_part(numbers):
             borders = part["segments"][part["moments"]]
@@ -157,7 +157,14 @@ class Pool:
         found = kernel.exact(self.query, stored.vectors, segments.ranges + shift[segments.moments][:, None])
         maxima[:, segments.moments, segments.modalities] = found.T
         values = np.stack([apply(maxima, view) for view in self.views], axis=1)
-        if not (values <= self.upper[chosen] + self.slack).all():
+        fits = values <= self.upper[chosen] + self.slack
+        if not stored.summed.all():
+            least = bound(part, moments, self.views, self.scanner.lower, 2)
+            fits &= values >= least - self.slack
+        if (wrong := np.flatnonzero(~fits.all(axis=1) & ~stored.summed)).size:
+            # The part has checksums and these rows have none, so they are what changed.
+            raise self.snapshot.refusal(int(places[wrong[0]]))
+        if not fits.all():
             raise Damaged("a score is above its bound")
         self.values[chosen] = values
         self.exact[chosen] = True

@@ -21,10 +21,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from clamr_cli.errors import StoreError
+from clamr_cli.media.identity import video_id
+from clamr_cli.private import make_folder
 from clamr_cli.types import Frame, MediaInfo, Segment, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -32,6 +34,15 @@ SAMPLE_RATE: Final = 16_000
 """Samples a second of the sound in a spool."""
 
 _LEFTOVER_AGE: Final = 7 * 24 * 3600.0
+
+DENSE: Final = "-dense"
+"""Behind the names of spools of candidates for questions about one video."""
+
+_OWN: Final = "run-"
+"""Before the names of folders that runs have for themselves."""
+
+_ALIVE: Final = ".lock"
+"""The file in such a folder that its run holds a lock of for as long as it lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +218,10 @@ class Room:
     a time, for two indexes, must not share it. The first to come has the common folder, others have one of their own.
     """
 
-    def __init__(self, folder: Path, lock: FileLock | None) -> None:
+    def __init__(self, folder: Path, lock: FileLock, *, shared: bool = True) -> None:
         self.folder = folder
         self._lock = lock
+        self.shared = shared
 
     @classmethod
     def take(cls, cache: Path) -> Room:
@@ -222,12 +234,16 @@ class Room:
         # Not thread-local: a generator that works may be closed by another thread than the one that began it.
         lock = FileLock(cache / ".spool.lock", thread_local=False)
         try:
-            common.mkdir(parents=True, exist_ok=True)
+            make_folder(common)
             # Held by another run, or a file system without such locks.
             with contextlib.suppress(Timeout, NotImplementedError):
                 lock.acquire(blocking=False)
                 return cls(common, lock)
-            return cls(Path(tempfile.mkdtemp(prefix="run-", dir=common)), None)
+            own = Path(tempfile.mkdtemp(prefix=_OWN, dir=common))
+            alive = FileLock(own / _ALIVE, thread_local=False)
+            with contextlib.suppress(NotImplementedError):
+                alive.acquire(blocking=False)
+            return cls(own, alive, shared=False)
         except OSError as error:
             raise StoreError(
                 f"cannot make the cache folder {common}: {error.strerror}", "choose another place with CLAMR_CACHE"
@@ -235,10 +251,9 @@ class Room:
 
     def leave(self) -> None:
         """Let the next one have the common folder; one of the run's own goes with all that is in it."""
-        if self._lock is None:
+        self._lock.release()
+        if not self.shared:
             shutil.rmtree(self.folder, ignore_errors=True)
-        else:
-            self._lock.release()
 
 
 @contextlib.contextmanager
@@ -253,15 +268,41 @@ def _saying_what_failed(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def sweep(parent: Path, *, now: float | None = None) -> None:
-    """Remove spools that no run has touched for a week."""
+def sweep(common: Path, finished: Collection[str] = (), *, now: float | None = None) -> None:
+    """Remove what killed runs left: the folders of dead runs, and spools that nobody needs.
+
+    Args:
+        common: the folder that runs share; the caller has it, so that no other run works in it.
+        finished: the videos that were indexed wholly; the spools of others stay for a week.
+        now: seconds since the epoch.
+    """
     now = time.time() if now is None else now
-    if not parent.is_dir():
-        return
-    for folder in parent.iterdir():
-        try:
-            old = now - folder.stat().st_mtime > _LEFTOVER_AGE
-        except OSError:
-            continue
-        if old:
+    for folder in common.iterdir() if common.is_dir() else ():
+        if folder.name.startswith(_OWN):
+            gone = _is_dead(folder, now)
+        else:
+            # What is taken for questions about a video has nothing to do with whether it is indexed.
+            done = not folder.name.endswith(DENSE) and video_id(folder.name) in finished
+            gone = done or _age(folder, now) > _LEFTOVER_AGE
+        if gone:
             Spool(folder).remove()
+
+
+def _age(folder: Path, now: float) -> float:
+    try:
+        return now - folder.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _is_dead(folder: Path, now: float) -> bool:
+    """Whether the run that had a folder of its own has ended without removing it."""
+    lock = folder / _ALIVE
+    if not lock.exists():
+        # Just made, or by an older clamr.
+        return _age(folder, now) > _LEFTOVER_AGE
+    try:
+        with FileLock(lock, thread_local=False, blocking=False):
+            return True
+    except (Timeout, OSError, NotImplementedError):
+        return False

@@ -13,7 +13,7 @@ from clamr_cli.store.tables import literal, one_of
 from clamr_cli.types import FileRecord, MomentRecord, VideoRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _SHOWN_CANDIDATES = 10
 
@@ -26,13 +26,14 @@ class Files(Room):
 
     def files(self, video_ids: Sequence[str] | None = None) -> list[FileRecord]:
         """The files that index runs met, of the given videos (all without), by path."""
-        rows = self._pick(FILES, "record", "video_id", video_ids)
-        return sorted((records.load(FileRecord, row) for row in rows), key=lambda file: file.path)
+        keys, rows = (self._pick(FILES, column, "video_id", video_ids) for column in ("key", "record"))
+        return sorted(map(_file, keys, rows), key=lambda file: file.path)
 
     def file(self, path: str) -> FileRecord | None:
         """What is recorded of a path, None where nothing is."""
-        rows = self._tables.read(FILES, ["record"], one_of("key", [records.path_key(path)])).column("record")
-        return records.load(FileRecord, rows[0].as_py()) if len(rows) else None
+        key = records.path_key(path)
+        rows = self._tables.read(FILES, ["record"], one_of("key", [key])).column("record")
+        return _file(key, rows[0].as_py()) if len(rows) else None
 
     def put_files(self, files: Sequence[FileRecord]) -> None:
         """Record files, replacing what was recorded of the same paths."""
@@ -41,6 +42,23 @@ class Files(Room):
     def delete_files(self, paths: Sequence[str]) -> None:
         """Forget files. Paths that are not recorded are passed over."""
         self._may_write().delete(FILES, "key", map(records.path_key, paths))
+
+    def drop_damaged_records(self) -> int:
+        """Delete files, videos and moments whose records cannot be read, and videos of such moments; how many went.
+
+        The next index run of their folders makes them anew from what was extracted.
+        """
+        tables = self._may_write()
+        rows = tables.read(FILES, ["key", "record"]).to_pylist()
+        files = [row["key"] for row in rows if not _loads(_file, row["key"], row["record"])]
+        rows = tables.read(VIDEOS, ["video_id", "record"]).to_pylist()
+        videos = [row["video_id"] for row in rows if not _loads(records.load, VideoRecord, row["record"])]
+        rows = tables.read(MOMENTS, ["moment_id", "video_id", "record"]).to_pylist()
+        lost = [row for row in rows if not _loads(records.load, MomentRecord, row["record"])]
+        tables.delete(FILES, "key", files)
+        tables.delete(VIDEOS, "video_id", [*videos, *(row["video_id"] for row in lost)])
+        tables.delete(MOMENTS, "moment_id", [row["moment_id"] for row in lost])
+        return len(files) + len(videos) + len(lost)
 
 
 class Videos(Room):
@@ -136,6 +154,26 @@ class Videos(Room):
     def _moments_as_stored(self, video_ids: Sequence[str] | None) -> list[MomentRecord]:
         rows = self._pick(MOMENTS, "record", "video_id", video_ids)
         return sorted((records.load(MomentRecord, row) for row in rows), key=_in_order)
+
+
+def _loads(load: Callable[..., object], *arguments: object) -> bool:
+    try:
+        load(*arguments)
+    except StoreError:
+        return False
+    return True
+
+
+def _file(key: str, text: str) -> FileRecord:
+    """A file's record.
+
+    Raises:
+        StoreError: it is none, or not that of its key.
+    """
+    file = records.load(FileRecord, text)
+    if records.path_key(file.path) != key:
+        raise StoreError(f"the index holds a damaged FileRecord (of {file.path!r})", "index its folder again")
+    return file
 
 
 def _in_order(moment: MomentRecord) -> tuple[str, float, float, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import shutil
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,16 +11,16 @@ import pyarrow as pa
 
 from clamr_cli.errors import StoreError
 from clamr_cli.store import lock, records, vectors
-from clamr_cli.store.failures import as_store_error
+from clamr_cli.store.failures import as_store_error, failing_as_store_error, is_passing
 from clamr_cli.store.room import Room
-from clamr_cli.store.schema import META, SCHEMAS, VECTORS
+from clamr_cli.store.schema import FILES, META, MOMENTS, SCHEMAS, SUMS, VECTORS, VIDEOS
 from clamr_cli.store.sidecar import Built, Snapshot, manifest
 from clamr_cli.store.sidecar import update as update_sidecar
-from clamr_cli.store.tables import literal, one_of
-from clamr_cli.types import EncoderInfo
+from clamr_cli.store.tables import BATCH_ROWS, literal, one_of
+from clamr_cli.types import EncoderInfo, FileState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from clamr_cli.store.tables import Tables
@@ -61,12 +62,25 @@ class Embeddings(Room):
         Raises:
             StoreError: a vector is not finite, not of unit length or not of the right width; nothing is stored then.
         """
-        self._may_write().upsert(VECTORS, vectors.to_rows(encoder, rows))
+        tables = self._may_write()
+        tables.add_column(VECTORS, SUMS)
+        tables.upsert(VECTORS, vectors.to_rows(encoder, rows))
 
     def encoded(self, fingerprint: str) -> set[str]:
         """The moments that have vectors of an encoder."""
         where = one_of("fingerprint", [fingerprint])
         return set(self._tables.read(VECTORS, ["moment_id"], where).column("moment_id").to_pylist())
+
+    def videos_described(self) -> set[str]:
+        """The videos that have moments."""
+        return set(self._pick(MOMENTS, "video_id", "video_id", None))
+
+    def videos_encoded(self, fingerprint: str) -> set[str]:
+        """The videos all of whose moments have vectors of an encoder."""
+        rows = self._tables.read(MOMENTS, ["moment_id", "video_id"])
+        owners = dict(zip(*(rows.column(name).to_pylist() for name in ("moment_id", "video_id")), strict=True))
+        lacking = {owners[moment_id] for moment_id in owners.keys() - self.encoded(fingerprint)}
+        return set(owners.values()) - lacking
 
     def has_vectors(self, fingerprint: str) -> bool:
         """Whether any moment has vectors of an encoder."""
@@ -74,12 +88,32 @@ class Embeddings(Room):
 
     def encoders(self) -> list[EncoderUse]:
         """The encoders the index has vectors of, by name."""
-        counts: dict[EncoderInfo, list[int]] = {}
-        for row in self._tables.read(VECTORS, ["encoder", "fingerprint", "dimension", "count"]).to_pylist():
-            info = EncoderInfo(row["encoder"], row["fingerprint"], row["dimension"])
-            counts.setdefault(info, []).append(row["count"])
-        uses = [EncoderUse(info, len(numbers), sum(numbers)) for info, numbers in counts.items()]
+        rows = self._tables.read(VECTORS, ["encoder", "fingerprint", "dimension", "count"])
+        groups = rows.group_by(["encoder", "fingerprint", "dimension"]).aggregate(
+            [("count", "sum"), ("count", "count")]
+        )
+        uses = [
+            EncoderUse(
+                EncoderInfo(row["encoder"], row["fingerprint"], row["dimension"]), row["count_count"], row["count_sum"]
+            )
+            for row in groups.to_pylist()
+        ]
         return sorted(uses, key=lambda use: (use.info.name, use.info.fingerprint))
+
+    def coverage(self, fingerprint: str) -> tuple[int, int]:
+        """How many videos an encoder's vectors answer from, and of how many they should.
+
+        A video that is being indexed for the first time, which no encoder has seen and no file stands for yet, counts
+        among neither.
+        """
+        visible = set(self._pick(VIDEOS, "video_id", "video_id", None))
+        if self._tables.count(VECTORS, one_of("fingerprint", [fingerprint])) == self._tables.count(MOMENTS):
+            return len(visible), len(visible)
+        rows = self._tables.read(FILES, ["video_id", "state"]).to_pylist()
+        due = {row["video_id"] for row in rows if row["state"] == FileState.INDEXED}
+        due.update(moment_id.partition("#")[0] for moment_id in self._pick(VECTORS, "moment_id", "moment_id", None))
+        due &= visible & self.videos_described()
+        return len(due & self.videos_encoded(fingerprint)), len(due)
 
     def scan_vectors(
         self, fingerprint: str, moment_ids: Collection[str] | None = None
@@ -91,17 +125,62 @@ class Embeddings(Room):
             moment_ids: only these; all without.
         """
         wanted = None if moment_ids is None else frozenset(moment_ids)
-        for batch in self._tables.batches(VECTORS, vectors.STORED, _where(fingerprint, wanted)):
-            for moment_id, item in vectors.unpacked(batch):
-                if wanted is None or moment_id in wanted:
-                    yield moment_id, item
+        for batch in self._rows(vectors.STORED, fingerprint, wanted):
+            with self._refusing_damage(batch, fingerprint):
+                items = list(vectors.unpacked(batch, fingerprint))
+            yield from ((moment_id, item) for moment_id, item in items if wanted is None or moment_id in wanted)
 
     def scan_packed(self, fingerprint: str, moment_ids: Collection[str] | None = None) -> Iterator[PackedVectors]:
         """Like :meth:`scan_vectors`, only what scoring needs, and packed. May give moments beside the wanted ones."""
         wanted = None if moment_ids is None else frozenset(moment_ids)
-        for batch in self._tables.batches(VECTORS, vectors.SCORED, _where(fingerprint, wanted)):
+        for batch in self._rows(vectors.SCORED, fingerprint, wanted):
             if batch.num_rows:
-                yield vectors.packed(batch)
+                with self._refusing_damage(batch, fingerprint):
+                    packed = vectors.packed(batch, fingerprint)
+                yield packed
+
+    def _rows(
+        self, columns: Sequence[str], fingerprint: str, wanted: Collection[str] | None
+    ) -> Iterator[pa.RecordBatch]:
+        columns = vectors.columns(columns, self._tables.dataset(VECTORS))
+        return self._tables.batches(VECTORS, columns, _where(fingerprint, wanted))
+
+    @contextmanager
+    def _refusing_damage(self, batch: pa.RecordBatch, fingerprint: str) -> Iterator[None]:
+        try:
+            yield
+        except vectors.DamagedRow as row:
+            moment_id = batch.column("moment_id")[row.number].as_py()
+            raise vectors.refusal(self._tables, fingerprint, moment_id) from row
+
+    def drop_damaged(self) -> list[str]:
+        """Delete the rows of all encoders that are not what was stored, and what cannot be read at all.
+
+        Returns:
+            The videos that lost vectors; empty names stand for rows that could not be read.
+        """
+        tables = self._may_write()
+        damaged: list[tuple[str, str]] = []
+        unreadable: list[int] = []
+        data = tables.dataset(VECTORS)
+        columns = ["fingerprint", *vectors.columns(vectors.STORED, data)]
+        for fragment in data.get_fragments():
+            try:
+                with failing_as_store_error("read", self.uri):
+                    for batch in data.scanner(
+                        columns=columns, fragments=[fragment], batch_size=BATCH_ROWS
+                    ).to_batches():
+                        batch.validate(full=True)
+                        damaged += _damaged(batch)
+            except StoreError as error:
+                if is_passing(error):
+                    raise
+                unreadable.append(fragment.fragment_id)
+        for number in unreadable:
+            tables.drop_fragment(VECTORS, number)
+        for moment_id, fingerprint in damaged:
+            tables.delete(VECTORS, "moment_id", [moment_id], one_of("fingerprint", [fingerprint]))
+        return [moment_id.partition("#")[0] for moment_id, _ in damaged] + [""] * len(unreadable)
 
     def snapshot(self, fingerprint: str) -> Snapshot:
         """An encoder's vectors as they are now: the packed copy where it is good, the table for the rest."""
@@ -181,8 +260,19 @@ class Embeddings(Room):
         return None if folder is None else manifest.folder_of(folder, fingerprint)
 
     def delete_vectors(self, fingerprint: str) -> None:
-        """Delete all vectors of an encoder."""
+        """Delete all vectors of an encoder, and their packed copy."""
         self._may_write().delete(VECTORS, "fingerprint", [fingerprint])
+        if (folder := self._sidecar(fingerprint)) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def forget_encoder(self, name: str) -> int:
+        """Delete all vectors of encoders of a name, and the settings that were remembered; how many encoders went."""
+        gone = [use.info.fingerprint for use in self.encoders() if use.info.name == name]
+        for fingerprint in gone:
+            self.delete_vectors(fingerprint)
+        if gone:
+            self._may_write().delete(META, "name", [_SETTINGS_OF + name])
+        return len(gone)
 
     def put_encoder_settings(self, name: str, settings: Mapping[str, object]) -> None:
         """Remember the settings an encoder was last used with, so that a search can make the same one."""
@@ -200,3 +290,20 @@ def _where(fingerprint: str, wanted: Collection[str] | None) -> str:
     if wanted is None or len(wanted) > _FILTERED_IDS:
         return where
     return f"{where} AND {one_of('moment_id', sorted(wanted))}"
+
+
+def _damaged(batch: pa.RecordBatch) -> list[tuple[str, str]]:
+    """The moments of rows that are not what was stored, and the fingerprints of their encoders."""
+    fingerprints = batch.column("fingerprint").to_pylist()
+    with suppress(vectors.DamagedRow):
+        if len(set(fingerprints)) == 1:
+            list(vectors.unpacked(batch, fingerprints[0]))
+            return []
+    found = []
+    for number, fingerprint in enumerate(fingerprints):
+        row = batch.slice(number, 1)
+        try:
+            list(vectors.unpacked(row, fingerprint))
+        except vectors.DamagedRow:
+            found.append((row.column("moment_id")[0].as_py(), fingerprint))
+    return found

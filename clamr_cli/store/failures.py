@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import StoreError, shortage
+from clamr_cli.store.schema import VECTORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,33 +27,48 @@ _HINTS: Final = (
      "check the address, the credentials and the network"),
 )  # fmt: skip
 _INTERRUPTED: Final = "External error: KeyboardInterrupt"
+_DAMAGED_VECTORS: Final = "run the command again; if it stays, clamr index --encoder NAME makes damaged vectors anew"
 _DAMAGED: Final = "run the command again; if it stays, build the index anew in another place with --db DIR"
 
 
-def as_store_error(doing: str, uri: str, error: Exception) -> StoreError:
+def as_store_error(doing: str, uri: str, error: BaseException, table: str = "") -> StoreError:
     """A :class:`StoreError` for something that LanceDB, Arrow or the system raised.
 
     Args:
         doing: what was being done, e.g. ``read`` or ``write``.
         uri: of the index.
         error: what was raised.
+        table: the one that was read or written, where it matters for what to do.
     """
     text = _SOURCE_PLACE.sub("", str(error)).strip() or type(error).__name__
     text = _WRAPPERS.sub("", text).splitlines()[0]
     short = shortage(text)
-    hint = short[1] if short else next((hint for pattern, hint in _HINTS if pattern.search(text)), _DAMAGED)
+    otherwise = _DAMAGED_VECTORS if table == VECTORS else _DAMAGED
+    hint = short[1] if short else next((hint for pattern, hint in _HINTS if pattern.search(text)), otherwise)
     return StoreError(f"cannot {doing} the index at {uri} ({text[:300]})", hint)
 
 
+def is_passing(error: StoreError) -> bool:
+    """Whether an error is of the system, as a refusal or a limit, and not of what is stored."""
+    return error.hint not in (_DAMAGED, _DAMAGED_VECTORS)
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether an error is a panic of a library in Rust, which has no public type: damaged files can cause one."""
+    return type(error).__name__ == "PanicException"
+
+
 @contextmanager
-def failing_as_store_error(doing: str, uri: str) -> Iterator[None]:
+def failing_as_store_error(doing: str, uri: str, table: str = "") -> Iterator[None]:
     """Turn what storage libraries raise in the block into a :class:`StoreError`. Wrap calls to them, nothing else.
 
     An interruption that met them while they called Python comes back as an error of theirs, and is one again here.
     """
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except BaseException as error:
+        if not isinstance(error, (OSError, ValueError, RuntimeError)) and not is_panic(error):
+            raise
         if _WRAPPERS.sub("", str(error)).startswith(_INTERRUPTED):
             raise KeyboardInterrupt from error
-        raise as_store_error(doing, uri, error) from error
+        raise as_store_error(doing, uri, error, table) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -12,16 +13,23 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from clamr_cli.errors import IndexLocked, StoreError
+from clamr_cli.private import make_folder
 from clamr_cli.store.failures import as_store_error
 from clamr_cli.store.side import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from clamr_cli.store.place import Place
 
 LOCK_NAME = "writer.lock"
 HOLDER_NAME = "writer.json"
+
+PREPARING = "clamr: preparing the index"
+"""What somebody does who makes the tables: a matter of seconds, which others wait for."""
+
+_PREPARED_WITHIN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,24 @@ def held(place: Place) -> bool:
         return True
 
 
+def _acquire(lock: FileLock, note: Path) -> None:
+    """Take the lock, waiting for who only looks whether it is free or prepares the index.
+
+    Raises:
+        Timeout: someone else writes.
+    """
+    ends = time.monotonic() + _PREPARED_WITHIN
+    while True:
+        try:
+            # A search that looks whether somebody writes has it for an instant.
+            lock.acquire(timeout=0.2, poll_interval=0.02)
+            return
+        except Timeout:
+            holder = Holder.parse(read_json(note))
+            if holder is None or holder.command != PREPARING or time.monotonic() > ends:
+                raise
+
+
 @contextmanager
 def hold(place: Place, command: str) -> Iterator[None]:
     """Hold the writer lock of an index in the block.
@@ -88,9 +114,8 @@ def hold(place: Place, command: str) -> Iterator[None]:
     # Not thread-local: a generator that writes may be closed by another thread than the one that began it.
     lock = FileLock(path, thread_local=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A search that looks whether somebody writes has it for an instant.
-        lock.acquire(timeout=0.2, poll_interval=0.02)
+        make_folder(path.parent)
+        _acquire(lock, note)
     except Timeout:
         raise refusal(place, Holder.parse(read_json(note))) from None
     except OSError as error:

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from clamr_cli.errors import StoreError
-from clamr_cli.store import lock
+from clamr_cli.private import as_private_as
+from clamr_cli.store import lock, upkeep
+from clamr_cli.store.schema import SCHEMAS
 from clamr_cli.store.tables import in_parts, one_of
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ class Room:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._writing = False
+        self.repairs: list[str] = []
+        """What was wrong with the tables when :meth:`writer` began, a line each."""
 
     @property
     def uri(self) -> str:
@@ -36,13 +40,33 @@ class Room:
 
         Raises:
             IndexLocked: someone else writes; the message names them.
+            StoreError: a table that cannot be read cannot be repaired, or the disk refuses what was written.
         """
-        with lock.hold(self._tables.place, command):
+        with lock.hold(self._tables.place, command), as_private_as(self._tables.place.folder):
+            self.repairs = upkeep.repair(self._tables)
             self._writing = True
             try:
                 yield
             finally:
+                # What was finished before an interruption stays, after a power cut too.
                 self._writing = False
+                self._tables.sync()
+
+    def is_being_written(self) -> bool:
+        """Whether somebody writes to the index, as far as this process can see."""
+        return lock.held(self._tables.place)
+
+    def sync(self) -> None:
+        """Force all that was written to the disk. What is recorded afterwards can rest on it.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
+        self._may_write().sync()
+
+    def set_back(self) -> list[str]:
+        """The tables whose newest version cannot be read, so that what was written last is not seen."""
+        return [name for name in SCHEMAS if self._tables.set_back(name)]
 
     def _may_write(self) -> Tables:
         if not self._writing:

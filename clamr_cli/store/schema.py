@@ -28,6 +28,9 @@ VECTOR_TYPE: Final = pa.list_(pa.float16(), DIMENSION)
 SPAN_TYPE: Final = pa.list_(pa.float32(), 2)
 RANGE_TYPE: Final = pa.list_(pa.int32(), 2)
 
+SUMS: Final = pa.field("sums", pa.list_(pa.uint64(), 3))
+"""Checksums of a row of vectors: Lance's files have none. Null in rows of an older clamr."""
+
 
 def _key(name: str) -> pa.Field:
     """A column of the primary key. The mark makes LanceDB refuse commits that would double a row."""
@@ -53,7 +56,7 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
         [_key("moment_id"), _key("fingerprint"), ("encoder", pa.string()), ("dimension", pa.int32()),
          ("count", pa.int32()), ("vectors", pa.list_(VECTOR_TYPE)), ("modality", pa.list_(pa.uint8())),
          ("spans", pa.list_(SPAN_TYPE)), ("segments", pa.list_(pa.int32())), ("offsets", pa.list_(RANGE_TYPE)),
-         ("input_ids", pa.list_(pa.int32()))]
+         ("input_ids", pa.list_(pa.int32())), SUMS]
     ),
     EXTRACTIONS: pa.schema(
         [_key("digest"), ("key", pa.string()), ("payload", pa.string()), ("blobs", pa.list_(pa.large_binary()))]
@@ -106,6 +109,9 @@ def read_version(tables: Tables) -> int | None:
         raise StoreError(f"what lies at {tables.uri} is no index of clamr", "choose another place with --db DIR")
     rows = tables.read(META, ["name", "value"]).to_pylist()
     values = [row["value"] for row in rows if row["name"] == "schema_version"]
+    if not values and tables.set_back(META):
+        # The write that noted it is what was lost.
+        return SCHEMA_VERSION
     if not values:
         return None
     if not values[0].isdecimal():

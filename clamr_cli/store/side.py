@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from clamr_cli.private import make_folder, opener
 from clamr_cli.types import SearchOptions
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ def write_json(path: Path, value: object) -> None:
     """Replace a JSON file at once. A disk that is full or read-only leaves the old one: such files are a courtesy."""
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
-            temporary.write_text(json.dumps(value), encoding="ascii")
+            with open(temporary, "w", encoding="ascii", opener=opener) as out:
+                json.dump(value, out)
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)
@@ -60,3 +62,13 @@ def read_last_search(path: Path) -> LastSearch | None:
         return msgspec.convert(read_json(path), LastSearch)
     except msgspec.ValidationError:
         return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder last, where the system can."""
+    with suppress(OSError, AttributeError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clamr_cli.errors import StoreError
+from clamr_cli.private import as_private_as
 from clamr_cli.store import lock, schema, side, upkeep
 from clamr_cli.store.catalog import Files, Videos
 from clamr_cli.store.embeddings import Embeddings, EncoderUse
 from clamr_cli.store.extractions import Extractions
 from clamr_cli.store.place import Place
-from clamr_cli.store.schema import EXTRACTIONS, MOMENTS, VECTORS, VIDEOS
+from clamr_cli.store.schema import EXTRACTIONS, FILES, MOMENTS, VECTORS, VIDEOS
 from clamr_cli.store.side import LastSearch
 from clamr_cli.store.tables import READER_GRACE, Tables
 from clamr_cli.types import FileState
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clamr_cli.types import SearchOptions
+
+
+_NAMED = 3
+"""Videos that a line about several of them names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ class Store(Files, Videos, Embeddings, Extractions):
         tables = Tables(Place.of(uri, lock_dir))
         version = schema.read_version(tables)
         if version is None and not create:
+            if lock.held(tables.place):
+                raise StoreError(f"no index at {tables.uri}", "nothing is indexed yet; clamr index is running")
             raise StoreError(f"no index at {tables.uri}", "make one with: clamr index DIR")
         if version is not None and version > schema.SCHEMA_VERSION:
             raise StoreError(
@@ -74,7 +81,7 @@ class Store(Files, Videos, Embeddings, Extractions):
                 "update clamr, or choose another place with --db DIR",
             )
         if version != schema.SCHEMA_VERSION:
-            with lock.hold(tables.place, "clamr: preparing the index"):
+            with lock.hold(tables.place, lock.PREPARING), as_private_as(tables.place.folder):
                 upkeep.prepare(tables)
         return cls(tables)
 
@@ -116,6 +123,34 @@ class Store(Files, Videos, Embeddings, Extractions):
             encoders=tuple(self.encoders()),
             size=upkeep.size_on_disk(self._tables.place),
         )
+
+    def problems(self) -> list[str]:
+        """What does not fit together in the tables and what to do about it, a line each.
+
+        A video is written to one table after another, so while somebody writes there is nothing to compare.
+        """
+        found = [f"the newest version of the table {name} cannot be read: clamr index DIR" for name in self.set_back()]
+        if self.is_being_written():
+            return found
+        moments = self._tables.read(MOMENTS, ["moment_id", "video_id"]).to_pylist()
+        videos = set(self._pick(VIDEOS, "video_id", "video_id", None))
+        described = {row["video_id"] for row in moments}
+        encoded = {one.partition("#")[0] for one in self._pick(VECTORS, "moment_id", "moment_id", None)}
+        rows = self._tables.read(FILES, ["video_id", "state"]).to_pylist()
+        held = {row["video_id"] for row in rows if row["state"] == FileState.INDEXED}
+        whole = videos & described
+        compared = (
+            (held - whole, "with an indexed file but no record or no moments: clamr index DIR"),
+            (described - videos - held, "with moments but no record: clamr index DIR"),
+            (encoded - described - held, "with vectors but no moments: clamr index DIR"),
+            (whole - encoded, "without vectors: clamr index --encoder NAME"),
+            (videos - {row["video_id"] for row in rows}, "without a file: clamr index DIR, or clamr rm ID"),
+        )
+        for ids, what in compared:
+            if ids:
+                named = ", ".join(sorted(ids)[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
+                found.append(f"{len(ids)} {'video' if len(ids) == 1 else 'videos'} ({named}) {what}")
+        return found
 
     def finish(self, *, grace: timedelta = READER_GRACE) -> None:
         """Put the index in order after a run: sweep what killed writers left, join fragments, index the texts.

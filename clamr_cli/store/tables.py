@@ -15,11 +15,13 @@ import lance
 import pyarrow as pa
 
 from clamr_cli.errors import StoreError
-from clamr_cli.store.failures import failing_as_store_error
+from clamr_cli.store import durable
+from clamr_cli.store.failures import failing_as_store_error, is_panic
 from clamr_cli.store.schema import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from clamr_cli.store.place import Place
@@ -45,6 +47,10 @@ PROBES: Final = 64
 
 REFINED: Final = 5
 """As many times the rows asked for are compared by their vectors: what the index says of multivectors is no MaxSim."""
+
+CACHES: Final = {"index_cache_size_bytes": 32 << 20, "metadata_cache_size_bytes": 4 << 20}
+"""What Lance may keep in memory, for reading and for writing each: by default it is gigabytes, which fill with the
+manifests of a long run."""
 
 _IDS_PER_FILTER: Final = 500
 
@@ -78,10 +84,13 @@ class Tables:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.uri = place.uri
-        self._session = lance.Session()
+        self._session = lance.Session(**CACHES)
         self._connection: Any = None
         self._handles: dict[str, Any] = {}
         self._commits: Counter[str] = Counter()
+        self._good: dict[str, tuple[int, int]] = {}
+        self._syncer = durable.Syncer()
+        self._unsynced: set[str] = set()
         self._writing = threading.RLock()
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -96,43 +105,90 @@ class Tables:
         try:
             if folder is not None and not folder.is_dir():
                 return False
-            lance.dataset(self._address(name), session=self._session)
+            self._newest(name)
         except ValueError as error:
             # Lance has no error type of its own for this.
             if "was not found" in str(error):
                 return False
-            with failing_as_store_error("read", self.uri):
+            with failing_as_store_error("read", self.uri, name):
                 raise
         except (OSError, RuntimeError):
-            with failing_as_store_error("read", self.uri):
+            with failing_as_store_error("read", self.uri, name):
                 raise
         return True
 
     def dataset(self, name: str) -> Any:  # noqa: ANN401
-        """The newest version of a table, to read from."""
-        with failing_as_store_error("read", self.uri):
+        """The newest version of a table that can be read, to read from."""
+        with failing_as_store_error("read", self.uri, name):
+            return self._newest(name)
+
+    def set_back(self, name: str) -> bool:
+        """Whether the newest version of a table cannot be read, so that reads see one before it."""
+        if self._folder(name) is not None:
+            self.dataset(name)
+        newest, good = self._good.get(name, (0, 0))
+        return good < newest
+
+    def _newest(self, name: str) -> Any:  # noqa: ANN401
+        folder = self._folder(name)
+        found = [] if folder is None else durable.versions(folder)
+        if not found:
             return lance.dataset(self._address(name), session=self._session)
+        newest = found[0][0]
+        known, good = self._good.get(name, (0, 0))
+        if known == newest:
+            version = None if good == newest else good
+            return lance.dataset(self._address(name), version=version, session=self._session)
+        reason: BaseException = ValueError(f"no manifest of the table {name} is whole")
+        # Lance takes a manifest full of zeros for an empty table.
+        for number, _ in filter(lambda version: durable.is_whole(version[1]), found):
+            try:
+                data = self._at(name, None if number == newest else number)
+            except ValueError as error:
+                reason = error
+                continue
+            if data.version >= number:
+                self._good[name] = newest, number
+                return data
+        raise reason
+
+    def _at(self, name: str, version: int | None) -> Any:  # noqa: ANN401
+        """A version of a table, the newest where None.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        try:
+            return lance.dataset(self._address(name), version=version, session=self._session)
+        except BaseException as error:
+            if is_panic(error):
+                raise ValueError(str(error)) from error
+            raise
 
     def read(self, name: str, columns: Sequence[str], where: str | None = None) -> pa.Table:
         """The rows of a table that pass a filter made by :func:`one_of`, in no particular order."""
         data = self.dataset(name)
-        with failing_as_store_error("read", self.uri):
-            return data.to_table(columns=list(columns), filter=where)
+        with failing_as_store_error("read", self.uri, name):
+            table = data.to_table(columns=list(columns), filter=where)
+            # A flipped bit in the data must not become text that cannot be decoded.
+            table.validate(full=True)
+            return table
 
     def batches(self, name: str, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
         """Like :meth:`read`, a few rows at a time: :data:`BATCH_ROWS` and a short read-ahead bound the memory."""
         data = self.dataset(name)
-        with failing_as_store_error("read", self.uri):
+        with failing_as_store_error("read", self.uri, name):
             found = iter(
                 data.scanner(
                     columns=list(columns), filter=where, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=2
                 ).to_batches()
             )
         while True:
-            with failing_as_store_error("read", self.uri):
+            with failing_as_store_error("read", self.uri, name):
                 batch = next(found, None)
-            if batch is None:
-                return
+                if batch is None:
+                    return
+                batch.validate(full=True)
             yield batch
 
     def version(self, name: str) -> int:
@@ -142,13 +198,13 @@ class Tables:
     def count(self, name: str, where: str | None = None) -> int:
         """How many rows pass a filter."""
         data = self.dataset(name)
-        with failing_as_store_error("read", self.uri):
+        with failing_as_store_error("read", self.uri, name):
             return int(data.count_rows(where))
 
     def matching_text(self, name: str, column: str, key: str, text: str, limit: int) -> list[tuple[str, float]]:
         """Keys and scores (BM25) of rows whose text holds words of ``text``, best first; it is no query language."""
         data = self.dataset(name)
-        with failing_as_store_error("read", self.uri):
+        with failing_as_store_error("read", self.uri, name):
             found = data.to_table(
                 columns=[key, "_score"], full_text_query={"columns": [column], "query": text}, limit=limit
             )
@@ -158,7 +214,7 @@ class Tables:
     def has_index(self, name: str, column: str) -> bool:
         """Whether a column has an index."""
         data = self.dataset(name)
-        with failing_as_store_error("read", self.uri):
+        with failing_as_store_error("read", self.uri, name):
             return any(column in index.field_names for index in data.describe_indices())
 
     def nearest(
@@ -166,7 +222,7 @@ class Tables:
     ) -> list[str]:
         """Keys of rows whose multivector an index has near a query's, in no particular order; of about ``limit``."""
         data = self.dataset(name)
-        with failing_as_store_error("read", self.uri):
+        with failing_as_store_error("read", self.uri, name):
             found = data.scanner(
                 columns=[key, "_distance"],
                 filter=where,
@@ -188,6 +244,74 @@ class Tables:
         """Make an empty table."""
         with self._writing, failing_as_store_error("create", self.uri):
             self._handles[name] = self._connect().create_table(name, schema=schema)
+            self._unsynced.add(name)
+
+    def add_column(self, name: str, field: pa.Field) -> None:
+        """Add a column to a table of an older clamr, empty in all rows that it has; nothing where it is there."""
+        with self._writing:
+            data = self.dataset(name)
+            if field.name not in data.schema.names:
+                with failing_as_store_error("write", self.uri):
+                    data.add_columns(field)
+                self._unsynced.add(name)
+
+    def drop_fragment(self, name: str, number: int) -> None:
+        """Take a fragment that cannot be read out of a table, with all of its rows."""
+        with self._writing:
+            data = self.dataset(name)
+            with failing_as_store_error("write", self.uri):
+                gone = lance.LanceOperation.Delete([], [number], "damaged")
+                lance.LanceDataset.commit(data, gone, read_version=data.version)
+            self._committed(name)
+
+    def sync(self) -> None:
+        """Force what was written since the last time to the disk; nothing where the index is remote."""
+        with self._writing, failing_as_store_error("write", self.uri):
+            folders = [self._folder(name) for name in sorted(self._unsynced)]
+            self._syncer.sync([folder for folder in folders if folder is not None])
+            self._unsynced.clear()
+
+    def repair(self, names: Iterable[str]) -> dict[str, datetime | None]:
+        """Set aside the newest versions of tables as far as they cannot be read. The caller holds the writer lock.
+
+        Returns:
+            The tables that lost any, and when the version was written that is the newest now; None where the lost one
+            was put back from its copy.
+
+        Raises:
+            StoreError: a manifest cannot be moved.
+        """
+        lost: dict[str, datetime | None] = {}
+        for name in names:
+            folder = self._folder(name)
+            if folder is None or not (found := durable.versions(folder)):
+                continue
+            with failing_as_store_error("repair", self.uri):
+                good = next((number for number, manifest in found if self._is_good(name, number, manifest)), 0)
+                bad = [manifest for number, manifest in found if number > good]
+                # Without any good version nothing is moved that may be read in part.
+                last = any(durable.is_whole(manifest) for manifest in bad)
+                if not bad or (not good and (last or not (durable.has_copy(folder) or _is_empty(folder)))):
+                    continue
+                for manifest in bad:
+                    durable.set_aside(folder.parent, manifest)
+                lost[name] = None
+                if not durable.restore(folder, good) and good:
+                    lost[name] = lance.dataset(self._address(name), version=good).versions()[-1]["timestamp"]
+            self._good.pop(name, None)
+            self._handles.pop(name, None)
+        return lost
+
+    def _is_good(self, name: str, number: int, manifest: Path) -> bool:
+        if not durable.is_whole(manifest):
+            return False
+        try:
+            data = self._at(name, number)
+        except ValueError as error:
+            if "os error" in str(error):
+                raise
+            return False
+        return int(data.version) == number and durable.has_its_files(manifest.parent.parent, data)
 
     def upsert(self, name: str, rows: pa.Table) -> None:
         """Insert rows, replacing those of the same key, in one commit. Of rows of one key the last counts."""
@@ -202,18 +326,19 @@ class Tables:
                 merge.use_index(False).execute(rows)
             self._committed(name)
 
-    def delete(self, name: str, column: str, values: Iterable[str]) -> None:
-        """Delete the rows whose column holds one of the values."""
+    def delete(self, name: str, column: str, values: Iterable[str], where: str = "true") -> None:
+        """Delete the rows whose column holds one of the values, of those that pass a filter of :func:`one_of`."""
         for part in in_parts(values):
             with self._writing:
                 table = self._handle(name)
                 with failing_as_store_error("write", self.uri):
-                    table.delete(one_of(column, part))
+                    table.delete(f"{one_of(column, part)} AND {where}")
                 self._committed(name)
 
     def index_text(self, name: str, column: str) -> None:
         """Build the full-text index of a column, or bring it up to date. Words of all scripts, as they are written."""
         with self._writing:
+            self._unsynced.add(name)
             if self.has_index(name, column):
                 data = self.dataset(name)
                 with failing_as_store_error("write", self.uri):
@@ -229,6 +354,7 @@ class Tables:
     def index_vectors(self, name: str, column: str) -> None:
         """Build the approximate index of a column of multivectors, or bring it up to date."""
         with self._writing:
+            self._unsynced.add(name)
             if self.has_index(name, column):
                 data = self.dataset(name)
                 with failing_as_store_error("write", self.uri):
@@ -254,6 +380,7 @@ class Tables:
                 row_bytes = max(1, size // max(1, rows))
                 target = max(1, FRAGMENT_BYTES // row_bytes)
                 if sum(count < target for count, _ in sizes) >= SMALL_FRAGMENTS:
+                    self._unsynced.add(name)
                     data.optimize.compact_files(
                         target_rows_per_fragment=target, batch_size=min(1024, max(1, target // 8)), num_threads=1
                     )
@@ -266,16 +393,18 @@ class Tables:
                 data.cleanup_old_versions(older_than=grace, delete_unverified=True)
 
     def _committed(self, name: str) -> None:
+        self._unsynced.add(name)
         self._commits[name] += 1
         if self._commits[name] % COMMITS_BETWEEN == 0:
             self.compact(name)
+            self.sync()
             self.forget_versions(name, READER_GRACE)
 
     def _connect(self) -> Any:  # noqa: ANN401
         if self._connection is None:
             import lancedb
 
-            self._connection = lancedb.connect(self.uri)
+            self._connection = lancedb.connect(self.uri, session=lancedb.Session(**CACHES))
         return self._connection
 
     def _handle(self, name: str) -> Any:  # noqa: ANN401
@@ -291,6 +420,11 @@ class Tables:
 
     def _address(self, name: str) -> str:
         return f"{self.uri}/{name}.lance"
+
+
+def _is_empty(table: Path) -> bool:
+    """Whether a table has no data at all: its creation was cut off."""
+    return not any((table / "data").glob("*"))
 
 
 def _last_of_each_key(rows: pa.Table, key: Sequence[str]) -> pa.Table:

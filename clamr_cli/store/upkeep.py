@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from clamr_cli.store import schema
+from clamr_cli.store import durable, schema
 from clamr_cli.store.failures import failing_as_store_error
-from clamr_cli.store.schema import MOMENTS, SCHEMAS, VECTORS, VIDEOS
+from clamr_cli.store.schema import META, MOMENTS, SCHEMAS, VECTORS, VIDEOS
 from clamr_cli.store.side import TEMPORARY_PREFIX
+from clamr_cli.store.tables import in_parts, one_of
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from clamr_cli.store.place import Place
     from clamr_cli.store.tables import Tables
+
+
+_DOUBTFUL: Final = timedelta(minutes=10)
+"""How long a video may have waited to be written after the time that its record names."""
 
 
 def prepare(tables: Tables) -> None:
@@ -25,6 +30,7 @@ def prepare(tables: Tables) -> None:
 
     The version is written last: a creation that was cut off is done again, and readers see no index until it is whole.
     """
+    repair(tables)
     version = schema.read_version(tables)
     if version is not None:
         schema.migrate(tables, version)
@@ -33,6 +39,43 @@ def prepare(tables: Tables) -> None:
             tables.create(name, columns)
     if version is None:
         schema.write_version(tables, schema.SCHEMA_VERSION)
+    tables.sync()
+
+
+def repair(tables: Tables) -> list[str]:
+    """Go on from the version before where the newest of a table cannot be read, and undo what may not fit to it.
+
+    Returns:
+        A line for each table that lost its newest version.
+    """
+    lost = tables.repair(SCHEMAS)
+    lines = []
+    for name, since in lost.items():
+        went = "its copy was put back" if since is None else "clamr index goes on from the version before"
+        lines.append(f"the newest version of the table {name} could not be read and was set aside: {went}")
+        if since is not None and name in (MOMENTS, VECTORS):
+            _undo(tables, name, since - _DOUBTFUL)
+    if META in lost and schema.read_version(tables) is None:
+        schema.write_version(tables, schema.SCHEMA_VERSION)
+    return lines
+
+
+def _undo(tables: Tables, name: str, since: datetime) -> None:
+    """Take away what was made from moments, or vectors, that are older than a video made after ``since``."""
+    records = tables.read(VIDEOS, ["video_id", "record"]).to_pylist()
+    late = [row["video_id"] for row in records if _indexed_at(row["record"]) >= since.timestamp()]
+    if name == MOMENTS:
+        tables.delete(VIDEOS, "video_id", late)
+    else:
+        moments = (tables.read(MOMENTS, ["moment_id"], one_of("video_id", part)) for part in in_parts(late))
+        tables.delete(VECTORS, "moment_id", [one for table in moments for one in table.column(0).to_pylist()])
+
+
+def _indexed_at(record: str) -> float:
+    try:
+        return datetime.fromisoformat(json.loads(record)["indexed_at"]).timestamp()
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
 
 
 def finish(tables: Tables, grace: timedelta) -> None:
@@ -43,8 +86,13 @@ def finish(tables: Tables, grace: timedelta) -> None:
         tables.compact(name)
     if tables.count(MOMENTS):
         tables.index_text(MOMENTS, "text")
+    # Nothing that is replaced goes before what replaces it is on the disk.
+    tables.sync()
     for name in SCHEMAS:
         tables.forget_versions(name, grace)
+    if tables.place.folder is not None:
+        with suppress(OSError):
+            durable.keep_copies(tables.place.folder, list(SCHEMAS))
 
 
 def sweep_orphans(tables: Tables) -> None:

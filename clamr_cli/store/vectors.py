@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from clamr_cli.errors import StoreError
-from clamr_cli.store.schema import SCHEMAS, VECTORS
+from clamr_cli.store.schema import SCHEMAS, SUMS, VECTORS
+from clamr_cli.store.tables import one_of
 from clamr_cli.types import DIMENSION, MODALITY_OF_ID, NO_MODALITY, TokenVectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from clamr_cli.store.tables import Tables
     from clamr_cli.types import EncoderInfo
 
 NORM_TOLERANCE: Final = 0.01
@@ -24,6 +27,7 @@ NORM_TOLERANCE: Final = 0.01
 
 SCORED: Final = ("moment_id", "vectors", "modality")
 STORED: Final = (*SCORED, "spans", "segments", "offsets", "input_ids")
+SUMMED: Final = SUMS.name
 
 _KNOWN_IDS: Final = np.array([NO_MODALITY, *MODALITY_OF_ID], np.uint8)
 
@@ -37,18 +41,20 @@ class PackedVectors:
         indptr: [d + 1] int64; moment ``i`` has the rows ``indptr[i]:indptr[i + 1]``.
         vectors: [n, 128] float16.
         modality_ids: [n] uint8.
+        summed: [d] whether checksums say that the moment is as it was stored; rows of an older clamr have none.
     """
 
     moment_ids: list[str]
     indptr: NDArray[np.int64]
     vectors: NDArray[np.float16]
     modality_ids: NDArray[np.uint8]
+    summed: NDArray[np.bool_]
 
     def in_order(self) -> PackedVectors:
         """The same with each moment's vectors in the order of their modality; those of one modality stay in theirs."""
         moments = np.repeat(np.arange(len(self.moment_ids)), np.diff(self.indptr))
         order = np.lexsort((self.modality_ids, moments))
-        return PackedVectors(self.moment_ids, self.indptr, self.vectors[order], self.modality_ids[order])
+        return replace(self, vectors=self.vectors[order], modality_ids=self.modality_ids[order])
 
 
 def check(encoder: EncoderInfo, moment_id: str, item: TokenVectors) -> None:
@@ -111,6 +117,8 @@ def _row(schema: pa.Schema, encoder: EncoderInfo, moment_id: str, item: TokenVec
         one_list_of(item.offsets, np.int32, 2),
         one_list(pa.array(item.input_ids.astype(np.int32, copy=False))),
     ]
+    sums = _sums(moment_id, encoder.fingerprint, [_flat(column) for column in columns[5:]])
+    columns.append(pa.array([sums], SUMS.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
@@ -130,25 +138,114 @@ def _indptr(column: pa.Array) -> NDArray[np.int64]:
     return offsets - int(offsets[0])
 
 
-def packed(batch: pa.RecordBatch) -> PackedVectors:
-    """A batch with the columns :data:`SCORED` as packed vectors."""
-    vectors = batch.column("vectors")
-    return PackedVectors(
-        batch.column("moment_id").to_pylist(), _indptr(vectors), _flat(vectors), _flat(batch.column("modality"))
-    )
+class DamagedRow(Exception):
+    """A row of the vectors table is not what was stored; ``number`` is its place among those that were read."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _sums(moment_id: str, fingerprint: str, arrays: Sequence[NDArray[Any]]) -> list[int]:
+    """The checksums of a row: of its vectors, of what else is scored by, and of the rest.
+
+    Args:
+        moment_id: of the row.
+        fingerprint: of the row.
+        arrays: of the columns of :data:`STORED` behind the moment, or the first of them.
+    """
+    vectors, *more = (np.ascontiguousarray(array).tobytes() for array in arrays)
+    key = f"{moment_id}\0{fingerprint}\0".encode("utf-8", "surrogatepass")
+    parts = [vectors, *([key + more[0]] if more else []), *([b"".join(more[1:])] if more[1:] else [])]
+    return [xxhash.xxh3_64_intdigest(part) for part in parts]
+
+
+def _checked(
+    batch: pa.RecordBatch, fingerprint: str, indptr: NDArray[np.int64], arrays: Sequence[NDArray[Any]]
+) -> NDArray[np.bool_]:
+    """Compare rows with their checksums as far as their columns were read; those without are checked for unit length.
+
+    Returns:
+        Which rows have checksums.
+
+    Raises:
+        DamagedRow: the first that is not what was stored.
+    """
+    moments = batch.column("moment_id").to_pylist() if len(arrays) > 1 else [""] * batch.num_rows
+    stored = batch.column(SUMMED).to_pylist() if SUMMED in batch.schema.names else [None] * batch.num_rows
+    for number, (moment_id, sums) in enumerate(zip(moments, stored, strict=True)):
+        rows = slice(int(indptr[number]), int(indptr[number + 1]))
+        some = [array[rows] for array in arrays]
+        if sums is None:
+            norms = np.linalg.norm(some[0].astype(np.float32), axis=1)
+            fits = bool((np.abs(norms - 1.0) <= NORM_TOLERANCE).all())
+        else:
+            found = _sums(moment_id, fingerprint, some)
+            fits = found == sums[: len(found)]
+        if not fits:
+            raise DamagedRow(number)
+    return np.array([sums is not None for sums in stored], np.bool_)
+
+
+def _fitting(columns: Sequence[pa.Array], indptr: NDArray[np.int64]) -> list[NDArray[Any]]:
+    """The values of list columns whose lists are as long as those of the first.
+
+    Raises:
+        DamagedRow: the first row whose are not.
+    """
+    for column in columns[1:]:
+        if len(unfit := np.flatnonzero(_indptr(column) != indptr)):
+            raise DamagedRow(max(0, int(unfit[0]) - 1))
+    return [_flat(column) for column in columns]
+
+
+def packed(batch: pa.RecordBatch, fingerprint: str) -> PackedVectors:
+    """A batch with the columns :data:`SCORED`, of one encoder, as packed vectors.
+
+    Raises:
+        DamagedRow: a row is not what was stored.
+    """
+    indptr = _indptr(batch.column("vectors"))
+    arrays = _fitting([batch.column(name) for name in SCORED[1:]], indptr)
+    summed = _checked(batch, fingerprint, indptr, arrays)
+    return PackedVectors(batch.column("moment_id").to_pylist(), indptr, arrays[0], arrays[1], summed)
 
 
 def bare(batch: pa.RecordBatch) -> PackedVectors:
-    """A batch with the column ``vectors`` alone: moments have no ids, vectors no modality."""
-    vectors = batch.column("vectors")
-    rows: NDArray[np.float16] = _flat(vectors)
-    return PackedVectors([""] * batch.num_rows, _indptr(vectors), rows, np.zeros(len(rows), np.uint8))
+    """A batch with the column ``vectors`` alone: moments have no ids, vectors no modality.
+
+    Raises:
+        DamagedRow: a row is not what was stored.
+    """
+    indptr, rows = _indptr(batch.column("vectors")), _flat(batch.column("vectors"))
+    summed = _checked(batch, "", indptr, [rows])
+    return PackedVectors([""] * batch.num_rows, indptr, rows, np.zeros(len(rows), np.uint8), summed)
 
 
-def unpacked(batch: pa.RecordBatch) -> Iterator[tuple[str, TokenVectors]]:
-    """A batch with the columns :data:`STORED` as moments and their vectors (float16, read-only views)."""
+def unpacked(batch: pa.RecordBatch, fingerprint: str) -> Iterator[tuple[str, TokenVectors]]:
+    """A batch with the columns :data:`STORED`, of one encoder, as moments and their vectors (float16, read-only views).
+
+    Raises:
+        DamagedRow: a row is not what was stored.
+    """
     indptr = _indptr(batch.column("vectors"))
-    arrays = [_flat(batch.column(name)) for name in STORED[1:]]
+    arrays = _fitting([batch.column(name) for name in STORED[1:]], indptr)
+    _checked(batch, fingerprint, indptr, arrays)
     for number, moment_id in enumerate(batch.column("moment_id").to_pylist()):
         rows = slice(int(indptr[number]), int(indptr[number + 1]))
         yield moment_id, TokenVectors(*(array[rows] for array in arrays))
+
+
+def columns(names: Sequence[str], data: Any) -> list[str]:  # noqa: ANN401
+    """The columns to read of a version of the table: with the checksums where it has them."""
+    return [*names, SUMMED] if SUMMED in data.schema.names else list(names)
+
+
+def refusal(tables: Tables, fingerprint: str, moment_id: str) -> StoreError:
+    """The error for a row that is not what was stored: which video it is of, and how to make it anew."""
+    names = tables.read(VECTORS, ["encoder"], one_of("fingerprint", [fingerprint])).column("encoder").unique()
+    name = f" {names[0].as_py()}" if len(names) else ""
+    return StoreError(
+        f"the stored vectors of video {moment_id.partition('#')[0]} are damaged (moment {moment_id})",
+        f"clamr index --encoder{name} makes them anew",
+    )

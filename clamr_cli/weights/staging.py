@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from filelock import FileLock
 
 from clamr_cli.errors import ModelError
+from clamr_cli.private import make_folder
 from clamr_cli.weights import trust
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def building(cache: Path, name: str) -> Iterator[Path]:
     """
     partial = None
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        make_folder(cache)
         with FileLock(cache / f".{name}.lock"):
             _sweep(cache)
             partial = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{name}-", dir=cache))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from clamr_cli.errors import ModelError
+from clamr_cli.private import make_folder
 
 STAMPS: Final = "verified.json"
 """Name of the stamp file in the cache folder: real path -> [size, mtime_ns, inode, sha256]."""
@@ -57,7 +58,7 @@ def verify(path: Path, expected: str, cache: Path, name: str) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a small file so that a reader, or a crash, sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as out:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from clamr_cli.store import Store
 from tests.clips import Clip
 from tests.e2e.harness import Clamr
 
@@ -117,3 +118,26 @@ def test_second_indexer_is_told_who_writes(videos: Path, cache: Path, tmp_path: 
     assert clamr("ls").code in (0, 1)
     os.kill(first.process.pid, signal.SIGCONT)
     assert first.interrupt()[0].code == 130
+
+
+def test_while_videos_are_encoded_anew_the_old_vectors_answer_for_all_of_them(cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for number, name in enumerate(("alpha", "bravo", "charlie", "delta"), 1):
+        Clip().photo("brick", number).write(folder / f"{name}.mp4")
+    clamr = Clamr(tmp_path / "index", cache, {"encoder": "hashed"})
+    clamr.index(str(folder), "--no-ocr", "--no-speech").ok()
+    before = clamr.search("alpha brick", "-n", "10")
+    assert len(before) == 4
+    run = clamr.start("index", "--json", "--pool", "2", "--encoder", "hashed")
+    run.until("indexed")
+    # However long a search takes, the run is not through before it.
+    os.kill(run.process.pid, signal.SIGSTOP)
+    assert clamr.search("alpha brick", "-n", "10") == before
+    run.kill()
+    assert clamr.search("alpha brick", "-n", "10") == before
+    clamr.index("--pool", "2", "--encoder", "hashed").ok()
+    after = clamr("search", "alpha brick", "-n", "10", "--json").ok()
+    assert len(after.records) == 4
+    assert Store.open(clamr.db).encoder_settings("hashed") == {"pool": 2}
+    assert after.err == b""

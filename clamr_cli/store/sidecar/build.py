@@ -14,6 +14,7 @@ from clamr_cli import kernel
 from clamr_cli.store import vectors
 from clamr_cli.store.failures import failing_as_store_error
 from clamr_cli.store.records import moment_order
+from clamr_cli.store.schema import VECTORS
 from clamr_cli.store.side import TEMPORARY_PREFIX
 from clamr_cli.store.sidecar import manifest
 from clamr_cli.store.sidecar.coverage import Rows, assigned, in_fragments
@@ -122,7 +123,7 @@ def _update(tables: Tables, folder: Path, fingerprint: str, *, join: bool, moved
     seen = set(rows.fragments) - {number for one in kept for number in one.fragments}
     if entries:
         with PartWriter(folder, written) as writer:
-            for done in _write(writer, tables, rows, entries, [one.part for one in joined]):
+            for done in _write(writer, tables, rows, fingerprint, entries, [one.part for one in joined]):
                 moved(done, written)
             parts.append(writer.finish(rows.as_covered(seen)))
     elif seen and parts:
@@ -173,7 +174,7 @@ def _fresh(tables: Tables, rows: Rows, fingerprint: str, covered: set[int]) -> l
     missing = [fragment for fragment in rows.data.get_fragments() if fragment.fragment_id not in covered]
     if not missing:
         return []
-    with failing_as_store_error("read", tables.uri):
+    with failing_as_store_error("read", tables.uri, VECTORS):
         table = rows.data.scanner(
             columns=["moment_id", "count"],
             filter=one_of("fingerprint", [fingerprint]),
@@ -192,14 +193,14 @@ def _entries(parts: Sequence[_Old]) -> Iterator[_Entry]:
 
 
 def _write(
-    writer: PartWriter, tables: Tables, rows: Rows, entries: Sequence[_Entry], parts: Sequence[Part]
+    writer: PartWriter, tables: Tables, rows: Rows, fingerprint: str, entries: Sequence[_Entry], parts: Sequence[Part]
 ) -> Iterator[int]:
     """Write moments in order; yields how many vectors are written."""
     done = 0
     for source, group in groupby(entries, key=lambda entry: entry.source):
         for chunk in _chunks(group):
             if source == _TABLE:
-                _pack(writer, tables, rows, chunk)
+                _pack(writer, tables, rows, fingerprint, chunk)
             else:
                 for entry in chunk:
                     _copy(writer, entry, parts[source])
@@ -221,15 +222,20 @@ def _chunks(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
         yield chunk
 
 
-def _pack(writer: PartWriter, tables: Tables, rows: Rows, chunk: Sequence[_Entry]) -> None:
+def _pack(writer: PartWriter, tables: Tables, rows: Rows, fingerprint: str, chunk: Sequence[_Entry]) -> None:
     """Quantize moments of the table."""
     places = rows.places(np.array([entry.row for entry in chunk], np.uint64))
     # The table is read from front to back, whatever the order of the moments.
     front = np.argsort(places)
-    with failing_as_store_error("read", tables.uri):
-        table = rows.data.take(places[front].tolist(), columns=list(vectors.SCORED))
-    found = [vectors.packed(batch) for batch in table.combine_chunks().to_batches()]
-    moments = [_one(packed, number) for packed in found for number in range(len(packed.moment_ids))]
+    with failing_as_store_error("read", tables.uri, VECTORS):
+        table = rows.data.take(places[front].tolist(), columns=vectors.columns(vectors.SCORED, rows.data))
+        table.validate(full=True)
+    (batch,) = table.combine_chunks().to_batches()
+    try:
+        found = vectors.packed(batch, fingerprint)
+    except vectors.DamagedRow as row:
+        raise vectors.refusal(tables, fingerprint, chunk[int(front[row.number])].moment_id) from row
+    moments = [_one(found, number) for number in range(len(found.moment_ids))]
     back = np.argsort(front)
     sorted_rows: list[NDArray[np.float16]] = []
     for entry, (moment_id, values, ids) in zip(chunk, (moments[number] for number in back), strict=True):

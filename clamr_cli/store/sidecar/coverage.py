@@ -43,7 +43,7 @@ class Rows:
     def read(cls, tables: Tables) -> Rows:
         """Those of the newest version."""
         data = tables.dataset(VECTORS)
-        with failing_as_store_error("read", tables.uri):
+        with failing_as_store_error("read", tables.uri, VECTORS):
             addresses = data.to_table(columns=[], with_row_address=True).column("_rowaddr").to_numpy()
             fragments = {one.fragment_id: _fragment(one.metadata) for one in data.get_fragments()}
         return cls(data, fragments, addresses, np.argsort(addresses, kind="stable"))

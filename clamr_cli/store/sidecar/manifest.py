@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import xxhash
 
-from clamr_cli.store.side import TEMPORARY_PREFIX
+from clamr_cli.store.side import TEMPORARY_PREFIX, sync_folder
 from clamr_cli.store.sidecar.part import PartInfo
 
 if TYPE_CHECKING:
@@ -71,13 +71,3 @@ def write(folder: Path, manifest: Manifest) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder last, where the system can."""
-    with suppress(OSError, AttributeError):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

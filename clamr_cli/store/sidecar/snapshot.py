@@ -10,6 +10,7 @@ import numpy as np
 
 from clamr_cli.store import vectors
 from clamr_cli.store.failures import failing_as_store_error
+from clamr_cli.store.schema import VECTORS
 from clamr_cli.store.sidecar import manifest
 from clamr_cli.store.sidecar.coverage import Rows, assigned, in_fragments
 from clamr_cli.store.sidecar.part import Damaged, Part
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from clamr_cli.errors import StoreError
     from clamr_cli.store.sidecar.manifest import Manifest
     from clamr_cli.store.tables import Tables
     from clamr_cli.store.vectors import PackedVectors
@@ -127,17 +129,17 @@ class Snapshot:
     @property
     def uncovered(self) -> int:
         """How many rows of the table, of any encoder, the sidecar does not stand for."""
-        with failing_as_store_error("read", self._tables.uri):
+        with failing_as_store_error("read", self._tables.uri, VECTORS):
             return sum(fragment.count_rows() for fragment in self._rest)
 
     def rest(self) -> Iterator[PackedVectors]:
         """The moments that the sidecar does not stand for, a few at a time."""
         if not self._rest:
             return
-        with failing_as_store_error("read", self._tables.uri):
+        with failing_as_store_error("read", self._tables.uri, VECTORS):
             found = iter(
                 self._rows.data.scanner(
-                    columns=list(vectors.SCORED),
+                    columns=vectors.columns(vectors.SCORED, self._rows.data),
                     filter=one_of("fingerprint", [self._fingerprint]),
                     fragments=self._rest,
                     batch_size=BATCH_ROWS,
@@ -146,12 +148,17 @@ class Snapshot:
                 ).to_batches()
             )
         while True:
-            with failing_as_store_error("read", self._tables.uri):
+            with failing_as_store_error("read", self._tables.uri, VECTORS):
                 batch = next(found, None)
-            if batch is None:
-                return
+                if batch is None:
+                    return
+                batch.validate(full=True)
             if batch.num_rows:
-                yield vectors.packed(batch)
+                try:
+                    yield vectors.packed(batch, self._fingerprint)
+                except vectors.DamagedRow as row:
+                    moment_id = batch.column("moment_id")[row.number].as_py()
+                    raise vectors.refusal(self._tables, self._fingerprint, moment_id) from row
 
     def fetch(self, places: Sequence[int], *, ids: bool = True) -> PackedVectors:
         """The stored vectors of the rows at these places, in this order.
@@ -159,12 +166,25 @@ class Snapshot:
         Args:
             places: among the rows of the snapshot.
             ids: whether moments and modalities are wanted too; empty and zero without, which is faster.
+
+        Raises:
+            StoreError: they cannot be read, or are not what was stored.
         """
-        columns = list(vectors.SCORED) if ids else ["vectors"]
-        with failing_as_store_error("read", self._tables.uri):
+        columns = vectors.columns(vectors.SCORED if ids else ["vectors"], self._rows.data)
+        with failing_as_store_error("read", self._tables.uri, VECTORS):
             table = self._rows.data.take(list(places), columns=columns)
+            table.validate(full=True)
         (batch,) = table.combine_chunks().to_batches()
-        return vectors.packed(batch) if ids else vectors.bare(batch)
+        try:
+            return vectors.packed(batch, self._fingerprint) if ids else vectors.bare(batch)
+        except vectors.DamagedRow as row:
+            raise self.refusal(places[row.number]) from row
+
+    def refusal(self, place: int) -> StoreError:
+        """The error for the row at a place, which is not what was stored."""
+        with failing_as_store_error("read", self._tables.uri, VECTORS):
+            names = self._rows.data.take([place], columns=["moment_id"]).column("moment_id").to_pylist()
+        return vectors.refusal(self._tables, self._fingerprint, names[0])
 
 
 def _mapped(folder: Path, fingerprint: str, before: Snapshot | None) -> list[Part]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clamr_cli.store.side import TEMPORARY_PREFIX
-from clamr_cli.store.sidecar.manifest import sync_folder
+from clamr_cli.store.side import TEMPORARY_PREFIX, sync_folder
 from clamr_cli.store.sidecar.part import SECTIONS, PartInfo, checksums, layout
 
 if TYPE_CHECKING:

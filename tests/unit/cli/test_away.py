@@ -110,7 +110,7 @@ def test_an_empty_mount_point_costs_nothing_however_often_it_is_indexed(shelf: S
 def test_what_is_offline_is_marked_wherever_it_is_shown(shelf: Shelf) -> None:
     (shelf.videos / "disk [1]").rename(shelf.place / "unplugged")
     hits = [line.split("\t") for line in shelf("search", "clip").out.decode().splitlines()]
-    assert {(Path(cells[8]).stem, cells[11]) for cells in hits} == {
+    assert {(Path(cells[8]).stem, cells[12]) for cells in hits} == {
         (name, "offline" if name in ("delta", "echo") else "") for name in ALL
     }
     assert shelf("search", "delta", "--table", "-n", "1").out.count(b"  offline") == 1

@@ -233,7 +233,7 @@ def test_status_tells_vectors_of_one_encoder_with_other_settings_apart(clamr: Cl
         store.put_vectors(replace(use.info, fingerprint="feedbeef12345678"), {f"{BEES}#0": _vectors()})
     told = clamr("--db", str(db), "status").out.decode()
     assert f"encoder\thashed {use.info.fingerprint[:8]}: 4 moments" in told
-    assert "encoder\thashed feedbeef: 1 moment, 2 vectors\n" in told
+    assert "encoder\thashed feedbeef: 1 moment, 2 vectors, 1 of 3 videos\n" in told
 
 
 def _vectors() -> TokenVectors:
@@ -286,3 +286,38 @@ def test_the_home_of_nobody_is_a_place_that_is_not_there(clamr: Clamr, tmp_path:
     ended = clamr("train", "--recipe", "mini", "--data", "~nosuchuser/data", "--out", str(tmp_path / "out"))
     assert (ended.code, ended.out) == (2, b"")
     assert "there is no ~nosuchuser/data" in ended.err
+
+
+def test_rm_takes_the_vectors_of_an_encoder_out_and_leaves_the_videos(clamr: Clamr, db: Path) -> None:
+    before = clamr("--db", str(db), "ls", "--json").out
+    assert clamr("--db", str(db), "rm", "--encoder", "mini").code == 2
+    assert clamr("--db", str(db), "rm").code == 2
+    ended = clamr("--db", str(db), "rm", "--encoder", "hashed", "-y")
+    assert (ended.code, ended.err) == (0, "removed from the index: all vectors of hashed\n")
+    assert Store.open(db).encoders() == []
+    assert clamr("--db", str(db), "ls", "--json").out == before
+
+
+def test_search_in_an_index_that_holds_nothing_yet_says_whether_somebody_is_at_work(
+    clamr: Clamr, tmp_path: Path
+) -> None:
+    store = Store.open(tmp_path / "index", create=True)
+    ended = clamr("--db", store.uri, "search", "dog", "--encoder", "hashed")
+    assert (ended.code, ended.err) == (1, "nothing is indexed yet: clamr index DIR\n")
+    with store.writer("clamr index"):
+        ended = clamr("--db", store.uri, "search", "dog", "--encoder", "hashed")
+    assert (ended.code, ended.err) == (1, "nothing is indexed yet; clamr index is running\n")
+
+
+def test_search_says_in_json_too_that_not_all_videos_answer(clamr: Clamr, db: Path) -> None:
+    store = Store.open(db)
+    (use,) = store.encoders()
+    gone = min(dict(store.scan_vectors(use.info.fingerprint)))
+    with store.writer("test"):
+        store._tables.delete("vectors", "moment_id", [gone])
+    searched, of = store.coverage(use.info.fingerprint)
+    assert searched == of - 1
+    ended = clamr("--db", str(db), "search", "a", "b", "--json", "--encoder", "hashed", "--floor", "0")
+    assert f"answers from {searched} of {of} videos" in ended.err
+    assert {(hit["searched"], hit["of"]) for hit in map(json.loads, ended.out.splitlines())} == {(searched, of)}
+    assert f"{searched} of {of} videos" in clamr("--db", str(db), "status").out.decode()

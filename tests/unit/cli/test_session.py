@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from clamr_cli import config
+from clamr_cli import config, encoders
 from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries, settings_for
+from clamr_cli.types import EncoderInfo
 
 
 def test_the_only_encoder_of_an_index_stands_in_for_the_default_and_that_is_said(
@@ -24,6 +25,42 @@ def test_an_encoder_that_settings_name_is_taken_without_a_word(
     settings = config.load({"db": str(db)})
     assert encoder_for(open_store(settings), settings, {}).info.name == "hashed"
     assert capsys.readouterr().err == ""
+
+
+def half_encoded(db: Path, name: str) -> int:
+    """Give some of the index's videos vectors of another encoder; how many the index has."""
+    store = open_store(config.load({"db": str(db)}))
+    (use,) = store.encoders()
+    rows = dict(store.scan_vectors(use.info.fingerprint))
+    one = min(rows).partition("#")[0]
+    other = EncoderInfo(name, encoders.describe(name, cache=db, pool=2).fingerprint if name == "hashed" else "0" * 16)
+    with store.writer("test"):
+        store.put_vectors(other, {key: item for key, item in rows.items() if key.startswith(one)})
+    assert store.coverage(other.fingerprint)[0] == 1
+    return store.coverage(use.info.fingerprint)[0]
+
+
+def test_while_another_encoder_is_at_work_the_complete_one_answers(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = half_encoded(db, "mini")
+    settings = config.load({"db": str(db)})
+    assert encoder_for(open_store(settings), settings, {}).info.name == "hashed"
+    assert capsys.readouterr().err == (
+        f"using the encoder hashed, which answers from {of} of {of} videos; mini does from 1: "
+        "clamr index --encoder mini finishes\n"
+    )
+
+
+def test_who_asks_for_an_encoder_that_is_not_through_is_told_how_many_videos_answer(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = half_encoded(db, "hashed")
+    settings = config.load({"db": str(db), "encoder": "hashed"})
+    encoder_for(open_store(settings), settings, {})
+    assert capsys.readouterr().err == ""
+    encoder_for(open_store(settings), settings, {"pool": 2})
+    assert capsys.readouterr().err == f"answers from 1 of {of} videos: clamr index --encoder hashed finishes\n"
 
 
 @pytest.mark.parametrize("debugging", [False, True])

@@ -47,6 +47,25 @@ def test_only_old_leftovers_are_swept(tmp_path: Path):
     sweep(tmp_path / "absent")
 
 
+def test_spools_of_videos_that_are_indexed_wholly_are_left_over(tmp_path: Path):
+    for name in ("aaaaaaaaaaaa0123-st", "bbbbbbbbbbbb0123-s", "aaaaaaaaaaaa0123-dense"):
+        Spool(tmp_path / name).begin()
+    sweep(tmp_path, {"aaaaaaaaaaaa"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["aaaaaaaaaaaa0123-dense", "bbbbbbbbbbbb0123-s"]
+
+
+def test_the_folder_of_a_dead_run_is_swept_and_that_of_a_living_one_stays(tmp_path: Path):
+    first, second = Room.take(tmp_path), Room.take(tmp_path)
+    dead = first.folder / "run-dead"
+    dead.mkdir()
+    (dead / ".lock").touch()
+    (first.folder / "run-by-an-older-clamr").mkdir()
+    sweep(first.folder)
+    assert sorted(path.name for path in first.folder.iterdir()) == sorted([second.folder.name, "run-by-an-older-clamr"])
+    second.leave()
+    first.leave()
+
+
 def test_two_runs_at_a_time_share_no_spools(tmp_path: Path):
     first, second = Room.take(tmp_path), Room.take(tmp_path)
     assert first.folder != second.folder
