@@ -45,12 +45,12 @@ def test_an_approximate_index_is_built_when_asked_for_and_its_answers_say_so(cla
     config.write_text("scan_limit = 1\n")
     few = ("--db", str(db), "--config", str(config), "search", "crowd")
     rows = clamr(*few)
-    assert all(line.endswith(b"\tapproximate\t\t") for line in rows.out.splitlines())
+    assert all(b"\tapproximate\t" in line for line in rows.out.splitlines())
     assert "\napproximate: candidates came from an index" in rows.err
     assert all(json.loads(line)["approximate"] for line in clamr(*few, "--json").out.splitlines())
     table = clamr(*few, "--csv").out.splitlines()
     assert table[0].endswith(b",approximate")
-    assert all(line.endswith(b",approximate,,") for line in table[1:])
+    assert all(b",approximate," in line for line in table[1:])
     assert b"approximate: candidates" in clamr(*few, "--table").out
     assert clamr(*few, "--exact").out == exact.out
     assert clamr(*few, "--hybrid").out == rows.out
