@@ -91,6 +91,7 @@ _XMP: Final[Mapping[str, str]] = {
     "CreateDate": "date",
     "description": "description",
     "UserComment": "comment",
+    "logComment": "comment",
     "subject": "tags",
     "TagsList": "tags",
     "hierarchicalSubject": "tags",
@@ -260,16 +261,16 @@ def from_xmp(text: str, notes: Notes) -> None:
     """
     root, problem = nfo.parse_xml(text.strip("\ufeff\0 \t\r\n"))
     fields: dict[str, list[str]] = {}
-    for element in root.iter():
-        values = [entry.text for entry in element.iter(_RDF + "li")] or [element.text]
-        properties: list[tuple[str, list[str | None]]] = [(str(element.tag), values)]
-        properties += [(name, [value]) for name, value in element.attrib.items()]
-        for key, texts in properties:
-            name = key.rpartition("}")[2]
-            # A face is named in the region of the picture that shows it.
-            field = "cast" if name == "Name" and "/regions/" in key else _XMP.get(name)
-            if field is not None:
-                fields.setdefault(field, []).extend(line for line in texts if line and line.strip())
+    waiting = [(root, str(root.tag))]
+    while waiting:
+        element, key = waiting.pop()
+        for name, text in ((key, element.text), *element.attrib.items()):
+            if (field := _xmp_field(name)) and text and text.strip():
+                separator = "/" if name.endswith(("}TagsList", "}LastKeywordXMP")) else "|"
+                fields.setdefault(field, []).extend(text.split(separator) if field == "tags" else [text])
+        # Lists and their entries stand for the property that holds them.
+        children = ((child, key if str(child.tag).startswith(_RDF) else str(child.tag)) for child in element)
+        waiting.extend(reversed(list(children)))
     notes.set("title", next(iter(fields.get("title", ())), None))
     for field in dict.fromkeys(_XMP.values()):
         if field == "date":
@@ -278,12 +279,18 @@ def from_xmp(text: str, notes: Notes) -> None:
                 notes.taken = notes.taken or moment or ""
                 notes.set_date("" if moment else stated_date(line))
         elif field in ("tags", "cast", "location"):
-            notes.add_all(field, [re.split(r"[|/]", line)[-1] for line in fields.get(field, ())])
+            notes.add_all(field, fields.get(field))
         else:
             for line in fields.get(field, ()):
                 notes.add(field, line)
     if problem:
         raise nfo.ReadInPart(problem, fields) if fields else ValueError(problem)
+
+
+def _xmp_field(key: str) -> str | None:
+    name = key.rpartition("}")[2]
+    # A face is named in the region of the picture that shows it.
+    return "cast" if name == "Name" and "/regions/" in key else _XMP.get(name)
 
 
 def from_takeout(text: str, notes: Notes) -> None:

@@ -279,8 +279,18 @@ def test_xmp_files_are_read(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(XMP, "utf-8")
     texts, fields, notices = noted(tmp_path, created="2021-06-30T21:50:00Z")
     assert fields == VideoFields("Midsummer", "", "2021-06-30")
-    assert (texts["description"], texts["tags"], texts["location"]) == ("Bonfire at the lake", "fire, lake", "Riga")
+    assert (texts["description"], texts["tags"], texts["location"]) == (
+        "Bonfire at the lake", "fire, lake, Nature, Water", "Riga",
+    )  # fmt: skip
     assert notices == []
+
+
+@pytest.mark.parametrize("element", ["dc:subject", "rdf:li", "x"])
+def test_an_xmp_file_nested_without_end_is_read_in_one_pass(tmp_path: Path, element: str) -> None:
+    deep = f"<{element}>" * 20_000 + "oak" + f"</{element}>" * 20_000
+    (tmp_path / "clip.xmp").write_text(XMP.replace("<rdf:li>fire</rdf:li>", f"<rdf:li>{deep}</rdf:li>"), "utf-8")
+    texts, _, notices = noted(tmp_path)
+    assert ("oak" in texts["tags"], notices) == (element != "x", [])
 
 
 TAKEN = {"photoTakenTime": {"timestamp": "1625093400"}, "description": "Bonfire", "people": [{"name": "Liv"}, {}, 3]}
