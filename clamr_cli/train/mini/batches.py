@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from clamr_cli.encoders.mini import kinds
 from clamr_cli.encoders.mini.joint import TIMELESS, time_features
-from clamr_cli.train.batch import Batch
+from clamr_cli.train.losses import Batch
 from clamr_cli.train.mini.compose import Composed, Composer, Habits
 from clamr_cli.train.mini.gallery import DRAWN, IMAGINED, PHOTOS, STYLED, THINGS
 from clamr_cli.train.mini.model import Sheets, blank

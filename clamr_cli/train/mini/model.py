@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from clamr_cli.encoders.mini import joint, kinds
 from clamr_cli.encoders.mini.heads import SENTENCE_COPIES, SPELLING
-from clamr_cli.train.batch import Encoded
+from clamr_cli.train.losses import Encoded
 from clamr_cli.types import MODALITY_IDS, Modality
 
 if TYPE_CHECKING:

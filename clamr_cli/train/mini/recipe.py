@@ -16,7 +16,6 @@ from clamr_cli.encoders.mini.heads import NAMES, SENSE, WEIGHTS
 from clamr_cli.errors import UsageError
 from clamr_cli.evaluate.names import listed
 from clamr_cli.train import loop
-from clamr_cli.train.folder import claim
 from clamr_cli.train.losses import Scores
 from clamr_cli.train.mini.batches import Batches
 from clamr_cli.train.mini.check import check
@@ -25,6 +24,7 @@ from clamr_cli.train.mini.gallery import PHOTOS
 from clamr_cli.train.mini.material import Material, load
 from clamr_cli.train.mini.model import MiniModel
 from clamr_cli.train.options import Trained, TrainNote, TrainOptions
+from clamr_cli.train.run_dir import acquire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -120,7 +120,7 @@ def run(options: RecipeOptions) -> Iterator[TrainEvent]:
     training = replace(options.training(DEFAULTS), device="cpu")
     facts = {"recipe": "mini", "data": str(data.resolve()), "aggregation": options.aggregation}
     facts |= {name: getattr(training, name) for name in _FACTS}
-    claim(options.out, facts, resume=options.resume, results=(WEIGHTS,), stages=tuple(stage.name for stage in STAGES))
+    acquire(options.out, facts, resume=options.resume, results=(WEIGHTS,), stages=tuple(stage.name for stage in STAGES))
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
@@ -145,7 +145,9 @@ def run(options: RecipeOptions) -> Iterator[TrainEvent]:
         # Rows that stay as they are cost little: there is nothing to gain from rounding them.
         rounded = training.bf16 and not stage.apart
         own = replace(training, batch=1, steps=steps, aggregation=chosen.aggregations[0], bf16=rounded)
-        yield from loop.run(MiniTrainer(chosen, model, own, options.out / stage.name, batches, lambda drawn: drawn[0]))
+        yield from loop.train(
+            MiniTrainer(chosen, model, own, options.out / stage.name, batches, lambda drawn: drawn[0])
+        )
     path = options.out / WEIGHTS
     content = weights_file(model, material)
     path.write_bytes(content)
@@ -166,12 +168,12 @@ class MiniTrainer(loop.LateInteractionTrainer):
         super().__init__(*arguments)
         self.stage = stage
 
-    def loss_of(self, found: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
+    def loss_of(self, batch_scores: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
         """The mean of the losses of the stage's aggregations."""
-        ways = [found]
+        ways = [batch_scores]
         if self.stage.aggregations == ("token-max", "modality-max"):
-            best = found.per_modality.max(dim=-1).values
-            ways.append(Scores(torch.where(best.isfinite(), best, found.total), found.per_modality))
+            best = batch_scores.per_modality.max(dim=-1).values
+            ways.append(Scores(torch.where(best.isfinite(), best, batch_scores.total), batch_scores.per_modality))
         return torch.stack([super(MiniTrainer, self).loss_of(way, *labels, **more) for way in ways]).mean()
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:  # noqa: ARG002

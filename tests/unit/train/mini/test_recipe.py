@@ -22,7 +22,8 @@ from clamr_cli.train.mini.gallery import DRAWN, IMAGINED, PHOTOS, STYLED, THINGS
 from clamr_cli.train.mini.material import Material
 from clamr_cli.train.mini.photos import Photo
 from clamr_cli.train.mini.texts import Entry
-from clamr_cli.train.options import STAGES, RecipeOptions, TrainNote, TrainStep, last_checkpoint
+from clamr_cli.train.options import STAGES, RecipeOptions, TrainNote, TrainStep
+from clamr_cli.train.run_dir import last_checkpoint
 from clamr_cli.types import Modality
 
 EVERY = (Modality.SPEECH, Modality.OCR, Modality.METADATA)
@@ -114,7 +115,7 @@ def test_training_lowers_the_loss_and_makes_a_file_that_the_encoder_reads(materi
         model.apart = stage.apart
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         trainer = recipe.MiniTrainer(stage, model, options, tmp_path / stage.name, batches, lambda drawn: drawn[0])
-        losses[stage.name] = [event.loss for event in loop.run(trainer) if isinstance(event, TrainStep)]
+        losses[stage.name] = [event.loss for event in loop.train(trainer) if isinstance(event, TrainStep)]
         assert len(losses[stage.name]) == steps
         for name, tensor in model.state_dict().items():
             assert not name.startswith(stage.frozen or ("none",)) or tensor.equal(before[name])
