@@ -21,9 +21,6 @@ Reduction = Literal["mean", "none"]
 TEMPERATURE: Final = 0.02
 """The paper's, fixed."""
 
-MODALITIES: Final = len(MODALITY_IDS)
-"""Width of :attr:`Scores.per_modality`: column ``i`` is the modality of id ``i + 1``."""
-
 _BUDGET: Final = 1 << 25
 """Similarities held at once, in numbers: 128 MB in float32."""
 
@@ -70,7 +67,8 @@ class Scores:
 
     Attributes:
         total: [Q, D], the aggregate; minus infinity only for documents without any token.
-        per_modality: [Q, D, 5], the score of each modality alone (id minus one); minus infinity where it is absent.
+        per_modality: [Q, D, 5], the score of each modality alone: column ``i`` is the modality of id ``i + 1``. Minus
+            infinity where it is absent.
     """
 
     total: torch.Tensor
@@ -255,13 +253,13 @@ def hard_negative(
     published code always uses that aggregate, so that a winning modality stands on both sides at once.
     """
     positive, restricted = _positive(scores, targets, query_modalities)
-    kept = _without_other_answers(scores.total, targets, answers)
-    other = scores.per_modality.masked_fill(~kept.isfinite().unsqueeze(-1), -torch.inf)
+    total = _without_other_answers(scores.total, targets, answers)
+    other = scores.per_modality.masked_fill(~total.isfinite().unsqueeze(-1), -torch.inf)
     ids = torch.arange(1, other.shape[-1] + 1, device=other.device)
     own = functional.one_hot(targets, other.shape[1]).bool().unsqueeze(-1)
     not_negative = ~restricted[:, None] | (ids == query_modalities[:, None])
     other = other.masked_fill(own & not_negative[:, None, :], -torch.inf)
-    logits = torch.cat([_with_positive(kept, targets, positive), other.flatten(1)], dim=1)
+    logits = torch.cat([_with_positive(total, targets, positive), other.flatten(1)], dim=1)
     return functional.cross_entropy(logits / temperature, targets, reduction=reduction)
 
 
@@ -275,10 +273,10 @@ def pairwise(
     reduction: Reduction = "mean",
 ) -> torch.Tensor:
     """Softplus of the hardest negative minus the positive, both aggregate scores, without temperature."""
-    kept = _without_other_answers(scores.total, targets, answers)
-    positive = kept.gather(1, targets[:, None]).squeeze(1)
-    own = functional.one_hot(targets, kept.shape[1]).bool()
-    hardest = kept.masked_fill(own, -torch.inf).max(dim=1).values
+    total = _without_other_answers(scores.total, targets, answers)
+    positive = total.gather(1, targets[:, None]).squeeze(1)
+    own = functional.one_hot(targets, total.shape[1]).bool()
+    hardest = total.masked_fill(own, -torch.inf).max(dim=1).values
     each = functional.softplus(hardest - positive)
     return each.mean() if reduction == "mean" else each
 

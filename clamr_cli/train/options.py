@@ -84,7 +84,7 @@ class RecipeOptions:
         store: the index whose documents answer the queries; None where there are no queries.
         data: folder of the recipe's own data.
         model, adapter: base and starting adapter, a folder or hub id each.
-        projection_init: how the projection's base was drawn, where neither base nor adapter holds it.
+        projection_init: random generation of the projection's base, if neither base nor adapter holds it.
         lora_rank: rank of a fresh adapter.
         four_bit: load the frozen layers in 4 bits.
         checkpointing: compute activations again on the way back instead of keeping them.
