@@ -21,7 +21,7 @@ Reduction = Literal["mean", "none"]
 TEMPERATURE: Final = 0.02
 """The paper's, fixed."""
 
-_BUDGET: Final = 1 << 25
+MAX_SIMILARITIES: Final = 1 << 25
 """Similarities held at once, in numbers: 128 MB in float32."""
 
 
@@ -129,7 +129,7 @@ def scores(
         normalise: divide by the number of the query's tokens.
     """
     query_mask, document_mask = query_mask.bool(), document_mask.bool()
-    group = max(1, _BUDGET // max(1, queries.shape[0] * queries.shape[1] * documents.shape[1]))
+    group = max(1, MAX_SIMILARITIES // max(1, queries.shape[0] * queries.shape[1] * documents.shape[1]))
     sums = []
     for part in zip(*(torch.split(whole, group) for whole in (documents, document_mask, modality_ids)), strict=True):
         best = _best_similarities(queries.float(), *part)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from torch.utils.data import Dataset
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from clamr_cli.queries import LabelledQuery
     from clamr_cli.store import Store
     from clamr_cli.types import Document, Encoder, MomentRecord
-
-_CACHED_VIDEOS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +56,16 @@ class Example:
 
 
 class IndexedDocuments:
-    """The documents of an index by moment; those of the videos used last are cached."""
+    """The documents of an index by moment.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: the index.
+        cached_videos: the number of videos used last whose documents stay in memory.
+    """
+
+    def __init__(self, store: Store, cached_videos: int = 32) -> None:
         self.files = indexed_videos(store)
-        self._store = store
+        self._store, self._cached_videos = store, cached_videos
         self._by_video = {record.video_id: record for record in self.files}
         self._cache: OrderedDict[str, dict[str, Document]] = OrderedDict()
 
@@ -80,7 +83,7 @@ class IndexedDocuments:
             except MediaError as problem:
                 raise UsageError(f"{record.path}: {problem.what}", problem.hint) from problem
             self._cache[video] = {document.id: document for document in documents}
-            if len(self._cache) > _CACHED_VIDEOS:
+            if len(self._cache) > self._cached_videos:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(video)
         return self._cache[video][moment]

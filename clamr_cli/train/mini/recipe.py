@@ -84,7 +84,7 @@ _SETTINGS: Final = (
     "loss", "temperature", "learning_rate", "warmup", "weight_decay", "steps", "batch", "accumulation", "bf16", "seed",
 )  # fmt: skip
 
-_NEEDED: Final = (
+REQUIRED_FILES: Final = (
     "train/caltech101",
     "train/flickr8k_1k/captions.csv",
     "train/flickr8k_1k/images",
@@ -223,7 +223,7 @@ def _checked_data(options: RecipeOptions) -> Path:
             raise UsageError(f"the recipe mini generates its own batches and takes no {flag}", hint)
     if options.data is None:
         raise UsageError("the recipe mini needs its own data", "give --data DIR, see the model card of mini")
-    missing = [name for name in _NEEDED if not (options.data / name).exists()]
+    missing = [name for name in REQUIRED_FILES if not (options.data / name).exists()]
     if missing:
         raise UsageError(f"{options.data} lacks {listed(missing)}", "see the model card of mini for what it holds")
     return options.data

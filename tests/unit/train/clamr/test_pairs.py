@@ -59,9 +59,8 @@ def test_a_file_of_another_kind_is_refused_without_options_that_are_not_there(be
     assert "--format" not in str(refused.value)
 
 
-def test_documents_are_read_again_after_they_were_forgotten(bench, monkeypatch):
-    monkeypatch.setattr("clamr_cli.train.clamr.pairs._CACHED_VIDEOS", 1)
-    found = IndexedDocuments(bench.store)
+def test_documents_are_read_again_after_they_left_the_cache(bench):
+    found = IndexedDocuments(bench.store, cached_videos=1)
     first = found[f"{shelf.video_id(0)}#0"]
     assert found[f"{shelf.video_id(1)}#0"].speech[0].text == shelf.SAID[1]
     assert found[f"{shelf.video_id(0)}#0"] == first

@@ -142,7 +142,7 @@ def test_training_lowers_the_loss_and_makes_a_file_that_the_encoder_reads(materi
 def data(tmp_path: Path) -> Path:
     """A data folder that has all its parts, though nothing in them."""
     folder = tmp_path / "data"
-    for name in recipe._NEEDED:
+    for name in recipe.REQUIRED_FILES:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch() if path.suffix else path.mkdir()
@@ -183,7 +183,7 @@ def test_the_stages_known_without_torch_are_the_recipes() -> None:
     assert STAGES["mini"] == tuple(stage.name for stage in recipe.STAGES)
 
 
-@pytest.mark.parametrize("missing", [None, *recipe._NEEDED])
+@pytest.mark.parametrize("missing", [None, *recipe.REQUIRED_FILES])
 def test_data_that_are_not_there_are_told(tmp_path, data, missing) -> None:
     if missing is not None:
         gone = data / missing
