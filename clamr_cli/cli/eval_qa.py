@@ -94,7 +94,7 @@ def run(before: Globals, flags: Flags) -> int:
     from clamr_cli.cli import output
     from clamr_cli.cli.eval_qa_talk import Talk
     from clamr_cli.cli.session import create_encoder, open_store, quiet_libraries
-    from clamr_cli.evaluate.doubt import Sampling
+    from clamr_cli.evaluate.metrics import Sampling
     from clamr_cli.evaluate.qa.journal import Journal
     from clamr_cli.evaluate.qa.report import report
     from clamr_cli.evaluate.qa.run import Bench, evaluate, setup_of
@@ -174,7 +174,7 @@ def _items(flags: Flags) -> list[Item]:
 
 def _found(store: Store, items: Sequence[Item], flags: Flags) -> Found:
     from clamr_cli.cli.output import say
-    from clamr_cli.evaluate.names import listed
+    from clamr_cli.evaluate.ids import listed
     from clamr_cli.evaluate.qa import footage
     from clamr_cli.render.text import plural
 

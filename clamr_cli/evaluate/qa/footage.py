@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pysubs2
 
 from clamr_cli.errors import MediaError, UsageError
-from clamr_cli.evaluate.names import resolve
+from clamr_cli.evaluate.ids import resolve
 from clamr_cli.extract.subtitles import from_events, read_subtitle_file
 from clamr_cli.types import Segment, Span
 

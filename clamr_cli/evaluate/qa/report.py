@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from clamr_cli.evaluate import doubt
+from clamr_cli.evaluate import metrics
 from clamr_cli.evaluate.qa.journal import FAILED
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from clamr_cli.evaluate.doubt import Sampling
+    from clamr_cli.evaluate.metrics import Sampling
     from clamr_cli.evaluate.qa.items import Item
     from clamr_cli.evaluate.qa.strategies import Strategy
 
@@ -114,7 +114,7 @@ def _row(
     for group in groups if correct else ():
         values = np.array([one for item, one in correct.items() if group in (ALL, group_of[item])])
         if len(values):
-            accuracy[group] = Share(len(values), float(values.mean()), doubt.interval(values, sampling))
+            accuracy[group] = Share(len(values), float(values.mean()), metrics.interval(values, sampling))
     outcomes = Counter(record["outcome"] for record in records)
     return Row(
         strategy=name,
@@ -143,7 +143,7 @@ def _p(ours: Mapping[str, float], first: Mapping[str, float], sampling: Sampling
     def values(of: Mapping[str, float]) -> NDArray[np.float64]:
         return np.array([of[item] for item in both])
 
-    return doubt.difference(values(ours), values(first), sampling) if both else None
+    return metrics.difference(values(ours), values(first), sampling) if both else None
 
 
 def _means(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:

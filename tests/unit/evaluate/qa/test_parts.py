@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import MediaError, UsageError
-from clamr_cli.evaluate.doubt import Sampling
+from clamr_cli.evaluate.metrics import Sampling
 from clamr_cli.evaluate.qa import footage, strategies
 from clamr_cli.evaluate.qa.items import Item
 from clamr_cli.evaluate.qa.journal import Journal
