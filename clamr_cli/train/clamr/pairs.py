@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 
 from clamr_cli import encoders
 from clamr_cli.errors import MediaError, UsageError
-from clamr_cli.evaluate import formats
-from clamr_cli.evaluate.names import resolve
+from clamr_cli.evaluate.data import read_queries
+from clamr_cli.evaluate.ids import resolve
 from clamr_cli.pipeline.stored import documents_of, indexed_videos
 from clamr_cli.search import search
 from clamr_cli.types import MODALITY_IDS, NO_MODALITY, Filters, SearchOptions
@@ -162,7 +162,7 @@ def read_pairs(
         UsageError: the file cannot be read, or no query of it has an answer in the index.
     """
     try:
-        queries = formats.read(path).queries
+        queries = read_queries(path).queries
     except UsageError as error:
         if "--format" in error.hint:  # clamr train has no such option
             raise UsageError(error.what, "give labelled queries as clamr synth writes them") from error

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 from clamr_cli.encoders.mini import joint
 from clamr_cli.encoders.mini.heads import NAMES, SENSE, WEIGHTS
 from clamr_cli.errors import UsageError
-from clamr_cli.evaluate.names import listed
+from clamr_cli.evaluate.ids import listed
 from clamr_cli.train import loop
 from clamr_cli.train.losses import Scores, modality_max
 from clamr_cli.train.mini.compose import UNRELATED, Batches, CompositionConfig
