@@ -127,6 +127,8 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         )
         for line in (*store.repairs, *_lost(damaged)):
             yield Notice("", line)
+        if plan.left_out:
+            yield Notice("", _left_out(plan.left_out))
         for event in _run(plan, jobs, desk):
             tally.count(event)
             yield event
@@ -172,6 +174,15 @@ def _lost(damaged: Sequence[str]) -> Iterator[str]:
             f"damaged rows of the index were removed ({videos}): clamr index DIR makes them anew, and "
             "clamr index --encoder NAME the vectors of that encoder"
         )
+
+
+def _left_out(files: Sequence[FileRecord]) -> str:
+    """What there is to say of indexed files that are there and would not be taken in any more."""
+    names = ", ".join(file.path for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
+    return (
+        f"left out by .clamrignore, --exclude or as a small copy of another video, but still in the index: {names}; "
+        "forget with: clamr rm FILE"
+    )
 
 
 def check_models(options: IndexOptions) -> None:
