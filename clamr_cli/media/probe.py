@@ -263,7 +263,8 @@ def _content_duration(path: str, container: InputContainer, header: float | None
         _seek(container, tail + origin(container))
         # Where there is no seeking, what follows the packets read so far still shows the end.
         end = _last_end(container, whole=False)
-        if end:
+        # An end far behind the stated one is that of a track whose clock differs.
+        if end and end - tail < LONGEST_HOLE:
             return end
     with open_media(path, edits=edits) as anew:
         return _last_end(anew, whole=True)
