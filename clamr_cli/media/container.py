@@ -63,6 +63,8 @@ _TICK: Final = 0.001
 _BLANK_END: Final = 4096
 """Bytes at the end of a file that are looked at."""
 
+_ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _UNKNOWN_RIFF: Final = 0x7FFFFFFF - 2**16
 _READ: Final = 2**23
 _MOST_READS: Final = 512
@@ -198,6 +200,11 @@ def _stated_end(file: BinaryIO) -> int:
     if head[:4] == b"RIFF":
         size = int.from_bytes(head[4:8], "little")
         return 8 + size if size < _UNKNOWN_RIFF else 0
+    if head[:16] == _ASF_HEADER:
+        head += file.read(_BLANK_END)
+        # The object of file properties (ASF 1.2, 3.2): its name, its size, the file's name, the file's size.
+        place = head.find(_ASF_PROPERTIES)
+        return int.from_bytes(head[place + 40 : place + 48], "little") if place > 0 else 0
     return _segment_end(head) if head[:4] == b"\x1a\x45\xdf\xa3" else 0
 
 

@@ -105,7 +105,9 @@ def test_a_wild_stamp_costs_its_own_place_only(tmp_path, whole, name, codec, fau
     check(restamp(whole(codec), tmp_path / name, FAULTS[fault]))
 
 
-@pytest.mark.parametrize("fault", ["one ahead", "the first", "thirty ahead", "the last", "the last two", "all but the first"])
+@pytest.mark.parametrize(
+    "fault", ["one ahead", "the first", "thirty ahead", "the last", "the last two", "all but the first"]
+)
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv"])
 def test_so_it_is_without_sound(tmp_path, whole, name, fault):
     check(restamp(whole("h264", silent=True), tmp_path / name, FAULTS[fault]), silent=True)
