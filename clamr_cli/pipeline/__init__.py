@@ -99,9 +99,9 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
     started = time.monotonic()
     encoder = encoders.describe(options.encoder, cache=options.cache, **dict(options.encoder_settings))
     with store.writer("clamr index"):
-        damaged: list[str] = []
+        damaged = [""] * store.drop_unreadable_records()
         if not targets or _has_few_vectors(store):
-            damaged = store.drop_damaged() + [""] * store.drop_damaged_records()
+            damaged += store.drop_damaged() + [""] * store.drop_damaged_records()
         desk = Desk(store, options, encoder)
         known = Known(desk.register.files, desk.recipe.dump(), desk.encoded)
         retry, prune = options.retry_failed, options.prune
