@@ -47,10 +47,10 @@ def check(filters: Filters) -> None:
     """
     for name, date in (("since", filters.since), ("until", filters.until)):
         if date is not None and not _DATE.fullmatch(date):
-            raise UsageError(f"--{name} {date!r} is no date", "write it like 2024-05-31, 2024-05 or 2024")
+            raise UsageError(f"invalid --{name}: {date!r}", "write it like 2024-05-31, 2024-05 or 2024")
     for name, seconds in (("longer", filters.longer), ("shorter", filters.shorter)):
         if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-            raise UsageError(f"--{name} {seconds:g} is no duration", "write it like 90, 1:30 or 1h30m")
+            raise UsageError(f"invalid --{name}: {seconds:g}", "write it like 90, 1:30 or 1h30m")
 
 
 def _passes(facts: VideoFacts, filters: Filters) -> bool:
