@@ -26,7 +26,7 @@ _LARGE: Final = 1280
 
 _NOISE: Final = 12
 _CHANGED: Final = 1.0
-_EDGE: Final = 24
+_EDGE: Final = 16
 _EDGES: Final = 5
 _MOST_OF_IT: Final = 0.8
 _TALL: Final = 1.8

@@ -44,8 +44,8 @@ class FrameOptions:
         interval: seconds wanted between frames.
         longest_gap: seconds between keyframes up to which the keyframes alone are enough. Any stretch of the video that
             is a frame longer than this (or than ``interval``) has a sampled frame.
-        max_side: pixels of a frame's longer side at most, or of a 16:9 picture of the same area where a frame is wider or
-            taller; smaller videos are not enlarged.
+        max_side: pixels of a frame's longer side at most, or of a 16:9 picture of that area where a frame is longer;
+            smaller videos are not enlarged.
         threads: decoder threads, 0 for as many as there are cores.
     """
 

@@ -131,13 +131,13 @@ class TextWatch:
             and np.abs(pixels - known.pixels).mean(axis=1).max() < _STILL
         ):
             return replace(known, pixels=pixels)
-        likely = text_map(stretched(gray))
-        self._mapped = _Seen(
-            (gray.shape[0], gray.shape[1]),
-            pixels,
-            _pairs(likely, _LIKELY).ravel(),
-            bool(_pairs(likely, _CERTAIN).any()),
-        )
+        contrasting = stretched(gray)
+        likely = text_map(contrasting)
+        cells = _pairs(likely, _LIKELY)
+        certain = bool(_pairs(likely, _CERTAIN).any())
+        if not cells.any():
+            cells = _turned_cells(contrasting)
+        self._mapped = _Seen((gray.shape[0], gray.shape[1]), pixels, cells.ravel(), certain)
         return self._mapped
 
 
@@ -149,6 +149,14 @@ def _pairs(likely: NDArray[np.float32], limit: float) -> NDArray[np.bool_]:
     found[:, :-1] |= both
     found[:, 1:] |= both
     return found
+
+
+def _turned_cells(gray: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The cells that surely are text which runs upwards or downwards; seen at half the size, which is cheap."""
+    rows, columns = gray.shape[0] // CELL, gray.shape[1] // CELL
+    half = cv2.resize(np.rot90(gray), (gray.shape[0] // 2, gray.shape[1] // 2), interpolation=cv2.INTER_AREA)
+    cells = np.rot90(_pairs(text_map(half), _CERTAIN), -1).astype(np.uint8)
+    return cv2.resize(cells, (columns, rows), interpolation=cv2.INTER_NEAREST).astype(bool)
 
 
 def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from clamr_cli import encoders
 from clamr_cli.store import Store
 from clamr_cli.types import FileState, TokenVectors
 from tests.unit.cli.conftest import Clamr
-from tests.unit.cli.small_index import BEES, HOSTILE_PATH, LAGOS, SALE
+from tests.unit.cli.small_index import BEES, HOSTILE_PATH, LAGOS, MOMENTS, SALE
 
 
 def _paths(db: Path) -> set[str]:
@@ -245,6 +245,21 @@ def test_status_without_failures_says_so(clamr: Clamr, db: Path) -> None:
     clamr("--db", str(db), "rm", failed, "--yes")
     ended = clamr("--db", str(db), "status", "--failed")
     assert (ended.code, ended.out, ended.err) == (0, b"", "no file of the index failed\n")
+
+
+def test_status_names_files_of_which_only_a_part_can_be_read(clamr: Clamr, db: Path) -> None:
+    store = Store.open(db)
+    video = next(video for video in store.videos() if video.video_id == BEES)
+    media = replace(video.media, duration=9.0, duration_from_content=9.0, incomplete=True)
+    with store.writer("tests"):
+        store.put_video(replace(video, media=media), MOMENTS[BEES])
+    table = clamr("--db", str(db), "status").out.decode()
+    assert "incomplete\t1 (clamr status --failed)\n" in table
+    part = "only 0:09.0 of 0:30 can be read: the file may be incomplete"
+    assert f"incomplete file\t/videos/nature/bees.mkv: {part}\n" in table
+    assert json.loads(clamr("--db", str(db), "status", "--json").out)["incomplete"] == 1
+    rows = [json.loads(line) for line in clamr("--db", str(db), "status", "--failed", "--json").out.splitlines()]
+    assert {row["path"]: row["reason"] for row in rows}["/videos/nature/bees.mkv"] == part
 
 
 def test_paths_lead_to_the_files_even_where_names_are_no_utf8(clamr: Clamr, db: Path) -> None:

@@ -83,6 +83,19 @@ def test_a_caption_is_read_when_it_comes_and_not_again_while_it_stays(height, ba
     assert read_at(picked) == [4]
 
 
+@pytest.mark.parametrize("turns", [1, 3])
+def test_text_of_a_picture_that_lies_on_its_side_is_read(turns):
+    card = written(plain((60, 70, 60), SIZE), "Departures from platform nine", at=(80, 250), height=26)
+    assert read_at(pick((6, np.ascontiguousarray(np.rot90(card, turns))))) == [0]
+
+
+@pytest.mark.parametrize("ground", [40, 200])
+def test_faint_text_is_read_with_more_contrast(ground):
+    faint = written(plain((ground,) * 3, SIZE), "Departures", at=(80, 250), height=14, fill=(ground + 20,) * 3)
+    (frame,) = pick((6, faint))
+    assert np.ptp(np.asarray(Image.open(io.BytesIO(frame.text_jpeg)))) > 50
+
+
 def test_a_caption_that_follows_another_is_read():
     base = photo(5)
     one, two = (written(base, text, at=(300, 480), height=30) for text in ("Now in Berlin", "Now in London"))
