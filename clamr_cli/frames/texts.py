@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from clamr_cli.errors import MediaError
-from clamr_cli.extract.captions import choose, examined
+from clamr_cli.extract.captions import choose, examined, on_video
 from clamr_cli.extract.sidecar import find_sidecars
 from clamr_cli.frames import keys
 from clamr_cli.frames.documents import joined
@@ -119,5 +119,8 @@ class Known:
             except MediaError:
                 # The run that recognises what is said in its place tells of it.
                 captions[place] = replace(unread, content="none")
-        speech = None if choice.speech is None else tuple(lines[choice.speech.name])
-        return speech, () if choice.beside is None else tuple(lines[choice.beside.name])
+        speech, beside = (
+            None if one is None else tuple(on_video(lines[one.name], media.duration))
+            for one in (choice.speech, choice.beside)
+        )
+        return speech, beside or ()
