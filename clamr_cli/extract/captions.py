@@ -31,8 +31,8 @@ _MARKS: Final = {
     "original": "orig original",
     "plain": (
         "srt vtt default full sub subs subtitle subtitles caption captions complete dialog dialogue dialogues utf utf8 "
-        "regular normal transcript transcription transcripts untertitel track text closed sync synced for the and parts "
-        "only und mul mis zxx mp4 mkv mov avi webm m4v ts wav mp3 m4a"
+        "regular normal transcript transcription transcripts untertitel track text closed sync synced for the and "
+        "parts only und mul mis zxx mp4 mkv mov avi webm m4v ts wav mp3 m4a"
     ),
 }
 _MARK_OF: Final = {word: mark for mark, words in _MARKS.items() for word in words.split()}
