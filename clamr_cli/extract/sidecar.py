@@ -251,11 +251,11 @@ def _of_subtitle_folder(
         for file, part, suffix, linked in _named_after(video, stems, folder, content, notes=False):
             yield file, part, suffix, is_link or linked
         return
-    for match, file, linked in content.files:
+    for match, name, linked in content.files:
         stem, suffix = _split(match)
         if suffix in SUFFIXES + _UNSUPPORTED and suffix not in QUIET:
             part = next((stem[len(one) :] for one in stems if stem.startswith(one)), stem)
-            yield folder / file, part, suffix, is_link or linked
+            yield folder / name, part, suffix, is_link or linked
 
 
 def _named_after(
