@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from clamr_cli.encoders.clamr.checkpoint import PROJECTION, listed, renamed
+from clamr_cli.encoders.clamr.checkpoint import PROJECTION, renamed
+from clamr_cli.encoders.clamr.sources import listed
 from clamr_cli.errors import ModelError
 from clamr_cli.train.batch import Encoded
 from clamr_cli.types import DIMENSION
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from clamr_cli.encoders.clamr.adapter import Adapter
-    from clamr_cli.encoders.clamr.backbone import Backbone
-    from clamr_cli.encoders.clamr.packing import Packed
+    from clamr_cli.encoders.clamr.checkpoint import Adapter
+    from clamr_cli.encoders.clamr.model import Backbone, Packed
 
 TARGETS: Final = "(.*(model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj).*$|.*(custom_text_proj).*$)"
 """The published pattern."""

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from clamr_cli.encoders.clamr import audio, frames, packing
+from clamr_cli.encoders.clamr import audio, vision
+from clamr_cli.encoders.clamr.model import pack
 from clamr_cli.train.clamr.model import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from clamr_cli.encoders.clamr import ClamrEncoder
+    from clamr_cli.encoders.clamr.prompt import ModelInput
     from clamr_cli.train.batch import Batch
     from clamr_cli.train.clamr.pairs import Example
 
@@ -39,8 +41,8 @@ class Collate:
         """One batch; examples of one document share it."""
         documents = {example.pair.moment: example for example in examples}
         places = {moment: place for place, moment in enumerate(documents)}
-        works = [self._encoder.work(example.document) for example in documents.values()]
-        asked = [self._encoder.query_work(example.pair.query) for example in examples]
+        works = [self._encoder.prepare(example.document) for example in documents.values()]
+        asked = [self._encoder.prepare_query(example.pair.query) for example in examples]
         answers = [torch.tensor(example.pair.answers) for example in examples]
         return {
             "inputs": {"reading": self._reading(works, asked)},
@@ -51,12 +53,12 @@ class Collate:
             "answers": pad_sequence(answers, batch_first=True, padding_value=-1),
         }
 
-    def _reading(self, works: Sequence[packing.Work], asked: Sequence[packing.Work]) -> Reading:
-        pixels = self._pool.map(lambda work: frames.pixels_of(work.images, self._factor), _with_images(works))
+    def _reading(self, works: Sequence[ModelInput], asked: Sequence[ModelInput]) -> Reading:
+        pixels = self._pool.map(lambda work: vision.pixels_of(work.images, self._factor), _with_images(works))
         samples = [work.samples for work in works if work.samples is not None]
-        labels = [torch.from_numpy(work.job.prompt.modality_ids.astype("int64")) for work in works]
+        labels = [torch.from_numpy(work.prompt.modality_ids.astype("int64")) for work in works]
         return Reading(
-            packing.pack([work.job for work in (*works, *asked)], self._encoder.backbone.rule),
+            pack([*works, *asked], self._encoder.backbone.rule),
             len(works),
             tuple(pixels),
             tuple(audio.features(one) for one in samples),
@@ -64,5 +66,5 @@ class Collate:
         )
 
 
-def _with_images(works: Sequence[packing.Work]) -> list[packing.Work]:
+def _with_images(works: Sequence[ModelInput]) -> list[ModelInput]:
     return [work for work in works if work.images]

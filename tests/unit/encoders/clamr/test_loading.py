@@ -158,9 +158,9 @@ def test_an_adapter_of_another_size_is_refused(copies: Folders):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"peft_type": "IA3"}, "no LoRA"),
+        ({"peft_type": "IA3"}, "not a LoRA"),
         ({"use_dora": True}, "use_dora"),
-        ({"r": 0}, "no usable r"),
+        ({"r": 0}, "invalid r"),
         ({"target_modules": None}, "no target modules"),
     ],
 )
@@ -234,9 +234,9 @@ def test_four_bit_layers_are_the_rounded_ones(folders: Folders):
     library = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     four = folders.encoder(quantize="4bit")
     full = folders.encoder()
-    merged = full.backbone._model
-    plain = folders.encoder(adapter="none").backbone._model
-    for name, layer in four.backbone._model.named_modules():
+    merged = full.backbone.model
+    plain = folders.encoder(adapter="none").backbone.model
+    for name, layer in four.backbone.model.named_modules():
         if isinstance(layer, library.nn.Linear4bit):
             rounded = library.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
             place = name.removesuffix(".base")
