@@ -121,7 +121,7 @@ def _published(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor in a file: its name there, its shape, and bytes per element."""
+    """A tensor in a file: the path, its name there, and its shape."""
 
     path: Path
     name: str

@@ -342,7 +342,7 @@ class Prompter:
 
 
 def _accents(text: str, start: int) -> int:
-    """How many combining characters stand at ``start``."""
+    """The number of combining characters at ``start``."""
     end = start
     while end < len(text) and unicodedata.combining(text[end]):
         end += 1

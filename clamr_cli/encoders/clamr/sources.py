@@ -171,7 +171,7 @@ def _from_hub(name: str, revision: str, patterns: Sequence[str]) -> Path:
 
 
 def declared_elements(files: Files) -> int:
-    """How many numbers a sharded model's index declares (they are published with two bytes each), 0 where none does."""
+    """The count of numbers that a sharded model's index declares (two bytes each), 0 where none does."""
     indexes = sorted(files.folder.glob("*.safetensors.index.json"))
     metadata = files.json(indexes[0].name).get("metadata") if indexes else None
     size = metadata.get("total_size") if isinstance(metadata, dict) else None

@@ -38,7 +38,7 @@ class Grid:
     width: int
 
     def tokens(self, merge: int) -> int:
-        """How many tokens the video becomes when ``merge`` x ``merge`` patches are merged into one."""
+        """The number of tokens of the video when ``merge`` x ``merge`` patches are merged into one."""
         return self.time * (self.height // merge) * (self.width // merge)
 
 

@@ -257,8 +257,16 @@ def test_describing_gives_the_fingerprint_of_creating(encoder, folders: Folders)
 
 
 @pytest.mark.parametrize(
-    "settings", [{"colour": "red"}, {"dtype": "int8"}, {"projection_init": "zeros"}, {"batch_tokens": "many"}]
+    ("settings", "message"),
+    [
+        ({"colour": "red"}, "'colour'.*projection_init"),
+        ({"dtype": "int8"}, "invalid dtype: 'int8'.*bfloat16"),
+        ({"projection_init": "zeros"}, "projection_init.*float16, float32"),
+        ({"batch_tokens": "many"}, "whole number"),
+        ({"batch_tokens": -1}, "whole number"),
+        ({"compile": "perhaps"}, "true, false"),
+    ],
 )
-def test_unknown_settings_are_refused(folders: Folders, settings):
-    with pytest.raises(UsageError):
+def test_invalid_settings_are_refused_with_the_valid_ones(folders: Folders, settings, message):
+    with pytest.raises(UsageError, match=message):
         folders.encoder(**settings)
