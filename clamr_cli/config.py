@@ -155,7 +155,7 @@ def _file_layer(named: str | None) -> list[tuple[str, dict[str, object]]]:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
         raise UsageError(f"the configuration file {path} cannot be read ({reason})", "correct or remove it") from error
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"the configuration file {path} is no valid TOML ({error})", "correct it") from error
+        raise UsageError(f"the configuration file {path} is not valid TOML ({error})", "correct it") from error
     except (RecursionError, ValueError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
         raise UsageError(f"the configuration file {path} cannot be read ({reason})", "correct it") from error

@@ -40,18 +40,18 @@ _MONTHS: Final = {
     name: number
     for number, names in enumerate(
         (
-            "january jan januar janvier janv enero gennaio januari janeiro ene genn",
-            "february feb februar fevrier fevr febrero febbraio februari fevereiro fev",
-            "march mar marz maerz mars marzo maart marco mrz",
-            "april apr avril abril aprile avr abr",
-            "may mai mayo maggio mei maio",
-            "june jun juni juin junio giugno junho",
-            "july jul juli juillet julio luglio julho juil",
-            "august aug aout agosto augustus ago",
-            "september sep sept septembre septiembre settembre setembro",
-            "october oct oktober okt octobre octubre ottobre outubro ott out",
-            "november nov novembre noviembre novembro",
-            "december dec dezember dez decembre diciembre dicembre dezembro dic",
+            "january jan januar janvier janv enero gennaio januari janeiro ene genn январь января stycznia ocak",
+            "february feb februar fevrier fevr febrero febbraio februari fevereiro fev февраль февраля lutego subat",
+            "march mar marz maerz mars marzo maart marco mrz март марта marca mart",
+            "april apr avril abril aprile avr abr апрель апреля kwietnia nisan",
+            "may mai mayo maggio mei maio maj маи мая maja mayıs",
+            "june jun juni juin junio giugno junho июнь июня czerwca haziran",
+            "july jul juli juillet julio luglio julho juil июль июля lipca temmuz",
+            "august aug aout agosto augustus augusti ago август августа sierpnia agustos",
+            "september sep sept septembre septiembre settembre setembro сентябрь сентября wrzesnia eylul",
+            "october oct oktober okt octobre octubre ottobre outubro ott out октябрь октября pazdziernika ekim",
+            "november nov novembre noviembre novembro ноябрь ноября listopada kasım",
+            "december dec dezember dez decembre diciembre dicembre dezembro dic декабрь декабря grudnia aralık",
         ),
         1,
     )
@@ -59,7 +59,7 @@ _MONTHS: Final = {
 }
 _MONTH: Final = rf"(?P<month>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})"
 _YEAR: Final = r"(?P<year>(?:1[89]|20)\d\d)"
-_TIME: Final = r"(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d(?:\d{3})?)?"
+_TIME: Final = r"(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d(?:\d{2,3})?)?"
 _QUALITY: Final = r"(?:\d{3,4}[pi]|4k|uhd|blu-?ray|b[dr]rip|web-?(?:dl|rip)?|hdtv|dvd\w*)"
 _GAP: Final = r"[\s_.,-]{1,2}"
 
@@ -67,14 +67,15 @@ _GAP: Final = r"[\s_.,-]{1,2}"
 _IN_NAMES: Final = tuple(
     re.compile(pattern)
     for pattern in (
-        # 2023-12-25, 2023.12.25, 2023_12_25, 2023 12 25, 2023:12:25, 2023年12月25日, 2023-7-4
+        # 2023-12-25, 2023.12.25, 2023_12_25, 2023 12 25, 2023:12:25, 2023年12月25日, 2023年12月, 2023-7-4
         rf"(?<!\d){_YEAR}(?P<gap>[-_. :])(?P<month>0[1-9]|1[0-2])(?P=gap)(?P<day>0[1-9]|[12]\d|3[01])(?!\d)",
-        rf"(?<!\d){_YEAR}年(?P<month>\d\d?)月(?P<day>\d\d?)日",
+        rf"(?<!\d){_YEAR}年(?P<month>\d\d?)月(?:(?P<day>\d\d?)日)?",
         rf"(?<!\d){_YEAR}-(?P<month>\d\d?)-(?P<day>\d\d?)(?!\d|[-.]\d)",
-        # 20231225, 20231225183000, 2023_1225_183000 and 231225-183000 of dashcams
+        # 20231225, 20231225183000, 2023_1225_183000 and 231225-183000 of dashcams, 23.12.25_18-30 of recorders
         rf"(?<!\d)(?P<digital>(?:19|20)\d\d)(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01])(?:{_TIME})?(?!\d)",
         rf"(?<!\d){_YEAR}[-_](?P<month>\d\d)(?P<day>\d\d)[-_]{_TIME}(?!\d)",
         rf"(?<!\d)(?P<short>\d\d)(?P<month>\d\d)(?P<day>\d\d)[-_]{_TIME}(?!\d)",
+        r"(?<!\d)(?P<short>\d\d)\.(?P<month>\d\d)\.(?P<day>\d\d)_(?:[01]\d|2[0-3])-[0-5]\d(?!\d)",
         # 24.12.1999, 24-12-1999, 12-24-1999
         rf"(?<![\dv.])(?P<first>\d\d?)(?P<gap>[-_. ])(?P<second>\d\d?)(?P=gap){_YEAR}(?!\d|\.\d)",
         # 24 December 1999, 24. Dez. 1999, 24 de diciembre de 1999, December 24th, 1999, 1999 Dec 24, Dec 1999
@@ -96,18 +97,31 @@ _IN_FOLDERS: Final = tuple(
     for pattern in (
         rf"^{_YEAR}[-_. ](?P<month>0[1-9]|1[0-2])(?!\d)",
         rf"^{_YEAR}(?P<month>0[1-9]|1[0-2])(?!\d)",
-        rf"^{_YEAR}(?![\d\w])",
-        rf"(?<![\d_]){_YEAR}$",
+        rf"^{_YEAR}(?:_(?=[^\W\d_]{{2}})|年|(?!\w))(?!\s*[-–]\s*\d)",
+        rf"(?<![\d_]){_YEAR}$(?<![12]\d\d\d[-–]\d\d\d\d)",
     )
 )
-_MONTH_FOLDER: Final = re.compile(rf"^(?:(?P<number>0?[1-9]|1[0-2])(?!\d)|{_MONTH}(?![^\W\d_]))")
+_AFTER_A_WORD: Final = re.compile(rf"(?P<word>[^\W\d_]{{3,}})[\s_-]{_YEAR}(?![\w-])")
+_COUNTED: Final = frozenset(
+    ("clip", "dsc", "dscf", "dscn", "dvd", "file", "gopr", "img", "mov", "movie", "mvi", "part", "pict", "scene",
+     "take", "tape", "track", "vid", "video")
+)  # fmt: skip
+"""What programs and people put before the number of a file."""
+
+_MONTH_FOLDER: Final = re.compile(
+    rf"^(?:(?P<number>0[1-9]|1[0-2]|[1-9](?!\s))(?!\d)|{_MONTH}(?![^\W\d_]))"  # not "3 weeks in Italy"
+)
 _DAY_FOLDER: Final = re.compile(r"^(0?[1-9]|[12]\d|3[01])(?!\d)")
-_YEAR_FOLDER: Final = re.compile(rf"^{_YEAR}$")
+_YEAR_FOLDER: Final = re.compile(rf"^{_YEAR}年?$")
 _STATED: Final = re.compile(
     rf"\s*{_YEAR}(?:(?P<gap>[-:./]?)(?P<month>0[1-9]|1[0-2])(?:(?P=gap)(?P<day>0[1-9]|[12]\d|3[01]))?)?(?![\d])"
 )
-_UTC_NAME: Final = re.compile(rf"^(?:pxl_|gmt)(?P<day>\d{{8}})[-_](?P<time>{_TIME})(?!\d)")
-_EPOCH: Final = re.compile(r"(?<!\d)(1[1-9]\d{11})(?!\d)")
+_UTC_NAMES: Final = (
+    re.compile(rf"^(?:pxl_|gmt)(?P<day>\d{{8}})[-_](?P<time>{_TIME})(?!\d)"),
+    re.compile(rf"(?<!\d)(?P<day>\d{{8}})t(?P<time>{_TIME})z(?![^\W_])"),
+    re.compile(r"(?<!\d)(?P<day>\d{4}-\d\d-\d\d)t(?P<time>\d\d(?P<gap>[-_.:])\d\d(?P=gap)\d\d)(?:[-_.]\d{3})?z"),
+)
+_EPOCH: Final = re.compile(r"(?<!\d)(1[1-9]\d{11})(?!\d)|^rpreplay_final(1[1-9]\d{8})(?!\d)")
 
 
 def stated_date(text: str) -> str:
@@ -143,16 +157,26 @@ def date_in_folders(folders: Sequence[str]) -> str:
     return ""
 
 
+def year_in_name(name: str) -> str:
+    """A year after a word, as in ``Christmas 1994``; it may also be part of a title, or a number."""
+    years = (match["year"] for match in _AFTER_A_WORD.finditer(_plain(name)) if match["word"] not in _COUNTED)
+    return next((year for year in years if int(year) >= _FIRST_DIGITAL_YEAR and _calendar(year)), "")
+
+
 def moment_in_name(name: str) -> datetime.datetime | None:
-    """The moment in UTC that the names of some programs tell: ``PXL_20231231_203015123``, ``VID_1703980800000``."""
+    """The moment in UTC that the names of some programs tell: ``PXL_20231231_203015123``, ``VID_1703980800000``.
+
+    A number of seconds counts only where the name has no date beside it.
+    """
     plain = _plain(name)
     found = None
     try:
-        if match := _UTC_NAME.search(plain):
-            clock = (match["time"] + "00")[:6]
-            found = datetime.datetime.strptime(match["day"] + clock + "+0000", "%Y%m%d%H%M%S%z")
-        elif match := _EPOCH.search(plain):
-            found = datetime.datetime.fromtimestamp(int(match[1]) / 1000, datetime.UTC)
+        if match := next((match for pattern in _UTC_NAMES if (match := pattern.search(plain))), None):
+            digits = re.sub(r"\D", "", match["day"] + match["time"]) + "00"
+            found = datetime.datetime.strptime(digits[:14] + "+0000", "%Y%m%d%H%M%S%z")
+        elif (match := _EPOCH.search(plain)) and not _in_name(name):
+            seconds = int(match[1]) / 1000 if match[1] else int(match[2])
+            found = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     except ValueError:
         return None
     return found if found is not None and is_recording_date(found.date().isoformat()) else None

@@ -29,8 +29,27 @@ _ALIKE: Final = str.maketrans(
         **dict.fromkeys("\u00e6\u00c6", "ae"),
     }
 )
+_ZEROS: Final = (0x660, 0x6F0, 0x966, 0x9E6, 0xE50)
+"""Arabic, Persian, Devanagari, Bengali, Thai."""
+
 _CASED_ALIKE: Final = str.maketrans({"\u0131": "i"})
 """A capital I is the capital of the dotless i of Turkish too."""
+
+_SAME_LETTERS: Final = str.maketrans(
+    {
+        "\u0451": "\u0435",  # Russian yo, mostly written as ye
+        **dict.fromkeys("\u0622\u0623\u0625\u0671", "\u0627"),  # Arabic alef with its marks
+        "\u0649": "\u064a",  # final ya without dots
+        "\u06cc": "\u064a",  # the same letters of Persian and Arabic keyboards
+        "\u06a9": "\u0643",
+        "\u0629": "\u0647",  # ta marbuta
+        **{chr(zero + digit): str(digit) for zero in _ZEROS for digit in range(10)},
+    }
+)
+"""Letters that people write for one another, in lower case."""
+
+_VOWEL_MARKS: Final = re.compile("[\u0640\u064b-\u0652\u0670\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7]")
+"""Marks of Arabic and Hebrew that most texts leave out, and the Arabic stroke that stretches words."""
 
 _INVISIBLE: Final = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]")
 _GUILLEMETS: Final = re.compile("(?<=\u00ab) | (?=\u00bb)")
@@ -43,7 +62,8 @@ def plain(text: str, *, case: bool = False) -> str:
     """Text as it is compared: what people read as the same is the same.
 
     Normal forms, compatibility forms (ligatures, full width), the shapes of apostrophes, quotation marks, dashes and
-    dots, the kind and number of spaces and what is invisible make no difference; nor does case, unless ``case``.
+    dots, the kind and number of spaces and what is invisible make no difference. Nor does case, unless ``case``, nor
+    vowel marks of Arabic and Hebrew, and letters and digits that people write for one another, such as ё and е.
     """
     if not text.isascii():
         text = _GUILLEMETS.sub("", " ".join(_INVISIBLE.sub("", text).split())).translate(_ALIKE)
@@ -53,6 +73,7 @@ def plain(text: str, *, case: bool = False) -> str:
         if not text.isascii():
             # Case folding takes apart what is then to be put together again: the dotted capital I becomes i and a dot.
             text = unicodedata.normalize("NFKC", text.replace("i\u0307", "i").translate(_CASED_ALIKE))
+            text = _VOWEL_MARKS.sub("", text).translate(_SAME_LETTERS)
     text = " ".join(text.translate(_ALIKE).split())
     return _BEFORE_MARKS.sub("", _DOTS.sub("...", _DASHES.sub("-", text)))
 

@@ -131,4 +131,4 @@ def parse_time(text: str) -> float:
     units = _UNITS.fullmatch(cleaned)
     if cleaned and units and cleaned.isascii():
         return sum(float(part or 0) * factor for part, factor in zip(units.groups(), (3600, 60, 1), strict=True))
-    raise UsageError(f"{text!r} is no length of time", "write it like 90, 90s, 1:30, 1:02:03, 2m or 1h30m")
+    raise UsageError(f"invalid time: {text!r}", "write it like 90, 90s, 1:30, 1:02:03, 2m or 1h30m")

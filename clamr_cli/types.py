@@ -172,12 +172,15 @@ class EncoderInfo:
     ``fingerprint`` changes whenever the same document would get other vectors: weights, settings or code version.
     ``floors`` are, by the modality that matches best, scores per query vector below which a match of this encoder
     rather means that nothing answers; empty where none were measured.
+    ``earlier`` are the fingerprints of earlier versions of the encoder whose vectors its queries can be compared with,
+    though some documents would get other vectors now.
     """
 
     name: str
     fingerprint: str
     dimension: int = DIMENSION
     floors: Mapping[Modality, float] = field(default_factory=dict, compare=False)
+    earlier: tuple[str, ...] = field(default=(), compare=False)
 
 
 @runtime_checkable

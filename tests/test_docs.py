@@ -77,7 +77,7 @@ def _parse(program: Any, name: str, arguments: list[str]) -> None:
 
 
 def _options(program: Any) -> set[str]:
-    found = {"--help"}.union(*(parameter.opts for parameter in program.params))
+    found = {"--help", "-h"}.union(*(parameter.opts for parameter in program.params))
     return found.union(*map(_options, getattr(program, "commands", {}).values()))
 
 
@@ -90,7 +90,7 @@ def test_every_command_of_the_readme_parses() -> None:
 
 
 def test_every_command_that_is_named_in_passing_exists() -> None:
-    known = set(getattr(typer.main.get_command(build()), "commands", {}))
+    known = {"help", *getattr(typer.main.get_command(build()), "commands", {})}
     named = {words[1] for span in SPAN.findall(_text()) if (words := span.split())[:1] == ["clamr"] and words[1:]}
     assert {word for word in named if not word.startswith("-")} - known == set()
 

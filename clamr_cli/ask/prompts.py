@@ -67,7 +67,7 @@ def checked(question: Question) -> Question:
     if not text:
         raise UsageError("the question is empty", 'ask something: clamr ask talk.mp4 "who speaks first?"')
     if len(choices) == 1 or not all(choices) or len(set(choices)) != len(choices):
-        raise UsageError("these are no choices to choose from", "give at least two, all different and none empty")
+        raise UsageError("invalid choices", "give at least two, all different and none empty")
     if len(choices) > len(LETTERS):
         raise UsageError(f"{len(choices)} choices are too many", f"give at most {len(LETTERS)}")
     return Question(text, choices, question.brief)

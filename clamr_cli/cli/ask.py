@@ -106,7 +106,7 @@ def _asked(flags: Flags) -> tuple[Question, Choice, float]:
     if flags.select not in ("diverse", "top", "windows"):
         raise UsageError(f"there is no --select {flags.select}", "use diverse, top or windows")
     if not math.isfinite(flags.temperature):
-        raise UsageError(f"--temperature {flags.temperature} is no number to go by", "give a finite one")
+        raise UsageError(f"invalid --temperature: {flags.temperature}", "give a finite one")
     flags.check_writer()
     if flags.model is None and not flags.dry_run:
         hint = "name one: --model FOLDER, or --base-url URL --model NAME; --dry-run shows the prompt without"

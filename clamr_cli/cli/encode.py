@@ -107,7 +107,7 @@ def _picture(path: str) -> Image.Image:
     except FileNotFoundError as problem:
         raise UsageError(f"there is no picture {path}", "check the spelling") from problem
     except (OSError, ValueError) as problem:
-        raise UsageError(f"{path} is no picture that can be read", "give PNG or JPEG files") from problem
+        raise UsageError(f"{path} is not a picture that can be read", "give PNG or JPEG files") from problem
 
 
 def _check_output(output: str) -> None:

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
     from clamr_cli.cli.declare import Globals
     from clamr_cli.config import Settings
-    from clamr_cli.evaluate.formats import Loaded
-    from clamr_cli.evaluate.library import Found, Outcome
-    from clamr_cli.evaluate.options import EvaluationOptions
+    from clamr_cli.evaluate.data import QuerySet
+    from clamr_cli.evaluate.run import EvaluationOptions, Outcome, Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,19 +107,18 @@ def _check(flags: Flags) -> None:
 
 
 def _options(before: Globals, flags: Flags) -> tuple[Settings, EvaluationOptions]:
-    from clamr_cli.evaluate import measures
-    from clamr_cli.evaluate.doubt import Sampling
-    from clamr_cli.evaluate.options import EvaluationOptions
+    from clamr_cli.evaluate import metrics
+    from clamr_cli.evaluate.run import EvaluationOptions
     from clamr_cli.types import Filters
 
     settings = before.settings(encoder=flags.encoder, scoring=flags.scoring, device=flags.device)
     options = EvaluationOptions(
-        measures=tuple(dict.fromkeys(map(measures.parse, flags.measure or measures.DEFAULT_MEASURES))),
+        measures=tuple(dict.fromkeys(map(metrics.parse, flags.measure or metrics.DEFAULT_MEASURES))),
         scoring=settings.scoring,
         published=flags.published_pool,
         judged_only=flags.judged_only,
         baselines=flags.baselines,
-        sampling=Sampling(flags.bootstrap, flags.seed),
+        sampling=metrics.Sampling(flags.bootstrap, flags.seed),
         filters=Filters(path=flags.path),
     )
     return settings, options
@@ -130,7 +128,7 @@ def _of_index(before: Globals, flags: Flags) -> Outcome:
     from clamr_cli.cli import output
     from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries
     from clamr_cli.encoders.mini.sentences import Sentences
-    from clamr_cli.evaluate import library
+    from clamr_cli.evaluate.run import evaluate
     from clamr_cli.render.waiting import steps
 
     settings, options = _options(before, flags)
@@ -139,60 +137,62 @@ def _of_index(before: Globals, flags: Flags) -> Outcome:
     quiet_libraries()
     store = open_store(settings)
     encoder = encoder_for(store, settings, flags.encoder_settings())
-    with steps(output.talk()) as moved:
-        return library.evaluate(
+    with steps(output.talk()) as progress:
+        return evaluate(
             store,
             encoder,
             loaded.queries,
             options,
             others=others,
             sentences=lambda: Sentences.create(cache=settings.cache, device=settings.device, threads=settings.threads),
-            moved=moved,
+            progress=progress,
         )
 
 
 def _of_runs(before: Globals, flags: Flags) -> Outcome:
-    from clamr_cli.evaluate import library
+    from clamr_cli.evaluate.run import evaluate_runs
 
     _, options = _options(before, flags)
-    return library.of_runs(_runs([*(flags.run_in or ()), *(flags.compare or ())]), _queries(flags).queries, options)
+    return evaluate_runs(_runs([*(flags.run_in or ()), *(flags.compare or ())]), _queries(flags).queries, options)
 
 
-def _queries(flags: Flags) -> Loaded:
+def _queries(flags: Flags) -> QuerySet:
     from pathlib import Path
 
     from clamr_cli.cli import output
-    from clamr_cli.evaluate import formats
+    from clamr_cli.evaluate import data
 
     qrels = Path(flags.qrels) if flags.qrels else None
     if flags.queries is None:
-        return formats.of_qrels(qrels or Path())
-    loaded = formats.read(Path(flags.queries), flags.layout, qrels)
+        return data.queries_of_qrels(qrels or Path())
+    loaded = data.read_queries(Path(flags.queries), flags.layout, qrels)
     if loaded.unjudged:
         output.say(f"{loaded.unjudged} of the queries were not judged and are left out")
     return loaded
 
 
-def _runs(files: Sequence[str]) -> dict[str, Found]:
+def _runs(files: Sequence[str]) -> dict[str, Ranking]:
+    """Runs by the stems of their files, numbered from the second of a stem."""
+    from itertools import count
     from pathlib import Path
 
-    from clamr_cli.evaluate import library, trec
+    from clamr_cli.evaluate.data import read_run
 
-    found: dict[str, Found] = {}
-    for file in files:
-        found[library.named_run(Path(file), list(found))] = trec.read_run(Path(file))
-    return found
+    runs: dict[str, Ranking] = {}
+    for path in map(Path, files):
+        names = (path.stem if number == 1 else f"{path.stem}-{number}" for number in count(1))
+        runs[next(name for name in names if name not in runs)] = read_run(path)
+    return runs
 
 
 def _write_files(flags: Flags, outcome: Outcome) -> None:
-    from clamr_cli.evaluate import trec
+    from clamr_cli.evaluate import data
 
     if flags.run_out:
-        _write(
-            flags.run_out, trec.run_lines(outcome.task.scored(outcome.runs[0]), outcome.runs[0].name.replace(" ", "-"))
-        )
+        run = outcome.runs[0]
+        _write(flags.run_out, data.run_lines(outcome.task.scored(run), run.name.replace(" ", "-")))
     if flags.qrels_out:
-        _write(flags.qrels_out, trec.qrel_lines(outcome.task.qrels))
+        _write(flags.qrels_out, data.qrel_lines(outcome.task.qrels))
 
 
 def _write(target: str, lines: Iterable[str]) -> None:
@@ -208,7 +208,7 @@ def _write(target: str, lines: Iterable[str]) -> None:
 def _tell(outcome: Outcome) -> None:
     """What the figures rest on, and what was left out."""
     from clamr_cli.cli import output
-    from clamr_cli.evaluate.names import listed
+    from clamr_cli.evaluate.ids import listed
 
     if outcome.unknown:
         strangers = f"answers that are no video of the index, or several: {len(outcome.unknown)} "

@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from clamr_cli.cli.declare import Globals
     from clamr_cli.cli.eval_qa_talk import Talk
     from clamr_cli.config import Settings
-    from clamr_cli.evaluate.qa.footage import Found, Place
-    from clamr_cli.evaluate.qa.items import Item
-    from clamr_cli.evaluate.qa.journal import Journal
+    from clamr_cli.evaluate.qa.media_lookup import Lookup, Media
+    from clamr_cli.evaluate.qa.questions import LabelledQuestion
     from clamr_cli.evaluate.qa.report import Report
-    from clamr_cli.evaluate.qa.run import QaEvent, QaOptions
+    from clamr_cli.evaluate.qa.run import Journal, QaEvent, QaOptions
     from clamr_cli.frames import DenseOptions, Prepared
     from clamr_cli.store import Store
 
@@ -94,34 +93,34 @@ def run(before: Globals, flags: Flags) -> int:
     from clamr_cli.cli import output
     from clamr_cli.cli.eval_qa_talk import Talk
     from clamr_cli.cli.session import create_encoder, open_store, quiet_libraries
-    from clamr_cli.evaluate.doubt import Sampling
-    from clamr_cli.evaluate.qa.journal import Journal
+    from clamr_cli.evaluate.metrics import Sampling
     from clamr_cli.evaluate.qa.report import report
-    from clamr_cli.evaluate.qa.run import Bench, evaluate, setup_of
+    from clamr_cli.evaluate.qa.run import Bench, Journal, evaluate, setup_of
 
     form, options = output.form(flags), _options(flags)
     _check(flags)
     settings, interval, context = _settings(before, flags)
-    items = _items(flags)
+    questions = _questions(flags)
     quiet_libraries()
     store = open_store(settings, create=True)
-    found = _found(store, items, flags)
+    lookup = _lookup(store, questions, flags)
     dense = _dense(store, settings, flags, interval, context)
     encoder = create_encoder(dense.index.encoder, settings, dense.index.encoder_settings)
     writer = writer_of(flags, settings, fewer=_FEWER, workers=flags.concurrency) if flags.model else None
-    there = [item for item in items if item.video in found.places]
+    there = [question for question in questions if question.video in lookup.media]
     out = Path(flags.out) if flags.out else None
-    talk = Talk(len(found.places), out, quiet=flags.quiet)
+    talk = Talk(len(lookup.media), out, quiet=flags.quiet)
     prepare = partial(_prepared, store, dense, settings.cache / "qa", talk)
+    marks = {question.id: question.mark for question in questions}
     try:
         bench = Bench(store, encoder, prepare, writer)
-        with Journal(setup_of(bench, options, dense), out, {item.id: item.mark for item in items}) as journal:
-            ended = _follow(evaluate(bench, there, found.places, options, journal), journal, talk)
-            _show(report(journal, items, options.strategies, Sampling(flags.bootstrap, flags.seed)), form)
+        with Journal(setup_of(bench, options, dense), out, marks) as journal:
+            ended = _follow(evaluate(bench, there, lookup.media, options, journal), journal, talk)
+            _show(report(journal, questions, options.strategies, Sampling(flags.bootstrap, flags.seed)), form)
     finally:
         if writer is not None:
             writer.close()
-    return EXIT_PARTIAL if ended == EXIT_FOUND and (found.missing or talk.failed) else ended
+    return EXIT_PARTIAL if ended == EXIT_FOUND and (lookup.missing or talk.failed) else ended
 
 
 def _check(flags: Flags) -> None:
@@ -166,48 +165,48 @@ def _dense(store: Store, settings: Settings, flags: Flags, interval: float, cont
     return replace(dense, index=replace(dense.index, text=False), context=context)
 
 
-def _items(flags: Flags) -> list[Item]:
-    from clamr_cli.evaluate.qa import layouts
+def _questions(flags: Flags) -> list[LabelledQuestion]:
+    from clamr_cli.evaluate.qa import questions
 
-    return layouts.read(layouts.found_in(Path(flags.data)), flags.layout)[: flags.limit]
+    return questions.read(questions.locate(Path(flags.data)), flags.layout)[: flags.limit]
 
 
-def _found(store: Store, items: Sequence[Item], flags: Flags) -> Found:
+def _lookup(store: Store, questions: Sequence[LabelledQuestion], flags: Flags) -> Lookup:
     from clamr_cli.cli.output import say
-    from clamr_cli.evaluate.names import listed
-    from clamr_cli.evaluate.qa import footage
+    from clamr_cli.evaluate.ids import listed
+    from clamr_cli.evaluate.qa import media_lookup
     from clamr_cli.render.text import plural
 
     data = Path(flags.data)
     folder = data if data.is_dir() else data.absolute().parent
     videos, subtitles = ([*map(Path, named or ()), folder] for named in (flags.videos, flags.subtitles))
-    found = footage.find(items, store.files(), videos, [*subtitles, *videos])
-    if flags.model is None and not any(item.has_evidence for item in items):
+    lookup = media_lookup.find(questions, store.files(), videos, [*subtitles, *videos])
+    if flags.model is None and not any(question.has_evidence for question in questions):
         what = "nothing to measure: no question says where its answer is, and no model is named"
         raise UsageError(what, "name one: --model FOLDER, or --base-url URL --model NAME")
-    if not found.places:
+    if not lookup.media:
         raise UsageError(
-            f"none of the videos is here ({listed(found.missing)})", "say where they are with --videos DIR"
+            f"none of the videos is here ({listed(lookup.missing)})", "say where they are with --videos DIR"
         )
-    if found.missing:
-        lost = sum(item.video in found.missing for item in items)
-        what = f"{plural(lost, 'question')} about {plural(len(found.missing), 'video')} not here"
-        say(f"left out: {what} ({listed(found.missing)})")
-    return found
+    if lookup.missing:
+        lost = sum(question.video in lookup.missing for question in questions)
+        what = f"{plural(lost, 'question')} about {plural(len(lookup.missing), 'video')} not here"
+        say(f"left out: {what} ({listed(lookup.missing)})")
+    return lookup
 
 
-def _prepared(store: Store, dense: DenseOptions, cache: Path, talk: Talk, place: Place) -> Prepared:
+def _prepared(store: Store, dense: DenseOptions, cache: Path, talk: Talk, media: Media) -> Prepared:
     """A video ready for questions; what must be known of the way there is told.
 
     Raises:
         MediaError: it cannot be found any more, or read.
     """
     from clamr_cli.errors import MediaError, StoreError
-    from clamr_cli.evaluate.qa.footage import subtitles
+    from clamr_cli.evaluate.qa.media_lookup import subtitles
     from clamr_cli.frames import Prepared, locate, prepare
 
     try:
-        target = replace(locate(store, place.video), subtitles=subtitles(place, cache))
+        target = replace(locate(store, media.video), subtitles=subtitles(media, cache))
     except UsageError as error:
         raise MediaError(error.what, error.hint) from error
     with contextlib.closing(prepare(store, target, dense)) as events:  # type: ignore[type-var]

@@ -6,8 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.cli.telling import Telling
-from clamr_cli.evaluate.qa.journal import FAILED
-from clamr_cli.evaluate.qa.run import GaveUp, Passed, Remark, Settled
+from clamr_cli.evaluate.qa.run import FAILED, GaveUp, Passed, Remark, Settled
 from clamr_cli.events import Notice
 from clamr_cli.events import Progress as Step
 from clamr_cli.render.preparing import told

@@ -53,7 +53,7 @@ class Export:
         if flags.exact and flags.around is None:
             raise UsageError("--exact is about clips", "ask for them with --around 2s")
         if not 16 <= flags.side <= _LARGEST:
-            raise UsageError(f"--side {flags.side} is no size of a picture", f"give 16 to {_LARGEST} pixels")
+            raise UsageError(f"invalid --side: {flags.side}", f"give 16 to {_LARGEST} pixels")
         if sheet is not None and sheet.suffix.lower() not in _SHEETS:
             raise UsageError(f"a sheet cannot be written as {sheet.name}", f"let it end in {', '.join(_SHEETS)}")
         if sheet is not None and os.path.lexists(sheet) and not flags.force:

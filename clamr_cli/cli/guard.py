@@ -131,7 +131,8 @@ def _usage(error: Any) -> int:  # noqa: ANN401 -- see _ParserError
     if misplaced in _BEFORE and command != "clamr":
         complain(f"{misplaced} goes before the command: clamr {misplaced} ... {command.removeprefix('clamr ')} ...")
         return EXIT_USAGE
-    complain(f"{error.format_message().rstrip('.')}: see '{command} --help'")
+    message = error.format_message().rstrip(".")
+    complain(f"{message}{' See' if message.endswith('?') else ': see'} '{command} --help'")
     return EXIT_USAGE
 
 

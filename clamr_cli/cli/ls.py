@@ -62,11 +62,11 @@ def _mark(offline: Cell) -> str:
 
 def _rows(store: Store, glob: str | None) -> list[tuple[Cell, ...]]:
     from clamr_cli.search import offline
-    from clamr_cli.search.filters import path_matches
+    from clamr_cli.search.filters import files_matching
 
     facts = {known.video_id: known for known in store.catalog()}
     rows: list[tuple[Cell, ...]] = []
-    files = [file for file in store.files() if glob is None or path_matches(file.path, glob)]
+    files = store.files() if glob is None else files_matching(store.files(), glob)
     away = offline(files)
     for file in files:
         known = facts.get(file.video_id)

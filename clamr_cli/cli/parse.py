@@ -74,7 +74,7 @@ def floor(number: float | None) -> float | None:
         UsageError: no number.
     """
     if number is not None and math.isnan(number):
-        raise UsageError(f"--floor {number} is no score", "give a number, such as 0.35")
+        raise UsageError(f"invalid --floor: {number}", "give a number, such as 0.35")
     return number
 
 
@@ -92,9 +92,7 @@ def weights(texts: Sequence[str]) -> Mapping[Modality, float]:
         except ValueError:
             value = math.nan
         if not 0 <= value <= _HEAVIEST:
-            raise UsageError(
-                f"--weight {part}: {number!r} is no weight", f"write it like speech=2, from 0 to {_HEAVIEST}"
-            )
+            raise UsageError(f"invalid --weight {part}: {number!r}", f"write it like speech=2, from 0 to {_HEAVIEST}")
         found[modality(name)] = value
     return found
 
@@ -114,5 +112,5 @@ def day(text: str | None) -> str | None:
         year, month, number = (int(part) if part else None for part in match.groups())
         found = date(year or 0, month or 1, number or 1).isoformat()
     except ValueError:
-        raise UsageError(f"{text!r} is no date", "write it like 2024-05-17, 2024-05 or 2024") from None
+        raise UsageError(f"invalid date: {text!r}", "write it like 2024-05-17, 2024-05 or 2024") from None
     return found[:4] if month is None else found[:7] if number is None else found

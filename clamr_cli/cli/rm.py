@@ -130,7 +130,7 @@ def _chosen(store: Store, named: Sequence[str], *, missing: bool) -> tuple[list[
     chosen = {
         file.path
         for file in files
-        if missing and (file.missing_since or file.state is FileState.MISSING) and not _is_there(file.path)
+        if missing and (file.missing_since or file.state is not FileState.INDEXED) and not _is_there(file.path)
     }
     for name in named:
         place = os.path.abspath(name)

@@ -107,11 +107,11 @@ def run(before: Globals, flags: Flags) -> int:
 
         output.say(APPROXIMATE)
     if all(hit.weak for hit in hits):
-        output.say("only weak matches: nothing here seems to answer (--floor 0 takes them as found)")
+        output.say(f"only weak hits: probably nothing here answers the query (--floor 0 accepts them){_growing(store)}")
         return EXIT_NOTHING
     weak = sum(hit.weak for hit in hits)
     if form is Form.PATHS and weak:
-        output.say(f"{plural(weak, 'weak hit')} left out: --floor 0 takes them as found")
+        output.say(f"{plural(weak, 'weak hit')} left out (--floor 0 accepts them){_growing(store)}")
     return EXIT_FOUND
 
 
@@ -157,10 +157,15 @@ def _filters(flags: Flags) -> Filters:
 def nothing_found(store: Store) -> str:
     """Why there are no hits, as far as it can be told."""
     if store.catalog():
-        return "nothing found"
+        return f"nothing found{_growing(store)}"
     if store.is_being_written():
         return "nothing is indexed yet; clamr index is running"
     return "nothing is indexed yet: clamr index DIR"
+
+
+def _growing(store: Store) -> str:
+    """That more videos may be found later; empty where nobody writes to the index."""
+    return "; clamr index is running, more videos may follow" if store.is_being_written() else ""
 
 
 def _lines(hits: Sequence[Hit], form: Form, *, null: bool, coverage: tuple[int, int]) -> Iterator[bytes]:

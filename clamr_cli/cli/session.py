@@ -65,6 +65,12 @@ def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> 
         name = _most_complete(store, name)
     encoder = create_encoder(name, settings, settings_for(store, name, settings, own))
     searched, of = store.coverage(encoder.info.fingerprint)
+    for fingerprint in encoder.info.earlier if searched < of else ():
+        before, _ = store.coverage(fingerprint)
+        if before > searched:
+            rest = "" if before == of else f", from {before} of {of} videos"
+            say(f"answers from vectors of an earlier version of {name}{rest}: clamr index --encoder {name} renews them")
+            return encoders.for_earlier(encoder, fingerprint)
     if searched < of and store.has_vectors(encoder.info.fingerprint):
         say(f"answers from {searched} of {of} videos: clamr index --encoder {name} finishes")
     return encoder

@@ -103,7 +103,7 @@ def _options(flags: Flags) -> SynthOptions:
     from clamr_cli.synth import TARGETS, Asking, SynthOptions, Wanted
 
     if not math.isfinite(flags.temperature):
-        raise UsageError(f"--temperature {flags.temperature} is no number to go by", "give a finite one")
+        raise UsageError(f"invalid --temperature: {flags.temperature}", "give a finite one")
     if flags.vision not in ("auto", "yes", "no"):
         raise UsageError(f"--vision {flags.vision} is unknown", "use auto, yes or no")
     targets = tuple(dict.fromkeys(_target(part) for name in flags.modality or () for part in name.split(",")))

@@ -85,12 +85,12 @@ def run(before: Globals, flags: Flags) -> int:
     On several GPUs: accelerate launch -m clamr_cli train ...
     """
     from clamr_cli.cli.session import quiet_libraries
-    from clamr_cli.train.options import recipe
+    from clamr_cli.train.options import load_recipe
 
     _check(flags)
     settings = before.settings(device=flags.device)
     quiet_libraries()
-    train = recipe(flags.recipe)
+    train = load_recipe(flags.recipe)
     _quiet_models()
     options = _options(settings, flags)
     return _follow(train(options), flags, options.out)
@@ -116,7 +116,7 @@ def _check(flags: Flags) -> None:
         ("--aggregation", flags.aggregation, AGGREGATIONS),
     ):
         if value is not None and value not in known:
-            raise UsageError(f"there is no {name} {value!r}", f"use one of {', '.join(known)}")
+            raise UsageError(f"invalid {name} {value!r}", f"use one of {', '.join(known)}")
     if flags.steps is not None and flags.epochs is not None:
         raise UsageError("--steps and --epochs exclude each other", "choose one")
     for option, number in (("--lr", flags.lr), ("--epochs", flags.epochs)):
@@ -204,7 +204,8 @@ def _follow(events: Iterator[TrainEvent], flags: Flags, out: Path) -> int:
 
 
 def _how_to_go_on(out: Path, recipe: str) -> str:
-    from clamr_cli.train.options import STAGES, last_checkpoint
+    from clamr_cli.train.options import STAGES
+    from clamr_cli.train.run_dir import last_checkpoint
 
     last = last_checkpoint(out, STAGES.get(recipe, ()))
     if last is None:

@@ -49,7 +49,7 @@ class WriterFlags:
         if len(named) == 2:
             raise UsageError("--api-key-env and --api-key-file exclude each other", "give one of them")
         if not math.isfinite(self.timeout):
-            raise UsageError(f"--timeout {self.timeout} is no number to go by", "give a finite one")
+            raise UsageError(f"invalid --timeout: {self.timeout}", "give a finite one")
 
     def check_model(self) -> None:
         """Look whether the model is there, before long work is done for it.

@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
 from clamr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
-    from clamr_cli.types import Encoder, EncoderInfo
+    from clamr_cli.types import Document, Encoder, EncoderInfo, TokenVectors
 
 TABLE: Final[Mapping[str, str]] = {
     "mini": "clamr_cli.encoders.mini:MiniEncoder",
@@ -83,6 +84,25 @@ def describe(name: str, *, cache: Path, **settings: object) -> EncoderInfo:
     from clamr_cli.encoders.pooling import pooled_info
 
     return pooled_info(info, size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """An encoder under the fingerprint of an earlier version."""
+
+    encoder: Encoder
+    info: EncoderInfo
+
+    def encode_documents(self, documents: Sequence[Document]) -> list[TokenVectors]:
+        return self.encoder.encode_documents(documents)
+
+    def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
+        return self.encoder.encode_queries(queries)
+
+
+def for_earlier(encoder: Encoder, fingerprint: str) -> Encoder:
+    """The encoder, to search the vectors that an earlier version of it made (see :attr:`EncoderInfo.earlier`)."""
+    return _Earlier(encoder, replace(encoder.info, fingerprint=fingerprint, earlier=()))
 
 
 def _pool(settings: dict[str, object]) -> int:

@@ -42,8 +42,13 @@ def pooled_info(info: EncoderInfo, size: int) -> EncoderInfo:
     """Who makes pooled vectors; the floor of whole ones was not measured for them."""
     if size == 1:
         return info
-    parts = "\n".join((info.fingerprint, SETTING, str(size), _REVISION))
-    return EncoderInfo(info.name, hashlib.blake2b(parts.encode(), digest_size=8).hexdigest(), info.dimension)
+
+    def fingerprint(whole: str) -> str:
+        parts = "\n".join((whole, SETTING, str(size), _REVISION))
+        return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
+
+    earlier = tuple(fingerprint(one) for one in info.earlier)
+    return EncoderInfo(info.name, fingerprint(info.fingerprint), info.dimension, earlier=earlier)
 
 
 class PooledEncoder:

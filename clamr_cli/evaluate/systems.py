@@ -1,205 +1,330 @@
-"""The systems that an index allows: the encoder's stored vectors, parts of them, and baselines on its extraction."""
+"""The systems that an index allows: the encoder's stored vectors, parts of them, and simpler systems to compare with.
+
+*Separate encoding* is the same encoder without contextualisation: each modality is encoded as a document of its own,
+then put side by side. CLaMR's ablation (arXiv 2506.06144, section 6) is of a model trained so; here the encoder is as
+it is, and only what its modalities can see of each other differs.
+
+*Sentence baselines* have one sentence vector per passage and one vector per frame; the best of a video by cosine
+counts, then scores are fused. CLaMR compares itself with such averaging, maximum, rank fusion and routing (section 5):
+each modality is searched on its own, and one number per modality is all that meets.
+
+*Fusion* makes one ranking from one score per modality. Scores are [q, v] float32, minus infinity for a video that
+lacks the modality. A video is not punished for what it lacks: the mean is over the modalities it has, the maximum takes
+the best of them, and reciprocal rank fusion adds nothing for a ranking it is not in. A video without any modality has
+no score.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from clamr_cli import maxsim
 from clamr_cli.errors import MediaError, ModelError
-from clamr_cli.evaluate import apart, classical, fusion
-from clamr_cli.evaluate.classical import Classical
-from clamr_cli.evaluate.runs import Table
+from clamr_cli.evaluate.runs import Run, ranked
 from clamr_cli.pipeline.stored import documents_of
-from clamr_cli.search.many import VideoScores, score_videos
-from clamr_cli.search.ranking import video_of
-from clamr_cli.types import MODALITY_IDS, SHOWN_MODALITIES, Document, FileState, Modality
+from clamr_cli.search.many import score_videos
+from clamr_cli.search.ranking import order, video_of
+from clamr_cli.store import PackedVectors
+from clamr_cli.types import DIMENSION, MODALITY_IDS, NO_MODALITY, SHOWN_MODALITIES, Document, FileState, Modality
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Protocol
 
     from numpy.typing import NDArray
 
-    from clamr_cli.evaluate.classical import SentenceSpace
-    from clamr_cli.evaluate.options import EvaluationOptions
     from clamr_cli.queries import LabelledQuery
-    from clamr_cli.store import PackedVectors, Store
-    from clamr_cli.types import Encoder, FileRecord, MomentRecord, TokenVectors
+    from clamr_cli.store import Store
+    from clamr_cli.types import Encoder, FileRecord, Scoring
 
-    Moved = Callable[[str, float, float], None]
-    """Called with what is done, how much of it is done, and how much there is."""
+    Array = NDArray[np.float32]
+
+    Progress = Callable[[str, float, float], None]
+    """Called with the work that is done, how much of it is done, and how much there is."""
+
+    class SentenceSpace(Protocol):
+        """One vector a sentence and one a picture, in one space."""
+
+        def query(self, text: str) -> Array:
+            """The unit vector of a query, [width]."""
+            ...
+
+        def passages(self, texts: Sequence[str], *, across: bool) -> Array:
+            """Unit vectors of the passages of texts, [n, width]; ``across`` reads several texts together."""
+            ...
+
+        def frames(self, jpegs: Sequence[bytes]) -> Array:
+            """Unit vectors of pictures, [n, width]."""
+            ...
 
 
-_MOMENTS_AT_ONCE: Final = 8
-"""Moments encoded together, each as up to four documents."""
+RRF_K: Final = 60
+"""The constant of Cormack, Clarke and Buettcher, "Reciprocal rank fusion outperforms Condorcet", SIGIR 2009."""
 
-
-@dataclass(frozen=True, slots=True)
-class Systems:
-    """Tables over the same videos, ``video_ids`` ascending, and what was left out and why."""
-
-    video_ids: tuple[str, ...]
-    tables: tuple[Table, ...]
-    notes: tuple[str, ...] = ()
+_BATCH: Final = 8
+"""Moments encoded together, each as up to five documents."""
 
 
 @dataclass(slots=True)
-class Library:
-    """The videos of the pool, an encoder, and how progress is told; ``notes`` collects what must be said.
+class Pool:
+    """The videos that may answer.
 
-    ``video_ids`` are ascending; ``files`` has those of all of them, by path.
+    Attributes:
+        store: the index.
+        encoder: of the stored vectors.
+        video_ids: ascending.
+        names: of the videos in runs, in the order of ``video_ids``.
+        files: of all the videos, by path.
+        progress: called while it takes long.
+        notes: filled with what was left out, and why.
     """
 
     store: Store
     encoder: Encoder
-    video_ids: tuple[str, ...]
+    video_ids: Sequence[str]
+    names: Sequence[str]
     files: Sequence[FileRecord]
-    moved: Moved
+    progress: Progress
     notes: list[str] = field(default_factory=list)
-
-    def documents(self) -> Iterator[tuple[list[Document], bool]]:
-        """The documents of each video, and whether their pictures are still kept."""
-        by_video: dict[str, FileRecord] = {}
-        for file in sorted(self.files, key=lambda file: (file.state is not FileState.INDEXED, file.path)):
-            by_video.setdefault(file.video_id, file)
-        for number, video_id in enumerate(self.video_ids):
-            self.moved("encoding again", number, len(self.video_ids))
-            yield self._documents(video_id, by_video.get(video_id))
-
-    def _documents(self, video_id: str, file: FileRecord | None) -> tuple[list[Document], bool]:
-        bare = [_without_pictures(moment) for moment in self.store.moments([video_id])]
-        if file is None:
-            return bare, False
-        try:
-            return documents_of(self.store, file)[1], True
-        except MediaError:
-            return bare, False
-
-    def scanned(self) -> Iterator[PackedVectors]:
-        """The stored vectors, with progress."""
-        fingerprint = self.encoder.info.fingerprint
-        total, done = len(self.store.encoded(fingerprint)), 0
-        for batch in self.store.scan_packed(fingerprint):
-            self.moved("comparing vectors", done, total)
-            yield batch
-            done += len(batch.moment_ids)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Asked:
-    """The collection's queries and their vectors."""
-
-    queries: tuple[LabelledQuery, ...]
-    tokens: tuple[TokenVectors, ...]
-
-    @property
-    def aims(self) -> list[Modality | None]:
-        """What each aims at."""
-        return [query.modality for query in self.queries]
-
-    @property
-    def lengths(self) -> NDArray[np.float32]:
-        """How many vectors each has, [q]."""
-        return np.array([len(one) for one in self.tokens], np.float32)
 
 
 def all_systems(
-    library: Library,
+    pool: Pool,
     queries: Sequence[LabelledQuery],
-    options: EvaluationOptions,
+    scoring: Scoring,
+    *,
+    baselines: bool,
     sentences: Callable[[], SentenceSpace] | None,
-) -> Systems:
-    """Every system, the encoder's stored vectors first.
+) -> list[Run]:
+    """The runs of every system, the encoder's stored vectors first.
 
     Args:
-        library: where the videos are.
-        queries: the collection's.
-        options: what to do.
-        sentences: makes what the classical baselines are built on; None leaves those out, and so does an error of
-            models that are absent, which is noted.
+        pool: the videos.
+        queries: of the collection.
+        scoring: of the stored vectors and of separate encoding.
+        baselines: also run the systems to compare with.
+        sentences: makes the space of the sentence baselines; None leaves those out, and so does an error of models that
+            are absent, which is noted.
     """
-    library.moved("encoding queries", 0, 1)
-    asked = Asked(tuple(queries), tuple(library.encoder.encode_queries([query.text for query in queries])))
-    tables = _stored(library, asked, options)
-    if options.baselines:
-        tables += _of_documents(library, asked, options, _classical(library, sentences))
-        tables.append(_of_texts(library, queries))
-    return Systems(library.video_ids, tuple(tables), tuple(library.notes))
-
-
-def _stored(library: Library, asked: Asked, options: EvaluationOptions) -> list[Table]:
-    """The stored vectors as they are searched; with baselines also each modality of them alone, and an oracle."""
-    name = library.encoder.info.name
-    scores = score_videos(library.scanned(), asked.tokens, library.video_ids, options.scoring)
-    made = [Table(f"{name} joint", scores.joint, scores.winners, asked.lengths)]
-    alone = _alone(scores)
-    if options.baselines and alone:
-        made += [Table(f"{name} {modality}", values, lengths=asked.lengths) for modality, values in alone.items()]
-        made.append(
-            Table(f"{name} oracle router", fusion.routed(alone, asked.aims), lengths=asked.lengths, oracle=True)
-        )
-    return made
-
-
-def _alone(scores: VideoScores) -> dict[Modality, NDArray[np.float32]]:
-    """The scores of each modality that any video has."""
-    parts = {modality: scores.alone[:, :, MODALITY_IDS[modality]] for modality in (*SHOWN_MODALITIES, Modality.AUDIO)}
-    return {modality: values for modality, values in parts.items() if np.isfinite(values).any()}
-
-
-def _classical(library: Library, sentences: Callable[[], SentenceSpace] | None) -> Classical | None:
-    if sentences is None:
-        return None
+    name = pool.encoder.info.name
+    aims = [query.modality for query in queries]
+    pool.progress("encoding queries", 0, 1)
+    tokens = pool.encoder.encode_queries([query.text for query in queries])
+    lengths = np.array([len(one) for one in tokens], np.float32)
+    stored = score_videos(_stored_vectors(pool), tokens, pool.video_ids, scoring)
+    runs = [ranked(f"{name} joint", stored.joint, pool.names, winners=stored.winners, lengths=lengths)]
+    if not baselines:
+        return runs
+    modalities = (*SHOWN_MODALITIES, Modality.AUDIO)
+    alone = {modality: stored.alone[:, :, MODALITY_IDS[modality]] for modality in modalities}
+    alone = {modality: scores for modality, scores in alone.items() if np.isfinite(scores).any()}
+    runs += [ranked(f"{name} {modality}", scores, pool.names, lengths=lengths) for modality, scores in alone.items()]
+    if alone:
+        runs.append(ranked(f"{name} oracle router", routed(alone, aims), pool.names, lengths=lengths, oracle=True))
+    sentence_vectors = None
     try:
-        return Classical(sentences())
+        sentence_vectors = SentenceBaselines(sentences()) if sentences is not None else None
     except ModelError as error:
-        library.notes.append(f"left out the baselines of sentence vectors: {error}")
-        return None
+        pool.notes.append(f"left out the baselines of sentence vectors: {error}")
+    apart = score_videos(_separate_vectors(pool, sentence_vectors), tokens, pool.video_ids, scoring)
+    runs.append(ranked(f"{name} apart", apart.joint, pool.names, winners=apart.winners, lengths=lengths))
+    if sentence_vectors is not None:
+        runs += sentence_vectors.runs(queries, pool.names)
+    runs.append(_full_text(pool, queries))
+    return runs
 
 
-def _of_documents(
-    library: Library, asked: Asked, options: EvaluationOptions, baseline: Classical | None
-) -> list[Table]:
-    """The systems that need the documents again: the encoder with modalities apart, and the classical baselines."""
-    name = library.encoder.info.name
-    scores = score_videos(_apart(library, baseline), asked.tokens, library.video_ids, options.scoring)
-    made = [Table(f"{name} apart", scores.joint, scores.winners, asked.lengths)]
-    if baseline is not None:
-        made += classical.tables(baseline.scores(query.text for query in asked.queries), asked.aims)
-    return made
+def _stored_vectors(pool: Pool) -> Iterator[PackedVectors]:
+    fingerprint = pool.encoder.info.fingerprint
+    total, done = len(pool.store.encoded(fingerprint)), 0
+    for batch in pool.store.scan_packed(fingerprint):
+        pool.progress("comparing vectors", done, total)
+        yield batch
+        done += len(batch.moment_ids)
 
 
-def _apart(library: Library, baseline: Classical | None) -> Iterator[PackedVectors]:
-    """The vectors of one video after another; the classical baselines see its documents on the way."""
-    encoded = library.store.encoded(library.encoder.info.fingerprint)
-    lost = 0
-    for documents, whole in library.documents():
-        lost += not whole
-        if baseline is not None:
-            baseline.add(documents)
-        # What the joint run cannot find for want of vectors, this one must not find either.
-        known = [document for document in documents if document.id in encoded]
-        for start in range(0, len(known), _MOMENTS_AT_ONCE):
-            yield apart.encode(library.encoder, known[start : start + _MOMENTS_AT_ONCE])
-    if lost:
-        library.notes.append(
-            f"the pictures of {lost} videos are no longer kept: baselines that encode again know only their texts"
-        )
-
-
-def _without_pictures(moment: MomentRecord) -> Document:
-    return Document(moment.moment_id, moment.span, (), moment.speech, moment.ocr, moment.metadata)
-
-
-def _of_texts(library: Library, queries: Sequence[LabelledQuery]) -> Table:
+def _full_text(pool: Pool, queries: Sequence[LabelledQuery]) -> Run:
     """BM25 over all texts of a moment; a video is as good as its best moment."""
-    place = {video_id: column for column, video_id in enumerate(library.video_ids)}
-    scores = np.full((len(queries), len(place)), -np.inf, np.float32)
+    columns = {video_id: column for column, video_id in enumerate(pool.video_ids)}
+    scores = np.full((len(queries), len(columns)), -np.inf, np.float32)
     for number, query in enumerate(queries):
-        library.moved("searching texts", number, len(queries))
-        for moment_id, score in library.store.scored_text(query.text):
-            column = place.get(video_of(moment_id))
+        pool.progress("searching texts", number, len(queries))
+        for moment_id, score in pool.store.scored_text(query.text):
+            column = columns.get(video_of(moment_id))
             if column is not None:
                 scores[number, column] = max(scores[number, column], score)
-    return Table("BM25 all texts", scores)
+    return ranked("BM25 all texts", scores, pool.names)
+
+
+# --- separate encoding ------------------------------------------------------------------------------------------------
+
+
+def _separate_vectors(pool: Pool, baselines: SentenceBaselines | None) -> Iterator[PackedVectors]:
+    """The vectors of one video after another; the sentence baselines see its documents on the way."""
+    encoded = pool.store.encoded(pool.encoder.info.fingerprint)
+    file_of: dict[str, FileRecord] = {}
+    for file in sorted(pool.files, key=lambda file: (file.state is not FileState.INDEXED, file.path)):
+        file_of.setdefault(file.video_id, file)
+    without_frames = 0
+    for number, video_id in enumerate(pool.video_ids):
+        pool.progress("encoding again", number, len(pool.video_ids))
+        documents: list[Document] | None = None
+        if video_id in file_of:
+            with suppress(MediaError):  # the frames of this video are no longer kept
+                documents = documents_of(pool.store, file_of[video_id])[1]
+        if documents is None:
+            without_frames += 1
+            documents = [
+                Document(moment.moment_id, moment.span, (), moment.speech, moment.ocr, moment.metadata)
+                for moment in pool.store.moments([video_id])
+            ]
+        if baselines is not None:
+            baselines.add(documents)
+        # Moments without stored vectors cannot be found by the joint run either.
+        documents = [document for document in documents if document.id in encoded]
+        for start in range(0, len(documents), _BATCH):
+            yield encode_separately(pool.encoder, documents[start : start + _BATCH])
+    if without_frames:
+        pool.notes.append(
+            f"the pictures of {without_frames} videos are no longer kept: baselines that encode again know only their "
+            "texts"
+        )
+
+
+def split(document: Document) -> list[Document]:
+    """A document for each modality that a document has."""
+    bare = replace(document, frames=(), speech=(), ocr=(), metadata=(), audio=None)
+    parts = (
+        replace(bare, frames=document.frames),
+        replace(bare, ocr=document.ocr),
+        replace(bare, speech=document.speech),
+        replace(bare, metadata=document.metadata),
+        replace(bare, audio=document.audio),
+    )
+    return [part for part in parts if part != bare or part.audio is not None]
+
+
+def encode_separately(encoder: Encoder, documents: Sequence[Document]) -> PackedVectors:
+    """The vectors of moments whose modalities did not see each other.
+
+    Vectors of no modality (template tokens) are left out: each part would bring its own.
+    """
+    parts = [split(document) for document in documents]
+    encoded = iter(encoder.encode_documents([part for pieces in parts for part in pieces]))
+    indptr = [0]
+    vectors, modality_ids = [np.zeros((0, DIMENSION), np.float16)], [np.zeros(0, np.uint8)]
+    for pieces in parts:
+        count = 0
+        for _ in pieces:
+            tokens = next(encoded)
+            content = tokens.modality_ids != NO_MODALITY
+            # As the index keeps them, so that both are rounded alike.
+            vectors.append(tokens.vectors[content].astype(np.float16))
+            modality_ids.append(tokens.modality_ids[content])
+            count += int(content.sum())
+        indptr.append(indptr[-1] + count)
+    return PackedVectors(
+        [document.id for document in documents],
+        np.array(indptr),
+        np.concatenate(vectors),
+        np.concatenate(modality_ids),
+        np.zeros(len(documents), np.bool_),
+    )
+
+
+# --- sentence baselines -----------------------------------------------------------------------------------------------
+
+
+class SentenceBaselines:
+    """Collects the sentence and frame vectors of videos, one after another, and ranks them."""
+
+    def __init__(self, space: SentenceSpace) -> None:
+        self._space = space
+        self._videos: list[Mapping[Modality, Array]] = []
+
+    def add(self, documents: Sequence[Document]) -> None:
+        """Take the next video: its moments."""
+        vectors: dict[Modality, Array] = {}
+        for modality in SHOWN_MODALITIES:
+            if modality is Modality.VIDEO:
+                frames = [frame.jpeg for document in documents for frame in document.frames]
+                vectors[modality] = self._space.frames(frames)
+                continue
+            # Metadata, and text that stays on screen, stand in several moments; once is enough for a maximum.
+            texts = dict.fromkeys(segment.text for document in documents for segment in document.segments(modality))
+            vectors[modality] = self._space.passages(list(texts), across=modality is Modality.SPEECH)
+        self._videos.append(vectors)
+
+    def runs(self, queries: Sequence[LabelledQuery], names: Sequence[str]) -> list[Run]:
+        """Each modality alone, and what can be made of their scores; ``names`` [v] are those of the videos."""
+        vectors = np.stack([self._space.query(query.text) for query in queries])
+        scores: dict[Modality, Array] = {}
+        for modality in SHOWN_MODALITIES:
+            parts = [video[modality] for video in self._videos]
+            indptr = np.cumsum([0, *map(len, parts)])
+            if indptr[-1]:
+                scores[modality] = maxsim.segment_max(vectors @ np.concatenate(parts).T, indptr)
+        if not scores:
+            return []
+        parts = list(scores.values())
+        router = routed(scores, [query.modality for query in queries])
+        return [
+            *(ranked(f"sentences {modality}", values, names) for modality, values in scores.items()),
+            ranked("sentences mean", mean(parts), names),
+            ranked("sentences max", maximum(parts), names, winners=best_modality(scores)),
+            ranked("sentences RRF", reciprocal_ranks(parts), names),
+            ranked("sentences oracle router", router, names, oracle=True),
+        ]
+
+
+# --- fusion -----------------------------------------------------------------------------------------------------------
+
+
+def mean(parts: Sequence[Array]) -> Array:
+    """The mean over the modalities that a video has."""
+    stacked = np.stack(parts)
+    present = np.isfinite(stacked)
+    count = present.sum(axis=0)
+    total = np.where(present, stacked, np.float32(0.0)).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), -np.inf).astype(np.float32)
+
+
+def maximum(parts: Sequence[Array]) -> Array:
+    """The best modality's score."""
+    best: Array = np.stack(parts).max(axis=0)
+    return best
+
+
+def best_modality(parts: Mapping[Modality, Array]) -> NDArray[np.uint8]:
+    """The id of the modality with the best score, [q, v] uint8; 0 for a video that has none."""
+    stacked = np.stack(list(parts.values()))
+    ids = np.array([MODALITY_IDS[modality] for modality in parts], np.uint8)
+    best: NDArray[np.uint8] = np.where(np.isfinite(stacked).any(axis=0), ids[stacked.argmax(axis=0)], 0)
+    return best.astype(np.uint8)
+
+
+def reciprocal_ranks(parts: Sequence[Array]) -> Array:
+    """The sum of 1 / (60 + rank) over the modalities' rankings, ranks from 1."""
+    total = np.zeros(parts[0].shape, np.float32)
+    for part in parts:
+        for query, row in enumerate(part):
+            best = order(row)
+            total[query, best] += 1.0 / (RRF_K + 1 + np.arange(len(best), dtype=np.float32))
+    return np.where(total > 0, total, np.float32(-np.inf))
+
+
+def routed(parts: Mapping[Modality, Array], aims: Sequence[Modality | None]) -> Array:
+    """The scores of the modality that each query is known to aim at; the maximum for one that aims at none.
+
+    No system can know the aim, so this is a bound for those that choose a modality by the query. A query that aims at
+    a modality no video has finds nothing.
+    """
+    scores = maximum(list(parts.values()))
+    for query, aim in enumerate(aims):
+        if aim is not None:
+            scores[query] = parts[aim][query] if aim in parts else -np.inf
+    return scores

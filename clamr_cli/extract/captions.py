@@ -139,7 +139,7 @@ def choose(
     speech = min(fitting, key=lambda one: rank(one, spoken), default=None)
     if not audible and speech is None and not spoken:
         speech = min(whole, key=lambda one: rank(one, spoken), default=None)
-    doubtful = speech is None if spoken else speech is not None and bool(speech.language)
+    doubtful = speech is None if spoken else speech is not None and bool(_language(speech))
     detect = audible and not sure and bool(whole) and doubtful
     if speech is not None:
         return Choice(speech, None, detect)
@@ -187,10 +187,13 @@ def _speaks(one: Captions, spoken: str) -> bool:
     """Whether captions may be in the spoken language."""
     if not spoken:
         return True
-    if one.language:
-        return same_language(one.language, spoken)
-    written = language_of_text(one.sample) if one.sample else ""
-    return not written or same_language(written, spoken)
+    language = _language(one)
+    return not language or same_language(language, spoken)
+
+
+def _language(one: Captions) -> str:
+    """The language that captions are marked with, else the one that their text is clearly in."""
+    return one.language or (language_of_text(one.sample) if one.sample else "")
 
 
 def rank(one: Captions, spoken: str) -> tuple[object, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import html
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +20,7 @@ from clamr_cli.dates import (
     moment_of,
     refined,
     stated_date,
+    year_in_name,
 )
 from clamr_cli.extract import nfo
 from clamr_cli.extract.clean import clean, fingerprint, without_urls
@@ -53,6 +56,9 @@ _TAGS: Final[Mapping[str, str]] = {
     "episode_id": "episode",
     "network": "network",
     "genre": "genre",
+    "category": "genre",
+    "grouping": "genre",
+    "subject": "tags",
     "keywords": "tags",
     "keyword": "tags",
     "ikey": "tags",
@@ -66,6 +72,15 @@ _TAGS: Final[Mapping[str, str]] = {
     "location_name": "location",
     "location.name": "location",
 }
+_NO_TITLE: Final = re.compile(
+    r"(?:core media|mainconcept|title|movie|video|audio|sound|media)(?: (?:media )?handler| video| audio)?"
+    r"|handbrake|(?:my )?(?:new )?(?:video )?(?:movie|project|sequence|recording|clip|composition|timeline|output)"
+    r"|untitled(?: project)?|no title|unknown|unbenannt|ohne titel|sans titre|sin titulo|senza titolo|без названия"
+    r"|(?:dvd|bd)[ _]?(?:video|rom)?|iso media file.*|(?:lavf|x26[45])\b.*"
+    r"|(?:gopro|dji|insta360|sony|canon|nikon|panasonic|garmin|imovie|capcut|inshot|vlc)(?:[ .](?:avc|hevc))?"
+)
+_CAMERAS_NAME: Final = re.compile(r"(?:img|vid|video|mvi|dsc[fn]?|mov|pxl|gopr|g[hxlps]|dji|clip)[ _-]?[ed]?\d[\d _-]*")
+
 # Names of properties, whatever their namespace, in the order in which they are noted.
 _XMP: Final[Mapping[str, str]] = {
     "title": "title",
@@ -76,6 +91,7 @@ _XMP: Final[Mapping[str, str]] = {
     "CreateDate": "date",
     "description": "description",
     "UserComment": "comment",
+    "logComment": "comment",
     "subject": "tags",
     "TagsList": "tags",
     "hierarchicalSubject": "tags",
@@ -94,6 +110,7 @@ _RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _DATE_TAGS: Final = ("creationdate", "date_recorded", "date", "day", "date_released", "year")
 """Container tags that hold a date as their owner writes it, the surest first."""
 
+_LONGITUDE: Final = re.compile(r"[+-]\d+(?:\.\d+)?([+-]\d{3}(?:\.\d+)?)(?![\d.])")
 _KEY: Final = re.compile(
     r"(?:com\.(?:apple\.)?\w+\.|wm/|©)?(?:(?P<level>\w+)/)?(?P<name>.+?)(?:-[a-z]{3}(?:-[a-z]{2})?)?"
 )
@@ -112,14 +129,14 @@ class Notes:
         self.part: tuple[int, int, str] | None = None
         """Which part of how many of which recording the video is."""
 
-        self.taken: datetime.datetime | None = None
-        """When the video was taken, of a sidecar that tells it in UTC."""
+        self.taken: datetime.datetime | str = ""
+        """When the video was taken, of a sidecar that a machine wrote: a moment in UTC, or a local date."""
 
     def add(self, source: str, text: object, span: Span | None = None) -> None:
         """Note a text of a field, unless nothing is left of it without addresses, or it was noted before."""
         if not isinstance(text, str | int | float) or isinstance(text, bool):
             return
-        line = clean(without_urls(str(text)[:100_000]), _LIMITS.get(source, _LIMIT))
+        line = clean(without_urls(_meant(str(text)[:100_000])), _LIMITS.get(source, _LIMIT))
         key = fingerprint(line)
         if not key or (span is None and key in self._seen):
             return
@@ -136,7 +153,7 @@ class Notes:
 
     def set(self, field: str, value: object) -> None:
         """Set a filterable field, unless it is set."""
-        if isinstance(value, str) and (text := clean(value, _LIMIT)):
+        if isinstance(value, str) and (text := clean(_meant(value[:100_000]), _LIMIT)):
             self._fields.setdefault(field, text)
 
     def set_date(self, date: str | datetime.datetime) -> None:
@@ -244,30 +261,36 @@ def from_xmp(text: str, notes: Notes) -> None:
     """
     root, problem = nfo.parse_xml(text.strip("\ufeff\0 \t\r\n"))
     fields: dict[str, list[str]] = {}
-    for element in root.iter():
-        values = [entry.text for entry in element.iter(_RDF + "li")] or [element.text]
-        properties: list[tuple[str, list[str | None]]] = [(str(element.tag), values)]
-        properties += [(name, [value]) for name, value in element.attrib.items()]
-        for key, texts in properties:
-            name = key.rpartition("}")[2]
-            # A face is named in the region of the picture that shows it.
-            field = "cast" if name == "Name" and "/regions/" in key else _XMP.get(name)
-            if field is not None:
-                fields.setdefault(field, []).extend(line for line in texts if line and line.strip())
+    waiting = [(root, str(root.tag))]
+    while waiting:
+        element, key = waiting.pop()
+        for name, text in ((key, element.text), *element.attrib.items()):
+            if (field := _xmp_field(name)) and text and text.strip():
+                separator = "/" if name.endswith(("}TagsList", "}LastKeywordXMP")) else "|"
+                fields.setdefault(field, []).extend(text.split(separator) if field == "tags" else [text])
+        # Lists and their entries stand for the property that holds them.
+        children = ((child, key if str(child.tag).startswith(_RDF) else str(child.tag)) for child in element)
+        waiting.extend(reversed(list(children)))
     notes.set("title", next(iter(fields.get("title", ())), None))
     for field in dict.fromkeys(_XMP.values()):
         if field == "date":
             for line in fields.get(field, ()):
                 moment = moment_of(line)
-                notes.taken = notes.taken or moment
+                notes.taken = notes.taken or moment or ""
                 notes.set_date("" if moment else stated_date(line))
         elif field in ("tags", "cast", "location"):
-            notes.add_all(field, [re.split(r"[|/]", line)[-1] for line in fields.get(field, ())])
+            notes.add_all(field, fields.get(field))
         else:
             for line in fields.get(field, ()):
                 notes.add(field, line)
     if problem:
         raise nfo.ReadInPart(problem, fields) if fields else ValueError(problem)
+
+
+def _xmp_field(key: str) -> str | None:
+    name = key.rpartition("}")[2]
+    # A face is named in the region of the picture that shows it.
+    return "cast" if name == "Name" and "/regions/" in key else _XMP.get(name)
 
 
 def from_takeout(text: str, notes: Notes) -> None:
@@ -289,17 +312,44 @@ def from_takeout(text: str, notes: Notes) -> None:
             notes.taken = notes.taken or moment
 
 
-def from_container(info: MediaInfo, notes: Notes) -> None:
-    """Notes of the container: tags, chapters."""
+def from_sony(text: str, notes: Notes) -> None:
+    """Notes of the XML that cameras of Sony write beside each clip; other XML is left alone.
+
+    Raises:
+        ValueError: as :func:`from_nfo`.
+    """
+    root, _ = nfo.parse_xml(text.strip("\ufeff\0 \t\r\n"))
+    if not str(root.tag).endswith("NonRealTimeMeta"):
+        return
+    for element in root.iter():
+        name = str(element.tag).rpartition("}")[2]
+        if name == "CreationDate":
+            stamp = element.get("value", "")
+            day = stated_date(stamp)
+            notes.taken = notes.taken or moment_of(stamp) or (day if is_recording_date(day) else "")
+        elif name in ("Title", "Description"):
+            notes.add(name.lower(), element.text)
+
+
+def from_container(info: MediaInfo, name: str, notes: Notes) -> None:
+    """Notes of the container: tags, chapters.
+
+    Titles that programs and cameras give every video are no titles, nor is the file's name with its ending.
+    """
     tags = _plain_tags(info.tags)
     for tag, source in _TAGS.items():
-        notes.add(source, tags.get(tag))
+        for value in tags.get(tag, ()):
+            if source != "title":
+                notes.add(source, value)
+            elif _is_title(value, name):
+                notes.add(source, value)
+                notes.set(source, value)
     for tag, name in (("season_number", "season"), ("episode_sort", "episode")):
-        if tags.get(tag, "").isdecimal() and int(tags[tag]):
-            notes.add(name, f"{name} {int(tags[tag])}")
-    notes.set("title", tags.get("title", tags.get("displayname")))
+        for number in tags.get(tag, ()):
+            if number.isdecimal() and int(number):
+                notes.add(name, f"{name} {int(number)}")
     for tag in ("artist", "album_artist", "author"):
-        notes.set("uploader", tags.get(tag))
+        notes.set("uploader", next(iter(tags.get(tag, ())), None))
     _chapters(notes, ((chapter.span.start, chapter.span.end, chapter.title) for chapter in info.chapters))
 
 
@@ -311,14 +361,19 @@ def from_dates(path: Path, root: Path, info: MediaInfo, notes: Notes) -> None:
     notes.set_date(date_in_name(path.stem))
     notes.set_date(date_in_folders(_folders(path, root)))
     tags = _plain_tags(info.tags)
-    written = [date for tag in _DATE_TAGS if is_recording_date(date := stated_date(tags.get(tag, "")))]
-    if notes.taken is not None:
-        notes.set_date(local_date(notes.taken, written))
+    values = [value for tag in _DATE_TAGS for value in tags.get(tag, ())]
+    written = [date for value in values if is_recording_date(date := stated_date(value))]
+    notes.set_date(local_date(notes.taken, written) if isinstance(notes.taken, datetime.datetime) else notes.taken)
     for date in written:
         notes.set_date(date)
-    if is_recording_date(day := stated_date(info.created)):
-        notes.set_date(moment_of(info.created) or day)
-    notes.set_date(moment_in_name(path.stem) or "")
+    day = stated_date(info.created)
+    header = (moment_of(info.created) or day) if is_recording_date(day) else ""
+    if (year := year_in_name(path.stem)) and (not header or year <= day):
+        notes.set_date(year)
+    for moment in (header, moment_in_name(path.stem) or ""):
+        if isinstance(moment, datetime.datetime) and "com.android.version" in info.tags:
+            moment = _local(moment, info.location)
+        notes.set_date(moment)
 
 
 def from_path(path: Path, root: Path, notes: Notes) -> None:
@@ -333,15 +388,36 @@ def from_path(path: Path, root: Path, notes: Notes) -> None:
     notes.set("title", path.stem)
 
 
-def _plain_tags(tags: Mapping[str, str]) -> dict[str, str]:
+def _meant(text: str) -> str:
+    """Text with the characters that references of HTML stand for, as websites leave them in titles: ``&amp;``."""
+    return html.unescape(text) if "&" in text and ";" in text else text
+
+
+def _is_title(text: str, name: str) -> bool:
+    title = unicodedata.normalize("NFC", text).strip().casefold()
+    unnumbered = re.sub(r"[\s_]*\(?\d{0,3}\)?$", "", title)
+    return not (
+        _NO_TITLE.fullmatch(unnumbered)
+        or _CAMERAS_NAME.fullmatch(title)
+        or title == unicodedata.normalize("NFC", name).casefold()
+    )
+
+
+def _local(moment: datetime.datetime, location: str) -> datetime.datetime:
+    """A phone's time at the place where it was, to about an hour: as far from UTC as the sun is."""
+    match = _LONGITUDE.match(location)
+    return moment + datetime.timedelta(hours=round(float(match[1]) / 15)) if match else moment
+
+
+def _plain_tags(tags: Mapping[str, str]) -> dict[str, list[str]]:
     """Container tags by plain names such as ``title``, where the plain key goes before keys with prefixes."""
-    plain: dict[str, str] = {}
+    plain: dict[str, list[str]] = {}
     for key, value in sorted(tags.items(), key=lambda tag: len(tag[0])):
         match = _KEY.fullmatch(key)
         if match is None or match["level"] in ("track", "song", "chapter", "subtrack", "part", "shot", "scene"):
             continue
         above = match["name"] == "title" and match["level"] in ("collection", "season", "volume", "edition")
-        plain.setdefault("show" if above else match["name"], value)
+        plain.setdefault("show" if above else match["name"], []).append(value)
     return plain
 
 

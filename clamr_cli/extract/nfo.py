@@ -23,6 +23,7 @@ _ELEMENTS: Final[Mapping[str, str]] = {
     "title": "title",
     "originaltitle": "title",
     "showtitle": "show",
+    "set": "show",
     "set/name": "show",
     "artist": "artist",
     "album": "album",

@@ -24,6 +24,7 @@ from clamr_cli.extract.descriptions import (
     from_nfo,
     from_path,
     from_show_nfo,
+    from_sony,
     from_takeout,
     from_xmp,
 )
@@ -48,6 +49,7 @@ _NOTES: Final[Mapping[str, tuple[str, Callable[[str, Notes], None]]]] = {
     ".xmp": ("xmp", from_xmp),
     ".description": ("description", lambda text, notes: notes.add("description", text)),
     ".supplemental-metadata.json": ("takeout", from_takeout),
+    "m01.xml": ("sony", from_sony),
     "tvshow.nfo": ("show_nfo", from_show_nfo),
 }
 
@@ -191,7 +193,7 @@ def read_metadata(
             notices.append(f"{sidecar.name} was {became}: {reason or type(error).__name__}")
     notes.part = _part(Path(path))
     from_dates(Path(path), Path(root), info, notes)
-    from_container(info, notes)
+    from_container(info, Path(path).name, notes)
     from_path(Path(path), Path(root), notes)
     return notes.segments(), notes.fields(), notices
 

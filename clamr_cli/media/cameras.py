@@ -9,14 +9,35 @@ from typing import TYPE_CHECKING, Final
 from clamr_cli.media.sniff import VIDEO_EXTENSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
 _COPY_EXTENSIONS: Final = frozenset((".lrv", ".lrf", ".glv", ".thm"))
 _MASTER_EXTENSIONS: Final = frozenset((*VIDEO_EXTENSIONS - _COPY_EXTENSIONS, ".360", ".mts"))
-_PROXY_FOLDERS: Final = frozenset(("proxy", "proxies"))
-_PROXY: Final = re.compile(r"(.+)[_-](?:proxy|thm)")
+
+# Stem of a small copy -> stems that its video may have.
+_STEMS: Final = tuple(
+    (re.compile(pattern), masters)
+    for pattern, masters in (
+        (r"gl(\d{6})", (r"gx\1", r"gh\1", r"gs\1")),  # GoPro
+        (r"(pro_)?lrv_(\d{8}_\d{6})_\d\d_(\d{3})", (r"\1vid_\2_00_\3", r"\1vid_\2_10_\3")),  # Insta360
+        (r"([a-z]\d{3}c\d{3}(?:_\w+)?)_p", (r"\1",)),  # Canon
+        (r"(\d{6}_\d{6}_\d{3}_[fr])l", (r"\1h",)),  # Nextbase
+        (r"(\d{14}_\d{4}(?:_[a-z]+)?)_s", (r"\1",)),  # DDPai
+        (r"(ydxj\d+)_sec", (r"\1",)),  # Yi
+        (r"(.+)[_-](?:proxy|thm)", (r"\1",)),
+    )
+)
 _SONY_COPY: Final = re.compile(r"(.+)s\d\d")
-_INSTA360_COPY: Final = re.compile(r"lrv_(\d{8}_\d{6})_\d\d_(\d{3})")
+
+# Folder of small copies -> where their videos lie, beside it or above.
+_FOLDERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "proxy": ("", "video"),
+    "proxies": ("",),
+    "lrv": ("",),
+    "lrf": ("",),
+    "proxy media": ("../original media",),
+    "sub": ("clip",),
+}
 
 
 def copied_from(path: str, siblings: Collection[str]) -> str:
@@ -32,25 +53,33 @@ def copied_from(path: str, siblings: Collection[str]) -> str:
     """
     folder, name = os.path.split(path)
     stem, ending = os.path.splitext(name.lower())
-    inside = os.path.basename(folder).lower()
-    if match := _INSTA360_COPY.fullmatch(stem):
-        return _master(folder, siblings, [f"vid_{match[1]}_{lens}_{match[2]}" for lens in ("00", "10")])
-    if ending in _COPY_EXTENSIONS:
-        stems = [stem, *(first + stem[2:] for first in ("gx", "gh", "gs") if stem.startswith("gl"))]
-        return _master(folder, siblings, stems)
-    if ending not in _MASTER_EXTENSIONS:
-        return ""
-    match = _PROXY.fullmatch(stem)
-    if match and (master := _master(folder, siblings, [match[1]])):
+    is_copy = ending in _COPY_EXTENSIONS
+    stems = [match.expand(one) for pattern, ones in _STEMS if (match := pattern.fullmatch(stem)) for one in ones]
+    if (stems or is_copy) and (master := _master(folder, siblings, [stem, *stems] if is_copy else stems)):
         return master
-    if inside in _PROXY_FOLDERS:
-        above = os.path.dirname(folder)
-        return _master(above, _names(above), [stem, match[1] if match else stem])
-    if inside == "sub" and (match := _SONY_COPY.fullmatch(stem)):
-        above = os.path.dirname(folder)
-        clips = next((os.path.join(above, one) for one in _names(above) if one.lower() == "clip"), "")
-        return _master(clips, _names(clips), [match[1]]) if clips else ""
+    inside = os.path.basename(folder).lower()
+    above = os.path.dirname(folder)
+    if inside == "sub":
+        stems = [match[1]] if (match := _SONY_COPY.fullmatch(stem)) else []
+    else:
+        stems.append(stem)
+    for place in _FOLDERS.get(inside, ()):
+        if (other := _below(above, place)) and (master := _master(other, _names(other), stems)):
+            return master
     return ""
+
+
+def _below(folder: str, place: str) -> str:
+    """A folder by its name in any case; empty where there is none."""
+    for part in place.split("/") if place else ():
+        if part == "..":
+            folder = os.path.dirname(folder)
+        else:
+            name = next((one for one in _names(folder) if one.lower() == part), "")
+            if not name:
+                return ""
+            folder = os.path.join(folder, name)
+    return folder
 
 
 def _master(folder: str, names: Collection[str], stems: Collection[str]) -> str:

@@ -63,6 +63,8 @@ _TICK: Final = 0.001
 _BLANK_END: Final = 4096
 """Bytes at the end of a file that are looked at."""
 
+_ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _UNKNOWN_RIFF: Final = 0x7FFFFFFF - 2**16
 _READ: Final = 2**23
 _MOST_READS: Final = 512
@@ -198,6 +200,11 @@ def _stated_end(file: BinaryIO) -> int:
     if head[:4] == b"RIFF":
         size = int.from_bytes(head[4:8], "little")
         return 8 + size if size < _UNKNOWN_RIFF else 0
+    if head[:16] == _ASF_HEADER:
+        head += file.read(_BLANK_END)
+        # The object of file properties (ASF 1.2, 3.2): its name, its size, the file's name, the file's size.
+        place = head.find(_ASF_PROPERTIES)
+        return int.from_bytes(head[place + 40 : place + 48], "little") if place > 0 else 0
     return _segment_end(head) if head[:4] == b"\x1a\x45\xdf\xa3" else 0
 
 
@@ -314,6 +321,12 @@ class Clock:
     _REORDERED: Final = 16
     """Packets that any codec may decode before one that is shown before them."""
 
+    _APART: Final = 2700.0
+    _RATIO: Final = 100
+    """Seconds from all other pictures, also in lengths of theirs, from which up to ``_FEW`` at an end are misplaced."""
+
+    _FEW: Final = 3
+
     def __init__(self, container: InputContainer, stream: Stream, *, step: float, whole: bool = True) -> None:
         """Begin a time line.
 
@@ -335,7 +348,7 @@ class Clock:
         late = min(self._REORDERED, 2 + 2 * delay) if stream.type == "video" else 0
         self._recent: deque[float] = deque(maxlen=late + 1)
         self._next = self._last = 0.0
-        self._read_to = 0
+        self._count = self._read_to = 0
         self._ahead: deque[Packet[Stream]] = deque()
         self._bytes = 0
 
@@ -391,6 +404,7 @@ class Clock:
                 self._next = time + (min(length, self._NEAR) if plausible else self._usual_distance())
             self._recent.append(time)
         self._last = time
+        self._count += 1
         self._read_to = max(self._read_to, (packet.pos or 0) + packet.size)
         packet.pts = round(time / self._base)
         return time, packet
@@ -400,8 +414,9 @@ class Clock:
         return None if stamp is None else stamp * self._base + self._shift
 
     def _usual_distance(self) -> float:
-        """From one packet to the next, as the last ones have it: a header's average is wild where one stamp is."""
-        gaps = [after - before for before, after in pairwise(sorted(self._recent)) if after - before > _TICK]
+        """From one packet to the next, as those around have it: a header's average is wild where one stamp is."""
+        around = self._recent if len(self._recent) > 1 else [stamp for stamp in map(self._stamp, self._ahead) if stamp]
+        gaps = [after - before for before, after in pairwise(sorted(around)) if after - before > _TICK]
         return min(*gaps, self._NEAR) if gaps else self._step
 
     def _is_damaged(self, time: float) -> bool:
@@ -433,7 +448,25 @@ class Clock:
         if not (self._whole or self._recent):
             return False
         gap = time - self._next
-        if gap > self._FORWARD and time > self._end + self._FORWARD:
+        if gap > self._FORWARD and time > self._end + self._FORWARD and not self._is_slow(gap):
             return True
-        between = (packet.pos or 0) - self._read_to
-        return gap > LONGEST_HOLE and not self._may_pause and bool(packet.pos) and between < gap * _SLOWEST
+        if gap <= LONGEST_HOLE:
+            return False
+        if self._may_pause:
+            return self._stands_apart(time, gap)
+        position = next((one.pos for one in (packet, *self._ahead) if one.pos), 0)
+        return bool(position) and position - self._read_to < gap * _SLOWEST
+
+    def _is_slow(self, gap: float) -> bool:
+        """Whether the packets before were about as far apart, as in a time lapse."""
+        return gap < 4 * max((after - before for before, after in pairwise(sorted(self._recent))), default=0.0)
+
+    def _stands_apart(self, time: float, gap: float) -> bool:
+        """Whether a few pictures at one end are an hour away from all others, which pass in seconds."""
+        if self._count <= self._FEW <= len(self._ahead):
+            others = self._stated - time
+        elif len(self._ahead) < self._FEW < self._count:
+            others = self._next
+        else:
+            return False
+        return gap > self._APART and 0 <= others < gap / self._RATIO

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _PROVEN: Final = 2
 """Keyframes that must have been decoded alone before one that cannot is damage, and not how the stream is made."""
 
+_WIDEST: Final = 4.0
+"""Shapes of pictures, in that of 16:9, up to which small text of wide screens is kept legible."""
+
 _LATE: Final = 1.0
 """Seconds after a keyframe at which the first picture shows that it was not complete by itself."""
 
@@ -41,7 +44,8 @@ class FrameOptions:
         interval: seconds wanted between frames.
         longest_gap: seconds between keyframes up to which the keyframes alone are enough. Any stretch of the video that
             is a frame longer than this (or than ``interval``) has a sampled frame.
-        max_side: pixels of a frame's longer side at most; smaller videos are not enlarged.
+        max_side: pixels of a frame's longer side at most, or of a 16:9 picture of the same area where a frame is wider or
+            taller; smaller videos are not enlarged.
         threads: decoder threads, 0 for as many as there are cores.
     """
 
@@ -122,6 +126,8 @@ class _Sampler:
         self.keys_failed = False
         self._info = info
         self._options = options
+        shape = max(info.width, info.height) / max(1, min(info.width, info.height))
+        self._side = round(options.max_side * max(1.0, min(_WIDEST, shape * 9 / 16)) ** 0.5)
         self._proven = 0
         self._awaited: float | None = None
         self._last = -math.inf
@@ -201,7 +207,7 @@ class _Sampler:
             if time > self._last:
                 self._last = time
                 self.seen = True
-                image = picture_of(frame, self._stream, self._info, self._options.max_side)
+                image = picture_of(frame, self._stream, self._info, self._side)
                 larger = max(self._info.width, self._info.height) > max(image.shape)
                 enlarge = partial(picture_of, frame, self._stream, self._info) if larger else None
                 yield SampledFrame(max(0.0, time), image, enlarge)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import struct
+from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from operator import itemgetter
@@ -53,6 +53,9 @@ _TAIL: Final = 10.0
 """Seconds before the stated end at which measuring the true end begins."""
 
 _ROUNDING: Final = 0.2
+_MISCOUNTED: Final = 1024
+"""Bytes that a whole file may be shorter than its container says."""
+
 _PARTS: Final = 8
 """Parts of a long file at whose borders is looked whether there is anything."""
 
@@ -153,9 +156,20 @@ def is_incomplete(path: str, header: float | None, content: float | None) -> boo
     absent = missing_bytes(path)
     missing = (header or 0.0) - content
     # Some writers are off by a few bytes.
-    if absent and (header is None or missing > _ROUNDING or absent > 0.02 * os.path.getsize(path)):
+    if absent and (header is None or missing > _ROUNDING or absent > _MISCOUNTED):
         return True
-    return missing > max(1.0, 0.05 * (header or 0.0)) and ends_amiss(path)
+    return ends_amiss(path) and (missing > _ROUNDING or _ends_blank(path, content))
+
+
+def _ends_blank(path: str, content: float) -> bool:
+    """Whether the index of a file names pictures of which nothing but zeros is there."""
+    with open_media(path) as container:
+        video = _choose_video(container)
+        if video is None or _codec(video) == "rawvideo":
+            return False
+        _seek(container, max(0.0, content - _TAIL) + origin(container))
+        last = deque(read_packets(container, [video]), maxlen=1)
+    return bool(last) and not any(bytes(last[0]))
 
 
 def _choose_video(container: InputContainer) -> VideoStream | None:
@@ -263,7 +277,8 @@ def _content_duration(path: str, container: InputContainer, header: float | None
         _seek(container, tail + origin(container))
         # Where there is no seeking, what follows the packets read so far still shows the end.
         end = _last_end(container, whole=False)
-        if end:
+        # An end far behind the stated one is that of a track whose clock differs.
+        if end and end - tail < LONGEST_HOLE:
             return end
     with open_media(path, edits=edits) as anew:
         return _last_end(anew, whole=True)

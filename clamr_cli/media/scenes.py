@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from clamr_cli.media.textchange import News, TextWatch
+from clamr_cli.media.textchange import News, TextWatch, stretched
 from clamr_cli.types import Span
 
 if TYPE_CHECKING:
@@ -184,10 +184,10 @@ class _Picker:
     def _text_jpeg(self, sample: SampledFrame) -> bytes:
         """The picture to read text from: as large as the video where the text is small."""
         if sample.enlarge is None or not self._text.sees_small_letters(sample.image):
-            return self._jpeg(sample.image, self._options.text_side)
+            return self._jpeg(stretched(sample.image), self._options.text_side)
         long, short = max(sample.image.shape[:2]), min(sample.image.shape[:2])
         side = int((self._options.small_text_pixels * long / short) ** 0.5)
-        return self._jpeg(sample.enlarge(side), side)
+        return self._jpeg(stretched(sample.enlarge(side)), side)
 
     def _jpeg(self, image: NDArray[np.uint8], side: int) -> bytes:
         scale = side / max(image.shape[:2])

@@ -25,7 +25,9 @@ _AUDIO = ".aac .flac .m4a .m4b .mka .mp2 .mp3 .oga .ogg .opus .ra .wav .wma"
 AUDIO_EXTENSIONS: Final = frozenset(_AUDIO.split())
 """Names of sound without picture whose content can look like a video container."""
 
-UNFINISHED_EXTENSIONS: Final = frozenset((".crdownload", ".download", ".part", ".partial", ".tmp"))
+UNFINISHED_EXTENSIONS: Final = frozenset((
+    ".!qb", ".!ut", ".bc!", ".crdownload", ".download", ".filepart", ".opdownload", ".part", ".partial", ".tmp",
+))  # fmt: skip
 """Downloads that are still going on; found under their final name by a later run."""
 
 _START: Final = (
@@ -83,12 +85,12 @@ _PACK: Final = re.compile(
 _PACKET: Final = re.compile(rb"\0\0\x01[\xbd-\xef](..)", re.DOTALL)
 _NEXT_PACKET: Final = re.compile(rb"\0\0\x01[\xba-\xef]")
 _CONTROLS: Final = re.compile(rb"[\0-\x08]")
-_JUNK: Final = 1024
+_JUNK: Final = 2048
 """Bytes before the first whole packet of a transport stream, at most."""
 
 # Packets of 188 bytes, 192 with a time stamp, 204 with error correction. Few marks in a row may be chance.
 _TRANSPORT: Final = tuple(
-    re.compile(rb"G(?:.{%d}G){14,}+.{0,%d}\Z" % (length - 1, length - 1), re.DOTALL) for length in (188, 192, 204)
+    re.compile(rb"G(?:.{%d}G){8,}+.{0,%d}\Z" % (length - 1, length - 1), re.DOTALL) for length in (188, 192, 204)
 )
 _SOUND_BRANDS = b"M4A |M4B |M4P |F4A |F4B "
 _IMAGE_BRANDS = b"heic|heix|heim|heis|hevc|mif1|msf1|avif|avis|jp2 |jpx |jpm |crx "

@@ -34,8 +34,13 @@ _ALIKE: Final = 0.8
 _CLEARER: Final = 1.6
 """Gain in contrast from which text that fades in is worth reading again."""
 
+_FAINT: Final = 85
+"""Gray levels between the darkest and the brightest up to which a picture is one of faint text, if any."""
+
+_MOST_STRETCH: Final = 3.0
+
 _SMALL_LETTER: Final = 1 / 140
-"""Height of letters, in the longer side of the picture, up to which they are small: 9 of 1280 pixels."""
+"""Height of letters, in the side of a 16:9 picture of that area, up to which they are small: 9 of 1280 pixels."""
 
 _SPECK: Final = 1 / 320
 """The same for what is no letter at all."""
@@ -104,14 +109,15 @@ class TextWatch:
         """Whether many letters are small where the frame that was last to be read, which this is, is likely text."""
         if self._last is None:
             return False
-        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        gray = np.asarray(cv2.cvtColor(stretched(image), cv2.COLOR_RGB2GRAY))
+        side = _wide_side(gray)
         rows, columns = (side // CELL for side in self._last.shape)
         cells = cv2.dilate(self._last.cells.reshape(rows, columns).astype(np.uint8), np.ones((3, 3), np.uint8))
         likely = cv2.resize(cells, (gray.shape[1], gray.shape[0]), interpolation=cv2.INTER_NEAREST)
-        ground = cv2.medianBlur(gray, max(gray.shape) // 80 * 2 + 1)
+        ground = cv2.medianBlur(gray, side // 80 * 2 + 1)
         strokes = (cv2.absdiff(gray, ground) > _STROKE) & (likely > 0)
         boxes = cv2.connectedComponentsWithStats(strokes.astype(np.uint8), connectivity=8)[2][1:]
-        heights = boxes[:, cv2.CC_STAT_HEIGHT] / max(gray.shape)
+        heights = boxes[:, cv2.CC_STAT_HEIGHT] / side
         heights = heights[heights >= _SPECK]
         small = int((heights <= _SMALL_LETTER).sum())
         return small >= max(_SMALL_LETTERS, _SMALL_SHARE * len(heights))
@@ -125,7 +131,7 @@ class TextWatch:
             and np.abs(pixels - known.pixels).mean(axis=1).max() < _STILL
         ):
             return replace(known, pixels=pixels)
-        likely = text_map(gray)
+        likely = text_map(stretched(gray))
         self._mapped = _Seen(
             (gray.shape[0], gray.shape[1]),
             pixels,
@@ -147,10 +153,29 @@ def _pairs(likely: NDArray[np.float32], limit: float) -> NDArray[np.bool_]:
 
 def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The picture as it is watched: gray, its sides whole cells, so that every pixel belongs to one."""
-    scale = min(1.0, _SIDE / max(image.shape[:2]))
+    scale = min(1.0, _SIDE / _wide_side(image))
     width, height = (max(1, round(side * scale) // CELL) * CELL for side in (image.shape[1], image.shape[0]))
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+
+
+def stretched(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture in which all is of about one brightness, with more contrast, so that faint text is seen; others as is.
+
+    Args:
+        image: [height, width] or [height, width, 3].
+    """
+    darkest, brightest = int(image.min()), int(image.max())
+    if brightest - darkest > _FAINT or brightest == darkest:
+        return image
+    gain = min(_MOST_STRETCH, 255 / (brightest - darkest))
+    return np.asarray(cv2.convertScaleAbs(image, alpha=gain, beta=-gain * darkest))
+
+
+def _wide_side(image: NDArray[np.uint8]) -> int:
+    """The longer side of a 16:9 picture of the same area; of the picture itself where that is squarer."""
+    height, width = image.shape[:2]
+    return round(min(max(height, width), (height * width * 16 / 9) ** 0.5))
 
 
 def _by_cell(gray: NDArray[np.float32]) -> NDArray[np.float32]:

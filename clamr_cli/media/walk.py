@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fnmatch
 import glob
 import os
@@ -111,8 +112,12 @@ class _Ignored:
         path = os.path.join(folder, IGNORE_FILE)
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise UsageError(f"invalid {path}: it is not a file", "move it away, or make it a text file")
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-            lines = unicodedata.normalize("NFC", file.read(_LONGEST_IGNORE_FILE)).splitlines()
+        with open(path, "rb") as file:
+            content = file.read(_LONGEST_IGNORE_FILE)
+        # Windows writes UTF-16 where a line is sent to a file.
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        text = content.decode(encoding, "replace" if encoding == "utf-16" else "surrogateescape")
+        lines = [line.removesuffix("\r") for line in unicodedata.normalize("NFC", text).split("\n")]
         for number, line in enumerate(lines, 1):
             try:
                 GitIgnoreSpec.from_lines([line])

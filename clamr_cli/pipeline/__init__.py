@@ -99,9 +99,9 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
     started = time.monotonic()
     encoder = encoders.describe(options.encoder, cache=options.cache, **dict(options.encoder_settings))
     with store.writer("clamr index"):
-        damaged: list[str] = []
+        damaged = [""] * store.drop_unreadable_records()
         if not targets or _has_few_vectors(store):
-            damaged = store.drop_damaged() + [""] * store.drop_damaged_records()
+            damaged += store.drop_damaged() + [""] * store.drop_damaged_records()
         desk = Desk(store, options, encoder)
         known = Known(desk.register.files, desk.recipe.dump(), desk.encoded)
         retry, prune = options.retry_failed, options.prune
@@ -127,6 +127,8 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
         )
         for line in (*store.repairs, *_lost(damaged)):
             yield Notice("", line)
+        if plan.left_out:
+            yield Notice("", _left_out(plan.left_out))
         for event in _run(plan, jobs, desk):
             tally.count(event)
             yield event
@@ -134,6 +136,7 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
             yield Notice("", f"{len(plan.failed)} failed before and did not change; --retry-failed tries them again")
         if store.coverage(encoder.fingerprint)[0] >= _answered_by_others(store, encoder):
             _put_settings(store, options)
+        yield from _drop_earlier(store, encoder)
         store.finish()
         for problem in store.pack_all():
             yield Notice("", f"searches will be slower: {problem}")
@@ -159,6 +162,16 @@ def _answered_by_others(store: Store, encoder: EncoderInfo) -> int:
     return max((store.coverage(other.fingerprint)[0] for other in others), default=0)
 
 
+def _drop_earlier(store: Store, encoder: EncoderInfo) -> Iterator[Event]:
+    """Remove the vectors of earlier versions of an encoder, once its own answer from all videos."""
+    old = [fingerprint for fingerprint in encoder.earlier if store.has_vectors(fingerprint)]
+    searched, of = store.coverage(encoder.fingerprint) if old else (0, 0)
+    if old and searched == of:
+        for fingerprint in old:
+            store.delete_vectors(fingerprint)
+        yield Notice("", f"the vectors of an earlier version of {encoder.name} are no longer needed and were removed")
+
+
 def _put_settings(store: Store, options: IndexOptions) -> None:
     if dict(options.encoder_settings) != store.encoder_settings(options.encoder):
         store.put_encoder_settings(options.encoder, options.encoder_settings)
@@ -172,6 +185,15 @@ def _lost(damaged: Sequence[str]) -> Iterator[str]:
             f"damaged rows of the index were removed ({videos}): clamr index DIR makes them anew, and "
             "clamr index --encoder NAME the vectors of that encoder"
         )
+
+
+def _left_out(files: Sequence[FileRecord]) -> str:
+    """What there is to say of indexed files that are there and would not be taken in any more."""
+    names = ", ".join(file.path for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
+    return (
+        f"left out by .clamrignore, --exclude or as a small copy of another video, but still in the index: {names}; "
+        "forget with: clamr rm FILE"
+    )
 
 
 def check_models(options: IndexOptions) -> None:
@@ -251,10 +273,15 @@ def _commit(desk: Desk, commit: Commit) -> None:
         store.sync()
         desk.register.put([file])
         if before is not file:
-            others = [record for record in desk.register.holders(file.video_id) if record.path != file.path]
-            desk.register.drop([record.path for record in others if desk.moved(record)])
+            others = [record for record in desk.register.of_video(file.video_id) if record.path != file.path]
+            desk.register.drop([record.path for record in others if _left(desk, record)])
         if before is not None:
             _drop_unheld(desk, before.video_id)
+
+
+def _left(desk: Desk, record: FileRecord) -> bool:
+    """Whether a content that was met elsewhere is no longer where a file is recorded."""
+    return desk.moved(record) if record.state is FileState.INDEXED else is_missing(record.path)
 
 
 def _returned(plan: Survey, desk: Desk) -> Iterator[Event]:

@@ -45,6 +45,7 @@ class Survey:
         returned: those of them with which nothing else is to be done.
         resolved: folders that could not be read before and can be now.
         unreadable: met on the walk, but cannot be looked at; targets that are not there are among them.
+        left_out: indexed before, there, and no longer met on the walk: of ignored names, or a camera's small copies.
         missing: forgotten before; what was extracted of them is still kept.
         totals: by target, how many of its indexed files were there the last time.
         folders: what became of the folders of absent files.
@@ -59,6 +60,7 @@ class Survey:
     returned: list[FileRecord] = field(default_factory=list)
     resolved: list[FileRecord] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
+    left_out: list[FileRecord] = field(default_factory=list)
     missing: list[FileRecord] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)
     folders: Folders = field(default_factory=Folders)
@@ -287,6 +289,8 @@ def _sort_unseen(known: Known, seen: set[str], named: set[str], by_glob: Mapping
             returned.update(ancestors(path))
         elif record.state is FileState.FAILED and path not in met and _is_readable_folder(path):
             result.resolved.append(record)
+        elif record.state is FileState.INDEXED and path not in met and os.path.realpath(path) not in met:
+            result.left_out.append(record)
     for record, absence, root in absent:
         if absence.gone and record.state is FileState.INDEXED and record.missing_since:
             # What was taken to be away stays so until something of the same folder is back, whatever is put there.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from clamr_cli.evaluate.report import HEARD, LABELS, Report
+from clamr_cli.evaluate.report import AUDIO, LABELS, Report
 from clamr_cli.render import records
 from clamr_cli.render.console import text
 from clamr_cli.render.hits import MODALITY_STYLES
@@ -167,7 +167,7 @@ def columns(report: Report) -> list[str]:
 
 def _always(report: Report) -> list[str]:
     """Labels that have a column: all that are usual, so that columns stay where they are, and what is met beside."""
-    return [label for label in LABELS if label != HEARD or label in report.rows]
+    return [label for label in LABELS if label != AUDIO or label in report.rows]
 
 
 def tsv_lines(report: Report) -> Iterator[bytes]:

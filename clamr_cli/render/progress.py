@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final, Protocol
 
+from rich.cells import cell_len
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
@@ -37,11 +38,16 @@ _STORED: Final = {
     "ocr": "on-screen text",
     "encode": "encoding",
 }
-_LEAST_PART: Final = 0.01
+_LEAST_PART: Final = 0.05
 _LEAST_WORK: Final = 30.0
 """Part of the work, and seconds of video, of which one must be done before the time left can be told."""
 
+_FULL_STAGES: Final = 60.0
+"""Seconds of video with every stage that are assumed before the first: a short clip without sound is no measure."""
+
+_BAR: Final = 20
 _LONGEST_NAME: Final = 40
+_SHORTEST_NAME: Final = 8
 _MOST_NAMES: Final = 2
 _LONG_SILENCE: Final = 30.0
 """Seconds after which whoever reads a log wants to know whether the work goes on."""
@@ -136,7 +142,7 @@ class Estimate:
     def _work(self) -> tuple[float, float]:
         """What is done in this run, and what will have been done when it is over."""
         usual = {
-            stage: weight * (self._lengths[stage] / self._length if self._length else 1.0)
+            stage: weight * (self._lengths[stage] + _FULL_STAGES) / (self._length + _FULL_STAGES)
             for stage, weight in _WEIGHTS.items()
         }
         speed = self._known[1] / self._known[0] if self._known[0] else 0.0
@@ -344,7 +350,7 @@ class BarReporter(Drawn):
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(
             console,
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=_BAR),
             TextColumn("{task.fields[count]}", markup=False),
             TextColumn("{task.fields[left]}", markup=False, style="cyan"),
             TextColumn("{task.fields[doing]}", markup=False, style="dim"),
@@ -359,22 +365,26 @@ class BarReporter(Drawn):
         self._say(None if isinstance(event, Indexed) else line(event))
         estimate = self._estimate
         if estimate.to_do:
-            self._progress.update(
-                self._task,
-                total=1.0,
-                completed=estimate.done,
-                count=f"{estimate.finished}/{plural(estimate.to_do, 'video')}",
-                left=about(estimate.left(self._clock())),
-                doing=_doing(event),
-            )
+            count = f"{estimate.finished}/{plural(estimate.to_do, 'video')}"
+            left = about(estimate.left(self._clock()))
+            room = self._progress.console.width - _BAR - len(count) - len(left) - 3
+            doing = _doing(event, room)
+            self._progress.update(self._task, total=1.0, completed=estimate.done, count=count, left=left, doing=doing)
 
 
-def _doing(event: Event) -> str:
+def _doing(event: Event, room: int | None = None) -> str:
+    """The stage and the video of a step, in at most ``room`` columns; without its name where there are too few."""
     if not isinstance(event, Step):
         return ""
     part = f" {min(100, round(100 * event.done / event.total))}%" if event.total > 0 else ""
-    name = event.path.rsplit("/", 1)[-1]
-    return f"{event.stage} {shorten(escape_terminal(name), _LONGEST_NAME)}{part}"
+    name = shorten(escape_terminal(event.path.rsplit("/", 1)[-1]), _LONGEST_NAME)
+    if room is None:
+        return f"{event.stage} {name}{part}"
+    while (columns := room - len(event.stage) - len(part) - 1) >= _SHORTEST_NAME:
+        if cell_len(name) <= columns:
+            return f"{event.stage} {name}{part}"
+        name = shorten(name, len(name) - 1)
+    return f"{event.stage}{part}" if columns >= -1 else ""
 
 
 def reporter(console: Console, *, quiet: bool) -> Reporter:

@@ -205,7 +205,7 @@ def _weights(options: SearchOptions) -> maxsim.Float32:
         raise UsageError(f"--limit {options.limit} would show nothing", "give 1 or more")
     for modality, weight in options.weights.items():
         if not (math.isfinite(weight) and weight >= 0):
-            raise UsageError(f"--weight {modality}={weight:g} is no weight", "give a number from 0 on")
+            raise UsageError(f"invalid --weight: {modality}={weight:g}", "give a number from 0 on")
     weights = maxsim.slot_weights(options.weights, frozenset(options.modalities) or None)
     # Sound itself is a modality of few encoders: it is left to search in only where somebody names it.
     named = {*SHOWN_MODALITIES, *options.modalities, *options.weights}

@@ -12,7 +12,7 @@ from clamr_cli.errors import UsageError
 from clamr_cli.text import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from clamr_cli.store import Store, VideoFacts
     from clamr_cli.types import FileRecord, Filters
@@ -34,7 +34,7 @@ def select(store: Store, filters: Filters) -> dict[str, VideoFacts]:
         named = {store.resolve(prefix) for prefix in filters.videos}
         found = {video_id: facts for video_id, facts in found.items() if video_id in named}
     if filters.path:
-        holders = {file.video_id for file in store.files() if path_matches(file.path, filters.path)}
+        holders = {file.video_id for file in files_matching(store.files(), filters.path)}
         found = {video_id: facts for video_id, facts in found.items() if video_id in holders}
     return found
 
@@ -47,10 +47,10 @@ def check(filters: Filters) -> None:
     """
     for name, date in (("since", filters.since), ("until", filters.until)):
         if date is not None and not _DATE.fullmatch(date):
-            raise UsageError(f"--{name} {date!r} is no date", "write it like 2024-05-31, 2024-05 or 2024")
+            raise UsageError(f"invalid --{name}: {date!r}", "write it like 2024-05-31, 2024-05 or 2024")
     for name, seconds in (("longer", filters.longer), ("shorter", filters.shorter)):
         if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-            raise UsageError(f"--{name} {seconds:g} is no duration", "write it like 90, 1:30 or 1h30m")
+            raise UsageError(f"invalid --{name}: {seconds:g}", "write it like 90, 1:30 or 1h30m")
 
 
 def _passes(facts: VideoFacts, filters: Filters) -> bool:
@@ -73,18 +73,26 @@ def _primary(language: str) -> str:
     return re.split(r"[-_]", language.strip().casefold(), maxsplit=1)[0]
 
 
-def path_matches(path: str, pattern: str) -> bool:
-    """Whether a path matches a glob: as a whole, in its last parts, or by a folder above it.
+def files_matching(files: Iterable[FileRecord], pattern: str) -> list[FileRecord]:
+    """The files whose path matches a glob: as a whole, in its last parts, or by a folder above it.
 
     ``*`` matches across folders. ``/home/me/trips``, ``trips``, ``*.mp4`` and ``trips/*.mp4`` all find
-    ``/home/me/trips/a.mp4``. Brackets may also be those of a name, as in ``[2019] Trip``. Names are compared as people
-    read them, see :func:`clamr_cli.text.plain`, but in their case.
+    ``/home/me/trips/a.mp4``. Brackets are those of a name, as in ``[2019] Trip``, where one has them; otherwise they
+    stand for one of the characters in them. Names are compared as people read them, see :func:`clamr_cli.text.plain`,
+    but in their case.
     """
+    known = list(files)
+    for glob in dict.fromkeys((pattern.replace("[", "[[]"), pattern)):
+        if matching := [file for file in known if _path_matches(file.path, glob)]:
+            return matching
+    return []
+
+
+def _path_matches(path: str, pattern: str) -> bool:
     for name, glob in ((path, pattern), (plain(path, case=True), plain(pattern, case=True))):
-        for each in dict.fromkeys((glob, glob.replace("[", "[[]"))):
-            for whole in (each,) if os.path.isabs(glob) else (each, f"*/{each}"):
-                if fnmatch.fnmatchcase(name, whole) or fnmatch.fnmatchcase(name, f"{whole.rstrip('/')}/*"):
-                    return True
+        for whole in (glob,) if os.path.isabs(glob) else (glob, f"*/{glob}"):
+            if fnmatch.fnmatchcase(name, whole) or fnmatch.fnmatchcase(name, f"{whole.rstrip('/')}/*"):
+                return True
     return False
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clamr_cli.store import Store
     from clamr_cli.types import MomentRecord
 
-_QUOTED: Final = re.compile(r'"([^"]*)"|“([^“”]*)”|„([^„“”]*)[“”]|«([^«»]*)»|＂([^＂]*)＂')
+_QUOTED: Final = re.compile(r'"([^"]*)"|“([^“”]*)”|„([^„“”]*)[“”]|”([^“”]*)”|«([^«»]*)»|»([^«»]*)«|＂([^＂]*)＂')
 
 
 def split(query: str) -> tuple[str, tuple[str, ...]]:

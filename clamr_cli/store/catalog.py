@@ -43,6 +43,11 @@ class Files(Room):
         """Forget files. Paths that are not recorded are passed over."""
         self._may_write().delete(FILES, "key", map(records.path_key, paths))
 
+    def drop_unreadable_records(self) -> int:
+        """Take what cannot be read at all out of the tables of files, videos and moments; in how many places."""
+        tables = self._may_write()
+        return sum(tables.drop_unreadable(name) for name in (FILES, VIDEOS, MOMENTS))
+
     def drop_damaged_records(self) -> int:
         """Delete files, videos and moments whose records cannot be read, and videos of such moments; how many went.
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from clamr_cli.errors import StoreError
 from clamr_cli.store import lock, records, vectors
-from clamr_cli.store.failures import as_store_error, failing_as_store_error, is_passing
+from clamr_cli.store.failures import as_store_error
 from clamr_cli.store.room import Room
 from clamr_cli.store.schema import FILES, META, MOMENTS, SCHEMAS, SUMS, VECTORS, VIDEOS
 from clamr_cli.store.sidecar import Built, Snapshot, manifest
 from clamr_cli.store.sidecar import update as update_sidecar
-from clamr_cli.store.tables import BATCH_ROWS, literal, one_of
+from clamr_cli.store.tables import literal, one_of
 from clamr_cli.types import EncoderInfo, FileState
 
 if TYPE_CHECKING:
@@ -161,26 +161,11 @@ class Embeddings(Room):
         """
         tables = self._may_write()
         damaged: list[tuple[str, str]] = []
-        unreadable: list[int] = []
-        data = tables.dataset(VECTORS)
-        columns = ["fingerprint", *vectors.columns(vectors.STORED, data)]
-        for fragment in data.get_fragments():
-            try:
-                with failing_as_store_error("read", self.uri):
-                    for batch in data.scanner(
-                        columns=columns, fragments=[fragment], batch_size=BATCH_ROWS
-                    ).to_batches():
-                        batch.validate(full=True)
-                        damaged += _damaged(batch)
-            except StoreError as error:
-                if is_passing(error):
-                    raise
-                unreadable.append(fragment.fragment_id)
-        for number in unreadable:
-            tables.drop_fragment(VECTORS, number)
+        columns = ["fingerprint", *vectors.columns(vectors.STORED, tables.dataset(VECTORS))]
+        unreadable = tables.drop_unreadable(VECTORS, columns, lambda batch: damaged.extend(_damaged(batch)))
         for moment_id, fingerprint in damaged:
             tables.delete(VECTORS, "moment_id", [moment_id], one_of("fingerprint", [fingerprint]))
-        return [moment_id.partition("#")[0] for moment_id, _ in damaged] + [""] * len(unreadable)
+        return [moment_id.partition("#")[0] for moment_id, _ in damaged] + [""] * unreadable
 
     def snapshot(self, fingerprint: str) -> Snapshot:
         """An encoder's vectors as they are now: the packed copy where it is good, the table for the rest."""

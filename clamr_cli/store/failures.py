@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import StoreError, shortage
-from clamr_cli.store.schema import VECTORS
+from clamr_cli.store.schema import FILES, MOMENTS, VECTORS, VIDEOS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,10 @@ _HINTS: Final = (
 )  # fmt: skip
 _INTERRUPTED: Final = "External error: KeyboardInterrupt"
 _DAMAGED_VECTORS: Final = "run the command again; if it stays, clamr index --encoder NAME makes damaged vectors anew"
+_DAMAGED_RECORDS: Final = "run the command again; if it stays, clamr index DIR makes what is damaged anew"
 _DAMAGED: Final = "run the command again; if it stays, build the index anew in another place with --db DIR"
+
+_BY_TABLE: Final = {VECTORS: _DAMAGED_VECTORS, **dict.fromkeys((FILES, VIDEOS, MOMENTS), _DAMAGED_RECORDS)}
 
 
 def as_store_error(doing: str, uri: str, error: BaseException, table: str = "") -> StoreError:
@@ -43,14 +46,14 @@ def as_store_error(doing: str, uri: str, error: BaseException, table: str = "") 
     text = _SOURCE_PLACE.sub("", str(error)).strip() or type(error).__name__
     text = _WRAPPERS.sub("", text).splitlines()[0]
     short = shortage(text)
-    otherwise = _DAMAGED_VECTORS if table == VECTORS else _DAMAGED
+    otherwise = _BY_TABLE.get(table, _DAMAGED)
     hint = short[1] if short else next((hint for pattern, hint in _HINTS if pattern.search(text)), otherwise)
     return StoreError(f"cannot {doing} the index at {uri} ({text[:300]})", hint)
 
 
 def is_passing(error: StoreError) -> bool:
     """Whether an error is of the system, as a refusal or a limit, and not of what is stored."""
-    return error.hint not in (_DAMAGED, _DAMAGED_VECTORS)
+    return error.hint not in (_DAMAGED, *_BY_TABLE.values())
 
 
 def is_panic(error: BaseException) -> bool:

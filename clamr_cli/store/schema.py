@@ -106,7 +106,7 @@ def read_version(tables: Tables) -> int | None:
     if not tables.exists(META):
         return None
     if not {"name", "value"} <= set(tables.dataset(META).schema.names):
-        raise StoreError(f"what lies at {tables.uri} is no index of clamr", "choose another place with --db DIR")
+        raise StoreError(f"what lies at {tables.uri} is not an index of clamr", "choose another place with --db DIR")
     rows = tables.read(META, ["name", "value"]).to_pylist()
     values = [row["value"] for row in rows if row["name"] == "schema_version"]
     if not values and tables.set_back(META):

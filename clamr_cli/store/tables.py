@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from clamr_cli.errors import StoreError
 from clamr_cli.store import durable
-from clamr_cli.store.failures import failing_as_store_error, is_panic
+from clamr_cli.store.failures import failing_as_store_error, is_panic, is_passing
 from clamr_cli.store.schema import KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -255,14 +255,38 @@ class Tables:
                     data.add_columns(field)
                 self._unsynced.add(name)
 
-    def drop_fragment(self, name: str, number: int) -> None:
-        """Take a fragment that cannot be read out of a table, with all of its rows."""
-        with self._writing:
-            data = self.dataset(name)
-            with failing_as_store_error("write", self.uri):
-                gone = lance.LanceOperation.Delete([], [number], "damaged")
-                lance.LanceDataset.commit(data, gone, read_version=data.version)
-            self._committed(name)
+    def drop_unreadable(
+        self, name: str, columns: Sequence[str] | None = None, look: Callable[[pa.RecordBatch], None] | None = None
+    ) -> int:
+        """Take the fragments that cannot be read out of a table, with all of their rows; how many went.
+
+        Args:
+            name: of the table.
+            columns: to read, all where None.
+            look: called with all rows that can be read, some at a time.
+        """
+        data = self.dataset(name)
+        unreadable: list[int] = []
+        for fragment in data.get_fragments():
+            try:
+                with failing_as_store_error("read", self.uri, name):
+                    for batch in data.scanner(
+                        columns=columns, fragments=[fragment], batch_size=BATCH_ROWS
+                    ).to_batches():
+                        batch.validate(full=True)
+                        if look is not None:
+                            look(batch)
+            except StoreError as error:
+                if is_passing(error):
+                    raise
+                unreadable.append(fragment.fragment_id)
+        if unreadable:
+            with self._writing:
+                with failing_as_store_error("write", self.uri):
+                    gone = lance.LanceOperation.Delete([], unreadable, "damaged")
+                    lance.LanceDataset.commit(data, gone, read_version=data.version)
+                self._committed(name)
+        return len(unreadable)
 
     def sync(self) -> None:
         """Force what was written since the last time to the disk; nothing where the index is remote."""

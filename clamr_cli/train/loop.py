@@ -1,8 +1,8 @@
-"""Training by late interaction on the trainer of transformers: gathered negatives, small checkpoints, a log, a plot.
+"""Training by late interaction on the trainer of transformers.
 
-The library's trainer does the optimiser, the schedule, mixed precision, several processes (through accelerate) and the
-states of all generators; what stands here is what it does not know: queries and documents of several processes scored
-against each other with gradients, checkpoints of the trained tensors alone, and a run that is a generator of events.
+The library does the optimiser, the schedule, mixed precision, several processes (through accelerate) and the states of
+all random generators. This module adds negatives gathered from all processes with gradients, checkpoints of the trained
+tensors alone, and a run that is a generator of events.
 """
 
 from __future__ import annotations
@@ -17,41 +17,44 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from torch.nn import functional
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from clamr_cli.errors import ModelError
-from clamr_cli.train.arguments import arguments_of, whole_batches
-from clamr_cli.train.batch import Batch, Encoded
-from clamr_cli.train.gather import everyones, summed_over_processes
-from clamr_cli.train.log import Log
-from clamr_cli.train.losses import LOSSES, Scores, scores
-from clamr_cli.train.options import Evaluated, TrainStep, newest_checkpoint
+from clamr_cli.train.losses import LOSSES, Batch, Encoded, Scores, scores
+from clamr_cli.train.options import Evaluated, TrainStep
+from clamr_cli.train.run_dir import Log, newest_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from accelerate import Accelerator  # type: ignore[import-untyped]
     from torch.utils.data import Dataset
 
     from clamr_cli.train.options import TrainEvent, TrainOptions
 
 _WEIGHTS: Final = "model.safetensors"
-_PATIENCE: Final = 0.5
+_CHECKPOINTS: Final = 10
+"""Checkpoints of a run by default."""
+
+_CHECKPOINTS_KEPT: Final = 2
+_POLL_SECONDS: Final = 0.5
 
 
 class LateInteractionTrainer(Trainer):  # type: ignore[misc]
-    """The library's trainer for models whose forward gives :class:`Encoded`.
+    """The library's trainer for models whose forward returns :class:`Encoded`.
 
-    Every process scores the queries of all processes against the documents of all, and lets gradients flow into its
-    own part. The loss is therefore that of one large batch, on each of them.
+    Each process scores the queries of all processes against the documents of all, with gradients for its own part. The
+    loss is therefore that of one large batch, on each of them.
 
     Args:
-        model: ``model(**batch["inputs"])`` gives an :class:`Encoded`.
-        options: how to train.
+        model: ``model(**batch["inputs"])`` returns an :class:`Encoded`.
+        options: of the training.
         out: folder for checkpoints, ``log.jsonl`` and ``loss.png``.
         data: a map-style data set of examples.
-        collate: makes a :class:`Batch` of examples.
+        collate: builds a :class:`Batch` from examples.
         dev: examples whose loss is computed after every epoch.
-        report: is told of every step and evaluation, on the process that writes.
+        report: called with every step and evaluation, on the process that writes.
     """
 
     def __init__(
@@ -66,18 +69,12 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         report: Callable[[TrainEvent], None] = lambda _: None,
     ) -> None:
         self.options = options
-        arguments = arguments_of(options, out, len(data), evaluate=dev is not None)  # type: ignore[arg-type]
-        super().__init__(
-            model=model,
-            args=arguments,
-            train_dataset=data,
-            eval_dataset=dev,
-            data_collator=collate,
-        )
+        arguments = _training_arguments(options, out, len(data), evaluate=dev is not None)  # type: ignore[arg-type]
+        super().__init__(model=model, args=arguments, train_dataset=data, eval_dataset=dev, data_collator=collate)
         self.model_accepts_loss_kwargs = False
         self.follower = _Follower(self, Log(out), report)
-        for theirs in (PrinterCallback, ProgressCallback):
-            self.remove_callback(theirs)
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
         self.add_callback(self.follower)
 
     def train_from(self, checkpoint: Path | None) -> None:
@@ -91,71 +88,61 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
                 return
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:  # noqa: ANN401 -- the library's face
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:  # noqa: ANN401 -- the library's interface
         """Batches of the development queries, which are often fewer than a batch of those to learn from."""
         data = self.eval_dataset if eval_dataset is None else eval_dataset
-        kept = self.args.dataloader_drop_last
-        self.args.dataloader_drop_last = whole_batches(len(data), self.args)
+        drop_last = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = _drop_last(len(data), self.args)
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
-            self.args.dataloader_drop_last = kept
+            self.args.dataloader_drop_last = drop_last
 
     def compute_loss(
         self,
         model: torch.nn.Module,
         inputs: Batch,
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,  # noqa: ARG002 -- the library's face
+        num_items_in_batch: torch.Tensor | None = None,  # noqa: ARG002 -- the library's interface
     ) -> torch.Tensor | tuple[torch.Tensor, Encoded]:
         """The loss of the batches of all processes together."""
         encoded = Encoded(*model(**inputs["inputs"]))
-        loss = self._loss(encoded, inputs)
+        parts = [all_gather(self.accelerator, part) for part in encoded]
+        batch_scores = scores(*(torch.cat(part) for part in parts), aggregation=self.options.aggregation)
+        starts = torch.tensor([0, *(len(part) for part in parts[2][:-1])]).cumsum(0).tolist()
+        targets = all_gather(self.accelerator, inputs["targets"])
+        loss = self.loss_of(
+            batch_scores,
+            torch.cat([part + start for part, start in zip(targets, starts, strict=True)]),
+            torch.cat(all_gather(self.accelerator, inputs["query_modalities"])),
+            temperature=self.options.temperature,
+            answers=self._answers(inputs),
+        )
+        # A process has only its own part of the gradient of the common loss. Their sum is wanted, and distributed
+        # training takes the mean: the value stays, the gradient is multiplied by the number of processes.
+        loss = loss + (self.accelerator.num_processes - 1) * (loss - loss.detach())
         return (loss, encoded) if return_outputs else loss
 
-    def _loss(self, encoded: Encoded, batch: Batch) -> torch.Tensor:
-        queries, query_mask, documents, document_mask, modality_ids = (
-            everyones(self.accelerator, part) for part in encoded
-        )
-        found = scores(
-            torch.cat(queries),
-            torch.cat(query_mask),
-            torch.cat(documents),
-            torch.cat(document_mask),
-            torch.cat(modality_ids),
-            aggregation=self.options.aggregation,
-        )
-        starts = torch.tensor([0, *(len(part) for part in documents[:-1])]).cumsum(0).tolist()
-        targets = everyones(self.accelerator, batch["targets"])
-        loss = self.loss_of(
-            found,
-            torch.cat([part + start for part, start in zip(targets, starts, strict=True)]),
-            torch.cat(everyones(self.accelerator, batch["query_modalities"])),
-            temperature=self.options.temperature,
-            answers=self._no_negatives(batch),
-        )
-        return summed_over_processes(self.accelerator, loss)
-
-    def _no_negatives(self, batch: Batch) -> torch.Tensor:
-        """Which documents are no negatives of which queries [Q, D], over all processes."""
-        keys = torch.cat(everyones(self.accelerator, batch["document_keys"]))
-        answers = torch.cat(everyones(self.accelerator, batch["answers"], empty=-1))
-        found = (answers.unsqueeze(-1) == keys).any(dim=1)
+    def _answers(self, batch: Batch) -> torch.Tensor:
+        """True for documents that are no negatives of a query [Q, D], over all processes."""
+        keys = torch.cat(all_gather(self.accelerator, batch["document_keys"]))
+        answer_keys = torch.cat(all_gather(self.accelerator, batch["answers"], fill=-1))
+        answers = (answer_keys.unsqueeze(-1) == keys).any(dim=1)
         if "document_ids" in batch:
-            ids = torch.cat(everyones(self.accelerator, batch["document_ids"]))
+            ids = torch.cat(all_gather(self.accelerator, batch["document_ids"]))
             first = (ids[:, None] == ids).byte().argmax(dim=1)
-            found = found | (first != torch.arange(len(ids), device=ids.device))
-        return found
+            answers = answers | (first != torch.arange(len(ids), device=ids.device))
+        return answers
 
-    def loss_of(self, found: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
+    def loss_of(self, batch_scores: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
         """The loss of these scores; arguments are those of :class:`clamr_cli.train.losses.Loss`."""
-        return LOSSES[self.options.loss](found, *labels, **more)
+        return LOSSES[self.options.loss](batch_scores, *labels, **more)
 
     def prediction_step(
         self,
         model: torch.nn.Module,
         inputs: Batch,
-        prediction_loss_only: bool,  # noqa: ARG002 -- the library's face
+        prediction_loss_only: bool,  # noqa: ARG002 -- the library's interface
         ignore_keys: list[str] | None = None,  # noqa: ARG002
     ) -> tuple[torch.Tensor, None, None]:
         """The loss of a batch, without gradients."""
@@ -165,7 +152,7 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         return loss.detach(), None, None
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Only what is trained: the frozen base is where it came from."""
+        """Save the trained tensors alone, without the frozen base."""
         folder = Path(output_dir or self.args.output_dir)
         if self.args.should_save:
             folder.mkdir(parents=True, exist_ok=True)
@@ -182,23 +169,100 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
 
 def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The tensors that training changes: parameters that are not frozen, and buffers that are saved."""
-    kept = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    kept |= {name for name, _ in model.named_buffers()}
-    return {name: value for name, value in model.state_dict().items() if name in kept}
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    names |= {name for name, _ in model.named_buffers()}
+    return {name: value for name, value in model.state_dict().items() if name in names}
 
 
-def run(trainer: LateInteractionTrainer) -> Iterator[TrainEvent]:
-    """Train, and yield what happens. Closed early, it ends the step it is at, saves a checkpoint and stops.
+def all_gather(accelerator: Accelerator, own: torch.Tensor, *, fill: float = 0) -> list[torch.Tensor]:
+    """A tensor of each process, in their order; that of this process keeps its gradient.
+
+    Args:
+        accelerator: of this process.
+        own: [n, ...], where n and the second dimension may differ between processes.
+        fill: pads second dimensions to the longest.
+    """
+    if accelerator.num_processes == 1:
+        return [own]
+    shape = torch.tensor([own.shape[:2] if own.dim() > 1 else (len(own), 0)], device=own.device)
+    shapes = accelerator.gather(shape).view(-1, 2)
+    rows, width = int(shapes[:, 0].max()), int(shapes[:, 1].max())
+    wide = own
+    if own.dim() > 1 and own.shape[1] < width:
+        padding = own.new_full((len(own), width - own.shape[1], *own.shape[2:]), fill)
+        wide = torch.cat([own, padding], dim=1)
+    # Gloo gathers no booleans.
+    sent = wide.detach().to(torch.uint8) if wide.dtype == torch.bool else wide.detach()
+    padded = functional.pad(sent, (*(0, 0) * (sent.dim() - 1), 0, rows - len(sent)))
+    gathered = accelerator.gather(padded.contiguous()).view(-1, *padded.shape).to(wide.dtype)
+    parts = [part[:count] for part, count in zip(gathered, shapes[:, 0].tolist(), strict=True)]
+    parts[accelerator.process_index] = wide
+    return parts
+
+
+def _training_arguments(options: TrainOptions, out: Path, size: int, *, evaluate: bool) -> TrainingArguments:
+    """The library's options, for a data set of ``size`` examples."""
+    arguments = TrainingArguments(
+        output_dir=str(out),
+        per_device_train_batch_size=options.batch,
+        per_device_eval_batch_size=options.batch,
+        gradient_accumulation_steps=options.accumulation,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=options.warmup,
+        weight_decay=options.weight_decay,
+        num_train_epochs=options.epochs,
+        max_steps=options.steps or -1,
+        bf16=options.bf16,
+        seed=options.seed,
+        data_seed=options.seed,
+        use_cpu=options.device == "cpu",
+        save_strategy="steps",
+        save_steps=options.save_every or 1 / _CHECKPOINTS,
+        save_total_limit=_CHECKPOINTS_KEPT,
+        eval_strategy="epoch" if evaluate else "no",
+        logging_steps=1,
+        # A loss that is not finite has to be noticed.
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        log_level="error",
+        log_level_replica="error",
+        report_to="none",
+        remove_unused_columns=False,
+        prediction_loss_only=True,
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=False,
+    )
+    arguments.dataloader_drop_last = _drop_last(size, arguments)
+    # Several GPUs need several processes: in one process the library would split batches that cannot be split.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
+def _drop_last(size: int, arguments: TrainingArguments) -> bool:
+    """True if an incomplete batch is left out: it has few negatives, but is needed if there is no other."""
+    return bool(size >= arguments.per_device_train_batch_size * arguments.world_size)
+
+
+def train(trainer: LateInteractionTrainer) -> Iterator[TrainEvent]:
+    """Train, and yield events. Closed early, it finishes the current step, saves a checkpoint and stops.
 
     Raises:
-        ModelError: the loss is no number, or memory is too small.
+        ModelError: the loss is not finite, or the GPU's memory is too small.
     """
     events: queue.SimpleQueue[TrainEvent | BaseException | None] = queue.SimpleQueue()
     trainer.follower.report = events.put
     worker = threading.Thread(target=_work, args=(trainer, events.put), name="training", daemon=True)
     worker.start()
     try:
-        while (event := _next(events)) is not None:
+        while True:
+            try:
+                # On some systems a wait without a limit cannot be interrupted.
+                event = events.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if event is None:
+                return
             if isinstance(event, BaseException):
                 raise event
             yield event
@@ -207,17 +271,8 @@ def run(trainer: LateInteractionTrainer) -> Iterator[TrainEvent]:
         worker.join()
 
 
-def _next(events: queue.SimpleQueue[Any]) -> Any:  # noqa: ANN401 -- an event, an exception, or None at the end
-    """Waits in short pieces, since on some systems a wait without an end cannot be interrupted."""
-    while True:
-        try:
-            return events.get(timeout=_PATIENCE)
-        except queue.Empty:
-            continue
-
-
 def _work(trainer: LateInteractionTrainer, put: Callable[[TrainEvent | BaseException | None], None]) -> None:
-    """The training itself, on a thread of its own, so that an interruption finds the main one waiting."""
+    """The training itself, on its own thread, so that an interruption meets a waiting main thread."""
     try:
         # Each thread has its own current device.
         if trainer.args.device.type == "cuda":
@@ -235,7 +290,7 @@ def _work(trainer: LateInteractionTrainer, put: Callable[[TrainEvent | BaseExcep
 
 
 class _Follower(TrainerCallback):  # type: ignore[misc]
-    """Hears what the trainer does: writes the log, reports, and stops it when asked to."""
+    """Callback of the trainer: writes the log, reports events, and stops the training on request."""
 
     def __init__(self, trainer: LateInteractionTrainer, log: Log, report: Callable[[TrainEvent], None]) -> None:
         self.log, self.report, self.stop = log, report, threading.Event()
@@ -243,13 +298,13 @@ class _Follower(TrainerCallback):  # type: ignore[misc]
         self._started = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: object) -> None:  # noqa: ANN401, ARG002
-        """Take up the log where the checkpoint was written."""
+        """Cut the log at the step of the checkpoint."""
         if state.is_world_process_zero:
             self.log.begin(state.global_step)
         self._started = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: object) -> None:  # noqa: ANN401, ARG002
-        """Stop where one of the processes was asked to; all have to at the same step."""
+        """Stop all processes at the same step if one of them was asked to stop."""
         stop = torch.tensor([float(self.stop.is_set())], device=args.device)
         if args.world_size > 1:
             stop = self._trainer.accelerator.gather(stop)
@@ -259,18 +314,18 @@ class _Follower(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: object) -> None:  # noqa: ANN401, ARG002
         """A step or an evaluation."""
         if "eval_loss" in logs:
-            self._tell({"step": state.global_step, "dev_loss": logs["eval_loss"]}, state)
+            self._record({"step": state.global_step, "dev_loss": logs["eval_loss"]}, state)
         elif "loss" in logs:
             loss, norm = logs["loss"], logs.get("grad_norm", 0.0)
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                what = f"the loss or its gradient is no number at step {state.global_step}"
+                what = f"the loss or its gradient is not finite at step {state.global_step}"
                 raise ModelError(what, "use a lower --lr; the last checkpoint is kept")
             seconds = time.monotonic() - self._started
             self._started = time.monotonic()
             entry = {"step": state.global_step, "loss": loss, "lr": logs["learning_rate"], "grad_norm": norm}
-            self._tell({**entry, "seconds": round(seconds, 3)}, state)
+            self._record({**entry, "seconds": round(seconds, 3)}, state)
 
-    def _tell(self, entry: Mapping[str, float], state: Any) -> None:  # noqa: ANN401 -- the library's state
+    def _record(self, entry: Mapping[str, float], state: Any) -> None:  # noqa: ANN401 -- the library's state
         """Write and report, on one process only."""
         if not state.is_world_process_zero:
             return

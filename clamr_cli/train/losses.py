@@ -1,21 +1,19 @@
-"""What training lowers: late-interaction scores that know modalities, and the losses over them (arXiv 2506.06144, 3.3).
+"""Late-interaction scores by modality, and the losses over them (arXiv 2506.06144, section 3.3).
 
-Pure functions of tensors. What is absent scores minus infinity, never zero: a padded zero would beat every negative
-similarity. Id 0 (template tokens) takes part in token-max, where every token answers, and is no modality elsewhere.
+Pure functions of tensors. An absent token or modality scores minus infinity, never zero: a padded zero would beat every
+negative similarity. Tokens of id 0 (the template's) count in token-max, and are no modality elsewhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, NotRequired, Protocol, TypedDict
 
 import torch
 from torch.nn import functional
 
 from clamr_cli.types import MODALITY_IDS, NO_MODALITY
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Aggregation = Literal["token-max", "modality-max"]
 Reduction = Literal["mean", "none"]
@@ -23,11 +21,44 @@ Reduction = Literal["mean", "none"]
 TEMPERATURE: Final = 0.02
 """The paper's, fixed."""
 
-MODALITIES: Final = len(MODALITY_IDS)
-"""Width of :attr:`Scores.per_modality`: column ``i`` is the modality of id ``i + 1``."""
-
-_BUDGET: Final = 1 << 25
+MAX_SIMILARITIES: Final = 1 << 25
 """Similarities held at once, in numbers: 128 MB in float32."""
+
+
+class Encoded(NamedTuple):
+    """The token vectors of a batch.
+
+    Attributes:
+        queries: [Q, T, 128] unit rows.
+        query_mask: [Q, T] bool.
+        documents: [D, S, 128] unit rows.
+        document_mask: [D, S] bool.
+        modality_ids: [D, S] integers.
+    """
+
+    queries: torch.Tensor
+    query_mask: torch.Tensor
+    documents: torch.Tensor
+    document_mask: torch.Tensor
+    modality_ids: torch.Tensor
+
+
+class Batch(TypedDict):
+    """A batch of training examples. All tensors are int64.
+
+    ``inputs`` are keyword arguments of the model's forward. ``targets`` [Q] are the positions of the positives among
+    the documents of this batch; ``query_modalities`` [Q] are ids, 0 for none. ``document_keys`` [D] are numbers, equal
+    for documents that answer the same queries (the moments of one video); ``answers`` [Q, A] are the keys that answer
+    each query, padded with -1. ``document_ids`` [D] are equal only for the same document: one that is in the batches of
+    several processes is a negative once.
+    """
+
+    inputs: Mapping[str, Any]
+    targets: torch.Tensor
+    query_modalities: torch.Tensor
+    document_keys: torch.Tensor
+    answers: torch.Tensor
+    document_ids: NotRequired[torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +67,8 @@ class Scores:
 
     Attributes:
         total: [Q, D], the aggregate; minus infinity only for documents without any token.
-        per_modality: [Q, D, 5], the score of each modality alone (id minus one); minus infinity where it is absent.
+        per_modality: [Q, D, 5], the score of each modality alone: column ``i`` is the modality of id ``i + 1``. Minus
+            infinity where it is absent.
     """
 
     total: torch.Tensor
@@ -84,8 +116,8 @@ def scores(
 
     "token-max" sums, over query tokens, the largest similarity to any document token (LI_context in the paper);
     "modality-max" is the best modality's sum over that modality's tokens alone (LI_mw). A document that has tokens but
-    none of a modality is scored by its tokens. Documents are taken in groups of bounded memory, and what is kept for
-    the way back are the winners' places, not the similarities.
+    none of a modality is scored by its tokens. Documents are scored in groups of bounded memory, and the backward pass
+    needs only the positions of the maxima, not the similarities.
 
     Args:
         queries: [Q, T, 128].
@@ -96,54 +128,50 @@ def scores(
         aggregation: how modalities become one score.
         normalise: divide by the number of the query's tokens.
     """
-    asked, real = query_mask.bool(), document_mask.bool()
-    group = max(1, _BUDGET // max(1, queries.shape[0] * queries.shape[1] * documents.shape[1]))
-    parts = [
-        _sums(_best(queries.float(), *part), asked)
-        for part in zip(*(torch.split(whole, group) for whole in (documents, real, modality_ids)), strict=True)
-    ]
-    sums = torch.cat(parts, dim=1)
+    query_mask, document_mask = query_mask.bool(), document_mask.bool()
+    group = max(1, MAX_SIMILARITIES // max(1, queries.shape[0] * queries.shape[1] * documents.shape[1]))
+    sums = []
+    for part in zip(*(torch.split(whole, group) for whole in (documents, document_mask, modality_ids)), strict=True):
+        best = _best_similarities(queries.float(), *part)
+        sums.append(best.masked_fill(~query_mask[:, None, :, None], 0.0).sum(dim=2))
+    totals = torch.cat(sums, dim=1)
     if normalise:
-        sums = sums / asked.sum(dim=1).clamp(min=1)[:, None, None]
-    everything, alone = sums[..., 0], sums[..., 1:]
+        totals = totals / query_mask.sum(dim=1).clamp(min=1)[:, None, None]
+    token_max, per_modality = totals[..., 0], totals[..., 1:]
     if aggregation == "token-max":
-        return Scores(everything, alone)
-    best = alone.max(dim=-1).values
-    return Scores(torch.where(best.isfinite(), best, everything), alone)
+        return Scores(token_max, per_modality)
+    return Scores(modality_max(token_max, per_modality), per_modality)
 
 
-def _best(
-    queries: torch.Tensor, documents: torch.Tensor, real: torch.Tensor, modality_ids: torch.Tensor
+def modality_max(token_max: torch.Tensor, per_modality: torch.Tensor) -> torch.Tensor:
+    """The best modality's score [Q, D]; ``token_max`` [Q, D] for documents without any of the modalities."""
+    best = per_modality.max(dim=-1).values
+    return torch.where(best.isfinite(), best, token_max)
+
+
+def _best_similarities(
+    queries: torch.Tensor, documents: torch.Tensor, document_mask: torch.Tensor, modality_ids: torch.Tensor
 ) -> torch.Tensor:
     """The best similarity of each query token [Q, d, T, 1 + 5]: to any token of the document, and by modality."""
-    by_id = [
-        _best_of(queries, *_gathered(documents, real & (modality_ids == number)))
-        for number in (NO_MODALITY, *MODALITY_IDS.values())
-    ]
+    by_id = []
+    for modality_id in (NO_MODALITY, *MODALITY_IDS.values()):
+        # The tokens of this modality, moved to the front of their document.
+        wanted = document_mask & (modality_ids == modality_id)
+        length = int(wanted.sum(dim=1).max()) if len(wanted) else 0
+        if length:
+            order = wanted.byte().argsort(dim=1, descending=True, stable=True)[:, :length]
+            vectors = documents.gather(1, order.unsqueeze(-1).expand(-1, -1, documents.shape[-1]))
+            by_id.append(_Maxima.apply(queries, vectors.float(), wanted.gather(1, order)))
+        else:
+            by_id.append(queries.new_full((len(queries), len(documents), queries.shape[1]), -torch.inf))
     stacked = torch.stack(by_id, dim=-1)
     return torch.cat([stacked.max(dim=-1, keepdim=True).values, stacked[..., 1:]], dim=-1)
 
 
-def _gathered(documents: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The wanted tokens of each document, moved together to its front: [d, n, 128], and which of them are real."""
-    length = int(wanted.sum(dim=1).max()) if len(wanted) else 0
-    order = wanted.byte().argsort(dim=1, descending=True, stable=True)[:, :length]
-    vectors = documents.gather(1, order.unsqueeze(-1).expand(-1, -1, documents.shape[-1]))
-    return vectors.float(), wanted.gather(1, order)
+class _Maxima(torch.autograd.Function):
+    """Maxima of similarities whose gradient has values only for the maxima.
 
-
-def _best_of(queries: torch.Tensor, documents: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """The best similarity of each query token to these tokens, [Q, d, T]; minus infinity where there are none."""
-    if not documents.shape[1]:
-        return queries.new_full((queries.shape[0], documents.shape[0], queries.shape[1]), -torch.inf)
-    best: torch.Tensor = _Best.apply(queries, documents, real)
-    return best
-
-
-class _Best(torch.autograd.Function):
-    """Maxima of similarities whose gradient touches the winners alone.
-
-    The library's own would spread it over an array as large as all similarities, nearly all of it zeros.
+    The library's own backward would fill an array as large as all similarities, nearly all of it zeros.
     """
 
     @staticmethod
@@ -151,41 +179,36 @@ class _Best(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401 -- the library's
         queries: torch.Tensor,
         documents: torch.Tensor,
-        real: torch.Tensor,
+        document_mask: torch.Tensor,
     ) -> torch.Tensor:
         """[Q, T, k], [d, n, k] and [d, n] to [Q, d, T]."""
         similarities = torch.einsum("qtk,dsk->qdts", queries, documents)
-        best, places = similarities.masked_fill_(~real[None, :, None, :], -torch.inf).max(dim=-1)
-        ctx.save_for_backward(queries, documents, places, best.isfinite())
+        best, positions = similarities.masked_fill_(~document_mask[None, :, None, :], -torch.inf).max(dim=-1)
+        ctx.save_for_backward(queries, documents, positions, best.isfinite())
         return best
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:  # noqa: ANN401
-        """Gradients of queries and documents: products with a sparse matrix that has one number for each winner."""
-        queries, documents, places, won = ctx.saved_tensors
-        (asked, tokens, width), (count, length, _) = queries.shape, documents.shape
-        rows = places + torch.arange(count, device=places.device)[:, None] * length
-        columns = torch.arange(asked * tokens, device=places.device).view(asked, 1, tokens).expand_as(rows)
-        winners = torch.sparse_coo_tensor(
-            torch.stack([rows[won], columns[won]]),
-            gradient[won],
-            (count * length, asked * tokens),
+        """Gradients of queries and documents: products with a sparse matrix that has one number for each maximum."""
+        queries, documents, positions, finite = ctx.saved_tensors
+        (query_count, tokens, width), (count, length, _) = queries.shape, documents.shape
+        rows = positions + torch.arange(count, device=positions.device)[:, None] * length
+        columns = torch.arange(query_count * tokens, device=positions.device).view(query_count, 1, tokens)
+        maxima = torch.sparse_coo_tensor(
+            torch.stack([rows[finite], columns.expand_as(rows)[finite]]),
+            gradient[finite],
+            (count * length, query_count * tokens),
             check_invariants=False,
         )
-        of_documents = torch.sparse.mm(winners, queries.reshape(-1, width))
-        of_queries = torch.sparse.mm(winners.t(), documents.reshape(-1, width))
+        of_documents = torch.sparse.mm(maxima, queries.reshape(-1, width))
+        of_queries = torch.sparse.mm(maxima.t(), documents.reshape(-1, width))
         return of_queries.view_as(queries), of_documents.view_as(documents), None
-
-
-def _sums(best: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
-    """Sums over the real query tokens, [Q, d, 1 + 5]."""
-    return best.masked_fill(~asked[:, None, :, None], 0.0).sum(dim=2)
 
 
 def contrastive(
     scores: Scores,
     targets: torch.Tensor,
-    query_modalities: torch.Tensor,  # noqa: ARG001 -- one face for all losses
+    query_modalities: torch.Tensor,  # noqa: ARG001 -- all losses have one signature
     *,
     temperature: float = TEMPERATURE,
     answers: torch.Tensor | None = None,
@@ -230,30 +253,30 @@ def hard_negative(
     published code always uses that aggregate, so that a winning modality stands on both sides at once.
     """
     positive, restricted = _positive(scores, targets, query_modalities)
-    kept = _without_other_answers(scores.total, targets, answers)
-    other = scores.per_modality.masked_fill(~kept.isfinite().unsqueeze(-1), -torch.inf)
+    total = _without_other_answers(scores.total, targets, answers)
+    other = scores.per_modality.masked_fill(~total.isfinite().unsqueeze(-1), -torch.inf)
     ids = torch.arange(1, other.shape[-1] + 1, device=other.device)
     own = functional.one_hot(targets, other.shape[1]).bool().unsqueeze(-1)
     not_negative = ~restricted[:, None] | (ids == query_modalities[:, None])
     other = other.masked_fill(own & not_negative[:, None, :], -torch.inf)
-    logits = torch.cat([_with_positive(kept, targets, positive), other.flatten(1)], dim=1)
+    logits = torch.cat([_with_positive(total, targets, positive), other.flatten(1)], dim=1)
     return functional.cross_entropy(logits / temperature, targets, reduction=reduction)
 
 
 def pairwise(
     scores: Scores,
     targets: torch.Tensor,
-    query_modalities: torch.Tensor,  # noqa: ARG001 -- one face for all losses
+    query_modalities: torch.Tensor,  # noqa: ARG001 -- all losses have one signature
     *,
     temperature: float = TEMPERATURE,  # noqa: ARG001 -- the published pairwise loss has none
     answers: torch.Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> torch.Tensor:
     """Softplus of the hardest negative minus the positive, both aggregate scores, without temperature."""
-    kept = _without_other_answers(scores.total, targets, answers)
-    positive = kept.gather(1, targets[:, None]).squeeze(1)
-    own = functional.one_hot(targets, kept.shape[1]).bool()
-    hardest = kept.masked_fill(own, -torch.inf).max(dim=1).values
+    total = _without_other_answers(scores.total, targets, answers)
+    positive = total.gather(1, targets[:, None]).squeeze(1)
+    own = functional.one_hot(targets, total.shape[1]).bool()
+    hardest = total.masked_fill(own, -torch.inf).max(dim=1).values
     each = functional.softplus(hardest - positive)
     return each.mean() if reduction == "mean" else each
 

@@ -1,12 +1,11 @@
-"""What a training run is asked for, and what it reports: values without heavy imports, shared by all recipes."""
+"""Options and events of a training run, shared by all recipes. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from clamr_cli.errors import MissingExtra, UsageError
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
     from clamr_cli.store import Store
 
 RECIPES: Final[Mapping[str, str]] = {
-    "mini": "clamr_cli.train.mini:run",
-    "clamr": "clamr_cli.train.clamr:run",
-    "clamr-omni": "clamr_cli.train.clamr:run_omni",
+    "mini": "clamr_cli.train.mini.recipe:run",
+    "clamr": "clamr_cli.train.clamr.recipe:run",
+    "clamr-omni": "clamr_cli.train.clamr.recipe:run_omni",
 }
 """Recipe name -> "module:function"; see :data:`Recipe`."""
 
@@ -27,19 +26,16 @@ STAGES: Final[Mapping[str, tuple[str, ...]]] = {"mini": ("heads", "joint")}
 """Folders, within that of a run, of the stages of recipes that have several, in order."""
 
 LOSS_NAMES: Final = ("contrastive", "hard-positive", "hard-negative", "pairwise")
-"""The keys of :data:`clamr_cli.train.losses.LOSSES`, known here without torch."""
+"""The keys of :data:`clamr_cli.train.losses.LOSSES`, without importing torch."""
 
 AGGREGATIONS: Final = ("token-max", "modality-max")
 PACKAGES: Final = ("accelerate", "matplotlib", "peft")
-"""What the extra ``train`` brings."""
-
-CHECKPOINT: Final = "checkpoint-"
-"""Folders of a run that hold a checkpoint begin with it; the number of the step follows."""
+"""The packages of the extra ``train``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
-    """How a model is trained; the defaults are the paper's.
+    """Options of the trainer; the defaults are the paper's.
 
     Attributes:
         loss: a key of :data:`clamr_cli.train.losses.LOSSES`.
@@ -55,7 +51,7 @@ class TrainOptions:
         bf16: compute in bfloat16 where it is safe.
         seed: of the order of the data, of dropout and of fresh weights.
         save_every: steps between checkpoints; 0 for ten in a run.
-        resume: go on from the newest checkpoint.
+        resume: continue from the newest checkpoint.
         device: "auto", "cpu", "cuda" or "mps".
     """
 
@@ -78,7 +74,7 @@ class TrainOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeOptions:
-    """What ``clamr train`` was asked for. None and empty mean: the recipe's own default.
+    """Options of ``clamr train``. None and empty mean the recipe's own default.
 
     Attributes:
         out: folder of the run: checkpoints, log, plot and the trained model.
@@ -88,7 +84,7 @@ class RecipeOptions:
         store: the index whose documents answer the queries; None where there are no queries.
         data: folder of the recipe's own data.
         model, adapter: base and starting adapter, a folder or hub id each.
-        projection_init: how the projection's base was drawn, where neither base nor adapter holds it.
+        projection_init: random generation of the projection's base, if neither base nor adapter holds it.
         lora_rank: rank of a fresh adapter.
         four_bit: load the frozen layers in 4 bits.
         checkpointing: compute activations again on the way back instead of keeping them.
@@ -124,18 +120,17 @@ class RecipeOptions:
     threads: int = 0
 
     def training(self, defaults: TrainOptions | None = None) -> TrainOptions:
-        """The options of the trainer: what was asked for on top of a recipe's defaults."""
-        base = defaults or TrainOptions()
-        asked = {name: getattr(self, name) for name in TrainOptions.__dataclass_fields__ if hasattr(self, name)}
+        """The options of the trainer: those given here, else a recipe's defaults."""
+        values = {option.name: getattr(self, option.name, None) for option in fields(TrainOptions)}
+        given = {name: value for name, value in values.items() if value is not None}
         if self.steps is None and self.epochs is not None:
-            asked["steps"] = 0
-        kept = {name: getattr(base, name) for name in TrainOptions.__dataclass_fields__}
-        return TrainOptions(**{**kept, **{name: value for name, value in asked.items() if value is not None}})
+            given["steps"] = 0
+        return replace(defaults or TrainOptions(), **given)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainStep:
-    """A step is done: its number of ``total``, its mean loss, and the seconds it took."""
+    """A finished step: its number of ``total``, its mean loss, and its duration in seconds."""
 
     step: int
     total: int
@@ -153,14 +148,14 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class TrainNote:
-    """Something the user should know."""
+    """A message for the user."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The run is over: where the trained model is, and numbers about it."""
+    """The end of a run: the path of the trained model, and measures of it."""
 
     path: Path
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -171,41 +166,16 @@ Recipe = Callable[[RecipeOptions], Iterator[TrainEvent]]
 """A generator of events, :class:`Trained` last. Closed early, it saves a checkpoint and ends."""
 
 
-def recipe(name: str) -> Recipe:
+def load_recipe(name: str) -> Recipe:
     """The function behind a recipe's name.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: the name is unknown.
         MissingExtra: the packages for training are not installed.
     """
     if name not in RECIPES:
-        raise UsageError(f"there is no recipe {name!r}", f"use one of {', '.join(RECIPES)}")
+        raise UsageError(f"invalid recipe {name!r}", f"use one of {', '.join(RECIPES)}")
     if any(importlib.util.find_spec(package) is None for package in PACKAGES):
         raise MissingExtra("training", "train")
     module, _, function = RECIPES[name].partition(":")
     return cast("Recipe", getattr(importlib.import_module(module), function))
-
-
-def last_checkpoint(out: Path, stages: Sequence[str]) -> Path | None:
-    """The checkpoint that a run goes on from; ``stages`` are the folders of its stages, none where it has but one."""
-    folders = [out / stage for stage in reversed(stages)] or [out]
-    return next((newest for folder in folders if (newest := newest_checkpoint(folder))), None)
-
-
-def newest_checkpoint(out: Path) -> Path | None:
-    """The newest complete checkpoint in the folder of a run, or of one of its stages."""
-    found = {
-        int(path.name.removeprefix(CHECKPOINT)): path
-        for path in out.glob(f"{CHECKPOINT}*")
-        if path.name.removeprefix(CHECKPOINT).isdecimal() and _complete(path)
-    }
-    return found[max(found)] if found else None
-
-
-def _complete(checkpoint: Path) -> bool:
-    """Whether the state is there, which is what is written last, and was written to its end."""
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True

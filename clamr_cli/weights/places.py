@@ -108,7 +108,9 @@ def _own_folder(name: str) -> Path | None:
     if not looks_like_path and (name in names() or not path.is_dir()):
         return None
     if not path.is_dir():
-        raise ModelError(f"{name} is no folder", "give the folder of a CTranslate2 model, or a name of 'clamr models'")
+        raise ModelError(
+            f"{name} is not a folder", "give the folder of a CTranslate2 model, or a name of 'clamr models'"
+        )
     return path
 
 

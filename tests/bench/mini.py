@@ -1,7 +1,7 @@
 """Scores weights of the embedded encoder on what no training step has seen: ``python -m tests.bench.mini DATA [FILE]``.
 
 DATA is the folder that ``clamr train --recipe mini`` learns from; FILE is what it wrote, else shipped weights count.
-Prints one measure a line; see ``clamr_cli.train.mini.check``.
+Prints one measure a line; see ``clamr_cli.train.mini.evaluate``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clamr_cli.config import default_cache
 from clamr_cli.encoders.mini.heads import WEIGHTS
-from clamr_cli.train.mini.check import check
+from clamr_cli.train.mini.evaluate import evaluate
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=default_cache(), help="clamr's cache folder")
     options = parser.parse_args()
     with resources.as_file(resources.files("clamr_cli.encoders.mini") / WEIGHTS) as shipped:
-        for name, value in check(options.file or shipped, options.data, options.cache).items():
+        for name, value in evaluate(options.file or shipped, options.data, options.cache).items():
             print(f"{name}: {value:g}")
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from clamr_cli import encoders
+from clamr_cli.store import Store
+from clamr_cli.types import EncoderInfo
 from tests.clips import Clip
 from tests.e2e.conftest import Shelf
 from tests.e2e.harness import Result
@@ -14,7 +17,7 @@ from tests.e2e.harness import Result
 
 def worked_stages(result: Result) -> set[str]:
     """The stages that any video of a run spent time in, beyond telling which video it is."""
-    return {record["stage"] for record in result.events("progress")}
+    return {record["stage"] for record in result.events("progress") if record["checkpoint"] < record["total"]}
 
 
 def test_second_run_does_nothing(small: Shelf) -> None:
@@ -83,3 +86,25 @@ def test_other_encoder_reuses_all_that_was_extracted(small: Shelf, files_at_hand
     assert worked_stages(result) <= {"encode"}
     assert Path(small.clamr.search("umbrella museum", "--encoder", "mini")[0]["path"]).name == "card.mp4"
     assert Path(small.clamr.search("lost umbrellas", "--encoder", "hashed")[0]["path"]).name == "card.mp4"
+
+
+def test_vectors_of_an_earlier_version_answer_until_they_are_renewed(small: Shelf) -> None:
+    small.clamr("index", "--encoder", "mini").ok()
+    now = encoders.describe("mini", cache=small.clamr.cache)
+    asked = ("search", "umbrella museum", "--encoder", "mini", "--json")
+    before = small.clamr(*asked).ok()
+    store = Store.open(str(small.clamr.db))
+    rows = dict(store.scan_vectors(now.fingerprint))
+    with store.writer("test"):
+        store.put_vectors(EncoderInfo(now.name, now.earlier[0]), rows)
+        store.delete_vectors(now.fingerprint)
+        store.put_vectors(now, dict(list(rows.items())[:1]))
+    after = small.clamr(*asked).ok()
+    assert after.records == before.records
+    assert b"vectors of an earlier version of mini: clamr index --encoder mini renews them" in after.err
+    assert len(small.clamr("index", str(small.videos), "--encoder", "mini", "--json").ok().events("indexed")) == 1
+    assert {use.info.fingerprint for use in Store.open(str(small.clamr.db)).encoders()} >= {now.fingerprint}
+    assert now.earlier[0] not in {use.info.fingerprint for use in Store.open(str(small.clamr.db)).encoders()}
+    renewed = small.clamr(*asked).ok()
+    assert renewed.records == before.records
+    assert b"earlier version" not in renewed.err

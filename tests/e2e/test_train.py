@@ -91,9 +91,9 @@ def test_being_told_to_end_is_an_interruption_too(desk: Path):
 
 
 REFUSED = {
-    "another recipe": (["--recipe", "large"], "no recipe 'large'"),
-    "another loss": (["--loss", "triplet"], "no --loss 'triplet'"),
-    "another aggregation": (["--aggregation", "mean"], "no --aggregation 'mean'"),
+    "another recipe": (["--recipe", "large"], "invalid recipe 'large'"),
+    "another loss": (["--loss", "triplet"], "invalid --loss 'triplet'"),
+    "another aggregation": (["--aggregation", "mean"], "invalid --aggregation 'mean'"),
     "steps and epochs": (["--steps", "3", "--epochs", "2"], "exclude each other"),
     "no rate": (["--lr", "0"], "--lr 0"),
     "no steps": (["--steps", "0"], "--steps"),

@@ -16,6 +16,7 @@ from clamr_cli.dates import (
     moment_of,
     refined,
     stated_date,
+    year_in_name,
 )
 
 NAMES = {
@@ -36,6 +37,13 @@ NAMES = {
     "2022.07.04 Ludo": "2022-07-04",
     "2022-7-4": "2022-07-04",
     "2022年7月4日": "2022-07-04",
+    "2022年7月": "2022-07",
+    "Krimi_22.07.04_20-15_ndr_90": "2022-07-04",
+    "2022070409150000-0A1B2C3D": "2022-07-04",
+    "app_20220704_091500_7_1656918900000_video": "2022-07-04",
+    "4 июля 1998": "1998-07-04",
+    "4 lipca 1998": "1998-07-04",
+    "4 Temmuz 1998": "1998-07-04",
     "04.07.1998": "1998-07-04",
     "4.7.1998 Ostsee": "1998-07-04",
     "31-07-1998": "1998-07-31",
@@ -98,6 +106,14 @@ def test_dates_in_names(name: str, date: str) -> None:
         ("2018 Norway", "2018"),
         ("2018/Norway", "2018"),
         ("2018/22 videos", "2018"),
+        ("2018/3 weeks in Spain", "2018"),
+        ("2018/3", "2018-03"),
+        ("2018年/3月", "2018-03"),
+        ("2018_Norway", "2018"),
+        ("1995-2003", ""),
+        ("2018-2019 school", ""),
+        ("2018-03-22.20.15.1-0.rec", "2018-03-22"),
+        ("2018-03-22/001/dav/20", "2018-03-22"),
         ("2018/13", "2018"),
         ("100_2018", ""),
         ("Route 66", ""),
@@ -128,11 +144,27 @@ def test_stated_dates(text: str, date: str) -> None:
         ("GMT20220704-231500_Recording_1920x1080", "2022-07-04T23:15:00+00:00"),
         ("VID_1656976500000", "2022-07-04T23:15:00+00:00"),
         ("mmexport1656976500000", "2022-07-04T23:15:00+00:00"),
+        ("RPReplay_Final1656976500", "2022-07-04T23:15:00+00:00"),
+        ("20220704T231500Z", "2022-07-04T23:15:00+00:00"),
+        ("recording-2022-07-04T23_15_00.123Z", "2022-07-04T23:15:00+00:00"),
     ],
 )
 def test_names_that_tell_utc_are_moments_and_not_the_owners_dates(name: str, moment: str) -> None:
     assert moment_in_name(name) == datetime.datetime.fromisoformat(moment)
     assert date_in_name(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "year"),
+    [
+        ("Christmas 1994", "1994"), ("Weihnachten_1994", "1994"), ("Corfu 1994 part 2", "1994"), ("IMG_2019", ""),
+        ("Video 2019", ""), ("1994", ""), ("2001 A Space Odyssey", ""), ("Blade Runner 2049", ""),
+        ("Tour 1994-1997", ""),
+        ("ab 1920x1080", ""), ("Metropolis 1927", ""), ("1917 trailer", ""),
+    ],
+)  # fmt: skip
+def test_a_year_after_a_word(name: str, year: str) -> None:
+    assert year_in_name(name) == year
 
 
 def test_a_moment_is_within_a_day_of_its_local_date() -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from clamr_cli.errors import EncoderMismatch, UsageError
 from clamr_cli.search import explain, search, timeline
-from clamr_cli.search.filters import file_named, path_matches
+from clamr_cli.search.filters import file_named, files_matching
 from clamr_cli.store import Store
 from clamr_cli.types import (
     SHOWN_MODALITIES,
+    FileRecord,
     FileState,
     Filters,
     Modality,
@@ -212,6 +213,11 @@ def test_a_date_of_which_less_is_known_passes_where_one_of_its_days_does(store, 
     assert set(ids(search(store, encoder, "dog", SearchOptions(filters=filters)))) == found
 
 
+def matching(pattern, *paths):
+    files = [FileRecord(path, "/", "v", 1, 1, FileState.INDEXED) for path in paths]
+    return [file.path for file in files_matching(files, pattern)]
+
+
 @pytest.mark.parametrize(
     ("pattern", "matches"),
     [
@@ -221,7 +227,7 @@ def test_a_date_of_which_less_is_known_passes_where_one_of_its_days_does(store, 
     ],
 )  # fmt: skip
 def test_path_globs(pattern, matches):
-    assert path_matches("/home/me/trips/a.mp4", pattern) is matches
+    assert bool(matching(pattern, "/home/me/trips/a.mp4")) is matches
 
 
 @pytest.mark.parametrize(
@@ -234,8 +240,13 @@ def test_path_globs(pattern, matches):
     ],
 )  # fmt: skip
 def test_path_globs_match_names_as_people_read_them(path, pattern):
-    assert path_matches(path, pattern)
-    assert not path_matches("/v/other.mp4", pattern)
+    assert matching(pattern, path, "/v/other2019.mp4") == [path]
+
+
+def test_brackets_of_names_go_before_sets_of_characters():
+    paths = ["/v1/[2019] Trip/a.mp4", "/v1/1990.mp4"]
+    assert matching("*[2019]*", *paths) == paths[:1]
+    assert matching("*[0-9].mp4", *paths) == paths[1:]
 
 
 def test_a_file_is_found_by_a_name_that_reads_the_same():

@@ -78,6 +78,12 @@ def test_nothing_is_nowhere():
         ("\u03a3\u03af\u03c3\u03c5\u03c6\u03bf\u03c2", "\u03c3\u03af\u03c3\u03c5\u03c6\u03bf\u03c3"),
         ("\u2764\ufe0f", "\u2764"),
         ("\u200ea\u202eb", "ab"),
+        ("\u0435\u0449\u0435", "\u0415\u0449\u0451"),
+        ("\u0643\u0650\u062a\u064e\u0627\u0628", "\u0643\u0640\u062a\u0627\u0628"),
+        ("\u0623\u062d\u0645\u062f", "\u0627\u062d\u0645\u062f"),
+        ("\u06a9\u06cc", "\u0643\u064a"),
+        ("\u05e9\u05c1\u05b8\u05dc\u05d5\u05b9\u05dd", "\u05e9\u05dc\u05d5\u05dd"),
+        ("\u0663\u0664 \u06f3 \u0969", "34 3 3"),
     ],
 )
 def test_what_reads_the_same_is_the_same(one: str, other: str) -> None:
@@ -94,6 +100,8 @@ def test_what_reads_the_same_is_the_same(one: str, other: str) -> None:
         ("a b", "ab"),
         ("well known", "well-known"),
         ("1.5", "15"),
+        ("\u043c\u043e\u0439", "\u043c\u043e\u0438"),
+        ("\u30ac", "\u30ab"),
     ],
 )
 def test_what_reads_differently_stays_different(one: str, other: str) -> None:

@@ -41,12 +41,22 @@ TOKENS_PER_MODALITY: Final = 512
 """CLaMR's published code reads as many tokens each of speech, on-screen text and metadata."""
 
 _REVISION: Final = "3"
+_EARLIER: Final = ("2",)
+"""Revisions of the same weights whose vectors differ for words only that the text model does not know."""
+
 _FIELDS: Final = tuple(field.name for field in fields(TokenVectors))
 # The order of CLaMR's documents (section 3): frames, on-screen text, speech, metadata.
 _READ: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
-_PARTS: Final = (_REVISION, frozen.TEXT_WEIGHTS, frozen.PICTURE_FILE, heads.SHA256, str(TOKENS_PER_MODALITY))
-_FINGERPRINT: Final = hashlib.blake2b("\n".join(_PARTS).encode(), digest_size=8).hexdigest()
-_INFO: Final = EncoderInfo(NAME, _FINGERPRINT, floors=heads.FLOORS)
+
+
+def _fingerprint(revision: str) -> str:
+    parts = (revision, frozen.TEXT_WEIGHTS, frozen.PICTURE_FILE, heads.SHA256, str(TOKENS_PER_MODALITY))
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+
+
+_INFO: Final = EncoderInfo(
+    NAME, _fingerprint(_REVISION), floors=heads.FLOORS, earlier=tuple(_fingerprint(one) for one in _EARLIER)
+)
 
 
 class MiniEncoder:

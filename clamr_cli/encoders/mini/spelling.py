@@ -31,6 +31,8 @@ UNSPACED: Final = re.compile(
 """Letters of scripts that put no spaces between words, or particles right behind them: Thai, Lao, Burmese, Khmer,
 Chinese, Japanese and Korean."""
 
+_HIRAGANA: Final = {katakana: katakana - 0x60 for katakana in range(0x30A1, 0x30F7)}
+
 _LATIN: Final = frozenset(
     {"LATIN", "FEMININE", "MASCULINE", "MICRO", "MODIFIER", "FULLWIDTH", "SUPERSCRIPT", "SUBSCRIPT", "SCRIPT"}
 )
@@ -56,11 +58,12 @@ def is_foreign(letter: str) -> bool:
 
 
 def fold(word: str) -> str:
-    """The word without case, compatibility forms, accents and signs without a shape of their own."""
+    """The word without case, compatibility forms, accents, shapeless signs and the difference of the two kana."""
     plain = unicodedata.normalize("NFKD", word.casefold())
     if plain.isascii():
         return plain
-    return "".join(letter for letter in plain if not (unicodedata.combining(letter) or _is_shapeless(letter)))
+    letters = (letter for letter in plain if not (unicodedata.combining(letter) or _is_shapeless(letter)))
+    return "".join(letters).translate(_HIRAGANA)
 
 
 def clusters(text: str) -> Iterator[tuple[int, int]]:
@@ -95,6 +98,8 @@ def _of_script(word: str, width: int) -> NDArray[np.float32]:
 def _inflected(word: str, width: int) -> NDArray[np.float32]:
     """Mostly the mean of the n-grams within: articles, prepositions and cases are written as part of the word."""
     grams = [word[place : place + _GRAM] for place in range(len(word) - _GRAM + 1)] or [word]
+    if len(word) == _GRAM:
+        grams += [word[1:], word[:-1]]  # a word of two letters with one before or behind it
     parts = np.sum([_signs(gram, width) for gram in grams], axis=0, dtype=np.float32)
     vector: NDArray[np.float32] = _WHOLE * _signs("=" + word, width) / np.sqrt(width) + parts / np.linalg.norm(parts)
     vector = vector / np.linalg.norm(vector)

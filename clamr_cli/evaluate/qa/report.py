@@ -1,23 +1,20 @@
-"""What results say: accuracy by class of length with its interval, and how well frames and moments were found."""
+"""A report on results: accuracy by class of length with its interval, and measures of the chosen frames and moments."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from clamr_cli.evaluate import doubt
-from clamr_cli.evaluate.qa.journal import FAILED
+from clamr_cli.evaluate import metrics
+from clamr_cli.evaluate.qa.run import FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from clamr_cli.evaluate.doubt import Sampling
-    from clamr_cli.evaluate.qa.items import Item
+    from clamr_cli.evaluate.metrics import Sampling
+    from clamr_cli.evaluate.qa.questions import LabelledQuestion
     from clamr_cli.evaluate.qa.strategies import Strategy
 
 ALL: Final = "all"
@@ -80,21 +77,24 @@ class Report:
 
 
 def report(
-    records: Iterable[Mapping[str, Any]], items: Sequence[Item], strategies: Sequence[Strategy], sampling: Sampling
+    records: Iterable[Mapping[str, Any]],
+    questions: Sequence[LabelledQuestion],
+    strategies: Sequence[Strategy],
+    sampling: Sampling,
 ) -> Report:
     """Sum up the results of some questions and strategies; others are passed over."""
-    order = {item.id: place for place, item in enumerate(items)}
+    order = {question.id: place for place, question in enumerate(questions)}
     by_strategy: dict[str, list[Mapping[str, Any]]] = {strategy.name: [] for strategy in strategies}
     for record in records:
         if record["id"] in order and record["strategy"] in by_strategy:
             by_strategy[record["strategy"]].append(record)
-    for found in by_strategy.values():
-        found.sort(key=lambda record: order[record["id"]])
-    groups = (ALL, *dict.fromkeys(item.group for item in items if item.group not in ("", ALL)))
+    for of_strategy in by_strategy.values():
+        of_strategy.sort(key=lambda record: order[record["id"]])
+    groups = (ALL, *dict.fromkeys(question.group for question in questions if question.group not in ("", ALL)))
     first = _correct(next(iter(by_strategy.values()), []))
     rows = tuple(
-        _row(name, found, groups, first if place else {}, sampling)
-        for place, (name, found) in enumerate(by_strategy.items())
+        _row(name, of_strategy, groups, first if place else {}, sampling)
+        for place, (name, of_strategy) in enumerate(by_strategy.items())
     )
     measures = tuple(name for name in SELECTION.values() if any(name in row.selection for row in rows))
     return Report(rows, groups, measures)
@@ -112,18 +112,19 @@ def _row(
     group_of = {record["id"]: record["group"] for record in good}
     accuracy = {}
     for group in groups if correct else ():
-        values = np.array([one for item, one in correct.items() if group in (ALL, group_of[item])])
+        values = np.array([value for question, value in correct.items() if group in (ALL, group_of[question])])
         if len(values):
-            accuracy[group] = Share(len(values), float(values.mean()), doubt.interval(values, sampling))
-    outcomes = Counter(record["outcome"] for record in records)
+            accuracy[group] = Share(len(values), float(values.mean()), metrics.interval(values, sampling))
+    ours, other = (np.array([of[question] for question in correct if question in first]) for of in (correct, first))
+    selection = {name: [record[key] for record in good if key in record] for key, name in SELECTION.items()}
     return Row(
         strategy=name,
         accuracy=accuracy,
-        p=_p(correct, first, sampling),
+        p=metrics.difference(ours, other, sampling) if len(ours) else None,
         unclear=sum(record["outcome"] == "answered" and record["choice"] is None for record in good),
-        failed=outcomes[FAILED],
+        failed=len(records) - len(good),
         frames=float(np.mean([record.get("shown", len(record["times"])) for record in good])) if good else 0.0,
-        selection=_means(good),
+        selection={name: float(np.mean(values)) for name, values in selection.items() if values},
         evidence=sum("covered" in record for record in good),
     )
 
@@ -135,21 +136,3 @@ def _correct(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         for record in records
         if record["outcome"] == "answered" and record.get("right") is not None
     }
-
-
-def _p(ours: Mapping[str, float], first: Mapping[str, float], sampling: Sampling) -> float | None:
-    both = [item for item in ours if item in first]
-
-    def values(of: Mapping[str, float]) -> NDArray[np.float64]:
-        return np.array([of[item] for item in both])
-
-    return doubt.difference(values(ours), values(first), sampling) if both else None
-
-
-def _means(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    found = {}
-    for key, name in SELECTION.items():
-        values = [record[key] for record in records if key in record]
-        if values:
-            found[name] = float(np.mean(values))
-    return found

@@ -1,12 +1,14 @@
-"""The model that learns: a CLaMR encoder's own, with fresh or started low-rank adapters from peft, and how it is kept.
+"""The model that is trained: a CLaMR encoder's backbone with low-rank adapters from peft, and its batches.
 
 Module names are those of the published checkpoints (``model.layers...``, ``custom_text_proj``), so that the published
-target pattern fits and what is written is read by name again. The projection's base is written with the adapter, which
-the published one lacks.
+target pattern fits and the encoder reads a saved adapter by name. The projection's base is saved with the adapter; the
+published one lacks it.
 """
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,33 +18,39 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from clamr_cli.encoders.clamr import audio, vision
 from clamr_cli.encoders.clamr.checkpoint import PROJECTION, renamed
+from clamr_cli.encoders.clamr.model import pack
 from clamr_cli.encoders.clamr.sources import listed
 from clamr_cli.errors import ModelError
-from clamr_cli.train.batch import Encoded
+from clamr_cli.train.losses import Encoded
 from clamr_cli.types import DIMENSION
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from clamr_cli.encoders.clamr import ClamrEncoder
     from clamr_cli.encoders.clamr.checkpoint import Adapter
     from clamr_cli.encoders.clamr.model import Backbone, Packed
+    from clamr_cli.train.clamr.pairs import Example
+    from clamr_cli.train.losses import Batch
 
 TARGETS: Final = "(.*(model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj).*$|.*(custom_text_proj).*$)"
 """The published pattern."""
 
-CONFIG_FILE: Final = "adapter_config.json"
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
 _NAME: Final = "default"
 _PREFIX: Final = "base_model.model."
+_MAX_THREADS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class LoraOptions:
-    """A low-rank adapter: rank, factor times rank, and dropout before it; the defaults are the paper's."""
+    """A low-rank adapter: rank, alpha (its scale times the rank) and dropout; the defaults are the paper's."""
 
     rank: int = 128
     alpha: float = 128
@@ -50,12 +58,12 @@ class LoraOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading:
-    """Documents and then queries, end to end, as the model reads them.
+class ModelInput:
+    """Documents and then queries, packed end to end.
 
     Attributes:
         packed: their tokens; the first ``documents`` sequences are documents.
-        documents: how many.
+        documents: the number of documents.
         pixels: of each document that has frames.
         features: of each document that has audio.
         modality_ids: [D, S] int64, padded with 0.
@@ -68,16 +76,59 @@ class Reading:
     modality_ids: torch.Tensor
 
 
-class Learner(nn.Module):
-    """A backbone whose language model and projection have adapters; all else is frozen.
+class Collator:
+    """Builds batches from examples, with the prompts and pixels of an encoder.
+
+    Args:
+        encoder: whose prompts are used.
+        threads: that decode images; 0 for as many as there are processors, at most eight.
+    """
+
+    def __init__(self, encoder: ClamrEncoder, threads: int = 0) -> None:
+        self._encoder = encoder
+        self._factor = encoder.backbone.patch * encoder.backbone.merge
+        self._pool = ThreadPoolExecutor(threads or min(_MAX_THREADS, os.cpu_count() or 1), "images")
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        """One batch; a document of several examples is in it once."""
+        by_moment = {example.pair.moment: example for example in examples}
+        positions = {moment: position for position, moment in enumerate(by_moment)}
+        documents = [self._encoder.prepare(example.document) for example in by_moment.values()]
+        queries = [self._encoder.prepare_query(example.pair.query) for example in examples]
+        pixels = self._pool.map(
+            lambda given: vision.pixels_of(given.images, self._factor), [given for given in documents if given.images]
+        )
+        modality_ids = [torch.from_numpy(given.prompt.modality_ids.astype("int64")) for given in documents]
+        model_input = ModelInput(
+            pack([*documents, *queries], self._encoder.backbone.rule),
+            len(documents),
+            tuple(pixels),
+            tuple(audio.features(given.samples) for given in documents if given.samples is not None),
+            pad_sequence(modality_ids, batch_first=True),
+        )
+        answers = [torch.tensor(example.pair.answers) for example in examples]
+        return {
+            "inputs": {"model_input": model_input},
+            "targets": torch.tensor([positions[example.pair.moment] for example in examples]),
+            "query_modalities": torch.tensor([example.pair.modality for example in examples]),
+            "document_keys": torch.tensor([example.pair.video for example in by_moment.values()]),
+            "document_ids": torch.tensor([example.pair.document for example in by_moment.values()]),
+            "answers": pad_sequence(answers, batch_first=True, padding_value=-1),
+        }
+
+
+class TrainableEncoder(nn.Module):
+    """A backbone whose language model and projection have adapters; everything else is frozen.
+
+    The projection's base is that of the starting adapter if it has one, else the backbone's.
 
     Args:
         backbone: loaded without an adapter.
-        lora: of a fresh adapter; rank and alpha are those of ``start`` where there is one.
-        start: the adapter to go on from.
+        lora: of a fresh adapter; rank and alpha are those of ``start`` if it is given.
+        start: the adapter to continue from.
 
     Raises:
-        ModelError: it changes other layers than are trained.
+        ModelError: the starting adapter changes other layers than are trained.
     """
 
     def __init__(self, backbone: Backbone, lora: LoraOptions, start: Adapter | None = None) -> None:
@@ -87,45 +138,65 @@ class Learner(nn.Module):
         self.visual = backbone.model.visual
         if hasattr(backbone.model, "audio_tower"):
             self.audio_tower = backbone.model.audio_tower
-        self.custom_text_proj = _projection(backbone, start)
+        weight, bias = backbone.head
+        if start is not None:
+            weight = weight if start.projection_weight is None else start.projection_weight
+            bias = bias if start.projection_bias is None else start.projection_bias
+            rank = next(iter(start.pairs.values())).down.shape[0]
+            lora = LoraOptions(rank, start.scale * rank)
+        self.custom_text_proj = nn.Linear(weight.shape[1], DIMENSION, device=backbone.placement.device)
+        self.custom_text_proj.load_state_dict({"weight": weight, "bias": bias})
+        self.custom_text_proj.requires_grad_(False)
         self.is_loaded_in_4bit = backbone.placement.four_bit
-        self.adapter_config = lora_config(_of(start) if start else lora)
+        self.adapter_config = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=TARGETS,
+            bias="none",
+            init_lora_weights="gaussian",
+        )
         inject_adapter_in_model(self.adapter_config, self, _NAME)
         for parameter in self.parameters():
             if parameter.requires_grad:
                 # Steps of 1e-5 are lost in half precision.
                 parameter.data = parameter.data.float()
         if start is not None:
-            self._take(start)
+            self._load(start)
 
-    def forward(self, reading: Reading) -> Encoded:
+    @property
+    def trained_parameters(self) -> int:
+        """The number of trained parameters."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    def forward(self, model_input: ModelInput) -> Encoded:
         """Unit vectors of the documents and queries."""
-        hidden = self._backbone.hidden(reading.packed, reading.pixels, reading.features)
+        hidden = self._backbone.hidden(model_input.packed, model_input.pixels, model_input.features)
         with torch.autocast(hidden.device.type, enabled=False):
             vectors = nn.functional.normalize(self.custom_text_proj(hidden.float()), dim=-1)
-        lengths = torch.from_numpy(reading.packed.borders).diff()
+        lengths = torch.from_numpy(model_input.packed.borders).diff()
         parts = torch.split(vectors, lengths.tolist())
-        documents, queries = parts[: reading.documents], parts[reading.documents :]
+        documents, queries = parts[: model_input.documents], parts[model_input.documents :]
         counts = torch.split(lengths.to(hidden.device), [len(documents), len(queries)])
-        padded = [pad_sequence(list(some), batch_first=True) for some in (documents, queries)]
+        padded = [pad_sequence(list(part), batch_first=True) for part in (documents, queries)]
         masks = [
-            torch.arange(some.shape[1], device=hidden.device) < count[:, None]
-            for some, count in zip(padded, counts, strict=True)
+            torch.arange(part.shape[1], device=hidden.device) < count[:, None]
+            for part, count in zip(padded, counts, strict=True)
         ]
-        return Encoded(padded[1], masks[1], padded[0], masks[0], reading.modality_ids.to(hidden.device))
+        return Encoded(padded[1], masks[1], padded[0], masks[0], model_input.modality_ids.to(hidden.device))
 
-    def compute_again(self) -> None:
-        """Keep no activations inside the layers of the language model; they are computed again on the way back."""
+    def enable_checkpointing(self) -> None:
+        """Recompute the activations inside the layers of the language model on the backward pass, to save memory."""
         # The older name goes with version 6 of transformers.
         names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
-        enable = next(found for name in names if (found := getattr(self.model, name, None)))
+        enable = next(method for name in names if (method := getattr(self.model, name, None)))
         enable({"use_reentrant": False})
 
     def save(self, folder: Path, base: str) -> None:
         """Write the adapter in the published layout, with the projection's base.
 
         Args:
-            folder: where ``adapter_config.json`` and ``adapter_model.safetensors`` go.
+            folder: for ``adapter_config.json`` and ``adapter_model.safetensors``.
             base: the base model's name, for the configuration.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,13 +207,13 @@ class Learner(nn.Module):
         }
         self.adapter_config.base_model_name_or_path = base
         self.adapter_config.save_pretrained(str(folder))
-        # The last file to be there, so that a folder with it is whole.
-        fresh = folder / f"{WEIGHTS_FILE}.new"
-        save_file(tensors, fresh, metadata={"format": "pt"})
-        fresh.replace(folder / WEIGHTS_FILE)
+        # Written last and renamed: a folder that has this file is complete.
+        temporary = folder / f"{WEIGHTS_FILE}.new"
+        save_file(tensors, temporary, metadata={"format": "pt"})
+        temporary.replace(folder / WEIGHTS_FILE)
 
-    def _take(self, start: Adapter) -> None:
-        """Put the halves of an adapter in."""
+    def _load(self, start: Adapter) -> None:
+        """Copy the weights of an adapter."""
         layers = {renamed(name): module for name, module in self.named_modules() if hasattr(module, "lora_A")}
         if other := listed(layers.keys() ^ start.pairs.keys()):
             what = f"the adapter to start from changes other layers than are trained ({other})"
@@ -150,38 +221,3 @@ class Learner(nn.Module):
         for name, layer in layers.items():
             layer.lora_A[_NAME].weight.data.copy_(start.pairs[name].down)
             layer.lora_B[_NAME].weight.data.copy_(start.pairs[name].up)
-
-
-def lora_config(lora: LoraOptions) -> LoraConfig:
-    """The adapter as peft describes it, with the published targets."""
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=TARGETS,
-        bias="none",
-        init_lora_weights="gaussian",
-    )
-
-
-def _of(start: Adapter) -> LoraOptions:
-    """The rank of an adapter, and the alpha that gives its factor."""
-    rank = next(iter(start.pairs.values())).down.shape[0]
-    return LoraOptions(rank, start.scale * rank)
-
-
-def _projection(backbone: Backbone, start: Adapter | None) -> nn.Linear:
-    """The base of the projection, frozen: the starting adapter's, else the base model's, else drawn."""
-    weight, bias = backbone.head
-    if start is not None and start.projection_weight is not None:
-        weight = start.projection_weight
-    if start is not None and start.projection_bias is not None:
-        bias = start.projection_bias
-    layer = nn.Linear(weight.shape[1], DIMENSION, device=backbone.placement.device)
-    layer.load_state_dict({"weight": weight, "bias": bias})
-    return layer.requires_grad_(False)
-
-
-def trained_numbers(model: nn.Module) -> int:
-    """How many numbers are trained."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

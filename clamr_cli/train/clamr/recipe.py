@@ -1,10 +1,14 @@
-"""``clamr train --recipe clamr``: from labelled queries and an index to an adapter that ``clamr index`` takes."""
+"""The recipes clamr and clamr-omni: train an adapter for ``clamr index`` on labelled queries and an index.
+
+The paper's recipe (arXiv 2506.06144): LoRA on the language model of a Qwen2.5 and on the projection.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,25 +19,23 @@ from clamr_cli.encoders.clamr.checkpoint import linear_shapes, load_adapter
 from clamr_cli.encoders.clamr.model import pick_device
 from clamr_cli.encoders.clamr.options import NO_ADAPTER
 from clamr_cli.errors import UsageError
-from clamr_cli.train.clamr.model import WEIGHTS_FILE, Learner, LoraOptions, trained_numbers
-from clamr_cli.train.clamr.pairs import Finder, Pairs, Shelf, index_encoder, read_pairs
-from clamr_cli.train.clamr.reading import Collate
-from clamr_cli.train.folder import claim
-from clamr_cli.train.loop import LateInteractionTrainer
-from clamr_cli.train.loop import run as follow
+from clamr_cli.train.clamr.model import WEIGHTS_FILE, Collator, LoraOptions, TrainableEncoder
+from clamr_cli.train.clamr.pairs import IndexedDocuments, Pairs, PositiveFinder, index_encoder, read_pairs
+from clamr_cli.train.loop import LateInteractionTrainer, train
 from clamr_cli.train.options import Evaluated, Trained, TrainNote, TrainOptions, TrainStep
+from clamr_cli.train.run_dir import acquire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from clamr_cli.encoders.clamr.checkpoint import Adapter
+    from clamr_cli.store import Store
     from clamr_cli.train.options import RecipeOptions, TrainEvent
 
-_LAST: Final = 20
-"""Steps whose mean loss is told at the end."""
+_LAST_STEPS: Final = 20
+"""Steps whose mean loss is reported at the end."""
 
-_FREE: Final = ("resume", "device", "save_every")
-"""Options that a resumed run may change."""
+_CHANGEABLE: Final = ("resume", "device", "save_every")
+"""Options that may differ when a run is resumed."""
 
 
 def run(options: RecipeOptions) -> Iterator[TrainEvent]:
@@ -58,129 +60,106 @@ def run_omni(options: RecipeOptions) -> Iterator[TrainEvent]:
 
 def _run(options: RecipeOptions, kind: type[ClamrEncoder]) -> Iterator[TrainEvent]:
     training = options.training(TrainOptions(bf16=options.bf16 or options.four_bit))
-    _check(options)
-    data, dev, notes = _data(options)
-    claim(options.out, _facts(options, training, kind), resume=options.resume, results=(WEIGHTS_FILE,))
-    encoder, learner = _learner(options, kind)
-    collate = Collate(encoder, options.threads)
-    trainer = LateInteractionTrainer(learner, training, options.out, data, collate, dev=dev)
+    queries, store = _checked(options)
+    data, dev, notes = _data(options, queries, store)
+    base = options.model or kind.PUBLISHED.model
+    try:
+        digest = hashlib.sha256(queries.read_bytes()).hexdigest()
+    except OSError as problem:
+        raise UsageError(f"{queries.name} cannot be read: {problem.strerror}", "give a file of queries") from problem
+    settings = {
+        "recipe": kind.NAME,
+        "model": _absolute(base),
+        "adapter": _absolute(options.adapter),
+        "projection_init": options.projection_init,
+        "lora_rank": options.lora_rank,
+        "4bit": options.four_bit,
+        "queries": digest,
+    }
+    settings |= {name: value for name, value in asdict(training).items() if name not in _CHANGEABLE}
+    acquire(options.out, settings, resume=options.resume, results=(WEIGHTS_FILE,))
+    encoder, model = create_model(options, kind)
+    trainer = LateInteractionTrainer(model, training, options.out, data, Collator(encoder, options.threads), dev=dev)
     if training.batch * trainer.args.world_size < 2:
         raise UsageError("a batch of one pair has no negatives", "use a larger --batch")
-    notes.append(f"{len(data)} pairs, {trained_numbers(learner):,} numbers to train")
+    notes.append(f"{len(data)} pairs, {model.trained_parameters:,} numbers to train")
     yield from (TrainNote(note) for note in notes if trainer.is_world_process_zero())
-    told: list[TrainEvent] = []
-    for event in follow(trainer):
-        told.append(event)
+    losses: list[float] = []
+    metrics: dict[str, float] = {}
+    for event in train(trainer):
+        if isinstance(event, TrainStep):
+            losses.append(event.loss)
+            metrics["loss"] = sum(losses[-_LAST_STEPS:]) / len(losses[-_LAST_STEPS:])
+        elif isinstance(event, Evaluated):
+            metrics["dev_loss"] = event.loss
         yield event
     if trainer.is_world_process_zero():
-        base = options.model or kind.PUBLISHED.model
-        learner.save(options.out, base)
-        use = ["clamr", "index", "--encoder", kind.NAME, "--model", base, "--adapter", str(options.out)]
-        yield TrainNote(f"use it: {shlex.join(use)}")
-        yield Trained(options.out, _metrics(told, trainer))
+        model.save(options.out, base)
+        command = ["clamr", "index", "--encoder", kind.NAME, "--model", base, "--adapter", str(options.out)]
+        yield TrainNote(f"use it: {shlex.join(command)}")
+        yield Trained(options.out, {"steps": trainer.state.global_step, **metrics})
     trainer.accelerator.end_training()
 
 
-def _check(options: RecipeOptions) -> None:
-    """Refuse what cannot be done before anything large is read."""
+def _checked(options: RecipeOptions) -> tuple[Path, Store]:
+    """The file of queries and the index, after all options were checked that need nothing large to be read."""
     if options.data is not None:
-        raise UsageError("this recipe learns from the documents of an index", "leave --data out and give QUERIES")
+        raise UsageError("this recipe is trained on the documents of an index", "leave --data out and give QUERIES")
     if options.queries is None or options.store is None:
-        raise UsageError("this recipe learns from labelled queries", "clamr train QUERIES.jsonl --recipe clamr")
+        raise UsageError("this recipe needs labelled queries", "clamr train QUERIES.jsonl --recipe clamr")
     if options.adapter and options.lora_rank is not None:
         raise UsageError("the adapter to start from has a rank already", "leave out --lora-rank or --adapter")
     if options.four_bit and pick_device(options.device).type != "cuda":
         raise UsageError("training in 4 bits needs a CUDA device", "leave --4bit out")
+    return options.queries, options.store
 
 
-def _data(options: RecipeOptions) -> tuple[Pairs, Pairs | None, list[str]]:
-    """Pairs to learn from, pairs to watch, and what was left out of them."""
-    assert options.queries is not None
-    assert options.store is not None
-    store, shelf = options.store, Shelf(options.store)
+def _data(options: RecipeOptions, queries: Path, store: Store) -> tuple[Pairs, Pairs | None, list[str]]:
+    """Training pairs, development pairs, and notes on queries that were left out."""
+    documents = IndexedDocuments(store)
     settings: dict[str, Any] = {"cache": options.cache, "device": options.device, "threads": options.threads}
-    finder = Finder(store, lambda: index_encoder(store, **settings))
-    data, notes = read_pairs(options.queries, store, shelf, finder)
+    finder = PositiveFinder(store, lambda: index_encoder(store, **settings))
+    data, notes = read_pairs(queries, store, documents, finder)
     if len({pair.video for pair in data.pairs}) < 2:
         raise UsageError("all queries have the same answer", "give queries about several videos: others are negatives")
     if options.dev is None:
         return data, None, notes
-    dev, more = read_pairs(options.dev, store, shelf, finder)
-    return data, dev.shuffled(options.seed), notes + more
+    dev, dev_notes = read_pairs(options.dev, store, documents, finder)
+    return data, dev.shuffled(options.seed), notes + dev_notes
 
 
-def _learner(options: RecipeOptions, kind: type[ClamrEncoder]) -> tuple[ClamrEncoder, Learner]:
-    """The base without an adapter as an encoder, and the model on it that learns."""
-    _own_device(options.device)
+def create_model(options: RecipeOptions, kind: type[ClamrEncoder]) -> tuple[ClamrEncoder, TrainableEncoder]:
+    """The base model as an encoder without an adapter, and the model to train that shares its weights.
+
+    The starting adapter is a folder, a hub id, or the published one that ``clamr models`` installed.
+    """
+    if options.device in ("auto", "cuda") and torch.cuda.is_available():
+        # Of several processes, each uses the GPU of its own number.
+        torch.cuda.set_device(torch.distributed.get_node_local_rank(fallback_rank=0))
     settings: dict[str, object] = {"model": options.model or kind.PUBLISHED.model, "adapter": NO_ADAPTER}
     settings["dtype"] = "bfloat16" if options.bf16 or options.four_bit else "float32"
     settings["quantize"] = "4bit" if options.four_bit else "none"
     if options.projection_init:
         settings["projection_init"] = options.projection_init
     encoder = kind.create(cache=options.cache, device=options.device, threads=options.threads, **settings)
-    start = _start(options, encoder)
-    # The fresh halves are drawn now.
+    start = None
+    if options.adapter and options.adapter != NO_ADAPTER:
+        if options.adapter == encoder.PUBLISHED.adapter:
+            files = sources.installed(encoder.NAME, "adapter", options.adapter, options.cache)
+        else:
+            files = sources.find_all(options.adapter, "")
+        weight, _ = encoder.backbone.head
+        start = load_adapter(files, linear_shapes(encoder.backbone.model, weight.shape[1]))
+    # The weights of a fresh adapter are random.
     torch.manual_seed(options.seed)
     rank = options.lora_rank or LoraOptions().rank
-    learner = Learner(encoder.backbone, LoraOptions(rank, rank), start)
+    model = TrainableEncoder(encoder.backbone, LoraOptions(rank, rank), start)
     if options.checkpointing:
-        learner.compute_again()
-    return encoder, learner
+        model.enable_checkpointing()
+    return encoder, model
 
 
-def _start(options: RecipeOptions, encoder: ClamrEncoder) -> Adapter | None:
-    """The adapter to go on from: a folder, a hub id, or the published one that ``clamr models`` installed."""
-    if not options.adapter or options.adapter == NO_ADAPTER:
-        return None
-    if options.adapter == encoder.PUBLISHED.adapter:
-        files = sources.installed(encoder.NAME, "adapter", options.adapter, options.cache)
-    else:
-        files = sources.find_all(options.adapter, "")
-    weight, _ = encoder.backbone.head
-    return load_adapter(files, linear_shapes(encoder.backbone.model, weight.shape[1]))
-
-
-def _own_device(wanted: str) -> None:
-    """Where several processes train, each takes the GPU of its number."""
-    if wanted in ("auto", "cuda") and torch.cuda.is_available():
-        torch.cuda.set_device(torch.distributed.get_node_local_rank(fallback_rank=0))
-
-
-def _facts(options: RecipeOptions, training: TrainOptions, kind: type[ClamrEncoder]) -> dict[str, object]:
-    """All that the course of the run depends on."""
-    assert options.queries is not None
-    own = {name: getattr(training, name) for name in TrainOptions.__dataclass_fields__ if name not in _FREE}
-    return {
-        "recipe": kind.NAME,
-        "model": _place(options.model or kind.PUBLISHED.model),
-        "adapter": _place(options.adapter),
-        "projection_init": options.projection_init,
-        "lora_rank": options.lora_rank,
-        "4bit": options.four_bit,
-        "queries": _digest(options.queries),
-        **own,
-    }
-
-
-def _place(name: str) -> str:
-    """A folder by its whole path, so that it is the same from wherever it is named; a hub id as it is."""
+def _absolute(name: str) -> str:
+    """The absolute path of a folder, so that it is the same in any working directory; a hub id as it is."""
     folder = Path(os.path.expanduser(name))
     return str(folder.resolve()) if name and folder.is_dir() else name
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as problem:
-        raise UsageError(f"{path.name} cannot be read: {problem.strerror}", "give a file of queries") from problem
-
-
-def _metrics(told: list[TrainEvent], trainer: LateInteractionTrainer) -> dict[str, float]:
-    steps = [event.loss for event in told if isinstance(event, TrainStep)]
-    dev = [event.loss for event in told if isinstance(event, Evaluated)]
-    found: dict[str, float] = {"steps": trainer.state.global_step}
-    if steps:
-        found["loss"] = sum(steps[-_LAST:]) / len(steps[-_LAST:])
-    if dev:
-        found["dev_loss"] = dev[-1]
-    return found

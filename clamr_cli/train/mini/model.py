@@ -1,4 +1,4 @@
-"""The joint transformer and its heads in torch, as :mod:`clamr_cli.encoders.mini` runs them in numpy."""
+"""The joint transformer and its heads in torch; :mod:`clamr_cli.encoders.mini` runs the same in numpy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from clamr_cli.encoders.mini import joint, kinds
 from clamr_cli.encoders.mini.heads import SENTENCE_COPIES, SPELLING
-from clamr_cli.train.batch import Encoded
+from clamr_cli.train.losses import Encoded
 from clamr_cli.types import MODALITY_IDS, Modality
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SCALE: Final = 10.0
 _NEVER: Final = -30.0
-# Gates before training, as logits of sense, spelling, prior and silence.
+# Gates before training: logits of the semantic, lexical, prior and null part.
 _GATES: Final[dict[str, list[list[float]]]] = {
     "query.word": [[0.0, 0.0, -1.0, 0.0]],
     "query.sentence": [[0.0, _NEVER, -1.0, -2.0]],
@@ -30,8 +30,7 @@ _GATES: Final[dict[str, list[list[float]]]] = {
     "picture": [[1.0, _NEVER, 0.0, -1.0]] * 3,
 }
 _NAMES: Final = tuple(_GATES)
-_UNSPELLED: Final = ("query.sentence", "passage", "picture")
-
+_NOT_LEXICAL: Final = ("query.sentence", "passage", "picture")
 
 MODALITY_OF_KIND: Final = torch.tensor(
     [0, 0, *[MODALITY_IDS[Modality.VIDEO]] * 3]
@@ -41,7 +40,7 @@ MODALITY_OF_KIND: Final = torch.tensor(
 """Modality id of each kind of row; the last is that of padding (kind -1)."""
 
 
-class Sheets(NamedTuple):
+class Rows(NamedTuple):
     """Rows of some documents or queries, padded.
 
     Attributes:
@@ -58,7 +57,7 @@ class Sheets(NamedTuple):
 
     @property
     def mask(self) -> Tensor:
-        """[b, n], true for rows that are there."""
+        """[b, n], true for rows that are not padding."""
         return self.kinds >= 0
 
 
@@ -88,18 +87,18 @@ class Layer(nn.Module):
 class MiniModel(nn.Module):
     """Joint transformer, maps and gates.
 
-    The correction that the joint transformer adds starts at zero: training begins with rows that have not seen each
-    other, and the maps at their principal directions.
+    The correction that the joint transformer adds starts at zero, and the maps at the principal directions of their
+    input: at first, rows are encoded as if they were separate.
 
     Args:
-        directions: [384, 77], principal directions of what the maps read.
+        directions: [384, 77], principal directions of the input of the maps.
         means: of each head, the mean of its rows [384].
     """
 
     def __init__(self, directions: NDArray[np.float32], means: Mapping[str, NDArray[np.float32]]) -> None:
         super().__init__()
-        self.apart = False
-        """Whether rows are left as they are: nothing sees anything else."""
+        self.separate = False
+        """If true, rows are encoded separately, without the joint transformer."""
         self.kind = nn.Parameter(torch.randn(kinds.KINDS, joint.WIDTH) * 0.02)
         self.time = nn.Parameter(torch.zeros(16, joint.WIDTH))
         self.layers = nn.ModuleList(Layer() for _ in range(joint.LAYERS))
@@ -113,67 +112,64 @@ class MiniModel(nn.Module):
         self.register_buffer("_head_of", torch.tensor(heads), persistent=False)
         self.register_buffer("_gate_of", torch.tensor([gate for _, gate in kinds.HEADS]), persistent=False)
 
-    def joined(self, sheets: Sheets) -> Tensor:
-        """[b, n, 384]: rows of text with what the others add to them, of unit length; other rows as they are."""
-        if self.apart:
-            return sheets.rows
-        hidden = sheets.rows * joint.WIDTH**0.5 + self.kind[sheets.kinds.clamp_min(0)]
-        hidden = hidden + sheets.times @ self.time
+    def contextual(self, batch: Rows) -> Tensor:
+        """[b, n, 384]: text rows with the transformer's correction added, of unit length; other rows unchanged."""
+        if self.separate:
+            return batch.rows
+        hidden = batch.rows * joint.WIDTH**0.5 + self.kind[batch.kinds.clamp_min(0)]
+        hidden = hidden + batch.times @ self.time
         for layer in self.layers:
-            hidden = layer(hidden, sheets.mask)
-        changed = functional.normalize(sheets.rows + self.norm(hidden) @ self.correction, dim=-1)
-        told = (sheets.kinds >= kinds.FIRST_TEXT).unsqueeze(-1)
-        return torch.where(told, changed, sheets.rows)
+            hidden = layer(hidden, batch.mask)
+        changed = functional.normalize(batch.rows + self.norm(hidden) @ self.correction, dim=-1)
+        is_text = (batch.kinds >= kinds.FIRST_TEXT).unsqueeze(-1)
+        return torch.where(is_text, changed, batch.rows)
 
-    def vectors(self, sheets: Sheets) -> Tensor:
+    def vectors(self, batch: Rows) -> Tensor:
         """[b, n, 128] token vectors, of unit length; zeros where padded."""
-        made = sheets.rows.new_zeros(*sheets.kinds.shape, 128)
-        rows = self.joined(sheets)
-        heads = torch.where(sheets.mask, self._head_of[sheets.kinds.clamp_min(0)], -1)  # type: ignore[index]
+        vectors = batch.rows.new_zeros(*batch.kinds.shape, 128)
+        rows = self.contextual(batch)
+        heads = torch.where(batch.mask, self._head_of[batch.kinds.clamp_min(0)], -1)  # type: ignore[index]
         for number, name in enumerate(_NAMES):
             here = heads == number
             if here.any():
-                gates = self._gate_of[sheets.kinds[here]]  # type: ignore[index]
-                made[here] = self._head(name, rows[here], gates, sheets.spelled[here])
-        return made
+                gates = self._gate_of[batch.kinds[here]]  # type: ignore[index]
+                vectors[here] = self._head(name, rows[here], gates, batch.spelled[here])
+        return vectors
 
     def _head(self, name: str, rows: Tensor, kind: Tensor, spelled: Tensor) -> Tensor:
         key = _key(name)
-        sense = functional.normalize(rows @ self.maps[key] + self.shifts[key], dim=-1)
+        semantic = functional.normalize(rows @ self.maps[key] + self.shifts[key], dim=-1)
         logits = self.gates[key][kind]
         if key in self.tilts:
             logits = logits + _SCALE * rows @ self.tilts[key]
-        if name in _UNSPELLED:
+        if name in _NOT_LEXICAL:
             logits = torch.cat([logits[:, :1], torch.full_like(logits[:, 1:2], _NEVER), logits[:, 2:]], dim=1)
             spelled = torch.zeros_like(spelled)
         # The clamp keeps the square root's slope finite.
         shares = logits.softmax(dim=-1).clamp_min(1e-9).sqrt()
-        silence = [shares[:, 3:], torch.zeros_like(shares[:, 3:])]
-        ends = silence if name.startswith("query") else silence[::-1]
-        return torch.cat([shares[:, :1] * sense, shares[:, 1:2] * spelled, shares[:, 2:3], *ends], dim=1)
+        null = [shares[:, 3:], torch.zeros_like(shares[:, 3:])]
+        ends = null if name.startswith("query") else null[::-1]
+        return torch.cat([shares[:, :1] * semantic, shares[:, 1:2] * spelled, shares[:, 2:3], *ends], dim=1)
 
     def forward(self, queries: Mapping[str, Tensor], documents: Mapping[str, Tensor]) -> Encoded:
-        """Token vectors of queries, the sentence's as long as its copies together, and of documents.
+        """Token vectors of queries and documents; both arguments are the fields of :class:`Rows` by name.
 
-        Both are the fields of a :class:`Sheets` by name.
+        The vector of a query's sentence is as long as its copies together.
         """
-        return self.encoded(Sheets(**queries), Sheets(**documents))
-
-    def encoded(self, queries: Sheets, documents: Sheets) -> Encoded:
-        """See :meth:`forward`."""
-        copies = torch.where(queries.kinds == kinds.QUERY_SENTENCE, float(SENTENCE_COPIES), 1.0)
-        asked = self.vectors(queries) * copies[..., None]
-        ids = MODALITY_OF_KIND[documents.kinds]
-        return Encoded(asked, queries.mask, self.vectors(documents), documents.mask, ids)
+        query_rows, document_rows = Rows(**queries), Rows(**documents)
+        copies = torch.where(query_rows.kinds == kinds.QUERY_SENTENCE, float(SENTENCE_COPIES), 1.0)
+        query_vectors = self.vectors(query_rows) * copies[..., None]
+        ids = MODALITY_OF_KIND[document_rows.kinds]
+        return Encoded(query_vectors, query_rows.mask, self.vectors(document_rows), document_rows.mask, ids)
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """The tensors under the names that the encoder reads; matrices are [in, out]."""
-        named: dict[str, Tensor] = {
-            "joint.kind": self.kind,
-            "joint.time": self.time,
+        named: dict[str, Tensor] = {"joint.kind": self.kind, "joint.time": self.time}
+        named |= {
             "joint.correction": self.correction,
+            "joint.norm.weight": self.norm.weight,
+            "joint.norm.bias": self.norm.bias,
         }
-        named |= {"joint.norm.weight": self.norm.weight, "joint.norm.bias": self.norm.bias}
         for number, layer in enumerate(self.layers):
             for name, tensor in layer.named_parameters():
                 named[f"joint.{number}.{name}"] = tensor.T if tensor.ndim == 2 else tensor
@@ -191,9 +187,9 @@ def _key(name: str) -> str:
     return name.replace(".", "_")
 
 
-def blank(count: int, length: int) -> Sheets:
-    """Sheets of nothing but padding."""
-    return Sheets(
+def empty_rows(count: int, length: int) -> Rows:
+    """Rows of nothing but padding."""
+    return Rows(
         torch.zeros(count, length, joint.WIDTH),
         torch.full((count, length), -1),
         torch.zeros(count, length, 16),

@@ -14,17 +14,15 @@ from safetensors.numpy import save
 from clamr_cli.encoders.mini import joint
 from clamr_cli.encoders.mini.heads import NAMES, SENSE, WEIGHTS
 from clamr_cli.errors import UsageError
-from clamr_cli.evaluate.names import listed
+from clamr_cli.evaluate.ids import listed
 from clamr_cli.train import loop
-from clamr_cli.train.folder import claim
-from clamr_cli.train.losses import Scores
-from clamr_cli.train.mini.batches import Batches
-from clamr_cli.train.mini.check import check
-from clamr_cli.train.mini.compose import ALONE, Habits
-from clamr_cli.train.mini.gallery import PHOTOS
-from clamr_cli.train.mini.material import Material, load
+from clamr_cli.train.losses import Scores, modality_max
+from clamr_cli.train.mini.compose import UNRELATED, Batches, CompositionConfig
+from clamr_cli.train.mini.evaluate import evaluate
+from clamr_cli.train.mini.material import PHOTOS, Material, load
 from clamr_cli.train.mini.model import MiniModel
 from clamr_cli.train.options import Trained, TrainNote, TrainOptions
+from clamr_cli.train.run_dir import acquire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,7 +37,7 @@ DOCUMENTS: Final = 48
 DEFAULTS: Final = TrainOptions(
     learning_rate=2e-4, temperature=0.06, weight_decay=0.01, steps=800, warmup=0.05, batch=DOCUMENTS
 )
-"""Each stage takes its share of the steps. The temperature is softer than the paper's 0.02."""
+"""The steps are multiplied by each stage's share. The temperature is higher than the paper's 0.02."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,45 +46,45 @@ class Stage:
 
     Attributes:
         name: of its folder.
-        note: what it does, for people.
-        share: its steps, as a part of those of the run.
-        apart: whether rows are left as they are.
-        aggregations: how modalities become one score, unless another was asked for; losses are averaged.
+        note: a sentence for the user.
+        share: its steps, relative to those of the run.
+        separate: whether rows are encoded without the joint transformer.
+        aggregations: default aggregations of modalities; losses are averaged.
         rates: learning rates of maps and gates, as multiples of that of the joint transformer.
-        habits: how documents are composed.
-        frozen: beginnings of the names of parameters that stay as they are.
+        config: of the composition of documents.
+        frozen: prefixes of the names of parameters that are not trained.
     """
 
     name: str
     note: str
     share: float
-    apart: bool
+    separate: bool
     aggregations: tuple[Aggregation, ...]
     rates: Mapping[str, float]
-    habits: Habits
+    config: CompositionConfig
     frozen: tuple[str, ...] = ()
 
 
 STAGES: Final = (
-    # Few numbers that start far off.
+    # Few parameters that start far from their optimum.
     Stage(
-        "heads", "stage 1 of 2: the heads, on rows that have not seen each other", 1.0, True, ("token-max",),
-        {"maps": 3.0, "shifts": 9.0, "gates": 9.0, "tilts": 9.0}, ALONE,
+        "heads", "stage 1 of 2: the heads, on rows encoded separately", 1.0, True, ("token-max",),
+        {"maps": 3.0, "shifts": 9.0, "gates": 9.0, "tilts": 9.0}, UNRELATED,
     ),
-    # Pictures and queries keep the vectors that stage 1 found: hundreds of photos are too few for millions of numbers.
+    # Images and queries keep the vectors of stage 1: hundreds of photos are too few for millions of parameters.
     Stage(
-        "joint", "stage 2 of 2: the joint transformer, which lets text see the rest", 0.3, False,
+        "joint", "stage 2 of 2: the joint transformer, on text rows", 0.3, False,
         ("token-max", "modality-max"), {"maps": 0.25, "shifts": 0.25, "gates": 0.25, "tilts": 0.25},
-        Habits(related=0.5), tuple(f"{part}.{head}" for part in ("maps", "shifts", "gates", "tilts")
+        CompositionConfig(related=0.5), tuple(f"{part}.{head}" for part in ("maps", "shifts", "gates", "tilts")
                                    for head in ("picture", "query_")),
     ),
 )  # fmt: skip
 
-_FACTS: Final = (
+_SETTINGS: Final = (
     "loss", "temperature", "learning_rate", "warmup", "weight_decay", "steps", "batch", "accumulation", "bf16", "seed",
 )  # fmt: skip
 
-_NEEDED: Final = (
+REQUIRED_FILES: Final = (
     "train/caltech101",
     "train/flickr8k_1k/captions.csv",
     "train/flickr8k_1k/images",
@@ -101,57 +99,56 @@ _NEEDED: Final = (
     "text/multivent2_qrels.jsonl",
 )
 
-_OTHERS: Final = {
+_UNUSED_OPTIONS: Final = {
     "queries": "QUERIES", "dev": "--dev", "model": "--model", "adapter": "--adapter", "lora_rank": "--lora-rank",
     "projection_init": "--projection-init", "four_bit": "--4bit", "checkpointing": "--gradient-checkpointing",
     "epochs": "--epochs",
 }  # fmt: skip
-"""Options of other recipes, by the names people know them by."""
+"""Options of other recipes, with their names on the command line."""
 
 
 def run(options: RecipeOptions) -> Iterator[TrainEvent]:
-    """Train, write ``mini.safetensors`` into the output folder, and score it on what it has not seen.
+    """Train, write ``mini.safetensors`` into the output folder, and evaluate on held-out data.
 
     Raises:
         UsageError: the data folder is not given or lacks a part.
         ModelError: the frozen models' weights are absent.
     """
-    data = _data(options)
+    data = _checked_data(options)
     training = replace(options.training(DEFAULTS), device="cpu")
-    facts = {"recipe": "mini", "data": str(data.resolve()), "aggregation": options.aggregation}
-    facts |= {name: getattr(training, name) for name in _FACTS}
-    claim(options.out, facts, resume=options.resume, results=(WEIGHTS,), stages=tuple(stage.name for stage in STAGES))
+    settings = {"recipe": "mini", "data": str(data.resolve()), "aggregation": options.aggregation}
+    settings |= {name: getattr(training, name) for name in _SETTINGS}
+    acquire(
+        options.out, settings, resume=options.resume, results=(WEIGHTS,), stages=tuple(stage.name for stage in STAGES)
+    )
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
         material = yield from load(data, options.cache)
     except OSError as error:
-        raise UsageError(f"{data} is not whole: {error}", "see the model card of mini for what it holds") from error
+        raise UsageError(f"{data} is incomplete: {error}", "see the model card of mini for what it holds") from error
     torch.manual_seed(training.seed)
-    model = starting(material)
-    for number, stage in enumerate(STAGES):
+    model = initial_model(material)
+    for number, default in enumerate(STAGES):
+        aggregations = default.aggregations if options.aggregation is None else (options.aggregation,)
+        stage = replace(default, aggregations=aggregations)
         yield TrainNote(stage.note)
         steps = max(1, round(stage.share * training.steps))
-        model.apart = stage.apart
-        batches = Batches(
-            material,
-            documents=training.batch,
-            count=steps,
-            seed=len(STAGES) * training.seed + number,
-            habits=stage.habits,
-        )
-        # A batch is drawn whole: the trainer sees data of one item each.
-        chosen = stage if options.aggregation is None else replace(stage, aggregations=(options.aggregation,))
-        # Rows that stay as they are cost little: there is nothing to gain from rounding them.
-        rounded = training.bf16 and not stage.apart
-        own = replace(training, batch=1, steps=steps, aggregation=chosen.aggregations[0], bf16=rounded)
-        yield from loop.run(MiniTrainer(chosen, model, own, options.out / stage.name, batches, lambda drawn: drawn[0]))
+        model.separate = stage.separate
+        seed = len(STAGES) * training.seed + number
+        batches = Batches(material, documents=training.batch, count=steps, seed=seed, config=stage.config)
+        # Heads alone are cheap: bfloat16 would gain nothing.
+        bf16 = training.bf16 and not stage.separate
+        # The data set has whole batches: the trainer gets one at a time.
+        own = replace(training, batch=1, steps=steps, aggregation=stage.aggregations[0], bf16=bf16)
+        trainer = MiniTrainer(stage, model, own, options.out / stage.name, batches, lambda items: items[0])
+        yield from loop.train(trainer)
     path = options.out / WEIGHTS
     content = weights_file(model, material)
     path.write_bytes(content)
     yield TrainNote(f"{path.name}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
-    yield TrainNote("scoring on held-out photos and texts")
-    yield Trained(path, check(path, data, options.cache))
+    yield TrainNote("evaluating on held-out photos and texts")
+    yield Trained(path, evaluate(path, data, options.cache))
 
 
 class MiniTrainer(loop.LateInteractionTrainer):
@@ -166,13 +163,13 @@ class MiniTrainer(loop.LateInteractionTrainer):
         super().__init__(*arguments)
         self.stage = stage
 
-    def loss_of(self, found: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
+    def loss_of(self, batch_scores: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
         """The mean of the losses of the stage's aggregations."""
-        ways = [found]
+        aggregated = [batch_scores]
         if self.stage.aggregations == ("token-max", "modality-max"):
-            best = found.per_modality.max(dim=-1).values
-            ways.append(Scores(torch.where(best.isfinite(), best, found.total), found.per_modality))
-        return torch.stack([super(MiniTrainer, self).loss_of(way, *labels, **more) for way in ways]).mean()
+            per_modality = batch_scores.per_modality
+            aggregated.append(Scores(modality_max(batch_scores.total, per_modality), per_modality))
+        return torch.stack([super(MiniTrainer, self).loss_of(one, *labels, **more) for one in aggregated]).mean()
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:  # noqa: ARG002
         """AdamW with the stage's rates for maps and gates."""
@@ -189,15 +186,17 @@ class MiniTrainer(loop.LateInteractionTrainer):
         return self.optimizer
 
 
-def starting(material: Material) -> MiniModel:
+def initial_model(material: Material) -> MiniModel:
     """A model whose maps are the principal directions of words, passages and captions of the training part."""
-    reads = [read for index in material.train_texts[:1500] for read in material.texts[index]]
-    words = np.concatenate([read.states for read in reads])
-    passages = np.stack([read.mean for read in reads])
+    features = [passage for index in material.train_texts[:1500] for passage in material.texts[index]]
+    words = np.concatenate([part.states for part in features])
+    passages = np.stack([part.mean for part in features])
     photos = material.groups[PHOTOS]
-    captions = np.stack([material.queries[said].mean for index in photos for said in material.pictures[index].captions])
-    gathered = np.concatenate([part - part.mean(axis=0) for part in (words[:8000], passages, captions)])
-    _, directions = np.linalg.eigh(gathered.T @ gathered)
+    captions = np.stack(
+        [material.queries[caption].mean for index in photos for caption in material.images[index].captions]
+    )
+    centred = np.concatenate([part - part.mean(axis=0) for part in (words[:8000], passages, captions)])
+    _, directions = np.linalg.eigh(centred.T @ centred)
     sentence = np.concatenate([passages, captions]).mean(axis=0)
     means = {"word": words.mean(axis=0), "passage": sentence}
     means |= {"query.word": means["word"], "query.sentence": sentence}
@@ -216,14 +215,15 @@ def weights_file(model: MiniModel, material: Material) -> bytes:
     return content
 
 
-def _data(options: RecipeOptions) -> Path:
-    for name, told in _OTHERS.items():
+def _checked_data(options: RecipeOptions) -> Path:
+    """The data folder, after all options were checked."""
+    for name, flag in _UNUSED_OPTIONS.items():
         if getattr(options, name):
-            hint = "give --steps" if name == "epochs" else f"leave {told} out"
-            raise UsageError(f"the recipe mini makes its own batches and takes no {told}", hint)
+            hint = "give --steps" if name == "epochs" else f"leave {flag} out"
+            raise UsageError(f"the recipe mini generates its own batches and takes no {flag}", hint)
     if options.data is None:
-        raise UsageError("the recipe mini trains on its own data", "give --data DIR, see the model card of mini")
-    missing = [name for name in _NEEDED if not (options.data / name).exists()]
+        raise UsageError("the recipe mini needs its own data", "give --data DIR, see the model card of mini")
+    missing = [name for name in REQUIRED_FILES if not (options.data / name).exists()]
     if missing:
         raise UsageError(f"{options.data} lacks {listed(missing)}", "see the model card of mini for what it holds")
     return options.data

@@ -220,14 +220,14 @@ def test_an_endpoint_that_is_down_is_told(ask):
         ((" ", "--model", "m"), "the question is empty"),
         ((FERRY, "--model", "no/such/folder"), "there is no folder"),
         ((FERRY, "--model", "m", "--base-url", "localhost:1"), "localhost:1' is not http or https"),
-        ((FERRY, "--model", "m", "--choices", "one"), "no choices to choose from"),
-        ((FERRY, "--model", "m", "--choice", "a", "--choice", "a"), "no choices to choose from"),
+        ((FERRY, "--model", "m", "--choices", "one"), "invalid choices"),
+        ((FERRY, "--model", "m", "--choice", "a", "--choice", "a"), "invalid choices"),
         ((FERRY, "--model", "m", "--choices"), "requires an argument"),
         ((FERRY, "--model", "m", "-k", "0"), "would show nothing"),
         ((FERRY, "--model", "m", "--select", "best"), "there is no --select best"),
         ((FERRY, "--model", "m", "--api-key-env", "X"), "is for an endpoint"),
-        ((FERRY, "--model", "m", "--around", "soon"), "is no length of time"),
-        ((FERRY, "--model", "m", "--temperature", "inf"), "is no number to go by"),
+        ((FERRY, "--model", "m", "--around", "soon"), "invalid time"),
+        ((FERRY, "--model", "m", "--temperature", "inf"), "invalid --temperature"),
     ],
 )
 def test_wrong_usage_is_one_line_before_anything_is_opened(clamr, tmp_path, arguments, said):  # noqa: F811

@@ -27,13 +27,13 @@ def test_only_weak_matches_are_shown_but_do_not_count_as_found(clamr: Clamr, db:
     weak = clamr("--db", str(db), "search", "crowd", "--json", "--floor", "5")
     assert (found.code, weak.code) == (0, 1)
     assert [json.loads(line)["weak"] for line in weak.out.splitlines()] == [True] * len(found.out.splitlines())
-    assert "only weak matches" in weak.err
+    assert "only weak hits" in weak.err
 
 
 def test_paths_leave_weak_hits_out(clamr: Clamr, db: Path):
     found = clamr("--db", str(db), "search", "crowd", "--paths", "--floor", "0.5")
     assert found.out.splitlines() == [b"/videos/copy of lagos.mp4", b"/videos/nature/bees.mkv"]
-    assert "1 weak hit left out: --floor 0 takes them" in found.err
+    assert "1 weak hit left out (--floor 0 accepts them)" in found.err
     every = clamr("--db", str(db), "search", "crowd", "--paths", "--floor", "0")
     assert (every.code, len(every.out.split(b"/videos/")) - 1) == (0, 3)
     none = clamr("--db", str(db), "search", "crowd", "--paths", "-0", "--floor", "5")

@@ -40,5 +40,5 @@ def test_a_date_is_a_day_a_month_or_a_year(text: str | None, expected: str | Non
 
 @pytest.mark.parametrize("text", ["yesterday", "2024-13", "2024-02-30", "0000", "24-01-01", "2024-", "２０２４"])
 def test_what_is_no_date_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no date"):
+    with pytest.raises(UsageError, match="invalid date"):
         parse.day(text)

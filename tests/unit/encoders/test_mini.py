@@ -206,6 +206,8 @@ def test_spelling_knows_equal_and_like_words() -> None:
     near = vectors @ vectors.T
     assert near[0, 1] == pytest.approx(1.0, abs=1e-5)
     assert near[1, 2] > 0.3 > near[1, 3]
+    sea, to_the_sea, oven = spell(["ים", "לים", "תנור"], 48)
+    assert sea @ to_the_sea > 0.3 > abs(sea @ oven)
 
 
 OTHER_SCRIPTS = {
@@ -262,6 +264,7 @@ def test_one_word_is_spelled_alike_in_any_normal_form() -> None:
     words = ["김치", "ぎょうざ", "йога", "καφές", "می‌خواهم"]
     forms = [[unicodedata.normalize(form, word) for word in words] for form in ("NFC", "NFD")]
     np.testing.assert_array_equal(spell(forms[0], 48), spell(forms[1], 48))
+    np.testing.assert_array_equal(spell(["ラー", "ﾗｰ", "メ"], 48), spell(["らー", "らー", "め"], 48))
 
 
 def test_weights_that_lack_a_part_are_told() -> None:

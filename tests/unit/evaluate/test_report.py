@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clamr_cli.evaluate import collection, runs
-from clamr_cli.evaluate.doubt import Sampling
+from clamr_cli.evaluate.metrics import Sampling
 from clamr_cli.evaluate.report import Report, report
-from clamr_cli.evaluate.runs import Answer, Run, Table
+from clamr_cli.evaluate.runs import Answer, Run, plain_task
+from clamr_cli.evaluate.runs import ranked as ranked_by_scores
 from clamr_cli.queries import LabelledQuery
 from clamr_cli.types import MODALITY_IDS, Modality
 
@@ -23,7 +23,7 @@ QUERIES = [
 
 
 def scored(queries: list[LabelledQuery], *made: Run) -> Report:
-    return report(collection.plain(queries), made, ["RR", "R@1"], Sampling(100))
+    return report(plain_task(queries), made, ["RR", "R@1"], Sampling(100))
 
 
 def ranked(name: str, *answers: Answer) -> Run:
@@ -84,8 +84,8 @@ def test_others_are_tested_against_the_first() -> None:
 
 
 def test_ties_stand_in_the_order_of_the_videos_and_the_unscored_are_no_answers() -> None:
-    table = Table("t", np.array([[1.0, 2.0, 2.0, -np.inf]], np.float32), lengths=np.array([2.0], np.float32))
-    (answer,) = runs.from_table(table, ["a", "b", "c", "d"]).answers
+    scores, lengths = np.array([[1.0, 2.0, 2.0, -np.inf]], np.float32), np.array([2.0], np.float32)
+    (answer,) = ranked_by_scores("t", scores, ["a", "b", "c", "d"], lengths=lengths).answers
     assert answer == Answer(("b", "c", "a"), (1.0, 1.0, 0.5))
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clamr_cli.errors import UsageError
-from clamr_cli.evaluate import runs, trec
+from clamr_cli.evaluate import data, runs
+from clamr_cli.evaluate.ids import escape, unescape
 from clamr_cli.queries import LabelledQuery
 
 names = st.text(st.characters(exclude_categories=()), min_size=1, max_size=8)
@@ -18,18 +19,18 @@ names = st.text(st.characters(exclude_categories=()), min_size=1, max_size=8)
 
 @given(names, names)
 def test_ids_are_one_column_and_stay_different(one: str, other: str) -> None:
-    safe = trec.safe(one)
-    assert safe.split() == [safe]
-    assert safe.isprintable() or not one.isprintable()
-    safe.encode("utf-8")
-    assert (safe == trec.safe(other)) == (one == other)
+    escaped = escape(one)
+    assert escaped.split() == [escaped]
+    assert escaped.isprintable() or not one.isprintable()
+    escaped.encode("utf-8")
+    assert (escaped == escape(other)) == (one == other)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_ids_can_be_read_again(name: str) -> None:
-    assert trec.plain(trec.safe(name)) == name
+    assert unescape(escape(name)) == name
     broken = os.fsdecode(b"caf\xe9 " + name.encode())
-    assert trec.plain(trec.safe(broken)) == broken
+    assert unescape(escape(broken)) == broken
 
 
 @given(
@@ -43,10 +44,10 @@ def test_a_run_comes_back_in_its_order(
 ) -> None:
     path = tmp_path_factory.mktemp("run") / "r.trec"
     ranking = {query: sorted(docs.items(), key=lambda item: -item[1]) for query, docs in found.items()}
-    path.write_text("".join(trec.run_lines(ranking, "my run")), encoding="utf-8")
-    again = trec.read_run(path)
+    path.write_text("".join(data.run_lines(ranking, "my run")), encoding="utf-8")
+    again = data.read_run(path)
     assert {query: [doc for doc, _ in docs] for query, docs in again.items()} == {
-        trec.safe(query): [trec.safe(doc) for doc, _ in docs] for query, docs in ranking.items()
+        escape(query): [escape(doc) for doc, _ in docs] for query, docs in ranking.items()
     }
     # Others know no order but the score: it must fall strictly.
     for docs in again.values():
@@ -57,13 +58,13 @@ def test_a_run_comes_back_in_its_order(
 def test_other_tools_read_the_files_alike(tmp_path: Path) -> None:
     run, qrels = tmp_path / "run", tmp_path / "qrels"
     # Tied, and in an order that trec_eval would turn round.
-    run.write_text("".join(trec.run_lines({"q 1": [("a", 2.0), ("b", 2.0), ("c d", 2.0)]}, "r")))
-    qrels.write_text("".join(trec.qrel_lines({"q 1": {"b": 1, "c d": 1}})))
+    run.write_text("".join(data.run_lines({"q 1": [("a", 2.0), ("b", 2.0), ("c d", 2.0)]}, "r")))
+    qrels.write_text("".join(data.qrel_lines({"q 1": {"b": 1, "c d": 1}})))
     judged, ranked = list(ir_measures.read_trec_qrels(str(qrels))), list(ir_measures.read_trec_run(str(run)))
     assert ir_measures.calc_aggregate([ir_measures.AP], judged, ranked)[ir_measures.AP] == pytest.approx(
         (1 / 2 + 2 / 3) / 2
     )
-    assert trec.parse_qrels(trec.numbered(qrels), "qrels") == {"q%201": {"b": 1, "c%20d": 1}}
+    assert data.read_qrels(qrels) == {"q%201": {"b": 1, "c%20d": 1}}
 
 
 def test_a_run_finds_its_queries_by_their_written_ids() -> None:
@@ -83,4 +84,20 @@ def test_what_is_no_run_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.trec"
     path.write_text(text)
     with pytest.raises(UsageError, match=r"bad\.trec"):
-        trec.read_run(path)
+        data.read_run(path)
+
+
+def test_the_line_that_is_wrong_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad"
+    path.write_text("q Q0 d 1 2.0 r\n\n \r\nq Q0 e 2 high r\n")
+    with pytest.raises(UsageError, match="bad, line 4: invalid line of a run"):
+        data.read_run(path)
+    path.write_text("\nq 0 d 1\nq 0 e\n")
+    with pytest.raises(UsageError, match="bad, line 3: invalid judgement"):
+        data.read_qrels(path)
+    path.write_text("q 0 d 1\nq 0 e 9999999999\n")
+    with pytest.raises(UsageError, match="bad, line 2: invalid judgement"):
+        data.read_qrels(path)
+    path.write_text('{"query_id": "a", "doc_id": "b"}\n{"query_id": "a", "doc_id": "b", "relevance": "1"}\n')
+    with pytest.raises(UsageError, match="bad, line 2: invalid judgement"):
+        data.read_qrels(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from clamr_cli.extract.captions import Captions, choose, examined, is_log, marks_of, passed_over, track_captions
@@ -59,6 +61,10 @@ def test_what_is_said_by_name_or_unknown_is_asked_of_the_sound_only_where_it_mat
     assert not choose([named], "et", sure=True).detect
     assert not choose([named], audible=False).detect
     assert not choose([unnamed]).detect
+    foreign = replace(unnamed, content="speech", sample="Сегодня мы говорим о маяках и кораблях. Спасибо за внимание")
+    assert choose([foreign]).detect
+    assert not choose([foreign], "ru").detect
+    assert choose([foreign], "en", sure=True).speech is None
     assert not choose([named, unnamed]).detect
     assert choose([named, unnamed]).speech == unnamed
     assert choose([named, unnamed], "fi").speech == named

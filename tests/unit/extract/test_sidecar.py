@@ -279,8 +279,18 @@ def test_xmp_files_are_read(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(XMP, "utf-8")
     texts, fields, notices = noted(tmp_path, created="2021-06-30T21:50:00Z")
     assert fields == VideoFields("Midsummer", "", "2021-06-30")
-    assert (texts["description"], texts["tags"], texts["location"]) == ("Bonfire at the lake", "fire, lake", "Riga")
+    assert (texts["description"], texts["tags"], texts["location"]) == (
+        "Bonfire at the lake", "fire, lake, Nature, Water", "Riga",
+    )  # fmt: skip
     assert notices == []
+
+
+@pytest.mark.parametrize("element", ["dc:subject", "rdf:li", "x"])
+def test_an_xmp_file_nested_without_end_is_read_in_one_pass(tmp_path: Path, element: str) -> None:
+    deep = f"<{element}>" * 20_000 + "oak" + f"</{element}>" * 20_000
+    (tmp_path / "clip.xmp").write_text(XMP.replace("<rdf:li>fire</rdf:li>", f"<rdf:li>{deep}</rdf:li>"), "utf-8")
+    texts, _, notices = noted(tmp_path)
+    assert ("oak" in texts["tags"], notices) == (element != "x", [])
 
 
 TAKEN = {"photoTakenTime": {"timestamp": "1625093400"}, "description": "Bonfire", "people": [{"name": "Liv"}, {}, 3]}
@@ -416,12 +426,56 @@ def test_the_epoch_of_a_container_is_no_date(tmp_path: Path) -> None:
         ("MVI_0001.mp4", "2000-01-01T00:03:00Z", {}, ""),
         ("MVI_0001.mp4", "2099-01-01T00:03:00Z", {}, ""),
         ("MVI_0001.mp4", "2000-01-01T00:03:00Z", {"date": "1999"}, "1999"),
+        # A year in a name may be part of a title: it is less sure than tags, and was not before the recording.
+        ("Christmas 1994.avi", "2015-03-04T05:06:07Z", {}, "1994"),
+        ("Christmas 2014.mp4", "2014-12-25T10:00:00Z", {}, "2014-12-25"),
+        ("Budget 2016.mp4", "2015-03-04T05:06:07Z", {}, "2015-03-04"),
+        ("Wonder Woman 1984.mkv", "2021-03-04T05:06:07Z", {"date": "2020"}, "2020"),
+        # Android writes UTC, and the place tells about how late it was there. Other clocks are as they were set.
+        ("PXL_20210101_030000123.mp4", "2021-01-01T03:00:00Z", {"com.android.version": "13"}, "2020-12-31"),
+        ("MVI_0001.mp4", "2021-01-01T03:00:00Z", {}, "2021-01-01"),
     ],
 )
 def test_the_owners_date_goes_before_the_machines(
     tmp_path: Path, name: str, created: str, tags: dict[str, str], date: str
 ) -> None:
-    assert noted(tmp_path, name, created=created, tags=tags)[1].date == date
+    assert noted(tmp_path, name, created=created, tags=tags, location="+40.7128-074.0060/")[1].date == date
+
+
+@pytest.mark.parametrize(
+    ("tag", "title"),
+    [
+        ("GoPro", "clip"), ("GoPro AVC", "clip"), ("HandBrake", "clip"), ("Untitled", "clip"), ("Sequence 01", "clip"),
+        ("Core Media Video", "clip"), ("New Project (3)", "clip"), ("VID_20210101_003000", "clip"),
+        ("IMG_1234", "clip"),
+        ("Clip.MP4", "clip"), ("Canon city festival", "Canon city festival"), ("Tom &amp; Kim", "Tom & Kim"),
+        ("The Untitled Film", "The Untitled Film"), ("Movie night", "Movie night"), ("1917", "1917"),
+    ],
+)  # fmt: skip
+def test_titles_that_programs_give_every_video_are_none(tmp_path: Path, tag: str, title: str) -> None:
+    texts, fields, _ = noted(tmp_path, tags={"title": tag})
+    assert fields.title == title
+    assert texts.get("title", "clip") == title
+
+
+SONY = """<?xml version="1.0" encoding="UTF-8"?>
+<NonRealTimeMeta xmlns="urn:schemas-professionalDisc:nonRealTimeMeta:ver.2.00"><Duration value="60"/>
+<CreationDate value="{}"/><Description>Regatta</Description><Device manufacturer="Sony"/></NonRealTimeMeta>"""
+
+
+@pytest.mark.parametrize(
+    ("stamp", "video", "date"),
+    [
+        ("2020-12-31T21:30:00-05:00", "C0001.MP4", "2020-12-31"),
+        ("2020-12-31T21:30:00-05:00", "20190102_101010.MP4", "2019-01-02"),
+        ("1970-01-01T00:00:00+09:00", "C0001.MP4", "2021-01-01"),
+        ("soon", "C0001.MP4", "2021-01-01"),
+    ],
+)
+def test_the_xml_of_sonys_cameras_tells_the_local_date(tmp_path: Path, stamp: str, video: str, date: str) -> None:
+    (tmp_path / f"{Path(video).stem}M01.XML").write_text(SONY.format(stamp))
+    texts, fields, notices = noted(tmp_path, video, created="2021-01-01T02:30:00Z")
+    assert (fields.date, texts["description"], notices) == (date, "Regatta", [])
 
 
 def test_keys_of_phones_and_levels_of_matroska_are_read_like_plain_ones(tmp_path: Path) -> None:

@@ -94,13 +94,16 @@ def test_a_header_that_claims_more_than_there_is_does_not_win(tmp_path, name):
         ("a.webm", {}),
         ("a.avi", {}),
         ("a.flv", {}),
+        ("a.wmv", {}),
     ],
 )
 def test_a_download_that_was_cut_off_is_told_from_a_whole_file(tmp_path, name, mux):
     path = tmp_path / name
-    codec = {"a.webm": "libvpx", "a.avi": "mpeg4", "a.flv": "flv"}.get(name, "libx264")
+    codec = {"a.webm": "libvpx", "a.avi": "mpeg4", "a.flv": "flv", "a.wmv": "msmpeg4v2"}.get(name, "libx264")
     sounds = (
-        () if name == "a.webm" else (Sound(end=13, codec="mp3" if name in ("a.avi", "a.flv") else "aac", rate=44100),)
+        ()
+        if name == "a.webm"
+        else (Sound(end=13, codec="mp3" if name in ("a.avi", "a.flv", "a.wmv") else "aac", rate=44100),)
     )
     Clip(codec=codec, seconds=12, fps=10, gop=10, mux=mux, sounds=sounds).write(path)
     content = path.read_bytes()
@@ -113,11 +116,13 @@ def test_a_download_that_was_cut_off_is_told_from_a_whole_file(tmp_path, name, m
         assert f"only {format_time(info.duration_from_content)}." in readable_part(info)
 
 
-def test_a_file_that_was_made_at_its_full_size_and_not_filled_is_incomplete(tmp_path):
-    path = tmp_path / "a.mkv"
-    Clip(seconds=12, fps=10, gop=10).write(path)
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.wmv", "a.flv"])
+def test_a_file_that_was_made_at_its_full_size_and_not_filled_is_incomplete(tmp_path, name):
+    path = tmp_path / name
+    codec = {"a.wmv": "msmpeg4v2", "a.flv": "flv"}.get(name, "libx264")
+    Clip(seconds=12, fps=10, gop=10, codec=codec, mux={"movflags": "faststart"} if name == "a.mp4" else {}).write(path)
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2] + bytes(max(len(content) // 2, 100_000)))
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
     assert probe(str(path)).incomplete
 
 

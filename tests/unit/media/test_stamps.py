@@ -51,6 +51,9 @@ FAULTS = {
     "the first, back": wild(-HOUR, first=0, turn=True),
     "the first two": wild(HOUR, first=0, count=2),
     "the last": wild(HOUR, first=119),
+    "the last two": wild(3 * HOUR, first=118, count=2, turn=True),
+    "all but the first": wild(HOUR, first=1, count=119, turn=True),
+    "the sound": lambda kind, number, pts, dts: (pts, dts) if kind == "video" else (pts + HOUR, dts + HOUR),
     "many": lambda kind, number, pts, dts: (
         (pts + HOUR * (number % 5 + 1), dts) if kind == "video" and number % 17 == 3 else (pts, dts)
     ),
@@ -102,7 +105,9 @@ def test_a_wild_stamp_costs_its_own_place_only(tmp_path, whole, name, codec, fau
     check(restamp(whole(codec), tmp_path / name, FAULTS[fault]))
 
 
-@pytest.mark.parametrize("fault", ["one ahead", "one a little ahead", "the first", "thirty ahead"])
+@pytest.mark.parametrize(
+    "fault", ["one ahead", "the first", "thirty ahead", "the last", "the last two", "all but the first"]
+)
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv"])
 def test_so_it_is_without_sound(tmp_path, whole, name, fault):
     check(restamp(whole("h264", silent=True), tmp_path / name, FAULTS[fault]), silent=True)
@@ -132,6 +137,16 @@ def test_a_slide_that_stands_for_long_is_no_damage(tmp_path, name, stays):
     info = probe(path)
     assert info.duration == pytest.approx(stays + 2, abs=1)
     assert [frame.time for frame in sample_frames(path, info, FrameOptions())][-1] > stays
+
+
+@pytest.mark.parametrize("every", [60, 300])
+@pytest.mark.parametrize("b_frames", ["0", "2"])
+def test_a_time_lapse_is_no_damage(tmp_path, every, b_frames):
+    times = [every * number for number in range(40)]
+    clip = Clip(third, times[-1], FPS, times=times, options={"bf": b_frames, "b-adapt": "0"})
+    info = probe(path := clip.write(tmp_path / "a.mp4"))
+    assert times[-1] <= info.duration <= times[-1] + every + 1
+    assert [frame.time for frame in sample_frames(path, info)] == pytest.approx(times)
 
 
 def test_silence_that_fills_gaps_has_an_end(tmp_path, monkeypatch):

@@ -44,6 +44,7 @@ def test_a_transport_stream_may_begin_within_a_packet(length, missing):
     packets = b"".join(b"G" + bytes([number % 200 + 1]) * (length - 1) for number in range(40))
     assert may_hold_video(packets[missing:][:HEAD])
     assert may_hold_video((bytes(700) + packets)[:HEAD])
+    assert may_hold_video((b"\1" * 2000 + packets)[:HEAD])
     assert not may_hold_video(packets[missing : missing + 900])
 
 
@@ -117,12 +118,17 @@ def test_what_is_no_video_is_no_candidate(tmp_path, name, content):
         ("VID_20231225_183000_00_001.insv", "LRV_20231225_183000_11_001.insv"),
         ("VID_20231225_183000_00_001.insv", "LRV_20231225_183000_01_001.lrv"), ("VIRB0001.MP4", "VIRB0001.GLV"),
         ("CLIP/C0001.MP4", "SUB/C0001S03.MP4"), ("A001.mov", "Proxy/A001.mov"), ("A001.mov", "proxies/A001_Proxy.mp4"),
-        ("A001.MXF", "A001_Proxy.MP4"),
+        ("A001.MXF", "A001_Proxy.MP4"), ("A001C001.MXF", "A001C001_P.MP4"), ("GX010777.MP4", "GL010777.MP4"),
+        ("GX010777.MP4", "LRV/GL010777.LRV"), ("VIDEO/0001AB.MXF", "PROXY/0001AB.MP4"),
+        ("Original Media/x.mov", "Transcoded Media/Proxy Media/x.mov"),
+        ("PRO_VID_20240602_142100_00_001.mp4", "PRO_LRV_20240602_142100_01_001.mp4"),
+        ("240602_142100_001_FH.MP4", "240602_142100_001_FL.MP4"),
+        ("20240602142100_0060.mp4", "20240602142100_0060_s.mp4"),
     ],
 )  # fmt: skip
 def test_the_small_copy_of_a_camera_is_passed_over_where_its_video_is(tmp_path, master, copy):
     for name, size in ((master, 900), (copy, 90)):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(MP4 + bytes(size))
     assert names([tmp_path]) == [Path(master).name]
     assert names([tmp_path / copy]) == [Path(copy).name]
@@ -132,6 +138,7 @@ def test_the_small_copy_of_a_camera_is_passed_over_where_its_video_is(tmp_path, 
 
 def test_videos_that_only_look_like_small_copies_are_kept(tmp_path):
     both = {"GX010001.MP4": 9, "GL010002.LRV": 1, "talk.mp4": 1, "talk_proxy.mp4": 9, "B.braw": 99, "C0001S03.MP4": 1}
+    both |= {"party.mp4": 9, "party_s.mp4": 1, "map.mp4": 9, "map_p.mp4": 1}
     for name, size in both.items():
         (tmp_path / name).write_bytes(MP4 + bytes(100 * size))
     put(tmp_path, Proxy__BDOTmp4=MP4, SUB__C0009S03DOTMP4=MP4)
@@ -196,6 +203,12 @@ def test_an_ignore_file_holds_for_its_folder_and_goes_before_those_above(tmp_pat
     found = [os.path.relpath(item.path, tmp_path) for item in discover([str(tmp_path)])]
     assert found == ["raw/a.mp4", "raw/deep/b.mp4"]
     assert names([tmp_path], exclude=["deep"]) == ["a.mp4"]
+
+
+def test_an_ignore_file_may_be_utf_16_and_hold_any_character_of_names(tmp_path):
+    put(tmp_path, aDOTmp4=MP4, bDOTmp4=MP4, **{"x\u2028yDOTmp4": MP4})
+    (tmp_path / ".clamrignore").write_text("# of Windows\r\na.mp4\r\nx\u2028y.mp4\r\n", "utf-16", newline="")
+    assert names([tmp_path]) == ["b.mp4"]
 
 
 def test_an_ignore_file_that_cannot_be_understood_is_told(tmp_path):

@@ -91,6 +91,20 @@ def test_a_file_that_is_gone_is_noticed_however_its_folder_is_named(
     assert [item.path for item in found.work] == [str(library.root / "here.mp4")]
 
 
+def test_indexed_videos_that_the_walk_no_longer_takes_in_stay_and_are_named(library: Library) -> None:
+    (library.root / ".clamrignore").write_text("deep/\n")
+    library.add("A001.MOV", "A001_proxy.mp4")
+    (library.root / "A001.MOV").write_bytes(MP4 * 9)
+    assert library.gone() == library.away() == set()
+    left_out = [record.path for record in library.look().left_out]
+    assert library.names(left_out) == {"deep/two.mp4", "deep/three.mp4", "A001_proxy.mp4"}
+    assert library.look(library.root / "one.mp4").left_out == []
+    (library.root / ".clamrignore").write_text("")
+    (library.root / "one.mp4").rename(library.root / "deep/one.mp4")
+    (library.root / "one.mp4").symlink_to("deep/one.mp4")
+    assert library.names([record.path for record in library.look().left_out]) == {"A001_proxy.mp4"}
+
+
 @pytest.mark.parametrize("names", [["one.mp4"], ["deep/two.mp4"], ["one.mp4", "deep/two.mp4"]])
 def test_a_file_missing_from_a_folder_that_holds_others_is_gone(library: Library, names: list[str]) -> None:
     for name in names:

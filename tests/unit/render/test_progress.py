@@ -1,6 +1,8 @@
 import io
+import re
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Progress, Removed, Skipped
@@ -46,9 +48,9 @@ def _played(kind: type[QuietReporter]) -> list[str]:
 
 def test_plain_progress_is_a_line_for_each_video_and_change() -> None:
     assert _played(PlainReporter) == [
-        "[1/3] indexed /v/a.mp4 (1:00, 2 moments, 4 s), about 60 s left",
+        "[1/3] indexed /v/a.mp4 (1:00, 2 moments, 4 s), about 3 min left",
         "note /v/a.mp4: no speech: it has no audio",
-        "[2/3] moved /v/old.mp4 -> /v/new.mp4, about 50 s left",
+        "[2/3] moved /v/old.mp4 -> /v/new.mp4, about 3 min left",
         "[3/3] failed /v/bad\\n\\x1b[2J.mp4: it is empty: copy it again",
         "removed /v/gone.mp4",
         OFFLINE,
@@ -84,6 +86,25 @@ def test_a_bar_leaves_failures_moves_and_the_summary_on_the_terminal() -> None:
     assert "failed /v/bad\\n\\x1b[2J.mp4: it is empty: copy it again" in drawn
     assert "moved /v/old.mp4 -> /v/new.mp4" in drawn
     assert summary(Finished(1, 1, 1, 1, 1, 12.3)) in drawn
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize(
+    "name", ["a.mp4", "\x1b[2J\n" * 20, "灯台の動画" * 20, "\U0001f41f" * 9], ids=["short", "control", "wide", "emoji"]
+)
+def test_a_bar_stays_whole_and_in_one_line_whatever_a_file_is_called(width: int, name: str) -> None:
+    stream = io.StringIO()
+    terminal = Console(file=stream, width=width, force_terminal=True, color_system=None, _environ={})
+    now = 0.0
+    with BarReporter(terminal, lambda: now) as shown:
+        shown.show(Discovered(10, 0, 10))
+        now = 90.0
+        shown.show(Progress(f"/v/{name}", "encode", 30.0, 60.0))
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", stream.getvalue()).splitlines()
+    bars = [one for one in lines if "0/10" in one]
+    assert bars
+    assert all(re.match(r"[━╸╺ ]{20} 0/10 videos", one) and cell_len(one) <= width for one in bars)
+    assert "encode" in bars[-1]
 
 
 @pytest.mark.parametrize(
@@ -143,9 +164,19 @@ def test_what_an_earlier_run_left_costs_nothing() -> None:
 def test_stages_that_no_video_has_are_not_waited_for() -> None:
     estimate = Estimate(started=0.0)
     estimate.take(Discovered(2, 0, 2))
-    for event in _whole("/a", 60.0, "decode", "encode"):
+    for event in _whole("/a", 6_000.0, "decode", "encode"):
         estimate.take(event)
-    assert estimate.left(10.0) == pytest.approx(10.0)
+    assert estimate.left(10.0) == pytest.approx(10.0, rel=0.05)
+
+
+def test_a_short_clip_without_sound_is_no_measure_of_the_rest() -> None:
+    estimate = Estimate(started=0.0)
+    estimate.take(Discovered(3, 0, 3, {"/clip": 1, "/a": 600, "/b": 600}))
+    for event in _whole("/clip", 0.1, "decode", "encode"):
+        estimate.take(event)
+    for event in _whole("/a", 60.0, "decode", "speech", "ocr", "encode")[:-1]:
+        estimate.take(event)
+    assert estimate.left(60.0) == pytest.approx(60.0, rel=0.05)
 
 
 def test_no_time_is_told_from_the_first_moments_of_a_long_run() -> None:

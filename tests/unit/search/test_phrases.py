@@ -45,6 +45,8 @@ def store(tmp_path, encoder):
         ('"STRASSE"', "STRASSE", ("strasse",)),
         ("„Straße“ «mot juste»", "Straße mot juste", ("strasse", "mot juste")),
         ("a ＂b＂", "a b", ("b",)),
+        ("”mitt hus” »mein Haus«", "mitt hus mein Haus", ("mitt hus", "mein haus")),
+        ('5" screws “a b”', '5" screws a b', ("a b",)),
         ("it's 5'", "it's 5'", ()),
     ],
 )

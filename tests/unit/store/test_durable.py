@@ -284,6 +284,24 @@ def test_damaged_records_are_dropped_one_by_one(tmp_path):
     assert [one.video_id for one in store.videos()] == ["v1"]
 
 
+@pytest.mark.parametrize("table", ["files", "videos", "moments"])
+def test_records_that_cannot_be_read_at_all_are_removed_by_the_writer(table, tmp_path):
+    store = new(tmp_path)
+    fill(store)
+    data = min((Path(store.uri) / f"{table}.lance" / "data").iterdir())
+    content = data.read_bytes()
+    data.write_bytes(b"\xff" * (len(content) - 8) + content[-8:])
+    again = Store.open(store.uri)
+    read = {"files": again.files, "videos": again.videos, "moments": lambda: again.moments(["v1", "v2"])}[table]
+    with pytest.raises(StoreError) as refused:
+        read()
+    assert "clamr index DIR makes what is damaged anew" in str(refused.value.hint)
+    with again.writer("test"):
+        assert again.drop_unreadable_records() == 1
+        assert again.drop_unreadable_records() == 0
+    read()
+
+
 def test_an_index_is_its_owners_only_where_clamr_makes_its_folder(tmp_path):
     store = new(tmp_path / "made" / "here")
     fill(store)

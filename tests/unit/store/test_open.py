@@ -56,7 +56,7 @@ def test_a_name_that_the_system_refuses_is_an_error_of_the_index(tmp_path):
 def test_tables_of_another_program_are_told_as_such(tmp_path):
     lancedb.connect(tmp_path).create_table("meta", pa.table({"key": ["x"]}))
     for create in (True, False):
-        with pytest.raises(StoreError, match="is no index of clamr"):
+        with pytest.raises(StoreError, match="is not an index of clamr"):
             Store.open(tmp_path, create=create)
 
 

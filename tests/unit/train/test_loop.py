@@ -10,8 +10,9 @@ import torch
 from torch.multiprocessing import spawn
 
 from clamr_cli.errors import ModelError
-from clamr_cli.train.loop import run, trained_state
-from clamr_cli.train.options import Evaluated, TrainStep, newest_checkpoint
+from clamr_cli.train.loop import train, trained_state
+from clamr_cli.train.options import Evaluated, TrainStep
+from clamr_cli.train.run_dir import newest_checkpoint
 from tests.unit.train import toy
 
 
@@ -22,7 +23,7 @@ def plain(entries: list[dict]) -> list[dict]:
 
 def test_training_lowers_the_loss_and_says_every_step(tmp_path: Path):
     trainer = toy.trainer(tmp_path, steps=20, dev=6)
-    events = list(run(trainer))
+    events = list(train(trainer))
     steps = [event for event in events if isinstance(event, TrainStep)]
     assert [event.step for event in steps] == list(range(1, 21))
     assert steps[-1].total == 20
@@ -42,7 +43,7 @@ def test_training_lowers_the_loss_and_says_every_step(tmp_path: Path):
 def test_few_development_queries_are_evaluated_too(tmp_path: Path, dev: int, batches: int):
     # Batches are of six; fewer than a whole one are still something.
     trainer = toy.trainer(tmp_path, steps=4, dev=dev)
-    told = [event for event in run(trainer) if isinstance(event, Evaluated)]
+    told = [event for event in train(trainer) if isinstance(event, Evaluated)]
     assert [event.step for event in told] == [4]
     assert told[0].loss > 0
     assert len(trainer.get_eval_dataloader()) == batches
@@ -51,7 +52,7 @@ def test_few_development_queries_are_evaluated_too(tmp_path: Path, dev: int, bat
 
 def test_checkpoints_hold_what_is_trained_and_no_more(tmp_path: Path):
     trainer = toy.trainer(tmp_path)
-    list(run(trainer))
+    list(train(trainer))
     assert set(trained_state(trainer.model)) == {"layer.1.weight", "layer.1.bias", "asked.weight"}
     newest = newest_checkpoint(tmp_path)
     assert newest is not None
@@ -64,12 +65,12 @@ def test_a_resumed_run_is_the_whole_run_bit_for_bit(tmp_path: Path, accumulation
     # Four batches an epoch: the break falls inside the second one (or the third), with dropout on.
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     first = toy.trainer(whole, accumulation=accumulation)
-    list(run(first))
+    list(train(first))
     shutil.copytree(whole / "checkpoint-3", parted / "checkpoint-3")
     shutil.copy(whole / "log.jsonl", parted / "log.jsonl")
     torch.manual_seed(99)
     second = toy.trainer(parted, accumulation=accumulation, resume=True)
-    events = list(run(second))
+    events = list(train(second))
     assert [event.step for event in events] == [4, 5, 6]
     for name, value in trained_state(first.model).items():
         assert torch.equal(value, trained_state(second.model)[name]), name
@@ -78,46 +79,46 @@ def test_a_resumed_run_is_the_whole_run_bit_for_bit(tmp_path: Path, accumulation
 
 def test_a_run_closed_early_keeps_a_checkpoint_and_goes_on_from_there(tmp_path: Path):
     whole = toy.trainer(tmp_path / "whole", save_every=100)
-    list(run(whole))
+    list(train(whole))
     broken = toy.trainer(tmp_path / "broken", save_every=100)
-    events = run(broken)
+    events = train(broken)
     next(events)
     events.close()
     newest = newest_checkpoint(tmp_path / "broken")
     assert newest is not None
     resumed = toy.trainer(tmp_path / "broken", save_every=100, resume=True)
-    list(run(resumed))
+    list(train(resumed))
     assert torch.equal(resumed.model.layer[1].weight, whole.model.layer[1].weight)
     assert plain(resumed.follower.log.entries()) == plain(whole.follower.log.entries())
 
 
 def test_a_finished_run_takes_no_further_step(tmp_path: Path):
     first = toy.trainer(tmp_path, steps=5)
-    list(run(first))
+    list(train(first))
     again = toy.trainer(tmp_path, steps=5, resume=True)
-    assert list(run(again)) == []
+    assert list(train(again)) == []
     assert again.state.global_step == 5
     assert torch.equal(again.model.layer[1].weight, first.model.layer[1].weight)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
-    list(run(toy.trainer(tmp_path)))
+    list(train(toy.trainer(tmp_path)))
     other = toy.Toy()
     other.more = torch.nn.Linear(2, 2)
     with pytest.raises(ModelError, match="another model"):
-        list(run(toy.trainer(tmp_path, other, resume=True)))
+        list(train(toy.trainer(tmp_path, other, resume=True)))
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_one_line(tmp_path: Path):
+def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(tmp_path: Path):
     broken = toy.Toy()
     broken.layer[1].weight.data.fill_(float("nan"))
-    with pytest.raises(ModelError, match="no number at step 1"):
-        list(run(toy.trainer(tmp_path, broken)))
+    with pytest.raises(ModelError, match="not finite at step 1"):
+        list(train(toy.trainer(tmp_path, broken)))
 
 
 def test_two_processes_train_as_one_with_the_whole_batch(tmp_path: Path):
     alone = toy.trainer(tmp_path / "alone", toy.Toy(dropout=0), batch=6, steps=4)
-    list(run(alone))
+    list(train(alone))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -143,5 +144,5 @@ def one_of_two(rank: int, port: int, out: Path) -> None:
     out.mkdir(exist_ok=True)
     trainer = toy.trainer(out, toy.Toy(dropout=0), batch=3, steps=4)
     assert trainer.accelerator.num_processes == 2
-    list(run(trainer))
+    list(train(trainer))
     torch.save(trained_state(trainer.model), out / f"weights-{rank}.pt")

@@ -165,7 +165,7 @@ def one_by_one(queries, query_mask, documents, document_mask, ids, aggregation):
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("budget", [1, 500, 1 << 25])
 def test_scores_do_not_depend_on_how_documents_are_grouped(monkeypatch, aggregation, budget):
-    monkeypatch.setattr(losses, "_BUDGET", budget)
+    monkeypatch.setattr(losses, "MAX_SIMILARITIES", budget)
     batch = random_batch()
     torch.testing.assert_close(scores(*batch, aggregation=aggregation).total, one_by_one(*batch, aggregation))
 

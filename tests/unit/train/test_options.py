@@ -10,7 +10,8 @@ import pytest
 from clamr_cli.errors import MissingExtra, UsageError
 from clamr_cli.train import options
 from clamr_cli.train.losses import LOSSES
-from clamr_cli.train.options import RecipeOptions, TrainOptions, last_checkpoint, newest_checkpoint, recipe
+from clamr_cli.train.options import RecipeOptions, TrainOptions, load_recipe
+from clamr_cli.train.run_dir import last_checkpoint, newest_checkpoint
 
 
 def asked(**changes: object) -> RecipeOptions:
@@ -18,19 +19,19 @@ def asked(**changes: object) -> RecipeOptions:
 
 
 def test_every_recipe_of_the_table_is_there():
-    assert all(callable(recipe(name)) for name in options.RECIPES)
+    assert all(callable(load_recipe(name)) for name in options.RECIPES)
 
 
 def test_an_unknown_recipe_is_named():
-    with pytest.raises(UsageError, match="no recipe 'large'"):
-        recipe("large")
+    with pytest.raises(UsageError, match="invalid recipe 'large'"):
+        load_recipe("large")
 
 
 def test_without_the_packages_the_extra_is_named(monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else real(name))
     with pytest.raises(MissingExtra, match=r"\[train\]"):
-        recipe("clamr")
+        load_recipe("clamr")
 
 
 def test_the_names_known_without_torch_are_the_losses():

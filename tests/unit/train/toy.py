@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from clamr_cli.train.batch import Batch, Encoded
 from clamr_cli.train.loop import LateInteractionTrainer
+from clamr_cli.train.losses import Batch, Encoded
 from clamr_cli.train.options import TrainOptions
 
 WORDS = 50

@@ -1,4 +1,4 @@
-"""Journal, subtitles, places and reports of an evaluation."""
+"""Journal, subtitles, media and reports of an evaluation."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import MediaError, UsageError
-from clamr_cli.evaluate.doubt import Sampling
-from clamr_cli.evaluate.qa import footage, strategies
-from clamr_cli.evaluate.qa.items import Item
-from clamr_cli.evaluate.qa.journal import Journal
-from clamr_cli.evaluate.qa.records import evidence
+from clamr_cli.evaluate.metrics import Sampling
+from clamr_cli.evaluate.qa import media_lookup, strategies
+from clamr_cli.evaluate.qa.questions import LabelledQuestion
 from clamr_cli.evaluate.qa.report import report
+from clamr_cli.evaluate.qa.run import Journal, evidence
 from clamr_cli.extract.subtitles import read_subtitle_file
 from clamr_cli.frames import FrameHit
 from clamr_cli.types import FileRecord, FileState, Span
@@ -85,7 +84,7 @@ def test_two_runs_do_not_write_to_one_file(tmp_path):
         pass
 
 
-# --- places -----------------------------------------------------------------------------------------------------------
+# --- media ------------------------------------------------------------------------------------------------------------
 
 
 def known(path: str, video: str) -> FileRecord:
@@ -98,11 +97,11 @@ def test_videos_are_found_in_folders_by_path_and_in_the_index(tmp_path):
     for name in ("data/one.mp4", "data/RoripwjYFp8_360.0_510.0.mkv", "subtitle/one.srt"):
         (tmp_path / "set" / name).write_bytes(b"x")
     names = ("one", "RoripwjYFp8_360.0_510.0", str(tmp_path / "set/data/one.mp4"), "away", "1a2b3c4d5e6f", "no", "\0")
-    items = [Item(name, name, "q", subtitles=f"{name}.srt") for name in names]
+    items = [LabelledQuestion(name, name, "q", subtitles=f"{name}.srt") for name in names]
     files = [known("/v/away.mp4", "aaaaaaaaaaaa"), known("/v/other.mp4", "1a2b3c4d5e6f")]
-    found = footage.find(items, files, [tmp_path / "set"], [tmp_path / "set"])
+    found = media_lookup.find(items, files, [tmp_path / "set"], [tmp_path / "set"])
     data = tmp_path / "set" / "data"
-    assert {name: place.video for name, place in found.places.items()} == {
+    assert {name: media.video for name, media in found.media.items()} == {
         "one": str(data / "one.mp4"),
         "RoripwjYFp8_360.0_510.0": str(data / "RoripwjYFp8_360.0_510.0.mkv"),
         names[2]: names[2],
@@ -110,8 +109,8 @@ def test_videos_are_found_in_folders_by_path_and_in_the_index(tmp_path):
         "1a2b3c4d5e6f": "1a2b3c4d5e6f",
     }
     assert found.missing == ("no", "\0")
-    assert found.places["one"].subtitles == tmp_path / "set" / "subtitle" / "one.srt"
-    assert found.places["away"].subtitles is None
+    assert found.media["one"].subtitles == tmp_path / "set" / "subtitle" / "one.srt"
+    assert found.media["away"].subtitles is None
 
 
 def test_subtitles_are_written_on_the_clock_of_the_video(tmp_path):
@@ -123,31 +122,31 @@ def test_subtitles_are_written_on_the_clock_of_the_video(tmp_path):
         {"start": "00:01:00.000", "end": "00:01:02.000", "line": "later"},
     ]
     subtitles.write_text(json.dumps(cues))
-    place = footage.Place(str(video), subtitles, 10.0)
-    path = footage.subtitles(place, tmp_path / "cache")
+    place = media_lookup.Media(str(video), subtitles, 10.0)
+    path = media_lookup.subtitles(place, tmp_path / "cache")
     stamp = Path(path).stat().st_mtime_ns
-    assert footage.subtitles(place, tmp_path / "cache") == path
+    assert media_lookup.subtitles(place, tmp_path / "cache") == path
     assert Path(path).stat().st_mtime_ns == stamp
     lines = [(one.span, one.text) for one in read_subtitle_file(Path(path))]
     assert lines == [(Span(1.5, 3.0), "hello you"), (Span(50.0, 52.0), "later")]
-    assert footage.subtitles(footage.Place(str(video)), tmp_path / "cache") == ""
-    assert footage.subtitles(footage.Place(str(video), subtitles, 0.0), tmp_path / "cache") != path
+    assert media_lookup.subtitles(media_lookup.Media(str(video)), tmp_path / "cache") == ""
+    assert media_lookup.subtitles(media_lookup.Media(str(video), subtitles, 0.0), tmp_path / "cache") != path
 
 
 def test_ends_that_are_not_known_last_until_the_next_line(tmp_path):
     path = tmp_path / "s.json"
     path.write_text(json.dumps([{"timestamp": [1.0, None], "text": "a"}, {"timestamp": [3.0, None], "text": "b"}]))
-    assert [(one.span, one.text) for one in footage.read(path)] == [(Span(1.0, 3.0), "a"), (Span(3.0, 5.0), "b")]
+    assert [(one.span, one.text) for one in media_lookup.read(path)] == [(Span(1.0, 3.0), "a"), (Span(3.0, 5.0), "b")]
 
 
 def test_lines_without_text_or_with_plain_numbers_are_read_and_no_lines_are_none(tmp_path):
     path = tmp_path / "s.json"
     cues = [{"start": 1, "end": 2.5, "line": None}, {"start": "0:03", "end": None, "line": "b"}]
     path.write_text(json.dumps(cues))
-    assert [(one.span, one.text) for one in footage.read(path)] == [(Span(3.0, 5.0), "b")]
+    assert [(one.span, one.text) for one in media_lookup.read(path)] == [(Span(3.0, 5.0), "b")]
     path.write_text("[]")
-    assert footage.read(path) == []
-    written = footage.subtitles(footage.Place("v.mp4", path), tmp_path / "cache")
+    assert media_lookup.read(path) == []
+    written = media_lookup.subtitles(media_lookup.Media("v.mp4", path), tmp_path / "cache")
     assert Path(written).read_bytes() == b""
 
 
@@ -169,7 +168,7 @@ def test_subtitles_that_cannot_be_read_are_told(tmp_path, content):
     path = tmp_path / "s.json"
     path.write_text(content)
     with pytest.raises(MediaError, match=r"s\.json"):
-        footage.read(path)
+        media_lookup.read(path)
 
 
 # --- strategies and evidence ------------------------------------------------------------------------------------------
@@ -177,7 +176,7 @@ def test_subtitles_that_cannot_be_read_are_told(tmp_path, content):
 
 def test_strategies_by_name():
     assert [strategies.parse(one.name) for one in strategies.ALL] == list(strategies.ALL)
-    with pytest.raises(UsageError, match="there is no strategy 'best'"):
+    with pytest.raises(UsageError, match="invalid strategy 'best'"):
         strategies.parse("best")
 
 
@@ -189,15 +188,15 @@ def test_every_beginning_of_sampled_frames_is_spread_over_the_video():
 
 
 def test_annotated_frames_are_counted_at_the_rate_of_the_file():
-    item = Item("a", "v", "q", marks=(50, 100))
+    item = LabelledQuestion("a", "v", "q", marks=(50, 100))
     assert evidence(item, 25.0) == (Span(2.0, 2.0), Span(4.0, 4.0))
     assert evidence(item, 0.0) == ()
-    assert evidence(Item("a", "v", "q", windows=(Span(1, 2),)), 25.0) == (Span(1, 2),)
+    assert evidence(LabelledQuestion("a", "v", "q", windows=(Span(1, 2),)), 25.0) == (Span(1, 2),)
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------
 
-ITEMS = [Item(f"q{n}", "v", "q", ("a", "b"), 0, "short" if n < 4 else "long") for n in range(8)]
+QUESTIONS = [LabelledQuestion(f"q{n}", "v", "q", ("a", "b"), 0, "short" if n < 4 else "long") for n in range(8)]
 TWO = [strategies.parse("uniform"), strategies.parse("clamr")]
 
 
@@ -207,13 +206,13 @@ def answered(strategy: str, right: set[int], failed: frozenset[int] = frozenset(
             item.id, strategy, "failed" if number in failed else "answered", right=0, choice=int(number not in right),
             shown=4, group=item.group,
         )
-        for number, item in enumerate(ITEMS)
+        for number, item in enumerate(QUESTIONS)
     ]  # fmt: skip
 
 
 def test_accuracy_by_class_of_length():
     records = answered("uniform", {0, 1, 4}) + answered("clamr", {0, 1, 2, 3, 4, 5}, frozenset({7}))
-    found = report(records, ITEMS, TWO, Sampling(500, 0))
+    found = report(records, QUESTIONS, TWO, Sampling(500, 0))
     assert found.groups == ("all", "short", "long")
     uniform, clamr = found.rows
     assert {group: (share.count, share.mean) for group, share in uniform.accuracy.items()} == {
@@ -226,12 +225,12 @@ def test_accuracy_by_class_of_length():
     assert 0 < clamr.p < 1
     low, high = uniform.accuracy["all"].interval
     assert 0 <= low <= 3 / 8 <= high <= 1
-    assert found == report(reversed(records), ITEMS, TWO, Sampling(500, 0))
+    assert found == report(reversed(records), QUESTIONS, TWO, Sampling(500, 0))
 
 
 def test_an_unclear_answer_is_a_wrong_one_and_an_unknown_right_one_does_not_count():
     records = [record("q0", right=0, choice=None, shown=2), record("q1", right=None, choice=1, shown=2)]
-    (row,) = report(records, ITEMS, TWO[:1], Sampling(0)).rows
+    (row,) = report(records, QUESTIONS, TWO[:1], Sampling(0)).rows
     assert (row.unclear, row.accuracy["all"].count, row.accuracy["all"].mean) == (1, 1, 0.0)
     assert row.accuracy["all"].interval is None
 
@@ -243,7 +242,7 @@ def test_measures_of_the_choice_are_means_over_what_is_known():
         record("q2", "clamr", "selected"),
         record("stranger", "clamr", "selected", covered=1.0),
     ]
-    found = report(records, ITEMS, TWO, Sampling())
+    found = report(records, QUESTIONS, TWO, Sampling())
     assert found.measures == ("recall", "precision", "mAP")
     assert found.rows[1].selection == {"recall": 0.5, "precision": 0.25, "mAP": 0.25}
     assert (found.rows[1].evidence, found.rows[1].accuracy) == (2, {})

@@ -3,16 +3,16 @@ from __future__ import annotations
 import pytest
 
 from clamr_cli.errors import UsageError
-from clamr_cli.train.clamr.pairs import Finder, Shelf, index_encoder, read_pairs
+from clamr_cli.train.clamr.pairs import IndexedDocuments, PositiveFinder, index_encoder, read_pairs
 from tests.unit.train.clamr import shelf
 
 
 def read(bench, tmp_path, *records):
     path = shelf.write_queries(tmp_path / "queries.jsonl", list(records))
-    finder = Finder(
+    finder = PositiveFinder(
         bench.store, lambda: index_encoder(bench.store, cache=bench.root / "cache", device="cpu", threads=1)
     )
-    return read_pairs(path, bench.store, Shelf(bench.store), finder)
+    return read_pairs(path, bench.store, IndexedDocuments(bench.store), finder)
 
 
 def line(text: str, video: str | None, modality: str | None = None, name: str = "q") -> dict[str, object]:
@@ -55,13 +55,12 @@ def test_a_file_of_another_kind_is_refused_without_options_that_are_not_there(be
     path = tmp_path / "notes.txt"
     path.write_text("milk, bread\n")
     with pytest.raises(UsageError, match=r"notes\.txt") as refused:
-        read_pairs(path, bench.store, Shelf(bench.store), None)
+        read_pairs(path, bench.store, IndexedDocuments(bench.store), None)
     assert "--format" not in str(refused.value)
 
 
-def test_documents_are_read_again_after_they_were_forgotten(bench, monkeypatch):
-    monkeypatch.setattr("clamr_cli.train.clamr.pairs._VIDEOS_KEPT", 1)
-    found = Shelf(bench.store)
+def test_documents_are_read_again_after_they_left_the_cache(bench):
+    found = IndexedDocuments(bench.store, cached_videos=1)
     first = found[f"{shelf.video_id(0)}#0"]
     assert found[f"{shelf.video_id(1)}#0"].speech[0].text == shelf.SAID[1]
     assert found[f"{shelf.video_id(0)}#0"] == first

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from clamr_cli.encoders.clamr import ClamrEncoder, ClamrOmniEncoder
 from clamr_cli.errors import ModelError, UsageError
-from clamr_cli.train.clamr import run, run_omni
-from clamr_cli.train.clamr.model import Learner, LoraOptions
-from clamr_cli.train.clamr.pairs import Shelf
+from clamr_cli.train.clamr.model import LoraOptions, TrainableEncoder
+from clamr_cli.train.clamr.pairs import IndexedDocuments
+from clamr_cli.train.clamr.recipe import create_model, run, run_omni
 from clamr_cli.train.options import Evaluated, RecipeOptions, Trained, TrainNote, TrainStep
 from tests.unit.encoders.clamr import tiny
 from tests.unit.train.clamr import shelf
@@ -82,15 +82,15 @@ def test_a_trained_adapter_needs_no_draw_of_the_projection(trained, bench):
 def test_the_saved_adapter_gives_the_vectors_of_the_model_that_was_trained(bench, tmp_path):
     start = encoder(bench.base, "none", tmp_path)
     torch.manual_seed(3)
-    learner = Learner(start.backbone, LoraOptions(4, 8)).eval()
-    for name, parameter in learner.named_parameters():
+    model = TrainableEncoder(start.backbone, LoraOptions(4, 8)).eval()
+    for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2)
-    learner.save(tmp_path / "adapter", str(bench.base))
-    documents = [Shelf(bench.store)[f"{shelf.video_id(number)}#0"] for number in range(3)]
+    model.save(tmp_path / "adapter", str(bench.base))
+    documents = [IndexedDocuments(bench.store)[f"{shelf.video_id(number)}#0"] for number in range(3)]
     batch = collated(start, documents)
     with torch.no_grad():
-        made = learner(**batch["inputs"])
+        made = model(**batch["inputs"])
     loaded = encoder(bench.base, tmp_path / "adapter", tmp_path)
     for number, tokens in enumerate(loaded.encode_documents(documents)):
         real = made.document_mask[number]
@@ -103,11 +103,11 @@ def test_the_saved_adapter_gives_the_vectors_of_the_model_that_was_trained(bench
 
 
 def collated(made: ClamrEncoder, documents):
+    from clamr_cli.train.clamr.model import Collator
     from clamr_cli.train.clamr.pairs import Example, Pair
-    from clamr_cli.train.clamr.reading import Collate
 
     examples = [Example(Pair("find it", 0, one.id, place, place, (place,)), one) for place, one in enumerate(documents)]
-    return Collate(made, 1)(examples)
+    return Collator(made, 1)(examples)
 
 
 def test_the_saved_adapter_has_the_published_layout_and_the_projection(trained):
@@ -124,26 +124,26 @@ def test_the_saved_adapter_has_the_published_layout_and_the_projection(trained):
 
 def test_peft_itself_reads_the_saved_adapter(trained, bench, tmp_path):
     out, _ = trained
-    learner = Learner(encoder(bench.base, "none", tmp_path).backbone, LoraOptions(8, 8)).eval()
-    left = set_peft_model_state_dict(learner, load_peft_weights(str(out), device="cpu"))
+    model = TrainableEncoder(encoder(bench.base, "none", tmp_path).backbone, LoraOptions(8, 8)).eval()
+    left = set_peft_model_state_dict(model, load_peft_weights(str(out), device="cpu"))
     assert not left.unexpected_keys
-    documents = [Shelf(bench.store)[f"{shelf.video_id(0)}#0"]]
+    documents = [IndexedDocuments(bench.store)[f"{shelf.video_id(0)}#0"]]
     known = encoder(bench.base, out, tmp_path)
     with torch.no_grad():
-        found = learner(**collated(known, documents)["inputs"]).documents[0]
+        found = model(**collated(known, documents)["inputs"]).documents[0]
     np.testing.assert_allclose(found.numpy(), known.encode_documents(documents)[0].vectors, atol=1e-5)
 
 
 def test_training_starts_where_an_adapter_left_off(bench, tmp_path):
-    from clamr_cli.train.clamr.recipe import _learner
-
-    made, learner = _learner(bench.options(tmp_path / "out", adapter=str(bench.adapter), lora_rank=None), ClamrEncoder)
+    made, model = create_model(
+        bench.options(tmp_path / "out", adapter=str(bench.adapter), lora_rank=None), ClamrEncoder
+    )
     known = encoder(bench.base, bench.adapter, tmp_path)
-    documents = [Shelf(bench.store)[f"{shelf.video_id(0)}#0"]]
+    documents = [IndexedDocuments(bench.store)[f"{shelf.video_id(0)}#0"]]
     with torch.no_grad():
-        found = learner.eval()(**collated(made, documents)["inputs"]).documents[0]
+        found = model.eval()(**collated(made, documents)["inputs"]).documents[0]
     np.testing.assert_allclose(found.numpy(), known.encode_documents(documents)[0].vectors, atol=1e-5)
-    learner.save(tmp_path / "kept", "base")
+    model.save(tmp_path / "kept", "base")
     kept = encoder(bench.base, tmp_path / "kept", tmp_path)
     np.testing.assert_allclose(found.numpy(), kept.encode_documents(documents)[0].vectors, atol=1e-5)
 
@@ -179,14 +179,14 @@ def test_computing_activations_again_changes_no_gradient(bench, tmp_path):
     for again in (False, True):
         made = encoder(bench.base, "none", tmp_path)
         torch.manual_seed(1)
-        learner = Learner(made.backbone, LoraOptions(4, 4, dropout=0.0)).train()
+        model = TrainableEncoder(made.backbone, LoraOptions(4, 4, dropout=0.0)).train()
         if again:
-            learner.compute_again()
-        assert learner.model.layers[0].gradient_checkpointing is again
-        documents = [Shelf(bench.store)[f"{shelf.video_id(number)}#0"] for number in range(2)]
-        encoded = learner(**collated(made, documents)["inputs"])
+            model.enable_checkpointing()
+        assert model.model.layers[0].gradient_checkpointing is again
+        documents = [IndexedDocuments(bench.store)[f"{shelf.video_id(number)}#0"] for number in range(2)]
+        encoded = model(**collated(made, documents)["inputs"])
         (encoded.documents[0] @ encoded.queries[1].T).max(dim=0).values.sum().backward()
-        gradients.append({name: value.grad for name, value in learner.named_parameters() if value.requires_grad})
+        gradients.append({name: value.grad for name, value in model.named_parameters() if value.requires_grad})
     assert len(gradients[0]) == 2 * (tiny.LAYERS * 7 + 1)
     for name, value in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], value)

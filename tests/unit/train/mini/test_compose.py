@@ -2,61 +2,76 @@ import random
 
 import pytest
 
-from clamr_cli.train.mini.compose import ALONE, Composer, Habits
-from clamr_cli.train.mini.photos import Photo, distinct, photos, scenes, split_photos
-from clamr_cli.train.mini.texts import Entry, entries, held_out, split_entries
-from clamr_cli.train.mini.words import misheard
+from clamr_cli.train.mini.compose import UNRELATED, Composer, CompositionConfig
+from clamr_cli.train.mini.data import (
+    CaptionedImage,
+    Entry,
+    distinct,
+    entries,
+    held_out,
+    misheard,
+    photos,
+    scenes,
+    split_entries,
+    split_photos,
+)
 from clamr_cli.types import Modality
 
 PHOTOS = [
-    Photo(f"p{n}", (f"caption {n} one", f"caption {n} two", f"scene {n} three"), (f"piece {n}",)) for n in range(60)
+    CaptionedImage(f"p{n}", (f"caption {n} one", f"caption {n} two", f"scene {n} three"), (f"piece {n}",))
+    for n in range(60)
 ]
 EVERY = (Modality.SPEECH, Modality.OCR, Modality.METADATA)
 ENTRIES = [Entry(f"text number {n} of many words", EVERY, (f"number {n}",)) for n in range(400)]
 
 
-def composer(habits: Habits = ALONE, seed: int = 0) -> Composer:
-    made = Composer(PHOTOS, list(range(60)), ENTRIES, list(range(400)), random.Random(seed), habits)
+def composer(config: CompositionConfig = UNRELATED, seed: int = 0) -> Composer:
+    made = Composer(PHOTOS, list(range(60)), ENTRIES, list(range(400)), random.Random(seed), config)
     made.shuffle()
     return made
 
 
 def test_nothing_stands_in_two_documents() -> None:
-    drawn = [document for made in [composer()] for document in [made.draw() for _ in range(25)]]
-    shown = [index for document in drawn for index, _ in document.photos]
+    drawn = [document for made in [composer()] for document in [made.compose() for _ in range(25)]]
+    shown = [index for document in drawn for index, _ in document.images]
     told = [said.entry for document in drawn for texts in document.texts.values() for said in texts]
     assert len(shown) == len(set(shown)) > 25
     assert len(told) == len(set(told)) > 25
 
 
 def test_the_same_seed_draws_the_same() -> None:
-    one, two = ([made.draw() for _ in range(5)] for made in (composer(Habits(), 3), composer(Habits(), 3)))
+    one, two = (
+        [made.compose() for _ in range(5)]
+        for made in (composer(CompositionConfig(), 3), composer(CompositionConfig(), 3))
+    )
     assert one == two
 
 
-def test_without_habits_every_query_aims_at_what_its_document_has() -> None:
+def test_without_relations_every_query_aims_at_what_its_document_has() -> None:
     made = composer()
-    for document in [made.draw() for _ in range(20)]:
+    for document in [made.compose() for _ in range(20)]:
         for _, aim in document.queries:
-            assert document.photos if aim is Modality.VIDEO else document.texts[aim]
+            assert document.images if aim is Modality.VIDEO else document.texts[aim]
 
 
 def test_some_queries_ask_for_two_things() -> None:
-    made = composer(Habits(related=0.0, channel=0.0, both=1.0))
-    asked = [query for document in [made.draw() for _ in range(20)] for query, aim in document.queries if aim is None]
+    made = composer(CompositionConfig(related=0.0, channel=0.0, both=1.0))
+    asked = [
+        query for document in [made.compose() for _ in range(20)] for query, aim in document.queries if aim is None
+    ]
     assert asked
     assert all(len(query.split()) >= 3 for query in asked)
 
 
 def test_a_channel_is_a_line_of_several_documents() -> None:
-    made = composer(Habits(related=0.0, channel=1.0, both=0.0))
-    lines = [said.entry for _ in range(25) for said in made.draw().texts[Modality.METADATA]]
+    made = composer(CompositionConfig(related=0.0, channel=1.0, both=0.0))
+    lines = [said.entry for _ in range(25) for said in made.compose().texts[Modality.METADATA]]
     assert len(set(lines)) < len(lines)
 
 
 def test_what_is_spoken_of_a_photo_is_not_what_is_asked_for() -> None:
-    made = composer(Habits(related=1.0, channel=0.0, both=0.0))
-    for document in [made.draw(most_photos=1) for _ in range(20)]:
+    made = composer(CompositionConfig(related=1.0, channel=0.0, both=0.0))
+    for document in [made.compose(max_images=1) for _ in range(20)]:
         spoken = {said.caption for said in document.texts[Modality.SPEECH] if said.caption}
         assert spoken
         assert not spoken & {query for query, aim in document.queries if aim is Modality.VIDEO}
@@ -71,8 +86,10 @@ def test_misheard_text_has_no_marks_and_most_of_its_words() -> None:
 
 
 def test_no_two_chosen_pictures_answer_the_same_query() -> None:
-    things = [Photo(f"{name}{n}", (name, f"{name} {n}"), (name,)) for name in ("chair", "crab") for n in range(4)]
-    again = [Photo("chair0", ("a drawn seat",), ("seat",)), Photo("lamp", ("lamp",), ("lamp",))]
+    things = [
+        CaptionedImage(f"{name}{n}", (name, f"{name} {n}"), (name,)) for name in ("chair", "crab") for n in range(4)
+    ]
+    again = [CaptionedImage("chair0", ("a drawn seat",), ("seat",)), CaptionedImage("lamp", ("lamp",), ("lamp",))]
     for seed in range(10):
         chosen = distinct([*things, *again], list(range(10)), 10, random.Random(seed))
         names = sorted([*things, *again][index].captions[0] for index in chosen)

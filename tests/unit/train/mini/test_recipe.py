@@ -14,21 +14,26 @@ from clamr_cli.encoders.mini.spelling import spell
 from clamr_cli.errors import UsageError
 from clamr_cli.train import loop
 from clamr_cli.train.mini import recipe
-from clamr_cli.train.mini.batches import MOST_ROWS, Batches
-from clamr_cli.train.mini.compose import Habits
-from clamr_cli.train.mini.connector import Linear
-from clamr_cli.train.mini.features import Read
-from clamr_cli.train.mini.gallery import DRAWN, IMAGINED, PHOTOS, STYLED, THINGS
-from clamr_cli.train.mini.material import Material
-from clamr_cli.train.mini.photos import Photo
-from clamr_cli.train.mini.texts import Entry
-from clamr_cli.train.options import STAGES, RecipeOptions, TrainNote, TrainStep, last_checkpoint
+from clamr_cli.train.mini.compose import MAX_ROWS, Batches, CompositionConfig
+from clamr_cli.train.mini.data import CaptionedImage, Entry
+from clamr_cli.train.mini.material import (
+    GENERATED,
+    PHOTOS,
+    PSEUDO,
+    STYLED,
+    THINGS,
+    Connector,
+    Material,
+    PassageFeatures,
+)
+from clamr_cli.train.options import STAGES, RecipeOptions, TrainNote, TrainStep
+from clamr_cli.train.run_dir import last_checkpoint
 from clamr_cli.types import Modality
 
 EVERY = (Modality.SPEECH, Modality.OCR, Modality.METADATA)
 
 
-class WordSide:
+class WordModel:
     """Reads texts as bags of words: each word has a direction of its own. Queries are read in another language.
 
     Every direction of a query is turned, the same way for all, and its words are spelled otherwise: only what is
@@ -41,15 +46,15 @@ class WordSide:
     def query(self, text: str) -> tuple[str, bool]:
         return text, True
 
-    def read(self, texts: list[tuple[str, bool]]) -> list[Read]:
+    def encode(self, texts: list[tuple[str, bool]]) -> list[PassageFeatures]:
         return [self._one(*text) for text in texts]
 
-    def _one(self, text: str, asked: bool) -> Read:
+    def _one(self, text: str, asked: bool) -> PassageFeatures:
         words = text.split()
         states = np.stack([word_state(word) for word in words])
         spelled = spell([word[::-1] + "?" if asked else word for word in words], SPELLING)
         turned = states @ self._turn if asked else states
-        return Read(turned, spelled, unit(turned.mean(axis=0)))
+        return PassageFeatures(turned, spelled, unit(turned.mean(axis=0)))
 
 
 def word_state(word: str) -> np.ndarray:
@@ -58,22 +63,24 @@ def word_state(word: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def material() -> Material:
-    side = WordSide()
-    photos = [Photo(f"p{n}", tuple(f"thing{n} seen{n} {k}" for k in "abcde"), (f"thing{n}",)) for n in range(40)]
+    model = WordModel()
+    photos = [
+        CaptionedImage(f"p{n}", tuple(f"thing{n} seen{n} {k}" for k in "abcde"), (f"thing{n}",)) for n in range(40)
+    ]
     pool = [Entry(f"word{n} term{n} more{n}", EVERY, (f"word{n}", f"term{n} more{n}")) for n in range(160)]
-    texts = [side.read([(entry.text, False)]) for entry in pool]
+    texts = [model.encode([(entry.text, False)]) for entry in pool]
     asked = [q for entry in pool for q in entry.queries] + [q for p in photos for q in (*p.captions, *p.pieces)]
-    captions = np.stack([[side.read([(caption, False)])[0].mean for caption in photo.captions] for photo in photos])
-    queries = dict(zip(asked, side.read([side.query(one) for one in asked]), strict=True))
+    vectors = np.stack([[model.encode([(caption, False)])[0].mean for caption in photo.captions] for photo in photos])
+    queries = dict(zip(asked, model.encode([model.query(one) for one in asked]), strict=True))
     # What a fair connector would say: the caption, disturbed.
-    means = np.repeat(captions.mean(axis=1)[:, None], 11, axis=1)
+    means = np.repeat(vectors.mean(axis=1)[:, None], 11, axis=1)
     disturbed = means + 0.05 * np.random.default_rng(0).normal(size=means.shape).astype(np.float32)
     return Material(
-        side=side,
-        pictures=photos,
+        text_model=model,
+        images=photos,
         rows=unit(disturbed),
-        groups={PHOTOS: list(range(30)), STYLED: [], DRAWN: [], THINGS: [], IMAGINED: list(range(30, 40))},
-        connector=Linear(np.zeros((1306, 384), np.float32), np.zeros(384, np.float32)),
+        groups={PHOTOS: list(range(30)), STYLED: [], GENERATED: [], THINGS: [], PSEUDO: list(range(30, 40))},
+        connector=Connector(np.zeros((1306, 384), np.float32), np.zeros(384, np.float32)),
         classes=np.zeros((1000, 384), np.float32),
         entries=pool,
         train_texts=list(range(160)),
@@ -83,7 +90,7 @@ def material() -> Material:
 
 
 def test_a_batch_is_the_same_whenever_it_is_drawn(material: Material) -> None:
-    drawn = Batches(material, documents=6, count=3, seed=1, habits=Habits())
+    drawn = Batches(material, documents=6, count=3, seed=1, config=CompositionConfig())
     first, again, other = drawn[1], drawn[1], drawn[2]
     assert len(drawn) == 3
     assert first["inputs"]["queries"]["rows"].equal(again["inputs"]["queries"]["rows"])
@@ -91,17 +98,17 @@ def test_a_batch_is_the_same_whenever_it_is_drawn(material: Material) -> None:
     assert not first["targets"].equal(other["targets"]) or not first["query_modalities"].equal(
         other["query_modalities"]
     )
-    assert first["inputs"]["documents"]["kinds"].shape[1] <= MOST_ROWS
+    assert first["inputs"]["documents"]["kinds"].shape[1] <= MAX_ROWS
 
 
 def test_training_lowers_the_loss_and_makes_a_file_that_the_encoder_reads(material, tmp_path) -> None:
     import torch
 
     torch.manual_seed(0)
-    model = recipe.starting(material)
+    model = recipe.initial_model(material)
     losses = {}
     for stage, steps in zip(recipe.STAGES, (80, 5), strict=True):
-        batches = Batches(material, documents=8, count=steps, seed=0, habits=stage.habits)
+        batches = Batches(material, documents=8, count=steps, seed=0, config=stage.config)
         options = replace(
             recipe.DEFAULTS,
             learning_rate=2e-3,
@@ -109,12 +116,12 @@ def test_training_lowers_the_loss_and_makes_a_file_that_the_encoder_reads(materi
             batch=1,
             device="cpu",
             aggregation=stage.aggregations[0],
-            bf16=not stage.apart,
+            bf16=not stage.separate,
         )
-        model.apart = stage.apart
+        model.separate = stage.separate
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         trainer = recipe.MiniTrainer(stage, model, options, tmp_path / stage.name, batches, lambda drawn: drawn[0])
-        losses[stage.name] = [event.loss for event in loop.run(trainer) if isinstance(event, TrainStep)]
+        losses[stage.name] = [event.loss for event in loop.train(trainer) if isinstance(event, TrainStep)]
         assert len(losses[stage.name]) == steps
         for name, tensor in model.state_dict().items():
             assert not name.startswith(stage.frozen or ("none",)) or tensor.equal(before[name])
@@ -135,7 +142,7 @@ def test_training_lowers_the_loss_and_makes_a_file_that_the_encoder_reads(materi
 def data(tmp_path: Path) -> Path:
     """A data folder that has all its parts, though nothing in them."""
     folder = tmp_path / "data"
-    for name in recipe._NEEDED:
+    for name in recipe.REQUIRED_FILES:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch() if path.suffix else path.mkdir()
@@ -153,7 +160,7 @@ def test_a_run_that_was_closed_goes_on_as_if_it_had_not_been(material, data, tmp
         return material
 
     monkeypatch.setattr(recipe, "load", loaded)
-    monkeypatch.setattr(recipe, "check", lambda *_: {})
+    monkeypatch.setattr(recipe, "evaluate", lambda *_: {})
     list(recipe.run(run_of(tmp_path / "whole", data)))
     events = recipe.run(run_of(tmp_path / "broken", data))
     total = {"heads": 10, "joint": 3}[where]
@@ -176,7 +183,7 @@ def test_the_stages_known_without_torch_are_the_recipes() -> None:
     assert STAGES["mini"] == tuple(stage.name for stage in recipe.STAGES)
 
 
-@pytest.mark.parametrize("missing", [None, *recipe._NEEDED])
+@pytest.mark.parametrize("missing", [None, *recipe.REQUIRED_FILES])
 def test_data_that_are_not_there_are_told(tmp_path, data, missing) -> None:
     if missing is not None:
         gone = data / missing

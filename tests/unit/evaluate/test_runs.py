@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import UsageError
-from clamr_cli.evaluate import collection, formats, measures
-from clamr_cli.evaluate.collection import Task
-from clamr_cli.evaluate.runs import Answer, Run
+from clamr_cli.evaluate import data, metrics
+from clamr_cli.evaluate.runs import Answer, Run, Task, plain_task, published_task
 from clamr_cli.queries import LabelledQuery
 
 QUERIES = [
@@ -25,18 +24,18 @@ PERFECT = run(("v1", "v2", "v3"), ("v3",), ("v1", "v3"))
 
 
 def mean(task: Task, made: Run, name: str) -> float:
-    return float(measures.per_query([name], task.qrels, task.ranking(made))[name].mean())
+    return float(metrics.per_query([name], task.qrels, task.ranking(made))[name].mean())
 
 
 def test_each_video_stands_once_by_default() -> None:
-    task = collection.plain(QUERIES)
+    task = plain_task(QUERIES)
     assert [row.id for row in task.rows] == ["a", "b"]
     assert task.ranking(PERFECT) == {"a": ["v1", "v2", "v3"], "b": ["v1", "v3"]}
     assert mean(task, PERFECT, "nDCG@10") == 1.0
 
 
 def test_the_published_pool_has_a_document_a_judgement() -> None:
-    task = collection.published(QUERIES)
+    task = published_task(QUERIES)
     assert task.qrels == {"a~1": {"v1~1": 1}, "a~2": {"v2~1": 1}, "b~1": {"v1~2": 2}}
     assert task.ranking(PERFECT) == {
         "a~1": ["v1~1", "v1~2", "v2~1"],
@@ -49,7 +48,7 @@ def test_the_published_pool_has_a_document_a_judgement() -> None:
 
 def test_queries_without_any_answer_cannot_be_scored() -> None:
     with pytest.raises(UsageError, match="no query has an answer"):
-        collection.plain(QUERIES[1:2])
+        plain_task(QUERIES[1:2])
 
 
 def test_the_published_pool_has_the_ceilings_of_its_duplicates(shared: Path) -> None:
@@ -59,14 +58,14 @@ def test_the_published_pool_has_the_ceilings_of_its_duplicates(shared: Path) -> 
     videos: R@1 417 / 1518 = 27.5, and nDCG@10 64.8, where about 66.2 is told for the paper's choice of pairs.
     """
     text = shared / "text"
-    queries = formats.read(text / "multivent2_q.csv", qrels=text / "multivent2_qrels.jsonl").queries
+    queries = data.read_queries(text / "multivent2_q.csv", qrels=text / "multivent2_qrels.jsonl").queries
     pairs = [
         LabelledQuery(f"{query.id}/{video}", "x", None, {video: 1}) for query in queries for video in query.relevant
     ]
-    task = collection.published(pairs)
+    task = published_task(pairs)
     perfect = run(*((next(iter(query.relevant)),) for query in task.queries))
     assert 100 * mean(task, perfect, "R@1") == pytest.approx(27.5, abs=0.05)
     assert 100 * mean(task, perfect, "nDCG@10") == pytest.approx(64.8, abs=0.05)
     honest = run(*(tuple(query.relevant) for query in queries))
-    assert mean(collection.plain(queries), honest, "nDCG@10") == 1.0
-    assert mean(collection.published(queries), honest, "nDCG@10") < 0.61
+    assert mean(plain_task(queries), honest, "nDCG@10") == 1.0
+    assert mean(published_task(queries), honest, "nDCG@10") < 0.61

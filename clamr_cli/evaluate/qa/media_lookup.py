@@ -1,4 +1,4 @@
-"""Where a collection's videos and subtitles are: in a folder, or in the index.
+"""Looks up the videos and subtitles of a collection: in folders, or in the index.
 
 A collection keeps its subtitles in a folder of their own, in formats of its own, sometimes on the clock of a longer
 video. They are written once more, in SubRip, and go before whatever else is known of what is said in the video.
@@ -17,27 +17,30 @@ from typing import TYPE_CHECKING, Any, Final
 import pysubs2
 
 from clamr_cli.errors import MediaError, UsageError
-from clamr_cli.evaluate.names import resolve
+from clamr_cli.evaluate.ids import resolve
 from clamr_cli.extract.subtitles import from_events, read_subtitle_file
 from clamr_cli.types import Segment, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from clamr_cli.evaluate.qa.items import Item
+    from clamr_cli.evaluate.qa.questions import LabelledQuestion
     from clamr_cli.types import FileRecord
 
-_VIDEOS: Final = ("", "videos", "video", "data", "data/videos", "clips")
-_SUBTITLES: Final = ("", "subtitles", "subtitle")
+_VIDEO_FOLDERS: Final = ("", "videos", "video", "data", "data/videos", "clips")
+_SUBTITLE_FOLDERS: Final = ("", "subtitles", "subtitle")
 _LATEST: Final = 1e6
 """Seconds; no video is as long as that."""
 
-_SUFFIXES: Final = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts")
+_SUFFIXES: Final = ("", ".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A video: what to open (a path or an id of the index), and its subtitles where the collection has them."""
+class Media:
+    """A video (a path, or an id of the index), and its subtitles if the collection has them.
+
+    ``late`` are seconds by which the subtitles are late: they belong to a longer video.
+    """
 
     video: str
     subtitles: Path | None = None
@@ -45,83 +48,84 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The places of the videos that were found, by their name in the collection, and the names that were not."""
+class Lookup:
+    """Media by their name in the collection, and the names without any."""
 
-    places: dict[str, Place]
+    media: dict[str, Media]
     missing: tuple[str, ...]
 
 
 def find(
-    items: Sequence[Item], files: Sequence[FileRecord], videos: Iterable[Path], subtitles: Iterable[Path]
-) -> Found:
+    questions: Sequence[LabelledQuestion],
+    files: Sequence[FileRecord],
+    videos: Iterable[Path],
+    subtitles: Iterable[Path],
+) -> Lookup:
     """Find the videos of questions: as paths, in the folders, then in the index.
 
     Args:
-        items: the questions.
+        questions: each names its video.
         files: of the index.
         videos: folders to look in, and in those that collections have inside.
         subtitles: the same for subtitle files.
     """
-    video_folders = _inside(videos, _VIDEOS)
-    subtitle_folders = _inside(subtitles, _SUBTITLES)
-    first = {item.video: item for item in reversed(items)}
-    paths = {name: _file(name, video_folders) for name in dict.fromkeys(item.video for item in items)}
+    video_folders = [*_with_inner(videos, _VIDEO_FOLDERS), Path()]
+    subtitle_folders = _with_inner(subtitles, _SUBTITLE_FOLDERS)
+    first = {question.video: question for question in reversed(questions)}
+    names = list(dict.fromkeys(question.video for question in questions))
+    paths = {name: _first_file(video_folders, [f"{name}{suffix}" for suffix in _SUFFIXES]) for name in names}
     indexed = resolve([name for name, path in paths.items() if path is None], files).videos
-    places: dict[str, Place] = {}
+    media: dict[str, Media] = {}
     for name, path in paths.items():
-        opened = str(path) if path is not None else indexed.get(name)
-        if opened is not None:
-            own = _beside(first[name].subtitles, subtitle_folders)
-            places[name] = Place(opened, own, first[name].late)
-    return Found(places, tuple(name for name in paths if name not in places))
+        video = str(path) if path is not None else indexed.get(name)
+        if video is not None:
+            own = first[name].subtitles
+            media[name] = Media(video, _first_file(subtitle_folders, [own]) if own else None, first[name].late)
+    return Lookup(media, tuple(name for name in names if name not in media))
 
 
-def _inside(folders: Iterable[Path], names: Sequence[str]) -> list[Path]:
+def _with_inner(folders: Iterable[Path], names: Sequence[str]) -> list[Path]:
     return [inner for folder in folders for name in names if (inner := folder / name).is_dir()]
 
 
-def _file(name: str, folders: Sequence[Path]) -> Path | None:
-    for folder in [*folders, Path()]:
-        for suffix in ("", *_SUFFIXES):
-            with contextlib.suppress(OSError, ValueError):  # a name no file can have
-                path = folder / f"{name}{suffix}"
-                if path.is_file():
-                    return path
+def _first_file(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
+    for path in (folder / name for folder in folders for name in names):
+        with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+            if path.is_file():
+                return path
     return None
 
 
-def _beside(name: str, folders: Sequence[Path]) -> Path | None:
-    if not name:
-        return None
-    with contextlib.suppress(OSError, ValueError):
-        return next((path for folder in folders if (path := folder / name).is_file()), None)
-    return None
+def subtitles(media: Media, cache: Path) -> str:
+    """The path of the collection's subtitles of a video, in SubRip and on its clock; empty without any.
 
-
-def subtitles(place: Place, cache: Path) -> str:
-    """The subtitles that the collection has of a video, in SubRip and on the clock of the video; empty without any.
-
-    An empty file says that nothing is said.
+    An empty file says that nobody speaks.
 
     Args:
-        place: of the video.
+        media: the video.
         cache: a folder for what is written.
 
     Raises:
         MediaError: the subtitles cannot be read.
         UsageError: the cache cannot be written.
     """
-    if place.subtitles is None:
+    if media.subtitles is None:
         return ""
     try:
-        now = place.subtitles.stat()
-        key = f"{os.path.abspath(place.subtitles)}\0{now.st_mtime_ns}\0{now.st_size}\0{place.late}"
+        status = media.subtitles.stat()
+        key = f"{os.path.abspath(media.subtitles)}\0{status.st_mtime_ns}\0{status.st_size}\0{media.late}"
         digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
         path = cache / f"{digest}.srt"
         if not path.exists():
+            srt = pysubs2.SSAFile()
+            for line in read(media.subtitles, media.late):
+                start, end = line.span.start, max(line.span.end, line.span.start + 0.1)
+                event = pysubs2.SSAEvent(start=pysubs2.make_time(s=start), end=pysubs2.make_time(s=end), text=line.text)
+                srt.append(event)
             cache.mkdir(parents=True, exist_ok=True)
-            _write(path, read(place.subtitles, place.late))
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            temporary.write_text(srt.to_string("srt"), encoding="utf-8")
+            temporary.replace(path)
     except OSError as error:
         raise UsageError(f"cannot write {cache} ({error.strerror})", "choose another cache folder") from error
     return os.fspath(path)
@@ -165,20 +169,13 @@ def _clock(value: object) -> float:
     for part in str(value).replace(",", ".").split(":"):
         total = total * 60 + float(part)
     if not abs(total) < _LATEST:
-        raise ValueError(f"{value!r} is no time")
+        raise ValueError(f"invalid time {value!r}")
     return total
 
 
 def _earlier(segments: Sequence[Segment], late: float) -> list[Segment]:
-    moved = [(max(0.0, one.span.start - late), one.span.end - late, one) for one in segments]
-    return [Segment(Span(start, end), one.text, one.source, one.language) for start, end, one in moved if end > 0]
-
-
-def _write(path: Path, segments: Sequence[Segment]) -> None:
-    subtitles = pysubs2.SSAFile()
-    for one in segments:
-        start, end = pysubs2.make_time(s=one.span.start), pysubs2.make_time(s=max(one.span.end, one.span.start + 0.1))
-        subtitles.append(pysubs2.SSAEvent(start=start, end=end, text=one.text))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(subtitles.to_string("srt"), encoding="utf-8")
-    temporary.replace(path)
+    return [
+        Segment(Span(max(0.0, line.span.start - late), line.span.end - late), line.text, line.source, line.language)
+        for line in segments
+        if line.span.end - late > 0
+    ]

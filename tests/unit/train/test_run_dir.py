@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import MissingExtra
-from clamr_cli.train.log import Log
+from clamr_cli.train.run_dir import Log
 
 
 def filled(folder: Path) -> Log:

@@ -1,4 +1,4 @@
-"""Collections of questions about videos in the layouts they are published in, as :class:`~.items.Item`.
+"""Questions about videos, read in the formats that collections are published in.
 
 ==================  ====================================================================================================
 ``videomme``        Video-MME: Parquet or JSON with ``videoID``, ``duration`` (short, medium, long), ``question``,
@@ -15,10 +15,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pyarrow.parquet as pq
@@ -26,7 +28,6 @@ from pyarrow.lib import ArrowException
 
 from clamr_cli.ask import LETTERS
 from clamr_cli.errors import UsageError
-from clamr_cli.evaluate.qa.items import Item
 from clamr_cli.types import Span
 
 if TYPE_CHECKING:
@@ -34,8 +35,56 @@ if TYPE_CHECKING:
 
 Record: TypeAlias = Mapping[str, Any]
 
-_NUMBERED_OPTIONS: Final = tuple(f"option{number}" for number in range(5))
-_NUMBERED: Final = re.compile(r"^\s*[(\[]?([A-Z])\s*[.):\]]\s*")
+CLIP: Final = 2.0
+"""Seconds of the clips that QVHighlights has graded (Lei et al., arXiv 2107.09609, section 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledQuestion:
+    """A question about one video.
+
+    Attributes:
+        id: unique in its collection.
+        video: as the collection names it: a path, a file's name or an id.
+        text: the question, or the words that describe a moment.
+        choices: answers to choose from; none if a moment is to be found.
+        answer: the right choice, from 0; None if the collection does not say.
+        group: the class of the video's length, as the collection names it; may be empty.
+        subtitles: the subtitle file as the collection names it; empty if it names none.
+        late: seconds by which its subtitles are late: they belong to a longer video.
+        windows: the stretches of the video that answer.
+        marks: the frames that answer, counted from the video's first.
+        grades: of clips of :data:`CLIP` seconds, by number: what each annotator gave, 0 to 4.
+    """
+
+    id: str
+    video: str
+    text: str
+    choices: tuple[str, ...] = ()
+    answer: int | None = None
+    group: str = ""
+    subtitles: str = ""
+    late: float = 0.0
+    windows: tuple[Span, ...] = ()
+    marks: tuple[int, ...] = ()
+    grades: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether the collection says when the answer is shown."""
+        return bool(self.windows or self.marks)
+
+    @property
+    def mark(self) -> str:
+        """A short hash of all fields, by which results tell two questions with one id apart.
+
+        Files of results keep it: names and order of the fields are part of their format.
+        """
+        return hashlib.blake2b(json.dumps(asdict(self)).encode(), digest_size=6).hexdigest()
+
+
+_OPTION_FIELDS: Final = tuple(f"option{number}" for number in range(5))
+_LETTERED: Final = re.compile(r"^\s*[(\[]?([A-Z])\s*[.):\]]\s*")
 _PLACES: Final = (
     "lvb_val.json",
     "validation-*.parquet",
@@ -44,10 +93,10 @@ _PLACES: Final = (
     "highlight_val_release.jsonl",
     "data/highlight_val_release.jsonl",
 )
-"""Where published folders keep their questions, the first that is there."""
+"""Files of questions in published folders; the first that exists counts."""
 
 
-def found_in(data: Path) -> Path:
+def locate(data: Path) -> Path:
     """The file of questions: what was named, or the one that a folder of a published collection has.
 
     Raises:
@@ -65,100 +114,86 @@ def found_in(data: Path) -> Path:
     raise UsageError(f"cannot tell which file in {data} has the questions", "name that file")
 
 
-def read(path: Path, layout: str = "auto") -> list[Item]:
-    """The questions of a file, in order.
+def read(path: Path, format_name: str = "auto") -> list[LabelledQuestion]:
+    """Read the questions of a file, in order.
 
     Args:
-        path: the file, see :func:`found_in`.
-        layout: a key of :data:`LAYOUTS`, or ``auto`` to tell it from the fields.
+        path: the file, see :func:`locate`.
+        format_name: a key of :data:`FORMATS`, or ``auto`` to detect it from the fields.
 
     Raises:
-        UsageError: the file cannot be read, is not of that layout, or holds no question.
+        UsageError: the file cannot be read, is not of that format, or has no question.
     """
-    if layout != "auto" and layout not in LAYOUTS:
-        raise UsageError(f"there is no layout {layout!r}", f"use auto, {', '.join(LAYOUTS)}")
+    if format_name not in ("auto", *FORMATS):
+        raise UsageError(f"invalid format {format_name!r}", f"use auto, {', '.join(FORMATS)}")
     records = _records(path)
     if not records:
-        raise UsageError(f"{path.name} holds no question", "give a file with questions")
-    chosen = _told(records[0], path.name) if layout == "auto" else layout
-    items = []
+        raise UsageError(f"no questions in {path.name}", "give a file with questions")
+    if format_name == "auto":
+        fields = set(records[0])
+        format_name = next((name for name, required in _SIGNS if required <= fields), "")
+    if not format_name:
+        raise UsageError(f"cannot detect the format of {path.name}", f"give it with --format: {', '.join(FORMATS)}")
+    questions: dict[str, LabelledQuestion] = {}
     for number, record in enumerate(records, 1):
-        place = f"{path.name}, question {number}"
         try:
-            items.append(LAYOUTS[chosen](record, number))
+            question = FORMATS[format_name](record, number)
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-            raise UsageError(f"{place}: not of the layout {chosen}: {what}", "give another --format") from error
-    _check(items, path.name)
-    return items
-
-
-def _check(items: Sequence[Item], source: str) -> None:
-    seen: set[str] = set()
-    for item in items:
-        if item.id in seen:
-            raise UsageError(f"{source}: two questions have the id {item.id!r}", "number them")
-        seen.add(item.id)
+            reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+            what = f"{path.name}, question {number}: not of the format {format_name}: {reason}"
+            raise UsageError(what, "give another --format") from error
+        if question.id in questions:
+            raise UsageError(f"{path.name}: two questions have the id {question.id!r}", "number them")
+        questions[question.id] = question
+    return list(questions.values())
 
 
 def _records(path: Path) -> list[Record]:
+    hint = "give a list of objects, or an object a line"
     try:
         if path.suffix == ".parquet":
             return _flat(pq.read_table(path).to_pylist())
         text = path.read_text("utf-8-sig")
     except (OSError, ArrowException, UnicodeDecodeError) as error:
-        told = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UsageError(f"cannot read {path} ({told})", "give a file of questions") from error
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UsageError(f"cannot read {path} ({reason})", "give a file of questions") from error
     try:
         value = json.loads(text)
     except RecursionError as error:
-        raise UsageError(f"{path.name} holds no questions", "give a list of objects, or an object a line") from error
+        raise UsageError(f"invalid JSON in {path.name}: nested too deeply", hint) from error
     except ValueError:
-        value = [
-            _line(line, f"{path.name}, line {number}")
-            for number, line in enumerate(text.split("\n"), 1)
-            if line.strip()
-        ]
+        value = []
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                try:
+                    value.append(json.loads(line))
+                except (ValueError, RecursionError) as error:
+                    raise UsageError(f"{path.name}, line {number}: invalid JSON: {error}", hint) from error
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(one, dict) for one in values):
-        raise UsageError(f"{path.name} holds no questions", "give a list of objects, or an object a line")
+        raise UsageError(f"invalid questions in {path.name}: not objects", hint)
     return _flat(values)
-
-
-def _line(line: str, place: str) -> Any:  # noqa: ANN401 -- from JSON
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{place}: no JSON: {error}", "give a file of questions") from error
 
 
 def _flat(records: Sequence[Record]) -> list[Record]:
     """One record a question, where a record of a video holds several."""
-    found: list[Record] = []
+    flat: list[Record] = []
     for record in records:
         inside = record.get("questions")
         if isinstance(inside, list):
             head = {name: value for name, value in record.items() if name != "questions"}
-            found += [{**head, **one} for one in inside if isinstance(one, dict)]
+            flat += [{**head, **one} for one in inside if isinstance(one, dict)]
         else:
-            found.append(record)
-    return found
+            flat.append(record)
+    return flat
 
 
-def _told(record: Record, source: str) -> str:
-    fields = set(record)
-    for layout, needed in _SIGNS:
-        if needed <= fields:
-            return layout
-    raise UsageError(f"cannot tell what layout {source} has", f"say it with --format: {', '.join(LAYOUTS)}")
-
-
-def _videomme(record: Record, number: int) -> Item:
+def _videomme(record: Record, number: int) -> LabelledQuestion:
     names = [record[name] for name in ("videoID", "youtube_id", "video_id") if record.get(name)]
     if not names:
         raise KeyError("videoID")
     video = _text(names[0], "videoID")
-    return Item(
+    return LabelledQuestion(
         id=str(record.get("question_id") or number),
         video=video,
         text=_text(record["question"], "question"),
@@ -169,16 +204,16 @@ def _videomme(record: Record, number: int) -> Item:
     )
 
 
-def _longvideobench(record: Record, number: int) -> Item:
-    numbered = [record[name] for name in _NUMBERED_OPTIONS if record.get(name) not in (None, "N/A")]
-    choices = _choices(record["candidates"] if "candidates" in record or not numbered else numbered)
+def _longvideobench(record: Record, number: int) -> LabelledQuestion:
+    options = [record[name] for name in _OPTION_FIELDS if record.get(name) not in (None, "N/A")]
+    choices = _choices(record["candidates"] if "candidates" in record or not options else options)
     right = record.get("correct_choice")
     # The part that is for testing comes without answers.
     right = None if right == -1 else right
-    if right is not None and not (_is_int(right) and 0 <= right < len(choices)):
-        raise ValueError(f"correct_choice {right!r} is none of the candidates")
+    if right is not None and (type(right) is not int or not 0 <= right < len(choices)):
+        raise ValueError(f"invalid correct_choice {right!r}: not one of the candidates")
     group = record.get("duration_group")
-    return Item(
+    return LabelledQuestion(
         id=str(record.get("id") or number),
         video=_text(record["video_path"], "video_path"),
         text=_text(record["question"], "question"),
@@ -191,11 +226,11 @@ def _longvideobench(record: Record, number: int) -> Item:
     )
 
 
-def _qvhighlights(record: Record, number: int) -> Item:
+def _qvhighlights(record: Record, number: int) -> LabelledQuestion:
     clips, scores = record.get("relevant_clip_ids") or (), record.get("saliency_scores") or ()
     if len(clips) != len(scores):
         raise ValueError(f"{len(clips)} clips have {len(scores)} grades")
-    return Item(
+    return LabelledQuestion(
         id=str(record.get("qid", number)),
         video=_text(record["vid"], "vid"),
         text=_text(record["query"], "query"),
@@ -204,9 +239,9 @@ def _qvhighlights(record: Record, number: int) -> Item:
     )
 
 
-def _own(record: Record, number: int) -> Item:
+def _own(record: Record, number: int) -> LabelledQuestion:
     choices = _choices(record.get("choices") or ())
-    return Item(
+    return LabelledQuestion(
         id=str(record.get("id") or number),
         video=_text(record["video"], "video"),
         text=_text(record["question"], "question"),
@@ -218,7 +253,7 @@ def _own(record: Record, number: int) -> Item:
     )
 
 
-LAYOUTS: Final[Mapping[str, Callable[[Record, int], Item]]] = {
+FORMATS: Final[Mapping[str, Callable[[Record, int], LabelledQuestion]]] = {
     "videomme": _videomme,
     "longvideobench": _longvideobench,
     "qvhighlights": _qvhighlights,
@@ -232,36 +267,32 @@ _SIGNS: Final = (
     ("videomme", {"question", "options"}),
     ("jsonl", {"video", "question"}),
 )
-"""Fields that only this layout has, of those not met before."""
+"""Fields that identify a format, of those not listed before."""
 
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{name} {value!r} is no text")
+        raise ValueError(f"invalid {name} {value!r}: not a text")
     return value.strip()
 
 
 def _number(value: object) -> float:
     number = float(value)  # type: ignore[arg-type]
     if not math.isfinite(number):
-        raise ValueError(f"{value!r} is no time")
+        raise ValueError(f"invalid time {value!r}")
     return number
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _choices(options: object) -> tuple[str, ...]:
-    """Choices without the letters before them, where all have theirs."""
+    """Choices without the letters before them, if all have theirs."""
     if not isinstance(options, Sequence) or isinstance(options, str):
-        raise ValueError(f"the choices {options!r} are no list")
+        raise ValueError(f"invalid choices {options!r}: not a list")
     texts = [_text(option, "choice") for option in options]
     if len(texts) > len(LETTERS):
-        raise ValueError(f"{len(texts)} choices are too many")
-    heads = [_NUMBERED.match(text) for text in texts]
+        raise ValueError(f"invalid choices: {len(texts)} are too many")
+    heads = [_LETTERED.match(text) for text in texts]
     if all(head is not None and head[1] == letter for head, letter in zip(heads, LETTERS, strict=False)):
-        texts = [_NUMBERED.sub("", text) or text for text in texts]
+        texts = [_LETTERED.sub("", text) or text for text in texts]
     return tuple(texts)
 
 
@@ -270,17 +301,17 @@ def _letter(answer: object, count: int) -> int | None:
         return None
     letter = str(answer).strip().upper().rstrip(".")
     if len(letter) != 1 or letter not in LETTERS[:count]:
-        raise ValueError(f"the answer {answer!r} is none of the choices")
+        raise ValueError(f"invalid answer {answer!r}: not one of the choices")
     return LETTERS.index(letter)
 
 
 def _windows(pairs: object) -> tuple[Span, ...]:
     if not isinstance(pairs, Sequence) or isinstance(pairs, str):
-        raise ValueError(f"{pairs!r} are no windows")
+        raise ValueError(f"invalid windows {pairs!r}: not a list")
     spans = []
     for pair in pairs:
         start, end = (_number(border) for border in pair)
         if not 0 <= start <= end:
-            raise ValueError(f"{pair!r} is no window")
+            raise ValueError(f"invalid window {pair!r}")
         spans.append(Span(start, end))
     return tuple(spans)

@@ -1,4 +1,4 @@
-"""Collections of questions in their published layouts."""
+"""Collections of questions in their published formats."""
 
 import json
 
@@ -7,8 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clamr_cli.errors import UsageError
-from clamr_cli.evaluate.qa.items import Item
-from clamr_cli.evaluate.qa.layouts import found_in, read
+from clamr_cli.evaluate.qa.questions import LabelledQuestion, locate, read
 from clamr_cli.types import Span
 
 MME = {
@@ -16,7 +15,7 @@ MME = {
     "question_id": "001-1", "task_type": "Counting", "question": "How many birds land?",
     "options": ["A. Apples.", "B. Candles.", "C. Berries.", "D. As many of each."], "answer": "C",
 }  # fmt: skip
-MME_ITEM = Item(
+MME_QUESTION = LabelledQuestion(
     "001-1", "fFjv93ACGo8", "How many birds land?",
     ("Apples.", "Candles.", "Berries.", "As many of each."), 2, "long", "fFjv93ACGo8.srt",
 )  # fmt: skip
@@ -46,12 +45,12 @@ def test_video_mme_as_parquet_and_as_json_are_the_same(tmp_path):
         written(tmp_path / "flat.json", [MME]),
         written(tmp_path / "nested.json", [per_video]),
     ]
-    assert [read(file) for file in files] == [[MME_ITEM]] * 3
+    assert [read(file) for file in files] == [[MME_QUESTION]] * 3
 
 
 def test_longvideobench(tmp_path):
     (item,) = read(written(tmp_path / "lvb_val.json", [LVB]))
-    assert item == Item(
+    assert item == LabelledQuestion(
         "86CxyhFV9MI_0", "86CxyhFV9MI.mp4", "Which subtitles appear?", ("one", "two", "three"), 1, "600 s",
         "86CxyhFV9MI_en.json", 12.5, marks=(854, 948),
     )  # fmt: skip
@@ -80,7 +79,8 @@ def test_qvhighlights(tmp_path):
 
 def test_our_own_lines(tmp_path):
     (item,) = read(written(tmp_path / "q.jsonl", OWN | {"windows": [[1, 2]], "group": "long"}))
-    assert item == Item("x", "talk.mp4", "Who speaks?", ("Ann", "Bob"), 1, "long", windows=(Span(1.0, 2.0),))
+    windows = (Span(1.0, 2.0),)
+    assert item == LabelledQuestion("x", "talk.mp4", "Who speaks?", ("Ann", "Bob"), 1, "long", windows=windows)
 
 
 def test_letters_before_choices_are_taken_off_only_where_all_have_theirs(tmp_path):
@@ -95,30 +95,30 @@ def test_letters_before_choices_are_taken_off_only_where_all_have_theirs(tmp_pat
 def test_the_file_of_a_published_folder_is_found(tmp_path):
     (tmp_path / "videomme").mkdir()
     pq.write_table(pa.Table.from_pylist([MME]), tmp_path / "videomme" / "test-00000-of-00001.parquet")
-    assert read(found_in(tmp_path)) == [MME_ITEM]
+    assert read(locate(tmp_path)) == [MME_QUESTION]
     lvb = written(tmp_path / "lvb_val.json", [LVB])
-    assert found_in(tmp_path) == lvb
-    assert found_in(lvb) == lvb
+    assert locate(tmp_path) == lvb
+    assert locate(lvb) == lvb
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="cannot tell which file"):
-        found_in(tmp_path / "empty")
+        locate(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        (MME | {"answer": "E"}, "the answer 'E' is none of the choices"),
-        (MME | {"question": " "}, "question ' ' is no text"),
-        (MME | {"options": "A. yes"}, "are no list"),
-        (LVB | {"correct_choice": 3}, "none of the candidates"),
-        (LVB | {"candidates": None}, "are no list"),
+        (MME | {"answer": "E"}, "invalid answer 'E': not one of the choices"),
+        (MME | {"question": " "}, "invalid question ' ': not a text"),
+        (MME | {"options": "A. yes"}, "invalid choices .*: not a list"),
+        (LVB | {"correct_choice": 3}, "not one of the candidates"),
+        (LVB | {"candidates": None}, "invalid choices .*: not a list"),
         (LVB | {"starting_timestamp_for_subtitles": "soon"}, "could not convert"),
-        (QVH | {"relevant_windows": [[5, 4]]}, "is no window"),
+        (QVH | {"relevant_windows": [[5, 4]]}, "invalid window"),
         (QVH | {"relevant_windows": [[1]]}, "not enough values"),
         (QVH | {"saliency_scores": []}, "2 clips have 0 grades"),
-        ({name: value for name, value in LVB.items() if name != "candidates"}, "cannot tell what layout"),
+        ({name: value for name, value in LVB.items() if name != "candidates"}, "cannot detect the format"),
         (OWN | {"windows": [["a", "b"]]}, "could not convert"),
-        ({"nothing": 1}, "cannot tell what layout"),
+        ({"nothing": 1}, "cannot detect the format"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(tmp_path, record, said):
@@ -154,7 +154,14 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
 def test_ids_and_names_of_layouts_are_checked(tmp_path):
     with pytest.raises(UsageError, match="two questions have the id 'x'"):
         read(written(tmp_path / "q.json", [OWN, OWN]))
-    with pytest.raises(UsageError, match="there is no layout 'mme'"):
+    with pytest.raises(UsageError, match="invalid format 'mme'"):
         read(tmp_path / "q.json", "mme")
     with pytest.raises(UsageError, match="'vid' is missing"):
         read(tmp_path / "q.json", "qvhighlights")
+
+
+def test_a_file_of_results_tells_a_question_by_all_its_fields():
+    """Files of earlier runs hold these hashes."""
+    assert LabelledQuestion("x", "talk.mp4", "Who speaks?", ("Ann", "Bob"), 1).mark == "a259978d1ff4"
+    marked = LabelledQuestion("x", "v", "q", windows=(Span(1.0, 2.5),), marks=(3,), grades={1: (4, 2)}, late=2.0)
+    assert marked.mark == "47d68c32350a"

@@ -6,27 +6,26 @@ import pytest
 from PIL import Image
 
 from clamr_cli.encoders.mini.heads import PictureFeatures, unit
-from clamr_cli.train.mini import connector, styles
-from clamr_cli.train.mini.drawn import drawn
-from clamr_cli.train.mini.imagined import imagine
-from clamr_cli.train.mini.made import Made, jpeg_of
+from clamr_cli.train.mini import material
+from clamr_cli.train.mini.material import Sample, cross_fit, fit, pseudo_images
+from clamr_cli.train.mini.synthetic_images import SyntheticImage, encode_jpeg, generate, restyle
 
 
-def pixels_of(made: Made) -> np.ndarray:
+def pixels_of(made: SyntheticImage) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(made.jpeg)).convert("RGB")).astype(int)
 
 
 @pytest.fixture(scope="module")
 def photo() -> bytes:
     across, down = np.meshgrid(np.linspace(0, 255, 160), np.linspace(0, 255, 120))
-    return jpeg_of(np.stack([across, down, 255 - across], axis=-1).astype(np.uint8))
+    return encode_jpeg(np.stack([across, down, 255 - across], axis=-1).astype(np.uint8))
 
 
 def test_styles_change_the_picture_and_say_so(photo: bytes) -> None:
     chance = random.Random(4)
     captions = tuple(f"A dog runs {n}" for n in range(5))
-    found = [styles.styled(photo, captions, chance) for _ in range(40)]
-    original = pixels_of(Made(photo, captions))
+    found = [restyle(photo, captions, chance) for _ in range(40)]
+    original = pixels_of(SyntheticImage(photo, captions))
     for made in found:
         assert len(made.captions) == 5
         assert all("a dog runs" in caption for caption in made.captions)
@@ -38,9 +37,9 @@ def test_styles_change_the_picture_and_say_so(photo: bytes) -> None:
         assert np.ptp(pixels_of(made), axis=2).max() < 12
 
 
-def test_drawn_pictures_are_what_their_captions_say() -> None:
+def test_generated_images_are_what_their_captions_say() -> None:
     chance = random.Random(0)
-    found = [drawn(chance) for _ in range(60)]
+    found = [generate(chance) for _ in range(60)]
     assert all(len({*made.captions}) == 5 for made in found)
     plain = [made for made in found if made.captions[0].startswith("plain")]
     assert plain
@@ -54,19 +53,19 @@ def test_drawn_pictures_are_what_their_captions_say() -> None:
 
 def test_the_same_seed_makes_the_same_pictures(photo: bytes) -> None:
     one, two = (random.Random(2), random.Random(2))
-    assert [drawn(one) for _ in range(5)] == [drawn(two) for _ in range(5)]
+    assert [generate(one) for _ in range(5)] == [generate(two) for _ in range(5)]
     said = ("A cat.",) * 5
-    assert [styles.styled(photo, said, one) for _ in range(8)] == [styles.styled(photo, said, two) for _ in range(8)]
+    assert [restyle(photo, said, one) for _ in range(8)] == [restyle(photo, said, two) for _ in range(8)]
 
 
-def test_imagined_pictures_are_as_far_from_their_captions_as_real_ones() -> None:
+def test_pseudo_images_are_as_far_from_their_captions_as_real_ones() -> None:
     chance = np.random.default_rng(0)
     mixing = chance.normal(size=(384, 11 * 384)).astype(np.float32) * 0.05
     # Captions differ in few directions, as sentences do.
     captions = unit(chance.normal(size=(1200, 8)) @ chance.normal(size=(8, 384))).astype(np.float32)
     rows = (captions @ mixing).reshape(-1, 11, 384)
     rows = unit(rows + 0.02 * chance.normal(size=rows.shape).astype(np.float32))
-    made = imagine(rows[:1000], captions[:1000], captions[1000:], seed=0)
+    made = pseudo_images(rows[:1000], captions[:1000], captions[1000:], seed=0)
     assert made.shape == (200, 11, 384)
     np.testing.assert_allclose(np.linalg.norm(made, axis=2), 1.0, atol=1e-5)
     close = np.einsum("nrd,nrd->nr", made, rows[1000:]).mean()
@@ -89,30 +88,30 @@ def test_no_picture_is_seen_by_a_connector_that_knows_it() -> None:
     chance = np.random.default_rng(1)
     seen, classes = features(60), unit(chance.normal(size=(1000, 384)).astype(np.float32))
     targets = unit(chance.normal(size=(60, 384)).astype(np.float32))
-    folds = np.arange(60) % connector.FOLDS
-    folds[:6] = connector.NEVER
-    sample = connector.Sample(seen.inputs()[:, 0], targets, folds, 1.0)
-    rows, final = connector.unseen([sample], targets.mean(axis=0), seen, folds, classes)
-    known = connector.apply(final, seen, classes)
+    folds = np.arange(60) % material.FOLDS
+    folds[:6] = material.HELD_OUT_FOLD
+    sample = Sample(seen.inputs()[:, 0], targets, folds, 1.0)
+    rows, final = cross_fit([sample], targets.mean(axis=0), seen, folds, classes)
+    known = final.apply(seen, classes)
     # There are more features than pictures, so a connector knows its own by heart.
     right = np.einsum("nd,nd->n", known[:, 0], targets)
     apart = np.einsum("nd,nd->n", rows[:, 0], targets)
     assert right[6:].min() > apart[6:].max()
     np.testing.assert_allclose(rows[:6], known[:6], atol=1e-6)
-    left_out = connector.fit([sample], targets.mean(axis=0), without=3)
+    left_out = fit([sample], targets.mean(axis=0), without=3)
     mine = np.flatnonzero(folds == 3)
-    np.testing.assert_allclose(rows[mine], connector.apply(left_out, seen.take(mine), classes), atol=1e-5)
+    np.testing.assert_allclose(rows[mine], left_out.apply(seen.take(mine), classes), atol=1e-5)
 
 
 def test_a_picture_that_counts_more_is_met_better() -> None:
     seen = features(2)
     inputs = np.repeat(seen.inputs()[:1, 0], 2, axis=0)
     targets = unit(np.random.default_rng(3).normal(size=(2, 384)).astype(np.float32))
-    always = np.full(1, connector.ALWAYS)
+    always = np.full(1, material.ANY_FOLD)
     samples = [
-        connector.Sample(inputs[:1], targets[:1], always, 1.0),
-        connector.Sample(inputs[1:], targets[1:], always, 0.1),
+        Sample(inputs[:1], targets[:1], always, 1.0),
+        Sample(inputs[1:], targets[1:], always, 0.1),
     ]
-    found = connector.fit(samples, np.zeros(384, np.float32))
+    found = fit(samples, np.zeros(384, np.float32))
     said = inputs[0] @ found.weight + found.bias
     np.testing.assert_allclose(said, (targets[0] + 0.1 * targets[1]) / 1.1, atol=1e-4)

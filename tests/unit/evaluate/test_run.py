@@ -8,11 +8,9 @@ import pytest
 from clamr_cli import encoders
 from clamr_cli.encoders.mini.sentences import Sentences
 from clamr_cli.errors import ModelError, UsageError
-from clamr_cli.evaluate import apart, library, trec
-from clamr_cli.evaluate.classical import Classical, tables
-from clamr_cli.evaluate.doubt import Sampling
-from clamr_cli.evaluate.library import Outcome
-from clamr_cli.evaluate.options import EvaluationOptions
+from clamr_cli.evaluate import data, systems
+from clamr_cli.evaluate.metrics import Sampling
+from clamr_cli.evaluate.run import EvaluationOptions, Outcome, evaluate, evaluate_runs
 from clamr_cli.queries import LabelledQuery
 from clamr_cli.search import search
 from clamr_cli.store import Store
@@ -38,7 +36,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 
 def evaluated(store: Store, encoder: Encoder, *queries: LabelledQuery, **options: object) -> Outcome:
     asked = EvaluationOptions(**{"measures": ("nDCG@10", "R@1"), "sampling": Sampling(50), **options})  # type: ignore[arg-type]
-    return library.evaluate(store, encoder, queries, asked)
+    return evaluate(store, encoder, queries, asked)
 
 
 @pytest.mark.parametrize("scoring", ["token-max", "modality-max"])
@@ -99,7 +97,7 @@ def test_runs_of_others_go_by_any_name_of_a_video(store: Store, encoder: Encoder
     query = LabelledQuery("a", "bees", None, {"bees.mkv": 1})
     other = {"a": [("nature/bees.mkv", 2.0), ("lagos", 1.0), ("stranger", 0.5)]}
     options = EvaluationOptions(("RR",), baselines=False)
-    outcome = library.evaluate(store, encoder, [query], options, others={"theirs": other})
+    outcome = evaluate(store, encoder, [query], options, others={"theirs": other})
     assert outcome.runs[1].answers[0].documents == ("bees.mkv", LAGOS)
     assert outcome.report.lines[1].means == {"RR": 1.0}
     assert "stranger" in outcome.notes[0]
@@ -109,7 +107,7 @@ def test_ids_that_were_encoded_for_a_run_are_understood(store: Store, encoder: E
     query = LabelledQuery("a", "crowd", None, {LAGOS: 1})
     other = {"a": [("copy%20of%20lagos.mp4", 2.0)]}
     options = EvaluationOptions(("RR",), baselines=False)
-    outcome = library.evaluate(store, encoder, [query], options, others={"theirs": other})
+    outcome = evaluate(store, encoder, [query], options, others={"theirs": other})
     assert outcome.runs[1].answers[0].documents == (LAGOS,)
     assert outcome.notes == ()
 
@@ -118,8 +116,8 @@ def test_a_run_is_scored_without_an_index_by_the_names_it_was_written_with(tmp_p
     named = {"a b": "my trip.mp4", "c": "50% off.mp4", "d": "caf\udce9.mp4"}
     queries = [LabelledQuery(name, "x", None, {video: 1}) for name, video in named.items()]
     run = tmp_path / "ours.trec"
-    run.write_text("".join(trec.run_lines({name: [(video, 1.0)] for name, video in named.items()}, "ours")))
-    outcome = library.of_runs({"ours": trec.read_run(run)}, queries, EvaluationOptions(("RR",)))
+    run.write_text("".join(data.run_lines({name: [(video, 1.0)] for name, video in named.items()}, "ours")))
+    outcome = evaluate_runs({"ours": data.read_run(run)}, queries, EvaluationOptions(("RR",)))
     assert outcome.report.lines[0].means == {"RR": 1.0}
 
 
@@ -129,7 +127,7 @@ def test_without_the_models_the_baselines_of_sentences_are_left_out_aloud(store:
 
     options = EvaluationOptions(("RR",))
     query = LabelledQuery("a", "bees", None, {BEES: 1})
-    outcome = library.evaluate(store, encoder, [query], options, sentences=absent_models)
+    outcome = evaluate(store, encoder, [query], options, sentences=absent_models)
     assert any("no weights here" in note for note in outcome.notes)
     assert any("pictures" in note for note in outcome.notes)
 
@@ -137,15 +135,15 @@ def test_without_the_models_the_baselines_of_sentences_are_left_out_aloud(store:
 def test_without_context_each_modality_is_a_document() -> None:
     segment = Segment(Span(0.0, 1.0), "a line")
     whole = Document("v#0", Span(0.0, 9.0), speech=(segment,), metadata=(segment,))
-    parts = apart.split(whole)
+    parts = systems.split(whole)
     assert [(part.speech, part.metadata) for part in parts] == [((segment,), ()), ((), (segment,))]
-    assert apart.split(Document("v#0", Span(0.0, 9.0))) == []
+    assert systems.split(Document("v#0", Span(0.0, 9.0))) == []
 
 
 def test_apart_and_joint_agree_for_an_encoder_that_sees_no_context(encoder: Encoder) -> None:
     line = Segment(Span(0.0, 1.0), "bees dance")
     documents = [Document("v#0", Span(0.0, 9.0), speech=(line,), metadata=(line,)), Document("w#0", Span(0.0, 9.0))]
-    packed = apart.encode(encoder, documents)
+    packed = systems.encode_separately(encoder, documents)
     joint = encoder.encode_documents(documents)
     assert packed.moment_ids == ["v#0", "w#0"]
     assert packed.indptr.tolist() == [0, len(joint[0]), len(joint[0])]
@@ -157,14 +155,16 @@ def test_sentences_find_what_means_the_same(tmp_path: Path) -> None:
     if missing := absent():
         pytest.skip(f"the [offline] extra is not installed: {', '.join(missing)}")
     space = Sentences.create(cache=tmp_path, device="cpu", threads=1)
-    classical = Classical(space)
-    said = Segment(Span(0.0, 1.0), "The cat sleeps on the sofa.")
-    other = Segment(Span(0.0, 1.0), "Shares of the bank fell on Monday.")
-    classical.add([Document("a#0", Span(0.0, 1.0), speech=(said,))])
-    classical.add([Document("b#0", Span(0.0, 1.0), speech=(other,), metadata=(said,))])
-    found = classical.scores(["a kitten is napping"])
-    assert set(found) == {Modality.SPEECH, Modality.METADATA}
-    assert found[Modality.SPEECH][0, 0] > found[Modality.SPEECH][0, 1] + 0.2
-    assert found[Modality.METADATA][0, 0] == -np.inf
-    names = [table.name for table in tables(found, [Modality.SPEECH])]
-    assert names == [f"sentences {name}" for name in ("speech", "metadata", "mean", "max", "RRF", "oracle router")]
+    baselines = systems.SentenceBaselines(space)
+    cat = Segment(Span(0.0, 1.0), "The cat sleeps on the sofa.")
+    bank = Segment(Span(0.0, 1.0), "Shares of the bank fell on Monday.")
+    baselines.add([Document("a#0", Span(0.0, 1.0), speech=(cat,))])
+    baselines.add([Document("b#0", Span(0.0, 1.0), speech=(bank,), metadata=(cat,))])
+    query = LabelledQuery("q", "a kitten is napping", Modality.SPEECH, {"a": 1})
+    runs = {run.name: run for run in baselines.runs([query], ["a", "b"])}
+    names = ("speech", "metadata", "mean", "max", "RRF", "oracle router")
+    assert list(runs) == [f"sentences {name}" for name in names]
+    (speech,), (metadata,) = runs["sentences speech"].answers, runs["sentences metadata"].answers
+    assert speech.documents == ("a", "b")
+    assert speech.scores[0] > speech.scores[1] + 0.2
+    assert metadata.documents == ("b",)

@@ -1,0 +1,434 @@
+"""Queries with answers, judgements and runs as files.
+
+Queries are read in the formats that collections are published in, as :class:`~clamr_cli.queries.LabelledQuery`:
+
+====================  ==================================================================================================
+``jsonl``             clamr's own, see :mod:`clamr_cli.queries`
+``json``              a list of ``{"video", "query", "modality"}``; ``id`` may be there, ``video`` may be null
+``multivent``         MultiVENT 2.0: CSV ``Query_id,query``, the modality in the id (``_base_``, ``_speech_``,
+                      ``_ocr_``, ``_description_``), judgements in a file of their own; MultiVENT 2.0++: JSON
+                      ``{id: {"query", "query_type"}}``, whose ids end in the video's
+``msrvtt``            MSR-VTT 1k-A: CSV ``key,vid_key,video_id,sentence``
+``trec``              topics, judgements in a file of their own
+====================  ==================================================================================================
+
+Runs and judgements are TREC files: six and four columns between blanks. Ids with blanks cannot stand in such files;
+:func:`clamr_cli.evaluate.ids.escape` writes them percent-encoded.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+import msgspec
+import numpy as np
+
+from clamr_cli.errors import MissingExtra, UsageError
+from clamr_cli.evaluate.ids import escape
+from clamr_cli.queries import LabelledQuery, parse_lines
+from clamr_cli.types import Modality
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import ModuleType
+
+    Reader = Callable[[str, str], list[LabelledQuery]]
+
+_T = TypeVar("_T")
+
+DEPTH: Final = 1000
+"""Most documents of a query in a run, as TREC has it; measures look no deeper either."""
+
+_MODALITIES: Final[Mapping[str, Modality | None]] = {
+    **{modality.value: modality for modality in Modality},
+    "asr": Modality.SPEECH,
+    "description": Modality.METADATA,
+    "base": None,
+    "": None,
+}
+"""Modalities by the names that collections have for them."""
+
+_MODALITY_IN_ID: Final = re.compile(r"_(base|speech|ocr|description)_\d+$")
+_PAIR_ID: Final = re.compile(r"[a-z]+_\d+_(?P<video>.+)")
+"""MultiVENT 2.0++ numbers its pairs and puts the number before the video's id: ``train_000340_V_P-s8binZo``."""
+
+_CSV_COLUMNS: Final = {"multivent": ("query_id", "query"), "msrvtt": ("key", "video_id", "sentence")}
+"""The columns that identify a CSV file and are read from it; the first of them is unique."""
+
+_TOPIC: Final = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
+_TOPIC_FIELD: Final = r"<{}>(?:\s*(?:Number|Topic):)?\s*([^<]+)"
+
+_RUN_LINE: Final = "a line is: query Q0 document rank score name"
+_QREL_LINE: Final = "a line is: query 0 document grade"
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySet:
+    """The queries of a file, and how many others were left out because they were not judged."""
+
+    queries: list[LabelledQuery]
+    unjudged: int = 0
+
+
+class _JsonQuery(msgspec.Struct):
+    """A query of a ``json`` file."""
+
+    query: str
+    video: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    modality: str | None = None
+    id: str | int | None = None
+    relevance: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
+class _JsonPair(msgspec.Struct):
+    """A query of MultiVENT 2.0++."""
+
+    query: str
+    query_type: str | None = None
+
+
+class _JsonJudgement(msgspec.Struct):
+    """A line of judgements in JSON."""
+
+    query_id: str
+    doc_id: Annotated[str, msgspec.Meta(min_length=1)]
+    relevance: int = 1
+
+
+def read_queries(path: Path, format_name: str = "auto", qrels: Path | None = None) -> QuerySet:
+    """Read the queries of a file, in order, with their answers.
+
+    Args:
+        path: the file of the queries.
+        format_name: a key of :data:`FORMATS`, or ``auto`` to detect it.
+        qrels: judgements, four columns (TREC) or JSON lines (``query_id``, ``doc_id``, ``relevance``). They replace
+            answers that the queries name themselves; queries that were not judged are left out.
+
+    Raises:
+        UsageError: a file cannot be read, is not of that format, or has no query.
+    """
+    if format_name not in ("auto", *FORMATS):
+        raise UsageError(f"invalid format {format_name!r}", f"use auto, {', '.join(FORMATS)}")
+    text = read_text(path)
+    queries: list[LabelledQuery] = []
+    if text.strip():
+        queries = FORMATS[_detect(text, path) if format_name == "auto" else format_name](text, path.name)
+    if not queries:
+        raise UsageError(f"no queries in {path.name}", "give a file with queries")
+    if qrels is None:
+        return QuerySet(queries)
+    grades = read_qrels(qrels)
+    judged = [replace(query, relevant=grades[query.id]) for query in queries if query.id in grades]
+    if not judged:
+        raise UsageError(f"{qrels.name} judges none of the queries", "give the judgements that belong to them")
+    return QuerySet(judged, len(queries) - len(judged))
+
+
+def queries_of_qrels(path: Path) -> QuerySet:
+    """Queries without a text, from judgements alone: enough to score runs.
+
+    Raises:
+        UsageError: the file cannot be read or has no judgement.
+    """
+    return QuerySet([LabelledQuery(name, "", _modality_of_id(name), grade) for name, grade in read_qrels(path).items()])
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file.
+
+    Raises:
+        UsageError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "name a file that is there") from error
+    except ValueError as error:
+        raise UsageError(f"cannot read {path}: it is not UTF-8 text", "save it as UTF-8") from error
+
+
+def require_ir_measures() -> ModuleType:
+    """The library ir-measures.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import ir_measures
+    except ImportError as error:
+        raise MissingExtra("the evaluation", "eval") from error
+    return ir_measures
+
+
+# --- formats of queries -----------------------------------------------------------------------------------------------
+
+
+def _detect(text: str, path: Path) -> str:
+    start = text.lstrip()
+    header = start.split("\n", 1)[0]
+    if start.startswith("["):
+        return "json"
+    if start.startswith("{"):
+        # MultiVENT 2.0++ is one object of objects; a line of JSON lines is an object of plain values.
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return "jsonl"
+        return "multivent" if all(isinstance(pair, dict) for pair in value.values()) else "jsonl"
+    try:
+        columns = {name.strip().lower() for name in next(csv.reader([header], skipinitialspace=True), [])}
+    except csv.Error:
+        columns = set()
+    for name, required in _CSV_COLUMNS.items():
+        if columns.issuperset(required):
+            return name
+    if start.lower().startswith("<top") or "\t" in header.strip():
+        return "trec"
+    raise UsageError(f"cannot detect the format of {path.name}", f"give it with --format: {', '.join(FORMATS)}")
+
+
+def _jsonl(text: str, source: str) -> list[LabelledQuery]:
+    return parse_lines(text.split("\n"), source)
+
+
+def _json(text: str, source: str) -> list[LabelledQuery]:
+    hint = 'write [{"video": ..., "query": ..., "modality": ...}, ...]'
+    values = _load(text, source)
+    if not isinstance(values, list):
+        raise UsageError(f"invalid queries in {source}: not a list", hint)
+    queries: dict[tuple[str, Modality | None, str], LabelledQuery] = {}
+    for number, value in enumerate(values, 1):
+        place = f"{source}, item {number}"
+        item = _convert(value, _JsonQuery, place, hint)
+        name = str(number) if item.id is None else str(item.id)
+        relevant = {item.video: item.relevance} if item.video else {}
+        query = _query(name, item.query, _modality(item.modality, place), relevant, place)
+        # Without ids, the same words asked for two videos are one query with two answers.
+        key = (query.text, query.modality, "" if item.id is None else query.id)
+        previous = queries.setdefault(key, query)
+        queries[key] = replace(previous, relevant={**previous.relevant, **query.relevant})
+    if len({query.id for query in queries.values()}) != len(queries):
+        raise UsageError(f"{source}: two different queries have one id", "number them")
+    return list(queries.values())
+
+
+def _multivent(text: str, source: str) -> list[LabelledQuery]:
+    if not text.lstrip().startswith("{"):
+        rows = _csv_rows(text, source, _CSV_COLUMNS["multivent"])
+        return [_query(name, query, _modality_of_id(name), {}, f"{source}, query {name!r}") for name, query in rows]
+    hint = 'write {"train_000001_VIDEO": {"query": ..., "query_type": ...}}'
+    queries = []
+    for name, value in _load(text, source).items():
+        place, match = f"{source}, {name!r}", _PAIR_ID.fullmatch(name)
+        if match is None:
+            raise UsageError(f"{place}: invalid id of a pair", hint)
+        pair = _convert(value, _JsonPair, place, hint)
+        queries.append(_query(name, pair.query, _modality(pair.query_type, place), {match["video"]: 1}, place))
+    return queries
+
+
+def _msrvtt(text: str, source: str) -> list[LabelledQuery]:
+    rows = _csv_rows(text, source, _CSV_COLUMNS["msrvtt"])
+    return [_query(key, sentence, None, {video: 1}, f"{source}, {key!r}") for key, video, sentence in rows]
+
+
+def _topics(text: str, source: str) -> list[LabelledQuery]:
+    """Lines ``id<tab>text``, or ``<top>`` elements with ``<num>`` and ``<title>``."""
+    topics: list[tuple[str, str]] = []
+    for number, topic in enumerate(_TOPIC.findall(text), 1):
+        name, title = (re.search(_TOPIC_FIELD.format(field), topic, re.IGNORECASE) for field in ("num", "title"))
+        if name is None or title is None or not title[1].strip():
+            raise UsageError(f"invalid topic {number} in {source}: no <num> or no <title>", "each topic needs both")
+        topics.append((name[1].strip(), " ".join(title[1].split())))
+    if not topics:
+        for number, line in _numbered(text):
+            query_id, _, query = (part.strip() for part in line.partition("\t"))
+            if not (query_id and query):
+                raise UsageError(f"{source}, line {number}: invalid query", "a line is an id, a tab and the text")
+            topics.append((query_id, query))
+    if len(dict(topics)) != len(topics):
+        raise UsageError(f"{source}: two queries have one id", "number them")
+    return [_query(name, query, _modality_of_id(name), {}, source) for name, query in topics]
+
+
+FORMATS: Final[Mapping[str, Reader]] = {
+    "jsonl": _jsonl,
+    "json": _json,
+    "multivent": _multivent,
+    "msrvtt": _msrvtt,
+    "trec": _topics,
+}
+
+
+def _query(name: str, text: str, modality: Modality | None, relevant: Mapping[str, int], place: str) -> LabelledQuery:
+    if not (text.strip() and name.strip()):
+        raise UsageError(f"{place}: empty id or query", "every query needs an id and a text")
+    return LabelledQuery(name, text.strip(), modality, relevant)
+
+
+def _modality(label: str | None, place: str) -> Modality | None:
+    name = (label or "").strip().lower()
+    if name not in _MODALITIES:
+        raise UsageError(f"{place}: invalid modality {label!r}", f"use {', '.join(filter(None, _MODALITIES))}")
+    return _MODALITIES[name]
+
+
+def _modality_of_id(query_id: str) -> Modality | None:
+    """The modality that a query of MultiVENT 2.0 aims at; None for a base query and for ids of other collections."""
+    match = _MODALITY_IN_ID.search(query_id)
+    return _MODALITIES[match[1]] if match else None
+
+
+def _csv_rows(text: str, source: str, columns: Sequence[str]) -> list[list[str]]:
+    """Values of some columns of a CSV file; the header's names count in any case, and other columns are passed over."""
+    reader = csv.DictReader(io.StringIO(text), strict=True, skipinitialspace=True)
+    try:
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        if missing := [column for column in columns if column not in reader.fieldnames]:
+            raise UsageError(f"{source} has no column {', '.join(missing)}", "give another --format")
+        records: list[dict[Any, Any]] = list(reader)
+    except csv.Error as error:
+        raise UsageError(f"invalid CSV in {source}: {error}", "give another --format") from error
+    rows: dict[str, list[str]] = {}
+    for number, record in enumerate(records, 1):
+        row = [(record[column] or "").strip() for column in columns]
+        # DictReader keeps surplus fields under None: most often from a text with a comma that was not quoted.
+        checks = {
+            "more fields than the header": None in record,
+            "empty field": not all(row),
+            f"second row with {row[0]!r}": row[0] in rows,
+        }
+        if problem := next((problem for problem, wrong in checks.items() if wrong), ""):
+            hint = f"each row has its own {', '.join(columns)}; a text with commas is quoted"
+            raise UsageError(f"{source}, row {number}: {problem}", hint)
+        rows[row[0]] = row
+    return list(rows.values())
+
+
+def _load(text: str, source: str) -> Any:  # noqa: ANN401 -- from JSON
+    def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) != len(pairs):  # the parser would keep the last of two and say nothing
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"two keys {next(key for key in keys if keys.count(key) > 1)!r} in one object")
+        return value
+
+    try:
+        return json.loads(text, object_pairs_hook=unique_keys)
+    except RecursionError as error:
+        raise UsageError(f"invalid JSON in {source}: nested too deeply", "give another file") from error
+    except ValueError as error:
+        raise UsageError(f"invalid JSON in {source}: {error}", "give another --format") from error
+
+
+def _convert(value: object, kind: type[_T], place: str, hint: str) -> _T:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{place}: {error}", hint) from error
+
+
+# --- judgements and runs ----------------------------------------------------------------------------------------------
+
+
+def read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    """Positive grades of documents by query; a query whose documents were all judged irrelevant has none.
+
+    Raises:
+        UsageError: the file cannot be read or has no judgement.
+        MissingExtra: ir-measures is not installed.
+    """
+    text = read_text(path)
+    judgements: list[tuple[str, str, int]] = []
+    if text.lstrip().startswith("{"):
+        for number, line in _numbered(text):
+            try:
+                value = msgspec.convert(json.loads(line), _JsonJudgement)
+            except (ValueError, RecursionError) as error:
+                hint = 'a line is: {"query_id": ..., "doc_id": ..., "relevance": ...}'
+                raise UsageError(f"{path.name}, line {number}: invalid judgement: {error}", hint) from error
+            judgements.append((value.query_id, value.doc_id, value.relevance))
+    else:
+        for number, line in _read_trec(text, path.name, require_ir_measures().read_trec_qrels, "judgement", _QREL_LINE):
+            if abs(line.relevance) >= 10**9:  # the C library of the measures takes no more
+                raise UsageError(f"{path.name}, line {number}: invalid judgement: grade too large", _QREL_LINE)
+            judgements.append((line.query_id, line.doc_id, line.relevance))
+    if not judgements:
+        raise UsageError(f"no judgements in {path.name}", _QREL_LINE)
+    grades: dict[str, dict[str, int]] = {}
+    for query, document, grade in judgements:
+        positive = grades.setdefault(query, {})
+        if grade > 0:
+            positive[document] = grade
+    return grades
+
+
+def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
+    """Documents with scores by query, best first; equal scores in the order of the file.
+
+    Raises:
+        UsageError: the file cannot be read, is not a run, or has a document twice for one query.
+        MissingExtra: ir-measures is not installed.
+    """
+    scores: dict[str, dict[str, float]] = {}
+    reader = require_ir_measures().read_trec_run
+    for number, line in _read_trec(read_text(path), path.name, reader, "line of a run", _RUN_LINE):
+        if math.isnan(line.score):
+            raise UsageError(f"{path.name}, line {number}: invalid line of a run: the score is not a number", _RUN_LINE)
+        documents = scores.setdefault(line.query_id, {})
+        if line.doc_id in documents:
+            what = f"second line with document {line.doc_id} for query {line.query_id}"
+            raise UsageError(f"{path.name}, line {number}: {what}", "keep one")
+        documents[line.doc_id] = line.score
+    if not scores:
+        raise UsageError(f"no lines of a run in {path.name}", _RUN_LINE)
+    return {query: sorted(documents.items(), key=lambda item: -item[1])[:DEPTH] for query, documents in scores.items()}
+
+
+def _read_trec(
+    text: str, source: str, reader: Callable[[io.StringIO], Iterator[Any]], kind: str, hint: str
+) -> list[tuple[int, Any]]:
+    """What a reader of ir-measures gives for the lines of a file, with the numbers of the lines."""
+    numbers = [number for number, _ in _numbered(text)]
+    lines: list[Any] = []
+    try:
+        lines.extend(reader(io.StringIO(text)))
+    except ValueError as error:
+        # The list holds what was read before the invalid line.
+        raise UsageError(f"{source}, line {numbers[len(lines)]}: invalid {kind}: {error}", hint) from error
+    return list(zip(numbers, lines, strict=True))
+
+
+def run_lines(ranking: Mapping[str, Sequence[tuple[str, float]]], tag: str) -> Iterator[str]:
+    """The lines of a run: query, Q0, document, rank from 1, score, name of the run.
+
+    Args:
+        ranking: documents with scores by query, best first.
+        tag: name of the run.
+
+    Scores of ties are made to fall by the smallest step of a 32-bit float, since readers order by score alone.
+    """
+    for query, documents in ranking.items():
+        above = np.float32(np.inf)
+        for rank, (document, score) in enumerate(documents[:DEPTH], 1):
+            above = min(np.float32(score), np.nextafter(above, np.float32(-np.inf)))
+            yield f"{escape(query)} Q0 {escape(document)} {rank} {above:.9g} {escape(tag)}\n"
+
+
+def qrel_lines(qrels: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """The lines of judgements: query, 0, document, grade."""
+    for query, grades in qrels.items():
+        yield from (f"{escape(query)} 0 {escape(document)} {grade}\n" for document, grade in grades.items())
+
+
+def _numbered(text: str) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers."""
+    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
