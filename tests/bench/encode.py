@@ -44,7 +44,7 @@ from tests.unit.encoders.clamr.tiny import CONFIG, make_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from clamr_cli.encoders.clamr.prompt import ModelInput
+    from clamr_cli.encoders.clamr.prompt import EncoderInput
 
 RESULTS: Final = Path(__file__).parent / "results"
 LIMIT: Final = 2048
@@ -184,7 +184,7 @@ class Bench:
             found.extend(row[LIMIT - len(given.prompt) :] for row, given in zip(rows, inputs, strict=True))
         return found
 
-    def _padded(self, inputs: list[ModelInput], pixels: list[np.ndarray]) -> dict[str, torch.Tensor]:
+    def _padded(self, inputs: list[EncoderInput], pixels: list[np.ndarray]) -> dict[str, torch.Tensor]:
         packed = pack(inputs, self.encoder.backbone.rule)
         ids = torch.zeros(len(inputs), LIMIT, dtype=torch.long)
         mask = torch.zeros(len(inputs), LIMIT, dtype=torch.long)
@@ -276,7 +276,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2.0 * size**3 / best
 
 
-def useful_work(shape: Shape, bench: Bench, inputs: Sequence[ModelInput]) -> float:
+def useful_work(shape: Shape, bench: Bench, inputs: Sequence[EncoderInput]) -> float:
     """Floating point operations that the tokens of the documents need: matrices and attention, no padding, no head."""
 
     def matrices(module: nn.Module) -> int:

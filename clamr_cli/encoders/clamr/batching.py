@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clamr_cli.encoders.clamr.model import Backbone
-    from clamr_cli.encoders.clamr.prompt import ModelInput
+    from clamr_cli.encoders.clamr.prompt import EncoderInput
     from clamr_cli.types import FloatArray
 
 _BUDGETS: Final[Mapping[str, int]] = {"cuda": 16384, "mps": 4096, "cpu": 2048}
@@ -39,7 +39,7 @@ Media = tuple["NDArray[np.uint8] | None", "NDArray[np.float32] | None"]
 """Pixels of an input's frames and log-mel features of its audio, see :func:`vision.pixels_of` and :mod:`audio`."""
 
 
-def _decode(given: ModelInput, factor: int) -> Media:
+def _decode(given: EncoderInput, factor: int) -> Media:
     return (
         vision.pixels_of(given.images, factor) if given.images else None,
         audio.features(given.samples) if given.samples is not None else None,
@@ -77,7 +77,7 @@ class Runner:
         self._budget = batch_tokens or _BUDGETS.get(backbone.placement.device.type, _BUDGETS["cpu"])
         self._workers = workers or min(8, os.cpu_count() or 1)
 
-    def run(self, inputs: Sequence[ModelInput]) -> list[FloatArray]:
+    def run(self, inputs: Sequence[EncoderInput]) -> list[FloatArray]:
         """Vectors [n, 128] of each input, in order; float32 from a float32 model, else float16.
 
         Raises:
@@ -101,7 +101,7 @@ class Runner:
         return self._backbone.placement.dtype == torch.float32
 
     def _decoded(
-        self, groups: Sequence[list[int]], inputs: Sequence[ModelInput]
+        self, groups: Sequence[list[int]], inputs: Sequence[EncoderInput]
     ) -> Iterator[tuple[list[int], list[Media]]]:
         """Groups with their pixels and features, made on other threads while earlier groups are computed."""
         factor = self._backbone.patch * self._backbone.merge
@@ -114,7 +114,7 @@ class Runner:
                     ready, futures = started.popleft()
                     yield ready, [future.result() for future in futures]
 
-    def _forward(self, inputs: list[ModelInput], media: list[Media]) -> torch.Tensor:
+    def _forward(self, inputs: list[EncoderInput], media: list[Media]) -> torch.Tensor:
         """Vectors of all inputs in a row, on the device; in halves where the device is too small for all at once."""
         try:
             pixels = [array for array, _ in media if array is not None]
@@ -150,7 +150,7 @@ class _Copy:
         return self._host.cpu().numpy()
 
 
-def _share_out(group: list[int], copy: _Copy, inputs: Sequence[ModelInput]) -> dict[int, FloatArray]:
+def _share_out(group: list[int], copy: _Copy, inputs: Sequence[EncoderInput]) -> dict[int, FloatArray]:
     """Cut a batch's vectors into those of its members."""
     vectors: NDArray[Any] = copy.wait()
     if not np.isfinite(vectors).all():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self
 from clamr_cli.encoders.clamr import audio, prompt, sources, vision
 from clamr_cli.encoders.clamr.options import ClamrOptions, Published, parse_options
 from clamr_cli.encoders.clamr.projection import init_projection
-from clamr_cli.encoders.clamr.prompt import OMNI_TOKENS, Content, Limits, ModelInput, Prompter, SpecialTokens
+from clamr_cli.encoders.clamr.prompt import OMNI_TOKENS, Content, EncoderInput, Limits, Prompter, SpecialTokens
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.types import EncoderInfo
 
@@ -140,7 +140,7 @@ class ClamrEncoder:
         limits = Limits(max_ocr_tokens, max_asr_tokens, max_description_tokens, max_combined_tokens)
         if min(limits.ocr, limits.asr, limits.description, limits.combined) < 1:
             raise UsageError("a token limit is below 1", "give positive limits")
-        passes: list[tuple[int, Content, ModelInput]] = []
+        passes: list[tuple[int, Content, EncoderInput]] = []
         for number, document in enumerate(documents):
             content = self._content(document)
             separate = self._options.context == "separate"
@@ -166,13 +166,13 @@ class ClamrEncoder:
         vectors = self._runner.run(inputs)
         return [prompt.query_vectors(given.prompt, rows) for given, rows in zip(inputs, vectors, strict=True)]
 
-    def prepare(self, document: object, limits: Limits | None = None) -> ModelInput:
+    def prepare(self, document: object, limits: Limits | None = None) -> EncoderInput:
         """One document as it goes into the model, its frames not decoded yet."""
         return self._input(self._content(document), limits or Limits())
 
-    def prepare_query(self, query: str, limit: int = 64) -> ModelInput:
+    def prepare_query(self, query: str, limit: int = 64) -> EncoderInput:
         """One query as it goes into the model, cut on the right at ``limit`` tokens."""
-        return ModelInput(self._prompter.query(query, limit))
+        return EncoderInput(self._prompter.query(query, limit))
 
     def _content(self, document: object) -> Content:
         """The content of a document: audio only for models that accept it, and only where it makes a token."""
@@ -180,17 +180,17 @@ class ClamrEncoder:
         usable = self.ACCEPTS_AUDIO and content.sound is not None and audio.token_count(len(content.sound.samples))
         return content if usable else content.without_audio()
 
-    def _input(self, content: Content, limits: Limits) -> ModelInput:
+    def _input(self, content: Content, limits: Limits) -> EncoderInput:
         """Write the prompt of a content; its frames are only measured."""
         if self._options.context == "separate" and content.tracks:
             (modality, track), *_ = content.tracks.items()
-            return ModelInput(self._prompter.text_alone(modality, track.text, limits.of(modality)))
+            return EncoderInput(self._prompter.text_alone(modality, track.text, limits.of(modality)))
         samples = audio.cut(content.sound.samples) if content.sound is not None else None
         audio_tokens = 0 if samples is None else audio.token_count(len(samples))
         patch, merge = self._backbone.patch, self._backbone.merge
         grid = vision.grid_of(content.images, patch, merge) if content.images else None
         written = self._prompter.document(content.texts, grid.tokens(merge) if grid else 0, limits, audio_tokens)
-        return ModelInput(written, grid, content.images, samples)
+        return EncoderInput(written, grid, content.images, samples)
 
     @classmethod
     def _files(cls, options: ClamrOptions, cache: Path) -> tuple[sources.Files, sources.Files | None]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from clamr_cli.encoders.clamr.options import ClamrOptions
     from clamr_cli.encoders.clamr.projection import Projection
-    from clamr_cli.encoders.clamr.prompt import ModelInput
+    from clamr_cli.encoders.clamr.prompt import EncoderInput
     from clamr_cli.encoders.clamr.vision import Grid
 
 ATTENTION: Final = "clamr_flash_packed"
@@ -126,7 +126,7 @@ class Packed:
         return int(np.diff(self.borders).max())
 
 
-def pack(inputs: Sequence[ModelInput], rule: PositionRule) -> Packed:
+def pack(inputs: Sequence[EncoderInput], rule: PositionRule) -> Packed:
     """Put documents and queries end to end."""
     prompts = [given.prompt for given in inputs]
     starts = np.cumsum([0, *map(len, prompts)])

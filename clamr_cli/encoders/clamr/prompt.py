@@ -122,7 +122,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ModelInput:
+class EncoderInput:
     """A document or query as it goes into the model: its prompt, and the media of its video and audio tokens.
 
     Attributes:
@@ -424,7 +424,7 @@ def _content(
     return Content(span, tuple(images), tuple(spans), tracks, sound)
 
 
-def place_tokens(content: Content, given: ModelInput, vectors: FloatArray) -> TokenVectors:
+def place_tokens(content: Content, given: EncoderInput, vectors: FloatArray) -> TokenVectors:
     """Give every vector of a document its modality, time, segment and characters.
 
     Tokens that stand for no frame and no character (template, names of modalities, the video's opening marker) get the
