@@ -126,7 +126,7 @@ def hears(name: str) -> bool:
     Raises:
         UsageError: unknown name.
     """
-    return bool(getattr(_entry(name), "HEARS", False))
+    return bool(getattr(_entry(name), "ACCEPTS_AUDIO", False))
 
 
 def _entry(name: str) -> Any:  # noqa: ANN401 -- a class known only by its name in the table

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from clamr_cli.encoders.clamr import sources
-from clamr_cli.encoders.clamr.checkpoint import listed
+from clamr_cli.encoders.clamr.sources import listed
 from clamr_cli.encoders.rows import Rows
 from clamr_cli.errors import MediaError, MissingExtra, ModelError, UsageError
 from clamr_cli.types import DIMENSION, TEXT_MODALITIES, EncoderInfo, Modality, Span, TokenVectors

@@ -31,21 +31,20 @@ from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
-from clamr_cli.encoders.clamr import ClamrEncoder, attention
-from clamr_cli.encoders.clamr.adapter import LoraLinear, Pair
-from clamr_cli.encoders.clamr.backbone import Backbone, Placement
-from clamr_cli.encoders.clamr.frames import pixels_of
+from clamr_cli.encoders.clamr import ClamrEncoder
+from clamr_cli.encoders.clamr.batching import Runner
+from clamr_cli.encoders.clamr.checkpoint import LoraLinear, Pair
+from clamr_cli.encoders.clamr.model import ATTENTION, Backbone, Placement, pack
 from clamr_cli.encoders.clamr.options import ClamrOptions
-from clamr_cli.encoders.clamr.packing import pack
-from clamr_cli.encoders.clamr.projection import draw
-from clamr_cli.encoders.clamr.runner import Runner
+from clamr_cli.encoders.clamr.projection import init_projection
+from clamr_cli.encoders.clamr.vision import pixels_of
 from clamr_cli.types import Document, EncoderInfo, Frame, Segment, Span
 from tests.unit.encoders.clamr.tiny import CONFIG, make_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from clamr_cli.encoders.clamr.packing import Job
+    from clamr_cli.encoders.clamr.prompt import EncoderInput
 
 RESULTS: Final = Path(__file__).parent / "results"
 LIMIT: Final = 2048
@@ -158,7 +157,7 @@ class Bench:
         with torch.device(device):
             self.official = Qwen2_5_VLForConditionalGeneration(config).eval().requires_grad_(False).to(dtype)
         _beside_adapters(self.official.model, dtype, device)
-        projection = draw("float16", shape.hidden, 0.02)
+        projection = init_projection("float16", shape.hidden, 0.02)
         self.weight, self.bias = torch.from_numpy(projection.weight).to(device), torch.zeros(128, device=device)
         self.device, self.dtype = device, dtype
         ours = Backbone(_sharing(self.official.model), self.weight, self.bias, projection, Placement(device, dtype), 2)
@@ -176,33 +175,33 @@ class Bench:
         found: list[np.ndarray] = []
         for start in range(0, len(wanted), batch):
             some = wanted[start : start + batch]
-            jobs = [self.encoder.prepare(document) for document in some]
+            inputs = [self.encoder.prepare(document) for document in some]
             pixels = [pixels_of([Image.open(io.BytesIO(frame.jpeg)) for frame in one.frames]) for one in some]
-            outputs = self.official(**self._padded(jobs, pixels), output_hidden_states=True, use_cache=False)
+            outputs = self.official(**self._padded(inputs, pixels), output_hidden_states=True, use_cache=False)
             projected = nn.functional.linear(outputs.hidden_states[-1].float(), self.weight, self.bias)
             vectors = projected / projected.norm(dim=-1, keepdim=True)
             rows = vectors.cpu().numpy()
-            found.extend(row[LIMIT - len(job.prompt) :] for row, job in zip(rows, jobs, strict=True))
+            found.extend(row[LIMIT - len(given.prompt) :] for row, given in zip(rows, inputs, strict=True))
         return found
 
-    def _padded(self, jobs: list[Job], pixels: list[np.ndarray]) -> dict[str, torch.Tensor]:
-        packed = pack(jobs, self.encoder.backbone.rule)
-        ids = torch.zeros(len(jobs), LIMIT, dtype=torch.long)
-        mask = torch.zeros(len(jobs), LIMIT, dtype=torch.long)
-        positions = torch.ones(3, len(jobs), LIMIT, dtype=torch.long)
-        for row, job in enumerate(jobs):
-            size, start = len(job.prompt), packed.borders[row]
-            ids[row, LIMIT - size :] = torch.from_numpy(job.prompt.input_ids)
+    def _padded(self, inputs: list[EncoderInput], pixels: list[np.ndarray]) -> dict[str, torch.Tensor]:
+        packed = pack(inputs, self.encoder.backbone.rule)
+        ids = torch.zeros(len(inputs), LIMIT, dtype=torch.long)
+        mask = torch.zeros(len(inputs), LIMIT, dtype=torch.long)
+        positions = torch.ones(3, len(inputs), LIMIT, dtype=torch.long)
+        for row, given in enumerate(inputs):
+            size, start = len(given.prompt), packed.borders[row]
+            ids[row, LIMIT - size :] = torch.from_numpy(given.prompt.input_ids)
             mask[row, LIMIT - size :] = 1
             positions[:, row, LIMIT - size :] = torch.from_numpy(packed.positions[:, start : start + size])
-        given = {
+        arguments = {
             "input_ids": ids,
             "attention_mask": mask,
             "position_ids": positions,
             "pixel_values_videos": torch.cat([self.encoder.backbone.patches(array) for array in pixels]),
             "video_grid_thw": torch.from_numpy(packed.grids),
         }
-        return {name: tensor.to(self.device) for name, tensor in given.items()}
+        return {name: tensor.to(self.device) for name, tensor in arguments.items()}
 
 
 def _beside_adapters(model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
@@ -222,7 +221,7 @@ def _sharing(model: Qwen2_5_VLModel) -> Qwen2_5_VLModel:
     memo |= configs
     twin = copy.deepcopy(model, memo)
     for config in configs.values():
-        config._attn_implementation = attention.NAME
+        config._attn_implementation = ATTENTION
     return twin
 
 
@@ -277,7 +276,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2.0 * size**3 / best
 
 
-def useful_work(shape: Shape, bench: Bench, jobs: Sequence[Job]) -> float:
+def useful_work(shape: Shape, bench: Bench, inputs: Sequence[EncoderInput]) -> float:
     """Floating point operations that the tokens of the documents need: matrices and attention, no padding, no head."""
 
     def matrices(module: nn.Module) -> int:
@@ -289,11 +288,11 @@ def useful_work(shape: Shape, bench: Bench, jobs: Sequence[Job]) -> float:
 
     total = 0.0
     language, vision = matrices(bench.official.model.language_model), matrices(bench.official.model.visual)
-    for job in jobs:
-        tokens = len(job.prompt)
+    for given in inputs:
+        tokens = len(given.prompt)
         total += 2.0 * language * tokens + 2.0 * shape.layers * shape.hidden * tokens**2
-        if job.grid is not None:
-            patches = job.grid.time * job.grid.height * job.grid.width
+        if given.grid is not None:
+            patches = given.grid.time * given.grid.height * given.grid.width
             total += 2.0 * vision * patches
             # Windows of 64 patches in most layers, whole frames in the others.
             total += 4.0 * shape.vision_layers * shape.vision_hidden * patches * 64
@@ -326,9 +325,9 @@ def main() -> None:
     # The first passes pay for kernels and caches, and for compiling where it is asked for.
     bench.ours(wanted[: max(2, count // 8)])
     bench.published(wanted[: options.batch], options.batch)
-    jobs = [bench.encoder.prepare(document) for document in wanted]
-    tokens = sum(len(job.prompt) for job in jobs)
-    work, rate = useful_work(shape, bench, jobs), matmul_rate(device, dtype)
+    inputs = [bench.encoder.prepare(document) for document in wanted]
+    tokens = sum(len(given.prompt) for given in inputs)
+    work, rate = useful_work(shape, bench, inputs), matmul_rate(device, dtype)
     ours = measured(lambda: bench.ours(wanted), device)
     published = measured(lambda: bench.published(wanted, options.batch), device)
     apart = max(

@@ -37,11 +37,11 @@ def features(samples: NDArray[np.int16]) -> NDArray[np.float32]:
     """Log-mel features [128, frames] float32 of mono samples at 16 kHz, as Whisper computes them."""
     wave = samples.astype(np.float32) / 32768.0
     # Silence behind the end keeps the last frames as they are where audio is padded to a longer window.
-    found = _extractor()(
+    extracted = _extractor()(
         np.pad(wave, (0, _TAIL)), sampling_rate=RATE, return_tensors="np", padding="longest", truncation=False
     )
     frames = -(-len(wave) // _HOP)
-    return np.asarray(found["input_features"][0][:, :frames], dtype=np.float32)
+    return np.asarray(extracted["input_features"][0][:, :frames], dtype=np.float32)
 
 
 @cache

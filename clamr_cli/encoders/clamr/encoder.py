@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
-from clamr_cli.encoders.clamr import audio, packing, sources
-from clamr_cli.encoders.clamr import documents as docs
-from clamr_cli.encoders.clamr import frames as pictures
+from clamr_cli.encoders.clamr import audio, prompt, sources, vision
 from clamr_cli.encoders.clamr.options import ClamrOptions, Published, parse_options
-from clamr_cli.encoders.clamr.projection import draw
-from clamr_cli.encoders.clamr.prompt import OMNI_MARKS, Limits, Marks, Prompter
+from clamr_cli.encoders.clamr.projection import init_projection
+from clamr_cli.encoders.clamr.prompt import OMNI_TOKENS, Content, EncoderInput, Limits, Prompter, SpecialTokens
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.types import EncoderInfo
 
@@ -19,11 +17,9 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-    from clamr_cli.encoders.clamr.backbone import Backbone
-    from clamr_cli.encoders.clamr.documents import Source
-    from clamr_cli.encoders.clamr.packing import Job
+    from clamr_cli.encoders.clamr.batching import Runner
+    from clamr_cli.encoders.clamr.model import Backbone
     from clamr_cli.encoders.clamr.projection import Projection
-    from clamr_cli.encoders.clamr.runner import Runner
     from clamr_cli.types import Document, TokenVectors
 
 VERSION: Final = 1
@@ -42,14 +38,15 @@ class ClamrEncoder:
     NAME: ClassVar[str] = "clamr"
     PUBLISHED: ClassVar[Published] = Published("Qwen/Qwen2.5-VL-3B-Instruct", "meetdavidwan/clamr")
     KIND: ClassVar[str] = "qwen2_5_vl"
-    MARKS: ClassVar[Marks] = Marks()
+    SPECIAL_TOKENS: ClassVar[SpecialTokens] = SpecialTokens()
+    ACCEPTS_AUDIO: ClassVar[bool] = False
 
     def __init__(
         self, info: EncoderInfo, backbone: Backbone, tokenizer: Tokenizer, options: ClamrOptions, runner: Runner
     ) -> None:
         self._info = info
         self._backbone = backbone
-        self._prompter = Prompter(tokenizer, self.MARKS)
+        self._prompter = Prompter(tokenizer, self.SPECIAL_TOKENS)
         self._options = options
         self._runner = runner
         self.notes = tuple(_notes(options, backbone.placement.device.type))
@@ -98,10 +95,9 @@ class ClamrEncoder:
         options = parse_options(settings, cls.PUBLISHED)
         import torch
 
-        from clamr_cli.encoders.clamr.backbone import Placement
-        from clamr_cli.encoders.clamr.loading import check_declared, load_backbone
-        from clamr_cli.encoders.clamr.memory import pick_device
-        from clamr_cli.encoders.clamr.runner import Runner
+        from clamr_cli.encoders.clamr.batching import Runner
+        from clamr_cli.encoders.clamr.checkpoint import check_declared, load_backbone
+        from clamr_cli.encoders.clamr.model import Placement, pick_device
 
         if threads > 0:
             torch.set_num_threads(threads)
@@ -144,14 +140,19 @@ class ClamrEncoder:
         limits = Limits(max_ocr_tokens, max_asr_tokens, max_description_tokens, max_combined_tokens)
         if min(limits.ocr, limits.asr, limits.description, limits.combined) < 1:
             raise UsageError("a token limit is below 1", "give positive limits")
-        pieces: list[tuple[int, Source, packing.Work]] = []
+        passes: list[tuple[int, Content, EncoderInput]] = []
         for number, document in enumerate(documents):
-            pieces.extend((number, part, self._work(part, limits)) for part in self._parts(self._source(document)))
-        vectors = self._runner.run([work for _, _, work in pieces])
-        placed: list[list[TokenVectors]] = [[] for _ in documents]
-        for (number, part, work), found in zip(pieces, vectors, strict=True):
-            placed[number].append(docs.place_tokens(part, work.job.prompt, work.job.grid, found))
-        return [self._finished(parts) for parts in placed]
+            content = self._content(document)
+            separate = self._options.context == "separate"
+            parts = [] if content.empty else content.split() if separate else [content]
+            passes.extend((number, part, self._input(part, limits)) for part in parts)
+        vectors = self._runner.run([given for _, _, given in passes])
+        parts_of: list[list[TokenVectors]] = [[] for _ in documents]
+        for (number, part, given), rows in zip(passes, vectors, strict=True):
+            parts_of[number].append(prompt.place_tokens(part, given, rows))
+        results = [prompt.join(parts) if parts else prompt.no_vectors(exact=self._runner.exact) for parts in parts_of]
+        drop = self._options.template_vectors == "drop"
+        return [prompt.drop_template(tokens) for tokens in results] if drop else results
 
     def encode_queries(self, queries: Sequence[str], *, max_query_tokens: int = 64) -> list[TokenVectors]:
         """Encode queries, each cut on the right at ``max_query_tokens``; ``modality_ids`` are 0.
@@ -161,55 +162,39 @@ class ClamrEncoder:
         """
         if max_query_tokens < 1:
             raise UsageError("a token limit is below 1", "give positive limits")
-        prompts = [self._prompter.query(query, max_query_tokens) for query in queries]
-        vectors = self._runner.run([packing.Work(packing.Job(prompt)) for prompt in prompts])
-        return [docs.query_vectors(prompt, found) for prompt, found in zip(prompts, vectors, strict=True)]
+        inputs = [self.prepare_query(query, max_query_tokens) for query in queries]
+        vectors = self._runner.run(inputs)
+        return [prompt.query_vectors(given.prompt, rows) for given, rows in zip(inputs, vectors, strict=True)]
 
-    def prepare(self, document: object, limits: Limits | None = None) -> Job:
-        """The prompt and grid of one document, as they go into the model."""
-        return self.work(document, limits).job
+    def prepare(self, document: object, limits: Limits | None = None) -> EncoderInput:
+        """One document as it goes into the model, its frames not decoded yet."""
+        return self._input(self._content(document), limits or Limits())
 
-    def work(self, document: object, limits: Limits | None = None) -> packing.Work:
-        """One document as it goes into the model, its pictures not decoded yet."""
-        return self._work(self._source(document), limits or Limits())
-
-    def query_work(self, query: str, limit: int = 64) -> packing.Work:
+    def prepare_query(self, query: str, limit: int = 64) -> EncoderInput:
         """One query as it goes into the model, cut on the right at ``limit`` tokens."""
-        return packing.Work(packing.Job(self._prompter.query(query, limit)))
+        return EncoderInput(self._prompter.query(query, limit))
 
-    def _source(self, document: object) -> Source:
-        """What is encoded of a document: audio only by models that listen."""
-        source = docs.source_of(document)
-        heard = self.MARKS.audio and source.sound is not None and audio.token_count(len(source.sound.samples))
-        return source if heard else docs.silent(source)
+    def _content(self, document: object) -> Content:
+        """The content of a document: audio only for models that accept it, and only where it makes a token."""
+        content = prompt.content_of(document)
+        usable = self.ACCEPTS_AUDIO and content.sound is not None and audio.token_count(len(content.sound.samples))
+        return content if usable else content.without_audio()
 
-    def _parts(self, source: Source) -> list[Source]:
-        """What is encoded in one pass each: the whole document, or its modalities one by one."""
-        if source.empty:
-            return []
-        return [source] if self._options.context == "joint" else docs.split(source)
-
-    def _work(self, source: Source, limits: Limits) -> packing.Work:
-        """Write the prompt of a source; its frames are only measured."""
-        if self._options.context == "separate" and source.tracks:
-            (modality, track), *_ = source.tracks.items()
-            return packing.Work(packing.Job(self._prompter.text_alone(modality, track.text, limits.of(modality))))
-        samples = audio.cut(source.sound.samples) if source.sound is not None else None
-        heard = 0 if samples is None else audio.token_count(len(samples))
-        grid = pictures.grid_of(source.images, self._backbone.patch, self._backbone.merge) if source.images else None
-        tokens = grid.tokens(self._backbone.merge) if grid else 0
-        prompt = self._prompter.document(source.texts, tokens, limits, heard)
-        return packing.Work(packing.Job(prompt, grid), source.images, samples)
-
-    def _finished(self, parts: list[TokenVectors]) -> TokenVectors:
-        if not parts:
-            return docs.no_vectors(exact=self._runner.exact)
-        joined = docs.join(parts)
-        return docs.drop_template(joined) if self._options.template_vectors == "drop" else joined
+    def _input(self, content: Content, limits: Limits) -> EncoderInput:
+        """Write the prompt of a content; its frames are only measured."""
+        if self._options.context == "separate" and content.tracks:
+            (modality, track), *_ = content.tracks.items()
+            return EncoderInput(self._prompter.text_alone(modality, track.text, limits.of(modality)))
+        samples = audio.cut(content.sound.samples) if content.sound is not None else None
+        audio_tokens = 0 if samples is None else audio.token_count(len(samples))
+        patch, merge = self._backbone.patch, self._backbone.merge
+        grid = vision.grid_of(content.images, patch, merge) if content.images else None
+        written = self._prompter.document(content.texts, grid.tokens(merge) if grid else 0, limits, audio_tokens)
+        return EncoderInput(written, grid, content.images, samples)
 
     @classmethod
     def _files(cls, options: ClamrOptions, cache: Path) -> tuple[sources.Files, sources.Files | None]:
-        """Base and adapter; the published ones are only looked for, others are fetched where they are hub ids."""
+        """Base and adapter; the published ones must be installed, others are fetched if they are hub ids."""
         if options.model == cls.PUBLISHED.model and not options.revision:
             base = sources.installed(cls.NAME, "base", options.model, cache)
         else:
@@ -227,19 +212,20 @@ class ClamrEncoder:
         inner = config.get("thinker_config") or config
         text = inner.get("text_config") or inner
         try:
-            drawn = draw(options.draw, int(text["hidden_size"]), float(text.get("initializer_range", 0.02)))
+            hidden, deviation = int(text["hidden_size"]), float(text.get("initializer_range", 0.02))
+            drawn = init_projection(options.projection_init, hidden, deviation)
         except (KeyError, TypeError, ValueError) as problem:
             raise ModelError(f"config.json of {base.name} names no hidden_size", "give a Qwen2.5 base") from problem
-        drawn_mark = f"{drawn.source}{drawn.sha256[:12]}"
-        marks = [
+        projection_part = f"{drawn.source}{drawn.sha256[:12]}"
+        parts = [
             f"{cls.NAME}{VERSION}",
             sources.digest(base, cache)[:12],
             sources.digest(adapter, cache)[:12] if adapter else "plain",
-            "kept" if any(sources.keeps_projection(files) for files in (base, adapter) if files) else drawn_mark,
+            "kept" if any(sources.keeps_projection(files) for files in (base, adapter) if files) else projection_part,
             options.template_vectors,
         ]
-        marks += [options.context] * (options.context != "joint") + [options.quantize] * (options.quantize != "none")
-        return EncoderInfo(cls.NAME, "-".join(marks))
+        parts += [options.context] * (options.context != "joint") + [options.quantize] * (options.quantize != "none")
+        return EncoderInfo(cls.NAME, "-".join(parts))
 
 
 class ClamrOmniEncoder(ClamrEncoder):
@@ -253,8 +239,8 @@ class ClamrOmniEncoder(ClamrEncoder):
     NAME = "clamr-omni"
     PUBLISHED = Published("Qwen/Qwen2.5-Omni-3B", "meetdavidwan/clamr_msrvtt")
     KIND = "qwen2_5_omni"
-    MARKS = OMNI_MARKS
-    HEARS = True
+    SPECIAL_TOKENS = OMNI_TOKENS
+    ACCEPTS_AUDIO = True
 
 
 def _tokenizer(base: sources.Files) -> Tokenizer:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args, get_type_hints
 
-from clamr_cli.encoders.clamr.projection import parse_draw
+import msgspec
+
+from clamr_cli.encoders.clamr.projection import ProjectionInit
 from clamr_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from clamr_cli.encoders.clamr.projection import Draw
-
 NO_ADAPTER: Final = "none"
-_SHORT: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "dtype": ("auto", "bfloat16", "float16", "float32"),
-    "template_vectors": ("keep", "drop"),
-    "context": ("joint", "separate"),
-    "quantize": ("none", "4bit"),
+_ALIASES: Final[Mapping[str, Mapping[str, str]]] = {
+    "dtype": {
+        "bf16": "bfloat16",
+        "fp16": "float16",
+        "fp32": "float32",
+        **{f"torch.{name}": name for name in ("bfloat16", "float16", "float32")},
+    },
+    "projection_init": {
+        **dict.fromkeys(("float16-legacy", "float16_legacy", "fp16", "fp16_legacy"), "float16"),
+        "fp32": "float32",
+    },
 }
 
 
@@ -31,9 +36,8 @@ class Published:
     adapter: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClamrOptions:
-    """How to make a CLaMR encoder.
+class ClamrOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of a CLaMR encoder.
 
     Attributes:
         model: the base: a hub id, or a folder with config.json, tokenizer.json and safetensors files; empty for the
@@ -55,18 +59,13 @@ class ClamrOptions:
     adapter: str = ""
     revision: str = ""
     adapter_revision: str = ""
-    dtype: str = "auto"
-    projection_init: str = "float16"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    projection_init: ProjectionInit = "float16"
     template_vectors: Literal["keep", "drop"] = "keep"
     context: Literal["joint", "separate"] = "joint"
     quantize: Literal["none", "4bit"] = "none"
-    batch_tokens: int = 0
+    batch_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     compile: bool = False
-
-    @property
-    def draw(self) -> Draw:
-        """The draw of the projection's base."""
-        return parse_draw(self.projection_init)
 
 
 def parse_options(settings: Mapping[str, object], published: Published) -> ClamrOptions:
@@ -77,46 +76,29 @@ def parse_options(settings: Mapping[str, object], published: Published) -> Clamr
     Raises:
         UsageError: an unknown setting or value.
     """
-    known = {field.name: field for field in fields(ClamrOptions)}
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise UsageError(
-            f"encoder 'clamr' has no setting {', '.join(map(repr, unknown))}", f"it knows {', '.join(known)}"
-        )
-    given = {name: _plain(name, value) for name, value in settings.items() if value is not None}
-    options = ClamrOptions(**cast("dict[str, Any]", given))
-    parse_draw(options.projection_init)
-    for name, choices in _CHOICES.items():
-        value = getattr(options, name)
-        if value not in choices:
-            raise UsageError(f"{name} cannot be {value!r}", f"use one of {', '.join(choices)}")
-    return _with_published(options, published)
-
-
-def _plain(name: str, value: object) -> object:
-    """A setting's value as its field has it: numbers and switches checked, all else as text."""
-    if name == "compile":
-        return _switch(value)
-    if name == "batch_tokens":
-        if not isinstance(value, int | str) or not str(value).isdecimal():
-            raise UsageError(f"batch_tokens cannot be {value!r}", "give a whole number of tokens")
-        return int(value)
-    # torch.float32 writes itself with its module.
-    text = str(value).removeprefix("torch.")
-    return _SHORT.get(text, text) if name == "dtype" else text
-
-
-def _switch(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if value in ("true", "false", "1", "0"):
-        return value in ("true", "1")
-    raise UsageError(f"compile cannot be {value!r}", "use true or false")
-
-
-def _with_published(options: ClamrOptions, published: Published) -> ClamrOptions:
-    """Fill in the model and the adapter where they were left out."""
+    given = {name: value if isinstance(value, bool) else str(value) for name, value in settings.items()}
+    values = {
+        name: _ALIASES.get(name, {}).get(str(value), value)
+        for name, value in given.items()
+        if settings[name] is not None
+    }
+    try:
+        options = msgspec.convert(values, ClamrOptions, strict=False)
+    except msgspec.ValidationError as problem:
+        raise _usage_error(values, str(problem)) from problem
     model = options.model or published.model
     adapter = options.adapter or (published.adapter if model == published.model else NO_ADAPTER)
-    values = {field.name: getattr(options, field.name) for field in fields(ClamrOptions)}
-    return ClamrOptions(**{**values, "model": model, "adapter": "" if adapter == NO_ADAPTER else adapter})
+    return msgspec.structs.replace(options, model=model, adapter="" if adapter == NO_ADAPTER else adapter)
+
+
+def _usage_error(values: Mapping[str, object], problem: str) -> UsageError:
+    """The error for values that msgspec refuses, with the choices of the first invalid setting."""
+    types = get_type_hints(ClamrOptions)
+    if unknown := sorted(set(values) - set(types)):
+        return UsageError(
+            f"invalid settings of encoder 'clamr': {', '.join(map(repr, unknown))}", f"use {', '.join(types)}"
+        )
+    name = problem.rstrip("`").rpartition("$.")[2]
+    choices = ("true", "false") if types[name] is bool else get_args(types[name])
+    hint = f"use {', '.join(choices)}" if choices else "use a whole number, 0 or more"
+    return UsageError(f"invalid {name}: {values[name]!r}", hint)

@@ -13,26 +13,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from clamr_cli.errors import UsageError
 from clamr_cli.types import DIMENSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
-Draw = Literal["float16", "float32"]
-
-DRAWS: Final[Mapping[str, Draw]] = {
-    "float16": "float16",
-    "float16-legacy": "float16",
-    "float16_legacy": "float16",
-    "fp16": "float16",
-    "fp16_legacy": "float16",
-    "float32": "float32",
-    "fp32": "float32",
-}
-"""Accepted values of the ``projection_init`` setting."""
+ProjectionInit = Literal["float16", "float32"]
 
 SEED: Final = 42
 _BLOCK: Final = 16
@@ -55,18 +41,7 @@ class Projection:
         return cls(weight, "stored", hashlib.sha256(np.ascontiguousarray(weight).tobytes()).hexdigest())
 
 
-def parse_draw(value: str) -> Draw:
-    """The draw a setting names.
-
-    Raises:
-        UsageError: it names none.
-    """
-    if value not in DRAWS:
-        raise UsageError(f"there is no projection draw {value!r}", "use --projection-init float16 or float32")
-    return DRAWS[value]
-
-
-def draw(kind: Draw, hidden: int, deviation: float) -> Projection:
+def init_projection(kind: ProjectionInit, hidden: int, deviation: float) -> Projection:
     """Draw the [128, hidden] base matrix as the training run did.
 
     The float16 draw is that of torch up to 2.6 bit for bit; newer versions draw in float32 and round. The float32 draw

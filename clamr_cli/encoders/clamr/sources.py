@@ -1,4 +1,4 @@
-"""Where a model's files lie: a local folder, a hub cache, or the hub itself; and what identifies their contents."""
+"""Sources of a model's files: a local folder, a hub cache, or the hub itself; and digests of their contents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clamr_cli import weights
 from clamr_cli.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 WAY_OUT: Final = "or use --encoder mini, which needs no download"
 _PROJECTION: Final = re.compile(r"(^|\.)custom_text_proj(\.base_layer)?\.weight$")
@@ -25,6 +25,7 @@ _SMALL: Final = ("*.json", "*.txt")
 _WEIGHTS: Final = ("*.safetensors",)
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _BIG: Final = 16 << 20
+_SHOWN: Final = 12
 _SHA256_NAME: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -49,7 +50,7 @@ class Files:
         except (OSError, ValueError) as problem:
             raise ModelError(f"{name} of {self.name} cannot be read", "download the model again") from problem
         if not isinstance(value, dict):
-            raise ModelError(f"{name} of {self.name} is no JSON object", "download the model again")
+            raise ModelError(f"{name} of {self.name} is not a JSON object", "download the model again")
         return value
 
     def weights(self) -> list[Path]:
@@ -61,15 +62,22 @@ class Files:
         indexes = sorted(self.folder.glob("*.safetensors.index.json"))
         if indexes:
             named = self.json(indexes[0].name).get("weight_map", {})
-            found = [self.folder / name for name in sorted(set(named.values()))] if isinstance(named, dict) else []
+            files = [self.folder / name for name in sorted(set(named.values()))] if isinstance(named, dict) else []
         else:
-            found = sorted(self.folder.glob("*.safetensors"))
-        absent = [path.name for path in found if not path.is_file()]
+            files = sorted(self.folder.glob("*.safetensors"))
+        absent = [path.name for path in files if not path.is_file()]
         if absent:
             raise ModelError(f"{self.name} lacks {', '.join(absent)}", "download the model again")
-        if not found:
+        if not files:
             raise ModelError(f"{self.name} has no safetensors files", "give a folder or hub id of a complete model")
-        return found
+        return files
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for an error message: all of a few, the first of many."""
+    ordered = sorted(names)
+    shown = ", ".join(ordered[:_SHOWN])
+    return shown if len(ordered) <= _SHOWN else f"{shown} and {len(ordered) - _SHOWN} more"
 
 
 def installed(artefact: str, part: str, name: str, cache: Path) -> Files:
@@ -163,7 +171,7 @@ def _from_hub(name: str, revision: str, patterns: Sequence[str]) -> Path:
 
 
 def declared_elements(files: Files) -> int:
-    """How many numbers a sharded model's index declares (they are published with two bytes each), 0 where none does."""
+    """The count of numbers that a sharded model's index declares (two bytes each), 0 where none does."""
     indexes = sorted(files.folder.glob("*.safetensors.index.json"))
     metadata = files.json(indexes[0].name).get("metadata") if indexes else None
     size = metadata.get("total_size") if isinstance(metadata, dict) else None
@@ -217,28 +225,22 @@ def _file_digest(path: Path, cache: Path) -> str:
     state = resolved.stat()
     if state.st_size < _BIG:
         return hashlib.sha256(resolved.read_bytes()).hexdigest()
-    kept = cache / "digests.json"
-    known = _read_known(kept)
+    record = cache / "digests.json"
+    digests: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        stored = json.loads(record.read_text(encoding="utf-8"))
+        digests = stored if isinstance(stored, dict) else {}
     mark = [state.st_size, state.st_mtime_ns]
-    entry = known.get(str(resolved))
+    entry = digests.get(str(resolved))
     if isinstance(entry, list) and entry[:2] == mark and len(entry) == 3:
         return str(entry[2])
     with resolved.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    known[str(resolved)] = [*mark, found]
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digests[str(resolved)] = [*mark, digest]
     # Without a cache that can be written the next run reads the file again, and that is all.
     with contextlib.suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
-        fresh = kept.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps(known), encoding="utf-8")
-        fresh.replace(kept)
-    return found
-
-
-def _read_known(path: Path) -> dict[str, object]:
-    """The digests kept so far; none where the file is absent or damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        fresh = record.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps(digests), encoding="utf-8")
+        fresh.replace(record)
+    return digest

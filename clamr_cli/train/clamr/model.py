@@ -18,8 +18,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from clamr_cli.encoders.clamr import audio, frames, packing
-from clamr_cli.encoders.clamr.checkpoint import PROJECTION, listed, renamed
+from clamr_cli.encoders.clamr import audio, vision
+from clamr_cli.encoders.clamr.checkpoint import PROJECTION, renamed
+from clamr_cli.encoders.clamr.model import pack
+from clamr_cli.encoders.clamr.sources import listed
 from clamr_cli.errors import ModelError
 from clamr_cli.train.losses import Encoded
 from clamr_cli.types import DIMENSION
@@ -32,9 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clamr_cli.encoders.clamr import ClamrEncoder
-    from clamr_cli.encoders.clamr.adapter import Adapter
-    from clamr_cli.encoders.clamr.backbone import Backbone
-    from clamr_cli.encoders.clamr.packing import Packed
+    from clamr_cli.encoders.clamr.checkpoint import Adapter
+    from clamr_cli.encoders.clamr.model import Backbone, Packed
     from clamr_cli.train.clamr.pairs import Example
     from clamr_cli.train.losses import Batch
 
@@ -92,17 +93,17 @@ class Collator:
         """One batch; a document of several examples is in it once."""
         by_moment = {example.pair.moment: example for example in examples}
         positions = {moment: position for position, moment in enumerate(by_moment)}
-        documents = [self._encoder.work(example.document) for example in by_moment.values()]
-        queries = [self._encoder.query_work(example.pair.query) for example in examples]
+        documents = [self._encoder.prepare(example.document) for example in by_moment.values()]
+        queries = [self._encoder.prepare_query(example.pair.query) for example in examples]
         pixels = self._pool.map(
-            lambda work: frames.pixels_of(work.images, self._factor), [work for work in documents if work.images]
+            lambda given: vision.pixels_of(given.images, self._factor), [given for given in documents if given.images]
         )
-        modality_ids = [torch.from_numpy(work.job.prompt.modality_ids.astype("int64")) for work in documents]
+        modality_ids = [torch.from_numpy(given.prompt.modality_ids.astype("int64")) for given in documents]
         model_input = ModelInput(
-            packing.pack([work.job for work in (*documents, *queries)], self._encoder.backbone.rule),
+            pack([*documents, *queries], self._encoder.backbone.rule),
             len(documents),
             tuple(pixels),
-            tuple(audio.features(work.samples) for work in documents if work.samples is not None),
+            tuple(audio.features(given.samples) for given in documents if given.samples is not None),
             pad_sequence(modality_ids, batch_first=True),
         )
         answers = [torch.tensor(example.pair.answers) for example in examples]

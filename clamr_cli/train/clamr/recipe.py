@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from clamr_cli.encoders.clamr import ClamrEncoder, ClamrOmniEncoder, sources
-from clamr_cli.encoders.clamr.adapter import load_adapter
-from clamr_cli.encoders.clamr.loading import linear_shapes
-from clamr_cli.encoders.clamr.memory import pick_device
+from clamr_cli.encoders.clamr.checkpoint import linear_shapes, load_adapter
+from clamr_cli.encoders.clamr.model import pick_device
 from clamr_cli.encoders.clamr.options import NO_ADAPTER
 from clamr_cli.errors import UsageError
 from clamr_cli.train.clamr.model import WEIGHTS_FILE, Collator, LoraOptions, TrainableEncoder

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tokenizers import Tokenizer
 
-from clamr_cli.encoders.clamr.attention import _agrees, _by_length
+from clamr_cli.encoders.clamr.model import attention_by_length, kernel_agrees
 from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.types import Document, Encoder, Frame, Segment, Span, Word
 from tests.unit.encoders.clamr.conftest import Folders
@@ -67,7 +68,7 @@ def test_attention_stays_inside_sequences_and_looks_back_only():
     query, key, value = (torch.randn(heads, 9, 8, generator=generator) for heads in (4, 2, 2))
     borders = torch.tensor([0, 4, 8, 9], dtype=torch.int32)
     for causal in (True, False):
-        found = _by_length(query, key, value, borders, 4, 0.3, causal)
+        found = attention_by_length(query, key, value, borders, 4, 0.3, causal)
         for start, end in ((0, 4), (4, 8), (8, 9)):
             for head in range(4):
                 products = query[head, start:end] @ key[head // 2, start:end].T * 0.3
@@ -85,9 +86,9 @@ def test_a_kernel_that_fails_or_disagrees_is_not_used():
         return torch.zeros(query.shape[1], query.shape[0], query.shape[2], dtype=query.dtype)
 
     cpu = torch.device("cpu")
-    assert _agrees(cpu, _by_length)
-    assert not _agrees(cpu, failing)
-    assert not _agrees(cpu, wrong)
+    assert kernel_agrees(cpu, attention_by_length)
+    assert not kernel_agrees(cpu, failing)
+    assert not kernel_agrees(cpu, wrong)
 
 
 def test_text_sees_frames_but_frames_never_see_text(encoder):
@@ -103,7 +104,7 @@ def test_text_sees_frames_but_frames_never_see_text(encoder):
 
 def test_labels_follow_the_text(encoder, folders: Folders):
     found = encoder.encode_documents(DOCUMENTS[:1])[0]
-    tokenizer = encoder._prompter._tokenizer
+    tokenizer = Tokenizer.from_file(str(folders.base / "tokenizer.json"))
     texts = {number: tokenizer.decode(found.input_ids[found.modality_ids == number].tolist()) for number in (2, 3, 4)}
     assert texts == {2: " OCR: HARBOUR", 3: " ASR: the ferry leaves", 4: " Description: pier"}
     assert (found.modality_ids[:3] == 0).all()
@@ -160,9 +161,9 @@ def test_moments_know_time_segment_and_characters_of_every_token(encoder):
     assert set(found.segments[found.modality_ids == 2].tolist()) == {-1, 0}
 
 
-def test_queries_end_with_ten_tokens_and_are_cut_on_the_right(encoder):
+def test_queries_end_with_ten_tokens_and_are_cut_on_the_right(encoder, folders: Folders):
     short, long = encoder.encode_queries(["ferry", "the lazy dog " * 40])
-    end = encoder._prompter._tokenizer.token_to_id("<|endoftext|>")
+    end = Tokenizer.from_file(str(folders.base / "tokenizer.json")).token_to_id("<|endoftext|>")
     assert short.input_ids[-10:].tolist() == [end] * 10
     assert short.input_ids[-11] != end
     assert len(long) == 64

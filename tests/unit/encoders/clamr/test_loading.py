@@ -158,9 +158,9 @@ def test_an_adapter_of_another_size_is_refused(copies: Folders):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"peft_type": "IA3"}, "no LoRA"),
+        ({"peft_type": "IA3"}, "not a LoRA"),
         ({"use_dora": True}, "use_dora"),
-        ({"r": 0}, "no usable r"),
+        ({"r": 0}, "invalid r"),
         ({"target_modules": None}, "no target modules"),
     ],
 )
@@ -234,9 +234,9 @@ def test_four_bit_layers_are_the_rounded_ones(folders: Folders):
     library = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     four = folders.encoder(quantize="4bit")
     full = folders.encoder()
-    merged = full.backbone._model
-    plain = folders.encoder(adapter="none").backbone._model
-    for name, layer in four.backbone._model.named_modules():
+    merged = full.backbone.model
+    plain = folders.encoder(adapter="none").backbone.model
+    for name, layer in four.backbone.model.named_modules():
         if isinstance(layer, library.nn.Linear4bit):
             rounded = library.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
             place = name.removesuffix(".base")
@@ -257,8 +257,16 @@ def test_describing_gives_the_fingerprint_of_creating(encoder, folders: Folders)
 
 
 @pytest.mark.parametrize(
-    "settings", [{"colour": "red"}, {"dtype": "int8"}, {"projection_init": "zeros"}, {"batch_tokens": "many"}]
+    ("settings", "message"),
+    [
+        ({"colour": "red"}, "'colour'.*projection_init"),
+        ({"dtype": "int8"}, "invalid dtype: 'int8'.*bfloat16"),
+        ({"projection_init": "zeros"}, "projection_init.*float16, float32"),
+        ({"batch_tokens": "many"}, "whole number"),
+        ({"batch_tokens": -1}, "whole number"),
+        ({"compile": "perhaps"}, "true, false"),
+    ],
 )
-def test_unknown_settings_are_refused(folders: Folders, settings):
-    with pytest.raises(UsageError):
+def test_invalid_settings_are_refused_with_the_valid_ones(folders: Folders, settings, message):
+    with pytest.raises(UsageError, match=message):
         folders.encoder(**settings)

@@ -10,7 +10,7 @@ from transformers import Qwen2_5OmniConfig, WhisperFeatureExtractor
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerModel
 
 from clamr_cli.encoders.clamr import ClamrEncoder, ClamrOmniEncoder, audio
-from clamr_cli.encoders.clamr.frames import pixels_of
+from clamr_cli.encoders.clamr.vision import pixels_of
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.types import Document, Sound, Span
 from tests.unit.encoders.clamr import tiny

@@ -12,10 +12,9 @@ from PIL import Image
 
 from clamr_cli import maxsim
 from clamr_cli.encoders.clamr import ClamrEncoder
-from clamr_cli.encoders.clamr.frames import pixels_of
-from clamr_cli.encoders.clamr.packing import pack
-from clamr_cli.encoders.clamr.positions import position_ids
+from clamr_cli.encoders.clamr.model import pack, position_ids
 from clamr_cli.encoders.clamr.prompt import Limits
+from clamr_cli.encoders.clamr.vision import pixels_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,16 +116,16 @@ def test_documents(oracle, make, name):
 def test_positions_grids_and_hidden_states(oracle, make, name):
     case, backbone = load(oracle, name), make().backbone
     for row, document in enumerate(case.documents):
-        job = make().prepare(document, case.limits)
-        positions = position_ids(len(job.prompt), job.prompt.video_start, job.grid, backbone.rule)
+        given = make().prepare(document, case.limits)
+        positions = position_ids(len(given.prompt), given.prompt.video_start, given.grid, backbone.rule)
         mask = case.arrays["attention_mask"][row].astype(bool)
         assert np.array_equal(positions, case.arrays["position_ids"][:, row][:, mask])
-        if job.grid is not None:
-            grid = [job.grid.time, job.grid.height, job.grid.width]
+        if given.grid is not None:
+            grid = [given.grid.time, given.grid.height, given.grid.width]
             assert grid == case.arrays["video_grid_thw"][row].tolist()
         if "last_hidden_state" in case.arrays:
             pixels = [pixels_of(document["frames"])] if document["frames"] else []
-            hidden = backbone.hidden(pack([job], backbone.rule), pixels).numpy()
+            hidden = backbone.hidden(pack([given], backbone.rule), pixels).numpy()
             assert worst(hidden, case.unpadded("last_hidden_state", row)) < 1e-5
 
 

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clamr_cli.encoders.clamr import frames, memory, packing, sources
+from clamr_cli.encoders.clamr import batching, sources, vision
+from clamr_cli.encoders.clamr.model import PositionRule, position_ids
 from clamr_cli.encoders.clamr.options import Published, parse_options
-from clamr_cli.encoders.clamr.positions import Grid, PositionRule, position_ids
-from clamr_cli.encoders.clamr.projection import as_torch_draws, draw
+from clamr_cli.encoders.clamr.projection import as_torch_draws, init_projection
 from clamr_cli.encoders.clamr.prompt import Limits, Prompter
+from clamr_cli.encoders.clamr.vision import Grid
 from clamr_cli.errors import ModelError
 from clamr_cli.types import Modality
 from tests.unit.encoders.clamr import tiny
@@ -27,19 +28,25 @@ def prompter() -> Prompter:
 
 def test_the_draws_are_those_of_the_training_run():
     # SHA-256 of the matrices as an older torch drew them for the published size and a small one.
-    assert draw("float16", 2048, 0.02).sha256 == "d2eab13244c85a9a8a03d13f384d8adf5db251c89cb064d15ebaa4565e34a93b"
-    assert draw("float16", 64, 0.02).sha256 == "af9408ae3381cd651663db6a0e215a892d16f25adb16aff9e81a5404b84aa830"
+    assert (
+        init_projection("float16", 2048, 0.02).sha256
+        == "d2eab13244c85a9a8a03d13f384d8adf5db251c89cb064d15ebaa4565e34a93b"
+    )
+    assert (
+        init_projection("float16", 64, 0.02).sha256
+        == "af9408ae3381cd651663db6a0e215a892d16f25adb16aff9e81a5404b84aa830"
+    )
 
 
 def test_the_float32_draw_is_that_of_torch():
-    drawn = draw("float32", 64, 0.02)
+    drawn = init_projection("float32", 64, 0.02)
     expected = torch.empty(128, 64).normal_(0.0, 0.02, generator=torch.Generator().manual_seed(42)).numpy()
     assert np.abs(drawn.weight - expected).max() < 4e-8
     assert np.array_equal(as_torch_draws(drawn, 0.02).weight, expected)
 
 
 def test_the_draws_have_nothing_in_common():
-    one, other = draw("float16", 64, 0.02).weight, draw("float32", 64, 0.02).weight
+    one, other = init_projection("float16", 64, 0.02).weight, init_projection("float32", 64, 0.02).weight
     assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.05
 
 
@@ -65,28 +72,28 @@ def test_text_after_a_wide_video_starts_behind_its_width():
 
 @given(st.integers(1, 4000), st.integers(1, 4000))
 def test_frames_fit_the_pixel_budget(width, height):
-    wide, high = frames.fitted_size(width, height)
+    wide, high = vision.fitted_size(width, height)
     assert wide % 28 == 0
     assert high % 28 == 0
-    assert frames.MIN_PIXELS <= wide * high <= frames.MAX_PIXELS
+    assert vision.MIN_PIXELS <= wide * high <= vision.MAX_PIXELS
 
 
 def test_an_odd_number_of_frames_repeats_the_last():
     images = [Image.new("RGB", (112, 84), colour) for colour in ("red", "lime", "blue")]
-    pixels = frames.pixels_of(images)
+    pixels = vision.pixels_of(images)
     assert pixels.shape == (4, 3, 84, 112)
     assert np.array_equal(pixels[2], pixels[3])
-    assert frames.grid_of(images) == Grid(2, 6, 8)
+    assert vision.grid_of(images) == Grid(2, 6, 8)
 
 
 def test_later_frames_take_the_size_of_the_first():
-    pixels = frames.pixels_of([Image.new("RGB", (112, 84), "red"), Image.new("L", (500, 500), 128)])
+    pixels = vision.pixels_of([Image.new("RGB", (112, 84), "red"), Image.new("L", (500, 500), 128)])
     assert pixels.shape == (2, 3, 84, 112)
     assert (pixels[1] == 128).all()
 
 
 def test_transparency_becomes_white():
-    assert (frames.pixels_of([Image.new("RGBA", (56, 56), (9, 9, 9, 0))]) == 255).all()
+    assert (vision.pixels_of([Image.new("RGBA", (56, 56), (9, 9, 9, 0))]) == 255).all()
 
 
 # --- prompts --------------------------------------------------------------------------------------------------------
@@ -148,7 +155,7 @@ def test_undecodable_bytes_do_not_stop_anything(prompter: Prompter):
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 80))
 def test_batches_hold_everything_once_and_keep_the_budget(lengths, budget):
-    groups = packing.plan(lengths, budget)
+    groups = batching.plan(lengths, budget)
     assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
     assert all(len(group) == 1 or sum(lengths[place] for place in group) <= budget for group in groups)
 
@@ -214,12 +221,12 @@ def test_digests_of_large_files_are_kept_and_follow_the_contents(tmp_path, monke
 def test_a_model_that_does_not_fit_is_refused_before_loading():
     device = torch.device("cpu")
     with pytest.raises(ModelError, match=r"needs about 17\.2 GB and 8\.0 GB are free.*--encoder mini"):
-        memory.check_fits("owner/base", 15_000_000_000, device, 8_000_000_000)
-    memory.check_fits("owner/base", 15_000_000_000, device, 32_000_000_000)
-    memory.check_fits("tiny", 1000, device, 10)
+        batching.check_fits("owner/base", 15_000_000_000, device, 8_000_000_000)
+    batching.check_fits("owner/base", 15_000_000_000, device, 32_000_000_000)
+    batching.check_fits("tiny", 1000, device, 10)
 
 
 def test_bytes_are_counted_by_dtype():
     shapes = [(10, 20), (20,)]
-    assert memory.bytes_of(shapes, per_element=2, four_bit=False) == 440
-    assert memory.bytes_of(shapes, per_element=2, four_bit=True) == 152
+    assert batching.bytes_of(shapes, per_element=2, four_bit=False) == 440
+    assert batching.bytes_of(shapes, per_element=2, four_bit=True) == 152

@@ -1,4 +1,4 @@
-"""Frames to what the vision tower takes: sizes in patches, and pixels of one size per video.
+"""Frames as the vision tower takes them: sizes in patches, and pixels of one size per video.
 
 The steps are those of the published code with its frame helper of that time: every frame is resized on its own
 (bicubic, sides in multiples of 28, 56x56 to 224x224 pixels in area, aspect kept), then stretched to the size of the
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import Image
 
-from clamr_cli.encoders.clamr.positions import Grid
 from clamr_cli.errors import MediaError
 from clamr_cli.types import Frame
 
@@ -26,14 +26,27 @@ if TYPE_CHECKING:
 MAX_PIXELS: Final = 224 * 224
 MIN_PIXELS: Final = 4 * 28 * 28
 _DAMAGED: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises for pictures that are none, that end early, or that would fill the memory."""
+"""Exceptions of Pillow for data that is not a picture, that ends early, or that would fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A video in patches: ``time`` pairs of frames, ``height`` and ``width`` in patches of the vision tower."""
+
+    time: int
+    height: int
+    width: int
+
+    def tokens(self, merge: int) -> int:
+        """The number of tokens of the video when ``merge`` x ``merge`` patches are merged into one."""
+        return self.time * (self.height // merge) * (self.width // merge)
 
 
 def open_frame(frame: Frame | Image.Image) -> Image.Image:
     """The picture of a frame; a JPEG is only opened, not yet decoded.
 
     Raises:
-        MediaError: the frame's bytes are no picture.
+        MediaError: the frame's bytes are not a picture.
     """
     if isinstance(frame, Image.Image):
         return frame
@@ -73,8 +86,12 @@ def pixels_of(images: Sequence[Image.Image], factor: int = 28) -> NDArray[np.uin
     Raises:
         MediaError: a frame is damaged.
     """
+    arrays = []
     try:
-        arrays = [_resized(image, factor) for image in images]
+        for image in images:
+            colour = _rgb(image)
+            resized = colour.resize(fitted_size(*colour.size, factor=factor), Image.Resampling.BICUBIC)
+            arrays.append(np.ascontiguousarray(np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1)))
     except _DAMAGED as problem:
         raise MediaError("a frame cannot be decoded", "index the video again") from problem
     first = arrays[0].shape
@@ -84,16 +101,8 @@ def pixels_of(images: Sequence[Image.Image], factor: int = 28) -> NDArray[np.uin
     return np.stack(stacked)
 
 
-def _resized(image: Image.Image, factor: int) -> NDArray[np.uint8]:
-    """One frame [3, height, width] in its own fitted size."""
-    colour = _rgb(image)
-    size = fitted_size(*colour.size, factor=factor)
-    resized = colour.resize(size, Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1))
-
-
 def _rgb(image: Image.Image) -> Image.Image:
-    """Without transparency: what can be seen through is white."""
+    """The picture in RGB, on white where it is transparent."""
     if image.mode == "RGBA":
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(image, mask=image.getchannel("A"))
