@@ -184,7 +184,7 @@ def stretched(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _wide_side(image: NDArray[np.uint8]) -> int:
     """The longer side of a 16:9 picture of the same area; of the picture itself where that is squarer."""
     height, width = image.shape[:2]
-    return round(min(max(height, width), math.sqrt(height * width * 16 / 9)))
+    return int(min(max(height, width), round(math.sqrt(height * width * 16 / 9))))
 
 
 def _by_cell(gray: NDArray[np.float32]) -> NDArray[np.float32]:
