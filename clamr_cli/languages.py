@@ -76,6 +76,23 @@ def language_named(word: str) -> str:
     return code if len(code) == 2 or code in _THREE_LETTERS else ""
 
 
+def is_translation(tag: str) -> bool:
+    """Whether a tag is yt-dlp's for a machine translation: a language and the one that it was translated from.
+
+    >>> is_translation("de-en"), is_translation("de-at"), is_translation("en-en")
+    (True, False, False)
+    """
+    import langcodes
+
+    language, _, source = tag.casefold().partition("-")
+    if not re.fullmatch(r"[a-z]{2}", source) or short_code(language) == short_code(source):
+        return False
+    return (
+        _exists(source)
+        and not langcodes.Language.make(language=short_code(language), territory=source.upper()).is_valid()
+    )
+
+
 def same_language(one: str, other: str) -> bool:
     """Whether two short codes name one language, or two that are heard and read alike."""
     return one == other or any(one in group and other in group for group in _ALIKE)

@@ -9,7 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from clamr_cli.languages import language_named, same_language, short_code
+from clamr_cli.languages import is_translation, language_named, same_language, short_code
+from clamr_cli.types import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,7 +31,8 @@ _MARKS: Final = {
     "original": "orig original",
     "plain": (
         "srt vtt default full sub subs subtitle subtitles caption captions complete dialog dialogue dialogues utf utf8 "
-        "regular normal transcript track text closed sync synced for the and parts only mp4 mkv mov avi webm m4v ts"
+        "regular normal transcript transcription transcripts untertitel track text closed sync synced for the and "
+        "parts only und mul mis zxx mp4 mkv mov avi webm m4v ts wav mp3 m4a"
     ),
 }
 _MARK_OF: Final = {word: mark for mark, words in _MARKS.items() for word in words.split()}
@@ -252,6 +254,8 @@ def marks_of(text: str) -> tuple[set[str], str, bool]:
             marks |= {_MARK_OF[rest] for rest in word.split("-")[1:] if rest in _MARK_OF}
             if word.endswith("-hi"):
                 marks.add("impaired")
+            elif is_translation(word):
+                marks.add("machine")
         elif not any(character.isdigit() for character in word):
             unknown.append(word)
     if unknown and (code := language_named(" ".join(unknown))):
@@ -261,7 +265,9 @@ def marks_of(text: str) -> tuple[set[str], str, bool]:
         # Beside another language it stands for the hearing impaired.
         codes.remove(("hi", "hi"))
         marks.add("impaired")
-    named = [code for word, code in names if code != "la"] or [code for _, code in (*codes, *names)]
+    # Beside another language "la" and "latin" are Latin America and the Latin script.
+    named = [code for _, code in names if code != "la"] or [code for _, code in (*codes, *names)]
+    named = [code for code in named if code != "la"] or named
     return marks, named[-1] if named else "", bool(unknown)
 
 
@@ -274,6 +280,18 @@ def examined(captions: Captions, segments: Sequence[Segment]) -> Captions:
     content: Content = "none" if not texts else "log" if is_log(texts) else "speech"
     sample = " ".join(texts[:100])[:_SAMPLE]
     return replace(captions, content=content, sample=sample, seconds=_seconds_shown(segments))
+
+
+def on_video(segments: Sequence[Segment], duration: float) -> Sequence[Segment]:
+    """Lines whose times begin at a full hour, as those of a broadcast do (01:00:00, 10:00:00), from 0 on.
+
+    They are moved where they lie beyond the end of the video as they are, and within it without the hours.
+    """
+    starts = [segment.span.start for segment in segments]
+    hours = 3600.0 * (min(starts, default=0.0) // 3600)
+    if not hours or not duration or not max(starts) - hours < duration <= max(starts):
+        return segments
+    return [replace(one, span=Span(one.span.start - hours, one.span.end - hours)) for one in segments]
 
 
 def is_log(texts: Sequence[str]) -> bool:
@@ -311,8 +329,14 @@ def language_of_text(text: str) -> str:
     """The short code of the language that a text is clearly in; empty where it is short or not clear."""
     if sum(character.isalpha() for character in text) < _LEAST_LETTERS and text.isascii():
         return ""
+    code, probability = probable_language(text)
+    return code if probability >= _CLEAR else ""
+
+
+def probable_language(text: str) -> tuple[str, float]:
+    """The short code of the language that a text is most probably in, and how probable that is."""
     code, probability = _identifier().classify(text)
-    return short_code(code) if probability >= _CLEAR else ""
+    return short_code(code), float(probability)
 
 
 @functools.lru_cache(maxsize=1)

@@ -50,6 +50,7 @@ _PAGES: Final = {
     **dict.fromkeys(("zh", "yue"), (("gb18030", "big5hkscs", "cp950"), _HAN)),
     "th": (("cp874",), ("THAI",)),
 }
+_WESTERN_PAGES: Final = ("cp1252", "cp850", "mac_roman")
 _GUESSED: Final = (
     "cp1252", "cp1250", "cp1251", "koi8_r", "cp866", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258",
     "cp932", "euc_jp", "cp949", "gb18030", "big5", "cp874",
@@ -104,16 +105,18 @@ def encoding_of(content: bytes, language: str = "") -> tuple[str, bool]:
     except UnicodeDecodeError:
         text = sample.decode("utf-8", errors="replace")
         damaged = text.count("\ufffd")
-        # Each damaged character is one beyond ASCII too.
-        if sum(character > "\x7f" for character in text) >= 4 * damaged:
+        # Each damaged character is one beyond ASCII too. In a code page, sequences of UTF-8 hardly come about.
+        if sum(character > "\x7f" for character in text) >= 2 * damaged:
             return "utf-8", True
     else:
         return "utf-8", True
-    pages, scripts = _PAGES.get(language, (("cp1252",) if language else (), ("LATIN",)))
+    pages, scripts = _PAGES.get(language, (_WESTERN_PAGES if language else (), ("LATIN",)))
     scores = {page: _plausibility(sample, page, scripts) for page in pages}
     best = max(scores, key=lambda page: scores[page], default="")
     if best and scores[best] > 0.7:
         return best, True
+    if page := _latin_page(sample):
+        return page, False
     # Imported here: hardly any file gets this far.
     import charset_normalizer
 
@@ -127,6 +130,26 @@ def encoding_of(content: bytes, language: str = "") -> tuple[str, bool]:
         best = max(scores, key=lambda page: scores[page])
         guess = best if scores[best] > scores[guess] + 0.2 else guess
     return guess, False
+
+
+def _latin_page(sample: bytes) -> str:
+    """The code page in which bytes with mostly plain letters read as text of a language; empty where none is clear."""
+    from clamr_cli.extract.captions import probable_language
+
+    if 2 * sum(byte > 0x7F for byte in sample) > sum(byte < 0x80 and chr(byte).isalpha() for byte in sample):
+        return ""
+    best, highest = "", 0.8
+    for page in dict.fromkeys((*_WESTERN_PAGES, *(page for pages, _ in _PAGES.values() for page in pages))):
+        try:
+            text = sample.decode(page)
+        except UnicodeDecodeError:
+            continue
+        language, probability = probable_language(text)
+        pages, scripts = _PAGES.get(language, (_WESTERN_PAGES, ("LATIN",)))
+        score = _plausibility(sample, page, scripts) * probability if page in pages else 0.0
+        if score > highest:
+            best, highest = page, score
+    return best
 
 
 def _plausibility(sample: bytes, page: str, scripts: tuple[str, ...]) -> float:
@@ -146,4 +169,6 @@ def _plausibility(sample: bytes, page: str, scripts: tuple[str, ...]) -> float:
                 score += bool(scripts != ("LATIN",))
             else:
                 score -= 1
+    if scripts == ("LATIN",) and 2 * beyond > sum(character.isalpha() for character in text):
+        return 0.0  # every letter an accented one: no language is written so
     return score / beyond if beyond else 0.0

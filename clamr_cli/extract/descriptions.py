@@ -264,10 +264,10 @@ def from_xmp(text: str, notes: Notes) -> None:
     waiting = [(root, str(root.tag))]
     while waiting:
         element, key = waiting.pop()
-        for name, text in ((key, element.text), *element.attrib.items()):
-            if (field := _xmp_field(name)) and text and text.strip():
+        for name, value in ((key, element.text), *element.attrib.items()):
+            if (source := _xmp_field(name)) and value and value.strip():
                 separator = "/" if name.endswith(("}TagsList", "}LastKeywordXMP")) else "|"
-                fields.setdefault(field, []).extend(text.split(separator) if field == "tags" else [text])
+                fields.setdefault(source, []).extend(value.split(separator) if source == "tags" else [value])
         # Lists and their entries stand for the property that holds them.
         children = ((child, key if str(child.tag).startswith(_RDF) else str(child.tag)) for child in element)
         waiting.extend(reversed(list(children)))

@@ -53,7 +53,7 @@ _NOTES: Final[Mapping[str, tuple[str, Callable[[str, Notes], None]]]] = {
     "tvshow.nfo": ("show_nfo", from_show_nfo),
 }
 
-_SUBTITLE_FOLDERS: Final = frozenset(("subs", "sub", "subtitles", "subtitle", "captions"))
+_SUBTITLE_FOLDERS: Final = frozenset(("subs", "sub", "subtitles", "subtitle", "captions", "cc", "srt", "untertitel"))
 _UNSUPPORTED: Final = (".sup", ".stl", ".scc", ".mks", ".usf")
 """Subtitles in formats that are not read; they are listed, so that somebody can be told."""
 
@@ -232,23 +232,30 @@ def _beside(video: Path, root: str | os.PathLike[str]) -> Iterator[tuple[Path, s
         below = video.parent / name
         inside = _listing(below)
         lone = here.videos <= {own} and not inside.videos
-        if lone:
-            for match, file, linked in inside.files:
-                stem, suffix = _split(match)
-                if suffix in SUFFIXES + _UNSUPPORTED and suffix not in QUIET:
-                    part = next((stem[len(one) :] for one in stems if stem.startswith(one)), stem)
-                    yield below / file, part, suffix, is_link or linked
-        else:
-            named = _named_after(video, stems, below, inside, notes=False)
-            yield from ((file, part, suffix, is_link or linked) for file, part, suffix, linked in named)
-        for stem in stems:
-            if stem in inside.folders:
-                deeper = below / inside.folders[stem][0]
-                for match, file, linked in _listing(deeper).files:
-                    rest, suffix = _split(match)
-                    if suffix in SUFFIXES + _UNSUPPORTED and suffix not in QUIET:
-                        part = rest.removeprefix(stem)
-                        yield deeper / file, part, suffix, is_link or linked or inside.folders[stem][1]
+        yield from _of_subtitle_folder(video, stems, below, is_link, lone=lone)
+        for folder, (deeper, linked) in inside.folders.items():
+            if folder in stems:
+                yield from _of_subtitle_folder(video, stems, below / deeper, is_link or linked, lone=True)
+            elif not any(character.isdigit() for character in folder) and language_named(folder):
+                named = _of_subtitle_folder(video, stems, below / deeper, is_link or linked, lone=lone)
+                # What the file's own name says goes before what the folder's does.
+                yield from ((file, f".{folder}{part}", suffix, link) for file, part, suffix, link in named)
+
+
+def _of_subtitle_folder(
+    video: Path, stems: Sequence[str], folder: Path, is_link: bool, *, lone: bool
+) -> Iterator[tuple[Path, str, str, bool]]:
+    """Subtitles of a video in a folder for them: all of them where it is the only video, else those of its name."""
+    content = _listing(folder)
+    if not lone:
+        for file, part, suffix, linked in _named_after(video, stems, folder, content, notes=False):
+            yield file, part, suffix, is_link or linked
+        return
+    for match, file, linked in content.files:
+        stem, suffix = _split(match)
+        if suffix in SUFFIXES + _UNSUPPORTED and suffix not in QUIET:
+            part = next((stem[len(one) :] for one in stems if stem.startswith(one)), stem)
+            yield folder / file, part, suffix, is_link or linked
 
 
 def _named_after(

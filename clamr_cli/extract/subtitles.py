@@ -47,8 +47,10 @@ _TOUCHING: Final = 0.15
 _MOST_REPEATED: Final = 50
 """Lines that a scrolling caption repeats at most."""
 
-_TIME: Final = r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2})(?:[.,:](\d{1,3}))?"
-_ARROW: Final = re.compile(rf"\s*{_TIME} ?-{{1,2}} ?> ?{_TIME}(?![\d:])".replace(" ", r"[ \t]{0,9}"))
+_TIME: Final = r"(-)?(?:(\d{1,4}) ?: ?)?(\d{1,3}) ?: ?(\d{1,2})(?: ?[.,:] ?(\d{1,9}))?"
+_ARROW: Final = re.compile(
+    rf"\s*{_TIME} ?(?:[-\u2010-\u2015]{{1,2}} ?>|[\u2192\u21d2]) ?{_TIME}(?![\d:])".replace(" ?", r"[ \t]{0,9}")
+)
 _COMMA: Final = re.compile(rf"\s*{_TIME},{_TIME}\s*")
 _STAMP: Final = re.compile(r"\[(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?\]")
 _FRAMES: Final = re.compile(r"\{(\d{1,9})\}\{(\d{0,9})\}(.*)")
@@ -89,7 +91,15 @@ def read_subtitle_file(
         notices.append(f"{path.name} {doubt}")
     try:
         cues = list(_cues(text.lstrip("\ufeff"), language))
-    except (ElementTree.ParseError, ValueError, ArithmeticError, LookupError, TypeError, RecursionError) as error:
+    except (
+        ElementTree.ParseError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise MediaError(f"{path.name} is damaged ({reason})", "remove it, or convert it to .srt") from error
     segments = from_events(cues, language)
@@ -131,6 +141,8 @@ def _cues(text: str, language: str) -> Iterator[Cue]:
         return _json(text)
     if re.search(r"<sami\b|<sync\b", head, re.IGNORECASE):
         return _sami(text, language)
+    if re.match(r"(?:<!doctype )?<?html\b", head, re.IGNORECASE):
+        raise ValueError("it is a web page")
     if head.startswith("<"):
         return _xml(text)
     if head.startswith("start\tend\ttext"):
@@ -177,8 +189,8 @@ def _webvtt(text: str) -> Iterator[Cue]:
     speaks goes before the text where it changes.
     """
     speaker = ""
-    # Some writers leave blank lines inside a cue or after its times.
-    for block in re.split(r"\n(?:[ \t]*\n)+", text):
+    # A line of spaces is text: YouTube begins scrolling captions with one.
+    for block in re.split(r"\n{2,}", text):
         lines = [line[:_LONGEST_LINE] for line in block.strip("\n").split("\n")]
         place = next((number for number, line in enumerate(lines[:2]) if _ARROW.match(line)), None)
         if place is None:
@@ -222,7 +234,7 @@ _ASS_FIELDS: Final = "Layer, Start, End, Style, Name, MarginL, MarginR, MarginV,
 
 
 def _json(text: str) -> Iterator[Cue]:
-    """YouTube's json3, and what Whisper, WhisperX and whisper.cpp write."""
+    """YouTube's json3, and what Whisper, WhisperX, Transformers and whisper.cpp write."""
     content = json.loads(text)
     if isinstance(content, list):
         content = {"segments": content}
@@ -236,6 +248,9 @@ def _json(text: str) -> Iterator[Cue]:
         prefix = f"{said}: " if said and said != speaker else ""
         speaker = said or speaker
         yield _number(segment["start"]), _number(segment["end"]), prefix + str(segment["text"])
+    for segment in content.get("chunks") or ():
+        start, end = segment["timestamp"]
+        yield _number(start), _number(start) + _STAY if end is None else _number(end), str(segment["text"])
     for segment in content.get("transcription") or ():
         yield segment["offsets"]["from"] / 1000, segment["offsets"]["to"] / 1000, str(segment["text"])
 
@@ -355,13 +370,13 @@ def _tsv(text: str) -> Iterator[Cue]:
 
 
 def _span(match: re.Match[str]) -> tuple[float, float]:
-    start, end = (_seconds(*match.groups()[first : first + 4]) for first in (0, 4))
+    start, end = (_seconds(*match.groups()[first : first + 5]) for first in (0, 5))
     return start, end
 
 
-def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str | None) -> float:
+def _seconds(sign: str | None, hours: str | None, minutes: str, seconds: str, fraction: str | None) -> float:
     part = int(fraction) / 10 ** len(fraction) if fraction else 0.0
-    return 3600 * int(hours or 0) + 60 * int(minutes) + int(seconds) + part
+    return (3600 * int(hours or 0) + 60 * int(minutes) + int(seconds) + part) * (-1 if sign else 1)
 
 
 def _lines(raw: str) -> list[str]:

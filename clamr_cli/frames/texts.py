@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from clamr_cli.errors import MediaError
-from clamr_cli.extract.captions import choose, examined
+from clamr_cli.executors import Worker
+from clamr_cli.extract.captions import choose, examined, on_video
 from clamr_cli.extract.sidecar import find_sidecars
 from clamr_cli.frames import keys
 from clamr_cli.frames.documents import joined
@@ -21,6 +22,7 @@ from clamr_cli.types import FileState, Segment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from clamr_cli.extract.captions import Captions
     from clamr_cli.frames.values import DenseOptions, Target
     from clamr_cli.stages.sampling import Sampled
     from clamr_cli.store import Store
@@ -112,12 +114,23 @@ class Known:
                 break
             place = captions.index(unread)
             try:
-                from clamr_cli.extract.subtitles import read_subtitle_file
-
-                lines[unread.name] = read_subtitle_file(unread.path, unread.language)
+                lines[unread.name] = _read(unread, spoken, options.time_limit)
                 captions[place] = examined(unread, lines[unread.name])
             except MediaError:
                 # The run that recognises what is said in its place tells of it.
                 captions[place] = replace(unread, content="none")
-        speech = None if choice.speech is None else tuple(lines[choice.speech.name])
-        return speech, () if choice.beside is None else tuple(lines[choice.beside.name])
+        speech, beside = (
+            None if one is None else tuple(on_video(lines[one.name], media.duration))
+            for one in (choice.speech, choice.beside)
+        )
+        return speech, beside or ()
+
+
+def _read(captions: Captions, spoken: str, limit: float) -> list[Segment]:
+    """The lines of a subtitle file, read in a process that ends where the file stalls it."""
+    worker = Worker("sidecar reading", confined=True)
+    try:
+        *_, (segments, _) = worker.run(tasks.read_captions, captions, spoken, silence=limit)
+        return segments
+    finally:
+        worker.stop()

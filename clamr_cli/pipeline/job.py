@@ -15,7 +15,7 @@ from clamr_cli.document import Material, Shot
 from clamr_cli.errors import MediaError
 from clamr_cli.events import Indexed, Moved, Notice, Progress
 from clamr_cli.executors import TaskFailed
-from clamr_cli.extract.captions import Captions, Choice, choose, examined, passed_over
+from clamr_cli.extract.captions import Captions, Choice, choose, examined, on_video, passed_over
 from clamr_cli.extract.options import READABLE_BEFORE
 from clamr_cli.extract.sidecar import find_sidecars, read_metadata, sidecar_signature
 from clamr_cli.media.identity import stamp, video_id
@@ -320,11 +320,12 @@ class Job:
         for line in passed_over(everything, choice, spoken, take.decoded.media.duration):
             yield Notice(self.found.path, line)
         if choice.speech is not None:
-            lines = self.lines[choice.speech.name]
+            lines = on_video(self.lines[choice.speech.name], take.decoded.media.duration)
             return lines, choice.speech.language or spoken
         said = list((yield from self._recognised(take)) if self.desk.options.speech else ())
         language = next((segment.language for segment in said if segment.language), "")
         beside = self.lines[choice.beside.name] if choice.beside is not None else ()
+        beside = on_video(beside, take.decoded.media.duration)
         language = language or spoken or next((segment.language for segment in beside if segment.language), "")
         return sorted((*said, *beside), key=lambda segment: segment.span), language
 

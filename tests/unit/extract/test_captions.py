@@ -6,7 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from clamr_cli.extract.captions import Captions, choose, examined, is_log, marks_of, passed_over, track_captions
+from clamr_cli.extract.captions import (
+    Captions,
+    choose,
+    examined,
+    is_log,
+    marks_of,
+    on_video,
+    passed_over,
+    track_captions,
+)
 from clamr_cli.types import Segment, Span, SubtitleTrack
 
 
@@ -33,6 +42,10 @@ def lines(*texts: str, seconds: float = 2.0, source: str = "subtitle") -> list[S
         (".Signs & Songs", "", {"forced"}),
         (".2160p.WEB-DL.x265.jp", "ja", set()),
         (".commentary.en", "en", {"commentary"}),
+        (".de-en", "de", {"machine"}),
+        (".de-AT", "de", set()),
+        (".spa-LA", "es", set()),
+        (".spa_LA", "es", set()),
     ],
 )
 def test_names_say_language_and_marks(part: str, language: str, marks: set[str]) -> None:
@@ -61,9 +74,9 @@ def test_what_is_said_by_name_or_unknown_is_asked_of_the_sound_only_where_it_mat
     assert not choose([named], "et", sure=True).detect
     assert not choose([named], audible=False).detect
     assert not choose([unnamed]).detect
-    foreign = replace(unnamed, content="speech", sample="Сегодня мы говорим о маяках и кораблях. Спасибо за внимание")
+    foreign = replace(unnamed, content="speech", sample="Σήμερα μιλάμε για φάρους και πλοία")
     assert choose([foreign]).detect
-    assert not choose([foreign], "ru").detect
+    assert not choose([foreign], "el").detect
     assert choose([foreign], "en", sure=True).speech is None
     assert not choose([named, unnamed]).detect
     assert choose([named, unnamed]).speech == unnamed
@@ -179,3 +192,13 @@ def test_what_is_passed_over_is_listed_once_for_each_reason() -> None:
     (notice,) = passed_over(files, choose(files, "en"), "en")
     assert notice.startswith("a.af.vtt, a.ar.vtt, a.de.vtt and 2 more: ")
     assert "another language" in notice
+
+
+def test_times_of_a_broadcast_are_moved_onto_the_video_and_others_stay() -> None:
+    def at(*starts: float) -> list[Segment]:
+        return [Segment(Span(start, start + 2), "x", "subtitle") for start in starts]
+
+    assert on_video(at(3602, 3650), 60) == at(2, 50)
+    assert on_video(at(36_010), 60) == at(10)
+    for lines_, duration in ((at(3602, 3650), 3700), (at(3602, 3700), 60), (at(1, 3602), 60), (at(3602), 0)):
+        assert on_video(lines_, duration) == lines_

@@ -59,6 +59,16 @@ def listed(folder: Path, video: str, *names: str) -> list[tuple[str, str]]:
     return [(one.name, one.language) for one in find_sidecars(folder / video).subtitles]
 
 
+def test_folders_of_languages_hold_the_subtitles_of_each_video(tmp_path: Path) -> None:
+    (tmp_path / "e2.mkv").touch()
+    names = ("Subtitles/German/e1.srt", "Subtitles/German/e2.srt", "Subtitles/fr/e1.forced.srt", "Subtitles/Old/e1.srt")
+    assert sorted(listed(tmp_path, "e1.mkv", *names)) == [
+        ("Subtitles/German/e1.srt", "de"),
+        ("Subtitles/fr/e1.forced.srt", "fr"),
+    ]
+    assert listed(tmp_path / "film", "film.mkv", "Subs/Greek/anything.srt") == [("Subs/Greek/anything.srt", "el")]
+
+
 def test_names_in_words_brackets_and_other_normal_forms_belong_to_the_video(tmp_path: Path) -> None:
     names = ("\u00dcbung.Italiano.srt", "u\u0308bung_fr.vtt", "\u00dcbung (Spanish).ass", "\u00dcbung.mov.srt")
     found = listed(tmp_path, "\u00dcbung.mov", *names, "\u00dcbung 2.srt", "\u00dcbungen.srt", "\u00dcbung-3.srt")

@@ -234,3 +234,72 @@ def test_ten_thousand_cues_are_all_read_in_order(tmp_path: Path) -> None:
     assert len(segments) == 10_000
     assert segments[1234].text == "line 1234"
     assert segments[1234].span.start == 1234.0
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        "00:00:03 --> 00:00:05",
+        "00:00:03.000000 --> 00:00:05.000000",
+        "00: 00: 03, 000 --> 00: 00: 05, 000",
+        "00:00:03,000 \u2192 00:00:05,000",
+        "00:00:03,000 \u2013> 00:00:05,000",
+    ],
+)
+def test_times_are_read_as_tools_and_people_write_them(tmp_path: Path, times: str) -> None:
+    (segment,) = read_subtitle_file(written(tmp_path, "a.srt", f"1\n{times}\nHello.\n"))
+    assert (segment.span, segment.text) == (Span(3, 5), "Hello.")
+
+
+def test_a_line_that_begins_before_the_video_is_a_line_of_its_own(tmp_path: Path) -> None:
+    content = "1\n-00:00:01,000 --> 00:00:02,000\nEarly.\n\n2\n00:00:03,000 --> 00:00:04,000\nLate.\n"
+    segments = read_subtitle_file(written(tmp_path, "a.srt", content))
+    assert [(segment.span, segment.text) for segment in segments] == [(Span(0, 2), "Early."), (Span(3, 4), "Late.")]
+
+
+def test_a_scrolling_caption_that_begins_with_a_line_of_a_space_begins_when_it_is_said(tmp_path: Path) -> None:
+    content = (
+        "WEBVTT\n\n00:01.000 --> 00:03.000 align:start position:0%\n \nwe<00:01.500><c> sail</c>\n\n"
+        "00:03.000 --> 00:03.010 align:start position:0%\nwe sail\n \n\n"
+        "00:03.010 --> 00:05.000 align:start position:0%\nwe sail\nat<00:03.500><c> dawn</c>\n"
+    )
+    segments = read_subtitle_file(written(tmp_path, "a.en.vtt", content))
+    assert [(segment.span.start, segment.text) for segment in segments] == [(1, "we sail"), (3.01, "at dawn")]
+
+
+def test_json_with_chunks_is_read_and_json_of_something_else_is_one_clear_error(tmp_path: Path) -> None:
+    chunks = '{"chunks": [{"timestamp": [1.0, 2.0], "text": " One"}, {"timestamp": [3.0, null], "text": " Two"}]}'
+    assert [segment.text for segment in read_subtitle_file(written(tmp_path, "a.json", chunks))] == ["One", "Two"]
+    for content in ('{"segments": "abc"}', '{"events": [1, 2]}', '{"chunks": [{"timestamp": 3}]}'):
+        with pytest.raises(MediaError, match="damaged"):
+            read_subtitle_file(written(tmp_path, "b.json", content))
+
+
+def test_a_web_page_that_was_saved_as_subtitles_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="web page"):
+        read_subtitle_file(written(tmp_path, "a.srt", "<!DOCTYPE html>\n<html><p begin='1s'>Are you human?</p></html>"))
+
+
+@pytest.mark.parametrize(
+    ("page", "language", "text"),
+    [
+        ("mac_roman", "fr", "Été à Paris, où êtes-vous déjà allé ?"),
+        ("cp850", "de", "Über die Straße gehen wir später"),
+        ("mac_roman", "", "Über die Straße gehen wir später, schöne Grüße"),
+        ("cp850", "", "Über die Straße gehen wir später, schöne Grüße"),
+        ("cp1254", "", "Bugün güneşli, ağaçların altında şarkı söylüyoruz"),
+        ("cp1251", "en", "Сегодня мы говорим о погоде на острове"),
+        ("cp1252", "", "Rødgrød med fløde på øen, hvad gør vi så"),
+    ],
+)
+def test_old_code_pages_are_recognised_by_how_their_text_reads(
+    tmp_path: Path, page: str, language: str, text: str
+) -> None:
+    content = f"1\n00:00:01,000 --> 00:00:02,000\n{text}\n".encode(page)
+    (segment,) = read_subtitle_file(written(tmp_path, f"a.{language}.srt" if language else "a.srt", content))
+    assert segment.text == text
+
+
+def test_a_few_damaged_bytes_leave_a_short_file_utf_8(tmp_path: Path) -> None:
+    content = "1\n00:00:01,000 --> 00:00:02,000\nGrüße\n\n2\n00:00:03,000 --> 00:00:04,000\nbad ".encode() + b"\xff\xe9"
+    assert read_subtitle_file(written(tmp_path, "a.srt", content))[0].text == "Grüße"

@@ -32,6 +32,10 @@ def srt(*texts: str) -> str:
     return "".join(f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n{text}\n\n" for n, text in enumerate(texts))
 
 
+def _start() -> Iterator[str]:
+    yield ""
+
+
 def _stall(name: str) -> Iterator[str]:
     report(name)
     time.sleep(60)
@@ -45,18 +49,38 @@ class Stalling(Worker):
         slow = next((str(path) for one in args if (path := getattr(one, "path", None)) and "slow" in str(path)), "")
         if task.__name__ == "read_notes" and not args[-1]:
             slow = f"{args[1]}/film.nfo"
-        yield from super().run(_stall, slow, silence=1) if slow else super().run(task, *args, silence=silence)
+        if not slow:
+            yield from super().run(task, *args, silence=silence)
+            return
+        # Once its process has started, which may take longer than the stall.
+        list(super().run(_start, silence=silence))
+        yield from super().run(_stall, slow, silence=0.5)
+
+
+class Lasting(Worker):
+    """A worker that serves one desk after another: its process starts and its models load once."""
+
+    def stop(self) -> None:
+        """Go on, for the next desk."""
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[dict[str, Worker]]:
+    lasting: dict[str, Worker] = {name: Lasting(name) for name in ("decoder", "sidecars", "hearer", "encoding")}
+    yield lasting
+    for worker in lasting.values():
+        Worker.stop(worker)
 
 
 @pytest.fixture
-def indexed(tmp_path: Path) -> Iterator[Callable[..., tuple[Commit, list[str]]]]:
+def indexed(tmp_path: Path, workers: dict[str, Worker]) -> Iterator[Callable[..., tuple[Commit, list[str]]]]:
     desks: list[Desk] = []
 
     def run(sidecars: Worker | None = None, **options: Any) -> tuple[Commit, list[str]]:
         chosen = IndexOptions(tmp_path / "cache", encoder="hashed", text=False, **({"speech": False} | options))
         store = Store.open(tmp_path / "index", create=True)
         desk = Desk(store, chosen, encoders.describe("hashed", cache=chosen.cache))
-        desk.sidecars = sidecars or desk.sidecars
+        vars(desk).update(workers | ({"sidecars": sidecars} if sidecars else {}))
         desks.append(desk)
         (path,) = (tmp_path / "in").glob("film.m*")
         status = path.stat()
