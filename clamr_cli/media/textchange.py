@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -157,7 +156,7 @@ def _turned_cells(gray: NDArray[np.uint8]) -> NDArray[np.bool_]:
     rows, columns = gray.shape[0] // CELL, gray.shape[1] // CELL
     half = cv2.resize(np.rot90(gray), (gray.shape[0] // 2, gray.shape[1] // 2), interpolation=cv2.INTER_AREA)
     cells = np.rot90(_pairs(text_map(half), _CERTAIN), -1).astype(np.uint8)
-    return np.asarray(cv2.resize(cells, (columns, rows), interpolation=cv2.INTER_NEAREST), np.bool_)
+    return np.asarray(cv2.resize(cells, (columns, rows), interpolation=cv2.INTER_NEAREST), dtype=bool)
 
 
 def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -184,7 +183,7 @@ def stretched(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _wide_side(image: NDArray[np.uint8]) -> int:
     """The longer side of a 16:9 picture of the same area; of the picture itself where that is squarer."""
     height, width = image.shape[:2]
-    return int(min(max(height, width), round(math.sqrt(height * width * 16 / 9))))
+    return int(min(max(height, width), (height * width * 16 / 9) ** 0.5))
 
 
 def _by_cell(gray: NDArray[np.float32]) -> NDArray[np.float32]:
