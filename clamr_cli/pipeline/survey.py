@@ -20,7 +20,7 @@ from clamr_cli.types import FileRecord, FileState
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-FEW: Final = 4
+FEW: Final = 3
 """Indexed files below a target from which on more than half of them missing at once means that a disk is away."""
 
 

@@ -105,7 +105,7 @@ def test_indexed_videos_that_the_walk_no_longer_takes_in_stay_and_are_named(libr
     assert library.names([record.path for record in library.look().left_out]) == {"A001_proxy.mp4"}
 
 
-@pytest.mark.parametrize("names", [["one.mp4"], ["deep/two.mp4"], ["one.mp4", "deep/two.mp4"]])
+@pytest.mark.parametrize("names", [["one.mp4"], ["deep/two.mp4"]])
 def test_a_file_missing_from_a_folder_that_holds_others_is_gone(library: Library, names: list[str]) -> None:
     for name in names:
         (library.root / name).unlink()
@@ -114,6 +114,7 @@ def test_a_file_missing_from_a_folder_that_holds_others_is_gone(library: Library
 
 
 def test_a_folder_deleted_beside_others_is_gone_with_its_files(library: Library) -> None:
+    library.add("four.mp4")
     shutil.rmtree(library.root / "deep")
     assert library.gone() == {"deep/two.mp4", "deep/three.mp4"}
 
@@ -218,7 +219,7 @@ def test_a_link_to_a_disk_that_is_away_is_no_deleted_folder(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("count", "lost", "gone"), [(3, 2, 2), (4, 2, 2), (4, 3, 0), (5, 3, 0), (12, 6, 6), (12, 7, 0)]
+    ("count", "lost", "gone"), [(2, 1, 1), (3, 2, 0), (4, 2, 2), (4, 3, 0), (5, 3, 0), (12, 6, 6), (12, 7, 0)]
 )
 def test_more_than_half_of_a_target_at_once_is_a_disk_that_is_away(
     count: int, lost: int, gone: int, tmp_path: Path
