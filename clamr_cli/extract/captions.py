@@ -160,9 +160,9 @@ def passed_over(captions: Sequence[Captions], choice: Choice, spoken: str = "", 
 
 
 def _reason(one: Captions, choice: Choice, spoken: str, duration: float) -> str:
-    if one is choice.speech or one.content == "none":
+    if one == choice.speech or one.content == "none":
         return ""
-    end = "kept beside the speech" if one is choice.beside else "not used"
+    end = "kept beside the speech" if one == choice.beside else "not used"
     # A film with dozens of translated tracks is as it should be when one of them is what is said.
     expected = one.track is not None and choice.speech is not None
     if one.content == "log":
