@@ -62,7 +62,7 @@ _CLASS: Final = re.compile(r"<p\b[^<>]{0,50}?class\s{0,9}=\s{0,9}[\"']?(\w{1,50}
 
 
 def read_subtitle_file(
-    path: Path, language: str = "", notices: list[str] | None = None, *, hint: str = ""
+    path: Path, language: str = "", notices: list[str] | None = None, *, hint: str = "", fps: float = 0.0
 ) -> list[Segment]:
     """The lines of a subtitle file in time order, markup and repetition of scrolling captions removed.
 
@@ -71,6 +71,7 @@ def read_subtitle_file(
         language: short code; empty takes it from a name such as ``NAME.en.srt``.
         notices: takes a line where the encoding of the file is not sure.
         hint: short code of the language that it is probably in, where its name says none.
+        fps: frames per second of the video, for formats that count frames; 0 where unknown.
 
     Raises:
         MediaError: the file cannot be read, is no subtitle file, or is an empty one.
@@ -90,7 +91,7 @@ def read_subtitle_file(
         doubt = "has damaged characters" if sure else f"does not say its encoding; read as {encoding}"
         notices.append(f"{path.name} {doubt}")
     try:
-        cues = list(_cues(text.lstrip("\ufeff"), language))
+        cues = list(_cues(text.lstrip("\ufeff"), language, fps))
     except (
         ElementTree.ParseError,
         ValueError,
@@ -130,7 +131,7 @@ def from_events(
     return segments
 
 
-def _cues(text: str, language: str) -> Iterator[Cue]:
+def _cues(text: str, language: str, fps: float) -> Iterator[Cue]:
     """Start, end and raw text of all cues, in the format that the content shows."""
     head = text[:4096].lstrip()
     if head.startswith("WEBVTT"):
@@ -148,7 +149,7 @@ def _cues(text: str, language: str) -> Iterator[Cue]:
     if head.startswith("start\tend\ttext"):
         return _tsv(text)
     if _FRAMES.match(head) or _TENTHS.match(head):
-        return _numbered(text)
+        return _numbered(text, fps)
     if re.search(rf"^{_STAMP.pattern}", head, re.MULTILINE):
         return _lyrics(text)
     return _timed(text)
@@ -342,9 +343,9 @@ def _until_next(lines: list[tuple[float, str]]) -> Iterator[Cue]:
         yield start, min(max(start, after), start + _STAY), words
 
 
-def _numbered(text: str) -> Iterator[Cue]:
+def _numbered(text: str, fps: float) -> Iterator[Cue]:
     """MicroDVD (``{frame}{frame}``; the first line may give the rate) and MPL2 (``[tenth][tenth]``)."""
-    rate = _MICRODVD_RATE
+    rate = fps or _MICRODVD_RATE
     for number, line in enumerate(text.split("\n")):
         frames, tenths = _FRAMES.match(line[:_LONGEST_LINE]), _TENTHS.match(line[:_LONGEST_LINE])
         match = frames or tenths

@@ -114,7 +114,7 @@ class Known:
                 break
             place = captions.index(unread)
             try:
-                lines[unread.name] = _read(unread, spoken, options.time_limit)
+                lines[unread.name] = _read(unread, self._target.path, spoken, options.time_limit)
                 captions[place] = examined(unread, lines[unread.name])
             except MediaError:
                 # The run that recognises what is said in its place tells of it.
@@ -126,11 +126,11 @@ class Known:
         return speech, beside or ()
 
 
-def _read(captions: Captions, spoken: str, limit: float) -> list[Segment]:
+def _read(captions: Captions, video: str, spoken: str, limit: float) -> list[Segment]:
     """The lines of a subtitle file, read in a process that ends where the file stalls it."""
     worker = Worker("sidecar reading", confined=True)
     try:
-        *_, (segments, _) = worker.run(tasks.read_captions, captions, spoken, silence=limit)
+        *_, (segments, _) = worker.run(tasks.read_captions, captions, video, spoken, silence=limit)
         return segments
     finally:
         worker.stop()

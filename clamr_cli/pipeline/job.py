@@ -256,7 +256,9 @@ class Job:
         place = self.captions.index(captions)
         self.captions[place] = dataclasses.replace(captions, content="none")
         try:
-            result = yield from self._task("decode", self.desk.sidecars, tasks.read_captions, captions, spoken)
+            result = yield from self._task(
+                "decode", self.desk.sidecars, tasks.read_captions, captions, self.found.path, spoken
+            )
         except MediaError as error:
             yield Notice(self.found.path, f"a subtitle file was left out: {captions.name}: {error}")
             return

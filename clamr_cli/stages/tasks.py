@@ -97,18 +97,25 @@ def identify(path: str) -> Iterator[str]:
     yield content_hash(path)
 
 
-def read_captions(captions: Captions, hint: str = "") -> Iterator[tuple[list[Segment], list[str]]]:
-    """The lines of a subtitle file, and notices; ``hint`` is the language it is probably in.
+def read_captions(captions: Captions, video: str, hint: str = "") -> Iterator[tuple[list[Segment], list[str]]]:
+    """The lines of a subtitle file, and notices.
+
+    Args:
+        captions: of the file.
+        video: the file that it belongs to, whose frame rate counts where the subtitles count frames.
+        hint: short code of the language that it is probably in.
 
     Raises:
         MediaError: it is none, or cannot be read.
     """
     from clamr_cli.extract.subtitles import QUIET, read_subtitle_file
+    from clamr_cli.media.probe import probe
 
     notices: list[str] = []
     path = Path(captions.path or "")
     try:
-        yield read_subtitle_file(path, captions.language, notices, hint=hint), notices
+        fps = probe(video).fps if path.suffix.lower() == ".sub" else 0.0
+        yield read_subtitle_file(path, captions.language, notices, hint=hint, fps=fps), notices
     except MediaError:
         if path.suffix.lower() not in QUIET:
             raise

@@ -174,6 +174,12 @@ def test_of_several_languages_in_one_file_the_wanted_one_is_read(tmp_path: Path)
     assert [text for _, _, text in times_and_texts(written(tmp_path, "a.smi", body))] == ["Oui"]
 
 
+@pytest.mark.parametrize(("fps", "start"), [(25.0, 40.0), (0.0, 41.708)])
+def test_frames_are_counted_at_the_rate_of_the_video(tmp_path: Path, fps: float, start: float) -> None:
+    (line,) = read_subtitle_file(written(tmp_path, "a.sub", b"{1000}{1050}Hello there\n"), fps=fps)
+    assert line.span.start == pytest.approx(start, abs=0.01)
+
+
 def test_pictures_of_text_say_so(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="pictures of text"):
         read_subtitle_file(written(tmp_path, "a.sub", b"\0\0\1\xba" + bytes(4_000)))
