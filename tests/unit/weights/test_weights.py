@@ -171,7 +171,7 @@ def test_an_unknown_name_says_which_are_close(tmp_path: Path) -> None:
 
 def test_a_folder_of_the_user_is_taken_as_it_is(tmp_path: Path) -> None:
     assert weights.locate(str(tmp_path), tmp_path / "cache") == tmp_path
-    with pytest.raises(ModelError, match="no folder"):
+    with pytest.raises(ModelError, match="not a folder"):
         weights.locate(str(tmp_path / "absent"), tmp_path)
 
 
