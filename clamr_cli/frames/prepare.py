@@ -80,6 +80,7 @@ def _work(store: Store, target: Target, options: DenseOptions) -> Iterator[Event
                         pass  # no file is put into the index
                     case _:
                         yield output
+            store.sweep()
         finally:
             # The helper first: the desk waits for threads that wait for it.
             if job.helper is not None:

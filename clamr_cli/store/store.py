@@ -152,6 +152,11 @@ class Store(Files, Videos, Embeddings, Extractions):
                 found.append(f"{len(ids)} {'video' if len(ids) == 1 else 'videos'} ({named}) {what}")
         return found
 
+    def sweep(self) -> None:
+        """Remove data that killed writers left and no version names; quicker than :meth:`finish`."""
+        for name in schema.SCHEMAS:
+            self._may_write().forget_versions(name, READER_GRACE)
+
     def finish(self, *, grace: timedelta = READER_GRACE) -> None:
         """Put the index in order after a run: sweep what killed writers left, join fragments, index the texts.
 
