@@ -96,7 +96,7 @@ def pip_install(extra: str = "", *options: str) -> str:
 
 
 def _source() -> tuple[str, bool]:
-    """Where this clamr was installed from, as pip takes it, and whether its files are used where they lie."""
+    """The source of this installation as pip takes it, and whether it is editable."""
     # Slow to import, and needed for hints alone.
     import json
     from importlib import metadata
@@ -144,7 +144,7 @@ MORE_MEMORY: Final = "close other programs, or raise the limit of memory if ther
 
 
 def shortage(error: BaseException | str) -> tuple[str, str] | None:
-    """What the machine ran short of, and what to do about it; None where an error is about something else.
+    """The resource that the machine ran short of, and the remedy; None for any other error.
 
     Libraries say it in types and words of their own, and wrap each other's errors: the causes of an error count too.
     """

@@ -95,7 +95,7 @@ def format_time(seconds: float) -> str:
 
 
 def readable_part(media: MediaInfo) -> str:
-    """How much of an incomplete file can be read, for people; empty where nothing is missing."""
+    """A sentence on how much of an incomplete file can be read; empty where nothing is missing."""
     if not media.incomplete:
         return ""
     content, header = media.duration_from_content or 0.0, media.duration_from_header or 0.0

@@ -155,7 +155,7 @@ def _filters(flags: Flags) -> Filters:
 
 
 def nothing_found(store: Store) -> str:
-    """Why there are no hits, as far as it can be told."""
+    """The likely reason for an empty answer."""
     if store.catalog():
         return f"nothing found{_growing(store)}"
     if store.is_being_written():

@@ -73,7 +73,7 @@ class Program(Group):
         return super().resolve_command(ctx, args)
 
     def _meant(self, word: str) -> str:
-        """What somebody may want who writes this instead of a command; empty where nothing is known of it."""
+        """A hint for the name of another program's command; empty where none is known."""
         name = word.lower().lstrip("-")
         if name in self.commands:
             return name

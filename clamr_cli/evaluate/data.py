@@ -396,7 +396,7 @@ def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
 def _read_trec(
     text: str, source: str, reader: Callable[[io.StringIO], Iterator[Any]], kind: str, hint: str
 ) -> list[tuple[int, Any]]:
-    """What a reader of ir-measures gives for the lines of a file, with the numbers of the lines."""
+    """The records that a reader of ir-measures gives for a file, with their line numbers."""
     numbers = [number for number, _ in _numbered(text)]
     lines: list[Any] = []
     try:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:
-    """How queries are scored and what is compared.
+    """Options of an evaluation: scoring and comparisons.
 
     Attributes:
         measures: as :func:`~clamr_cli.evaluate.metrics.parse` gives them; the first is the main one.

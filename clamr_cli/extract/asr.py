@@ -63,7 +63,7 @@ _CLEAR_PROBABILITY: Final = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What is said in a stretch of a recording: the sample at which it ends, the language asked for, its segments."""
+    """The speech of a stretch of a recording: its last sample, the language asked for, its segments."""
 
     end: int
     language: str
@@ -129,7 +129,7 @@ class WhisperAsr:
         seconds: int = LONGEST_STRETCH,
         progress: Callable[[float], None] | None = None,
     ) -> Iterator[Stretch]:
-        """What is said, with word times, stretch by stretch in time order.
+        """Transcribe a recording with word times, stretch by stretch in time order.
 
         A stretch depends on nothing before it but the language: recognition that was interrupted goes on from the end
         of the last stretch, in its language, and gives what it would have given.

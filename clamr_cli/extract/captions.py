@@ -106,7 +106,7 @@ class Captions:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen of several captions.
+    """The choice between several captions.
 
     Attributes:
         speech: stands for the speech, so that nothing is recognised.
@@ -199,7 +199,7 @@ def _language(one: Captions) -> str:
 
 
 def rank(one: Captions, spoken: str) -> tuple[object, ...]:
-    """What goes before what: the spoken language, the owner's files, what is whole and written by people."""
+    """Sort key: the spoken language first, then the owner's files, then whole ones written by people."""
     fit = (one.language != spoken) + (bool(one.language) and not same_language(one.language, spoken))
     return (
         fit, one.forced or one.commentary, one.unknown, one.machine and not one.original, not one.original,

@@ -153,7 +153,7 @@ def _latin_page(sample: bytes) -> str:
 
 
 def _plausibility(sample: bytes, page: str, scripts: tuple[str, ...]) -> float:
-    """How well bytes read in a code page: the share of the characters beyond ASCII that are letters in their place."""
+    """Plausibility of bytes in a code page: the share of characters beyond ASCII that are letters in their place."""
     text = sample.decode(page, errors="replace")
     beyond = score = 0
     for before, character, after in zip(" " + text, text, text[1:] + " ", strict=False):

@@ -127,7 +127,7 @@ class Notes:
         self._fields: dict[str, str] = {}
         self._date_place = 0
         self.part: tuple[int, int, str] | None = None
-        """Which part of how many of which recording the video is."""
+        """Note the number of this part, the number of parts and the name of the recording."""
 
         self.taken: datetime.datetime | str = ""
         """When the video was taken, of a sidecar that a machine wrote: a moment in UTC, or a local date."""

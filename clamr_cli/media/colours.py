@@ -76,7 +76,7 @@ def _matrix(frame: VideoFrame) -> Colorspace | None:
 
 
 def _table_for(frame: VideoFrame) -> ImageFilter.Color3DLUT | None:
-    """What takes a frame's R'G'B' to sRGB; None where they are near enough the same."""
+    """The colour table from a frame's R'G'B' to sRGB; None where they are nearly the same."""
     trc, primaries = frame.color_trc, frame.color_primaries
     mastered = any(kind in frame.side_data for kind in (Type.MASTERING_DISPLAY_METADATA, Type.CONTENT_LIGHT_LEVEL))
     if trc == _NOT_STATED and primaries == ColorPrimaries.BT2020 and mastered:

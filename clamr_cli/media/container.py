@@ -161,7 +161,7 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def missing_bytes(path: str) -> int:
-    """How many bytes a file is shorter than its container says; 0 where the container does not say."""
+    """Bytes that are missing from the length that the container states; 0 where it states none."""
     try:
         with open(path, "rb") as file:
             end = file.seek(0, os.SEEK_END)
@@ -192,7 +192,7 @@ def ends_amiss(path: str) -> bool:
 
 
 def _stated_end(file: BinaryIO) -> int:
-    """Where a container says that its content ends; 0 where it does not say."""
+    """The stated end of the content in bytes; 0 where the container states none."""
     file.seek(0)
     head = file.read(64)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
@@ -209,7 +209,7 @@ def _stated_end(file: BinaryIO) -> int:
 
 
 def _segment_end(head: bytes) -> int:
-    """Where the segment of a Matroska file ends (RFC 8794, 4); 0 where it does not say."""
+    """The stated end of a Matroska segment in bytes (RFC 8794, 4); 0 where there is none."""
     length, data = _ebml_size(head, 4)
     start = data + length
     if head[start : start + 4] != b"\x18\x53\x80\x67":

@@ -34,7 +34,7 @@ _PATIENCE: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """Why a known file was not met.
+    """The reason why a known file was not met.
 
     Attributes:
         folder: the nearest folder above the file that is still there, else the root; what cannot be read, where that
@@ -69,7 +69,7 @@ class Folders:
         self._states: dict[str, tuple[_State, str]] = {}
 
     def absence(self, path: str, root: str) -> Absence | None:
-        """Why a file below a root is not there, None where it is."""
+        """The reason why a file below a root is absent, None where it is there."""
         for place in (path, *ancestors(path)):
             if place in self._unreadable:
                 return Absence(place, gone=False, missing=is_missing(path), reason="it cannot be read")

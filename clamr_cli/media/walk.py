@@ -101,7 +101,7 @@ def _expand(target: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Ignored:
-    """What the ``.clamrignore`` of a folder says."""
+    """The rules of a folder's ``.clamrignore``."""
 
     folder: str
     rules: GitIgnoreSpec

@@ -84,7 +84,7 @@ class _Video:
 
 @dataclass(slots=True)
 class Estimate:
-    """How far a run is, and how long it will still take. Knows no clock: times are given to it, in seconds.
+    """The progress of a run and the time left. Knows no clock: times are given to it, in seconds.
 
     Work is measured in seconds of video, each stage by its weight; what earlier runs stored costs nothing. The length
     of a video that has not been opened is guessed from its bytes, its stages are those of the videos before it.
@@ -174,7 +174,7 @@ class Estimate:
 
 @dataclass(slots=True)
 class Unfinished:
-    """What an interruption leaves of the videos that are in work."""
+    """The stored work of videos that are not finished."""
 
     _steps: dict[str, dict[str, Step]] = field(default_factory=dict)
 

@@ -109,7 +109,7 @@ def hit_record(hit: Hit) -> dict[str, object]:
 
 
 def partial(coverage: tuple[int, int]) -> dict[str, object]:
-    """What a record says of videos that cannot answer yet: how many can, of how many; nothing where all can."""
+    """The fields ``searched`` and ``of`` of a record; empty where all videos can answer."""
     searched, of = coverage
     return {"searched": searched, "of": of} if searched < of else {}
 

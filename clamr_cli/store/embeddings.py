@@ -101,7 +101,7 @@ class Embeddings(Room):
         return sorted(uses, key=lambda use: (use.info.name, use.info.fingerprint))
 
     def coverage(self, fingerprint: str) -> tuple[int, int]:
-        """How many videos an encoder's vectors answer from, and of how many they should.
+        """The number of videos that an encoder's vectors answer from, and the number that they should.
 
         A video that is being indexed for the first time, which no encoder has seen and no file stands for yet, counts
         among neither.

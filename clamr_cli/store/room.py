@@ -24,7 +24,7 @@ class Room:
         self._tables = tables
         self._writing = False
         self.repairs: list[str] = []
-        """What was wrong with the tables when :meth:`writer` began, a line each."""
+        """Repairs that :meth:`writer` made when it began, a line each."""
 
     @property
     def uri(self) -> str:

@@ -125,7 +125,7 @@ class Store(Files, Videos, Embeddings, Extractions):
         )
 
     def problems(self) -> list[str]:
-        """What does not fit together in the tables and what to do about it, a line each.
+        """Contradictions between the tables, each with its remedy, a line each.
 
         A video is written to one table after another, so while somebody writes there is nothing to compare.
         """

@@ -186,7 +186,7 @@ class Reader:
 
 
 def _units(segment: int, sentence: int, text: str, run: tuple[int, int]) -> Iterator[_Token]:
-    """What stands for a run of letters without spaces between its words: each letter with the one after it."""
+    """The units of a run of letters without spaces between words: each letter with the one after it."""
     places = [(run[0] + start, run[0] + end) for start, end in clusters(text[slice(*run)])]
     for number, (start, end) in enumerate(places):
         yield _Token(segment, sentence, start, places[number + 1][1] if number + 1 < len(places) else end, ())
