@@ -46,14 +46,6 @@ class Extractions(Room):
         """Delete what is kept under these keys."""
         self._may_write().delete(EXTRACTIONS, "digest", [records.digest(key) for key in keys])
 
-    def prune_extractions(self, keep: Collection[str]) -> int:
-        """Delete all that is not kept under one of the keys; how many went."""
-        tables = self._may_write()
-        kept = {records.digest(key) for key in keep}
-        gone = [row for row in tables.read(EXTRACTIONS, ["digest"]).column("digest").to_pylist() if row not in kept]
-        tables.delete(EXTRACTIONS, "digest", gone)
-        return len(gone)
-
     def drop_extractions(self, *prefixes: str) -> int:
         """Delete all whose key begins with a content hash, or with an id made of its beginning; how many went."""
         tables = self._may_write()
