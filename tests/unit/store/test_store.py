@@ -303,7 +303,8 @@ def test_writing_without_the_lock_is_refused(store):
     for write in (
         lambda: store.put_files([file()]), lambda: store.delete_files(["x"]), lambda: store.put_video(video(), []),
         lambda: store.remove_videos(["v1"]), lambda: store.put_vectors(ENCODER, {}), lambda: store.finish(),
-        lambda: store.delete_vectors("f"), lambda: store.put_extraction("k", {}), lambda: store.delete_extractions(["k"]),
+        lambda: store.delete_vectors("f"), lambda: store.put_extraction("k", {}),
+        lambda: store.delete_extractions(["k"]),
     ):  # fmt: skip
         with pytest.raises(StoreError, match="without its writer lock"):
             write()
