@@ -7,7 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.ask.prompts import LETTERS
-from clamr_cli.chat.thoughts import without_thoughts
+from clamr_cli.llm.thoughts import without_thoughts
 from clamr_cli.text import plain
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from clamr_cli.ask import pictures
 from clamr_cli.ask.answers import choice_of, clean
 from clamr_cli.ask.citations import Citation, citations, marked
 from clamr_cli.ask.prompts import prompt_for
-from clamr_cli.chat.writer import AnswerError, PicturesRefused, PicturesTooMuch
+from clamr_cli.llm.writer import AnswerError, PicturesRefused, PicturesTooMuch
 
 if TYPE_CHECKING:
     from clamr_cli.ask.material import Material
     from clamr_cli.ask.prompts import Question
-    from clamr_cli.chat.writer import Writer
+    from clamr_cli.llm.writer import Writer
 
 BLIND: Final = "the model takes no pictures ({}): it answers from what is said and written alone"
 

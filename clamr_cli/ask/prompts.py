@@ -10,13 +10,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from clamr_cli.chat.writer import Message, Picture, Prompt
 from clamr_cli.errors import UsageError
+from clamr_cli.llm.writer import Message, Picture, Prompt
 from clamr_cli.timeline import format_time
 
 if TYPE_CHECKING:
     from clamr_cli.ask.material import Line, Material, Shot
-    from clamr_cli.chat.writer import Part
+    from clamr_cli.llm.writer import Part
 
 PROMPT_VERSION: Final = "1"
 """Written beside each answer of an evaluation; changes with any word below."""

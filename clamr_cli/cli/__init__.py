@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clamr_cli import __version__
-from clamr_cli.cli import (
+from clamr_cli.cli.commands import (
     ask,
     completions,
     demo,
@@ -28,8 +28,8 @@ from clamr_cli.cli import (
     synth,
     train,
 )
-from clamr_cli.cli import eval as evaluation
-from clamr_cli.cli import open as opening
+from clamr_cli.cli.commands import eval as evaluation
+from clamr_cli.cli.commands import open as opening
 from clamr_cli.cli.declare import Globals, command
 from clamr_cli.cli.guard import guarded
 from clamr_cli.cli.words import Choosing, Program

@@ -12,7 +12,7 @@ from clamr_cli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from clamr_cli.cli.frames import Flags
+    from clamr_cli.cli.commands.frames import Flags
     from clamr_cli.frames import Choice, FrameHit, Prepared
     from clamr_cli.frames.export import Folder
     from clamr_cli.store import Store

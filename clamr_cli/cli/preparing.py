@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clamr_cli.cli import parse
+from clamr_cli.cli.commands.index import close
 from clamr_cli.cli.encoding import EncoderFlags
-from clamr_cli.cli.index import close
 from clamr_cli.cli.recognising import AsrModel, Device, Language, Ocr, OcrLanguages, chosen, wanted
 from clamr_cli.cli.stopping import interruptible
 from clamr_cli.errors import EXIT_INTERRUPTED, MediaError, StoreError, UsageError

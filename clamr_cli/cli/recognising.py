@@ -9,11 +9,11 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from clamr_cli.cli.index import Flags as IndexFlags
+    from clamr_cli.cli.commands.index import Flags as IndexFlags
     from clamr_cli.cli.preparing import PreparingFlags
     from clamr_cli.config import Settings
     from clamr_cli.extract.options import AsrOptions, OcrOptions
-    from clamr_cli.stages.options import IndexOptions
+    from clamr_cli.index.options import IndexOptions
 
 Language: TypeAlias = Annotated[
     str | None, typer.Option("--language", metavar="CODE", help="Prefer tracks in, and expect, this language.")
@@ -52,7 +52,7 @@ def chosen(settings: Settings, encoder_settings: Mapping[str, object]) -> IndexO
         settings: of this run.
         encoder_settings: the encoder's own.
     """
-    from clamr_cli.stages.options import IndexOptions
+    from clamr_cli.index.options import IndexOptions
 
     return IndexOptions(
         cache=settings.cache,

@@ -13,8 +13,8 @@ import typer
 from clamr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from clamr_cli.chat.writer import Writer
     from clamr_cli.config import Settings
+    from clamr_cli.llm.writer import Writer
 
 
 # Without slots, since a class can inherit slots from one side only.
@@ -59,11 +59,11 @@ class WriterFlags:
             ModelError: the model is not on this machine.
         """
         if self.base_url is not None:
-            from clamr_cli.chat.http import endpoint
+            from clamr_cli.llm.http import endpoint
 
             endpoint(self.base_url)
         elif self.model is not None:
-            from clamr_cli.chat.local import find
+            from clamr_cli.llm.local import find
 
             find(self.model)
 
@@ -82,11 +82,11 @@ def writer_of(flags: WriterFlags, settings: Settings, *, fewer: str, workers: in
         ModelError: the model is not on this machine, or cannot be used.
     """
     if flags.base_url is None:
-        from clamr_cli.chat.local import LocalOptions, LocalWriter
+        from clamr_cli.llm.local import LocalOptions, LocalWriter
 
         return LocalWriter(flags.model or "", LocalOptions(settings.device, settings.threads, fewer=fewer))
-    from clamr_cli.chat.http import HttpOptions, HttpWriter, sends_openly
     from clamr_cli.cli.output import say
+    from clamr_cli.llm.http import HttpOptions, HttpWriter, sends_openly
 
     key = _key(flags)
     if sends_openly(flags.base_url, key):

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clamr_cli import maxsim
 from clamr_cli.errors import MediaError, ModelError
 from clamr_cli.evaluate.runs import Run, ranked
-from clamr_cli.pipeline.stored import documents_of
+from clamr_cli.index.stored import documents_of
+from clamr_cli.search import scoring as maxsim
 from clamr_cli.search.many import score_videos
 from clamr_cli.search.ranking import order, video_of
 from clamr_cli.store import PackedVectors

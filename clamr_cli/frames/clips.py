@@ -6,9 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 from clamr_cli.errors import MediaError
-from clamr_cli.executors import Worker
 from clamr_cli.frames.pictures import SILENCE
-from clamr_cli.stages import cutting
+from clamr_cli.index import cutting
+from clamr_cli.index.executors.local import Worker
 from clamr_cli.types import Span
 
 if TYPE_CHECKING:

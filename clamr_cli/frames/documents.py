@@ -6,8 +6,8 @@ import bisect
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from clamr_cli.document import cut_to, piece_of
 from clamr_cli.frames.values import Texts
+from clamr_cli.index.documents import cut_to, piece_of
 from clamr_cli.types import Document, Frame, MomentRecord, Segment, Span
 
 if TYPE_CHECKING:

@@ -11,28 +11,28 @@ import msgspec
 
 from clamr_cli.errors import MediaError
 from clamr_cli.events import Notice, Progress
-from clamr_cli.executors import Worker
 from clamr_cli.frames import kept, keys, packing
 from clamr_cli.frames.documents import Surroundings
 from clamr_cli.frames.target import note, note_key
 from clamr_cli.frames.texts import Known
 from clamr_cli.frames.values import PART
+from clamr_cli.index import sampling, tasks
+from clamr_cli.index.executors.local import Worker
+from clamr_cli.index.job import PROGRESS_INTERVAL, Job
+from clamr_cli.index.outputs import Keep
+from clamr_cli.index.pair import side_by_side
+from clamr_cli.index.run import check_models
+from clamr_cli.index.spool import DENSE, Spool
 from clamr_cli.media.identity import content_hash, stamp
 from clamr_cli.media.walk import Found
-from clamr_cli.pipeline import check_models
-from clamr_cli.pipeline.job import PROGRESS_INTERVAL, Job
-from clamr_cli.pipeline.outputs import Keep
-from clamr_cli.pipeline.pair import side_by_side
-from clamr_cli.stages import sampling, tasks
-from clamr_cli.stages.spool import DENSE, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from clamr_cli.frames.values import Candidate, DenseOptions, Target, Texts
-    from clamr_cli.pipeline.desk import Desk
-    from clamr_cli.pipeline.outputs import Output
-    from clamr_cli.stages.sampling import Sampled
+    from clamr_cli.index.desk import Desk
+    from clamr_cli.index.outputs import Output
+    from clamr_cli.index.sampling import Sampled
     from clamr_cli.types import Document, TokenVectors
 
 _TWICE: Final = frozenset({"mini", "hashed"})

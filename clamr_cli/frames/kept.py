@@ -12,8 +12,8 @@ from clamr_cli import encoders
 from clamr_cli.frames import keys, packing
 from clamr_cli.frames.texts import Known
 from clamr_cli.frames.values import PART, Candidate, Prepared
-from clamr_cli.likeness import THUMB
-from clamr_cli.stages.sampling import Sampled
+from clamr_cli.index.sampling import Sampled
+from clamr_cli.media.images import THUMB
 from clamr_cli.types import EncoderInfo, VideoFields
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from clamr_cli.frames.values import PART
-from clamr_cli.stages.options import Recipe
-from clamr_cli.stages.sampling import VERSION
+from clamr_cli.index.options import Recipe
+from clamr_cli.index.sampling import VERSION
 
 if TYPE_CHECKING:
     from clamr_cli.frames.values import DenseOptions, Texts

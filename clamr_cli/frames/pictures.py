@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import MediaError
-from clamr_cli.executors import Worker
 from clamr_cli.frames import kept
-from clamr_cli.stages import cutting
+from clamr_cli.index import cutting
+from clamr_cli.index.executors.local import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -61,9 +61,9 @@ def _check(options: DenseOptions) -> None:
 def _work(store: Store, target: Target, options: DenseOptions) -> Iterator[Event]:
     # Only here: a question about a prepared video must not wait for the imports of all the work there is.
     from clamr_cli.frames.job import DenseJob
-    from clamr_cli.pipeline.crew import outputs
-    from clamr_cli.pipeline.desk import Desk
-    from clamr_cli.pipeline.outputs import Commit, Keep
+    from clamr_cli.index.crew import outputs
+    from clamr_cli.index.desk import Desk
+    from clamr_cli.index.outputs import Commit, Keep
 
     with store.writer("clamr frames"):
         desk = Desk(store, options.index, kept.describe(options))

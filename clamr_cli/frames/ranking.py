@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clamr_cli import explain as reasons
-from clamr_cli import maxsim
 from clamr_cli.errors import EncoderMismatch, UsageError
 from clamr_cli.frames.documents import Surroundings
 from clamr_cli.frames.packing import slice_of
 from clamr_cli.frames.selection import select
 from clamr_cli.frames.values import PART, Choice, FrameHit
+from clamr_cli.search import evidence as reasons
+from clamr_cli.search import scoring as maxsim
 from clamr_cli.types import MODALITY_IDS, TEXT_MODALITIES
 
 if TYPE_CHECKING:

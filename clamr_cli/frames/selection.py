@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clamr_cli.likeness import change
+from clamr_cli.media.images import change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 ALIKE: Final = 0.06
-"""Change (see :func:`clamr_cli.likeness.change`) up to which two pictures look alike."""
+"""Change (see :func:`clamr_cli.media.images.change`) up to which two pictures look alike."""
 
 CLOSE: Final = 30.0
 """Seconds within which frames that look alike are near-duplicates."""

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from clamr_cli.errors import MediaError
-from clamr_cli.executors import Worker
 from clamr_cli.extract.captions import choose, examined, on_video
 from clamr_cli.extract.sidecar import find_sidecars
 from clamr_cli.frames import keys
 from clamr_cli.frames.documents import joined
 from clamr_cli.frames.values import Texts
-from clamr_cli.stages import tasks
-from clamr_cli.stages.options import Recipe
+from clamr_cli.index import tasks
+from clamr_cli.index.executors.local import Worker
+from clamr_cli.index.options import Recipe
 from clamr_cli.types import FileState, Segment
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from clamr_cli.extract.captions import Captions
     from clamr_cli.frames.values import DenseOptions, Target
-    from clamr_cli.stages.sampling import Sampled
+    from clamr_cli.index.sampling import Sampled
     from clamr_cli.store import Store
     from clamr_cli.types import MomentRecord
 

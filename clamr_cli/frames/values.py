@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from clamr_cli.stages.options import IndexOptions
+    from clamr_cli.index.options import IndexOptions
     from clamr_cli.types import TokenVectors
 
 Strategy = Literal["diverse", "top", "windows"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from clamr_cli.likeness import THUMB, change
+from clamr_cli.media.images import THUMB, change
 from clamr_cli.types import Span
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class ThinOptions:
     """What to keep of the samples.
 
     Attributes:
-        change: what must have changed since the last candidate, see :func:`clamr_cli.likeness.change`.
+        change: what must have changed since the last candidate, see :func:`clamr_cli.media.images.change`.
         longest: seconds that one candidate may stand for where nothing changes; something may be said meanwhile.
         side: pixels of the longer side of stored pictures at most.
         quality: of the JPEG files.

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from clamr_cli import explain as reasons
-from clamr_cli import maxsim
 from clamr_cli.errors import UsageError
 from clamr_cli.media.presence import readable
 from clamr_cli.search import approximate, phrases
+from clamr_cli.search import evidence as reasons
+from clamr_cli.search import scoring as maxsim
 from clamr_cli.search.exact import ranked, standings
 from clamr_cli.search.filters import select
 from clamr_cli.search.ranking import View, require_vectors, video_of

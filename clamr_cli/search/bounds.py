@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from clamr_cli import kernel, maxsim
+from clamr_cli import kernel
+from clamr_cli.search import scoring as maxsim
 from clamr_cli.types import NO_MODALITY
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clamr_cli import kernel, maxsim
+from clamr_cli import kernel
+from clamr_cli.search import scoring as maxsim
 from clamr_cli.search.bounds import Scanner, Segments, allowed, bound
 from clamr_cli.search.ranking import TIE, Scores, apply, scored, video_of
 from clamr_cli.store import Damaged

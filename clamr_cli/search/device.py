@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from clamr_cli import maxsim
+    from clamr_cli.search import scoring as maxsim
     from clamr_cli.store import Part
 
     Int64 = NDArray[np.int64]

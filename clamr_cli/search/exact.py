@@ -16,7 +16,7 @@ from clamr_cli.store import Damaged
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from clamr_cli import maxsim
+    from clamr_cli.search import scoring as maxsim
     from clamr_cli.search.bounds import Scanner
     from clamr_cli.search.ranking import Scores, View
     from clamr_cli.store import Store

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clamr_cli import maxsim
+from clamr_cli.search import scoring as maxsim
 from clamr_cli.search.ranking import View, apply, video_of
 
 if TYPE_CHECKING:

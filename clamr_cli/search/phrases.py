@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from clamr_cli.explain import segments_of
+from clamr_cli.search.evidence import segments_of
 from clamr_cli.store.records import readable
 from clamr_cli.text import plain
 from clamr_cli.types import TEXT_MODALITIES

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clamr_cli import maxsim
 from clamr_cli.errors import EncoderMismatch
+from clamr_cli.search import scoring as maxsim
 from clamr_cli.store.records import moment_order
 
 if TYPE_CHECKING:

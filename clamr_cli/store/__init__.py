@@ -2,9 +2,9 @@
 
 from clamr_cli.store.embeddings import EncoderUse
 from clamr_cli.store.records import Extraction, VideoFacts
+from clamr_cli.store.scan_cache import Built, Damaged, Part, Snapshot
 from clamr_cli.store.schema import SCHEMA_VERSION
 from clamr_cli.store.side import LastSearch
-from clamr_cli.store.sidecar import Built, Damaged, Part, Snapshot
 from clamr_cli.store.store import Store, StoreStats
 from clamr_cli.store.vectors import PackedVectors
 

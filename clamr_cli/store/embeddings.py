@@ -13,9 +13,9 @@ from clamr_cli.errors import StoreError
 from clamr_cli.store import lock, records, vectors
 from clamr_cli.store.failures import as_store_error
 from clamr_cli.store.room import Room
+from clamr_cli.store.scan_cache import Built, Snapshot, manifest
+from clamr_cli.store.scan_cache import update as update_sidecar
 from clamr_cli.store.schema import FILES, META, MOMENTS, SCHEMAS, SUMS, VECTORS, VIDEOS
-from clamr_cli.store.sidecar import Built, Snapshot, manifest
-from clamr_cli.store.sidecar import update as update_sidecar
 from clamr_cli.store.tables import literal, one_of
 from clamr_cli.types import EncoderInfo, FileState
 

@@ -6,7 +6,7 @@ and writes one query that would help someone find the video (CLaMR, section on M
 
 from __future__ import annotations
 
-from clamr_cli.chat.writer import AnswerError, PicturesRefused, Prompt, Writer
+from clamr_cli.llm.writer import AnswerError, PicturesRefused, Prompt, Writer
 from clamr_cli.synth.events import GaveUp, Judged, Outcome, Passed, Remark, SynthEvent
 from clamr_cli.synth.examples import Examples
 from clamr_cli.synth.journal import Journal

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Final
 
-from clamr_cli.chat.thoughts import without_thoughts
+from clamr_cli.llm.thoughts import without_thoughts
 
 LONGEST_RAW: Final = 20_000
 """Characters of an answer that are looked at; a query is short, and what follows so much is no query."""

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from clamr_cli.lines import append, exclusive, opened, whole_lines
+from clamr_cli.journal import append, exclusive, opened, whole_lines
 from clamr_cli.queries import parse_lines
 
 if TYPE_CHECKING:

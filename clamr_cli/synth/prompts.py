@@ -12,14 +12,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from clamr_cli.chat.writer import Message, Picture, Prompt
+from clamr_cli.llm.writer import Message, Picture, Prompt
 from clamr_cli.synth.plan import target_name
 from clamr_cli.types import Modality
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from clamr_cli.chat.writer import Part
+    from clamr_cli.llm.writer import Part
     from clamr_cli.synth.examples import Examples
     from clamr_cli.synth.plan import Job, Target
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from clamr_cli.chat.ordered import in_order
-from clamr_cli.chat.writer import AnswerError, PicturesRefused
 from clamr_cli.errors import MediaError
-from clamr_cli.pipeline.outputs import document_of
-from clamr_cli.pipeline.stored import documents_of
+from clamr_cli.index.outputs import document_of
+from clamr_cli.index.stored import documents_of
+from clamr_cli.llm.ordered import in_order
+from clamr_cli.llm.writer import AnswerError, PicturesRefused
 from clamr_cli.queries import LabelledQuery, records
 from clamr_cli.synth.answers import clean
 from clamr_cli.synth.events import GaveUp, Judged, Outcome, Passed, Remark
@@ -22,7 +22,7 @@ from clamr_cli.types import Modality
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from clamr_cli.chat.writer import Writer
+    from clamr_cli.llm.writer import Writer
     from clamr_cli.store import Store
     from clamr_cli.synth.events import SynthEvent
     from clamr_cli.synth.examples import Examples

@@ -32,9 +32,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clamr_cli import encoders, kernel, maxsim
+from clamr_cli import encoders, kernel
 from clamr_cli.config import default_cache
 from clamr_cli.encoders.pooling import pooled
+from clamr_cli.search import scoring as maxsim
 from clamr_cli.search.exact import ranked
 from clamr_cli.search.ranking import TIE, View
 from clamr_cli.store import Store

@@ -14,8 +14,8 @@ import typer
 from clamr_cli.cli import build
 from tests.clips import Clip
 from tests.e2e.harness import Clamr
-from tests.unit.chat.endpoint import endpoint, inventive
 from tests.unit.encoders.clamr import tiny
+from tests.unit.llm.endpoint import endpoint, inventive
 
 
 def test_the_environment_lacks_what_other_extras_bring(offline: Path) -> None:

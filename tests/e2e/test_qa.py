@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.harness import PATIENCE, Clamr, Running
 from tests.unit.ask import footage
-from tests.unit.chat.endpoint import Asked, Endpoint, Sent, answer, endpoint
+from tests.unit.llm.endpoint import Asked, Endpoint, Sent, answer, endpoint
 
 QUESTIONS = (
     ("when does the ferry leave?", "at noon", "at five", "A"),

@@ -14,7 +14,7 @@ import pytest
 
 from clamr_cli.queries import read_lines
 from tests.e2e.harness import Clamr, Running
-from tests.unit.chat.endpoint import Asked, Endpoint, Sent, endpoint, inventive
+from tests.unit.llm.endpoint import Asked, Endpoint, Sent, endpoint, inventive
 from tests.unit.synth import shelf
 
 

@@ -17,12 +17,12 @@ import numpy as np
 
 from clamr_cli import ask as asking
 from clamr_cli import frames
-from clamr_cli.chat.ordered import in_order
-from clamr_cli.chat.writer import AnswerError
 from clamr_cli.errors import MediaError
 from clamr_cli.evaluate.qa import strategies
 from clamr_cli.evaluate.qa.strategies import Picking, Strategy
-from clamr_cli.lines import append, exclusive, foreign, opened, whole_lines
+from clamr_cli.journal import append, exclusive, foreign, opened, whole_lines
+from clamr_cli.llm.ordered import in_order
+from clamr_cli.llm.writer import AnswerError
 from clamr_cli.types import Span
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from clamr_cli.ask import Answer, Material
-    from clamr_cli.chat.writer import Writer
     from clamr_cli.evaluate.qa.media_lookup import Media
     from clamr_cli.evaluate.qa.questions import LabelledQuestion
     from clamr_cli.frames import DenseOptions, FrameHit, Prepared
+    from clamr_cli.llm.writer import Writer
     from clamr_cli.store import Store
     from clamr_cli.types import Encoder
 

@@ -8,11 +8,11 @@ from PIL import Image
 
 from clamr_cli.ask import Material, Question, ask, in_time
 from clamr_cli.ask.asking import BLIND
-from clamr_cli.chat.http import HttpOptions, HttpWriter
-from clamr_cli.chat.writer import AnswerError, PicturesRefused, PicturesTooMuch
 from clamr_cli.errors import ModelError
+from clamr_cli.llm.http import HttpOptions, HttpWriter
+from clamr_cli.llm.writer import AnswerError, PicturesRefused, PicturesTooMuch
 from tests.unit.ask.shown import material, said
-from tests.unit.chat.endpoint import Asked, Sent, answer, endpoint, error, in_turn
+from tests.unit.llm.endpoint import Asked, Sent, answer, endpoint, error, in_turn
 
 QUESTION = Question("What leaves?", ("the ferry", "the train"))
 

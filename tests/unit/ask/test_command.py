@@ -10,9 +10,9 @@ from PIL import Image
 
 from tests.clips import Clip
 from tests.unit.ask import footage
-from tests.unit.chat.endpoint import Asked, Sent, answer, endpoint, error
-from tests.unit.chat.tiny_vl import write_seeing_model
 from tests.unit.cli.conftest import Clamr, Ended, clamr, home  # noqa: F401 -- fixtures
+from tests.unit.llm.endpoint import Asked, Sent, answer, endpoint, error
+from tests.unit.llm.tiny_vl import write_seeing_model
 
 FERRY = "when does the ferry leave?"
 GOOD = "The ferry leaves at noon [0:07]. A cat is seen at [0:12]; the train at [9:59]."

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.cli import main
-from clamr_cli.pipeline import register
+from clamr_cli.index import register
 from clamr_cli.store import Store
 from clamr_cli.types import FileState
 from tests.clips import Clip

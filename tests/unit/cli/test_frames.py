@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.cli import players
-from clamr_cli.cli.open import split
+from clamr_cli.cli.commands.open import split
 from clamr_cli.errors import UsageError
 from clamr_cli.store import Store
 from tests import clips
@@ -60,7 +60,7 @@ def _cinema(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def _prepared(_cinema: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from clamr_cli.frames import DenseOptions, locate, prepare
-    from clamr_cli.pipeline import IndexOptions
+    from clamr_cli.index.run import IndexOptions
 
     db = tmp_path_factory.mktemp("prepared") / "index"
     store = Store.open(db, create=True)

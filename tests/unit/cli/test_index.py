@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clamr_cli.cli import index
+from clamr_cli.cli.commands import index
 from clamr_cli.cli.declare import Globals
 from clamr_cli.cli.stopping import interruptible
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Skipped
@@ -170,7 +170,7 @@ def test_flags_become_options_of_the_run() -> None:
 
 
 def test_without_flags_a_run_does_what_the_library_does_by_default() -> None:
-    from clamr_cli.pipeline import IndexOptions
+    from clamr_cli.index.run import IndexOptions
 
     flags = _flags(targets=["/v"])
     found = index.options_of(index.settings_of(Globals(), flags), flags, flags.encoder_settings())

@@ -24,7 +24,7 @@ from clamr_cli.frames import (
     stills,
     uniform,
 )
-from clamr_cli.pipeline import IndexOptions, index
+from clamr_cli.index.run import IndexOptions, index
 from clamr_cli.store import Store
 from clamr_cli.types import Modality
 from tests import clips

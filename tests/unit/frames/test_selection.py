@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clamr_cli.frames.selection import ALIKE, CLOSE, select
-from clamr_cli.likeness import THUMB, change
+from clamr_cli.media.images import THUMB, change
 
 STRATEGIES = ("top", "diverse", "windows")
 

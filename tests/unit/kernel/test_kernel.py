@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clamr_cli import kernel, maxsim
+from clamr_cli import kernel
 from clamr_cli.kernel import codes, threads
+from clamr_cli.search import scoring as maxsim
 from tests.unit.kernel.draws import collections, segments, unit_rows
 
 PLANES = st.sampled_from([1, 2])

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clamr_cli.likeness import THUMB, change
 from clamr_cli.media.candidates import ThinOptions, thin, thumb_of
 from clamr_cli.media.frames import SampledFrame
+from clamr_cli.media.images import THUMB, change
 from clamr_cli.types import Span
 from tests.unit.media.clips import moving, plain, written
 

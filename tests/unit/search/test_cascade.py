@@ -10,17 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clamr_cli import kernel, maxsim
+from clamr_cli import kernel
 from clamr_cli.search import cascade, explain, search
+from clamr_cli.search import scoring as maxsim
 from clamr_cli.search.bounds import CpuScanner
 from clamr_cli.search.cascade import Pool
 from clamr_cli.search.exact import ranked, standings
 from clamr_cli.search.ranking import TIE, View, score_all, video_of
 from clamr_cli.store import Damaged, Store
-from clamr_cli.store.sidecar import part
+from clamr_cli.store.scan_cache import part
 from clamr_cli.types import DIMENSION, Filters, Modality, SearchOptions
+from tests.unit.search.test_search import put
 from tests.unit.store.samples import ENCODER, moment, new, token_vectors, video
-from tests.unit.test_search import put
 from tests.unit.words import WordEncoder
 from tests.unit.words import moment as texts
 

@@ -8,8 +8,8 @@ from clamr_cli.errors import UsageError
 from clamr_cli.search import explain, search
 from clamr_cli.search.phrases import holds, split
 from clamr_cli.types import SearchOptions
+from tests.unit.search.test_search import ids, put
 from tests.unit.store.samples import HOSTILE, new
-from tests.unit.test_search import ids, put
 from tests.unit.words import WordEncoder, moment
 
 

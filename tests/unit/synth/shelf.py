@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 from PIL import Image
 
-from clamr_cli.stages.options import Recipe
-from clamr_cli.stages.spool import Decoded, Still
+from clamr_cli.index.options import Recipe
+from clamr_cli.index.spool import Decoded, Still
 from clamr_cli.store import Store
 from clamr_cli.types import FileRecord, FileState, MediaInfo, MomentRecord, Segment, Span, VideoFields, VideoRecord
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from clamr_cli.chat.http import sends_openly
+from clamr_cli.llm.http import sends_openly
 from clamr_cli.queries import parse_lines, read_lines
 from clamr_cli.store import Store
-from tests.unit.chat.endpoint import Asked, Sent, answer, endpoint, error, inventive
-from tests.unit.chat.test_local import write_model
 from tests.unit.cli.conftest import Clamr, clamr, home  # noqa: F401 -- fixtures
+from tests.unit.llm.endpoint import Asked, Sent, answer, endpoint, error, inventive
+from tests.unit.llm.test_local import write_model
 from tests.unit.synth import shelf
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clamr_cli.errors import UsageError
-from clamr_cli.pipeline.stored import indexed_videos, stored_documents
+from clamr_cli.index.stored import indexed_videos, stored_documents
 from clamr_cli.synth.examples import Examples
 from clamr_cli.synth.plan import TARGETS, Job, Wanted, cut, jobs_of, spread
 from clamr_cli.synth.prompts import Asking, prompt_for

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from clamr_cli.chat.http import HttpOptions, HttpWriter
 from clamr_cli.errors import ModelError, UsageError
-from clamr_cli.pipeline.stored import indexed_videos
+from clamr_cli.index.stored import indexed_videos
+from clamr_cli.llm.http import HttpOptions, HttpWriter
 from clamr_cli.queries import read_lines
 from clamr_cli.synth import (
     Asking,
@@ -23,7 +23,7 @@ from clamr_cli.synth import (
     synthesise,
 )
 from clamr_cli.types import Modality
-from tests.unit.chat.endpoint import Asked, Sent, answer, endpoint, error, inventive
+from tests.unit.llm.endpoint import Asked, Sent, answer, endpoint, error, inventive
 from tests.unit.synth import shelf
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clamr_cli import maxsim
 from clamr_cli.encoders.clamr import ClamrEncoder
 from clamr_cli.encoders.clamr.model import pack, position_ids
 from clamr_cli.encoders.clamr.prompt import Limits
 from clamr_cli.encoders.clamr.vision import pixels_of
+from clamr_cli.search import scoring as maxsim
 
 if TYPE_CHECKING:
     from pathlib import Path

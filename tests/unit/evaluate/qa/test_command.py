@@ -12,9 +12,9 @@ from clamr_cli.evaluate.qa import run
 from tests.clips import Clip
 from tests.unit.ask import footage
 from tests.unit.ask.test_command import only_sound
-from tests.unit.chat.endpoint import Asked, Sent, answer, endpoint, error
 from tests.unit.cli.conftest import Clamr, Ended, clamr, home  # noqa: F401 -- fixtures
 from tests.unit.cli.test_golden import _compare
+from tests.unit.llm.endpoint import Asked, Sent, answer, endpoint, error
 
 MARKET = ((2.0, 5.0, "apples cost three crowns"), (15.0, 18.0, "the stall closes at five"))
 QUESTIONS = (

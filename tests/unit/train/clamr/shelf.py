@@ -10,9 +10,9 @@ import msgspec
 from PIL import Image
 
 from clamr_cli.encoders.hashed import HashedEncoder
-from clamr_cli.pipeline.stored import documents_of, indexed_videos
-from clamr_cli.stages.options import Recipe
-from clamr_cli.stages.spool import Decoded, Still
+from clamr_cli.index.options import Recipe
+from clamr_cli.index.spool import Decoded, Still
+from clamr_cli.index.stored import documents_of, indexed_videos
 from clamr_cli.store import Store
 from clamr_cli.types import FileRecord, FileState, MediaInfo, MomentRecord, Segment, Span, VideoFields, VideoRecord
 

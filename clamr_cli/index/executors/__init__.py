@@ -1,0 +1,1 @@
+"""Where the tasks of an index run are done."""

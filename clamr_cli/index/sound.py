@@ -1,0 +1,208 @@
+"""Brings the sound of a file into a spool: from which of its tracks, and where each is heard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from clamr_cli.errors import MediaError
+from clamr_cli.index.spool import SAMPLE_RATE
+from clamr_cli.media.audio import length, read_audio, track_groups, without
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from clamr_cli.index.spool import Spool
+    from clamr_cli.media.audio import Stretches
+    from clamr_cli.types import AudioTrack, MediaInfo
+
+_BLOCK: Final = 300 * SAMPLE_RATE
+"""Samples that are looked at at a time."""
+
+_SILENT: Final = 32
+"""The highest 16-bit sample of a track without sound."""
+
+_NEARLY_MOST: Final = 0.8
+"""Part of the most speech that makes a track that comes first the one to hear throughout."""
+
+_OWN_PART: Final = 0.3
+_OWN_SHORTEST: Final = SAMPLE_RATE
+_OWN_LEAST: Final = 2 * SAMPLE_RATE
+"""How much of a track's speech must be where the others are silent: less is an echo, a copy or a translation."""
+
+_WORTH_A_NOTICE: Final = 10 * SAMPLE_RATE
+_HOP: Final = SAMPLE_RATE // 20
+_COPY: Final = 0.6
+"""Correlation of loudness over time from which a track is a copy of another."""
+
+_MOST_GAIN: Final = 10.0
+
+Share = tuple[int, "Stretches"]
+"""A track's place, and the stretches in which it is heard."""
+
+
+def write_sound(path: str, info: MediaInfo, spool: Spool, language: str, notices: list[str]) -> Iterator[int]:
+    """Write the sound of a file's speech into a spool; yields the number of samples, the last time for good.
+
+    Of several tracks alike in language, the one with the most speech is heard, and the others where only they have
+    speech: a moment is never heard twice, so that copies and translations do no harm. Where these tracks have no speech
+    the remaining ones are tried. A file with one track costs nothing of that.
+
+    Args:
+        path: the file.
+        info: what the probe said.
+        spool: begun.
+        language: chooses among tracks.
+        notices: gets what the user should know of the choice.
+
+    Raises:
+        MediaError: nothing of the sound can be decoded, or the file is gone.
+        StoreError: the spool cannot be written.
+    """
+    groups = track_groups(info, language)
+    quiet = 0
+    failure: MediaError | None = None
+    for group in groups:
+        try:
+            yield from spool.write_tracks(read_audio(path, group, speech=_speech))
+        except MediaError as error:
+            failure = error
+            continue
+        if len(groups) == len(group) == 1:
+            yield spool.use_track(0)
+            return
+        tracks = [spool.track(place) for place in range(len(group))]
+        speech: list[Stretches] = []
+        for track in tracks:
+            found = yield from _speech_of(track)
+            speech.append(found)
+        if any(speech):
+            shares = share(speech)
+            notices += _notices(info, groups[0], group, tracks, speech, shares)
+            yield from _use(spool, tracks, speech, shares)
+            quiet = 0
+            break
+        if not quiet:
+            # Nobody speaks: the first track that has any sound is as good as another, unless there is speech elsewhere.
+            quiet = spool.use_track(next((place for place, track in enumerate(tracks) if not _silent(track)), 0))
+    if quiet:
+        yield quiet
+    spool.remove_tracks()
+    if failure is not None and not spool.has_audio():
+        raise failure
+
+
+def share(speech: Sequence[Stretches]) -> list[Share]:
+    """Where each of some tracks is to be heard, the one that is heard wherever no other is first.
+
+    Args:
+        speech: of the tracks, best first.
+    """
+    amounts = [length(stretches) for stretches in speech]
+    first = next(place for place, amount in enumerate(amounts) if amount >= _NEARLY_MOST * max(amounts))
+    shares: list[Share] = [(first, speech[first])]
+    taken = list(speech[first])
+    for place in sorted(range(len(speech)), key=lambda place: -amounts[place]):
+        own = without(speech[place], taken, _OWN_SHORTEST) if place != first else []
+        if length(own) >= max(_OWN_LEAST, _OWN_PART * amounts[place]):
+            shares.append((place, own))
+            taken = sorted([*taken, *own])
+    return shares
+
+
+def _use(
+    spool: Spool, tracks: Sequence[NDArray[np.int16]], speech: Sequence[Stretches], shares: Sequence[Share]
+) -> Iterator[int]:
+    """Make the sound of the first share's track, and of the others in their stretches, as loud as its speech is."""
+    first = shares[0][0]
+    if len(shares) == 1:
+        yield spool.use_track(first)
+        return
+    loud = {place: _loudness(tracks[place], speech[place]) for place, _ in shares}
+    whole = max(map(len, tracks))
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        for start in range(0, whole, _BLOCK):
+            chunk = np.zeros(min(_BLOCK, whole - start), np.float32)
+            base = _as_float(tracks[first][start : start + _BLOCK])
+            chunk[: len(base)] = base
+            for place, stretches in shares[1:]:
+                gain = min(_MOST_GAIN, max(1 / _MOST_GAIN, loud[first] / max(1e-9, loud[place])))
+                for begin, end in stretches:
+                    low, high = max(begin, start), min(end, start + len(chunk))
+                    if low < high:
+                        chunk[low - start : high - start] = gain * _as_float(tracks[place][low:high])
+            yield chunk
+
+    yield from spool.write_audio(blocks())
+
+
+def _speech(samples: NDArray[np.float32]) -> Stretches:
+    from clamr_cli.extract.asr import speech_stretches
+
+    return speech_stretches(samples)
+
+
+def _speech_of(track: NDArray[np.int16]) -> Generator[int, None, Stretches]:
+    """Find the speech of a track of any length; yields now and then, to show that work goes on."""
+    stretches: list[tuple[int, int]] = []
+    for start in range(0, len(track), _BLOCK):
+        yield len(track)
+        block = track[start : start + _BLOCK]
+        if not _silent(block):
+            stretches += [(start + begin, start + end) for begin, end in _speech(_as_float(block))]
+    return stretches
+
+
+def _silent(track: NDArray[np.int16]) -> bool:
+    blocks = (track[start : start + _BLOCK].astype(np.int32) for start in range(0, len(track), _BLOCK))
+    return all(np.abs(block).max() <= _SILENT for block in blocks)
+
+
+def _loudness(track: NDArray[np.int16], stretches: Stretches) -> float:
+    """Root mean square of a track's speech."""
+    total = sum(float(np.square(_as_float(track[begin:end]), dtype=np.float64).sum()) for begin, end in stretches)
+    return float(np.sqrt(total / max(1, length(stretches))))
+
+
+def _notices(
+    info: MediaInfo,
+    wanted: Sequence[AudioTrack],
+    group: Sequence[AudioTrack],
+    tracks: Sequence[NDArray[np.int16]],
+    speech: Sequence[Stretches],
+    shares: Sequence[Share],
+) -> Iterator[str]:
+    """What the user should know of the choice; that copies and translations are left out goes without saying."""
+    numbers = {track.index: number for number, track in enumerate(info.audio, start=1)}
+    names = [numbers[track.index] for track in group]
+    heard = " and ".join(str(name) for name in sorted(names[place] for place, _ in shares))
+    if group is not wanted:
+        yield f"sound track {numbers[wanted[0].index]} has no speech: that of track {heard} was taken"
+        return
+    if len(shares) > 1:
+        yield f"speech was taken from the sound tracks {heard}"
+    first = shares[0][0]
+    for place, stretches in enumerate(speech):
+        left_out = place not in dict(shares) and length(stretches) >= _WORTH_A_NOTICE
+        if left_out and not _copy(tracks[first], tracks[place]):
+            yield f"sound track {names[place]} was left out: it has speech at the same time as track {names[first]}"
+
+
+def _copy(first: NDArray[np.int16], second: NDArray[np.int16]) -> bool:
+    """Whether two tracks are loud at the same moments, as those of one recording are."""
+    count = min(len(first), len(second)) // _HOP
+    return bool(np.corrcoef([_envelope(track[: count * _HOP]) for track in (first, second)])[0, 1] >= _COPY)
+
+
+def _envelope(track: NDArray[np.int16]) -> NDArray[np.float64]:
+    """Root mean square of each twentieth of a second, read in blocks: a track may be hours."""
+    blocks = (_as_float(track[start : start + _BLOCK]) for start in range(0, len(track), _BLOCK))
+    return np.concatenate([np.sqrt(np.square(b, dtype=np.float64).reshape(-1, _HOP).mean(axis=1)) for b in blocks])
+
+
+def _as_float(samples: NDArray[np.int16]) -> NDArray[np.float32]:
+    return np.asarray(samples, dtype=np.float32) / 32_768.0

@@ -1,0 +1,192 @@
+"""A model on this machine: a tiny one of random weights answers whatever it is asked, always the same."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from clamr_cli.errors import ModelError
+from clamr_cli.llm.local import LocalOptions, LocalWriter, choose_device
+from clamr_cli.llm.writer import AnswerError, Message, Picture, PicturesRefused, PicturesTooMuch, Prompt
+from tests.unit.llm.tiny_vl import write_seeing_model
+from tests.unit.synth.shelf import jpeg
+
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+CORPUS = ["the quick brown fox jumps over the lazy dog", "a ferry sails at night in a storm", "be brief and write"]
+
+
+def write_model(folder: Path, template: str | None = TEMPLATE, longest: int = 256) -> Path:
+    """A tiny Qwen2 with a tokenizer of its own, as transformers saves them."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=350, initial_alphabet=alphabet, special_tokens=special, show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+    torch.manual_seed(3)
+    config = Qwen2Config(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=longest, initializer_range=0.4,
+        eos_token_id=tokenizer.token_to_id("<|im_end|>"),
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("models") / "tiny-qwen2")
+
+
+def writer(folder: Path) -> LocalWriter:
+    return LocalWriter(str(folder), LocalOptions("cpu", max_tokens=12))
+
+
+def prompt(text: str, seed: int = 1, temperature: float = 0.0) -> Prompt:
+    return Prompt((Message("system", ("be brief",)), Message("user", (text,))), seed, temperature)
+
+
+def test_answers_depend_on_the_prompt_alone(model):
+    one, other = writer(model), writer(model)
+    texts = ["a ferry", "a storm", "a fox and a dog"]
+    greedy = [one.write(prompt(text)) for text in texts]
+    assert greedy == [other.write(prompt(text)) for text in reversed(texts)][::-1]
+    assert greedy == [one.write(prompt(text, seed=9)) for text in texts]
+    assert len(set(greedy)) > 1
+    drawn = [one.write(prompt("a ferry", seed, 1.0)) for seed in range(4)]
+    assert drawn == [other.write(prompt("a ferry", seed, 1.0)) for seed in reversed(range(4))][::-1]
+    assert len(set(drawn)) > 1
+    assert (one.name, one.workers, one.sees) == ("tiny-qwen2", 1, False)
+
+
+def test_drawing_leaves_the_global_generator_alone(model):
+    one = writer(model)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    one.write(prompt("a ferry", 1, 1.0))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_template_without_a_system_gets_its_words_in_the_users_message(tmp_path, model):
+    stubborn = writer(write_model(tmp_path / "stubborn", NO_SYSTEM + TEMPLATE))
+    folded = Prompt((Message("user", ("be brief\n\na ferry",)),), 1)
+    assert stubborn.write(prompt("a ferry")) == writer(model).write(folded)
+    assert stubborn.write(prompt("a fox"))
+
+
+def test_a_prompt_that_is_too_long_is_a_failure_of_the_query(model):
+    with pytest.raises(AnswerError, match=r"tokens, and the model reads 256"):
+        writer(model).write(prompt("storm " * 300))
+
+
+def test_a_model_without_eyes_refuses_pictures(model):
+    with pytest.raises(PicturesRefused):
+        writer(model).write(Prompt((Message("user", ("look", Picture(jpeg("red")))),), 1))
+
+
+def _without_template(folder):
+    (folder / "chat_template.jinja").unlink()
+
+
+def _without_weights(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def _with_cut_weights(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def _with_another_layer(folder):
+    config = json.loads((folder / "config.json").read_text())
+    layers = {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3}
+    (folder / "config.json").write_text(json.dumps(config | layers))
+
+
+def _of_no_kind(folder):
+    (folder / "config.json").write_text(json.dumps({"model_type": "vit"}))
+
+
+def _without_config(folder):
+    (folder / "config.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_without_template, "has no chat template"),
+        (_without_weights, "cannot be loaded"),
+        (_with_cut_weights, "cannot be loaded"),
+        (_with_another_layer, "lacks .* tensors"),
+        (_of_no_kind, "no model that writes text"),
+        (_without_config, "no model that transformers can read"),
+    ],
+)
+def test_a_damaged_model_is_one_clear_line(tmp_path, model, damage, said):
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    damage(folder)
+    with pytest.raises(ModelError, match=said) as caught:
+        writer(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_not_here_is_never_fetched():
+    with pytest.raises(ModelError, match=r"hf download nobody/nothing-of-this-name"):
+        LocalWriter("nobody/nothing-of-this-name")
+    with pytest.raises(ModelError, match="there is no folder"):
+        LocalWriter("no such folder")
+
+
+def test_devices_are_checked():
+    assert choose_device("cpu").type == "cpu"
+    with pytest.raises(ModelError, match="no device"):
+        choose_device("abacus")
+
+
+def answered(seeing: LocalWriter, picture: bytes) -> bool:
+    try:
+        return bool(seeing.write(Prompt((Message("user", ("look", Picture(picture), "now")),), 1)))
+    except AnswerError as error:
+        if error.what != "the answer is empty":
+            raise
+        return False
+
+
+def test_a_seeing_model_looks_at_the_frames(tmp_path):
+    seeing = LocalWriter(str(write_seeing_model(tmp_path / "tiny-vl")), LocalOptions("cpu", max_tokens=12))
+    inputs = [
+        seeing._inputs((Message("user", ("look", *map(Picture, frames), "now")),))
+        for frames in ([jpeg("red")], [jpeg("blue")], [jpeg("red"), jpeg("blue")])
+    ]
+    assert seeing.sees
+    assert [len(one["image_grid_thw"]) for one in inputs] == [1, 1, 2]
+    assert not torch.equal(inputs[0]["pixel_values"], inputs[1]["pixel_values"])
+    # Its weights are random: some pictures it answers with spaces only, which is no answer.
+    assert any(answered(seeing, jpeg(colour)) for colour in ("red", "green", "blue", "white"))
+    with pytest.raises(AnswerError, match="the model failed"):
+        seeing.write(Prompt((Message("user", ("look", Picture(b"no picture"))),), 1))
+
+
+def test_pictures_that_do_not_fit_are_too_much_and_not_the_words(tmp_path):
+    folder = write_seeing_model(tmp_path / "tiny-vl", longest=60)
+    seeing = LocalWriter(str(folder), LocalOptions("cpu", max_tokens=4, fewer="give a smaller -k"))
+    many = Prompt((Message("user", ("look", *[Picture(jpeg("red"))] * 12)),), 1)
+    with pytest.raises(PicturesTooMuch, match=r"the model reads 60: give a smaller -k"):
+        seeing.write(many)
+    with pytest.raises(AnswerError, match="the model reads 60") as caught:
+        seeing.write(Prompt((Message("user", ("storm " * 300,)),), 1))
+    assert not isinstance(caught.value, PicturesTooMuch)
