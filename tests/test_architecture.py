@@ -1,16 +1,21 @@
-"""The house as DESIGN lays it out: floors, import cost, sizes, and who may print or read the environment."""
+"""Rules of the package: layers, import cost, size, docstrings, and which modules may print or read the environment."""
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "clamr_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+MOST_LINES = 26_000
+MOST_FILES = 170
 HEAVY = {"numpy", "torch", "lancedb", "lance", "pyarrow", "av", "rich", "transformers", "easyocr", "faster_whisper"}
 PRINTERS = {"cli", "render", "demo", "__main__.py"}
 
@@ -23,10 +28,35 @@ def _nodes(path: Path) -> Iterator[ast.AST]:
     return ast.walk(ast.parse(path.read_text("utf-8")))
 
 
-def test_the_floors_hold() -> None:
+def test_imports_go_down_the_layers() -> None:
     script = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = grimp.build_graph("clamr_cli", exclude_type_checking_imports=False, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError with the circle
+
+
+def test_the_package_stays_small() -> None:
+    """Raise a limit only in a commit whose body gives the reason."""
+    lines = sum(len(path.read_text("utf-8").splitlines()) for path in MODULES)
+    assert lines <= MOST_LINES
+    assert len(MODULES) <= MOST_FILES
+
+
+def test_docstrings_are_statements() -> None:
+    riddle = re.compile(r"(What|How|Where|Which|Why)\b(?!.*\?$)")
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    openings = [
+        f"{_name(path)}: {first}"
+        for path in MODULES
+        for node in _nodes(path)
+        if isinstance(node, documented) and riddle.match(first := (ast.get_docstring(node) or "").partition("\n")[0])
+    ]
+    assert openings == []
 
 
 @pytest.mark.parametrize(

@@ -1,32 +1,37 @@
-"""The README holds: its commands parse, and every option that it names exists."""
+"""The documentation holds: its commands parse, its options exist, its examples run, its reference is up to date."""
 
+import ast
+import doctest
+import importlib
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import typer
 
 from clamr_cli.cli import build
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "clamr_cli" / "docs").glob("*.md"))]
+EXAMPLES = [path for path in sorted((ROOT / "clamr_cli").rglob("*.py")) if ">>> " in path.read_text("utf-8")]
 BLOCK = re.compile(r"^```(?:sh|console|bash|shell)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]+|-[A-Za-z0])(?![\w-])")
 PROMPT = re.compile(r"^\s*\$\s+")
 
-
-def _text() -> str:
-    if not README.is_file():
-        pytest.skip("there is no README yet")
-    return README.read_text("utf-8")
+pages = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 
 
-def _command_lines() -> Iterator[str]:
-    """Lines of the README's shell blocks; of those with prompts, what follows one."""
-    for block in BLOCK.findall(_text()):
+def _command_lines(page: Path) -> Iterator[str]:
+    """Lines of a page's shell blocks; of those with prompts, what follows one."""
+    for block in BLOCK.findall(page.read_text("utf-8")):
         lines = block.replace("\\\n", " ").splitlines()
         prompted = [line for line in lines if PROMPT.match(line)]
         yield from (PROMPT.sub("", line) for line in (prompted or lines))
@@ -55,7 +60,8 @@ def _parse(program: Any, name: str, arguments: list[str]) -> None:
     """Parse a call without running it.
 
     Raises:
-        Exception: of Typer's, when the arguments are wrong.
+        click.ClickException: the arguments are wrong.
+        ValueError: the program has no such command.
     """
     commands = getattr(program, "commands", {})
     place = next((number for number, word in enumerate(arguments) if word in commands), None)
@@ -66,7 +72,7 @@ def _parse(program: Any, name: str, arguments: list[str]) -> None:
             patch.setattr(type(program), "no_args_is_help", False, raising=False)
             try:
                 program.make_context(name, list(arguments))
-            except typer.Exit:  # --help and --version
+            except (typer.Exit, click.exceptions.Exit):  # --help and --version
                 return
         return
     program.make_context(name, list(arguments[: place + 1]))
@@ -77,34 +83,69 @@ def _parse(program: Any, name: str, arguments: list[str]) -> None:
 
 
 def _options(program: Any) -> set[str]:
-    found = {"--help", "-h"}.union(*(parameter.opts for parameter in program.params))
-    return found.union(*map(_options, getattr(program, "commands", {}).values()))
+    own = {"--help", "-h"}.union(*(parameter.opts for parameter in program.params))
+    return own.union(*map(_options, getattr(program, "commands", {}).values()))
 
 
-def test_every_command_of_the_readme_parses() -> None:
+@pages
+def test_commands_parse(page: Path) -> None:
     program = typer.main.get_command(build())
-    calls = [call for line in _command_lines() for call in _calls(line)]
-    assert calls
-    for call in calls:
-        _parse(program, "clamr", [word for word in call if word != "..."])
+    for line in _command_lines(page):
+        for call in _calls(line):
+            _parse(program, "clamr", [word for word in call if word != "..."])
 
 
-def test_every_command_that_is_named_in_passing_exists() -> None:
-    known = {"help", *getattr(typer.main.get_command(build()), "commands", {})}
-    named = {words[1] for span in SPAN.findall(_text()) if (words := span.split())[:1] == ["clamr"] and words[1:]}
-    assert {word for word in named if not word.startswith("-")} - known == set()
+@pages
+def test_commands_named_in_passing_exist(page: Path) -> None:
+    commands = {"help", *getattr(typer.main.get_command(build()), "commands", {})}
+    spans = SPAN.findall(page.read_text("utf-8"))
+    named = {words[1] for span in spans if (words := span.split())[:1] == ["clamr"] and words[1:]}
+    assert {word for word in named if not word.startswith("-")} - commands == set()
 
 
-def test_every_option_that_the_readme_names_exists() -> None:
-    known = _options(typer.main.get_command(build()))
-    spans = [span for span in SPAN.findall(_text()) if span.startswith(("-", "clamr"))]
-    lines = [" ".join(["clamr", *call]) for line in _command_lines() for call in _calls(line)]
+@pages
+def test_options_exist(page: Path) -> None:
+    spans = [span for span in SPAN.findall(page.read_text("utf-8")) if span.startswith(("-", "clamr"))]
+    lines = [" ".join(["clamr", *call]) for line in _command_lines(page) for call in _calls(line)]
     named = {option for text in spans + lines for option in OPTION.findall(text)}
-    assert named - known == set()
+    assert named - _options(typer.main.get_command(build())) == set()
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len([call for line in _command_lines(PAGES[0]) for call in _calls(line)]) >= 5
+
+
+def test_every_command_is_documented() -> None:
+    text = "\n".join(page.read_text("utf-8") for page in PAGES if not page.name.startswith("reference"))
+    commands = set(getattr(typer.main.get_command(build()), "commands", {}))
+    assert {name for name in commands if f"clamr {name}" not in text} == set()
 
 
 def test_wrong_commands_and_options_are_noticed() -> None:
     program = typer.main.get_command(build())
-    for wrong in (["search"], ["index", "--no-such"], ["nonsense"], ["show"]):
-        with pytest.raises(Exception, match=r"."):
+    for wrong in (["search"], ["index", "--no-such"], ["show"]):
+        with pytest.raises(Exception, match=r"(?i)missing|no such") as error:
             _parse(program, "clamr", wrong)
+        assert type(error.value).__name__ in ("MissingParameter", "NoSuchOption")
+    with pytest.raises(ValueError, match="has no command"):
+        _parse(program, "clamr", ["nonsense"])
+
+
+@pages
+def test_python_examples_run(page: Path) -> None:
+    for block in PYTHON.findall(page.read_text("utf-8")):
+        exec(compile(ast.parse(block), page.name, "exec"), {})
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[str(path.relative_to(ROOT)) for path in EXAMPLES])
+def test_doctests_pass(path: Path) -> None:
+    module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted
+    assert not result.failed
+
+
+def test_the_reference_is_up_to_date() -> None:
+    command = [sys.executable, "-m", "clamr_cli.docs.reference", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
