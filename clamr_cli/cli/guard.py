@@ -195,13 +195,13 @@ def _log(folder: Any) -> str:  # noqa: ANN401
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from clamr_cli.private import make_folder, opener
+    from clamr_cli.files import make_folder, private_file
 
     path = Path(folder) / "errors.log"
     trace = traceback.format_exc().encode("utf-8", "backslashreplace")
     try:
         make_folder(path.parent)
-        with open(path, "ab", opener=opener) as log:
+        with open(path, "ab", opener=private_file) as log:
             log.write(f"--- {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode() + trace)
     except OSError:
         return "set CLAMR_DEBUG=1 to see where; this is a defect of clamr"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from clamr_cli import encoders, weights
 from clamr_cli.errors import ClamrError, MediaError, ModelError, StoreError, Unreachable
 from clamr_cli.events import Discovered, Finished, Indexed, Moved, Notice, Offline, Removed, Skipped
+from clamr_cli.files import private_file
 from clamr_cli.index.crew import outputs
 from clamr_cli.index.desk import Desk
 from clamr_cli.index.job import EncodeJob, Job
@@ -28,7 +29,6 @@ from clamr_cli.index.register import Register, now
 from clamr_cli.index.survey import Known, Survey, revisit, survey
 from clamr_cli.media.presence import is_missing
 from clamr_cli.media.walk import Found
-from clamr_cli.private import opener
 from clamr_cli.types import FileState
 
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ def _defect(job: Job, error: Exception) -> Skipped:
     log = job.desk.options.cache / "workers.log"
     with (
         contextlib.suppress(OSError),
-        open(log, "a", encoding="utf-8", errors="backslashreplace", opener=opener) as out,
+        open(log, "a", encoding="utf-8", errors="backslashreplace", opener=private_file) as out,
     ):
         traceback.print_exception(error, file=out)
     return _fail(job, f"unexpected {type(error).__name__}", f"this is a defect of clamr; its traceback is in {log}")

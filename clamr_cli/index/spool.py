@@ -21,8 +21,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from clamr_cli.errors import StoreError
+from clamr_cli.files import make_folder
 from clamr_cli.media.identity import video_id
-from clamr_cli.private import make_folder
 from clamr_cli.types import Frame, MediaInfo, Segment, Span
 
 if TYPE_CHECKING:

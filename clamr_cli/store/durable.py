@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from clamr_cli.store.side import sync_folder
+from clamr_cli.files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

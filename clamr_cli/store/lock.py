@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from clamr_cli.errors import IndexLocked, StoreError
-from clamr_cli.private import make_folder
+from clamr_cli.files import make_folder
 from clamr_cli.store.failures import as_store_error
 from clamr_cli.store.side import read_json, write_json
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from clamr_cli.errors import StoreError
-from clamr_cli.private import as_private_as
+from clamr_cli.files import private_as
 from clamr_cli.store import lock, upkeep
 from clamr_cli.store.schema import SCHEMAS
 from clamr_cli.store.tables import in_parts, one_of
@@ -42,7 +42,7 @@ class Room:
             IndexLocked: someone else writes; the message names them.
             StoreError: a table that cannot be read cannot be repaired, or the disk refuses what was written.
         """
-        with lock.hold(self._tables.place, command), as_private_as(self._tables.place.folder):
+        with lock.hold(self._tables.place, command), private_as(self._tables.place.folder):
             self.repairs = upkeep.repair(self._tables)
             self._writing = True
             try:

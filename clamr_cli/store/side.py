@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from clamr_cli.private import make_folder, opener
+from clamr_cli.files import write_atomically
 from clamr_cli.types import SearchOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LAST_SEARCH_NAME = "last-search.json"
-TEMPORARY_PREFIX = ".tmp-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +37,8 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
 
 def write_json(path: Path, value: object) -> None:
     """Replace a JSON file at once. A disk that is full or read-only leaves the old one: such files are a courtesy."""
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
     with suppress(OSError):
-        make_folder(path.parent)
-        try:
-            with open(temporary, "w", encoding="ascii", opener=opener) as out:
-                json.dump(value, out)
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_atomically(path, json.dumps(value).encode("ascii"), sync=False)
 
 
 def write_last_search(path: Path, search: LastSearch) -> None:
@@ -62,13 +52,3 @@ def read_last_search(path: Path) -> LastSearch | None:
         return msgspec.convert(read_json(path), LastSearch)
     except msgspec.ValidationError:
         return None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder last, where the system can."""
-    with suppress(OSError, AttributeError):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

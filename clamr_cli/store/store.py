@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clamr_cli.errors import StoreError
-from clamr_cli.private import as_private_as
+from clamr_cli.files import private_as
 from clamr_cli.store import lock, schema, side, upkeep
 from clamr_cli.store.catalog import Files, Videos
 from clamr_cli.store.embeddings import Embeddings, EncoderUse
@@ -81,7 +81,7 @@ class Store(Files, Videos, Embeddings, Extractions):
                 "update clamr, or choose another place with --db DIR",
             )
         if version != schema.SCHEMA_VERSION:
-            with lock.hold(tables.place, lock.PREPARING), as_private_as(tables.place.folder):
+            with lock.hold(tables.place, lock.PREPARING), private_as(tables.place.folder):
                 upkeep.prepare(tables)
         return cls(tables)
 

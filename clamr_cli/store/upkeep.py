@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from clamr_cli.files import TEMPORARY_PREFIX
 from clamr_cli.store import durable, schema
 from clamr_cli.store.failures import failing_as_store_error
 from clamr_cli.store.schema import META, MOMENTS, SCHEMAS, VECTORS, VIDEOS
-from clamr_cli.store.side import TEMPORARY_PREFIX
 from clamr_cli.store.tables import in_parts, one_of
 
 if TYPE_CHECKING:

@@ -11,10 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from filelock import FileLock
-
 from clamr_cli.errors import ModelError
-from clamr_cli.private import make_folder
+from clamr_cli.files import locked, make_folder, write_atomically
 from clamr_cli.weights import trust
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ def building(cache: Path, name: str) -> Iterator[Path]:
     partial = None
     try:
         make_folder(cache)
-        with FileLock(cache / f".{name}.lock"):
+        with locked(cache / f".{name}.lock"):
             _sweep(cache)
             partial = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{name}-", dir=cache))
             yield partial
@@ -51,7 +49,7 @@ def building(cache: Path, name: str) -> Iterator[Path]:
 def install(partial: Path, target: Path, digests: Mapping[str, str], origin: Mapping[str, str]) -> None:
     """Make a finished folder the artefact's folder; an older one steps aside, so that no half state bears the name."""
     manifest = {"origin": dict(origin), "files": dict(digests)}
-    trust.write_atomically(partial / trust.MANIFEST, json.dumps(manifest, indent=1).encode())
+    write_atomically(partial / trust.MANIFEST, json.dumps(manifest, indent=1).encode())
     # mkdtemp makes folders that only their owner can enter; a cache may be shared.
     partial.chmod(0o755)
     if target.exists():

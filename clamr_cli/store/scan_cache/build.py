@@ -11,6 +11,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from clamr_cli import kernel
+from clamr_cli.files import TEMPORARY_PREFIX
 from clamr_cli.store import vectors
 from clamr_cli.store.failures import failing_as_store_error
 from clamr_cli.store.records import moment_order
@@ -19,7 +20,6 @@ from clamr_cli.store.scan_cache.coverage import Rows, assigned, in_fragments
 from clamr_cli.store.scan_cache.part import Damaged, Part
 from clamr_cli.store.scan_cache.writer import PartWriter
 from clamr_cli.store.schema import VECTORS
-from clamr_cli.store.side import TEMPORARY_PREFIX
 from clamr_cli.store.tables import one_of
 
 if TYPE_CHECKING:

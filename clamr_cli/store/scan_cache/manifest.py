@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import xxhash
 
+from clamr_cli.files import TEMPORARY_PREFIX, sync_folder
 from clamr_cli.store.scan_cache.part import PartInfo
-from clamr_cli.store.side import TEMPORARY_PREFIX, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clamr_cli.files import TEMPORARY_PREFIX, sync_folder
 from clamr_cli.store.scan_cache.part import SECTIONS, PartInfo, checksums, layout
-from clamr_cli.store.side import TEMPORARY_PREFIX, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
