@@ -3,7 +3,7 @@
 from clamr_cli.ask.asking import Answer, ask
 from clamr_cli.ask.citations import Citation
 from clamr_cli.ask.material import Line, Material, Shot, in_time, lines_near
-from clamr_cli.ask.prompts import LETTERS, PROMPT_VERSION, Question, checked, describe, prompt_for
+from clamr_cli.ask.prompts import LETTERS, PROMPT_VERSION, Question, checked, prompt_for
 
 __all__ = [
     "LETTERS",
@@ -16,7 +16,6 @@ __all__ = [
     "Shot",
     "ask",
     "checked",
-    "describe",
     "in_time",
     "lines_near",
     "prompt_for",

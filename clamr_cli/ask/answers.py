@@ -1,25 +1,15 @@
-"""From what a model says to its answer: without thoughts and control characters, and the choice that it made."""
+"""The choice that an answer takes."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.ask.prompts import LETTERS
-from clamr_cli.llm.thoughts import without_thoughts
 from clamr_cli.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-LONGEST: Final = 20_000
-"""Characters of an answer that are looked at."""
-
-_SPECIAL: Final = re.compile(r"<\|[^<>|]{0,40}\|>|</?s>|<(?:end|start)_of_turn>|</?(?:answer|material)>", re.IGNORECASE)
-_UNWANTED: Final = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"))
-_JOINERS: Final = "\u200c\u200d"
-"""Invisible, but scripts and emoji need them."""
 
 _NO_ARTICLE: Final = r"(?![A-Za-z0-9'’])(?!(?<=[AI])\s+(?!(?:because|since|as|due)\b)[a-z])"
 """What follows a letter that is a letter: neither the rest of a word, nor that of a sentence with the word "A"."""
@@ -37,18 +27,6 @@ _FIRST: Final = re.compile(r"[\s*_`\"'(\[{]*([A-Za-z])(?:[\s*_`\"'.)\]}]*$|[*_`\
 _ALONE: Final = re.compile(rf"(?<![A-Za-z0-9'’])([A-Z]){_NO_ARTICLE}")
 
 
-def clean(answer: str) -> str:
-    """The answer that people read: lines without thoughts, marks of chats and control characters; may be empty."""
-    text = _SPECIAL.sub(" ", without_thoughts(answer)[:LONGEST])
-    lines = (_printable(line) for line in text.splitlines())
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in lines)).strip()
-
-
-def _printable(line: str) -> str:
-    kept = "".join(" " if unicodedata.category(one) in _UNWANTED and one not in _JOINERS else one for one in line)
-    return unicodedata.normalize("NFC", kept)
-
-
 def choice_of(answer: str, choices: Sequence[str]) -> int | None:
     """Which of the choices an answer takes, from 0; None where it takes none or cannot be told.
 
@@ -57,7 +35,7 @@ def choice_of(answer: str, choices: Sequence[str]) -> int | None:
     whose words are there; the one letter that stands alone. So what is said of the other choices misleads nobody.
 
     Args:
-        answer: as :func:`clean` gives it.
+        answer: as :func:`clamr_cli.llm.readable` gives it.
         choices: what could be chosen.
     """
     letters = LETTERS[: len(choices)]

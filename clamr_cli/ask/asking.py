@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.ask import pictures
-from clamr_cli.ask.answers import choice_of, clean
+from clamr_cli.ask.answers import choice_of
 from clamr_cli.ask.citations import Citation, citations, marked
 from clamr_cli.ask.prompts import prompt_for
-from clamr_cli.llm.writer import AnswerError, PicturesRefused, PicturesTooMuch
+from clamr_cli.llm import AnswerError, ImagesRefused, ImagesTooLarge, readable
 
 if TYPE_CHECKING:
     from clamr_cli.ask.material import Material
     from clamr_cli.ask.prompts import Question
-    from clamr_cli.llm.writer import Writer
+    from clamr_cli.llm import ChatModel
 
 BLIND: Final = "the model takes no pictures ({}): it answers from what is said and written alone"
 
@@ -45,7 +45,7 @@ class Answer:
         return tuple(citation for citation in self.citations if citation.source is None)
 
 
-def ask(writer: Writer, question: Question, material: Material, *, seed: int = 0, temperature: float = 0.0) -> Answer:
+def ask(model: ChatModel, question: Question, material: Material, *, seed: int = 0, temperature: float = 0.0) -> Answer:
     """Put a question.
 
     Where the pictures are too large, smaller ones are shown, down to :data:`pictures.SMALLEST`, then fewer; where they
@@ -53,25 +53,25 @@ def ask(writer: Writer, question: Question, material: Material, *, seed: int = 0
 
     Raises:
         AnswerError: there is no answer, or nothing is left to show.
-        ModelError: the writer cannot answer at all.
+        ModelError: the model cannot answer at all.
     """
     if material.empty:
         raise AnswerError("there is nothing to answer from", "the video has neither picture nor words that were found")
     shown, note = material, ""
     while True:
         try:
-            said = writer.write(prompt_for(question, shown, seed=seed, temperature=temperature))
-        except PicturesTooMuch as trouble:
+            said = model.answer(prompt_for(question, shown, seed=seed, temperature=temperature))
+        except ImagesTooLarge as trouble:
             shown, note = _less(shown, trouble)
-        except PicturesRefused as trouble:
+        except ImagesRefused as trouble:
             if not material.lines:
-                raise PicturesRefused(f"{trouble.what}; there are no words to answer from", trouble.hint) from trouble
+                raise ImagesRefused(f"{trouble.what}; there are no words to answer from", trouble.hint) from trouble
             shown, note = shown.best(0), BLIND.format(trouble.what)
         else:
             return _answer(said, question, shown, note)
 
 
-def _less(material: Material, trouble: PicturesTooMuch) -> tuple[Material, str]:
+def _less(material: Material, trouble: ImagesTooLarge) -> tuple[Material, str]:
     """Less to look at, and how much it is; the trouble itself where it cannot be less: it shrinks at each call."""
     count, side = len(material.shots), pictures.longest_side(material)
     if trouble.most is not None and trouble.most < count:
@@ -87,7 +87,7 @@ def _less(material: Material, trouble: PicturesTooMuch) -> tuple[Material, str]:
 
 
 def _answer(said: str, question: Question, shown: Material, note: str) -> Answer:
-    text = clean(said)
+    text = readable(said)
     if not text:
         raise AnswerError("the answer holds nothing that can be read")
     cited = citations(text, shown)

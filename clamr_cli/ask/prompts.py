@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import UsageError
-from clamr_cli.llm.writer import Message, Picture, Prompt
+from clamr_cli.llm import Prompt
 from clamr_cli.timeline import format_time
 
 if TYPE_CHECKING:
     from clamr_cli.ask.material import Line, Material, Shot
-    from clamr_cli.llm.writer import Part
 
 PROMPT_VERSION: Final = "1"
 """Written beside each answer of an evaluation; changes with any word below."""
@@ -76,22 +75,21 @@ def checked(question: Question) -> Question:
 def prompt_for(question: Question, material: Material, *, seed: int = 0, temperature: float = 0.0) -> Prompt:
     """The prompt of a question; it depends on its arguments alone."""
     kind = _BRIEF if question.brief and question.choices else _CHOSEN if question.choices else _CITED
-    parts = (*_shown(material), _asked(question))
-    return Prompt((Message("system", (_TASK + kind,)), Message("user", parts)), seed, temperature)
+    return Prompt(_TASK + kind, (*_shown(material), _asked(question)), seed, temperature)
 
 
-def _shown(material: Material) -> list[Part]:
+def _shown(material: Material) -> list[str | bytes]:
     """Texts and pictures in the order of time; of one second, the frame comes first."""
     items: list[tuple[float, int, Shot | Line]] = [(shot.time, 0, shot) for shot in material.shots]
     items += [(line.span.start, 1, line) for line in material.lines]
-    parts: list[Part] = []
+    parts: list[str | bytes] = []
     told = ["<material>"]
     for time, is_line, item in sorted(items, key=lambda item: item[:2]):
         if is_line:
             told.append(f"[{format_time(time)}] {item.kind}: {_MARK.sub(' ', item.text)}")  # type: ignore[union-attr]
             continue
         told.append(f"[{format_time(time)}] frame:")
-        parts += ["\n".join(told), Picture(item.jpeg)]  # type: ignore[union-attr]
+        parts += ["\n".join(told), item.jpeg]  # type: ignore[union-attr]
         told = []
     return [*parts, "\n".join([*told, "</material>"])]
 
@@ -100,12 +98,3 @@ def _asked(question: Question) -> str:
     lines = [f"Question: {question.text}"]
     lines += [f"{letter}. {choice}" for letter, choice in zip(LETTERS, question.choices, strict=False)]
     return "\n".join(lines)
-
-
-def describe(prompt: Prompt) -> list[dict[str, object]]:
-    """A prompt's messages as people can read them: pictures as their size in bytes."""
-    return [{"role": message.role, "content": [_told(part) for part in message.parts]} for message in prompt.messages]
-
-
-def _told(part: Part) -> str:
-    return f"[JPEG, {len(part.jpeg)} bytes]" if isinstance(part, Picture) else part

@@ -14,7 +14,7 @@ from clamr_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
-    from clamr_cli.llm.writer import Writer
+    from clamr_cli.llm import ChatModel
 
 
 # Without slots, since a class can inherit slots from one side only.
@@ -59,22 +59,22 @@ class WriterFlags:
             ModelError: the model is not on this machine.
         """
         if self.base_url is not None:
-            from clamr_cli.llm.http import endpoint
+            from clamr_cli.llm.client import endpoint_url
 
-            endpoint(self.base_url)
+            endpoint_url(self.base_url)
         elif self.model is not None:
-            from clamr_cli.llm.local import find
+            from clamr_cli.llm.local import find_model
 
-            find(self.model)
+            find_model(self.model)
 
 
-def writer_of(flags: WriterFlags, settings: Settings, *, fewer: str, workers: int = 1) -> Writer:
+def writer_of(flags: WriterFlags, settings: Settings, *, image_hint: str, workers: int = 1) -> ChatModel:
     """The model that the flags name, ready to be asked.
 
     Args:
         flags: of the command; ``model`` is given.
         settings: of this run.
-        fewer: what the user can do where pictures are too many or too large.
+        image_hint: what the user can do where pictures are too many or too large.
         workers: questions to an endpoint at once; a model on this machine gets them one by one.
 
     Raises:
@@ -82,17 +82,25 @@ def writer_of(flags: WriterFlags, settings: Settings, *, fewer: str, workers: in
         ModelError: the model is not on this machine, or cannot be used.
     """
     if flags.base_url is None:
-        from clamr_cli.llm.local import LocalOptions, LocalWriter
+        from clamr_cli.llm.local import LocalModel
 
-        return LocalWriter(flags.model or "", LocalOptions(settings.device, settings.threads, fewer=fewer))
+        model = flags.model or ""
+        return LocalModel(model, device=settings.device, threads=settings.threads, image_hint=image_hint)
     from clamr_cli.cli.output import say
-    from clamr_cli.llm.http import HttpOptions, HttpWriter, sends_openly
+    from clamr_cli.llm.client import EndpointModel, sends_key_unencrypted
 
     key = _key(flags)
-    if sends_openly(flags.base_url, key):
+    if sends_key_unencrypted(flags.base_url, key):
         say("warning: the key goes over the network unencrypted: use https, or a tunnel that ends on this machine")
-    options = HttpOptions(key, flags.timeout, flags.retries, workers, fewer=fewer)
-    return HttpWriter(flags.base_url, flags.model or "", options)
+    return EndpointModel(
+        flags.base_url,
+        flags.model or "",
+        key=key,
+        timeout=flags.timeout,
+        retries=flags.retries,
+        workers=workers,
+        image_hint=image_hint,
+    )
 
 
 def _key(flags: WriterFlags) -> str:

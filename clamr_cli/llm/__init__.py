@@ -1,1 +1,136 @@
-"""Asking language models, with or without pictures: endpoints of the chat/completions protocol, and models here."""
+"""Chat models: any OpenAI-compatible endpoint, or a transformers model on this machine."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, Protocol
+
+from clamr_cli.errors import EXIT_PARTIAL, ClamrError
+
+LONGEST_ANSWER: Final = 20_000
+"""Characters of an answer that are read."""
+
+_REASONING_START: Final = re.compile(r"<(?:think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
+_REASONING_END: Final = re.compile(r"</(?:think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
+_CHAT_MARK: Final = re.compile(
+    r"<\|[^<>|]{0,40}\|>|</?s>|<(?:end|start)_of_turn>|</?(?:answer|material)>", re.IGNORECASE
+)
+_UNPRINTABLE: Final = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"))
+_JOINERS: Final = "\u200c\u200d"
+"""Invisible, but scripts and emoji need them."""
+
+
+def utf8(text: str) -> str:
+    """A text that can be written as UTF-8: a question mark for each lone surrogate."""
+    return text.encode("utf-8", "replace").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question to a model.
+
+    Texts may come from arguments and file names that are not UTF-8; invalid characters are replaced.
+
+    Attributes:
+        system: the instructions; empty for none.
+        user: the user's message: texts, and pictures as JPEG bytes, in order.
+        seed: of the answer's sampling, below 2**31.
+        temperature: 0 takes the most probable token each time.
+    """
+
+    system: str
+    user: tuple[str | bytes, ...] = field(repr=False)
+    seed: int
+    temperature: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "system", utf8(self.system))
+        object.__setattr__(self, "user", tuple(utf8(part) if isinstance(part, str) else part for part in self.user))
+
+    @property
+    def text(self) -> str:
+        """The texts of the user's message, a line break between."""
+        return "\n".join(part for part in self.user if isinstance(part, str))
+
+    @property
+    def has_images(self) -> bool:
+        return any(isinstance(part, bytes) for part in self.user)
+
+    def describe(self) -> list[dict[str, object]]:
+        """The messages as people can read them: pictures as their size in bytes."""
+        user = [f"[JPEG, {len(part)} bytes]" if isinstance(part, bytes) else part for part in self.user]
+        return [{"role": "system", "content": [self.system]}, {"role": "user", "content": user}]
+
+
+class AnswerError(ClamrError):
+    """A prompt got no usable answer; it is recorded and the run goes on."""
+
+    exit_code: ClassVar[int] = EXIT_PARTIAL
+
+
+class ImagesRefused(AnswerError):
+    """The model does not take pictures."""
+
+
+class ImagesTooLarge(AnswerError):
+    """The pictures are too many or too large; the same prompt with fewer or smaller ones may do.
+
+    ``most`` is how many would be accepted, where the model says so.
+    """
+
+    most: int | None = None
+
+
+class ChatModel(Protocol):
+    """Answers prompts. Where ``workers`` is above 1, :meth:`answer` may be called from that many threads at once.
+
+    Attributes:
+        name: the model, as results name it.
+        supports_images: None while it is not known.
+        workers: prompts it can work on at once.
+        notes: what the user should know of it; grows during a run.
+    """
+
+    name: str
+    supports_images: bool | None
+    workers: int
+    notes: list[str]
+
+    def answer(self, prompt: Prompt) -> str:
+        """The answer as the model gave it, never empty.
+
+        Raises:
+            AnswerError: this prompt has none; the next one may have.
+            ModelError: the model cannot answer at all.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop waiting for answers and free what is held; may be called from another thread."""
+        ...
+
+
+def without_reasoning(answer: str) -> str:
+    """The text after the last block of reasoning, or before the first where nothing follows.
+
+    A chat template may open the block itself, so that only its end is in the answer.
+    """
+    blocks = _REASONING_END.split(answer)
+    after = _REASONING_START.split(blocks[-1], maxsplit=1)[0]
+    if len(blocks) == 1 or any(map(str.isalnum, after)):
+        return after
+    before, *rest = _REASONING_START.split(answer, maxsplit=1)
+    return _REASONING_END.split(before)[-1] if rest else ""
+
+
+def readable(answer: str) -> str:
+    """An answer for people, in Unicode's normal form C: no reasoning, chat markup or control characters."""
+    lines = _CHAT_MARK.sub(" ", without_reasoning(answer)[:LONGEST_ANSWER]).splitlines()
+    text = "\n".join("".join(map(_printable, unicodedata.normalize("NFC", line))).rstrip() for line in lines)
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+
+def _printable(character: str) -> str:
+    return " " if unicodedata.category(character) in _UNPRINTABLE and character not in _JOINERS else character

@@ -6,7 +6,6 @@ and writes one query that would help someone find the video (CLaMR, section on M
 
 from __future__ import annotations
 
-from clamr_cli.llm.writer import AnswerError, PicturesRefused, Prompt, Writer
 from clamr_cli.synth.events import GaveUp, Judged, Outcome, Passed, Remark, SynthEvent
 from clamr_cli.synth.examples import Examples
 from clamr_cli.synth.journal import Journal
@@ -16,7 +15,6 @@ from clamr_cli.synth.run import SynthOptions, synthesise
 
 __all__ = [
     "TARGETS",
-    "AnswerError",
     "Asking",
     "Examples",
     "GaveUp",
@@ -25,14 +23,11 @@ __all__ = [
     "Judged",
     "Outcome",
     "Passed",
-    "PicturesRefused",
-    "Prompt",
     "Remark",
     "SynthEvent",
     "SynthOptions",
     "Target",
     "Wanted",
-    "Writer",
     "synthesise",
     "target_name",
 ]

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Final
 
-from clamr_cli.llm.thoughts import without_thoughts
+from clamr_cli.llm import without_reasoning
 
 LONGEST_RAW: Final = 20_000
 """Characters of an answer that are looked at; a query is short, and what follows so much is no query."""
@@ -47,7 +47,7 @@ def clean(answer: str) -> str:
 
 
 def _once(answer: str) -> str:
-    text = without_thoughts(answer)[:LONGEST_RAW]
+    text = without_reasoning(answer)[:LONGEST_RAW]
     text = _FENCE.sub("", _SPECIAL.sub("\n", text))
     lines = [line for line in text.splitlines() if _plain(line)]
     # A line that ends in a colon announces the query.

@@ -12,14 +12,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from clamr_cli.llm.writer import Message, Picture, Prompt
+from clamr_cli.llm import Prompt
 from clamr_cli.synth.plan import target_name
 from clamr_cli.types import Modality
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from clamr_cli.llm.writer import Part
     from clamr_cli.synth.examples import Examples
     from clamr_cli.synth.plan import Job, Target
 
@@ -80,8 +79,7 @@ def prompt_for(job: Job, examples: Examples, asking: Asking, *, attempt: int = 0
     key = f"{asking.seed}/{job.id}/{attempt}"
     shown = examples.draw(job, asking.shots, random.Random(key))  # noqa: S311 -- no secret
     temperature = max(asking.temperature, RETRY_TEMPERATURE) if attempt else asking.temperature
-    messages = (Message("system", (SYSTEM,)), Message("user", tuple(_question(job, shown))))
-    return Prompt(messages, seed_of(key), temperature)
+    return Prompt(SYSTEM, tuple(_question(job, shown)), seed_of(key), temperature)
 
 
 def seed_of(key: str) -> int:
@@ -89,7 +87,7 @@ def seed_of(key: str) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
 
 
-def _question(job: Job, shown: Sequence[str]) -> list[Part]:
+def _question(job: Job, shown: Sequence[str]) -> list[str | bytes]:
     lines = []
     if shown:
         lines += ["Queries of the kind that is wanted, for other videos:", *(f"- {text}" for text in shown), ""]
@@ -97,7 +95,7 @@ def _question(job: Job, shown: Sequence[str]) -> list[Part]:
     if not job.frames:
         lines += ["<material>", _MARK.sub(" ", job.text), "</material>", _task(job)]
         return ["\n".join(lines)]
-    return ["\n".join(lines), *(Picture(jpeg) for jpeg in job.frames), _task(job)]
+    return ["\n".join(lines), *job.frames, _task(job)]
 
 
 def _task(job: Job) -> str:
@@ -117,11 +115,5 @@ def describe(job: Job, prompt: Prompt) -> dict[str, object]:
         "moment": [round(job.span.start, 3), round(job.span.end, 3)],
         "seed": prompt.seed,
         "temperature": prompt.temperature,
-        "messages": [
-            {"role": message.role, "content": [_shown(part) for part in message.parts]} for message in prompt.messages
-        ],
+        "messages": prompt.describe(),
     }
-
-
-def _shown(part: Part) -> str:
-    return f"[JPEG, {len(part.jpeg)} bytes]" if isinstance(part, Picture) else part

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from clamr_cli.errors import MediaError
 from clamr_cli.index.outputs import document_of
 from clamr_cli.index.stored import documents_of
-from clamr_cli.llm.ordered import in_order
-from clamr_cli.llm.writer import AnswerError, PicturesRefused
+from clamr_cli.llm import AnswerError, ImagesRefused
+from clamr_cli.llm.concurrency import map_ordered
 from clamr_cli.queries import LabelledQuery, records
 from clamr_cli.synth.answers import clean
 from clamr_cli.synth.events import GaveUp, Judged, Outcome, Passed, Remark
@@ -22,7 +22,7 @@ from clamr_cli.types import Modality
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from clamr_cli.llm.writer import Writer
+    from clamr_cli.llm import ChatModel
     from clamr_cli.store import Store
     from clamr_cli.synth.events import SynthEvent
     from clamr_cli.synth.examples import Examples
@@ -59,7 +59,7 @@ class SynthOptions:
 def synthesise(
     store: Store,
     videos: Sequence[FileRecord],
-    writer: Writer,
+    writer: ChatModel,
     examples: Examples,
     options: SynthOptions,
     journal: Journal,
@@ -123,7 +123,7 @@ _Answer: TypeAlias = str | AnswerError | None
 
 class _Run:
     def __init__(
-        self, store: Store, writer: Writer, examples: Examples, options: SynthOptions, journal: Journal
+        self, store: Store, writer: ChatModel, examples: Examples, options: SynthOptions, journal: Journal
     ) -> None:
         self._store, self._writer, self._examples, self._options = store, writer, examples, options
         self._journal = journal
@@ -135,7 +135,7 @@ class _Run:
             "temperature": options.asking.temperature,
         }
         self._setup = setup_of(self._made)
-        self._blind = options.vision == "no" or (options.vision == "auto" and writer.sees is False)
+        self._blind = options.vision == "no" or (options.vision == "auto" and writer.supports_images is False)
         self._noted = 0
         self._verdicts = Verdicts.knowing(examples.texts())
         for query in journal.kept:
@@ -146,7 +146,7 @@ class _Run:
         """All the videos, until they are done or too much went wrong."""
         yield from self._opening()
         failures, asked, unseen = 0, 0, False
-        for step, answer in in_order(self._asked, self._steps(videos), workers=self._writer.workers):
+        for step, answer in map_ordered(self._asked, self._steps(videos), workers=self._writer.workers):
             if step.job is None:
                 yield Passed(step.place, asked=asked == step.place)
                 continue
@@ -209,10 +209,10 @@ class _Run:
 
     def _ask(self, job: Job, attempt: int) -> str | AnswerError:
         if job.frames and self._blind:
-            return PicturesRefused(NO_PICTURES)
+            return ImagesRefused(NO_PICTURES)
         try:
-            return self._writer.write(prompt_for(job, self._examples, self._options.asking, attempt=attempt))
-        except PicturesRefused as error:
+            return self._writer.answer(prompt_for(job, self._examples, self._options.asking, attempt=attempt))
+        except ImagesRefused as error:
             if self._options.vision == "auto":
                 self._blind = True
                 return error
@@ -228,7 +228,7 @@ class _Run:
         for attempt in range(ATTEMPTS):
             if attempt:
                 answer = self._ask(job, attempt)
-            if isinstance(answer, PicturesRefused):
+            if isinstance(answer, ImagesRefused):
                 return Judged(job, Outcome.UNSEEN, {}, str(answer))
             if not isinstance(answer, str):
                 return self._rejected(job, Outcome.FAILED, str(answer), "", attempt)

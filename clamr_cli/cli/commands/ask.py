@@ -157,12 +157,12 @@ def _pictures(session: Session, hits: list[FrameHit], side: int) -> dict[int, by
 
 
 def _show_prompt(question: Question, material: Material, flags: Flags) -> int:
-    from clamr_cli.ask import describe, prompt_for
+    from clamr_cli.ask import prompt_for
     from clamr_cli.cli.output import write
     from clamr_cli.render.records import json_line
 
     prompt = prompt_for(question, material, seed=flags.seed, temperature=flags.temperature)
-    write([json_line({"seed": prompt.seed, "temperature": prompt.temperature, "messages": describe(prompt)})])
+    write([json_line({"seed": prompt.seed, "temperature": prompt.temperature, "messages": prompt.describe()})])
     return EXIT_FOUND
 
 
@@ -177,7 +177,7 @@ def _answered(
     target = session.prepared.target
     known = session.store.files([target.video_id])
     with waiting(talk(), f"asking about {len(material.shots)} frames", quiet=flags.quiet):
-        writer = writer_of(flags, session.settings, fewer=_FEWER)
+        writer = writer_of(flags, session.settings, image_hint=_FEWER)
         try:
             answer = ask(writer, question, material, seed=flags.seed, temperature=flags.temperature)
         finally:

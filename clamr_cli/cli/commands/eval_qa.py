@@ -106,7 +106,7 @@ def run(before: Globals, flags: Flags) -> int:
     lookup = _lookup(store, questions, flags)
     dense = _dense(store, settings, flags, interval, context)
     encoder = create_encoder(dense.index.encoder, settings, dense.index.encoder_settings)
-    writer = writer_of(flags, settings, fewer=_FEWER, workers=flags.concurrency) if flags.model else None
+    writer = writer_of(flags, settings, image_hint=_FEWER, workers=flags.concurrency) if flags.model else None
     there = [question for question in questions if question.video in lookup.media]
     out = Path(flags.out) if flags.out else None
     talk = Talk(len(lookup.media), out, quiet=flags.quiet)

@@ -200,7 +200,7 @@ def _follow(store: Store, records: Sequence[FileRecord], flags: Flags, settings:
 
     out = Path(flags.out) if flags.out else None
     with interruptible(), Journal(out) as journal:
-        writer = writer_of(flags, settings, fewer="show fewer --max-frames", workers=flags.concurrency)
+        writer = writer_of(flags, settings, image_hint="show fewer --max-frames", workers=flags.concurrency)
         events = synthesise(store, records, writer, examples, _options(flags), journal)
         talk = Talk(len(records), out, quiet=flags.quiet)
         try:

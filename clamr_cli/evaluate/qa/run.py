@@ -21,8 +21,8 @@ from clamr_cli.errors import MediaError
 from clamr_cli.evaluate.qa import strategies
 from clamr_cli.evaluate.qa.strategies import Picking, Strategy
 from clamr_cli.journal import append, exclusive, foreign, opened, whole_lines
-from clamr_cli.llm.ordered import in_order
-from clamr_cli.llm.writer import AnswerError
+from clamr_cli.llm import AnswerError
+from clamr_cli.llm.concurrency import map_ordered
 from clamr_cli.types import Span
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from clamr_cli.evaluate.qa.media_lookup import Media
     from clamr_cli.evaluate.qa.questions import LabelledQuestion
     from clamr_cli.frames import DenseOptions, FrameHit, Prepared
-    from clamr_cli.llm.writer import Writer
+    from clamr_cli.llm import ChatModel
     from clamr_cli.store import Store
     from clamr_cli.types import Encoder
 
@@ -117,7 +117,7 @@ class Bench:
     store: Store
     encoder: Encoder
     prepare: Callable[[Media], Prepared]
-    writer: Writer | None = None
+    writer: ChatModel | None = None
 
 
 @dataclass(slots=True)
@@ -255,7 +255,7 @@ class _Run:
         """All the videos, until they are done or too much went wrong."""
         workers = self._bench.writer.workers if self._bench.writer else 1
         failures, worked = 0, 0
-        for step, answer in in_order(self._ask, self._steps(questions, media), workers=workers):
+        for step, answer in map_ordered(self._ask, self._steps(questions, media), workers=workers):
             if not step.record:
                 yield Passed(step.video, worked=worked == step.video)
                 continue

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clamr_cli.ask.answers import choice_of, clean
+from clamr_cli.ask.answers import choice_of
+from clamr_cli.llm import readable
 
 CHOICES = ("a red car", "a car", "an old bicycle", "Cannot be told")
 
@@ -53,23 +54,23 @@ CHOICES = ("a red car", "a car", "an old bicycle", "Cannot be told")
     ],
 )
 def test_the_choice_that_an_answer_takes(answer, letter):
-    found = choice_of(clean(answer), CHOICES)
+    found = choice_of(readable(answer), CHOICES)
     assert ("ABCD"[found] if found is not None else None) == letter
 
 
 def test_thoughts_are_no_answer():
-    assert clean("<think>perhaps A\nor B</think>\nAnswer: C<|im_end|>") == "Answer: C"
-    assert clean("perhaps A</think>B") == "B"
-    assert clean("<think>never ends") == ""
+    assert readable("<think>perhaps A\nor B</think>\nAnswer: C<|im_end|>") == "Answer: C"
+    assert readable("perhaps A</think>B") == "B"
+    assert readable("<think>never ends") == ""
 
 
 def test_no_control_character_is_left():
-    assert clean("red\x1b[31m\x07 car\u202e\r\n\n\n\nnext\tline ") == "red [31m  car\n\nnext line"
+    assert readable("red\x1b[31m\x07 car\u202e\r\n\n\n\nnext\tline ") == "red [31m  car\n\nnext line"
 
 
 @given(st.text(max_size=200), st.lists(st.text(max_size=20), max_size=6))
 def test_any_text_can_be_read(answer, choices):
-    text = clean(answer)
-    assert clean(text) == text
+    text = readable(answer)
+    assert readable(text) == text
     found = choice_of(text, choices)
     assert found is None or 0 <= found < len(choices)

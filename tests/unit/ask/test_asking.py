@@ -9,16 +9,16 @@ from PIL import Image
 from clamr_cli.ask import Material, Question, ask, in_time
 from clamr_cli.ask.asking import BLIND
 from clamr_cli.errors import ModelError
-from clamr_cli.llm.http import HttpOptions, HttpWriter
-from clamr_cli.llm.writer import AnswerError, PicturesRefused, PicturesTooMuch
+from clamr_cli.llm import AnswerError, ImagesRefused, ImagesTooLarge
+from clamr_cli.llm.client import EndpointModel
 from tests.unit.ask.shown import material, said
 from tests.unit.llm.endpoint import Asked, Sent, answer, endpoint, error, in_turn
 
 QUESTION = Question("What leaves?", ("the ferry", "the train"))
 
 
-def writer(url: str, **options) -> HttpWriter:
-    return HttpWriter(url, "m", HttpOptions(**{"patience": 0.01, "timeout": 60.0, "retries": 1, **options}))
+def writer(url: str, **options) -> EndpointModel:
+    return EndpointModel(url, "m", **{"backoff": 0.01, "timeout": 60.0, "retries": 1, **options})
 
 
 def sides(asked: Asked) -> list[int]:
@@ -62,7 +62,7 @@ def test_of_too_many_pictures_the_best_are_shown():
 
 def test_small_pictures_that_are_still_too_much_become_fewer_and_then_the_trouble_is_told():
     with endpoint(lambda _: Sent(413, b"<html>")) as there:
-        with pytest.raises(PicturesTooMuch, match="413"):
+        with pytest.raises(ImagesTooLarge, match="413"):
             ask(writer(there.url), QUESTION, material(4, (120, 90)))
         assert [(len(asked.images), max(sides(asked))) for asked in there.asked] == [
             (4, 120),
@@ -85,7 +85,7 @@ def test_few_enough_are_found_however_many_there_were():
 def test_a_model_without_eyes_answers_from_the_lines_and_says_so():
     with endpoint(lambda asked: error(400, "no image input") if asked.images else answer("A [0:13] [0:10]")) as there:
         found = ask(writer(there.url), QUESTION, material())
-        with pytest.raises(PicturesRefused, match="no words to answer from"):
+        with pytest.raises(ImagesRefused, match="no words to answer from"):
             ask(writer(there.url), QUESTION, in_time(material().shots, ()))
     assert (found.choice, found.notes) == (0, (BLIND.format("the endpoint answers 400: no image input"),))
     # What it was not shown in the end, it cannot have seen.
@@ -102,7 +102,7 @@ def test_of_nothing_nobody_is_asked():
 @pytest.mark.parametrize(
     ("reply", "said_of_it"),
     [
-        (Sent(200, b"<html>"), "is no JSON"),
+        (Sent(200, b"<html>"), "is not JSON"),
         (Sent(200, b'{"choices": []}'), "no message"),
         (answer("<think>hm"), "nothing that can be read"),
         (error(500, "out of memory"), "500: out of memory"),

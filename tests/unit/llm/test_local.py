@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from clamr_cli.errors import ModelError
-from clamr_cli.llm.local import LocalOptions, LocalWriter, choose_device
-from clamr_cli.llm.writer import AnswerError, Message, Picture, PicturesRefused, PicturesTooMuch, Prompt
+from clamr_cli.llm import AnswerError, ImagesRefused, ImagesTooLarge, Prompt
+from clamr_cli.llm.local import LocalModel, choose_device
 from tests.unit.llm.tiny_vl import write_seeing_model
 from tests.unit.synth.shelf import jpeg
 
@@ -52,50 +52,51 @@ def model(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("models") / "tiny-qwen2")
 
 
-def writer(folder: Path) -> LocalWriter:
-    return LocalWriter(str(folder), LocalOptions("cpu", max_tokens=12))
+def load(folder: Path) -> LocalModel:
+    return LocalModel(str(folder), device="cpu", max_tokens=12)
 
 
 def prompt(text: str, seed: int = 1, temperature: float = 0.0) -> Prompt:
-    return Prompt((Message("system", ("be brief",)), Message("user", (text,))), seed, temperature)
+    return Prompt("be brief", (text,), seed, temperature)
 
 
+@pytest.mark.slow
 def test_answers_depend_on_the_prompt_alone(model):
-    one, other = writer(model), writer(model)
+    one, other = load(model), load(model)
     texts = ["a ferry", "a storm", "a fox and a dog"]
-    greedy = [one.write(prompt(text)) for text in texts]
-    assert greedy == [other.write(prompt(text)) for text in reversed(texts)][::-1]
-    assert greedy == [one.write(prompt(text, seed=9)) for text in texts]
+    greedy = [one.answer(prompt(text)) for text in texts]
+    assert greedy == [other.answer(prompt(text)) for text in reversed(texts)][::-1]
+    assert greedy == [one.answer(prompt(text, seed=9)) for text in texts]
     assert len(set(greedy)) > 1
-    drawn = [one.write(prompt("a ferry", seed, 1.0)) for seed in range(4)]
-    assert drawn == [other.write(prompt("a ferry", seed, 1.0)) for seed in reversed(range(4))][::-1]
+    drawn = [one.answer(prompt("a ferry", seed, 1.0)) for seed in range(4)]
+    assert drawn == [other.answer(prompt("a ferry", seed, 1.0)) for seed in reversed(range(4))][::-1]
     assert len(set(drawn)) > 1
-    assert (one.name, one.workers, one.sees) == ("tiny-qwen2", 1, False)
+    assert (one.name, one.workers, one.supports_images) == ("tiny-qwen2", 1, False)
 
 
 def test_drawing_leaves_the_global_generator_alone(model):
-    one = writer(model)
+    one = load(model)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    one.write(prompt("a ferry", 1, 1.0))
+    one.answer(prompt("a ferry", 1, 1.0))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_template_without_a_system_gets_its_words_in_the_users_message(tmp_path, model):
-    stubborn = writer(write_model(tmp_path / "stubborn", NO_SYSTEM + TEMPLATE))
-    folded = Prompt((Message("user", ("be brief\n\na ferry",)),), 1)
-    assert stubborn.write(prompt("a ferry")) == writer(model).write(folded)
-    assert stubborn.write(prompt("a fox"))
+    stubborn = load(write_model(tmp_path / "stubborn", NO_SYSTEM + TEMPLATE))
+    folded = Prompt("", ("be brief\n\na ferry",), 1)
+    assert stubborn.answer(prompt("a ferry")) == load(model).answer(folded)
+    assert stubborn.answer(prompt("a fox"))
 
 
 def test_a_prompt_that_is_too_long_is_a_failure_of_the_query(model):
     with pytest.raises(AnswerError, match=r"tokens, and the model reads 256"):
-        writer(model).write(prompt("storm " * 300))
+        load(model).answer(prompt("storm " * 300))
 
 
 def test_a_model_without_eyes_refuses_pictures(model):
-    with pytest.raises(PicturesRefused):
-        writer(model).write(Prompt((Message("user", ("look", Picture(jpeg("red")))),), 1))
+    with pytest.raises(ImagesRefused):
+        load(model).answer(Prompt("", ("look", jpeg("red")), 1))
 
 
 def _without_template(folder):
@@ -132,34 +133,34 @@ def _without_config(folder):
         (_without_weights, "cannot be loaded"),
         (_with_cut_weights, "cannot be loaded"),
         (_with_another_layer, "lacks .* tensors"),
-        (_of_no_kind, "no model that writes text"),
-        (_without_config, "no model that transformers can read"),
+        (_of_no_kind, "not a model that writes text"),
+        (_without_config, "not a model for transformers"),
     ],
 )
 def test_a_damaged_model_is_one_clear_line(tmp_path, model, damage, said):
     folder = Path(shutil.copytree(model, tmp_path / "model"))
     damage(folder)
     with pytest.raises(ModelError, match=said) as caught:
-        writer(folder)
+        load(folder)
     assert "\n" not in str(caught.value)
 
 
 def test_a_model_that_is_not_here_is_never_fetched():
     with pytest.raises(ModelError, match=r"hf download nobody/nothing-of-this-name"):
-        LocalWriter("nobody/nothing-of-this-name")
-    with pytest.raises(ModelError, match="there is no folder"):
-        LocalWriter("no such folder")
+        LocalModel("nobody/nothing-of-this-name")
+    with pytest.raises(ModelError, match="no such folder"):
+        LocalModel("no such folder")
 
 
 def test_devices_are_checked():
     assert choose_device("cpu").type == "cpu"
-    with pytest.raises(ModelError, match="no device"):
+    with pytest.raises(ModelError, match="invalid device"):
         choose_device("abacus")
 
 
-def answered(seeing: LocalWriter, picture: bytes) -> bool:
+def answered(seeing: LocalModel, picture: bytes) -> bool:
     try:
-        return bool(seeing.write(Prompt((Message("user", ("look", Picture(picture), "now")),), 1)))
+        return bool(seeing.answer(Prompt("", ("look", picture, "now"), 1)))
     except AnswerError as error:
         if error.what != "the answer is empty":
             raise
@@ -167,26 +168,26 @@ def answered(seeing: LocalWriter, picture: bytes) -> bool:
 
 
 def test_a_seeing_model_looks_at_the_frames(tmp_path):
-    seeing = LocalWriter(str(write_seeing_model(tmp_path / "tiny-vl")), LocalOptions("cpu", max_tokens=12))
+    seeing = LocalModel(str(write_seeing_model(tmp_path / "tiny-vl")), device="cpu", max_tokens=12)
     inputs = [
-        seeing._inputs((Message("user", ("look", *map(Picture, frames), "now")),))
+        seeing.tokenize(Prompt("", ("look", *frames, "now"), 1))
         for frames in ([jpeg("red")], [jpeg("blue")], [jpeg("red"), jpeg("blue")])
     ]
-    assert seeing.sees
+    assert seeing.supports_images
     assert [len(one["image_grid_thw"]) for one in inputs] == [1, 1, 2]
     assert not torch.equal(inputs[0]["pixel_values"], inputs[1]["pixel_values"])
     # Its weights are random: some pictures it answers with spaces only, which is no answer.
     assert any(answered(seeing, jpeg(colour)) for colour in ("red", "green", "blue", "white"))
     with pytest.raises(AnswerError, match="the model failed"):
-        seeing.write(Prompt((Message("user", ("look", Picture(b"no picture"))),), 1))
+        seeing.answer(Prompt("", ("look", b"no picture"), 1))
 
 
 def test_pictures_that_do_not_fit_are_too_much_and_not_the_words(tmp_path):
     folder = write_seeing_model(tmp_path / "tiny-vl", longest=60)
-    seeing = LocalWriter(str(folder), LocalOptions("cpu", max_tokens=4, fewer="give a smaller -k"))
-    many = Prompt((Message("user", ("look", *[Picture(jpeg("red"))] * 12)),), 1)
-    with pytest.raises(PicturesTooMuch, match=r"the model reads 60: give a smaller -k"):
-        seeing.write(many)
+    seeing = LocalModel(str(folder), device="cpu", max_tokens=4, image_hint="give a smaller -k")
+    many = Prompt("", ("look", *[jpeg("red")] * 12), 1)
+    with pytest.raises(ImagesTooLarge, match=r"the model reads 60: give a smaller -k"):
+        seeing.answer(many)
     with pytest.raises(AnswerError, match="the model reads 60") as caught:
-        seeing.write(Prompt((Message("user", ("storm " * 300,)),), 1))
-    assert not isinstance(caught.value, PicturesTooMuch)
+        seeing.answer(Prompt("", ("storm " * 300,), 1))
+    assert not isinstance(caught.value, ImagesTooLarge)

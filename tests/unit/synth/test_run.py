@@ -7,7 +7,7 @@ import pytest
 
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.index.stored import indexed_videos
-from clamr_cli.llm.http import HttpOptions, HttpWriter
+from clamr_cli.llm.client import EndpointModel
 from clamr_cli.queries import read_lines
 from clamr_cli.synth import (
     Asking,
@@ -35,7 +35,7 @@ def store(tmp_path_factory):
 def run(store, there, out: Path | None = None, *, workers=3, retries=0, vision="auto", **wanted):
     """Events of a whole run."""
     options = SynthOptions(Wanted(**wanted), Asking(wanted.get("seed", 0)), vision)
-    writer = HttpWriter(there.url, "m", HttpOptions(retries=retries, workers=workers, patience=0.01, timeout=5.0))
+    writer = EndpointModel(there.url, "m", retries=retries, workers=workers, backoff=0.01, timeout=5.0)
     with Journal(out) as journal:
         return list(synthesise(store, indexed_videos(store), writer, Examples.shipped(), options, journal))
 

@@ -284,7 +284,7 @@ def test_one_broken_video_stops_no_run_however_much_is_asked_of_it(qa, collectio
         (("--format", "mme"), "invalid format 'mme'"),
         (("--format", "qvhighlights"), "not of the format qvhighlights: 'vid' is missing"),
         (("--base-url", "http://localhost:1/v1"), "no model to ask at --base-url"),
-        (("--model", "no/such/folder"), "there is no folder"),
+        (("--model", "no/such/folder"), "no such folder"),
         (("--out", "."), "cannot be written"),
         (("-k", "0"), "see 'clamr eval qa --help'"),
     ],

@@ -1,4 +1,4 @@
-"""The writer behind a URL: what it asks, and what it makes of replies good and bad."""
+"""A model behind a URL: its requests, and its handling of replies good and bad."""
 
 import base64
 import json
@@ -9,21 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from clamr_cli.errors import ModelError, UsageError
-from clamr_cli.llm.http import HttpOptions, HttpWriter
-from clamr_cli.llm.writer import AnswerError, Message, Picture, PicturesRefused, PicturesTooMuch, Prompt
+from clamr_cli.llm import AnswerError, ImagesRefused, ImagesTooLarge, Prompt
+from clamr_cli.llm.client import EndpointModel
 from tests.unit.llm.endpoint import Sent, answer, endpoint, error, in_turn
 
-PROMPT = Prompt((Message("system", ("be brief",)), Message("user", ("a text",))), 42)
-SEEING = Prompt((Message("user", ("look", Picture(b"\xff\xd8jpeg"), "now")),), 1)
+PROMPT = Prompt("be brief", ("a text",), 42)
+SEEING = Prompt("", ("look", b"\xff\xd8jpeg", "now"), 1)
 
 
-def writer(url: str, **options) -> HttpWriter:
-    return HttpWriter(url, "m", HttpOptions(**{"patience": 0.01, "timeout": 60.0, **options}))
+def model(url: str, **options) -> EndpointModel:
+    return EndpointModel(url, "m", **{"backoff": 0.01, "timeout": 60.0, **options})
 
 
 def test_question_is_a_chat_with_seed_temperature_and_key():
     with endpoint(lambda _: answer("a query")) as there:
-        assert writer(there.url + "/", key="secret").write(PROMPT) == "a query"
+        assert model(there.url + "/", key="secret").answer(PROMPT) == "a query"
         (asked,) = there.asked
     assert asked.headers["authorization"] == "Bearer secret"
     assert asked.body["messages"] == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "a text"}]
@@ -33,8 +33,8 @@ def test_question_is_a_chat_with_seed_temperature_and_key():
 def test_what_is_no_character_is_asked_as_a_question_mark():
     """Arguments and file names may hold any bytes."""
     with endpoint(lambda _: answer("a query")) as there:
-        odd = Prompt((Message("system", ("caf\udce9",)), Message("user", ("look", Picture(b"jpeg"), "\ud83d"))), 1)
-        HttpWriter(there.url, "m\udcff").write(odd)
+        odd = Prompt("caf\udce9", ("look", b"jpeg", "\ud83d"), 1)
+        EndpointModel(there.url, "m\udcff").answer(odd)
         (asked,) = there.asked
     assert asked.body["model"] == "m?"
     assert asked.body["messages"][0]["content"] == "caf?"
@@ -43,13 +43,13 @@ def test_what_is_no_character_is_asked_as_a_question_mark():
 
 def test_frames_are_data_urls_between_the_texts():
     with endpoint(lambda _: answer("a query")) as there:
-        seeing = writer(there.url)
-        seeing.write(SEEING)
+        seeing = model(there.url)
+        seeing.answer(SEEING)
         (asked,) = there.asked
     assert [part["type"] for part in asked.body["messages"][0]["content"]] == ["text", "image_url", "text"]
     (url,) = asked.images
     assert base64.b64decode(url.removeprefix("data:image/jpeg;base64,")) == b"\xff\xd8jpeg"
-    assert seeing.sees
+    assert seeing.supports_images
 
 
 @pytest.mark.parametrize(
@@ -58,28 +58,28 @@ def test_frames_are_data_urls_between_the_texts():
 )
 def test_trouble_that_passes_is_waited_for(trouble):
     with endpoint(in_turn(trouble, trouble, answer("a query"))) as there:
-        assert writer(there.url).write(PROMPT) == "a query"
+        assert model(there.url).answer(PROMPT) == "a query"
         assert len(there.asked) == 3
 
 
 def test_retry_after_is_honoured():
     with endpoint(in_turn(error(429, "slow down", Retry_After="1"), answer("a query"))) as there:
         started = time.monotonic()
-        writer(there.url).write(PROMPT)
+        model(there.url).answer(PROMPT)
         assert time.monotonic() - started >= 1
 
 
 def test_a_wait_of_hours_is_a_failure_at_once():
     with endpoint(lambda _: error(429, "quota", Retry_After="7200")) as there:
         with pytest.raises(AnswerError, match="429: quota"):
-            writer(there.url).write(PROMPT)
+            model(there.url).answer(PROMPT)
         assert len(there.asked) == 1
 
 
 def test_trouble_that_stays_is_told_with_its_reason():
     with endpoint(lambda _: error(500, "out of\nmemory")) as there:
         with pytest.raises(AnswerError, match=r"500: out of memory \(after 3 tries\)$"):
-            writer(there.url, retries=2).write(PROMPT)
+            model(there.url, retries=2).answer(PROMPT)
         assert len(there.asked) == 3
 
 
@@ -101,7 +101,7 @@ def test_trouble_that_stays_is_told_with_its_reason():
 )
 def test_replies_without_an_answer_are_one_clear_line(reply, said):
     with endpoint(lambda _: reply) as there, pytest.raises(AnswerError, match=said) as caught:
-        writer(there.url, retries=0).write(PROMPT)
+        model(there.url, retries=0).answer(PROMPT)
     assert "\n" not in str(caught.value)
 
 
@@ -118,7 +118,7 @@ def test_an_answer_that_is_streamed_unasked_is_put_together():
     ended = {"choices": [], "usage": {"total_tokens": 3}}
     pieces = (piece(None), piece("a "), piece("qu\u00e9ry"), piece("", finish_reason="stop"), ended, "[DONE]")
     with endpoint(lambda _: streamed(*pieces)) as there:
-        assert writer(there.url).write(PROMPT) == "a qu\u00e9ry"
+        assert model(there.url).answer(PROMPT) == "a qu\u00e9ry"
 
 
 @pytest.mark.parametrize(
@@ -126,63 +126,63 @@ def test_an_answer_that_is_streamed_unasked_is_put_together():
     [
         (streamed(piece("a"), {"error": {"message": "out of memory"}}), "no message: out of memory"),
         (streamed(piece(None), "[DONE]"), "the answer is empty"),
-        (streamed("[DONE]"), "is no JSON"),
-        (streamed(piece("a"), '{"choices": [{"del'), "is no JSON"),
-        (streamed("[1]", {"choices": [1]}), "is no JSON"),
+        (streamed("[DONE]"), "is not JSON"),
+        (streamed(piece("a"), '{"choices": [{"del'), "is not JSON"),
+        (streamed("[1]", {"choices": [1]}), "no message"),
     ],
 )
 def test_a_stream_without_an_answer_is_one_clear_line(reply, said):
     with endpoint(lambda _: reply) as there, pytest.raises(AnswerError, match=said):
-        writer(there.url, retries=0).write(PROMPT)
+        model(there.url, retries=0).answer(PROMPT)
 
 
 def test_silence_is_cut_off_by_the_time_limit():
     with endpoint(lambda _: Sent(hang=True)) as there, pytest.raises(AnswerError, match=r"no answer within 0.2 s"):
-        writer(there.url, timeout=0.2, retries=0).write(PROMPT)
+        model(there.url, timeout=0.2, retries=0).answer(PROMPT)
 
 
 def test_who_is_silent_for_the_whole_time_is_asked_once_more_and_not_for_ever():
     with endpoint(lambda _: Sent(hang=True)) as there:
         with pytest.raises(AnswerError, match=r"\(after 2 tries\): give it more with --timeout"):
-            writer(there.url, timeout=1.0, retries=9).write(PROMPT)
+            model(there.url, timeout=1.0, retries=9).answer(PROMPT)
         assert len(there.asked) == 2
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_ends_everything(status):
     with endpoint(lambda _: error(status, "bad key")) as there, pytest.raises(ModelError, match="refuses the key"):
-        writer(there.url).write(PROMPT)
+        model(there.url).answer(PROMPT)
 
 
 def test_wrong_addresses_are_named():
     with endpoint() as there:
-        with pytest.raises(ModelError, match="knows no such page or model"):
-            writer(there.url + "/wrong").write(PROMPT)
+        with pytest.raises(ModelError, match="no such page or model"):
+            model(there.url + "/wrong").answer(PROMPT)
         url = there.url
     with pytest.raises(ModelError, match="nothing answers at"):
-        writer(url).write(PROMPT)
+        model(url).answer(PROMPT)
     gone = error(404, 'model "llama3.2-vision" not found, try pulling it first')
     with endpoint(lambda _: gone) as there, pytest.raises(ModelError, match="check --base-url and --model"):
-        writer(there.url).write(SEEING)
+        model(there.url).answer(SEEING)
     with (
         pytest.raises(ModelError, match="redirects to http://elsewhere"),
         endpoint(lambda _: Sent(302, b"", {"Location": "http://elsewhere"})) as there,
     ):
-        writer(there.url).write(PROMPT)
+        model(there.url).answer(PROMPT)
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://x/v1", "http://", "http://x:port/v1"])
 def test_what_is_no_address_is_refused_at_once(url):
     with pytest.raises(UsageError, match="--base-url"):
-        writer(url)
+        model(url)
 
 
 def test_an_endpoint_that_goes_away_later_is_a_failure_of_the_query():
     with endpoint(lambda _: answer("a query")) as there:
-        lasting = writer(there.url, retries=1)
-        lasting.write(PROMPT)
+        lasting = model(there.url, retries=1)
+        lasting.answer(PROMPT)
     with pytest.raises(AnswerError, match="after 2 tries"):
-        lasting.write(PROMPT)
+        lasting.answer(PROMPT)
 
 
 @pytest.mark.parametrize(
@@ -195,8 +195,8 @@ def test_an_endpoint_that_goes_away_later_is_a_failure_of_the_query():
     ],
 )
 def test_a_model_that_cannot_see_says_so(reply):
-    with endpoint(lambda _: reply) as there, pytest.raises(PicturesRefused):
-        writer(there.url, retries=0).write(SEEING)
+    with endpoint(lambda _: reply) as there, pytest.raises(ImagesRefused):
+        model(there.url, retries=0).answer(SEEING)
 
 
 @pytest.mark.parametrize(
@@ -215,18 +215,18 @@ def test_a_model_that_cannot_see_says_so(reply):
 )
 def test_too_many_frames_are_no_blindness(said, most):
     with endpoint(lambda _: error(400, said)) as there, pytest.raises(AnswerError, match="--max-frames") as caught:
-        writer(there.url, fewer="show fewer --max-frames").write(SEEING)
-    assert isinstance(caught.value, PicturesTooMuch)
+        model(there.url, image_hint="show fewer --max-frames").answer(SEEING)
+    assert isinstance(caught.value, ImagesTooLarge)
     assert caught.value.most == most
 
 
 def test_a_request_that_is_too_large_is_too_many_pictures_only_where_there_are_some():
     with endpoint(lambda _: Sent(413, b"<html>Request Entity Too Large")) as there:
-        with pytest.raises(PicturesTooMuch, match="give a smaller -k"):
-            writer(there.url, fewer="give a smaller -k").write(SEEING)
+        with pytest.raises(ImagesTooLarge, match="give a smaller -k"):
+            model(there.url, image_hint="give a smaller -k").answer(SEEING)
         with pytest.raises(AnswerError, match="answers 413") as caught:
-            writer(there.url).write(PROMPT)
-    assert not isinstance(caught.value, PicturesTooMuch)
+            model(there.url).answer(PROMPT)
+    assert not isinstance(caught.value, ImagesTooLarge)
 
 
 def test_a_server_on_this_machine_is_asked_without_the_proxy(monkeypatch):
@@ -234,7 +234,7 @@ def test_a_server_on_this_machine_is_asked_without_the_proxy(monkeypatch):
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     with endpoint(lambda _: answer("a query")) as there:
-        assert writer(there.url).write(PROMPT) == "a query"
+        assert model(there.url).answer(PROMPT) == "a query"
 
 
 def test_fields_that_the_endpoint_does_not_know_are_left_out_from_then_on():
@@ -246,8 +246,8 @@ def test_fields_that_the_endpoint_does_not_know_are_left_out_from_then_on():
         return answer("a query")
 
     with endpoint(picky) as there:
-        adapting = writer(there.url)
-        assert adapting.write(PROMPT) == adapting.write(PROMPT) == "a query"
+        adapting = model(there.url)
+        assert adapting.answer(PROMPT) == adapting.answer(PROMPT) == "a query"
         assert len(there.asked) == 4
         assert there.asked[-1].body["max_completion_tokens"] > 0
     assert adapting.notes == ["the endpoint takes no seed: another run may give other answers"]
@@ -263,20 +263,20 @@ def test_questions_asked_at_once_all_learn_what_the_endpoint_does_not_know():
         return error(400, "Unsupported parameter: seed")
 
     with endpoint(picky) as there:
-        adapting = writer(there.url, workers=4, retries=0)
+        adapting = model(there.url, workers=4, retries=0)
         with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(adapting.write, [PROMPT] * 4)) == ["a query"] * 4
+            assert list(pool.map(adapting.answer, [PROMPT] * 4)) == ["a query"] * 4
     assert adapting.notes == ["the endpoint takes no seed: another run may give other answers"]
 
 
 def test_closing_ends_the_wait_for_a_retry():
     with endpoint(lambda _: error(503, "busy", Retry_After="60")) as there:
-        waiting = writer(there.url)
+        waiting = model(there.url)
         ended: list[str] = []
 
         def ask():
             try:
-                waiting.write(PROMPT)
+                waiting.answer(PROMPT)
             except AnswerError as problem:
                 ended.append(problem.what)
 

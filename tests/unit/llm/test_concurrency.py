@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clamr_cli.llm.ordered import in_order
+from clamr_cli.llm.concurrency import map_ordered
 
 
 @settings(max_examples=25, deadline=None)
@@ -18,17 +18,17 @@ def test_results_come_in_order_whoever_is_quicker(delays, workers):
         time.sleep(delay / 1000)
         return delay * 2
 
-    assert list(in_order(work, delays, workers=workers)) == [(delay, delay * 2) for delay in delays]
+    assert list(map_ordered(work, delays, workers=workers)) == [(delay, delay * 2) for delay in delays]
 
 
 def test_so_many_work_at_once():
     together = threading.Barrier(4, timeout=20)
-    assert [result for _, result in in_order(lambda _: together.wait() >= 0, range(8), workers=4)] == [True] * 8
+    assert [result for _, result in map_ordered(lambda _: together.wait() >= 0, range(8), workers=4)] == [True] * 8
 
 
 def test_items_are_taken_only_a_little_ahead():
     taken = []
-    results = in_order(lambda item: item, (taken.append(n) or n for n in count()), workers=3)
+    results = map_ordered(lambda item: item, (taken.append(n) or n for n in count()), workers=3)
     assert [next(results)[0] for _ in range(20)] == list(range(20))
     results.close()
     assert len(taken) <= 20 + 3 * 3
@@ -40,7 +40,7 @@ def test_an_error_comes_in_its_turn():
             raise KeyError(item)
         return item
 
-    results = in_order(work, range(9), workers=4)
+    results = map_ordered(work, range(9), workers=4)
     assert [next(results)[1] for _ in range(2)] == [0, 1]
     with pytest.raises(KeyError):
         next(results)
@@ -48,7 +48,7 @@ def test_an_error_comes_in_its_turn():
 
 def test_whoever_stops_listening_does_not_wait_for_what_hangs():
     over = threading.Event()
-    results = in_order(lambda item: item if item == 0 else over.wait(60), range(9), workers=2)
+    results = map_ordered(lambda item: item if item == 0 else over.wait(60), range(9), workers=2)
     assert next(results) == (0, 0)
     results.close()
     over.set()
