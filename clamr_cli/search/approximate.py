@@ -44,9 +44,8 @@ def called_for(store: Store, fingerprint: str, videos: Collection[str], options:
 def answering(snapshot: Snapshot, videos: Collection[str]) -> int:
     """How many packed vectors the moments of some videos have; others are few."""
     count = 0
-    for view in snapshot.parts:
-        sizes = np.diff(view.part["segments"][view.part["moments"]])
-        count += int(sizes[allowed(view.part, videos) & (view.places >= 0)].sum())
+    for file in snapshot.files:
+        count += int(np.diff(file.starts)[allowed(file, videos) & (file.places >= 0)].sum())
     return count
 
 

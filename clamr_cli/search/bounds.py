@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clamr_cli.search.ranking import View
-    from clamr_cli.store import Part
+    from clamr_cli.store import ScanFile
 
     Float64 = NDArray[np.float64]
     Int64 = NDArray[np.int64]
@@ -36,11 +36,11 @@ SEGMENTS_AT_ONCE: Final = 1 << 16
 class Scanner(Protocol):
     """Where the scan runs."""
 
-    def upper(self, part: Part, ranges: Int64, planes: int) -> maxsim.Float32:
+    def upper(self, part: ScanFile, ranges: Int64, planes: int) -> maxsim.Float32:
         """At least the best similarity of each range [r, 2] of a part's vectors for each query token: [r, q]."""
         ...
 
-    def lower(self, part: Part, ranges: Int64, planes: int) -> maxsim.Float32:
+    def lower(self, part: ScanFile, ranges: Int64, planes: int) -> maxsim.Float32:
         """At most that."""
         ...
 
@@ -53,18 +53,18 @@ class CpuScanner:
     threads: int = 0
     path: str | None = None
 
-    def upper(self, part: Part, ranges: Int64, planes: int) -> maxsim.Float32:
+    def upper(self, part: ScanFile, ranges: Int64, planes: int) -> maxsim.Float32:
         """See :class:`Scanner`."""
         return self._scan(kernel.upper, part, ranges, planes)
 
-    def lower(self, part: Part, ranges: Int64, planes: int) -> maxsim.Float32:
+    def lower(self, part: ScanFile, ranges: Int64, planes: int) -> maxsim.Float32:
         """See :class:`Scanner`."""
         return self._scan(kernel.lower, part, ranges, planes)
 
-    def _scan(self, side: Side, part: Part, ranges: Int64, planes: int) -> maxsim.Float32:
+    def _scan(self, side: Side, part: ScanFile, ranges: Int64, planes: int) -> maxsim.Float32:
         return side(
-            self.query, part["codes"], part["scales"], part["residuals"], ranges,
-            reach=part.info.reach, planes=planes, threads=self.threads, path=self.path,
+            self.query, part.codes, part.scales, part.residuals, ranges,
+            reach=part.max_norm, planes=planes, threads=self.threads, path=self.path,
         )  # fmt: skip
 
 
@@ -85,17 +85,17 @@ class Segments:
     count: int
 
     @classmethod
-    def of(cls, part: Part, moments: Int64, views: Sequence[View]) -> Segments:
+    def of(cls, part: ScanFile, moments: Int64, views: Sequence[View]) -> Segments:
         """Those of the given moments of a part."""
-        first, last = part["moments"][moments], part["moments"][moments + 1]
+        first, last = part.moments[moments], part.moments[moments + 1]
         counts = last - first
         owners = np.repeat(np.arange(len(moments)), counts)
         numbers = np.arange(len(owners)) + np.repeat(first - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-        modalities = part["modalities"][numbers]
+        modalities = part.modalities[numbers]
         counting = counted(views)[modalities]
         if not counting.all():
             numbers, owners, modalities = numbers[counting], owners[counting], modalities[counting]
-        borders = part["segments"]
+        borders = part.segments
         return cls(np.stack([borders[numbers], borders[numbers + 1]], axis=1), modalities, owners, len(moments))
 
 
@@ -107,9 +107,9 @@ def counted(views: Sequence[View]) -> NDArray[np.bool_]:
     return found
 
 
-def chunks(part: Part, moments: Int64) -> Iterator[slice]:
+def chunks(part: ScanFile, moments: Int64) -> Iterator[slice]:
     """Moments that have about :data:`SEGMENTS_AT_ONCE` segments together, one at least."""
-    ends = np.cumsum(part["moments"][moments + 1] - part["moments"][moments])
+    ends = np.cumsum(part.moments[moments + 1] - part.moments[moments])
     first = 0
     while first < len(moments):
         before = ends[first - 1] if first else 0
@@ -119,17 +119,21 @@ def chunks(part: Part, moments: Int64) -> Iterator[slice]:
 
 
 def bound(
-    part: Part, moments: Int64, views: Sequence[View], scan: Callable[[Part, Int64, int], maxsim.Float32], planes: int
+    part: ScanFile,
+    moments: Int64,
+    views: Sequence[View],
+    scan: Callable[[ScanFile, Int64, int], maxsim.Float32],
+    planes: int,
 ) -> Float64:
     """Bounds of the scores of moments of a part, [m, views]; minus infinity where nothing may answer.
 
     Raises:
-        Damaged: the part is not what was written.
+        CorruptCache: the part is not what was written.
     """
     bounds = np.full((len(moments), len(views)), -np.inf)
     for chunk in chunks(part, moments):
         segments = Segments.of(part, moments[chunk], views)
-        part.verify_vectors(segments.ranges)
+        part.verify(segments.ranges)
         maxima = scan(part, segments.ranges, planes)
         for number, view in enumerate(views):
             bounds[chunk, number] = reduced(maxima, segments, view)
@@ -172,10 +176,12 @@ def _weighted(values: NDArray[np.float32] | Float64, weights: Float64) -> Float6
     return np.where(weights > 0, values * factors, -np.inf)
 
 
-def allowed(part: Part, videos: Collection[str] | None, moments: Collection[str] | None = None) -> NDArray[np.bool_]:
+def allowed(
+    part: ScanFile, videos: Collection[str] | None, moments: Collection[str] | None = None
+) -> NDArray[np.bool_]:
     """Which moments of a part are of the given videos and among the given moments; None allows all."""
-    ids, counts = part.videos()
-    mask = np.repeat(np.array([videos is None or video_id in videos for video_id in ids], np.bool_), counts)
+    chosen = np.array([videos is None or video_id in videos for video_id in part.video_ids], np.bool_)
+    mask = np.repeat(chosen, np.diff(part.videos))
     if moments is not None:
         mask &= np.array([moment_id in moments for moment_id in part.moment_ids], np.bool_)
     return mask

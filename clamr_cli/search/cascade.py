@@ -7,8 +7,8 @@
    digits; what can still reach it is scored exactly, until nothing is left that could.
 
 So the ranking is that of :func:`clamr_cli.search.ranking.score_all`, ties included: bounds are compared with room for
-the digits that ties are decided by. Rows that the sidecar does not stand for are scored exactly at once. A score beyond
-its bound means damage that no checksum showed: the sidecar is not used then.
+the digits that ties are decided by. Rows that the scan cache does not stand for are scored exactly at once. A score
+beyond its bound means damage that no checksum showed: the scan cache is not used then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from clamr_cli import kernel
 from clamr_cli.search import scoring as maxsim
 from clamr_cli.search.bounds import Scanner, Segments, allowed, bound
 from clamr_cli.search.ranking import TIE, Scores, apply, scored, video_of
-from clamr_cli.store import Damaged
+from clamr_cli.store import CorruptCache
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clamr_cli.search.ranking import View
-    from clamr_cli.store import PackedVectors, Part, Snapshot
+    from clamr_cli.store import PackedVectors, ScanFile, Snapshot
 
     Int64 = NDArray[np.int64]
     Bools = NDArray[np.bool_]
@@ -85,18 +85,18 @@ class Pool:
         Only moments of ``moments`` count, where there are any given.
 
         Raises:
-            Damaged: the sidecar is not what was written.
+            CorruptCache: the scan cache is not what was written.
             StoreError: the index cannot be read.
         """
         pool = cls(snapshot, query, views, scanner)
         inside, upper = [], []
-        for view in snapshot.parts:
-            chosen = np.flatnonzero(allowed(view.part, videos, moments) & (view.places >= 0))
+        for file in snapshot.files:
+            chosen = np.flatnonzero(allowed(file, videos, moments) & (file.places >= 0))
             inside.append(chosen)
-            upper.append(bound(view.part, chosen, views, scanner.upper, 1))
-            names = view.part.moment_ids
+            upper.append(bound(file, chosen, views, scanner.upper, 1))
+            names = file.moment_ids
             pool.moment_ids += names if len(chosen) == len(names) else [names[at] for at in chosen.tolist()]
-        rest = [scored(batch, query, views, videos, moments) for batch in snapshot.rest()]
+        rest = [scored(batch, query, views, videos, moments) for batch in snapshot.uncovered()]
         stored = np.concatenate([np.zeros((0, len(views)), np.float32), *(values for _, values in rest)])
         for names, _ in rest:
             pool.moment_ids += names
@@ -139,58 +139,56 @@ class Pool:
         """Score moments exactly.
 
         Raises:
-            Damaged: what is stored does not fit the sidecar.
+            CorruptCache: what is stored does not fit the scan cache.
             StoreError: the index cannot be read, or a row of it is not what was stored.
         """
         for part, chosen, moments in self._by_part(numbers):
-            borders = part["segments"][part["moments"]]
-            ends = np.cumsum(borders[moments + 1] - borders[moments])
+            ends = np.cumsum(part.starts[moments + 1] - part.starts[moments])
             splits = np.flatnonzero(np.diff(ends // _VECTORS_AT_ONCE)) + 1
             for some, inside in zip(np.split(chosen, splits), np.split(moments, splits), strict=True):
                 self._score(part, some, inside)
 
-    def _score(self, part: Part, chosen: Int64, moments: Int64) -> None:
-        places = self.snapshot.parts[int(self.parts[chosen[0]])].places[moments]
+    def _score(self, part: ScanFile, chosen: Int64, moments: Int64) -> None:
+        places = part.places[moments]
         segments = Segments.of(part, moments, self.views)
         stored = _fetched(self.snapshot, part, places, moments)
-        shift = stored.indptr[:-1] - part["segments"][part["moments"][moments]]
+        shift = stored.indptr[:-1] - part.starts[moments]
         maxima = np.full((len(self.query), len(moments), maxsim.SLOTS), -np.inf, np.float32)
         found = kernel.exact(self.query, stored.vectors, segments.ranges + shift[segments.moments][:, None])
         maxima[:, segments.moments, segments.modalities] = found.T
         values = np.stack([apply(maxima, view) for view in self.views], axis=1)
         fits = values <= self.upper[chosen] + self.slack
-        if not stored.summed.all():
+        if not stored.checksummed.all():
             least = bound(part, moments, self.views, self.scanner.lower, 2)
             fits &= values >= least - self.slack
-        if (wrong := np.flatnonzero(~fits.all(axis=1) & ~stored.summed)).size:
+        if (wrong := np.flatnonzero(~fits.all(axis=1) & ~stored.checksummed)).size:
             # The part has checksums and these rows have none, so they are what changed.
             raise self.snapshot.refusal(int(places[wrong[0]]))
         if not fits.all():
-            raise Damaged("a score is above its bound")
+            raise CorruptCache("a score is above its bound")
         self.values[chosen] = values
         self.exact[chosen] = True
 
-    def _by_part(self, numbers: Int64) -> list[tuple[Part, Int64, Int64]]:
+    def _by_part(self, numbers: Int64) -> list[tuple[ScanFile, Int64, Int64]]:
         """Moments as parts, their numbers here, and their places in the part."""
         found = []
-        for number, view in enumerate(self.snapshot.parts):
+        for number, file in enumerate(self.snapshot.files):
             chosen = np.sort(numbers[self.parts[numbers] == number])
             if len(chosen):
-                found.append((view.part, chosen, self.inside[chosen]))
+                found.append((file, chosen, self.inside[chosen]))
         return found
 
 
-def _fetched(snapshot: Snapshot, part: Part, places: Int64, moments: Int64) -> PackedVectors:
+def _fetched(snapshot: Snapshot, part: ScanFile, places: Int64, moments: Int64) -> PackedVectors:
     """The stored vectors of moments, in the order of the part.
 
     Raises:
-        Damaged: they are not those that the part was made from.
+        CorruptCache: they are not those that the part was made from.
     """
-    ordered = part["ordered"][moments].astype(np.bool_)
+    ordered = part.ordered[moments]
     stored = snapshot.fetch(places.tolist(), ids=not ordered.all())
-    borders = part["segments"][part["moments"]]
-    if not np.array_equal(np.diff(stored.indptr), borders[moments + 1] - borders[moments]):
-        raise Damaged("a moment has another number of vectors")
+    if not np.array_equal(np.diff(stored.indptr), part.starts[moments + 1] - part.starts[moments]):
+        raise CorruptCache("a moment has another number of vectors")
     return stored if ordered.all() else stored.in_order()
 
 
@@ -203,7 +201,7 @@ def best(pool: Pool, limit: int, *, of_each_video: bool) -> Scores:
         of_each_video: whether only the first moment of each video is.
 
     Raises:
-        Damaged: the sidecar is not what was written.
+        CorruptCache: the scan cache is not what was written.
         StoreError: the index cannot be read.
     """
     tightened = np.zeros(len(pool.exact), np.bool_)
@@ -260,7 +258,7 @@ def place(pool: Pool, video_id: str, view: int) -> Place | None:
     """Where a video stands in a view of the pool; None where it is not ranked.
 
     Raises:
-        Damaged: the sidecar is not what was written.
+        CorruptCache: the scan cache is not what was written.
         StoreError: the index cannot be read.
     """
     own = np.array([video_of(moment_id) == video_id for moment_id in pool.moment_ids], np.bool_)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clamr_cli.search import scoring as maxsim
-    from clamr_cli.store import Part
+    from clamr_cli.store import ScanFile
 
     Int64 = NDArray[np.int64]
 
@@ -48,15 +48,15 @@ class TorchScanner:
         self._lengths = torch.linalg.vector_norm(self._query.double(), dim=0).float() * (1 + 2.0**-20)
         self._parts: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
 
-    def upper(self, part: Part, ranges: Int64, planes: int) -> maxsim.Float32:  # noqa: ARG002 -- one precision here
+    def upper(self, part: ScanFile, ranges: Int64, planes: int) -> maxsim.Float32:  # noqa: ARG002 -- one precision here
         """At least the best similarity of each range of a part's vectors for each query token: [r, q]."""
         return self._scan(part, ranges, 1.0)
 
-    def lower(self, part: Part, ranges: Int64, planes: int) -> maxsim.Float32:  # noqa: ARG002
+    def lower(self, part: ScanFile, ranges: Int64, planes: int) -> maxsim.Float32:  # noqa: ARG002
         """At most that."""
         return self._scan(part, ranges, -1.0)
 
-    def _scan(self, part: Part, ranges: Int64, side: float) -> maxsim.Float32:
+    def _scan(self, part: ScanFile, ranges: Int64, side: float) -> maxsim.Float32:
         lengths = ranges[:, 1] - ranges[:, 0]
         found = np.full((len(ranges), self._query.shape[1]), -np.inf, np.float32)
         filled = np.flatnonzero(lengths > 0)
@@ -66,7 +66,7 @@ class TorchScanner:
                 found[some] = self._maxima(part, ranges[some], side)
         return found
 
-    def _maxima(self, part: Part, ranges: Int64, side: float) -> maxsim.Float32:
+    def _maxima(self, part: ScanFile, ranges: Int64, side: float) -> maxsim.Float32:
         """Bounds of some segments, none of them empty."""
         torch = self._torch
         codes, scales, residuals = self._loaded(part)
@@ -78,15 +78,15 @@ class TorchScanner:
         values += (side * self._lengths) * residuals[rows, None]
         segments = torch.from_numpy(lengths).to(self._device)
         best = torch.segment_reduce(values, "max", lengths=segments, axis=0)
-        best += (side * SLACK * part.info.reach) * self._lengths
+        best += (side * SLACK * part.max_norm) * self._lengths
         array: maxsim.Float32 = best.cpu().numpy()
         return array
 
-    def _loaded(self, part: Part) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        if part.info.name not in self._parts:
-            made = (self._copied(part[name]) for name in ("codes", "scales", "residuals"))
-            self._parts[part.info.name] = (next(made), next(made), next(made))
-        return self._parts[part.info.name]
+    def _loaded(self, part: ScanFile) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        if part.name not in self._parts:
+            made = (self._copied(array) for array in (part.codes, part.scales, part.residuals))
+            self._parts[part.name] = (next(made), next(made), next(made))
+        return self._parts[part.name]
 
     def _copied(self, array: NDArray[np.generic]) -> torch.Tensor:
         """An array on the device, a piece in this memory at a time."""

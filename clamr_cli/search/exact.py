@@ -11,7 +11,7 @@ from clamr_cli.search import cascade
 from clamr_cli.search.bounds import CpuScanner
 from clamr_cli.search.cascade import Place, Pool
 from clamr_cli.search.ranking import score_all, video_of
-from clamr_cli.store import Damaged
+from clamr_cli.store import CorruptCache
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -63,7 +63,7 @@ def ranked(
     try:
         pool = _pool(store, encoder, query, videos, [view], moments, device)
         return cascade.best(pool, limit, of_each_video=of_each_video)
-    except Damaged:
+    except CorruptCache:
         return score_all(store, encoder, query, videos, [view], moments)
 
 
@@ -81,7 +81,7 @@ def standings(
         pool = _pool(store, encoder, query, videos, views, moments, CPU)
         places = tuple(cascade.place(pool, video_id, view) for view in range(len(views)))
         return Standing(places, cascade.videos_ranked(pool))
-    except Damaged:
+    except CorruptCache:
         scores = score_all(store, encoder, query, videos, views, moments)
     found = []
     for view in range(len(views)):

@@ -2,7 +2,7 @@
 
 from clamr_cli.store.embeddings import EncoderUse
 from clamr_cli.store.records import Extraction, VideoFacts
-from clamr_cli.store.scan_cache import Built, Damaged, Part, Snapshot
+from clamr_cli.store.scan_cache import CorruptCache, PackResult, ScanFile, Snapshot
 from clamr_cli.store.schema import SCHEMA_VERSION
 from clamr_cli.store.side import LastSearch
 from clamr_cli.store.store import Store, StoreStats
@@ -10,13 +10,13 @@ from clamr_cli.store.vectors import PackedVectors
 
 __all__ = [
     "SCHEMA_VERSION",
-    "Built",
-    "Damaged",
+    "CorruptCache",
     "EncoderUse",
     "Extraction",
     "LastSearch",
+    "PackResult",
     "PackedVectors",
-    "Part",
+    "ScanFile",
     "Snapshot",
     "Store",
     "StoreStats",

@@ -13,8 +13,8 @@ from clamr_cli.errors import StoreError
 from clamr_cli.store import lock, records, vectors
 from clamr_cli.store.failures import as_store_error
 from clamr_cli.store.room import Room
-from clamr_cli.store.scan_cache import Built, Snapshot, manifest
-from clamr_cli.store.scan_cache import update as update_sidecar
+from clamr_cli.store.scan_cache import PackResult, Snapshot
+from clamr_cli.store.scan_cache import update as update_scan_cache
 from clamr_cli.store.schema import FILES, META, MOMENTS, SCHEMAS, SUMS, VECTORS, VIDEOS
 from clamr_cli.store.tables import literal, one_of
 from clamr_cli.types import EncoderInfo, FileState
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from clamr_cli.store.vectors import PackedVectors
     from clamr_cli.types import FloatArray, TokenVectors
 
-SIDECARS = "scan"
-"""The folder with the packed vectors, beside the lock and the notes."""
+SCAN_CACHES = "scan"
+"""The folder with the scan caches, beside the lock and the notes."""
 
 _SETTINGS_OF = "encoder/"
 """Before an encoder's name: the row of the meta table with its settings."""
@@ -134,10 +134,9 @@ class Embeddings(Room):
         """Like :meth:`scan_vectors`, only what scoring needs, and packed. May give moments beside the wanted ones."""
         wanted = None if moment_ids is None else frozenset(moment_ids)
         for batch in self._rows(vectors.SCORED, fingerprint, wanted):
-            if batch.num_rows:
-                with self._refusing_damage(batch, fingerprint):
-                    packed = vectors.packed(batch, fingerprint)
-                yield packed
+            with self._refusing_damage(batch, fingerprint):
+                packed = vectors.packed(batch, fingerprint)
+            yield packed
 
     def _rows(
         self, columns: Sequence[str], fingerprint: str, wanted: Collection[str] | None
@@ -167,35 +166,38 @@ class Embeddings(Room):
             tables.delete(VECTORS, "moment_id", [moment_id], one_of("fingerprint", [fingerprint]))
         return [moment_id.partition("#")[0] for moment_id, _ in damaged] + [""] * unreadable
 
-    def snapshot(self, fingerprint: str) -> Snapshot:
-        """An encoder's vectors as they are now: the packed copy where it is good, the table for the rest."""
+    def snapshot(self, fingerprint: str, *, use_cache: bool = True) -> Snapshot:
+        """An encoder's vectors as they are now: from the scan cache where it is good, from the table for the rest."""
+        if not use_cache:
+            return Snapshot(self._tables, None, fingerprint)
         before = self._snapshots.get(fingerprint)
         if before is None or not before.current():
-            before = Snapshot.take(self._tables, self._sidecar(fingerprint), fingerprint, before)
+            mapped = before.files if before else ()
+            before = Snapshot(self._tables, self._scan_cache(fingerprint), fingerprint, mapped)
             self._snapshots[fingerprint] = before
         return before
 
     def pack_vectors(
-        self, fingerprint: str, *, join: bool = False, moved: Callable[[int, int], None] | None = None
-    ) -> Built | None:
-        """Bring the packed copy of an encoder's vectors up to date. Needs no writer lock: the index does not change.
+        self, fingerprint: str, *, join: bool = False, report: Callable[[int, int], None] | None = None
+    ) -> PackResult | None:
+        """Bring the scan cache of an encoder up to date. Needs no writer lock: the index does not change.
 
         Args:
             fingerprint: of the encoder.
-            join: put its parts together.
-            moved: is told how many vectors are packed, of how many.
+            join: put its files together.
+            report: called with how many vectors are packed, of how many.
 
         Returns:
-            What was done, None where a remote index has no folder for it.
+            None where a remote index has no folder for it, or another process is at it.
 
         Raises:
-            StoreError: the index cannot be read, or the copy not be written; the old one stays.
+            StoreError: the index cannot be read, or the cache not be written; the old one stays.
         """
-        folder = self._sidecar(fingerprint)
+        folder = self._scan_cache(fingerprint)
         if folder is None:
             return None
         try:
-            return update_sidecar(self._tables, folder, fingerprint, join=join, moved=moved)
+            return update_scan_cache(self._tables, folder, fingerprint, join=join, report=report)
         except (OSError, ValueError) as error:
             raise as_store_error("write the packed vectors of", self.uri, error) from error
 
@@ -213,18 +215,20 @@ class Embeddings(Room):
                 problems.append(error.what)
         return problems
 
-    def refresh(self, fingerprint: str, *, moved: Callable[[int, int], None] | None = None) -> None:
+    def refresh(self, fingerprint: str, *, report: Callable[[int, int], None] | None = None) -> None:
         """Before a search: pack what was not, where that is worth it, nobody writes to the index and the disk allows.
 
         Args:
             fingerprint: of the encoder.
-            moved: is told how many vectors are packed, of how many.
+            report: called with how many vectors are packed, of how many.
         """
-        worth = self._sidecar(fingerprint) is not None and self.snapshot(fingerprint).uncovered >= _WORTH_PACKING
+        worth = (
+            self._scan_cache(fingerprint) is not None and self.snapshot(fingerprint).uncovered_rows >= _WORTH_PACKING
+        )
         if not worth or lock.held(self._tables.place):
             return
         with suppress(StoreError):
-            self.pack_vectors(fingerprint, moved=moved)
+            self.pack_vectors(fingerprint, report=report)
 
     def nearest(self, fingerprint: str, query: FloatArray, limit: int) -> list[str]:
         """Moments that the approximate index has near a query's vectors: about ``limit``, in no particular order."""
@@ -240,14 +244,14 @@ class Embeddings(Room):
         """Build the approximate index over all vectors, or bring it up to date."""
         self._may_write().index_vectors(VECTORS, "vectors")
 
-    def _sidecar(self, fingerprint: str) -> Path | None:
-        folder = self._tables.place.side_file(SIDECARS)
-        return None if folder is None else manifest.folder_of(folder, fingerprint)
+    def _scan_cache(self, fingerprint: str) -> Path | None:
+        folder = self._tables.place.side_file(SCAN_CACHES)
+        return None if folder is None else folder / records.digest(fingerprint, size=8)
 
     def delete_vectors(self, fingerprint: str) -> None:
         """Delete all vectors of an encoder, and their packed copy."""
         self._may_write().delete(VECTORS, "fingerprint", [fingerprint])
-        if (folder := self._sidecar(fingerprint)) is not None:
+        if (folder := self._scan_cache(fingerprint)) is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
     def forget_encoder(self, name: str) -> int:

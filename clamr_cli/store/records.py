@@ -68,9 +68,9 @@ def moment_order(moment_id: str) -> tuple[str, int, str]:
     return video_id, int(number) if number.isdecimal() else 0, number
 
 
-def digest(text: str) -> str:
-    """A key made of hexadecimal digits for any text, equal for equal texts only (128 bits)."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+def digest(text: str, size: int = 16) -> str:
+    """A key made of hexadecimal digits for any text, equal for equal texts only, of ``size`` bytes."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
 
 
 def path_key(path: str) -> str:

@@ -174,22 +174,43 @@ class Tables:
             table.validate(full=True)
             return table
 
-    def batches(self, name: str, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Like :meth:`read`, a few rows at a time: :data:`BATCH_ROWS` and a short read-ahead bound the memory."""
-        data = self.dataset(name)
+    def batches(
+        self,
+        name: str,
+        columns: Sequence[str],
+        where: str | None = None,
+        *,
+        data: lance.LanceDataset | None = None,
+        fragments: Sequence[lance.LanceFragment] | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Like :meth:`read`, a few rows at a time: :data:`BATCH_ROWS` and a short read-ahead bound the memory.
+
+        Args:
+            name: of the table.
+            columns: to read.
+            where: made by :func:`one_of`.
+            data: a version of the table, the newest where None.
+            fragments: of that version, all where None.
+        """
+        data = data or self.dataset(name)
         with failing_as_store_error("read", self.uri, name):
-            found = iter(
-                data.scanner(
-                    columns=list(columns), filter=where, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=2
-                ).to_batches()
+            scanner = data.scanner(
+                columns=list(columns),
+                filter=where,
+                fragments=fragments,
+                batch_size=BATCH_ROWS,
+                batch_readahead=2,
+                fragment_readahead=2,
             )
+            batches = iter(scanner.to_batches() if fragments is None or fragments else [])
         while True:
             with failing_as_store_error("read", self.uri, name):
-                batch = next(found, None)
+                batch = next(batches, None)
                 if batch is None:
                     return
                 batch.validate(full=True)
-            yield batch
+            if batch.num_rows:
+                yield batch
 
     def version(self, name: str) -> int:
         """A number that changes with every write to a table."""

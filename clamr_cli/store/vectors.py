@@ -41,19 +41,26 @@ class PackedVectors:
         indptr: [d + 1] int64; moment ``i`` has the rows ``indptr[i]:indptr[i + 1]``.
         vectors: [n, 128] float16.
         modality_ids: [n] uint8.
-        summed: [d] whether checksums say that the moment is as it was stored; rows of an older clamr have none.
+        checksummed: [d] whether checksums say that the moment is as it was stored; rows of an older clamr have none.
     """
 
     moment_ids: list[str]
     indptr: NDArray[np.int64]
     vectors: NDArray[np.float16]
     modality_ids: NDArray[np.uint8]
-    summed: NDArray[np.bool_]
+    checksummed: NDArray[np.bool_]
+
+    def order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The moments in the order of their modalities: [n] the moment of each vector, and [n] where it is here.
+
+        Vectors of one modality stay in their order.
+        """
+        owners = np.repeat(np.arange(len(self.moment_ids)), np.diff(self.indptr))
+        return owners, np.lexsort((self.modality_ids, owners))
 
     def in_order(self) -> PackedVectors:
-        """The same with each moment's vectors in the order of their modality; those of one modality stay in theirs."""
-        moments = np.repeat(np.arange(len(self.moment_ids)), np.diff(self.indptr))
-        order = np.lexsort((self.modality_ids, moments))
+        """The same with each moment's vectors in the order of their modality."""
+        _, order = self.order()
         return replace(self, vectors=self.vectors[order], modality_ids=self.modality_ids[order])
 
 
@@ -202,24 +209,17 @@ def _fitting(columns: Sequence[pa.Array], indptr: NDArray[np.int64]) -> list[NDA
 def packed(batch: pa.RecordBatch, fingerprint: str) -> PackedVectors:
     """A batch with the columns :data:`SCORED`, of one encoder, as packed vectors.
 
+    With the column ``vectors`` alone, moments have empty ids and vectors no modality.
+
     Raises:
         DamagedRow: a row is not what was stored.
     """
     indptr = _indptr(batch.column("vectors"))
-    arrays = _fitting([batch.column(name) for name in SCORED[1:]], indptr)
-    summed = _checked(batch, fingerprint, indptr, arrays)
-    return PackedVectors(batch.column("moment_id").to_pylist(), indptr, arrays[0], arrays[1], summed)
-
-
-def bare(batch: pa.RecordBatch) -> PackedVectors:
-    """A batch with the column ``vectors`` alone: moments have no ids, vectors no modality.
-
-    Raises:
-        DamagedRow: a row is not what was stored.
-    """
-    indptr, rows = _indptr(batch.column("vectors")), _flat(batch.column("vectors"))
-    summed = _checked(batch, "", indptr, [rows])
-    return PackedVectors([""] * batch.num_rows, indptr, rows, np.zeros(len(rows), np.uint8), summed)
+    arrays = _fitting([batch.column(name) for name in SCORED[1:] if name in batch.schema.names], indptr)
+    checksummed = _checked(batch, fingerprint, indptr, arrays)
+    if len(arrays) == 1:
+        return PackedVectors([""] * batch.num_rows, indptr, arrays[0], np.zeros(indptr[-1], np.uint8), checksummed)
+    return PackedVectors(batch.column("moment_id").to_pylist(), indptr, arrays[0], arrays[1], checksummed)
 
 
 def unpacked(batch: pa.RecordBatch, fingerprint: str) -> Iterator[tuple[str, TokenVectors]]:

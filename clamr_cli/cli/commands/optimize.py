@@ -74,9 +74,9 @@ def optimized(store: Store, settings: Settings, moved: Moved, *, approximate: bo
         def packing(done: int, total: int, name: str = use.info.name) -> None:
             moved(f"packing vectors of {name}", done, total)
 
-        built = store.pack_vectors(use.info.fingerprint, join=True, moved=packing)
+        built = store.pack_vectors(use.info.fingerprint, join=True, report=packing)
         packed += built.vectors if built else 0
-        parts += built.parts if built else 0
+        parts += built.files if built else 0
     large = any(use.vectors > settings.scan_limit * cores() for use in start.encoders)
     if start.encoders and (approximate or large or store.has_approximate_index()):
         moved("building the approximate index", 0, 1)

@@ -1,38 +1,32 @@
-"""Bringing a sidecar up to date: new rows become a part, small and dead parts are joined with it, the rest stays."""
+"""Bringing the scan cache up to date: new rows become a file, small and dead files are written again with them."""
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from clamr_cli import kernel
-from clamr_cli.files import TEMPORARY_PREFIX
-from clamr_cli.store import vectors
+from clamr_cli.files import locked
 from clamr_cli.store.failures import failing_as_store_error
 from clamr_cli.store.records import moment_order
-from clamr_cli.store.scan_cache import manifest
-from clamr_cli.store.scan_cache.coverage import Rows, assigned, in_fragments
-from clamr_cli.store.scan_cache.part import Damaged, Part
-from clamr_cli.store.scan_cache.writer import PartWriter
+from clamr_cli.store.scan_cache import scan_file
+from clamr_cli.store.scan_cache.snapshot import Snapshot, fragment_of
 from clamr_cli.store.schema import VECTORS
 from clamr_cli.store.tables import one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from clamr_cli.store.scan_cache.part import PartInfo
+    from clamr_cli.store.scan_cache.scan_file import ScanFile
     from clamr_cli.store.tables import Tables
-
-    Moved = Callable[[int, int], None]
-    """Called with how many vectors are written, and how many there are to write."""
+    from clamr_cli.store.vectors import PackedVectors
 
 LOCK_NAME: Final = "lock"
 
@@ -40,236 +34,118 @@ VECTORS_AT_ONCE: Final = 1 << 16
 """Vectors in memory at a time: 16 MiB of float16, three times that while they are packed."""
 
 JOINED_SHARE: Final = 0.5
-"""Parts smaller than this, as against what is written anyway, are joined with it."""
+"""Files smaller than this, as against what is written anyway, are written again with it: so there are few of them."""
 
-_DEAD_SHARE: Final = 0.3
-"""Parts with more of them deleted are written again."""
+DEAD_SHARE: Final = 0.3
+"""Files with more of them deleted are written again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
-    """What a build did: the vectors of the sidecar, those that were written now, its bytes and parts."""
+class PackResult:
+    """The vectors of a scan cache, those that were written now, its bytes and its files."""
 
     vectors: int
     written: int
     size: int
-    parts: int
+    files: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Old:
-    """A part there is, the fragments it stands for, and which of its moments are still there, as places in the part."""
+def update(
+    tables: Tables,
+    folder: Path,
+    fingerprint: str,
+    *,
+    join: bool = False,
+    report: Callable[[int, int], None] | None = None,
+) -> PackResult | None:
+    """Make an encoder's scan cache stand for the newest version of the table.
 
-    part: Part
-    fragments: set[int]
-    alive: NDArray[np.int64]
-
-    @property
-    def vectors(self) -> int:
-        borders = self.part["segments"][self.part["moments"]]
-        return int((borders[self.alive + 1] - borders[self.alive]).sum())
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A moment to be written: its id, what it is from (a part or the table), its place there, its address, its size."""
-
-    moment_id: str
-    source: int
-    place: int
-    row: int
-    count: int
-
-
-_TABLE: Final = -1
-
-
-def update(tables: Tables, folder: Path, fingerprint: str, *, join: bool = False, moved: Moved | None = None) -> Built:
-    """Make an encoder's sidecar stand for the newest version of the table.
-
-    Whoever builds it already is left alone, or waited for where the parts are to be put together. Vectors of an unknown
-    fingerprint give a sidecar without parts.
+    A build that is cut off leaves nothing that is trusted.
 
     Args:
         tables: of the index.
-        folder: of this encoder's sidecar.
-        fingerprint: of the encoder.
-        join: put all parts together.
-        moved: is told of progress.
+        folder: of the encoder's scan cache.
+        fingerprint: of the encoder; an unknown one gives a cache without vectors.
+        join: put all files together.
+        report: called with how many vectors are written, of how many.
+
+    Returns:
+        None where another process is at it; it is waited for with ``join``.
 
     Raises:
-        OSError: the sidecar cannot be written; the old one stays.
+        OSError: the cache cannot be written; the old one stays.
         StoreError: the index cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with suppress(Timeout), FileLock(folder / LOCK_NAME, thread_local=False, blocking=join):
-        return _update(tables, folder, fingerprint, join=join, moved=moved or _unseen)
-    return Built(0, 0, 0, 0)
+    with locked(folder / LOCK_NAME, wait=join) as free:
+        return _update(tables, folder, fingerprint, join, report or (lambda _done, _total: None)) if free else None
 
 
-def _unseen(_done: int, _total: int) -> None:
-    """Progress that nobody looks at."""
-
-
-def _update(tables: Tables, folder: Path, fingerprint: str, *, join: bool, moved: Moved) -> Built:
-    rows = Rows.read(tables)
-    before = manifest.read(folder, fingerprint)
-    old = _usable(folder, before.parts if before else (), rows)
-    fresh = _fresh(tables, rows, fingerprint, set().union(*(one.fragments for one in old)))
-    kept, joined = _choose(old, sum(entry.count for entry in fresh), join=join)
-    parts = [_trimmed(one) for one in kept]
-    entries = sorted([*fresh, *_entries(joined)], key=lambda entry: moment_order(entry.moment_id))
-    written = sum(entry.count for entry in entries)
-    seen = set(rows.fragments) - {number for one in kept for number in one.fragments}
-    if entries:
-        with PartWriter(folder, written) as writer:
-            for done in _write(writer, tables, rows, fingerprint, entries, [one.part for one in joined]):
-                moved(done, written)
-            parts.append(writer.finish(rows.as_covered(seen)))
-    elif seen and parts:
-        # Rows of other encoders only: the part that is there stands for them too.
-        parts[-1] = replace(parts[-1], fragments=parts[-1].fragments + rows.as_covered(seen))
-    now = manifest.Manifest(manifest.FORMAT, fingerprint, int(rows.data.version), tuple(parts))
-    if now != before:
-        manifest.write(folder, now)
-    _sweep(folder, {part.name for part in parts})
-    return Built(sum(part.vectors for part in parts), written, sum(part.size for part in parts), len(parts))
-
-
-def _usable(folder: Path, infos: Sequence[PartInfo], rows: Rows) -> list[_Old]:
-    """The parts that are whole and stand for anything still."""
-    found = []
-    for info, fragments in zip(infos, assigned(rows, infos), strict=True):
-        with suppress(Damaged):
-            part = Part(folder, info)
-            part.verify(0, info.size)
-            alive = (rows.places(part["rows"]) >= 0) & in_fragments(part["rows"], fragments)
-            if alive.any():
-                found.append(_Old(part, fragments, np.flatnonzero(alive)))
-    return found
-
-
-def _trimmed(one: _Old) -> PartInfo:
-    """A part that stays, without the fragments that are gone."""
-    info = one.part.info
-    return replace(info, fragments=tuple(f for f in info.fragments if f.number in one.fragments))
-
-
-def _choose(old: Sequence[_Old], fresh: int, *, join: bool) -> tuple[list[_Old], list[_Old]]:
-    """Which parts stay, and which are written again together with the new rows."""
-    by_size = sorted(old, key=lambda one: -one.vectors)
-    joined = [one for one in by_size if one.vectors < (1 - _DEAD_SHARE) * one.part.info.vectors]
-    kept = [one for one in by_size if one not in joined]
-    if join and (fresh or joined or len(kept) > 1):
-        return [], by_size
-    size = fresh + sum(one.vectors for one in joined)
-    while kept and size and kept[-1].vectors * JOINED_SHARE <= size:
-        size += kept[-1].vectors
-        joined.append(kept.pop())
-    return kept, joined
-
-
-def _fresh(tables: Tables, rows: Rows, fingerprint: str, covered: set[int]) -> list[_Entry]:
-    """The rows of the fragments that no part stands for."""
-    missing = [fragment for fragment in rows.data.get_fragments() if fragment.fragment_id not in covered]
-    if not missing:
-        return []
+def _update(
+    tables: Tables, folder: Path, fingerprint: str, join: bool, report: Callable[[int, int], None]
+) -> PackResult:
+    snapshot = Snapshot(tables, folder, fingerprint)
     with failing_as_store_error("read", tables.uri, VECTORS):
-        table = rows.data.scanner(
-            columns=["moment_id", "count"],
-            filter=one_of("fingerprint", [fingerprint]),
-            fragments=missing,
-            with_row_address=True,
-        ).to_table()
-    columns = (table.column(name).to_pylist() for name in ("moment_id", "_rowaddr", "count"))
-    return [_Entry(moment_id, _TABLE, 0, row, count) for moment_id, row, count in zip(*columns, strict=True)]
+        rows = snapshot.data.to_table(
+            columns=["moment_id", "count"], filter=one_of("fingerprint", [fingerprint]), with_row_address=True
+        )
+    addresses, counts = rows.column("_rowaddr").to_numpy(), rows.column("count").to_numpy()
+    alive = {file.name: _alive(file) for file in snapshot.files}
+    kept = sorted(filter(_is_good, snapshot.files), key=lambda file: -alive[file.name])
+    missing, chosen = _missing(snapshot, kept, addresses)
+    if join and (missing or len(kept) > 1):
+        kept = []
+    while kept and missing and alive[kept[-1].name] * JOINED_SHARE <= counts[chosen].sum():
+        kept.pop()
+        missing, chosen = _missing(snapshot, kept, addresses)
+    missing, chosen = _missing(snapshot, kept, addresses)
+    written = int(counts[chosen].sum())
+    names = {LOCK_NAME, *(file.name for file in kept)}
+    if missing:
+        moment_ids = rows.column("moment_id").to_pylist()
+        chosen = np.array(sorted(chosen.tolist(), key=lambda row: moment_order(moment_ids[row])), np.int64)
+        path = folder / f"{uuid.uuid4().hex}{scan_file.SUFFIX}"
+        batches = _batches(snapshot, addresses[chosen], counts[chosen])
+        for done in scan_file.write(path, fingerprint, missing, written, addresses[chosen], batches):
+            report(done, written)
+        names.add(path.name)
+    # Files that were joined, are damaged or of an older format, and what builds left that were cut off.
+    for path in folder.iterdir():
+        if path.name not in names:
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    sizes = [path.stat().st_size for path in folder.glob(f"*{scan_file.SUFFIX}/*")]
+    return PackResult(sum(len(file.codes) for file in kept) + written, written, sum(sizes), len(names) - 1)
 
 
-def _entries(parts: Sequence[_Old]) -> Iterator[_Entry]:
-    for source, one in enumerate(parts):
-        sizes = np.diff(one.part["segments"][one.part["moments"]])
-        for place in one.alive.tolist():
-            yield _Entry(one.part.moment_ids[place], source, place, int(one.part["rows"][place]), int(sizes[place]))
+def _alive(file: ScanFile) -> int:
+    """How many vectors of a file are still in the table."""
+    return int(np.diff(file.starts)[file.places >= 0].sum())
 
 
-def _write(
-    writer: PartWriter, tables: Tables, rows: Rows, fingerprint: str, entries: Sequence[_Entry], parts: Sequence[Part]
-) -> Iterator[int]:
-    """Write moments in order; yields how many vectors are written."""
-    done = 0
-    for source, group in groupby(entries, key=lambda entry: entry.source):
-        for chunk in _chunks(group):
-            if source == _TABLE:
-                _pack(writer, tables, rows, fingerprint, chunk)
-            else:
-                for entry in chunk:
-                    _copy(writer, entry, parts[source])
-            done += sum(entry.count for entry in chunk)
-            yield done
-
-
-def _chunks(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
-    """As many moments at a time as :data:`VECTORS_AT_ONCE` allows, one at least."""
-    chunk: list[_Entry] = []
-    size = 0
-    for entry in entries:
-        if chunk and size + entry.count > VECTORS_AT_ONCE:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(entry)
-        size += entry.count
-    if chunk:
-        yield chunk
-
-
-def _pack(writer: PartWriter, tables: Tables, rows: Rows, fingerprint: str, chunk: Sequence[_Entry]) -> None:
-    """Quantize moments of the table."""
-    places = rows.places(np.array([entry.row for entry in chunk], np.uint64))
-    # The table is read from front to back, whatever the order of the moments.
-    front = np.argsort(places)
-    with failing_as_store_error("read", tables.uri, VECTORS):
-        table = rows.data.take(places[front].tolist(), columns=vectors.columns(vectors.SCORED, rows.data))
-        table.validate(full=True)
-    (batch,) = table.combine_chunks().to_batches()
+def _is_good(file: ScanFile) -> bool:
+    """Whether a file is whole, stands for anything, and most of it is not deleted."""
     try:
-        found = vectors.packed(batch, fingerprint)
-    except vectors.DamagedRow as row:
-        raise vectors.refusal(tables, fingerprint, chunk[int(front[row.number])].moment_id) from row
-    moments = [_one(found, number) for number in range(len(found.moment_ids))]
-    back = np.argsort(front)
-    sorted_rows: list[NDArray[np.float16]] = []
-    for entry, (moment_id, values, ids) in zip(chunk, (moments[number] for number in back), strict=True):
-        if (moment_id, len(values)) != (entry.moment_id, entry.count):
-            raise ValueError(f"the table has {moment_id!r} with {len(values)} vectors where {entry.moment_id!r} was")
-        ordered = bool((ids[1:] >= ids[:-1]).all())
-        order = np.argsort(ids, kind="stable")
-        modalities, lengths = np.unique(ids, return_counts=True)
-        writer.moment(moment_id, entry.row, lengths.astype(np.int64), modalities, ordered=ordered)
-        sorted_rows.append(values if ordered else values[order])
-    packed = kernel.quantize(np.concatenate(sorted_rows))
-    writer.vectors(packed.codes, packed.scales, packed.residuals, packed.reach)
+        file.verify(np.array([[0, len(file.codes)]]))
+    except scan_file.CorruptCache:
+        return False
+    return bool(file.covered) and _alive(file) >= (1 - DEAD_SHARE) * len(file.codes)
 
 
-def _one(packed: vectors.PackedVectors, number: int) -> tuple[str, NDArray[np.float16], NDArray[np.uint8]]:
-    rows = slice(int(packed.indptr[number]), int(packed.indptr[number + 1]))
-    return packed.moment_ids[number], packed.vectors[rows], packed.modality_ids[rows]
+def _missing(
+    snapshot: Snapshot, kept: list[ScanFile], addresses: NDArray[np.uint64]
+) -> tuple[list[scan_file.Fragment], NDArray[np.int64]]:
+    """The fragments that none of these files stands for, and which of the rows at these addresses lie in them."""
+    covered = {number for file in kept for number in file.covered}
+    missing = [fragment for number, fragment in sorted(snapshot.fragments.items()) if number not in covered]
+    numbers = np.array([fragment.number for fragment in missing], np.uint64)
+    return missing, np.flatnonzero(np.isin(fragment_of(addresses), numbers))
 
 
-def _copy(writer: PartWriter, entry: _Entry, part: Part) -> None:
-    """Take over a moment of another part."""
-    first, last = (int(border) for border in part["moments"][entry.place : entry.place + 2])
-    borders = part["segments"][first : last + 1]
-    ordered = bool(part["ordered"][entry.place])
-    writer.moment(entry.moment_id, entry.row, np.diff(borders), part["modalities"][first:last], ordered=ordered)
-    rows = slice(int(borders[0]), int(borders[-1]))
-    writer.vectors(part["codes"][rows], part["scales"][rows], part["residuals"][rows], part.info.reach)
-
-
-def _sweep(folder: Path, names: set[str]) -> None:
-    """Remove parts that the manifest does not name, and what builds left that were cut off."""
-    for pattern in ("part-*", f"{TEMPORARY_PREFIX}*"):
-        for path in folder.glob(pattern):
-            if path.name not in names:
-                # Where a mapped file cannot be removed, the next build does it.
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
+def _batches(snapshot: Snapshot, addresses: NDArray[np.uint64], counts: NDArray[np.int32]) -> Iterator[PackedVectors]:
+    """Stored vectors of moments, about :data:`VECTORS_AT_ONCE` at a time, one moment at least."""
+    places = snapshot.find(addresses)
+    chunks = np.cumsum(counts, dtype=np.int64) // VECTORS_AT_ONCE
+    for some in np.split(places, np.flatnonzero(np.diff(chunks)) + 1):
+        if len(some):
+            yield snapshot.fetch(some.tolist())

@@ -1,164 +1,100 @@
-"""An encoder's vectors at one version of the table: what the sidecar has of them, and the rows it has not."""
+"""An encoder's vectors at one version of the table: what the scan cache has of them, and the rows it has not."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from clamr_cli.store import vectors
 from clamr_cli.store.failures import failing_as_store_error
-from clamr_cli.store.scan_cache import manifest
-from clamr_cli.store.scan_cache.coverage import Rows, assigned, in_fragments
-from clamr_cli.store.scan_cache.part import Damaged, Part
+from clamr_cli.store.scan_cache.scan_file import SUFFIX, CorruptCache, Fragment, ScanFile, read
 from clamr_cli.store.schema import VECTORS
-from clamr_cli.store.tables import BATCH_ROWS, one_of
+from clamr_cli.store.tables import one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from clamr_cli.errors import StoreError
-    from clamr_cli.store.scan_cache.manifest import Manifest
     from clamr_cli.store.tables import Tables
     from clamr_cli.store.vectors import PackedVectors
 
-_READ_ATTEMPTS = 5
-"""How often to look for parts again that a build replaced meanwhile."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PartView:
-    """A part, and where its moments are in the table now.
-
-    Attributes:
-        part: the mapped arrays.
-        places: [m] places of its moments among the rows of the snapshot, -1 for those that are gone.
-    """
-
-    part: Part
-    places: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A manifest as it was when it was read: its file, and what changes with it."""
-
-    path: Path | None
-    seen: tuple[int, int, int] | None
-
-    @classmethod
-    def of(cls, folder: Path | None) -> Listing:
-        """That of a sidecar's folder as it is now."""
-        path = None if folder is None else folder / manifest.NAME
-        return cls(path, _seen(path))
-
-    def same(self) -> bool:
-        """Whether the file is still the same."""
-        return self.seen == _seen(self.path)
-
-
-def _seen(path: Path | None) -> tuple[int, int, int] | None:
-    if path is None:
-        return None
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+_OFFSET_BITS: Final = 32
+"""A row's address is the number of its fragment, then in this many bits its offset there."""
 
 
 class Snapshot:
-    """What a search reads: one version of the table, whatever writers do meanwhile."""
+    """What a search reads: one version of the table, whatever writers do meanwhile.
+
+    Attributes:
+        data: the dataset at this version.
+        fragments: of the table, by number, with the offsets that are deleted now.
+        files: of the scan cache, as far as they are whole and stand for any of the fragments.
+    """
 
     def __init__(
-        self,
-        tables: Tables,
-        rows: Rows,
-        fingerprint: str,
-        parts: Sequence[PartView],
-        rest: Sequence[Any],
-        listing: Listing,
+        self, tables: Tables, folder: Path | None, fingerprint: str, mapped: Collection[ScanFile] = ()
     ) -> None:
-        self._listing = listing
-        self._tables = tables
-        self._rows = rows
-        self._fingerprint = fingerprint
-        self._rest = rest
-        self.parts = parts
-
-    @classmethod
-    def take(cls, tables: Tables, folder: Path | None, fingerprint: str, before: Snapshot | None = None) -> Snapshot:
-        """The newest version of the table, and those parts of the sidecar that are good for it.
+        """Take the newest version of the table.
 
         Args:
             tables: of the index.
-            folder: of the encoder's sidecar, None where there is none.
+            folder: of the encoder's scan cache, None to do without.
             fingerprint: of the encoder.
-            before: an earlier snapshot, whose mapped parts are used again.
+            mapped: files of an earlier snapshot, which are not opened again.
 
         Raises:
             StoreError: the index cannot be read.
         """
-        listing = Listing.of(folder)
-        rows = Rows.read(tables)
-        found = [] if folder is None else _mapped(folder, fingerprint, before)
-        views, covered = [], set[int]()
-        for part, fragments in zip(found, assigned(rows, [part.info for part in found]), strict=True):
-            places = np.where(in_fragments(part["rows"], fragments), rows.places(part["rows"]), -1)
-            covered |= fragments
-            views.append(PartView(part, places))
-        rest = [one for one in rows.data.get_fragments() if one.fragment_id not in covered]
-        return cls(tables, rows, fingerprint, views, rest, listing)
+        self._tables, self._folder, self._fingerprint = tables, folder, fingerprint
+        self._paths = _paths(folder)
+        self.data: Any = tables.dataset(VECTORS)
+        with failing_as_store_error("read", tables.uri, VECTORS):
+            rows = self.data.to_table(columns=[], with_row_address=True).column("_rowaddr").to_numpy()
+            fragments = self.data.get_fragments()
+        self._order = np.argsort(rows, kind="stable")
+        self._sorted: NDArray[np.uint64] = rows[self._order]
+        self.fragments = {one.fragment_id: self._described(one.metadata) for one in fragments}
+        opened = {file.name: file for file in mapped}
+        files: list[ScanFile] = []
+        covered: set[int] = set()
+        for path in self._paths:
+            # The rows of a damaged file are read from the table, and so are those of one that a build removes now.
+            with suppress(CorruptCache):
+                file = opened.get(path.name) or read(path, fingerprint)
+                # Of several files with one fragment, as a killed build leaves them, the first stands for it.
+                own = {one.number for one in file.fragments if self._has_all_rows(one)} - covered
+                covered |= own
+                inside = np.isin(fragment_of(file.rows), np.array(sorted(own), np.uint64))
+                files.append(replace(file, covered=own, places=np.where(inside, self.find(file.rows), -1)))
+        self.files = tuple(files)
+        self._uncovered = [one for one in fragments if one.fragment_id not in covered]
 
     def current(self) -> bool:
-        """Whether this is still the newest version of the table, and the sidecar's files are those that were mapped."""
-        if not self._listing.same():
-            return False
-        try:
-            for view in self.parts:
-                view.part.check_file()
-        except Damaged:
-            return False
-        return int(self._tables.dataset("vectors").version) == int(self._rows.data.version)
+        """Whether this is still the newest version of the table, and the scan cache has the same files."""
+        return self._paths == _paths(self._folder) and self._tables.version(VECTORS) == int(self.data.version)
 
     @property
-    def uncovered(self) -> int:
-        """How many rows of the table, of any encoder, the sidecar does not stand for."""
+    def uncovered_rows(self) -> int:
+        """How many rows of the table, of any encoder, no file stands for."""
         with failing_as_store_error("read", self._tables.uri, VECTORS):
-            return sum(fragment.count_rows() for fragment in self._rest)
+            return sum(fragment.count_rows() for fragment in self._uncovered)
 
-    def rest(self) -> Iterator[PackedVectors]:
-        """The moments that the sidecar does not stand for, a few at a time."""
-        if not self._rest:
-            return
-        with failing_as_store_error("read", self._tables.uri, VECTORS):
-            found = iter(
-                self._rows.data.scanner(
-                    columns=vectors.columns(vectors.SCORED, self._rows.data),
-                    filter=one_of("fingerprint", [self._fingerprint]),
-                    fragments=self._rest,
-                    batch_size=BATCH_ROWS,
-                    batch_readahead=2,
-                    fragment_readahead=2,
-                ).to_batches()
-            )
-        while True:
-            with failing_as_store_error("read", self._tables.uri, VECTORS):
-                batch = next(found, None)
-                if batch is None:
-                    return
-                batch.validate(full=True)
-            if batch.num_rows:
-                try:
-                    yield vectors.packed(batch, self._fingerprint)
-                except vectors.DamagedRow as row:
-                    moment_id = batch.column("moment_id")[row.number].as_py()
-                    raise vectors.refusal(self._tables, self._fingerprint, moment_id) from row
+    def uncovered(self) -> Iterator[PackedVectors]:
+        """The moments that no file stands for, a few at a time."""
+        columns = vectors.columns(vectors.SCORED, self.data)
+        where = one_of("fingerprint", [self._fingerprint])
+        for batch in self._tables.batches(VECTORS, columns, where, data=self.data, fragments=self._uncovered):
+            try:
+                yield vectors.packed(batch, self._fingerprint)
+            except vectors.DamagedRow as row:
+                moment_id = batch.column("moment_id")[row.number].as_py()
+                raise vectors.refusal(self._tables, self._fingerprint, moment_id) from row
 
     def fetch(self, places: Sequence[int], *, ids: bool = True) -> PackedVectors:
         """The stored vectors of the rows at these places, in this order.
@@ -170,44 +106,58 @@ class Snapshot:
         Raises:
             StoreError: they cannot be read, or are not what was stored.
         """
-        columns = vectors.columns(vectors.SCORED if ids else ["vectors"], self._rows.data)
+        columns = vectors.columns(vectors.SCORED if ids else ["vectors"], self.data)
         with failing_as_store_error("read", self._tables.uri, VECTORS):
-            table = self._rows.data.take(list(places), columns=columns)
+            table = self.data.take(list(places), columns=columns)
             table.validate(full=True)
         (batch,) = table.combine_chunks().to_batches()
         try:
-            return vectors.packed(batch, self._fingerprint) if ids else vectors.bare(batch)
+            return vectors.packed(batch, self._fingerprint)
         except vectors.DamagedRow as row:
             raise self.refusal(places[row.number]) from row
 
     def refusal(self, place: int) -> StoreError:
         """The error for the row at a place, which is not what was stored."""
         with failing_as_store_error("read", self._tables.uri, VECTORS):
-            names = self._rows.data.take([place], columns=["moment_id"]).column("moment_id").to_pylist()
-        return vectors.refusal(self._tables, self._fingerprint, names[0])
+            (moment_id,) = self.data.take([place], columns=["moment_id"]).column("moment_id").to_pylist()
+        return vectors.refusal(self._tables, self._fingerprint, moment_id)
+
+    def find(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Places of the rows of these addresses, -1 for those that are not there (any more)."""
+        if not len(self._sorted):
+            return np.full(len(addresses), -1, np.int64)
+        nearest = np.minimum(np.searchsorted(self._sorted, addresses), len(self._sorted) - 1)
+        return np.where(self._sorted[nearest] == addresses, self._order[nearest], -1)
+
+    def _described(self, metadata: Any) -> Fragment:  # noqa: ANN401
+        # Data files have names that are never used twice; what later versions lay over single cells has none.
+        overlays = getattr(metadata, "overlays", None) or ()
+        names = sorted([str(file.path) for file in metadata.files] + [str(overlay) for overlay in overlays])
+        number, rows = int(metadata.id), int(metadata.physical_rows)
+        borders = np.array([number << _OFFSET_BITS, (number + 1) << _OFFSET_BITS], np.uint64)
+        first, last = np.searchsorted(self._sorted, borders)
+        present = self._sorted[first:last] - borders[0]
+        deleted = np.setdiff1d(np.arange(rows), present) if len(present) < rows else ()
+        return Fragment(number, tuple(names), rows, tuple(int(offset) for offset in deleted))
+
+    def _has_all_rows(self, fragment: Fragment) -> bool:
+        """Whether a file that stands for a fragment as it was has all rows that are in it now.
+
+        What the file lacks must still be deleted: an older version of the table that was restored may have it again.
+        """
+        now = self.fragments.get(fragment.number)
+        return (
+            now is not None
+            and (now.data, now.rows) == (fragment.data, fragment.rows)
+            and set(fragment.deleted) <= set(now.deleted)
+        )
 
 
-def _mapped(folder: Path, fingerprint: str, before: Snapshot | None) -> list[Part]:
-    """The parts of the sidecar that are whole. What a build removed since the manifest was read is looked for again."""
-    known = {} if before is None else {view.part.info.name: view.part for view in before.parts}
-    found: list[Part] = []
-    seen: Manifest | None = None
-    for _ in range(_READ_ATTEMPTS):
-        now = manifest.read(folder, fingerprint)
-        if now is None or now == seen:
-            break
-        seen, found = now, []
-        for info in now.parts:
-            with suppress(Damaged):
-                found.append(_part(folder, info, known))
-        if len(found) == len(now.parts):
-            break
-    return found
+def fragment_of(addresses: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The numbers of the fragments that rows of these addresses lie in."""
+    return addresses >> np.uint64(_OFFSET_BITS)
 
 
-def _part(folder: Path, info: Any, known: dict[str, Part]) -> Part:  # noqa: ANN401
-    part = known.get(info.name)
-    if part is None:
-        return Part(folder, info)
-    part.check_file()
-    return part.described(info)
+def _paths(folder: Path | None) -> list[Path]:
+    """The files of a scan cache."""
+    return [] if folder is None else sorted(folder.glob(f"*{SUFFIX}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from clamr_cli.search.bounds import CpuScanner
 from clamr_cli.search.cascade import Pool
 from clamr_cli.search.exact import ranked, standings
 from clamr_cli.search.ranking import TIE, View, score_all, video_of
-from clamr_cli.store import Damaged, Store
-from clamr_cli.store.scan_cache import part
+from clamr_cli.store import CorruptCache, Store
+from clamr_cli.store.scan_cache import scan_file
 from clamr_cli.types import DIMENSION, Filters, Modality, SearchOptions
 from tests.unit.search.test_search import put
 from tests.unit.store.samples import ENCODER, moment, new, token_vectors, video
@@ -237,8 +238,8 @@ def test_a_writer_may_change_the_index_between_searches(tmp_path):
 
 
 def flip(store, share):
-    """Change a byte of the codes of the only part."""
-    (path,) = store._sidecar(FINGERPRINT).glob("part-*")
+    """Change a byte of the codes of the only file."""
+    (path,) = Path(store.uri).glob("scan/*/*/codes.npy")
     with path.open("r+b") as out:
         out.seek(int(share * path.stat().st_size))
         byte = out.read(1)[0]
@@ -247,30 +248,26 @@ def flip(store, share):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.8, 0.99])
-@pytest.mark.parametrize("again", [True, False])
-@pytest.mark.parametrize("block", [4096, 4 << 20])
-def test_a_search_over_a_damaged_sidecar_is_right(tmp_path, monkeypatch, share, again, block):
-    monkeypatch.setattr(part, "BLOCK", block)
+@pytest.mark.parametrize("block", [32, 1 << 15])
+def test_a_search_over_a_damaged_scan_cache_is_right(tmp_path, monkeypatch, share, block):
+    monkeypatch.setattr(scan_file, "BLOCK", block)
     store = new(tmp_path)
     rng = np.random.default_rng(4)
     fill(store, rng, [40] * 50)
     store.pack_vectors(FINGERPRINT)
-    if again:
-        check(store, rng, query(rng, 6), all_videos(store))
-    else:
-        store = Store.open(store.uri)
+    store = Store.open(store.uri)
     flip(store, share)
     asked = query(rng, 6)
-    # Either the part is not mapped at all, or its first use says what it is.
-    if share < 0.9 and store.snapshot(FINGERPRINT).parts:
-        with pytest.raises(Damaged):
+    # Either the file is not mapped at all, or its first use says what it is.
+    if store.snapshot(FINGERPRINT).files:
+        with pytest.raises(CorruptCache):
             Pool.fill(store.snapshot(FINGERPRINT), asked.vectors, None, views(rng)[:1], CpuScanner(asked.vectors))
     check(store, rng, asked, all_videos(store))
     standings(store, ENCODER, asked, all_videos(store), views(rng), "v0000")
 
 
 def test_codes_that_are_not_those_of_the_stored_vectors_are_noticed_by_their_scores(tmp_path):
-    """A part that is whole but wrong, as no checksum can tell: every score is above its bound."""
+    """A file that is whole but wrong, as no checksum can tell: every score is above its bound."""
     store = new(tmp_path)
     rng = np.random.default_rng(4)
     fill(store, rng, [40] * 20)
@@ -286,7 +283,7 @@ def test_codes_that_are_not_those_of_the_stored_vectors_are_noticed_by_their_sco
     asked = token_vectors(target.vectors[:6].astype(np.float32), [None] * 6)
     view = View("token-max", maxsim.slot_weights({}))
     pool = Pool.fill(store.snapshot(FINGERPRINT), asked.vectors, None, [view], CpuScanner(asked.vectors))
-    with pytest.raises(Damaged, match="above its bound"):
+    with pytest.raises(CorruptCache, match="above its bound"):
         cascade.best(pool, 50, of_each_video=False)
     found = ranked(store, ENCODER, asked, all_videos(store), view, limit=3, of_each_video=False)
     assert next(found.ranking())[0] == "v0002#0"
@@ -309,6 +306,6 @@ def test_search_and_explain_say_the_same_with_and_without_packed_vectors(tmp_pat
     before = [search(store, encoder, "dog barks", one) for one in options]
     why = [explain(store, encoder, "said", "dog barks", one) for one in options]
     store.pack_vectors(encoder.info.fingerprint)
-    assert store.snapshot(encoder.info.fingerprint).uncovered == 0
+    assert store.snapshot(encoder.info.fingerprint).uncovered_rows == 0
     assert [search(store, encoder, "dog barks", one) for one in options] == before
     assert [explain(store, encoder, "said", "dog barks", one) for one in options] == why

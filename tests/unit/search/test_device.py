@@ -54,7 +54,7 @@ def test_rankings_and_places_are_those_of_brute_force(library, device):
 @pytest.mark.parametrize("device", DEVICES)
 def test_bounds_contain_every_similarity_in_any_ranges(library, device):
     rng = np.random.default_rng(4)
-    part = library.snapshot(FINGERPRINT).parts[0].part
+    part = library.snapshot(FINGERPRINT).files[0]
     stored = dict(library.scan_vectors(FINGERPRINT))
     rows = np.concatenate(
         [stored[one].vectors[np.argsort(stored[one].modality_ids, kind="stable")] for one in part.moment_ids]

@@ -193,10 +193,10 @@ def flip(path: Path, place: int) -> None:
 def read_all(store: Store) -> object:
     """What searches read of the vectors, by the packed copy and by the table."""
     snapshot = store.snapshot(ENCODER.fingerprint)
-    packed = [list(zip(one.moment_ids, one.vectors.tobytes(), strict=False)) for one in snapshot.rest()]
+    packed = [list(zip(one.moment_ids, one.vectors.tobytes(), strict=False)) for one in snapshot.uncovered()]
     fetched = [
-        snapshot.fetch(view.places.tolist(), ids=ids).vectors.tobytes()
-        for view in snapshot.parts
+        snapshot.fetch(file.places.tolist(), ids=ids).vectors.tobytes()
+        for file in snapshot.files
         for ids in (True, False)
     ]
     stored = sorted(
