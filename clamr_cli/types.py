@@ -362,6 +362,8 @@ class MomentRecord:
 
 
 Scoring = Literal["token-max", "modality-max"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+OcrEngine = Literal["easyocr", "rapidocr"]
 
 SCAN_LIMIT: Final = 20_000_000
 """Vectors a core that a search compares with: a fifth of a second or so."""

@@ -20,9 +20,9 @@ _clamr() {
             "":synth) words="synth" ;;
             "":train) words="train" ;;
             "":doctor) words="doctor" ;;
+            "":models) words="models" ;;
             "":demo) words="demo" ;;
             "":completions) words="completions" ;;
-            "":models) words="models" ;;
             "eval":qa) words="eval qa" ;;
             "models":pull) words="models pull" ;;
         esac
@@ -234,7 +234,7 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --version -V -h --help" ;;
-        ":"*) offers="index search explain frames open ask ls show rm status optimize encode eval synth train doctor demo completions models" ;;
+        ":"*) offers="index search explain frames open ask ls show rm status optimize encode eval synth train doctor models demo completions" ;;
         "index:"-*) offers="--exclude --encoder --language --asr-model --ocr --ocr-lang --no-speech --no-ocr --window --pool --retry-failed --prune --device --json --quiet -q --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize -h --help" ;;
         "index:"*) offers="" ;;
         "search:"-*) offers="--modality -m --weight --since --until --longer --shorter --path --language --limit -n --moments --scoring --floor --encoder --device --exact --hybrid --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize -h --help" ;;
@@ -269,14 +269,14 @@ _clamr() {
         "train:"*) offers="" ;;
         "doctor:"-*) offers="--json --tsv --table -h --help" ;;
         "doctor:"*) offers="" ;;
-        "demo:"-*) offers="--dir -h --help" ;;
-        "demo:"*) offers="" ;;
-        "completions:"-*) offers="-h --help" ;;
-        "completions:"*) offers="bash zsh fish" ;;
         "models:"-*) offers="--json --tsv --table -h --help" ;;
         "models:"*) offers="pull" ;;
         "models pull:"-*) offers="--quiet -q -h --help" ;;
         "models pull:"*) offers="whisper-base easyocr-en minilm-l6 efficientnet-lite2 whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo easyocr-latin easyocr-cyrillic easyocr-chinese-simplified easyocr-chinese-traditional easyocr-japanese easyocr-korean easyocr-thai easyocr-devanagari easyocr-arabic easyocr-tamil easyocr-bengali easyocr-telugu easyocr-kannada clamr clamr-omni" ;;
+        "demo:"-*) offers="--dir -h --help" ;;
+        "demo:"*) offers="" ;;
+        "completions:"-*) offers="-h --help" ;;
+        "completions:"*) offers="bash zsh fish" ;;
     esac
     COMPREPLY=($(compgen -W "$offers" -- "$current"))
     case "$words:$current" in

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from clamr_cli import __version__, weights
-from clamr_cli.cli.session import create_encoder, open_store
+from clamr_cli.cli.runtime import create_encoder, open_store
 from clamr_cli.errors import ClamrError, IndexLocked, StoreError, pip_install
-from clamr_cli.render.text import plural, size
+from clamr_cli.text import plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from clamr_cli.events import Notice
 from clamr_cli.events import Progress as Step
 from clamr_cli.render.preparing import told
 from clamr_cli.render.progress import line
-from clamr_cli.render.text import plural
+from clamr_cli.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable

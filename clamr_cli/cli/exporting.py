@@ -113,7 +113,7 @@ class Export:
                 self.names[hit.number]["clip"] = stem + clips.suffix(prepared, exact=self.exact)
 
     def _pictures(self, store: Store, prepared: Prepared, hits: Sequence[FrameHit], folder: Folder) -> None:
-        from clamr_cli.cli.output import say
+        from clamr_cli.cli.output import warn
         from clamr_cli.frames import pictures
 
         wanted = [hit for hit in hits if not folder.has(self.names[hit.number]["file"])]
@@ -122,10 +122,10 @@ class Export:
             folder.write(self.names[picture.hit.number]["file"], picture.jpeg)
             small += picture.small
         if small:
-            say(f"{small} of {len(hits)} pictures are the small ones kept of the video: the file did not give them")
+            warn(f"{small} of {len(hits)} pictures are the small ones kept of the video: the file did not give them")
 
     def _clips(self, prepared: Prepared, hits: Sequence[FrameHit], folder: Folder) -> bool:
-        from clamr_cli.cli.output import say
+        from clamr_cli.cli.output import warn
         from clamr_cli.frames import clips
         from clamr_cli.timeline import format_time
 
@@ -135,7 +135,7 @@ class Export:
         for hit, error in self._told("cutting clips", cut, len(hits)):
             if error is not None:
                 whole = False
-                say(f"no clip around {format_time(hit.time)}: {error}")
+                warn(f"no clip around {format_time(hit.time)}: {error}")
         return whole
 
     def _sheet(self, store: Store, prepared: Prepared, question: str, hits: Sequence[FrameHit]) -> None:

@@ -1,23 +1,40 @@
-"""Where output goes and in which form: data to stdout as bytes, talk to stderr as escaped lines."""
+"""Output: one list of columns per command gives its table, TSV, CSV, JSON lines; all text is escaped here."""
 
 from __future__ import annotations
 
 import io
+import json
+import os
+import shutil
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from operator import attrgetter
+from typing import IO, TYPE_CHECKING, Any, Final
 
-import typer
-
-from clamr_cli.errors import UsageError
+from clamr_cli.text import command_line, escape_field, escape_json, escape_terminal, file_link, size
+from clamr_cli.timeline import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table
+    from rich.text import Text
 
-    from rich.console import Console, RenderableType
+STYLES: Final[Mapping[str, str]] = {
+    "video": "magenta", "speech": "cyan", "ocr": "yellow", "metadata": "green", "audio": "blue",
+    "ok": "green", "warn": "yellow", "fail": "bold red", "failed": "red", "missing": "yellow", "offline": "yellow",
+}  # fmt: skip
+"""Colours of words that have a meaning of their own wherever they fill a cell."""
 
-    from clamr_cli.render.listing import Column, Row
+_PIPE_WIDTH: Final = 80
+"""Columns of a table that goes to no terminal, where COLUMNS does not say otherwise."""
+
+_NARROW: Final = 60
+"""Columns of a screen below which the cells of a table with several columns stand below each other."""
+
+_FORMULA: Final = tuple("=+-@\t\r＝＋－＠")
+"""What a cell begins with that spreadsheets compute instead of showing it."""
 
 
 class Form(StrEnum):
@@ -30,83 +47,331 @@ class Form(StrEnum):
     PATHS = "paths"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormFlags:
-    """The options that every command with output has."""
-
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")] = False
-    tsv: Annotated[bool, typer.Option("--tsv", help="Print tab-separated lines even on a terminal.")] = False
-    table: Annotated[bool, typer.Option("--table", help="Print a table even into a pipe.")] = False
+def as_is(value: Any) -> Any:  # noqa: ANN401
+    return value
 
 
-def form(flags: FormFlags) -> Form:
-    """The form that the flags ask for; a table on a terminal and tab-separated lines elsewhere when they ask for none.
+def as_time(seconds: float | None) -> str:
+    """``m:ss``."""
+    return "" if seconds is None else format_time(seconds)
 
-    Raises:
-        UsageError: they ask for two.
+
+def as_size(count: int | None) -> str:
+    """``1.5 MB``."""
+    return "" if count is None else size(count)
+
+
+def rounded(digits: int) -> Callable[[float | None], float | None]:
+    """A number for JSON."""
+    return lambda value: None if value is None else round(value, digits)
+
+
+def fixed(digits: int) -> Callable[[float | None], str]:
+    """A number for TSV and tables, with as many digits always."""
+    return lambda value: "" if value is None else f"{value:.{digits}f}"
+
+
+def mark(word: str) -> Callable[[object], str]:
+    """A word where the value is true, else nothing."""
+    return lambda value: word if value else ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A value that a command prints of each thing, in every form of output.
+
+    ``json``, ``tsv`` (which CSV follows) and ``table`` turn the value into what stands in that form; None leaves the
+    column out of it. Texts are escaped by whoever prints them, never here.
+
+    Attributes:
+        name: the key of JSON objects and the header of CSV.
+        about: one sentence for the reference pages.
+        get: the value of a row; by default the attribute of the column's name.
+        label: the header of tables, and the name where a single thing is printed; by default the name with spaces.
+        cell: the table's cell of a row, where the value alone is not enough.
+        link: the path that a click on the cell opens.
+        right: align to the right.
+        wide: share the room that is left with other wide columns, and fold; other columns stay whole.
+        style: of the table's cells.
+        below: name of the column beneath whose values this one is drawn, where it takes no width of its own.
     """
-    wanted = [one for one in Form if getattr(flags, one.value, False)]
-    if len(wanted) > 1:
-        raise UsageError(f"--{wanted[0]} and --{wanted[1]} exclude each other", "choose one")
-    if wanted:
-        return wanted[0]
-    return Form.TABLE if sys.stdout is not None and sys.stdout.isatty() else Form.TSV
+
+    name: str
+    about: str = ""
+    get: Callable[[Any], Any] | None = None
+    json: Callable[[Any], Any] | None = as_is
+    tsv: Callable[[Any], Any] | None = as_is
+    table: Callable[[Any], str | Text] | None = str
+    label: str = ""
+    cell: Callable[[Any], str | Text] | None = None
+    link: Callable[[Any], str] | None = None
+    right: bool = False
+    wide: bool = False
+    style: str = ""
+    below: str = ""
+
+    def value(self, row: Any) -> Any:  # noqa: ANN401
+        return (self.get or attrgetter(self.name))(row)
+
+    @property
+    def header(self) -> str:
+        return self.label or self.name.replace("_", " ")
+
+
+def table_only(name: str, cell: Callable[[Any], str | Text], **layout: Any) -> Column:  # noqa: ANN401
+    """A column that only people see."""
+    return Column(name, json=None, tsv=None, cell=cell, **layout)
+
+
+def json_only(name: str, about: str = "", get: Callable[[Any], Any] | None = None) -> Column:
+    """A column that only JSON has."""
+    return Column(name, about, get, tsv=None, table=None)
+
+
+def emit(
+    columns: Sequence[Column],
+    rows: Iterable[Any],
+    form: Form,
+    *,
+    extra: Mapping[str, object] | None = None,
+    row_style: Callable[[Any], str] | None = None,
+) -> None:
+    """Print a list of things.
+
+    Args:
+        columns: of the command.
+        rows: the things.
+        form: the form to print.
+        extra: further keys of every JSON object.
+        row_style: the style of a row of the table.
+    """
+    match form:
+        case Form.JSON:
+            write(json_line({**record(columns, row), **(extra or {})}) for row in rows)
+        case Form.TABLE:
+            print_table(table(columns, list(rows), row_style))
+        case Form.CSV:
+            header = [column.name for column in columns if column.tsv]
+            write([_csv_text(header, (fields(columns, row) for row in rows))])
+        case _:
+            write(tsv_line(fields(columns, row)) for row in rows)
+
+
+def emit_one(columns: Sequence[Column], thing: Any, form: Form) -> None:  # noqa: ANN401
+    """Print one thing: a JSON object, else a line of name and value per column; a list of values takes a line each."""
+    if form is Form.JSON:
+        write([json_line(record(columns, thing))])
+        return
+    pairs = [
+        (column.header, value)
+        for column in columns
+        if column.tsv
+        for field in [column.tsv(column.value(thing))]
+        for value in (field if isinstance(field, list) else [field])
+    ]
+    names = (
+        Column("name", get=lambda pair: pair[0]),
+        Column("value", get=lambda pair: pair[1], wide=True),
+    )
+    emit(names, pairs, form)
+
+
+def record(columns: Sequence[Column], row: Any) -> dict[str, Any]:  # noqa: ANN401
+    """The JSON object of a row."""
+    return {column.name: column.json(column.value(row)) for column in columns if column.json}
+
+
+def fields(columns: Sequence[Column], row: Any) -> list[Any]:  # noqa: ANN401
+    """The fields of a row for TSV and CSV."""
+    return [column.tsv(column.value(row)) for column in columns if column.tsv]
+
+
+def json_line(values: Mapping[str, object]) -> bytes:
+    """One line of UTF-8 JSON, with its line break."""
+    return escape_json(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def tsv_line(cells: Sequence[object]) -> bytes:
+    """One line of tab-separated UTF-8; tabs, line breaks, backslashes and control characters in fields are escaped."""
+    return ("\t".join("" if cell is None else escape_field(str(cell)) for cell in cells) + "\n").encode()
+
+
+def _csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """CSV with a header, UTF-8; control characters in fields are escaped, so that every record is one line."""
+    import csv
+
+    def cell(value: object) -> str:
+        text = "" if value is None else str(value)
+        if text.startswith(_FORMULA):
+            try:
+                float(text)
+            except ValueError:
+                # A spreadsheet would take it for a formula; the ' says there that it is a text.
+                text = f"'{text}"
+        return escape_terminal(text)
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return buffer.getvalue().encode()
+
+
+def write_paths(paths: Iterable[str], *, null: bool = False) -> None:
+    """Print paths as the bytes they are, each once, each ended by a line break or a zero byte.
+
+    A terminal gets them as a shell reads them, unless ``null``: a name may hold what a terminal obeys.
+    """
+    quoted = not null and sys.stdout.isatty()
+    end = b"\0" if null else b"\n"
+    write((command_line([path]).encode() if quoted else os.fsencode(path)) + end for path in dict.fromkeys(paths))
 
 
 def write(lines: Iterable[bytes]) -> None:
     """Bytes to stdout, as they are."""
-    if sys.stdout is None:
-        return
     sys.stdout.flush()
     for line in lines:
         sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
 
 
-def say(message: str) -> None:
-    """A line of talk on stderr; control characters are escaped."""
-    from clamr_cli.render.text import escape_terminal
-
-    if sys.stderr is not None:
-        sys.stderr.write(f"{escape_terminal(message)}\n")
-        sys.stderr.flush()
-
-
-def tell(message: str) -> None:
+def print_line(message: str) -> None:
     """A line of text to stdout at once; control characters are escaped."""
-    from clamr_cli.render.text import escape_terminal
-
     write([f"{escape_terminal(message)}\n".encode()])
 
 
-def draw(*renderables: RenderableType) -> None:
-    """Rich renderables to stdout."""
-    from clamr_cli.render.console import console
+def warn(message: str) -> None:
+    """A line for people on stderr; control characters are escaped."""
+    sys.stderr.write(f"{escape_terminal(message)}\n")
+    sys.stderr.flush()
 
-    if sys.stdout is not None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # A terminal of another character set shows what it lacks as escapes, as stderr does.
-            sys.stdout.reconfigure(errors="backslashreplace")
-        target = console(sys.stdout)
-        for renderable in renderables:
-            target.print(renderable)
+
+def print_table(*renderables: RenderableType) -> None:
+    """Rich tables and texts to stdout."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal of another character set shows what it lacks as escapes, as stderr does.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    target = console(sys.stdout)
+    for renderable in renderables:
+        target.print(renderable)
+
+
+def console(stream: IO[str], *, width: int | None = None) -> Console:
+    """A Rich console that prints what it is given and nothing else: no markup, no emoji codes, no highlighting.
+
+    Rich itself heeds NO_COLOR and TERM=dumb, and COLUMNS on terminals that are not dumb.
+    """
+    from rich.console import Console, ConsoleDimensions
+
+    target = Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    if width is None and not can_draw(target):
+        target.size = ConsoleDimensions(*shutil.get_terminal_size((_PIPE_WIDTH, 24)))
+    return target
+
+
+def can_draw(target: Console) -> bool:
+    """True if bars can be drawn there."""
+    return target.is_terminal and not target.is_dumb_terminal
+
+
+def safe(content: object, style: str = "", *, link: str = "") -> Text:
+    """Rich text of hostile content; ``link`` is a path that a click opens, on terminals that can."""
+    from rich.style import Style
+    from rich.text import Text
+
+    if link:
+        return Text(escape_terminal(str(content)), style=Style.parse(style) + Style(link=file_link(link)))
+    return Text(escape_terminal(str(content)), style=style)
+
+
+def table(
+    columns: Sequence[Column], rows: Sequence[Any], row_style: Callable[[Any], str] | None = None
+) -> RenderableType:
+    """A Rich table; narrow screens get its rows as paragraphs where it has more columns than a name and a value."""
+    upright = [column for column in columns if column.table and not column.below]
+    wide = empty_table()
+    for column in upright:
+        wide.add_column(
+            column.header,
+            justify="right" if column.right else "left",
+            style=column.style,
+            no_wrap=not column.wide,
+            overflow="fold",
+            ratio=1 if column.wide else None,
+        )
+    paragraphs = []
+    for row in rows:
+        cells = {column.name: _cell(column, columns, row) for column in upright}
+        style = row_style(row) if row_style else ""
+        wide.add_row(*cells.values(), style=style)
+        short = [cells[column.name] for column in upright if not column.wide and cells[column.name]]
+        long = [cells[column.name] for column in upright if column.wide and cells[column.name]]
+        paragraphs.append((short, long, style))
+    return wide if len(upright) < 3 else by_width(wide, _stacked(paragraphs))
+
+
+def _cell(column: Column, columns: Sequence[Column], row: Any) -> Text:  # noqa: ANN401
+    """A cell with those of the columns below it; empty ones take no line."""
+    from rich.text import Text
+
+    lines = []
+    for part in (column, *(other for other in columns if other.below == column.name and other.table)):
+        value = part.value(row) if part.cell is None else None
+        content = part.cell(row) if part.cell else part.table(value) if part.table and value is not None else ""
+        if not content:
+            continue
+        style = STYLES.get(str(content), "dim" if part.below else "")
+        link = part.link(row) if part.link else ""
+        lines.append(content if isinstance(content, Text) else safe(content, style or part.style, link=link))
+    return Text("\n").join(lines)
+
+
+def _stacked(paragraphs: Sequence[tuple[list[Text], list[Text], str]]) -> Text:
+    """Each row with its short cells in one line, and the long ones in lines of their own."""
+    from rich.text import Text
+
+    lines = []
+    for short, long, style in paragraphs:
+        head = Text("  ").join(Text(" ").join(cell.split()) for cell in short)
+        text = Text("\n").join([head, *long])
+        text.stylize_before(style)
+        lines.append(text)
+    return Text("\n").join(lines)
+
+
+def empty_table(*, header: bool = True) -> Table:
+    """A table without lines, as wide as it needs to be."""
+    from rich.table import Table
+
+    return Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False, show_header=header
+    )
+
+
+def by_width(wide: RenderableType, narrow: RenderableType) -> RenderableType:
+    """One of two drawings of the same: the narrow one where the screen has few columns."""
+
+    class ByWidth:
+        def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+            yield wide if options.max_width >= _NARROW else narrow
+
+    return ByWidth()
+
+
+# For commands that have no list of columns yet.
 
 
 def talk() -> Console:
-    """A console on stderr."""
-    from clamr_cli.render.console import console
-
     return console(sys.stderr)
 
 
-def listing(flags: FormFlags, columns: Sequence[Column], rows: Sequence[Row]) -> None:
-    """Print a list in the form that the flags ask for."""
+def listing(flags: Any, columns: Sequence[Any], rows: Sequence[Any]) -> None:  # noqa: ANN401
     from clamr_cli.render import listing as lists
 
-    match form(flags):
+    match flags.form:
         case Form.JSON:
             write(lists.json_lines(columns, rows))
         case Form.TABLE:
-            draw(lists.drawn(columns, rows))
+            print_table(lists.drawn(columns, rows))
         case _:
             write(lists.tsv(rows))

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clamr_cli.cli import parse
 from clamr_cli.cli.commands.index import close
-from clamr_cli.cli.encoding import EncoderFlags
+from clamr_cli.cli.options import EncoderOptions, names_file
 from clamr_cli.cli.recognising import AsrModel, Device, Language, Ocr, OcrLanguages, chosen, wanted
-from clamr_cli.cli.stopping import interruptible
+from clamr_cli.cli.signals import interruptible
 from clamr_cli.errors import EXIT_INTERRUPTED, MediaError, StoreError, UsageError
 
 if TYPE_CHECKING:
-    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.runtime import Context
     from clamr_cli.config import Settings
     from clamr_cli.frames import DenseOptions, Prepared, Target
     from clamr_cli.store import Store
@@ -51,7 +50,7 @@ class PreparingFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareFlags(EncoderFlags, PreparingFlags):
+class PrepareFlags(EncoderOptions, PreparingFlags):
     """How to prepare a video for questions, the encoder's own settings among it."""
 
 
@@ -76,12 +75,12 @@ class Session:
         Raises:
             ModelError: its weights are absent or damaged.
         """
-        from clamr_cli.cli.session import create_encoder
+        from clamr_cli.cli.runtime import create_encoder
 
         return create_encoder(self.options.index.encoder, self.settings, self.options.index.encoder_settings)
 
 
-def prepared_for(before: Globals, flags: PreparingFlags, video: str) -> Session:
+def prepared_for(before: Context, flags: PreparingFlags, video: str) -> Session:
     """Find a video by path or id and prepare it, showing on stderr how far that is.
 
     Raises:
@@ -90,7 +89,7 @@ def prepared_for(before: Globals, flags: PreparingFlags, video: str) -> Session:
         MediaError: the file cannot be used.
         ModelError, StoreError: it cannot go on.
     """
-    from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.cli.runtime import open_store, quiet_libraries
     from clamr_cli.frames import locate
 
     settings = settings_of(before, flags)
@@ -102,7 +101,7 @@ def prepared_for(before: Globals, flags: PreparingFlags, video: str) -> Session:
         if not error.what.startswith("no index at"):
             raise
         # Whatever is prepared is kept in an index; without one, a video can be named by its path only.
-        if parse.names_file(video) and not _is_there(video):
+        if names_file(video) and not _is_there(video):
             raise UsageError(f"there is no file {video}", "check the path") from None
         store = open_store(settings, create=_is_there(video))
     try:
@@ -123,7 +122,7 @@ def _interval(flags: PreparingFlags) -> float:
     return 2.0 if flags.interval is None else parse_time(flags.interval)
 
 
-def settings_of(before: Globals, flags: PreparingFlags) -> Settings:
+def settings_of(before: Context, flags: PreparingFlags) -> Settings:
     """The settings with what the flags say on top.
 
     Raises:
@@ -134,7 +133,7 @@ def settings_of(before: Globals, flags: PreparingFlags) -> Settings:
 
 def options_of(store: Store, settings: Settings, flags: PreparingFlags, interval: float) -> DenseOptions:
     """How to prepare, by the settings."""
-    from clamr_cli.cli.session import settings_for
+    from clamr_cli.cli.runtime import settings_for
     from clamr_cli.frames import DenseOptions
 
     own = settings_for(store, settings.encoder, settings, flags.encoder_settings())

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from clamr_cli.cli.output import say, write
+from clamr_cli.cli.output import warn, write
 from clamr_cli.cli.telling import Telling
 from clamr_cli.render.records import json_line
 from clamr_cli.synth import GaveUp, Judged, Outcome, Passed, Remark
@@ -91,8 +91,8 @@ class Talk(Telling):
         parts = [f"{self.written} written", f"{dropped} dropped", f"{failed} failed"]
         told = ", ".join(part for part in parts if not part.startswith("0 ") or part is parts[0])
         where = f"; why is in {rejects(self._out)}" if self._out and (dropped or failed) else ""
-        say(told + where)
+        warn(told + where)
         for why, count in self._dropped.most_common():
-            say(f"dropped {count}: {why}")
+            warn(f"dropped {count}: {why}")
         if self._again:
-            say(f"asked twice: {self._again}")
+            warn(f"asked twice: {self._again}")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from clamr_cli.cli.output import say, talk
+from clamr_cli.cli.output import talk, warn
 from clamr_cli.render.console import drawable
 from clamr_cli.render.progress import about
-from clamr_cli.render.text import escape_terminal, plural
+from clamr_cli.text import escape_terminal, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ class Telling(ABC):
             self._bar.update(self._task, completed=self._passed, count=told)
         elif not self._quiet and self._clock() - self._said >= self._interval:
             self._said = self._clock()
-            say(told)
+            warn(told)
 
     def _left(self) -> float | None:
         """Seconds that are probably left; None while no video that took work is done."""
@@ -102,4 +102,4 @@ class Telling(ABC):
         if self._terminal:
             self._bar.console.print(Text(escape_terminal(message)), soft_wrap=True)
         else:
-            say(message)
+            warn(message)

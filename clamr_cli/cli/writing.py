@@ -86,12 +86,12 @@ def writer_of(flags: WriterFlags, settings: Settings, *, image_hint: str, worker
 
         model = flags.model or ""
         return LocalModel(model, device=settings.device, threads=settings.threads, image_hint=image_hint)
-    from clamr_cli.cli.output import say
+    from clamr_cli.cli.output import warn
     from clamr_cli.llm.client import EndpointModel, sends_key_unencrypted
 
     key = _key(flags)
     if sends_key_unencrypted(flags.base_url, key):
-        say("warning: the key goes over the network unencrypted: use https, or a tunnel that ends on this machine")
+        warn("warning: the key goes over the network unencrypted: use https, or a tunnel that ends on this machine")
     return EndpointModel(
         flags.base_url,
         flags.model or "",

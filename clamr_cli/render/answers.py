@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from clamr_cli.ask.prompts import LETTERS
 from clamr_cli.render import records
-from clamr_cli.render.shell import command_line
-from clamr_cli.render.text import escape_terminal
+from clamr_cli.text import command_line, escape_terminal
 from clamr_cli.timeline import format_time
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleDimensions
 from rich.style import Style
 from rich.text import Text
 
-from clamr_cli.render.text import escape_terminal, file_link
+from clamr_cli.text import escape_terminal, file_link
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType, RenderResult

@@ -11,7 +11,7 @@ from clamr_cli.render.console import ByWidth, linked, text
 from clamr_cli.render.hits import MODALITY_STYLES, clock
 from clamr_cli.render.listing import empty_table
 from clamr_cli.render.records import Cell, evidence_record, hit_record, score
-from clamr_cli.render.text import shorten
+from clamr_cli.text import shorten
 from clamr_cli.timeline import format_time
 from clamr_cli.types import SHOWN_MODALITIES
 

@@ -11,7 +11,7 @@ from clamr_cli.render.console import text
 from clamr_cli.render.hits import MODALITY_STYLES, clock
 from clamr_cli.render.listing import empty_table
 from clamr_cli.render.records import Cell, evidence_record, matched, score, seconds
-from clamr_cli.render.text import escape_json, shorten
+from clamr_cli.text import escape_json, shorten
 from clamr_cli.timeline import format_time
 
 if TYPE_CHECKING:

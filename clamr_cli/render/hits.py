@@ -9,7 +9,7 @@ from rich.text import Text
 from clamr_cli.render.console import ByWidth, linked, text
 from clamr_cli.render.listing import empty_table
 from clamr_cli.render.records import matched
-from clamr_cli.render.text import shorten
+from clamr_cli.text import shorten
 from clamr_cli.timeline import format_time
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from clamr_cli.render.console import ByWidth, text
 from clamr_cli.render.records import Cell, json_line, tsv_line
-from clamr_cli.render.text import size
+from clamr_cli.text import size
 from clamr_cli.timeline import format_time
 
 if TYPE_CHECKING:

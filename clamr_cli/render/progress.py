@@ -14,8 +14,7 @@ from rich.text import Text
 from clamr_cli.events import Discovered, Finished, Indexed, Moved, Notice, Offline, Removed, Skipped
 from clamr_cli.events import Progress as Step
 from clamr_cli.render.console import drawable
-from clamr_cli.render.shell import command_line
-from clamr_cli.render.text import escape_terminal, plural, shorten
+from clamr_cli.text import command_line, escape_terminal, plural, shorten
 from clamr_cli.timeline import format_time
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ import os
 from dataclasses import fields
 from typing import TYPE_CHECKING, TypeAlias
 
-from clamr_cli.render.shell import command_line
-from clamr_cli.render.text import escape_field, escape_json, escape_terminal
+from clamr_cli.text import command_line, escape_field, escape_json, escape_terminal
 from clamr_cli.types import SHOWN_MODALITIES
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from clamr_cli.render.details import facts
 from clamr_cli.render.hits import MODALITY_STYLES, clock
 from clamr_cli.render.listing import empty_table
 from clamr_cli.render.records import Cell, seconds
-from clamr_cli.render.text import plural
+from clamr_cli.text import plural
 from clamr_cli.timeline import format_time
 from clamr_cli.types import Modality
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from clamr_cli.render.progress import about
-from clamr_cli.render.text import escape_terminal
+from clamr_cli.text import escape_terminal
 from clamr_cli.train.options import Evaluated, Trained, TrainNote, TrainStep
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clamr_cli.render.console import drawable, text
 from clamr_cli.render.progress import about
-from clamr_cli.render.text import escape_terminal
+from clamr_cli.text import escape_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

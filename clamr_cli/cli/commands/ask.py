@@ -13,8 +13,8 @@ from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 
 if TYPE_CHECKING:
     from clamr_cli.ask import Material, Question
-    from clamr_cli.cli.declare import Globals
     from clamr_cli.cli.preparing import Session
+    from clamr_cli.cli.runtime import Context
     from clamr_cli.frames import Choice, FrameHit
     from clamr_cli.render.answers import Told
 
@@ -62,7 +62,7 @@ class Flags(WriterFlags, PreparingFlags):
     json: Annotated[bool, typer.Option("--json", help="Print the answer and what it rests on as JSON.")] = False
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Ask a vision-language model a question about one video.
 
     It is shown the frames and lines that matter. The frames are those that 'clamr frames' finds. The model is a
@@ -72,16 +72,16 @@ def run(before: Globals, flags: Flags) -> int:
     from clamr_cli.cli import output
     from clamr_cli.cli.preparing import prepared_for
     from clamr_cli.render.answers import json_line, lines
-    from clamr_cli.render.text import plural
+    from clamr_cli.text import plural
 
     question, choice, around = _asked(flags)
     session = prepared_for(before, flags, flags.video)
     hits = _chosen(session, question, choice)
     if session.prepared.candidates and not hits:
-        output.say("nothing found: no frame has what it is to be chosen by")
+        output.warn("nothing found: no frame has what it is to be chosen by")
         return EXIT_NOTHING
     if flags.count is not None and 0 < len(hits) < choice.k:
-        output.say(f"the video has only {plural(len(hits), 'frame')} to choose from, not {choice.k}")
+        output.warn(f"the video has only {plural(len(hits), 'frame')} to choose from, not {choice.k}")
     material = _material(session, hits, around, flags.side)
     if flags.dry_run:
         return _show_prompt(question, material, flags)
@@ -95,7 +95,7 @@ def _asked(flags: Flags) -> tuple[Question, Choice, float]:
     import math
 
     from clamr_cli.ask import Question, checked
-    from clamr_cli.cli import parse
+    from clamr_cli.cli import options
     from clamr_cli.frames import Choice
     from clamr_cli.timeline import parse_time
 
@@ -112,20 +112,20 @@ def _asked(flags: Flags) -> tuple[Question, Choice, float]:
         hint = "name one: --model FOLDER, or --base-url URL --model NAME; --dry-run shows the prompt without"
         raise UsageError("no model to ask", hint)
     around = _AROUND if flags.around is None else parse_time(flags.around)
-    modalities = parse.modalities(flags.modality or ())
+    modalities = options.modalities(flags.modality)
     flags.check_model()
     return question, Choice(flags.count or _FRAMES, flags.select, modalities), around  # type: ignore[arg-type]
 
 
 def _chosen(session: Session, question: Question, choice: Choice) -> list[FrameHit]:
-    from clamr_cli.cli.output import say
+    from clamr_cli.cli.output import warn
     from clamr_cli.frames import find
 
     prepared = session.prepared
     if not prepared.candidates:
         if not (prepared.speech or prepared.ocr):
             raise UsageError(f"{prepared.target.path or prepared.target.video_id} {_NOTHING}", "ask about another one")
-        say("the video has no picture: the model is shown what is said alone")
+        warn("the video has no picture: the model is shown what is said alone")
         return []
     return find(prepared, session.encoder(), question.text, choice)
 
@@ -133,7 +133,7 @@ def _chosen(session: Session, question: Question, choice: Choice) -> list[FrameH
 def _material(session: Session, hits: list[FrameHit], around: float, side: int) -> Material:
     from clamr_cli import ask
     from clamr_cli.ask.pictures import smaller
-    from clamr_cli.cli.output import say
+    from clamr_cli.cli.output import warn
 
     prepared = session.prepared
     jpegs = _pictures(session, hits, side)
@@ -141,7 +141,7 @@ def _material(session: Session, hits: list[FrameHit], around: float, side: int) 
     spans = [hit.span for hit in hits] or [line.span for line in prepared.speech]
     lines = ask.lines_near(spans, prepared.speech, prepared.ocr, around=around)
     if not hits and sum(line.kind == "said" for line in lines) < len(prepared.speech):
-        say("not all that is said fits into the question: the model is shown its beginning")
+        warn("not all that is said fits into the question: the model is shown its beginning")
     return smaller(ask.in_time(shots, lines), side)
 
 
@@ -167,7 +167,7 @@ def _show_prompt(question: Question, material: Material, flags: Flags) -> int:
 
 
 def _answered(
-    before: Globals, session: Session, flags: Flags, question: Question, material: Material, hits: list[FrameHit]
+    before: Context, session: Session, flags: Flags, question: Question, material: Material, hits: list[FrameHit]
 ) -> Told:
     from clamr_cli.ask import ask
     from clamr_cli.cli.output import talk
@@ -190,14 +190,14 @@ def _answered(
 
 def _tell(told: Told) -> int:
     from clamr_cli.ask import LETTERS
-    from clamr_cli.cli.output import say
+    from clamr_cli.cli.output import warn
 
     for note in (*told.notes, *told.answer.notes):
-        say(f"note: {note}")
+        warn(f"note: {note}")
     if told.answer.invented:
         times = ", ".join(citation.text for citation in told.answer.invented)
-        say(f"nothing that was shown has these cited times: {times}")
+        warn(f"nothing that was shown has these cited times: {times}")
     if told.question.choices and told.answer.choice is None:
-        say(f"the answer takes none of the choices A to {LETTERS[len(told.question.choices) - 1]}")
+        warn(f"the answer takes none of the choices A to {LETTERS[len(told.question.choices) - 1]}")
         return EXIT_NOTHING
     return EXIT_FOUND

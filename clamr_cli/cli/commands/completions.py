@@ -10,7 +10,7 @@ import typer
 from clamr_cli.errors import EXIT_FOUND, UsageError
 
 if TYPE_CHECKING:
-    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.runtime import Context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Flags:
     shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]
 
 
-def run(before: Globals, flags: Flags) -> int:  # noqa: ARG001 -- every command takes both
+def run(before: Context, flags: Flags) -> int:  # noqa: ARG001 -- every command takes both
     """Print a completion script for bash, zsh or fish.
 
     To have it in every new shell, write it where the shell looks:

@@ -10,7 +10,7 @@ import typer
 from clamr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.runtime import Context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Flags:
     ] = None
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Index and search a few short clips made here.
 
     It searches by each modality and explains a result. It needs no network and no videos of yours, and prints each
@@ -32,14 +32,14 @@ def run(before: Globals, flags: Flags) -> int:
     import os
     from pathlib import Path
 
-    from clamr_cli.cli.output import tell
-    from clamr_cli.cli.session import quiet_libraries
+    from clamr_cli.cli.output import print_line
+    from clamr_cli.cli.runtime import quiet_libraries
     from clamr_cli.demo import run as demonstrate
 
     cache = before.settings().cache
     quiet_libraries()
     directory = Path(os.path.expanduser(flags.directory)).absolute() if flags.directory else cache / "demo"
     try:
-        return demonstrate(directory, cache, tell)
+        return demonstrate(directory, cache, print_line)
     except PermissionError as error:
         raise UsageError(f"{directory} cannot be written ({error.strerror})", "choose another with --dir") from error

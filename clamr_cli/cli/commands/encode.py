@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clamr_cli.cli.encoding import EncoderFlags
+from clamr_cli.cli.options import EncoderOptions
 from clamr_cli.errors import EXIT_FOUND, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.runtime import Context
     from clamr_cli.encoders.clamr import ClamrEncoder
     from clamr_cli.types import TokenVectors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(EncoderFlags):
+class Flags(EncoderOptions):
     """Options of ``clamr encode``."""
 
     more_frames: Annotated[
@@ -49,13 +49,13 @@ class Flags(EncoderFlags):
     max_query_tokens: Annotated[int, typer.Option(metavar="N", help="Of --query at most.", min=1)] = 64
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Write the token vectors of a document, a query or both.
 
     It is a NumPy archive: vectors, modality_ids (0 template, 1 video, 2 ocr, 3 speech, 4 metadata) and input_ids of the
     document, and the same with query_ before.
     """
-    from clamr_cli.cli.session import quiet_libraries
+    from clamr_cli.cli.runtime import quiet_libraries
 
     wanted = _document(flags)
     if wanted is None and flags.query is None:
@@ -66,7 +66,7 @@ def run(before: Globals, flags: Flags) -> int:
     settings = before.settings(device=flags.device)
     quiet_libraries()
     from clamr_cli import load_encoder
-    from clamr_cli.cli.output import say
+    from clamr_cli.cli.output import warn
     from clamr_cli.encoders.clamr.sources import WAY_OUT
 
     try:
@@ -78,13 +78,13 @@ def run(before: Globals, flags: Flags) -> int:
             **{**settings.encoders.get(flags.encoder, {}), **flags.encoder_settings()},
         )
         for note in encoder.notes:
-            say(note)
+            warn(note)
         arrays = _encoded(encoder, wanted, flags)
     except ModelError as error:
         # Another encoder, which searches may use instead, is of no use here.
         raise ModelError(error.what, error.hint.removesuffix(WAY_OUT).rstrip(", ")) from error
     _write(flags.output, arrays)
-    say(f"{flags.output}: " + ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()))
+    warn(f"{flags.output}: " + ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()))
     return EXIT_FOUND
 
 

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clamr_cli.cli.encoding import EncoderFlags
-from clamr_cli.cli.output import Form, FormFlags
+from clamr_cli.cli.options import EncoderOptions, FormOptions
+from clamr_cli.cli.output import Form
 from clamr_cli.errors import EXIT_FOUND, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.runtime import Context
     from clamr_cli.config import Settings
     from clamr_cli.evaluate.data import QuerySet
     from clamr_cli.evaluate.run import EvaluationOptions, Outcome, Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormFlags, EncoderFlags):
+class Flags(FormOptions, EncoderOptions):
     """Options of ``clamr eval``."""
 
     queries: Annotated[
@@ -74,7 +74,7 @@ class Flags(FormFlags, EncoderFlags):
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Measure how well queries find their answers.
 
     One screen says whether joint encoding pays on your library, compared with simpler systems built from the same.
@@ -82,9 +82,7 @@ def run(before: Globals, flags: Flags) -> int:
     Piped, it prints tab-separated lines, a header first: system, rows, measures, interval, p, main measure by
     modality.
     """
-    from clamr_cli.cli import output
-
-    form = output.form(flags)
+    form = flags.form
     _check(flags)
     outcome = _of_runs(before, flags) if flags.run_in else _of_index(before, flags)
     _write_files(flags, outcome)
@@ -106,7 +104,7 @@ def _check(flags: Flags) -> None:
             raise UsageError(f"{target} cannot be written", "name a file in a folder that is there")
 
 
-def _options(before: Globals, flags: Flags) -> tuple[Settings, EvaluationOptions]:
+def _options(before: Context, flags: Flags) -> tuple[Settings, EvaluationOptions]:
     from clamr_cli.evaluate import metrics
     from clamr_cli.evaluate.run import EvaluationOptions
     from clamr_cli.types import Filters
@@ -124,9 +122,9 @@ def _options(before: Globals, flags: Flags) -> tuple[Settings, EvaluationOptions
     return settings, options
 
 
-def _of_index(before: Globals, flags: Flags) -> Outcome:
+def _of_index(before: Context, flags: Flags) -> Outcome:
     from clamr_cli.cli import output
-    from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries
+    from clamr_cli.cli.runtime import encoder_for, open_store, quiet_libraries
     from clamr_cli.encoders.mini.sentences import Sentences
     from clamr_cli.evaluate.run import evaluate
     from clamr_cli.render.waiting import steps
@@ -149,7 +147,7 @@ def _of_index(before: Globals, flags: Flags) -> Outcome:
         )
 
 
-def _of_runs(before: Globals, flags: Flags) -> Outcome:
+def _of_runs(before: Context, flags: Flags) -> Outcome:
     from clamr_cli.evaluate.run import evaluate_runs
 
     _, options = _options(before, flags)
@@ -167,7 +165,7 @@ def _queries(flags: Flags) -> QuerySet:
         return data.queries_of_qrels(qrels or Path())
     loaded = data.read_queries(Path(flags.queries), flags.layout, qrels)
     if loaded.unjudged:
-        output.say(f"{loaded.unjudged} of the queries were not judged and are left out")
+        output.warn(f"{loaded.unjudged} of the queries were not judged and are left out")
     return loaded
 
 
@@ -213,9 +211,9 @@ def _tell(outcome: Outcome) -> None:
     if outcome.unknown:
         strangers = f"answers that are no video of the index, or several: {len(outcome.unknown)} "
         lost = f"; queries without another answer: {len(outcome.lost)}, which count as 0 unless --judged-only"
-        output.say(f"{strangers}({listed(outcome.unknown)}){lost if outcome.lost else ''}")
+        output.warn(f"{strangers}({listed(outcome.unknown)}){lost if outcome.lost else ''}")
     for note in outcome.notes:
-        output.say(note)
+        output.warn(note)
 
 
 def _show(outcome: Outcome, form: Form) -> None:
@@ -223,10 +221,10 @@ def _show(outcome: Outcome, form: Form) -> None:
     from clamr_cli.render import evaluation
 
     if form is Form.TABLE:
-        output.draw(evaluation.Screen(outcome.report))
+        output.print_table(evaluation.Screen(outcome.report))
     else:
         for line in filter(None, (evaluation.verdict(outcome.report), evaluation.basis(outcome.report))):
-            output.say(line)
+            output.warn(line)
     match form:
         case Form.JSON:
             output.write(evaluation.json_lines(outcome.report))

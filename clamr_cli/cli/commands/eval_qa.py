@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from clamr_cli.cli.output import Form, FormFlags
+from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.output import Form
 from clamr_cli.cli.preparing import PreparingFlags
 from clamr_cli.cli.writing import WriterFlags, writer_of
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
@@ -18,8 +19,8 @@ from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, UsageEr
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from clamr_cli.cli.declare import Globals
     from clamr_cli.cli.eval_qa_talk import Talk
+    from clamr_cli.cli.runtime import Context
     from clamr_cli.config import Settings
     from clamr_cli.evaluate.qa.media_lookup import Lookup, Media
     from clamr_cli.evaluate.qa.questions import LabelledQuestion
@@ -32,7 +33,7 @@ _FEWER: Final = "show fewer frames: -k, --dense-frames"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormFlags, WriterFlags, PreparingFlags):
+class Flags(FormOptions, WriterFlags, PreparingFlags):
     """Options of ``clamr eval qa``."""
 
     data: Annotated[
@@ -83,21 +84,20 @@ class Flags(FormFlags, WriterFlags, PreparingFlags):
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of answers and resamples.", min=0)] = 0
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Measure which frames let a model answer questions best.
 
     The questions are about long videos. It reads Video-MME, LongVideoBench, QVHighlights and its own lines. Without
     --model only the choice of frames is measured, against annotated evidence. It can be interrupted; the same
     command with the same --out goes on.
     """
-    from clamr_cli.cli import output
     from clamr_cli.cli.eval_qa_talk import Talk
-    from clamr_cli.cli.session import create_encoder, open_store, quiet_libraries
+    from clamr_cli.cli.runtime import create_encoder, open_store, quiet_libraries
     from clamr_cli.evaluate.metrics import Sampling
     from clamr_cli.evaluate.qa.report import report
     from clamr_cli.evaluate.qa.run import Bench, Journal, evaluate, setup_of
 
-    form, options = output.form(flags), _options(flags)
+    form, options = flags.form, _options(flags)
     _check(flags)
     settings, interval, context = _settings(before, flags)
     questions = _questions(flags)
@@ -148,7 +148,7 @@ def _options(flags: Flags) -> QaOptions:
     return QaOptions(chosen, picking, seed=flags.seed)
 
 
-def _settings(before: Globals, flags: Flags) -> tuple[Settings, float, float]:
+def _settings(before: Context, flags: Flags) -> tuple[Settings, float, float]:
     """The settings, seconds between candidates, and seconds around them whose speech is theirs."""
     from clamr_cli.cli.preparing import settings_of
     from clamr_cli.timeline import parse_time
@@ -172,10 +172,10 @@ def _questions(flags: Flags) -> list[LabelledQuestion]:
 
 
 def _lookup(store: Store, questions: Sequence[LabelledQuestion], flags: Flags) -> Lookup:
-    from clamr_cli.cli.output import say
+    from clamr_cli.cli.output import warn
     from clamr_cli.evaluate.ids import listed
     from clamr_cli.evaluate.qa import media_lookup
-    from clamr_cli.render.text import plural
+    from clamr_cli.text import plural
 
     data = Path(flags.data)
     folder = data if data.is_dir() else data.absolute().parent
@@ -191,7 +191,7 @@ def _lookup(store: Store, questions: Sequence[LabelledQuestion], flags: Flags) -
     if lookup.missing:
         lost = sum(question.video in lookup.missing for question in questions)
         what = f"{plural(lost, 'question')} about {plural(len(lookup.missing), 'video')} not here"
-        say(f"left out: {what} ({listed(lookup.missing)})")
+        warn(f"left out: {what} ({listed(lookup.missing)})")
     return lookup
 
 
@@ -220,13 +220,13 @@ def _prepared(store: Store, dense: DenseOptions, cache: Path, talk: Talk, media:
 def _follow(events: Iterator[QaEvent], journal: Journal, talk: Talk) -> int:
     """Run and say what happens; an interruption keeps what there is and says how to go on."""
     from clamr_cli.cli.commands.index import close
-    from clamr_cli.cli.output import say
-    from clamr_cli.cli.stopping import interruptible
-    from clamr_cli.render.text import plural
+    from clamr_cli.cli.output import warn
+    from clamr_cli.cli.signals import interruptible
+    from clamr_cli.text import plural
 
     if journal.others:
         told = f"{plural(journal.others, 'result')} of the file made with other settings or for other questions"
-        say(f"{told}: left there, and not counted")
+        warn(f"{told}: left there, and not counted")
     with interruptible():
         try:
             with talk:
@@ -234,7 +234,7 @@ def _follow(events: Iterator[QaEvent], journal: Journal, talk: Talk) -> int:
                     talk.show(event)
         except KeyboardInterrupt:
             kept = f"{plural(talk.settled, 'result')} kept" if journal.path else "no result is kept"
-            say(f"interrupted: {kept}; {talk.how}")
+            warn(f"interrupted: {kept}; {talk.how}")
             return EXIT_INTERRUPTED
         finally:
             close(events)
@@ -246,7 +246,7 @@ def _show(found: Report, form: Form) -> None:
     from clamr_cli.render import qa
 
     if form is Form.TABLE:
-        output.draw(qa.Screen(found))
+        output.print_table(qa.Screen(found))
         return
-    output.say(qa.basis(found))
+    output.warn(qa.basis(found))
     output.write(qa.json_lines(found) if form is Form.JSON else qa.tsv_lines(found))

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from clamr_cli.cli.output import Form, FormFlags
+from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.output import Form
 from clamr_cli.cli.preparing import PrepareFlags
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from clamr_cli.cli.declare import Globals
     from clamr_cli.cli.exporting import Export
+    from clamr_cli.cli.runtime import Context
     from clamr_cli.frames import Choice, FrameHit, Prepared, Strategy
     from clamr_cli.types import Encoder
 
@@ -23,7 +24,7 @@ _STRATEGIES: Final[Mapping[str, Strategy]] = {"diverse": "diverse", "top": "top"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormFlags, PrepareFlags):
+class Flags(FormOptions, PrepareFlags):
     """Options of ``clamr frames``."""
 
     video: Annotated[str, typer.Argument(metavar="VIDEO|ID", help="A file, or a video's id or the beginning of it.")]
@@ -57,7 +58,7 @@ class Flags(FormFlags, PrepareFlags):
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export or sheet.")] = False
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Find the frames that answer a question inside one long video.
 
     A video that was not asked about before is prepared first: frames about every 2 seconds, each with what is said and
@@ -71,7 +72,7 @@ def run(before: Globals, flags: Flags) -> int:
     from clamr_cli.cli.preparing import prepared_for
 
     question, choice = _asked(flags)
-    form = output.form(flags)
+    form = flags.form
     export = Export.of(flags)
     session = prepared_for(before, flags, flags.video)
     prepared = session.prepared
@@ -82,7 +83,7 @@ def run(before: Globals, flags: Flags) -> int:
         )
     hits = _found(prepared, session.encoder(), question, choice)
     if not hits:
-        output.say("nothing found: no frame has what was asked for")
+        output.warn("nothing found: no frame has what was asked for")
         return EXIT_NOTHING
     whole = export.write(session.store, prepared, question, choice, hits)
     _show(hits, form, export)
@@ -91,7 +92,7 @@ def run(before: Globals, flags: Flags) -> int:
 
 def _asked(flags: Flags) -> tuple[str, Choice]:
     """What the flags ask for; all of it is checked before anything is opened."""
-    from clamr_cli.cli import parse
+    from clamr_cli.cli.options import modalities
     from clamr_cli.frames import Choice
 
     question = " ".join(flags.question).strip()
@@ -101,7 +102,7 @@ def _asked(flags: Flags) -> tuple[str, Choice]:
         raise UsageError(f"-k {flags.count} would choose nothing", "give 1 or more")
     if flags.select not in _STRATEGIES:
         raise UsageError(f"there is no --select {flags.select}", f"use {', '.join(_STRATEGIES)}")
-    return question, Choice(flags.count, _STRATEGIES[flags.select], parse.modalities(flags.modality or ()))
+    return question, Choice(flags.count, _STRATEGIES[flags.select], modalities(flags.modality))
 
 
 def _name(prepared: Prepared) -> str:
@@ -109,13 +110,13 @@ def _name(prepared: Prepared) -> str:
 
 
 def _found(prepared: Prepared, encoder: Encoder, question: str, choice: Choice) -> list[FrameHit]:
-    from clamr_cli.cli.output import say
+    from clamr_cli.cli.output import warn
     from clamr_cli.frames import find
-    from clamr_cli.render.text import plural
+    from clamr_cli.text import plural
 
     hits = find(prepared, encoder, question, choice)
     if hits and len(hits) < choice.k:
-        say(f"the video has only {plural(len(hits), 'frame')} to choose from, not {choice.k}")
+        warn(f"the video has only {plural(len(hits), 'frame')} to choose from, not {choice.k}")
     return hits
 
 
@@ -126,7 +127,7 @@ def _show(hits: Sequence[FrameHit], form: Form, export: Export) -> None:
 
     match form:
         case Form.TABLE:
-            output.draw(frames.table(hits))
+            output.print_table(frames.table(hits))
         case Form.JSON:
             output.write(json_line(frames.record(hit, export.files(hit))) for hit in hits)
         case _:

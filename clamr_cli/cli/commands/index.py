@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clamr_cli.cli.encoding import EncoderFlags
+from clamr_cli.cli.options import EncoderOptions
 from clamr_cli.cli.recognising import AsrModel, Device, Language, Ocr, OcrLanguages, chosen, wanted
-from clamr_cli.cli.stopping import interruptible
+from clamr_cli.cli.signals import interruptible
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.runtime import Context
     from clamr_cli.config import Settings
     from clamr_cli.events import Event
     from clamr_cli.index.run import IndexOptions
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(EncoderFlags):
+class Flags(EncoderOptions):
     """Options of ``clamr index``."""
 
     targets: Annotated[
@@ -61,7 +61,7 @@ class Flags(EncoderFlags):
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what failed or is offline.")] = False
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Make videos searchable, or bring the index up to date.
 
     New and changed videos are read, moved ones noticed. A file that is missing from a folder that still holds others
@@ -76,8 +76,8 @@ def run(before: Globals, flags: Flags) -> int:
         return _run(before, flags, told)
 
 
-def _run(before: Globals, flags: Flags, told: Sequence[int]) -> int:
-    from clamr_cli.cli.session import quiet_libraries, settings_for
+def _run(before: Context, flags: Flags, told: Sequence[int]) -> int:
+    from clamr_cli.cli.runtime import quiet_libraries, settings_for
 
     settings = settings_of(before, flags)
     everything = not flags.targets and not flags.encoder and not flags.retry_failed
@@ -100,7 +100,7 @@ def _opened(settings: Settings, flags: Flags) -> tuple[Store, list[str]]:
     Raises:
         UsageError: a target does not exist, and there is no index that knows it. It is told before an index is made.
     """
-    from clamr_cli.cli.session import open_store
+    from clamr_cli.cli.runtime import open_store
     from clamr_cli.media.walk import places
 
     targets = flags.targets or []
@@ -117,7 +117,7 @@ def _opened(settings: Settings, flags: Flags) -> tuple[Store, list[str]]:
     return store, targets
 
 
-def settings_of(before: Globals, flags: Flags) -> Settings:
+def settings_of(before: Context, flags: Flags) -> Settings:
     """The settings with what the flags say on top.
 
     Raises:
@@ -150,12 +150,12 @@ def follow(events: Iterator[Event], flags: Flags, told: Sequence[int] = ()) -> i
         flags: of the command.
         told: signals that came, which grows: an exception alone can get lost in what a library calls back.
     """
-    from clamr_cli.cli.guard import leave_broken_pipes
-    from clamr_cli.cli.output import say, talk, write
+    from clamr_cli.cli.output import talk, warn, write
+    from clamr_cli.cli.signals import leave_broken_pipes
     from clamr_cli.events import Indexed, Skipped
     from clamr_cli.render.progress import Unfinished, reporter
     from clamr_cli.render.records import event_record, json_line
-    from clamr_cli.render.text import plural
+    from clamr_cli.text import plural
 
     kept = failed = 0
     unfinished = Unfinished()
@@ -175,7 +175,7 @@ def follow(events: Iterator[Event], flags: Flags, told: Sequence[int] = ()) -> i
         leave_broken_pipes()
         parts = [f"{plural(kept, 'video')} kept", unfinished.stored(), "run the same command again to go on"]
         with contextlib.suppress(BrokenPipeError):
-            say(f"interrupted: {'; '.join(part for part in parts if part)}")
+            warn(f"interrupted: {'; '.join(part for part in parts if part)}")
         return EXIT_INTERRUPTED
     finally:
         close(events)

@@ -1,75 +1,68 @@
-"""``clamr ls``."""
+"""``clamr ls``: the videos of the index."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Final, NamedTuple
 
 import typer
 
-from clamr_cli.cli.output import FormFlags
+from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.output import Column, as_time, emit, mark, warn
+from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING
 
-if TYPE_CHECKING:
-    from clamr_cli.cli.declare import Globals
-    from clamr_cli.render.records import Cell
-    from clamr_cli.store import Store
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormFlags):
-    """Options of ``clamr ls``."""
-
+@dataclass(frozen=True, kw_only=True)
+class LsArguments(FormOptions):
     path: Annotated[str | None, typer.Option("--path", metavar="GLOB", help="Only files whose path matches.")] = None
 
 
-def run(before: Globals, flags: Flags) -> int:
+class IndexedFile(NamedTuple):
+    """A file of the index with what is known of its video."""
+
+    video_id: str | None
+    duration: float | None
+    title: str
+    path: str
+    state: str
+    offline: bool
+
+
+COLUMNS: Final = (
+    Column("video_id", "Id of the video that the file holds; null where it could not be read.", style="dim"),
+    Column("duration", "Seconds.", table=as_time, right=True),
+    Column("title", "Title of the video.", wide=True),
+    Column("path", "Path of the file.", below="title"),
+    Column("state", "indexed, failed or missing."),
+    Column(
+        "offline", "True for an indexed file that is not there now.",
+        tsv=mark("offline"), table=mark("offline"), below="state",
+    ),
+)  # fmt: skip
+
+
+def ls(context: Context, arguments: LsArguments) -> int:
     """List the videos of the index.
 
     Piped, it prints tab-separated lines: video id, duration in seconds, title, path, state (indexed, failed, missing),
     and "offline" where an indexed file is not there now.
     """
-    from clamr_cli.cli import output
-    from clamr_cli.cli.session import open_store, quiet_libraries
-    from clamr_cli.render.listing import Column, as_time
-
-    settings = before.settings()
-    output.form(flags)
-    quiet_libraries()
-    rows = _rows(open_store(settings), flags.path)
-    if not rows:
-        output.say("the index holds no such video" if flags.path else "the index holds no videos: clamr index DIR")
-        return EXIT_NOTHING
-    columns = (
-        Column("video_id", style="dim"),
-        Column("duration", show=as_time, justify="right"),
-        Column("title", wide=True),
-        Column("path", below="title"),
-        Column("state"),
-        Column("offline", below="state", show=_mark),
-    )
-    if output.form(flags) is output.Form.TSV:
-        rows = [(*row[:-1], _mark(row[-1])) for row in rows]
-    output.listing(flags, columns, rows)
-    return EXIT_FOUND
-
-
-def _mark(offline: Cell) -> str:
-    from clamr_cli.render.records import OFFLINE
-
-    return OFFLINE if offline else ""
-
-
-def _rows(store: Store, glob: str | None) -> list[tuple[Cell, ...]]:
     from clamr_cli.search import offline
     from clamr_cli.search.filters import files_matching
 
-    facts = {known.video_id: known for known in store.catalog()}
-    rows: list[tuple[Cell, ...]] = []
-    files = store.files() if glob is None else files_matching(store.files(), glob)
+    settings, form = context.settings(), arguments.form
+    store = open_store(settings)
+    files = store.files() if arguments.path is None else files_matching(store.files(), arguments.path)
+    videos = {video.video_id: video for video in store.catalog()}
     away = offline(files)
+    rows = []
     for file in files:
-        known = facts.get(file.video_id)
-        duration, title = (round(known.duration, 3), known.title) if known else (None, "")
-        rows.append((file.video_id or None, duration, title, file.path, file.state.value, file.path in away))
-    return rows
+        video = videos.get(file.video_id)
+        duration, title = (round(video.duration, 3), video.title) if video else (None, "")
+        rows.append(IndexedFile(file.video_id or None, duration, title, file.path, file.state.value, file.path in away))
+    if not rows:
+        warn("no video of the index matches" if arguments.path else "the index holds no videos: clamr index DIR")
+        return EXIT_NOTHING
+    emit(COLUMNS, rows, form)
+    return EXIT_FOUND

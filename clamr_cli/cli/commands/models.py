@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from clamr_cli.cli.declare import Globals, flattened
-from clamr_cli.cli.output import FormFlags
-from clamr_cli.cli.words import Group
+from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.runtime import Context
 from clamr_cli.errors import EXIT_FOUND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormFlags):
+class Flags(FormOptions):
     """Options of ``clamr models``."""
 
 
@@ -26,22 +25,7 @@ class PullFlags:
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False
 
 
-def build() -> typer.Typer:
-    """The command and its own command."""
-    app = typer.Typer(cls=Group, rich_markup_mode=None, invoke_without_command=True)
-    listing = flattened(run, Flags)
-
-    def unless_pulling(context: typer.Context, **values: object) -> int:
-        return EXIT_FOUND if context.invoked_subcommand else listing(context, **values)
-
-    unless_pulling.__signature__ = listing.__signature__  # type: ignore[attr-defined]
-    unless_pulling.__annotations__ = listing.__annotations__
-    app.callback(help=run.__doc__)(unless_pulling)
-    app.command("pull", help=pull.__doc__)(flattened(pull, PullFlags))
-    return app
-
-
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """List the models, or fetch one.
 
     It shows what each is for, its licence and size, and where it is. Piped, it prints tab-separated lines: name, state,
@@ -69,11 +53,11 @@ def run(before: Globals, flags: Flags) -> int:
     return EXIT_FOUND
 
 
-def pull(before: Globals, flags: PullFlags) -> int:
+def pull(before: Context, flags: PullFlags) -> int:
     """Fetch a model into the cache folder and check it. This is the one command that uses the network."""
     from clamr_cli import weights
-    from clamr_cli.cli.output import say, talk
-    from clamr_cli.cli.session import quiet_libraries
+    from clamr_cli.cli.output import talk, warn
+    from clamr_cli.cli.runtime import quiet_libraries
     from clamr_cli.render.progress import transfer
 
     cache = before.settings().cache
@@ -81,5 +65,5 @@ def pull(before: Globals, flags: PullFlags) -> int:
     quiet_libraries()
     with transfer(talk(), flags.name, quiet=flags.quiet) as progress:
         place = weights.pull(flags.name, cache, progress)
-    say(f"{flags.name} is in {place}")
+    warn(f"{flags.name} is in {place}")
     return EXIT_FOUND

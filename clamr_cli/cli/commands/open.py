@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clamr_cli.cli import parse
+from clamr_cli.cli.options import names_file
 from clamr_cli.errors import EXIT_FOUND, UsageError
 
 if TYPE_CHECKING:
-    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.runtime import Context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +28,14 @@ class Flags:
     show: Annotated[bool, typer.Option("--print", help="Print the command instead of starting the player.")] = False
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Open a video in a player, at a moment.
 
     It starts mpv or VLC, or prints the command where neither is installed.
     """
     from clamr_cli.cli import players
-    from clamr_cli.cli.output import say, write
-    from clamr_cli.render.shell import command_line
+    from clamr_cli.cli.output import warn, write
+    from clamr_cli.text import command_line
 
     if flags.player is not None and flags.player not in players.PROGRAMS:
         raise UsageError(f"there is no player {flags.player!r}", f"use {' or '.join(players.PROGRAMS)}")
@@ -46,7 +46,7 @@ def run(before: Globals, flags: Flags) -> int:
     words = players.command(name, here.get(name, name), path, seconds)
     if flags.show or name not in here:
         if not flags.show:
-            say(f"{name} is not installed; with it:" if here else f"no player is installed; with {name}:")
+            warn(f"{name} is not installed; with it:" if here else f"no player is installed; with {name}:")
         write([command_line(words).encode() + b"\n"])
         return EXIT_FOUND
     players.launch(words)
@@ -67,7 +67,7 @@ def split(place: str) -> tuple[str, float]:
     return video, parse_time(when)
 
 
-def _path(before: Globals, video: str) -> str:
+def _path(before: Context, video: str) -> str:
     """The file that a path or an id names.
 
     Raises:
@@ -77,9 +77,9 @@ def _path(before: Globals, video: str) -> str:
         return os.path.abspath(video)
     if "\0" not in video and os.path.isdir(video):
         raise UsageError(f"{video} is a folder", "name one video in it")
-    if parse.names_file(video) or not video.strip():
+    if names_file(video) or not video.strip():
         raise UsageError(f"there is no file {video!r}", "check the path, or give an id that clamr ls shows")
-    from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.cli.runtime import open_store, quiet_libraries
 
     settings = before.settings()
     quiet_libraries()

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clamr_cli.cli.output import Form, FormFlags
+from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.output import Form
 from clamr_cli.errors import EXIT_FOUND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.runtime import Context
     from clamr_cli.config import Settings
     from clamr_cli.render.listing import Row
     from clamr_cli.store import Store
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormFlags):
+class Flags(FormOptions):
     """Options of ``clamr optimize``."""
 
     approximate: Annotated[
@@ -30,7 +31,7 @@ class Flags(FormFlags):
     ] = False
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Put the index in order: smaller on disk, faster to search.
 
     Small files are joined, what is left over is removed, and the vectors that searches compare with are packed. Searches need none of it to be right; they get faster, and disk space is freed. Old versions of the data stay for a minute, for searches that are under way. Where the library holds more vectors than searches may compare with (the setting scan_limit), an approximate index is built or brought up to date.
@@ -38,12 +39,12 @@ def run(before: Globals, flags: Flags) -> int:
     Piped, it prints tab-separated lines: name and value.
     """  # noqa: E501 -- a paragraph of help is a line
     from clamr_cli.cli import output
-    from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.cli.runtime import open_store, quiet_libraries
     from clamr_cli.render.records import json_line
     from clamr_cli.render.waiting import steps
 
     settings = before.settings()
-    form = output.form(flags)
+    form = flags.form
     quiet_libraries()
     store = open_store(settings)
     with steps(output.talk()) as moved, store.writer("clamr optimize"):
@@ -92,7 +93,7 @@ def optimized(store: Store, settings: Settings, moved: Moved, *, approximate: bo
 
 
 def _rows(record: dict[str, object]) -> list[Row]:
-    from clamr_cli.render.text import plural, size
+    from clamr_cli.text import plural, size
 
     before, after = record["size_before"], record["size"]
     rows: list[Row] = [("index", str(record["index"]))]

@@ -14,7 +14,7 @@ from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.runtime import Context
     from clamr_cli.store import Store
 
 _SHOWN = 50
@@ -41,7 +41,7 @@ class Flags:
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked anyway.")] = False
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Take videos out of the index. The files themselves stay where they are, untouched.
 
     A folder stands for all that is indexed below it; neither it nor its files need to be there any more.
@@ -52,8 +52,8 @@ def run(before: Globals, flags: Flags) -> int:
 
     A later index run of their folder finds them again; leave them out for good with --exclude.
     """
-    from clamr_cli.cli.output import say
-    from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.cli.output import warn
+    from clamr_cli.cli.runtime import open_store, quiet_libraries
     from clamr_cli.frames.target import forget
     from clamr_cli.index.register import Register
 
@@ -69,10 +69,10 @@ def run(before: Globals, flags: Flags) -> int:
     with store.writer("clamr rm"):
         ids, paths, prepared = _chosen(store, flags.videos or (), missing=flags.missing)
         if not ids and not paths and not prepared:
-            say("nothing is missing or offline")
+            warn("nothing is missing or offline")
             return EXIT_NOTHING
         if not flags.yes and not _agreed([*paths, *prepared]):
-            say("nothing was removed")
+            warn("nothing was removed")
             return EXIT_NOTHING
         register = Register(store)
         for _ in register.forget([register.files[path] for path in paths], keep_extractions=False):
@@ -82,9 +82,9 @@ def run(before: Globals, flags: Flags) -> int:
             forget(store, path)
         store.finish()
         for problem in store.pack_all():
-            say(f"searches will be slower: {problem}")
+            warn(f"searches will be slower: {problem}")
     for path in (*paths, *prepared):
-        say(f"removed from the index: {path}")
+        warn(f"removed from the index: {path}")
     return EXIT_FOUND
 
 
@@ -94,7 +94,7 @@ def _remove_encoder(store: Store, name: str, *, yes: bool) -> int:
     Raises:
         UsageError: the index has none of it.
     """
-    from clamr_cli.cli.output import say
+    from clamr_cli.cli.output import warn
 
     names = sorted({use.info.name for use in store.encoders()})
     if name not in names:
@@ -102,14 +102,14 @@ def _remove_encoder(store: Store, name: str, *, yes: bool) -> int:
             f"the index has no vectors of encoder {name}", f"it has those of: {', '.join(names) or 'none'}"
         )
     if not yes and not _agreed([], f"take the vectors of {name} out of the index (no video is deleted)?"):
-        say("nothing was removed")
+        warn("nothing was removed")
         return EXIT_NOTHING
     with store.writer("clamr rm"):
         store.forget_encoder(name)
         store.finish()
         for problem in store.pack_all():
-            say(f"searches will be slower: {problem}")
-    say(f"removed from the index: all vectors of {name}")
+            warn(f"searches will be slower: {problem}")
+    warn(f"removed from the index: all vectors of {name}")
     return EXIT_FOUND
 
 
@@ -172,14 +172,14 @@ def _resolved(store: Store, name: str) -> str:
 
 def _agreed(paths: Sequence[str], question: str = "") -> bool:
     """Ask whether to go on, where somebody is there to answer."""
-    from clamr_cli.cli.output import say
+    from clamr_cli.cli.output import warn
 
     if sys.stdin is None or not sys.stdin.isatty():
         return True
     for path in paths[:_SHOWN]:
-        say(path)
+        warn(path)
     if len(paths) > _SHOWN:
-        say(f"and {len(paths) - _SHOWN} more")
+        warn(f"and {len(paths) - _SHOWN} more")
     files = f"{len(paths)} {'file' if len(paths) == 1 else 'files'}"
-    say(f"{question or f'take {files} out of the index (no video is deleted)?'} [y/N]")
+    warn(f"{question or f'take {files} out of the index (no video is deleted)?'} [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")

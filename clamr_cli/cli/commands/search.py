@@ -1,30 +1,40 @@
-"""``clamr search``."""
+"""``clamr search``: the moments that match a query."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from clamr_cli.cli.encoding import EncoderFlags
-from clamr_cli.cli.output import Form, FormFlags
+from clamr_cli.cli import options
+from clamr_cli.cli.options import DeviceOption, EncoderOption, EncoderOptions, FormOptions
+from clamr_cli.cli.output import (
+    Column,
+    Form,
+    emit,
+    fixed,
+    json_only,
+    mark,
+    rounded,
+    table_only,
+    warn,
+    write_paths,
+)
+from clamr_cli.cli.runtime import Context, encoder_for, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
+from clamr_cli.text import plural, shorten
+from clamr_cli.timeline import format_time, parse_time
+from clamr_cli.types import SHOWN_MODALITIES, Evidence, Filters, Hit, Scoring, SearchOptions, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from clamr_cli.cli.declare import Globals
-    from clamr_cli.config import Settings
     from clamr_cli.store import Store
-    from clamr_cli.types import Filters, Hit, SearchOptions
+
+_LONGEST_CELL: Final = 90
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormFlags, EncoderFlags):
-    """Options of ``clamr search``."""
-
+@dataclass(frozen=True, kw_only=True)
+class SearchArguments(FormOptions, EncoderOptions):
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="What to look for.", show_default=False)]
     modality: Annotated[
         list[str] | None,
@@ -34,46 +44,119 @@ class Flags(FormFlags, EncoderFlags):
         list[str] | None, typer.Option("--weight", metavar="NAME=N", help="Count a modality more or less: speech=2.")
     ] = None
     since: Annotated[
-        str | None, typer.Option("--since", metavar="DATE", help="Dated 2024-05-17, 2024-05 or later.")
+        str | None,
+        typer.Option("--since", metavar="DATE", parser=options.day, help="Dated 2024-05-17, 2024-05 or later."),
     ] = None
-    until: Annotated[str | None, typer.Option("--until", metavar="DATE", help="Dated then or earlier.")] = None
-    longer: Annotated[str | None, typer.Option("--longer", metavar="TIME", help="Videos of at least 90, 1:30, 2m.")] = (
-        None
-    )
-    shorter: Annotated[str | None, typer.Option("--shorter", metavar="TIME", help="Videos of at most that.")] = None
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="DATE", parser=options.day, help="Dated then or earlier.")
+    ] = None
+    longer: Annotated[
+        float | None,
+        typer.Option("--longer", metavar="TIME", parser=parse_time, help="Videos of at least 90, 1:30, 2m."),
+    ] = None
+    shorter: Annotated[
+        float | None, typer.Option("--shorter", metavar="TIME", parser=parse_time, help="Videos of at most that.")
+    ] = None
     path: Annotated[str | None, typer.Option("--path", metavar="GLOB", help="Only files whose path matches.")] = None
     language: Annotated[str | None, typer.Option("--language", metavar="CODE", help="Only videos in it, e.g. en.")] = (
         None
     )
-    limit: Annotated[str | None, typer.Option("--limit", "-n", metavar="N", help="Results (default 10).")] = None
+    limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="Results (default 10).")] = None
     moments: Annotated[bool, typer.Option("--moments", help="All good moments, not one of each video.")] = False
-    scoring: Annotated[
-        str | None, typer.Option("--scoring", metavar="NAME", help="token-max (default) or modality-max.")
-    ] = None
+    scoring: Annotated[Scoring | None, typer.Option("--scoring", help="token-max is the default.")] = None
     floor: Annotated[
-        float | None, typer.Option("--floor", metavar="N", help="Score per query vector below which hits are weak.")
+        float | None,
+        typer.Option(
+            "--floor", metavar="N", parser=options.finite, help="Score per query vector below which hits are weak."
+        ),
     ] = None
-    encoder: Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="Use the vectors of this one.")] = (
-        None
-    )
-    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
+    encoder: EncoderOption = None
+    device: DeviceOption = None
     exact: Annotated[bool, typer.Option("--exact", help="Compare with everything, however large the library is.")] = (
         False
     )
     hybrid: Annotated[
-        bool, typer.Option("--hybrid", help="Where candidates must do: also those that hold words of the query.")
+        bool, typer.Option("--hybrid", help="With the approximate index, also add full-text matches.")
     ] = False
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header; texts like =1+1 get a ' before.")] = False
     paths: Annotated[bool, typer.Option("--paths", help="Print only the files' paths, without weak hits.")] = False
     null: Annotated[bool, typer.Option("-0", "--null", help="With --paths: end each with a zero byte.")] = False
 
 
-def run(before: Globals, flags: Flags) -> int:
+def matched_texts(evidence: tuple[Evidence, ...]) -> list[str]:
+    """The texts that matched, in the order of the query's words, each once; a frame counts by its query word."""
+    texts = [part.text.strip() or part.query_token for part in evidence if part.modality is not None]
+    return list(dict.fromkeys(text for text in texts if text))
+
+
+def clock(span: Span) -> str:
+    """``12:03-12:41``."""
+    return f"{format_time(span.start)}-{format_time(span.end)}"
+
+
+def evidence_record(evidence: Evidence) -> dict[str, object]:
+    """What matched a query word, as a JSON object."""
+    return {
+        "query_token": evidence.query_token,
+        "modality": evidence.modality,
+        "start": round(evidence.span.start, 3),
+        "end": round(evidence.span.end, 3),
+        "text": evidence.text,
+        "similarity": round(evidence.similarity, 4),
+    }
+
+
+def _modality_scores(hit: Hit) -> dict[str, float | None]:
+    return {name: rounded(4)(hit.modalities.get(name)) for name in SHOWN_MODALITIES}
+
+
+def _time_column(name: str, about: str, get: object) -> Column:
+    return Column(name, about, get, json=rounded(3), tsv=fixed(2), table=None)  # type: ignore[arg-type]
+
+
+HIT: Final = (
+    Column("rank", "1 is the best.", label="#", right=True, style="dim"),
+    Column(
+        "score", "Sum of the best similarity of each query vector.",
+        json=rounded(4), tsv=fixed(4), table=fixed(2), right=True,
+    ),
+    table_only("title", lambda hit: shorten(hit.title or hit.path, _LONGEST_CELL), link=lambda hit: hit.path, wide=True,
+               style="bold"),
+    Column(
+        "video_id", "Id of the video.",
+        cell=lambda hit: f"{hit.video_id}  offline" if hit.offline else hit.video_id, below="title",
+    ),
+    json_only("moment_id", "Id of the moment: the video's id and a number."),
+    _time_column("start", "Where the moment starts, in seconds.", lambda hit: hit.span.start),
+    _time_column("end", "Where it ends.", lambda hit: hit.span.end),
+    _time_column("at", "The second inside it where the evidence is strongest.", lambda hit: hit.at),
+    table_only("moment", lambda hit: clock(hit.span)),
+    table_only("at", lambda hit: f"at {format_time(hit.at)}", below="moment"),
+    Column("modality", "The modality that matches best.", table=str, label="by"),
+    json_only("modalities", "Score of each modality alone; null where the moment has none of it.", _modality_scores),
+    Column("title", "Title of the video.", table=None),
+    Column("path", "A file that holds it.", table=None),
+    Column(
+        "words", "The texts that matched, separated by spaces.", lambda hit: matched_texts(hit.evidence),
+        json=None, tsv=" ".join, table=lambda texts: shorten(" · ".join(texts), _LONGEST_CELL),
+        label="matched", wide=True,
+    ),
+    json_only(
+        "evidence", "What matched each query word: query_token, modality, start, end, text, similarity.",
+        lambda hit: [evidence_record(part) for part in hit.evidence],
+    ),
+    Column("approximate", "True if not all moments were compared.", tsv=mark("approximate"), table=None),
+    Column("weak", "True if it probably does not answer the query.", tsv=mark("weak"), table=None),
+    Column("offline", "True if no file of the video can be opened now.", tsv=mark("offline"), table=None),
+)  # fmt: skip
+
+
+def search(context: Context, arguments: SearchArguments) -> int:
     """Find the moments that match a query, and why.
 
     What is in quotation marks must stand in a moment as written: '"climate justice" rally' leaves out moments that do not have the phrase in what is said, on screen or noted. Case and spacing do not matter. The score stays that of the whole query.
 
-    The ranking is exact. Only in a library of more vectors than the setting scan_limit allows a core (20 million), and with an index that 'clamr optimize' made, candidates are looked up instead; results say so, and --exact compares with everything.
+    The ranking is exact. Only in a library of more vectors than the setting scan_limit allows per core (20 million), and with an index that 'clamr optimize' made, candidates are looked up instead; results say so, and --exact compares with everything.
 
     While the index is encoded anew, the vectors that were there go on answering. Where not all videos answer, a line on stderr says so, and each object of --json has "searched" and "of", the numbers of videos.
 
@@ -81,106 +164,74 @@ def run(before: Globals, flags: Flags) -> int:
 
     --paths leaves weak hits out, unless --floor 0 is given. On a terminal it quotes names as a shell needs it; piped, they come as they are, and a name with a line break takes two lines: -0 is safe with any name.
     """  # noqa: E501 -- a paragraph of help is a line
-    from clamr_cli.cli import output
-    from clamr_cli.cli.session import encoder_for, open_store, quiet_libraries
-    from clamr_cli.render.text import plural
-    from clamr_cli.search import search
+    from clamr_cli import search as library
 
-    settings, options, form, query = _asked(before, flags)
-    quiet_libraries()
+    settings = context.settings(
+        encoder=arguments.encoder, limit=arguments.limit, scoring=arguments.scoring, device=arguments.device
+    )
+    query = options.query(" ".join(arguments.query), 'clamr search "red car"')
+    if arguments.null and not arguments.paths:
+        raise UsageError("-0/--null requires --paths")
+    form = arguments.form
+    search_options = SearchOptions(
+        modalities=options.modalities(arguments.modality),
+        weights=options.weights(arguments.weight),
+        scoring=settings.scoring,
+        limit=settings.limit,
+        moments=arguments.moments,
+        floor=arguments.floor,
+        exact=arguments.exact,
+        hybrid=arguments.hybrid,
+        scan_limit=settings.scan_limit,
+        filters=Filters(
+            since=arguments.since,
+            until=arguments.until,
+            longer=arguments.longer,
+            shorter=arguments.shorter,
+            path=arguments.path,
+            language=arguments.language or None,
+        ),
+    )
     store = open_store(settings)
-    encoder = encoder_for(store, settings, flags.encoder_settings())
+    encoder = encoder_for(store, settings, arguments.encoder_settings())
     store.refresh(encoder.info.fingerprint)
-    hits = search(store, encoder, query, options, device=settings.device)
-    store.remember_search(query, options, encoder.info.name)
+    hits = library.search(store, encoder, query, search_options, device=settings.device)
+    store.remember_search(query, search_options, encoder.info.name)
     if not hits:
-        output.say(nothing_found(store))
+        warn(_no_hits(store))
         return EXIT_NOTHING
-    if form is Form.TABLE:
-        from clamr_cli.render.hits import drawn
-
-        output.draw(drawn(hits))
+    if form is Form.PATHS:
+        # What a weak hit names is probably no answer, and a program that gets paths cannot tell.
+        write_paths([hit.path for hit in hits if not hit.weak], null=arguments.null)
     else:
-        output.write(_lines(hits, form, null=flags.null, coverage=store.coverage(encoder.info.fingerprint)))
+        coverage = partial_coverage(store.coverage(encoder.info.fingerprint))
+        emit(HIT, hits, form, extra=coverage, row_style=lambda hit: "dim" if hit.weak else "")
     if hits[0].approximate:
-        from clamr_cli.render.hits import APPROXIMATE
-
-        output.say(APPROXIMATE)
-    if all(hit.weak for hit in hits):
-        output.say(f"only weak hits: probably nothing here answers the query (--floor 0 accepts them){_growing(store)}")
-        return EXIT_NOTHING
+        warn("approximate: candidates came from an index; --exact compares with everything")
     weak = sum(hit.weak for hit in hits)
+    if weak == len(hits):
+        warn(f"only weak hits: probably nothing here answers the query (--floor 0 accepts them){_more_later(store)}")
+        return EXIT_NOTHING
     if form is Form.PATHS and weak:
-        output.say(f"{plural(weak, 'weak hit')} left out (--floor 0 accepts them){_growing(store)}")
+        warn(f"{plural(weak, 'weak hit')} left out (--floor 0 accepts them){_more_later(store)}")
     return EXIT_FOUND
 
 
-def _asked(before: Globals, flags: Flags) -> tuple[Settings, SearchOptions, Form, str]:
-    """What the flags ask for; all of it is checked before anything is opened."""
-    from clamr_cli.cli import output, parse
-    from clamr_cli.types import SearchOptions
-
-    settings = before.settings(encoder=flags.encoder, limit=flags.limit, scoring=flags.scoring, device=flags.device)
-    query = parse.query(" ".join(flags.query), 'clamr search "red car"')
-    if flags.null and not flags.paths:
-        raise UsageError("-0 ends paths", "give it with --paths")
-    options = SearchOptions(
-        modalities=parse.modalities(flags.modality or ()),
-        weights=parse.weights(flags.weight or ()),
-        scoring=settings.scoring,
-        limit=settings.limit,
-        moments=flags.moments,
-        floor=parse.floor(flags.floor),
-        exact=flags.exact,
-        hybrid=flags.hybrid,
-        scan_limit=settings.scan_limit,
-        filters=_filters(flags),
-    )
-    return settings, options, output.form(flags), query
+def partial_coverage(coverage: tuple[int, int]) -> dict[str, object]:
+    """The keys ``searched`` and ``of`` of a JSON object; empty where all videos can answer."""
+    searched, of = coverage
+    return {"searched": searched, "of": of} if searched < of else {}
 
 
-def _filters(flags: Flags) -> Filters:
-    from clamr_cli.cli import parse
-    from clamr_cli.timeline import parse_time
-    from clamr_cli.types import Filters
-
-    return Filters(
-        since=parse.day(flags.since),
-        until=parse.day(flags.until),
-        longer=None if flags.longer is None else parse_time(flags.longer),
-        shorter=None if flags.shorter is None else parse_time(flags.shorter),
-        path=flags.path,
-        language=flags.language or None,
-    )
-
-
-def nothing_found(store: Store) -> str:
+def _no_hits(store: Store) -> str:
     """The likely reason for an empty answer."""
     if store.catalog():
-        return f"nothing found{_growing(store)}"
+        return f"nothing found{_more_later(store)}"
     if store.is_being_written():
         return "nothing is indexed yet; clamr index is running"
     return "nothing is indexed yet: clamr index DIR"
 
 
-def _growing(store: Store) -> str:
-    """That more videos may be found later; empty where nobody writes to the index."""
+def _more_later(store: Store) -> str:
+    """Says that more videos may be found later; empty where nobody writes to the index."""
     return "; clamr index is running, more videos may follow" if store.is_being_written() else ""
-
-
-def _lines(hits: Sequence[Hit], form: Form, *, null: bool, coverage: tuple[int, int]) -> Iterator[bytes]:
-    from clamr_cli.render import records
-
-    match form:
-        case Form.JSON:
-            part = records.partial(coverage)
-            yield from (records.json_line(records.hit_record(hit) | part) for hit in hits)
-        case Form.CSV:
-            yield records.csv_lines(records.HIT_COLUMNS, map(records.hit_row, hits))
-        case Form.PATHS:
-            # What a weak hit names is probably no answer, and a program that gets paths cannot tell.
-            paths = [hit.path for hit in hits if not hit.weak]
-            quoted = not null and sys.stdout is not None and sys.stdout.isatty()
-            yield from records.path_lines(paths, null=null, quoted=quoted)
-        case _:
-            yield from (records.tsv_line(records.hit_row(hit)) for hit in hits)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clamr_cli.cli.output import Form, FormFlags
+from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.output import Form
 from clamr_cli.errors import EXIT_FOUND
 
 if TYPE_CHECKING:
-    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.runtime import Context
     from clamr_cli.render.listing import Row
     from clamr_cli.store import Store, StoreStats
 
@@ -20,7 +21,7 @@ _NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormFlags):
+class Flags(FormOptions):
     """Options of ``clamr status``."""
 
     failed: Annotated[
@@ -28,7 +29,7 @@ class Flags(FormFlags):
     ] = False
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Say what the index holds, where it is, what failed.
 
     What does not fit together in its tables is told as a problem, with what to run.
@@ -36,12 +37,12 @@ def run(before: Globals, flags: Flags) -> int:
     Piped, it prints tab-separated lines: name and value; with --failed path, reason and what to do.
     """
     from clamr_cli.cli import output
-    from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.cli.runtime import open_store, quiet_libraries
     from clamr_cli.render.listing import Column
     from clamr_cli.render.records import json_line
 
     settings = before.settings()
-    form = output.form(flags)
+    form = flags.form
     quiet_libraries()
     store = open_store(settings)
     if flags.failed:
@@ -81,7 +82,7 @@ def _failed(store: Store, flags: Flags) -> int:
     rows: list[Row] = [(file.path, file.error, file.hint) for file in store.files() if file.failed]
     rows += _incomplete(store)
     if not rows:
-        output.say("no file of the index failed")
+        output.warn("no file of the index failed")
     else:
         columns = (Column("path", wide=True), Column("reason", below="path"), Column("hint", below="path"))
         output.listing(flags, columns, rows)
@@ -123,7 +124,7 @@ def _record(store: Store, stats: StoreStats) -> dict[str, object]:
 
 
 def _rows(store: Store, stats: StoreStats) -> list[Row]:
-    from clamr_cli.render.text import plural, size
+    from clamr_cli.text import plural, size
     from clamr_cli.timeline import format_time
 
     away = _offline(store)

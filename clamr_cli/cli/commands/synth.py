@@ -23,7 +23,7 @@ from clamr_cli.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.runtime import Context
     from clamr_cli.config import Settings
     from clamr_cli.store import Store
     from clamr_cli.synth import Examples, SynthOptions, Target
@@ -66,7 +66,7 @@ class Flags(WriterFlags):
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what failed, and the sum.")] = False
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Write search queries for the indexed videos.
 
     A language model writes them. For each video a base query from its title and one query per modality it has: what
@@ -74,7 +74,7 @@ def run(before: Globals, flags: Flags) -> int:
     training and evaluation. It can be interrupted at any time; the same command with the same --out goes on where
     it stopped.
     """
-    from clamr_cli.cli.session import open_store, quiet_libraries
+    from clamr_cli.cli.runtime import open_store, quiet_libraries
 
     settings = before.settings(device=flags.device)
     options, examples = _options(flags), _examples(flags)
@@ -131,20 +131,20 @@ def _examples(flags: Flags) -> Examples:
 
 def _chosen(store: Store, flags: Flags) -> list[FileRecord]:
     """The videos to write queries for; says so where there are none, or where some of the folder are not indexed."""
-    from clamr_cli.cli.output import say
+    from clamr_cli.cli.output import warn
     from clamr_cli.index.stored import indexed_videos
 
     if flags.folder is None:
         records = indexed_videos(store)
         if not records:
-            say("the index holds no videos; index some with: clamr index DIR")
+            warn("the index holds no videos; index some with: clamr index DIR")
     else:
         records = _inside(store, os.path.abspath(os.path.expanduser(flags.folder)))
     return records[: flags.limit]
 
 
 def _inside(store: Store, place: str) -> list[FileRecord]:
-    from clamr_cli.cli.output import say
+    from clamr_cli.cli.output import warn
     from clamr_cli.media.walk import Found, discover
     from clamr_cli.types import FileState
 
@@ -155,10 +155,10 @@ def _inside(store: Store, place: str) -> list[FileRecord]:
     missing = sum(isinstance(one, Found) and one.path not in known for one in walk)
     if missing:
         told = "1 video there is" if missing == 1 else f"{missing} videos there are"
-        say(f"{told} not indexed; index {'it' if missing == 1 else 'them'} with: clamr index {_quoted(place)}")
+        warn(f"{told} not indexed; index {'it' if missing == 1 else 'them'} with: clamr index {_quoted(place)}")
     found = _below(indexed, place)
     if not found and not missing:
-        say(f"there are no videos in {place}")
+        warn(f"there are no videos in {place}")
     return found
 
 
@@ -178,7 +178,7 @@ def _quoted(path: str) -> str:
 
 
 def _show_prompts(store: Store, records: Sequence[FileRecord], examples: Examples, options: SynthOptions) -> int:
-    from clamr_cli.cli.output import say, write
+    from clamr_cli.cli.output import warn, write
     from clamr_cli.render.records import json_line
     from clamr_cli.synth.run import planned
 
@@ -187,14 +187,14 @@ def _show_prompts(store: Store, records: Sequence[FileRecord], examples: Example
         write([json_line(record)])
         shown += 1
     if not shown:
-        say(_NOTHING)
+        warn(_NOTHING)
     return EXIT_FOUND if shown else EXIT_NOTHING
 
 
 def _follow(store: Store, records: Sequence[FileRecord], flags: Flags, settings: Settings, examples: Examples) -> int:
     """Run, and say what happens; an interruption keeps what is written and says how to go on."""
-    from clamr_cli.cli.output import say
-    from clamr_cli.cli.stopping import interruptible
+    from clamr_cli.cli.output import warn
+    from clamr_cli.cli.signals import interruptible
     from clamr_cli.cli.synth_talk import Talk
     from clamr_cli.synth import Journal, synthesise
 
@@ -209,7 +209,7 @@ def _follow(store: Store, records: Sequence[FileRecord], flags: Flags, settings:
                     talk.show(event)
         except KeyboardInterrupt:
             how = "run the same command again to go on" if out else "with --out FILE a run can go on later"
-            say(f"interrupted: {talk.written} written; {how}")
+            warn(f"interrupted: {talk.written} written; {how}")
             return EXIT_INTERRUPTED
         finally:
             writer.close()
@@ -218,9 +218,9 @@ def _follow(store: Store, records: Sequence[FileRecord], flags: Flags, settings:
             talk.summary()
             return EXIT_PARTIAL if talk.failed else EXIT_FOUND
         if journal.kept or journal.dropped:
-            say("nothing was left to write")
+            warn("nothing was left to write")
             return EXIT_FOUND
-    say(_NOTHING)
+    warn(_NOTHING)
     return EXIT_NOTHING
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from clamr_cli.cli.declare import Globals
+    from clamr_cli.cli.runtime import Context
     from clamr_cli.config import Settings
     from clamr_cli.train.options import RecipeOptions, TrainEvent
 
@@ -76,7 +76,7 @@ class Flags:
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only how it ended.")] = False
 
 
-def run(before: Globals, flags: Flags) -> int:
+def run(before: Context, flags: Flags) -> int:
     """Train an encoder on your own library.
 
     That is an adapter of the paper's encoder; --recipe mini trains the embedded one from its data.
@@ -84,7 +84,7 @@ def run(before: Globals, flags: Flags) -> int:
     It can be interrupted at any time; the same command with --resume goes on where it stopped.
     On several GPUs: accelerate launch -m clamr_cli train ...
     """
-    from clamr_cli.cli.session import quiet_libraries
+    from clamr_cli.cli.runtime import quiet_libraries
     from clamr_cli.train.options import load_recipe
 
     _check(flags)
@@ -130,7 +130,7 @@ def _options(settings: Settings, flags: Flags) -> RecipeOptions:
     """What the recipe is asked for, with the index open where there are queries."""
     from pathlib import Path
 
-    from clamr_cli.cli.session import open_store
+    from clamr_cli.cli.runtime import open_store
     from clamr_cli.train.options import RecipeOptions
 
     configured = settings.encoder_settings(flags.recipe)
@@ -181,13 +181,13 @@ def _path(given: str | None) -> Path | None:
 
 def _follow(events: Iterator[TrainEvent], flags: Flags, out: Path) -> int:
     """Show events until the last; an interruption ends the step, keeps a checkpoint and says how to go on."""
-    from clamr_cli.cli.output import say, talk, write
-    from clamr_cli.cli.stopping import interruptible
+    from clamr_cli.cli.output import talk, warn, write
+    from clamr_cli.cli.signals import interruptible
     from clamr_cli.render.records import json_line
     from clamr_cli.render.training import TrainingReporter
 
     # A step takes a while, so it is said at once that it was heard.
-    with interruptible(heard=lambda: say("stopping after this step")):
+    with interruptible(on_signal=lambda: warn("stopping after this step")):
         try:
             with TrainingReporter(talk(), quiet=flags.quiet) as shown:
                 for event in events:
@@ -196,7 +196,7 @@ def _follow(events: Iterator[TrainEvent], flags: Flags, out: Path) -> int:
                     shown.show(event)
         except KeyboardInterrupt:
             _close(events)
-            say(_how_to_go_on(out, flags.recipe))
+            warn(_how_to_go_on(out, flags.recipe))
             return EXIT_INTERRUPTED
         finally:
             _close(events)

@@ -112,7 +112,7 @@ def test_a_command_prints_what_it_did_before(
 def test_help_says_what_it_did_before(command: str, clamr: Clamr) -> None:
     ended = clamr(*command.split(), "--help")
     assert ended.code == 0
-    assert b"<" not in ended.out
+    assert b"list[" not in ended.out
     # Versions of the parser lay the same words out differently.
     _compare(f"help.{command.replace(' ', '.') or 'clamr'}", b"\n".join(ended.out.split()) + b"\n")
 

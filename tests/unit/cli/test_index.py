@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.cli.commands import index
-from clamr_cli.cli.declare import Globals
-from clamr_cli.cli.stopping import interruptible
+from clamr_cli.cli.runtime import Context
+from clamr_cli.cli.signals import interruptible
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Skipped
 from tests.unit.cli.conftest import Clamr
 
@@ -84,7 +84,7 @@ def test_an_interruption_closes_the_run_and_says_what_is_kept_and_how_to_go_on(
 @pytest.mark.parametrize("broken", ["stdout", "stderr"])
 def test_output_that_nobody_reads_any_more_is_an_interruption(broken: str) -> None:
     script = (
-        "import sys; from clamr_cli.cli import index; from clamr_cli.events import Discovered, Indexed\n"
+        "import sys; from clamr_cli.cli.commands import index; from clamr_cli.events import Discovered, Indexed\n"
         "def events():\n"
         "    yield Discovered(9, 0, 9)\n"
         "    for number in range(9): yield Indexed('/a.mp4', 'aa', 60.0, 1)\n"
@@ -162,7 +162,7 @@ def test_flags_become_options_of_the_run() -> None:
         retry_failed=True,
         device="mps",
     )
-    options = index.options_of(index.settings_of(Globals(), flags), flags, flags.encoder_settings())
+    options = index.options_of(index.settings_of(Context(), flags), flags, flags.encoder_settings())
     assert (options.exclude, options.language, options.window, options.device) == (("*.tmp",), "en", 90.0, "mps")
     assert (options.speech, options.text, options.retry_failed) == (False, False, True)
     assert (options.asr.model, options.asr.language, options.asr.device) == ("whisper-tiny", "en", "mps")
@@ -173,5 +173,5 @@ def test_without_flags_a_run_does_what_the_library_does_by_default() -> None:
     from clamr_cli.index.run import IndexOptions
 
     flags = _flags(targets=["/v"])
-    found = index.options_of(index.settings_of(Globals(), flags), flags, flags.encoder_settings())
+    found = index.options_of(index.settings_of(Context(), flags), flags, flags.encoder_settings())
     assert found == IndexOptions(cache=found.cache)

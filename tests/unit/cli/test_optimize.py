@@ -51,7 +51,7 @@ def test_an_approximate_index_is_built_when_asked_for_and_its_answers_say_so(cla
     table = clamr(*few, "--csv").out.splitlines()
     assert table[0].endswith(b",approximate,weak,offline")
     assert all(b",approximate," in line for line in table[1:])
-    assert b"approximate: candidates" in clamr(*few, "--table").out
+    assert "approximate: candidates" in clamr(*few, "--table").err
     assert clamr(*few, "--exact").out == exact.out
     assert clamr(*few, "--hybrid").out == rows.out
 

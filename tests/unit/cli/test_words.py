@@ -4,7 +4,7 @@ import pytest
 import typer
 
 from clamr_cli.cli import build
-from clamr_cli.cli.words import _OTHER_NAMES, spread
+from clamr_cli.cli.app import OTHER_NAMES, spread
 from tests.unit.cli.conftest import Clamr
 
 
@@ -95,5 +95,5 @@ def test_a_path_instead_of_a_command_may_be_indexed(clamr: Clamr, tmp_path) -> N
 
 def test_every_other_name_leads_to_a_command_and_hides_none() -> None:
     commands = set(typer.main.get_command(build()).commands)  # type: ignore[attr-defined]
-    assert set(_OTHER_NAMES.values()) <= commands | {"models pull", "--version"}
-    assert not set(_OTHER_NAMES) & commands
+    assert set(OTHER_NAMES) <= commands | {"--version"}
+    assert not {name for names in OTHER_NAMES.values() for name in names.split()} & commands

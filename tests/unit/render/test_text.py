@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clamr_cli.render.text import escape_field, escape_json, escape_terminal, file_link, plural, shorten, size
+from clamr_cli.text import escape_field, escape_json, escape_terminal, file_link, plural, shorten, size
 
 HOSTILE = {
     "line\nbreak": "line\\nbreak",

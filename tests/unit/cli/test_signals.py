@@ -1,14 +1,15 @@
 import errno
 import os
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import typer
 
-from clamr_cli.cli import main
-from clamr_cli.cli.guard import guarded
+from clamr_cli.cli.signals import interruptible, run
 from clamr_cli.errors import IndexLocked, MediaError, ModelError
 
 Capture = pytest.CaptureFixture[str]
@@ -28,24 +29,24 @@ def _program(error: BaseException | None = None, code: int | None = None) -> obj
 
 @pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (1, 1), (3, 3)])
 def test_a_command_returns_its_exit_code(returned: int | None, code: int) -> None:
-    assert guarded(_program(code=returned), ["--number", "1"]) == code
+    assert run(_program(code=returned), ["--number", "1"]) == code
 
 
 @pytest.mark.parametrize(
     ("error", "code"), [(ModelError("no model", "pull it"), 2), (IndexLocked("x"), 2), (MediaError("x"), 3)]
 )
 def test_an_error_on_purpose_is_one_line_and_its_own_exit_code(error: Exception, code: int, capsys: Capture) -> None:
-    assert guarded(_program(error), ["--number", "1"]) == code
+    assert run(_program(error), ["--number", "1"]) == code
     assert capsys.readouterr().err == f"clamr: {error}\n"
 
 
 def test_control_characters_of_an_error_are_escaped(capsys: Capture) -> None:
-    guarded(_program(ModelError("bad\n\x1b[2Jname \udce9", "fix it")), ["--number", "1"])
+    run(_program(ModelError("bad\n\x1b[2Jname \udce9", "fix it")), ["--number", "1"])
     assert capsys.readouterr().err == "clamr: bad\\n\\x1b[2Jname \\xe9: fix it\n"
 
 
 def test_wrong_usage_is_one_line_that_says_where_help_is(capsys: Capture) -> None:
-    assert guarded(_program(), ["--number", "\x1b[2J"]) == 2
+    assert run(_program(), ["--number", "\x1b[2J"]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "--number" in told
@@ -54,7 +55,7 @@ def test_wrong_usage_is_one_line_that_says_where_help_is(capsys: Capture) -> Non
 
 
 def test_an_interruption_is_130(capsys: Capture) -> None:
-    assert guarded(_program(KeyboardInterrupt()), ["--number", "1"]) == 130
+    assert run(_program(KeyboardInterrupt()), ["--number", "1"]) == 130
     assert capsys.readouterr().err == "clamr: interrupted\n"
 
 
@@ -63,38 +64,27 @@ def test_an_error_that_was_made_of_an_interruption_is_one(kind: type[Exception],
     made = kind("Error calling __set_name__")
     made.__cause__ = RuntimeError("in between")
     made.__cause__.__context__ = KeyboardInterrupt()
-    assert guarded(_program(made), ["--number", "1"]) == 130
+    assert run(_program(made), ["--number", "1"]) == 130
     assert capsys.readouterr().err == "clamr: interrupted\n"
 
 
 def test_a_full_disk_is_said_plainly(capsys: Capture) -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/big/disk")
-    assert guarded(_program(full), ["--number", "1"]) == 2
+    assert run(_program(full), ["--number", "1"]) == 2
     assert capsys.readouterr().err.startswith("clamr: the disk is full (/big/disk): make room")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR])
 def test_a_place_that_the_system_refuses_is_no_defect(number: int, capsys: Capture) -> None:
     refused = OSError(number, os.strerror(number), "/my\n/place")
-    assert guarded(_program(refused), ["--number", "1"]) == 2
+    assert run(_program(refused), ["--number", "1"]) == 2
     assert capsys.readouterr().err == (
         f"clamr: /my\\n/place cannot be used ({os.strerror(number)}): check its name, and who may read and write it\n"
     )
 
 
-def test_a_folder_that_was_deleted_under_the_user_is_no_defect(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "gone").mkdir()
-    os.chdir(tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
-    assert main(["index", "."]) == 2
-    assert capsys.readouterr().err == "clamr: the folder you are in was deleted: change to another one\n"
-
-
 def test_a_defect_is_one_line_that_names_the_log_with_the_traceback(home: Path, capsys: Capture) -> None:
-    assert guarded(_program(ValueError("odd\nvalue")), ["--number", "1"]) == 2
+    assert run(_program(ValueError("odd\nvalue")), ["--number", "1"]) == 2
     told = capsys.readouterr().err
     log = home / "state" / "clamr" / "errors.log"
     assert told == f"clamr: unexpected ValueError: odd: this is a defect of clamr; its traceback is in {log}\n"
@@ -107,7 +97,7 @@ def test_a_defect_without_a_place_for_its_log_is_still_one_line(
 ) -> None:
     (home / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "file"))
-    assert guarded(_program(ValueError("odd")), ["--number", "1"]) == 2
+    assert run(_program(ValueError("odd")), ["--number", "1"]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "CLAMR_DEBUG=1" in told
@@ -116,17 +106,17 @@ def test_a_defect_without_a_place_for_its_log_is_still_one_line(
 def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAMR_DEBUG", "1")
     with pytest.raises(ValueError, match="odd"):
-        guarded(_program(ValueError("odd")), ["--number", "1"])
+        run(_program(ValueError("odd")), ["--number", "1"])
 
 
 def test_a_reader_that_had_enough_is_no_error() -> None:
     script = (
-        "import sys; from clamr_cli.cli.output import write; import typer; from clamr_cli.cli.guard import guarded\n"
+        "import sys; from clamr_cli.cli.output import write; import typer; from clamr_cli.cli.signals import run\n"
         "app = typer.Typer(rich_markup_mode=None, add_completion=False)\n"
         "@app.command()\n"
         "def endless() -> None:\n"
         "    while True: write([b'x' * 4096])\n"
-        "sys.exit(guarded(typer.main.get_command(app), ['--', *sys.argv[1:]]))"
+        "sys.exit(run(typer.main.get_command(app), ['--', *sys.argv[1:]]))"
     )
     read, written = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", script], stdout=written, stderr=subprocess.PIPE, text=True)
@@ -152,7 +142,7 @@ def test_an_interruption_while_the_program_is_still_being_imported_is_one_line()
         "class Interrupting:\n"
         "    @staticmethod\n"
         "    def find_spec(name, path=None, target=None):\n"
-        "        if name == 'clamr_cli.cli.guard': signal.raise_signal(signal.SIGINT)\n"
+        "        if name == 'clamr_cli.cli.signals': signal.raise_signal(signal.SIGINT)\n"
         "sys.meta_path.insert(0, Interrupting)\n"
         "runpy.run_module('clamr_cli', run_name='__main__')"
     )
@@ -165,7 +155,7 @@ class PanicException(BaseException):
 
 
 def test_a_panic_of_a_library_is_one_line_and_logged(home: Path, capsys: Capture) -> None:
-    assert guarded(_program(PanicException("called `Option::unwrap()` on a `None` value")), ["--number", "1"]) == 2
+    assert run(_program(PanicException("called `Option::unwrap()` on a `None` value")), ["--number", "1"]) == 2
     told = capsys.readouterr().err
     assert told.startswith("clamr: unexpected PanicException: called `Option::unwrap()` on a `None` value: ")
     assert told.count("\n") == 1
@@ -191,7 +181,7 @@ def _caused(error: BaseException, cause: BaseException) -> BaseException:
     ],
 )
 def test_too_little_memory_is_no_defect(error: BaseException, home: Path, capsys: Capture) -> None:
-    assert guarded(_program(error), ["--number", "1"]) == 2
+    assert run(_program(error), ["--number", "1"]) == 2
     assert capsys.readouterr().err.startswith("clamr: not enough memory: close other programs")
     assert not (home / "state").exists()
 
@@ -206,13 +196,13 @@ def test_too_little_memory_is_no_defect(error: BaseException, home: Path, capsys
     ],
 )
 def test_too_many_open_files_are_no_defect(error: BaseException, capsys: Capture) -> None:
-    assert guarded(_program(error), ["--number", "1"]) == 2
+    assert run(_program(error), ["--number", "1"]) == 2
     assert capsys.readouterr().err == "clamr: too many files are open: raise the limit with: ulimit -n 4096\n"
 
 
 def test_a_library_on_a_disk_without_execution_is_not_short_of_memory(home: Path, capsys: Capture) -> None:
     error = ImportError("x.so: failed to map segment from shared object: Operation not permitted")
-    assert guarded(_program(error), ["--number", "1"]) == 2
+    assert run(_program(error), ["--number", "1"]) == 2
     assert "unexpected ImportError" in capsys.readouterr().err
 
 
@@ -233,3 +223,39 @@ def test_a_low_limit_of_open_files_that_can_be_raised_is_raised(tmp_path: Path) 
     command = f'ulimit -Sn 16; exec "{sys.executable}" -m clamr_cli --db "{tmp_path}/db" search x'
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert ended.stderr.startswith("clamr: no index at ")
+
+
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name)]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signals_are_interruptions_in_the_block_and_what_they_were_after_it(number: int) -> None:
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    heard: list[str] = []
+    with pytest.raises(KeyboardInterrupt), interruptible(on_signal=lambda: heard.append("yes")) as told:
+        signal.raise_signal(number)
+    assert heard == ["yes"]
+    assert told == [number]
+    assert {each: signal.getsignal(each) for each in SIGNALS} == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_was_ignored_stays_ignored(number: int) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with interruptible() as told:
+            signal.raise_signal(number)
+        assert told == []
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_in_another_thread_it_is_no_trouble() -> None:
+    with ThreadPoolExecutor(1) as threads:
+
+        def work() -> str:
+            with interruptible():
+                return "done"
+
+        assert threads.submit(work).result() == "done"

@@ -1,32 +1,55 @@
-"""What most commands begin with: an open index and quiet libraries."""
+"""What most commands begin with: the settings, an open index, an encoder, quiet libraries."""
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clamr_cli import config, encoders
-from clamr_cli.cli.output import say
-from clamr_cli.store import Store
+from clamr_cli.cli.output import warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from clamr_cli.config import Settings
+    from clamr_cli.store import Store
     from clamr_cli.types import Encoder
+
+# The index and the encoders are imported when they are needed: the help of a command needs neither.
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a command gets beside its own arguments: the options before the command."""
+
+    db: str | None = None
+    config: str | None = None
+
+    def settings(self, **options: object) -> Settings:
+        """The settings of this run; options of the command line that are None were not given.
+
+        Raises:
+            UsageError: an invalid setting.
+        """
+        from clamr_cli import config
+
+        return config.load({"db": self.db, **options}, config=self.config)
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
-    """Open the index of the settings.
+    """Open the index of the settings, with libraries quiet from here on.
 
     Raises:
         StoreError: there is none and ``create`` is false, or it cannot be used.
     """
+    from clamr_cli import config
+    from clamr_cli.store import Store
+
+    quiet_libraries()
     store = Store.open(settings.db, create=create, lock_dir=config.state_folder())
     if lost := store.set_back():
-        say(
+        warn(
             f"the newest version of {' and '.join(lost)} in the index cannot be read; what was written before is used: "
             "clamr index DIR repairs it"
         )
@@ -35,6 +58,10 @@ def open_store(settings: Settings, *, create: bool = False) -> Store:
 
 def quiet_libraries() -> None:
     """Keep what libraries log or warn of off the terminal, unless unexpected errors are being looked into."""
+    import logging
+
+    from clamr_cli import config
+
     if config.debugging():
         return
     warnings.simplefilter("ignore")
@@ -60,6 +87,8 @@ def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> 
         UsageError: unknown encoder or setting.
         ModelError: its weights are absent or damaged.
     """
+    from clamr_cli import encoders
+
     name = settings.encoder
     if "encoder" not in settings.given:
         name = _most_complete(store, name)
@@ -69,10 +98,12 @@ def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> 
         before, _ = store.coverage(fingerprint)
         if before > searched:
             rest = "" if before == of else f", from {before} of {of} videos"
-            say(f"answers from vectors of an earlier version of {name}{rest}: clamr index --encoder {name} renews them")
+            warn(
+                f"answers from vectors of an earlier version of {name}{rest}: clamr index --encoder {name} renews them"
+            )
             return encoders.for_earlier(encoder, fingerprint)
     if searched < of and store.has_vectors(encoder.info.fingerprint):
-        say(f"answers from {searched} of {of} videos: clamr index --encoder {name} finishes")
+        warn(f"answers from {searched} of {of} videos: clamr index --encoder {name} finishes")
     return encoder
 
 
@@ -88,10 +119,10 @@ def _most_complete(store: Store, default: str) -> str:
         return default
     if default not in counts:
         if len(counts) == 1:
-            say(f"using the encoder {name}: the index has vectors of no other")
+            warn(f"using the encoder {name}: the index has vectors of no other")
             return name
         return default
-    say(
+    warn(
         f"using the encoder {name}, which answers from {counts[name]} of {of} videos; {default} does from "
         f"{counts[default]}: clamr index --encoder {default} finishes"
     )
@@ -105,5 +136,7 @@ def settings_for(store: Store, name: str, settings: Settings, own: Mapping[str, 
 
 def create_encoder(name: str, settings: Settings, own: Mapping[str, object] | None = None) -> Encoder:
     """Make the encoder of that name, with its own settings, by default those of the configuration file."""
+    from clamr_cli import encoders
+
     own = settings.encoder_settings(name) if own is None else own
     return encoders.create(name, cache=settings.cache, device=settings.device, threads=settings.threads, **own)
