@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clamr_cli.types import Document, Encoder, EncoderInfo, TokenVectors
 
 TABLE: Final[Mapping[str, str]] = {
-    "mini": "clamr_cli.encoders.mini:MiniEncoder",
+    "mini": "clamr_cli.encoders.mini.encoder:MiniEncoder",
     "clamr": "clamr_cli.encoders.clamr:ClamrEncoder",
     "clamr-omni": "clamr_cli.encoders.clamr:ClamrOmniEncoder",
     "hashed": "clamr_cli.encoders.hashed:HashedEncoder",

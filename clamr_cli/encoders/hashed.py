@@ -1,6 +1,6 @@
 """Vectors without any weights: equal words agree fully, others hardly. For tests and for trying things out.
 
-It ranks by real overlap of words, and by the names of the colours that fill a frame, so that "red" finds a red picture.
+It ranks by real overlap of words, and by the names of the colours that fill a frame, so that "red" finds a red image.
 """
 
 from __future__ import annotations
@@ -10,26 +10,20 @@ import io
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from clamr_cli.encoders.rows import Rows
 from clamr_cli.errors import MediaError
 from clamr_cli.text import TextTrack
-from clamr_cli.types import DIMENSION, TEXT_MODALITIES, EncoderInfo, Modality, TokenVectors
+from clamr_cli.types import DIMENSION, TEXT_MODALITIES, Document, EncoderInfo, Modality, TokenVectors
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from clamr_cli.types import Document
-
-NAME: Final = "hashed"
 COLOURS: Final = {
     "black": (16, 16, 16),
     "white": (240, 240, 240),
@@ -51,6 +45,7 @@ _WORD: Final = re.compile(r"[^\W_]+")
 _THUMBNAIL: Final = 16
 _LEAST_SHARE: Final = 0.15
 _MOST_COLOURS: Final = 3
+_INFO: Final = EncoderInfo("hashed", "hashed-2")
 
 
 class HashedEncoder:
@@ -58,26 +53,46 @@ class HashedEncoder:
 
     @classmethod
     def create(cls, *, cache: Path, device: str, threads: int) -> HashedEncoder:  # noqa: ARG003 -- nothing to load
-        """Nothing to find, nothing to load."""
+        """A ready encoder."""
         return cls()
 
     @classmethod
     def describe(cls, *, cache: Path) -> EncoderInfo:  # noqa: ARG003 -- every encoder's describe takes it
         """Name and fingerprint."""
-        return EncoderInfo(NAME, "hashed-2")
+        return _INFO
 
     @property
     def info(self) -> EncoderInfo:
         """Name and fingerprint."""
-        return EncoderInfo(NAME, "hashed-2")
+        return _INFO
 
     def encode_documents(self, documents: Sequence[Document]) -> list[TokenVectors]:
         """A vector per colour of each frame and per word of each text."""
-        return [_encode(document) for document in documents]
+        return [_document_vectors(document) for document in documents]
 
     def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
         """A vector per word; a query without words has the vector of the empty word, which nothing matches."""
-        return [_query(query) for query in queries]
+        vectors = []
+        for query in queries:
+            rows = Rows()
+            for match in _WORD.finditer(query):
+                rows.add(word_vector(match.group()), offsets=match.span())
+            if not rows.vectors:
+                rows.add(word_vector(""))
+            vectors.append(rows.done())
+        return vectors
+
+
+def _document_vectors(document: Document) -> TokenVectors:
+    rows = Rows()
+    for number, frame in enumerate(document.frames):
+        for name in colours(frame.jpeg):
+            rows.add(word_vector(name), modality=Modality.VIDEO, span=frame.span, segment=number)
+    for modality in TEXT_MODALITIES:
+        track = TextTrack.join(document.segments(modality))
+        for match in _WORD.finditer(track.text):
+            rows.add(word_vector(match.group()), modality=modality, place=track.locate(*match.span()))
+    return rows.done()
 
 
 @lru_cache(maxsize=65536)
@@ -92,46 +107,20 @@ def word_vector(word: str) -> NDArray[np.float32]:
 
 
 def colours(jpeg: bytes) -> list[str]:
-    """Names of the colours that fill much of a picture, the largest first; at least one.
+    """Names of the colours that fill much of an image, the largest first; at least one.
 
     Raises:
-        MediaError: it is no picture.
+        MediaError: it is not an image.
     """
     try:
-        with Image.open(io.BytesIO(jpeg)) as picture:
-            small = picture.convert("RGB").resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
+        with Image.open(io.BytesIO(jpeg)) as image:
+            small = image.convert("RGB").resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise MediaError(f"a frame is no picture: {error}", "index the video again") from error
+        raise MediaError(f"a frame is not an image: {error}", "index the video again") from error
     pixels = np.asarray(small, dtype=np.int32).reshape(-1, 1, 3)
     names = list(COLOURS)
     nearest = ((pixels - np.array(list(COLOURS.values()))) ** 2).sum(axis=-1).argmin(axis=-1)
     ranked = Counter(nearest.tolist()).most_common(_MOST_COLOURS)
     return [
-        names[index] for place, (index, count) in enumerate(ranked) if place == 0 or count >= _LEAST_SHARE * len(pixels)
+        names[index] for rank, (index, count) in enumerate(ranked) if not rank or count >= _LEAST_SHARE * len(pixels)
     ]
-
-
-def _query(query: str) -> TokenVectors:
-    rows = Rows()
-    for match in _WORD.finditer(query):
-        rows.add(word_vector(match.group()), offsets=match.span())
-    if not _WORD.search(query):
-        rows.add(word_vector(""))
-    return rows.done()
-
-
-def _encode(document: Document) -> TokenVectors:
-    rows = Rows()
-    for number, frame in enumerate(document.frames):
-        for name in colours(frame.jpeg):
-            rows.add(word_vector(name), modality=Modality.VIDEO, span=frame.span, segment=number)
-    for modality in TEXT_MODALITIES:
-        _add_words(rows, modality, TextTrack.join(document.segments(modality)))
-    return rows.done()
-
-
-def _add_words(rows: Rows, modality: Modality, track: TextTrack) -> None:
-    for match in _WORD.finditer(track.text):
-        place = track.locate(*match.span())
-        if place is not None:
-            rows.add_place(word_vector(match.group()), modality, place)

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
-from clamr_cli.types import DIMENSION, MODALITY_IDS, NO_MODALITY, Span, TokenVectors
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from clamr_cli.text import Place
-    from clamr_cli.types import Modality
+from clamr_cli.text import Place
+from clamr_cli.types import DIMENSION, MODALITY_IDS, NO_MODALITY, Modality, Span, TokenVectors
 
 _NO_TIME = Span(0.0, 0.0)
 
 
 class Rows:
-    """Collects vectors and where each comes from, then gives them as one :class:`TokenVectors`."""
+    """Collects vectors and where each comes from, then gives them as one :class:`TokenVectors`.
+
+    Attributes:
+        vectors: those that were added, in order.
+    """
 
     def __init__(self) -> None:
-        self._vectors: list[NDArray[np.float32]] = []
-        self._modalities: list[int] = []
-        self._spans: list[tuple[float, float]] = []
-        self._segments: list[int] = []
-        self._offsets: list[tuple[int, int]] = []
-        self._numbers: list[int] = []
+        self.vectors: list[NDArray[np.float32]] = []
+        self._origins: list[tuple[int, tuple[float, float], int, tuple[int, int], int]] = []
 
     def add(
         self,
-        vector: NDArray[np.float32] | None,
+        vector: NDArray[np.float32],
         *,
         modality: Modality | None = None,
+        place: Place | None = None,
         span: Span = _NO_TIME,
         segment: int = -1,
         offsets: tuple[int, int] = (0, 0),
@@ -40,30 +35,23 @@ class Rows:
     ) -> None:
         """Add one row; the arguments are those of :class:`TokenVectors`, ``number`` is the tokenizer's id.
 
-        ``vector`` is None where all of them are known only in the end.
+        A ``place`` in a text track gives the span, the segment and the offsets.
         """
-        if vector is not None:
-            self._vectors.append(vector)
-        self._modalities.append(NO_MODALITY if modality is None else MODALITY_IDS[modality])
-        self._spans.append((span.start, span.end))
-        self._segments.append(segment)
-        self._offsets.append(offsets)
-        self._numbers.append(number)
-
-    def add_place(self, vector: NDArray[np.float32], modality: Modality, place: Place, *, number: int = -1) -> None:
-        """Add one row of text that is at a known place."""
-        offsets = (place.start, place.end)
-        self.add(vector, modality=modality, span=place.span, segment=place.segment, offsets=offsets, number=number)
+        if place is not None:
+            span, segment, offsets = place.span, place.segment, (place.start, place.end)
+        modality_id = NO_MODALITY if modality is None else MODALITY_IDS[modality]
+        self.vectors.append(vector)
+        self._origins.append((modality_id, (span.start, span.end), segment, offsets, number))
 
     def done(self, vectors: NDArray[np.float32] | None = None) -> TokenVectors:
-        """All rows in the order they were added, with the vectors given here, [n, 128], if they came without."""
-        count = len(self._modalities)
-        gathered = np.array(self._vectors, dtype=np.float32) if vectors is None else vectors
+        """All rows in the order they were added; ``vectors``, [n, 128], take the place of those that were added."""
+        modalities, spans, segments, offsets, numbers = zip(*self._origins, strict=True) if self._origins else ((),) * 5
+        rows = np.array(self.vectors, dtype=np.float32) if vectors is None else vectors
         return TokenVectors(
-            vectors=gathered.reshape(count, DIMENSION),
-            modality_ids=np.array(self._modalities, dtype=np.uint8),
-            spans=np.array(self._spans, dtype=np.float32).reshape(count, 2),
-            segments=np.array(self._segments, dtype=np.int32),
-            offsets=np.array(self._offsets, dtype=np.int32).reshape(count, 2),
-            input_ids=np.array(self._numbers, dtype=np.int32),
+            vectors=rows.reshape(len(modalities), DIMENSION),
+            modality_ids=np.array(modalities, dtype=np.uint8),
+            spans=np.array(spans, dtype=np.float32).reshape(-1, 2),
+            segments=np.array(segments, dtype=np.int32),
+            offsets=np.array(offsets, dtype=np.int32).reshape(-1, 2),
+            input_ids=np.array(numbers, dtype=np.int32),
         )

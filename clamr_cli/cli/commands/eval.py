@@ -125,7 +125,7 @@ def _options(before: Context, flags: Flags) -> tuple[Settings, EvaluationOptions
 def _of_index(before: Context, flags: Flags) -> Outcome:
     from clamr_cli.cli import output
     from clamr_cli.cli.runtime import encoder_for, open_store, quiet_libraries
-    from clamr_cli.encoders.mini.sentences import Sentences
+    from clamr_cli.encoders.mini.encoder import SentenceModel
     from clamr_cli.evaluate.run import evaluate
     from clamr_cli.render.waiting import steps
 
@@ -142,7 +142,9 @@ def _of_index(before: Context, flags: Flags) -> Outcome:
             loaded.queries,
             options,
             others=others,
-            sentences=lambda: Sentences.create(cache=settings.cache, device=settings.device, threads=settings.threads),
+            sentences=lambda: SentenceModel.create(
+                cache=settings.cache, device=settings.device, threads=settings.threads
+            ),
             progress=progress,
         )
 

@@ -7,68 +7,47 @@ Self-Attention Distillation", arXiv 2002.10957; BERT: Devlin et al., arXiv 1810.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from clamr_cli.errors import ModelError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float32]
+Array = NDArray[np.float32]
 
 _EPSILON: Final = 1e-12
 _HEAD_WIDTH: Final = 32
 _BATCH_TOKENS: Final = 2048
 _SQRT_HALF: Final = np.float32(0.7071067811865476)
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """One transformer layer; matrices are [in, out], the three of attention side by side."""
-
-    qkv: Array
-    qkv_bias: Array
-    out: Array
-    out_bias: Array
-    out_norm: tuple[Array, Array]
-    up: Array
-    up_bias: Array
-    down: Array
-    down_bias: Array
-    down_norm: tuple[Array, Array]
+_HINT: Final = "fetch it again: clamr models pull minilm-l6"
 
 
 class Bert:
-    """Token ids in, hidden states of the last layer out."""
+    """Token ids in, hidden states of the last layer out.
+
+    Args:
+        tensors: under the names of the transformers library, with or without the prefix ``bert.``.
+
+    Raises:
+        ModelError: a tensor is missing.
+    """
 
     def __init__(self, tensors: Mapping[str, Array]) -> None:
-        """Take the tensors under the names of the transformers library, with or without the prefix ``bert.``.
-
-        Raises:
-            ModelError: a tensor is missing.
-        """
         named = {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
         try:
             self._words = named["embeddings.word_embeddings.weight"]
             self._positions = named["embeddings.position_embeddings.weight"]
             self._type = named["embeddings.token_type_embeddings.weight"][0]
-            self._norm = _norm(named, "embeddings.LayerNorm")
+            self._norm = named["embeddings.LayerNorm.weight"], named["embeddings.LayerNorm.bias"]
             count = 1 + max(int(name.split(".")[2]) for name in named if name.startswith("encoder.layer."))
-            self._layers = [_layer(named, f"encoder.layer.{number}.") for number in range(count)]
+            self._layers = [_Layer(named, f"encoder.layer.{number}.") for number in range(count)]
         except (KeyError, ValueError) as error:
-            raise ModelError(
-                f"the text model's weights lack {error}", "fetch them again: clamr models pull minilm-l6"
-            ) from error
-        self.width = int(self._words.shape[1])
-        self.vocabulary = int(self._words.shape[0])
+            raise ModelError(f"the text model's weights lack {error}", _HINT) from error
 
     @classmethod
     def load(cls, path: Path) -> Bert:
@@ -80,26 +59,23 @@ class Bert:
         try:
             return cls(load_file(path))
         except (OSError, SafetensorError) as error:
-            raise ModelError(
-                f"cannot read the text model {path}: {error}", "fetch it again: clamr models pull minilm-l6"
-            ) from error
-
-    def embed(self, ids: Sequence[int]) -> Array:
-        """The word-piece embeddings before any layer: [n, width] float32."""
-        return self._words[np.asarray(ids, dtype=np.int64)]
+            raise ModelError(f"cannot read the text model {path}: {error}", _HINT) from error
 
     def encode(self, sequences: Sequence[Sequence[int]]) -> list[Array]:
         """Hidden states of each sequence of token ids: [len(sequence), width] float32, in the order given.
 
         Sequences of like length share a batch; none may be empty or longer than the model's positions (512).
         """
-        order = sorted(range(len(sequences)), key=lambda index: (len(sequences[index]), index))
-        states: list[Array | None] = [None] * len(sequences)
-        for batch in _batches(order, sequences):
+        batches: list[list[int]] = []
+        for index in sorted(range(len(sequences)), key=lambda index: len(sequences[index])):
+            if not batches or (len(batches[-1]) + 1) * len(sequences[index]) > _BATCH_TOKENS:
+                batches.append([])
+            batches[-1].append(index)
+        states: dict[int, Array] = {}
+        for batch in batches:
             hidden = self._forward([sequences[index] for index in batch])
-            for row, index in enumerate(batch):
-                states[index] = hidden[row, : len(sequences[index])]
-        return [state for state in states if state is not None]
+            states |= {index: hidden[row, : len(sequences[index])] for row, index in enumerate(batch)}
+        return [states[index] for index in range(len(sequences))]
 
     def _forward(self, batch: Sequence[Sequence[int]]) -> Array:
         """Hidden states of a padded batch: [batch, longest, width]."""
@@ -111,40 +87,49 @@ class Bert:
             mask[row, : len(sequence)] = 0.0
         hidden = normalise(self._words[ids] + self._positions[:longest] + self._type, self._norm)
         for layer in self._layers:
-            hidden = _apply(layer, hidden, mask)
+            hidden = layer(hidden, mask)
         return hidden
 
 
-def _batches(order: Sequence[int], sequences: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Cut the indices, sorted by length, into batches that stay under a number of tokens with their padding."""
-    batches: list[list[int]] = []
-    for index in order:
-        if not batches or (len(batches[-1]) + 1) * len(sequences[index]) > _BATCH_TOKENS:
-            batches.append([])
-        batches[-1].append(index)
-    return batches
+class _Layer:
+    """One transformer layer; matrices are turned to [in, out], the three of attention side by side."""
 
+    def __init__(self, named: Mapping[str, Array], prefix: str) -> None:
+        def norm(name: str) -> tuple[Array, Array]:
+            return named[f"{prefix}{name}.LayerNorm.weight"], named[f"{prefix}{name}.LayerNorm.bias"]
 
-def _apply(layer: _Layer, hidden: Array, mask: Array) -> Array:
-    """One layer on [batch, n, width], keys masked by [batch, n] of 0 and -inf."""
-    rows, length, width = hidden.shape
-    flat = hidden.reshape(-1, width)
-    qkv = (flat @ layer.qkv + layer.qkv_bias).reshape(rows, length, 3, width // _HEAD_WIDTH, _HEAD_WIDTH)
-    query, key, value = qkv.transpose(2, 0, 3, 1, 4)
-    weights = query @ key.swapaxes(-1, -2)
-    weights *= np.float32(_HEAD_WIDTH**-0.5)
-    weights += mask[:, None, None, :]
-    weights -= weights.max(axis=-1, keepdims=True)
-    np.exp(weights, out=weights)
-    weights /= weights.sum(axis=-1, keepdims=True)
-    mixed = (weights @ value).swapaxes(1, 2).reshape(-1, width)
-    flat = normalise(flat + (mixed @ layer.out + layer.out_bias), layer.out_norm)
-    inner = gelu(flat @ layer.up + layer.up_bias)
-    return normalise(flat + (inner @ layer.down + layer.down_bias), layer.down_norm).reshape(rows, length, width)
+        def dense(name: str) -> tuple[Array, Array]:
+            return np.ascontiguousarray(named[f"{prefix}{name}.weight"].T), named[f"{prefix}{name}.bias"]
+
+        parts = [dense(f"attention.self.{part}") for part in ("query", "key", "value")]
+        self.qkv = np.concatenate([weight for weight, _ in parts], axis=1)
+        self.qkv_bias = np.concatenate([bias for _, bias in parts])
+        self.out, self.out_bias = dense("attention.output.dense")
+        self.out_norm = norm("attention.output")
+        self.up, self.up_bias = dense("intermediate.dense")
+        self.down, self.down_bias = dense("output.dense")
+        self.down_norm = norm("output")
+
+    def __call__(self, hidden: Array, mask: Array) -> Array:
+        """The layer applied to [batch, n, width], with keys masked by [batch, n] of 0 and -inf."""
+        rows, length, width = hidden.shape
+        flat = hidden.reshape(-1, width)
+        qkv = (flat @ self.qkv + self.qkv_bias).reshape(rows, length, 3, width // _HEAD_WIDTH, _HEAD_WIDTH)
+        query, key, value = qkv.transpose(2, 0, 3, 1, 4)
+        weights = query @ key.swapaxes(-1, -2)
+        weights *= np.float32(_HEAD_WIDTH**-0.5)
+        weights += mask[:, None, None, :]
+        weights -= weights.max(axis=-1, keepdims=True)
+        np.exp(weights, out=weights)
+        weights /= weights.sum(axis=-1, keepdims=True)
+        mixed = (weights @ value).swapaxes(1, 2).reshape(-1, width)
+        flat = normalise(flat + (mixed @ self.out + self.out_bias), self.out_norm)
+        inner = gelu(flat @ self.up + self.up_bias)
+        return normalise(flat + (inner @ self.down + self.down_bias), self.down_norm).reshape(rows, length, width)
 
 
 def normalise(values: Array, norm: tuple[Array, Array]) -> Array:
-    """Layer normalisation over the last axis."""
+    """Layer normalisation over the last axis, with its weight and bias."""
     centred: Array = values - values.mean(axis=-1, keepdims=True)
     variance = np.einsum("...i,...i->...", centred, centred)[..., None] / np.float32(values.shape[-1])
     centred /= np.sqrt(variance + np.float32(_EPSILON))
@@ -173,24 +158,3 @@ def gelu(values: Array) -> Array:
     series *= values
     series *= np.float32(0.5)
     return series
-
-
-def _norm(named: Mapping[str, Array], prefix: str) -> tuple[Array, Array]:
-    return named[f"{prefix}.weight"], named[f"{prefix}.bias"]
-
-
-def _layer(named: Mapping[str, Array], prefix: str) -> _Layer:
-    """Gather one layer's tensors, turned to [in, out]."""
-    parts = [f"{prefix}attention.self.{part}" for part in ("query", "key", "value")]
-    return _Layer(
-        qkv=np.concatenate([named[f"{part}.weight"].T for part in parts], axis=1),
-        qkv_bias=np.concatenate([named[f"{part}.bias"] for part in parts]),
-        out=np.ascontiguousarray(named[f"{prefix}attention.output.dense.weight"].T),
-        out_bias=named[f"{prefix}attention.output.dense.bias"],
-        out_norm=_norm(named, f"{prefix}attention.output.LayerNorm"),
-        up=np.ascontiguousarray(named[f"{prefix}intermediate.dense.weight"].T),
-        up_bias=named[f"{prefix}intermediate.dense.bias"],
-        down=np.ascontiguousarray(named[f"{prefix}output.dense.weight"].T),
-        down_bias=named[f"{prefix}output.dense.bias"],
-        down_norm=_norm(named, f"{prefix}output.LayerNorm"),
-    )

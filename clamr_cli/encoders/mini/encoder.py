@@ -1,87 +1,114 @@
-"""The embedded encoder: a small sentence model, a small picture model and what was trained on both."""
+"""The embedded encoder: a small sentence model, a small image model and what was trained on both."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clamr_cli.encoders.mini import frozen, heads
+from clamr_cli import weights
 from clamr_cli.encoders.mini.bert import Bert
-from clamr_cli.encoders.mini.heads import SENTENCE_COPIES, Heads
-from clamr_cli.encoders.mini.kinds import (
+from clamr_cli.encoders.mini.heads import (
+    FLOORS,
+    IMAGE,
+    IMAGE_CLASSES,
+    IMAGE_REGION,
+    LEXICAL,
     PASSAGE,
-    PICTURE,
-    PICTURE_CLASSES,
-    PICTURE_REGION,
     QUERY_SENTENCE,
     QUERY_WORD,
+    SENTENCE_COPIES,
+    SHA256,
+    TIMELESS,
+    WIDTH,
     WORD,
+    Heads,
+    ImageFeatures,
+    unit,
 )
-from clamr_cli.encoders.mini.passages import Reader
-from clamr_cli.encoders.mini.sheet import Sheet
+from clamr_cli.encoders.mini.lexical import lexical_vectors
+from clamr_cli.encoders.mini.passages import Passage, PassageTokenizer
+from clamr_cli.encoders.rows import Rows
 from clamr_cli.text import Place, TextTrack
-from clamr_cli.types import EncoderInfo, Modality, Span, TokenVectors
+from clamr_cli.types import Document, EncoderInfo, Modality, Span, TokenVectors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from clamr_cli.encoders.mini.vision import ImageModel
 
-    from numpy.typing import NDArray
-
-    from clamr_cli.encoders.mini.passages import Passage, PassageWord
-    from clamr_cli.types import Document, Frame
-
-    Array = NDArray[np.float32]
+Array = NDArray[np.float32]
 
 NAME: Final = "mini"
 TOKENS_PER_MODALITY: Final = 512
 """CLaMR's published code reads as many tokens each of speech, on-screen text and metadata."""
 
+_TEXT_WEIGHTS: Final = "minilm-l6"
+_IMAGE_WEIGHTS: Final = "efficientnet-lite2"
+_IMAGE_FILE: Final = "efficientnet-lite2-9656183e.pth"
+
 _REVISION: Final = "3"
 _EARLIER: Final = ("2",)
 """Revisions of the same weights whose vectors differ for words only that the text model does not know."""
 
-_FIELDS: Final = tuple(field.name for field in fields(TokenVectors))
 # The order of CLaMR's documents (section 3): frames, on-screen text, speech, metadata.
-_READ: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
+_TEXT_ORDER: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
+_UNLIMITED: Final = 1 << 24
 
 
 def _fingerprint(revision: str) -> str:
-    parts = (revision, frozen.TEXT_WEIGHTS, frozen.PICTURE_FILE, heads.SHA256, str(TOKENS_PER_MODALITY))
+    parts = (revision, _TEXT_WEIGHTS, _IMAGE_FILE, SHA256, str(TOKENS_PER_MODALITY))
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
 
-_INFO: Final = EncoderInfo(
-    NAME, _fingerprint(_REVISION), floors=heads.FLOORS, earlier=tuple(_fingerprint(one) for one in _EARLIER)
-)
+_INFO: Final = EncoderInfo(NAME, _fingerprint(_REVISION), floors=FLOORS, earlier=tuple(map(_fingerprint, _EARLIER)))
+
+
+class Backbones:
+    """The two frozen models: MiniLM for text, and EfficientNet-Lite2 for images.
+
+    Text runs in numpy, so that a query needs no torch; the image model is loaded with the first image.
+
+    Args:
+        cache: folder where downloaded weights lie.
+        device: of the image model: "auto", "cpu", "cuda" or "mps".
+        threads: CPU threads of the image model; 0 leaves them as they are.
+
+    Raises:
+        ModelError: weights are absent or damaged.
+    """
+
+    def __init__(self, cache: Path, *, device: str, threads: int) -> None:
+        text = weights.locate(_TEXT_WEIGHTS, cache)
+        self._image_file = weights.locate(_IMAGE_WEIGHTS, cache) / _IMAGE_FILE
+        self._device, self._threads = device, threads
+        self.bert = Bert.load(text / "model.safetensors")
+        self.tokenizer = PassageTokenizer.load(text / "tokenizer.json")
+
+    @functools.cached_property
+    def _image_model(self) -> ImageModel:
+        from clamr_cli.encoders.mini.vision import ImageModel
+
+        return ImageModel(self._image_file, device=self._device, threads=self._threads)
+
+    def image_features(self, jpegs: Sequence[bytes]) -> ImageFeatures:
+        """Features of images, in order.
+
+        Raises:
+            MediaError: one of them is not an image.
+        """
+        return self._image_model.features(jpegs)
 
 
 class MiniEncoder:
-    """Words, passages and frames as unit vectors that one query can be matched to.
+    """Words, passages and frames as unit vectors that one query can be matched to."""
 
-    Text runs in numpy, so that a query needs no torch; frames load torch when the first is met.
-    """
-
-    def __init__(self, text: Path, pictures: Path, trained: Heads, *, device: str, threads: int) -> None:
-        """Load the text side.
-
-        Args:
-            text: folder of ``model.safetensors`` and ``tokenizer.json``.
-            pictures: the picture model's checkpoint file; opened when the first frame is met.
-            trained: the trained weights.
-            device: of the picture model: "auto", "cpu", "cuda" or "mps".
-            threads: CPU threads of the picture model; 0 leaves them as they are.
-
-        Raises:
-            ModelError: the text model cannot be read.
-        """
-        self._bert = Bert.load(text / "model.safetensors")
-        self._reader = Reader.load(text / "tokenizer.json")
-        self._heads = trained
-        self._pictures = frozen.LazyPictures(pictures, device=device, threads=threads)
+    def __init__(self, backbones: Backbones, heads: Heads) -> None:
+        self._backbones, self._heads = backbones, heads
 
     @classmethod
     def create(cls, *, cache: Path, device: str, threads: int) -> MiniEncoder:
@@ -90,8 +117,7 @@ class MiniEncoder:
         Raises:
             ModelError: weights are absent or damaged.
         """
-        text, pictures = frozen.text_folder(cache), frozen.picture_file(cache)
-        return cls(text, pictures, Heads.load(), device=device, threads=threads)
+        return cls(Backbones(cache, device=device, threads=threads), Heads.load())
 
     @classmethod
     def describe(cls, *, cache: Path) -> EncoderInfo:  # noqa: ARG003 -- every encoder's describe takes it
@@ -105,60 +131,62 @@ class MiniEncoder:
 
     def encode_documents(self, documents: Sequence[Document]) -> list[TokenVectors]:
         """Vectors of each document: its frames, then its on-screen text, speech and metadata."""
-        return [self._encode(document) for document in documents]
+        return [self._document(document) for document in documents]
 
     def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
         """Vectors of each query: one per word, then some of the whole."""
-        passages = [self._reader.query(query) for query in queries]
-        states = self._bert.encode([passage.ids for passage in passages])
+        passages = [self._backbones.tokenizer.query(query) for query in queries]
+        states = self._backbones.bert.encode([passage.ids for passage in passages])
         return [self._query(passage, state) for passage, state in zip(passages, states, strict=True)]
 
     def _query(self, passage: Passage, states: Array) -> TokenVectors:
-        sheet = Sheet()
+        rows = _RowBuilder()
         for word, state in zip(passage.words, _word_states(passage, states), strict=True):
-            sheet.add(state, QUERY_WORD, text=word.text, offsets=(word.start, word.end), number=word.number)
+            rows.add(state, QUERY_WORD, text=word.text, offsets=(word.start, word.end), number=word.number)
         words, known, copies = len(passage.words), passage.known, 0
         if known or not words:
-            sheet.add(states.mean(axis=0), QUERY_SENTENCE)
+            rows.add(states.mean(axis=0), QUERY_SENTENCE)
             # The whole weighs as much as the part of the words that it is made of.
             copies = max(1, round(SENTENCE_COPIES * known / words)) if words else SENTENCE_COPIES
-        made = sheet.done(self._heads)
-        repeated = np.minimum(np.arange(words + copies), len(made) - 1)
-        return TokenVectors(**{name: getattr(made, name)[repeated] for name in _FIELDS})
+        vectors = rows.done(self._heads)
+        repeated = np.minimum(np.arange(words + copies), len(vectors) - 1)
+        return TokenVectors(**{field.name: getattr(vectors, field.name)[repeated] for field in fields(TokenVectors)})
 
-    def _encode(self, document: Document) -> TokenVectors:
-        sheet = Sheet(document.span.start)
+    def _document(self, document: Document) -> TokenVectors:
+        rows = _RowBuilder(document.span.start)
         if document.frames:
-            self._add_frames(sheet, document.frames)
-        for modality in _READ:
-            track = TextTrack.join(document.segments(modality))
-            texts = [segment.text for segment in track.segments]
-            across = modality is Modality.SPEECH
-            passages = self._reader.passages(texts, across=across, limit=TOKENS_PER_MODALITY)
-            self._add_passages(sheet, modality, track, [passage for passage in passages if passage.words])
-        return sheet.done(self._heads)
+            features = self._backbones.image_features([frame.jpeg for frame in document.frames])
+            states = self._heads.image_rows(features)
+            for number, frame in enumerate(document.frames):
+                for position, state in enumerate(states[number]):
+                    row_type = (IMAGE, IMAGE_CLASSES, IMAGE_REGION)[min(position, 2)]
+                    rows.add(state, row_type, modality=Modality.VIDEO, span=frame.span, segment=number)
+        for modality in _TEXT_ORDER:
+            self._add_text(rows, modality, TextTrack.join(document.segments(modality)))
+        return rows.done(self._heads)
 
-    def _add_frames(self, sheet: Sheet, frames: Sequence[Frame]) -> None:
-        rows = self._heads.picture_rows(self._pictures.features([frame.jpeg for frame in frames]))
-        for number, frame in enumerate(frames):
-            for place, row in enumerate(rows[number]):
-                kind = (PICTURE, PICTURE_CLASSES, PICTURE_REGION)[min(place, 2)]
-                sheet.add(row, kind, modality=Modality.VIDEO, span=frame.span, segment=number)
-
-    def _add_passages(self, sheet: Sheet, modality: Modality, track: TextTrack, passages: Sequence[Passage]) -> None:
-        """Add each passage's words and then the passage as a whole."""
-        states = self._bert.encode([passage.ids for passage in passages]) if passages else []
+    def _add_text(self, rows: _RowBuilder, modality: Modality, track: TextTrack) -> None:
+        """Add the words of each passage and then the passage as a whole."""
+        texts = [segment.text for segment in track.segments]
+        passages = self._backbones.tokenizer.passages(
+            texts, across=modality is Modality.SPEECH, limit=TOKENS_PER_MODALITY
+        )
+        passages = [passage for passage in passages if passage.words]
+        states = self._backbones.bert.encode([passage.ids for passage in passages])
         for passage, state in zip(passages, states, strict=True):
-            places = [_locate(track, word) for word in passage.words]
-            for word, place, row in zip(passage.words, places, _word_states(passage, state), strict=True):
-                sheet.add_place(row, WORD[modality], modality, place, text=word.text, number=word.number)
-            if not passage.known:
-                continue
-            first, last = places[0], places[-1]
-            end = max(place.end for place in places if place.segment == first.segment)
-            span = Span(first.span.start, max(first.span.end, last.span.end))
-            whole = Place(first.segment, first.start, end, span)
-            sheet.add_place(state.mean(axis=0), PASSAGE[modality], modality, whole)
+            places = []
+            for word, word_state in zip(passage.words, _word_states(passage, state), strict=True):
+                start = track.starts[word.segment]
+                place = track.locate(start + word.start, start + word.end)
+                assert place is not None, "a word is never empty and lies in its segment"
+                places.append(place)
+                rows.add(word_state, WORD[modality], text=word.text, modality=modality, place=place, number=word.number)
+            if passage.known:
+                first, last = places[0], places[-1]
+                end = max(place.end for place in places if place.segment == first.segment)
+                span = Span(first.span.start, max(first.span.end, last.span.end))
+                whole = Place(first.segment, first.start, end, span)
+                rows.add(state.mean(axis=0), PASSAGE[modality], modality=modality, place=whole)
 
 
 def _word_states(passage: Passage, states: Array) -> Array:
@@ -170,9 +198,86 @@ def _word_states(passage: Passage, states: Array) -> Array:
     return means
 
 
-def _locate(track: TextTrack, word: PassageWord) -> Place:
-    """Where a word stands and when it is said."""
-    start = track.starts[word.segment]
-    place = track.locate(start + word.start, start + word.end)
-    # A word is never empty and lies in its segment; the track knows its segments.
-    return place or Place(word.segment, word.start, word.end, track.segments[word.segment].span)
+class _RowBuilder:
+    """All rows of one document or query, gathered before the joint transformer reads them together.
+
+    Args:
+        start: seconds at which the document starts; times are counted from there.
+    """
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._start = start
+        self._rows = Rows()
+        self._types: list[int] = []
+        self._times: list[float] = []
+        self._texts: list[str] = []
+
+    def add(
+        self, state: Array, row_type: int, *, text: str = "", modality: Modality | None = None,
+        place: Place | None = None, span: Span = Span(0.0, 0.0), **origin: Any,  # noqa: ANN401, B008
+    ) -> None:  # fmt: skip
+        """Add a row: its state [384], its type, and what :meth:`clamr_cli.encoders.rows.Rows.add` takes."""
+        span = place.span if place is not None else span
+        is_timeless = modality in (None, Modality.METADATA)
+        self._rows.add(state, modality=modality, place=place, span=span, **origin)
+        self._types.append(row_type)
+        self._times.append(float(TIMELESS) if is_timeless else max(0.0, (span.start + span.end) / 2 - self._start))
+        self._texts.append(text)
+
+    def done(self, heads: Heads) -> TokenVectors:
+        """The token vectors of all rows, in the order they were added."""
+        if not self._types:
+            return self._rows.done()
+        states = unit(np.stack(self._rows.vectors).astype(np.float32, copy=False).reshape(-1, WIDTH))
+        types, times = np.array(self._types, dtype=np.int64), np.array(self._times, dtype=np.float32)
+        return self._rows.done(heads.vectors(states, types, times, lexical_vectors(self._texts, LEXICAL)))
+
+
+class SentenceModel:
+    """Texts, queries and images as unit vectors of one space [n, 384]: the parts of classical search systems.
+
+    A text's vector is the mean of its word pieces' states, of unit length, as sentence-transformers makes it. An
+    image's is the mean of the vectors of ImageNet's class names, weighted by how likely each class is (ConSE: Norouzi
+    et al., "Zero-shot learning by convex combination of semantic embeddings", arXiv 1312.5650). Nothing here was
+    trained for this project.
+    """
+
+    def __init__(self, backbones: Backbones, classes: Array) -> None:
+        self._backbones, self._classes = backbones, unit(classes)
+
+    @classmethod
+    def create(cls, *, cache: Path, device: str, threads: int) -> SentenceModel:
+        """Find the weights.
+
+        Raises:
+            ModelError: weights are absent or damaged.
+        """
+        return cls(Backbones(cache, device=device, threads=threads), Heads.load().classes)
+
+    def query(self, text: str) -> Array:
+        """The vector of a query, [384]; its first 126 word pieces count. Zeros without any known word."""
+        passage = self._backbones.tokenizer.query(text)
+        if passage.words and not passage.known:
+            return np.zeros(WIDTH, np.float32)
+        vector: Array = self._means([passage.ids])[0]
+        return vector
+
+    def passages(self, texts: Sequence[str], *, across: bool) -> Array:
+        """The vectors of all passages of some texts; ``across`` lets a passage reach over several of them."""
+        passages = self._backbones.tokenizer.passages(texts, across=across, limit=_UNLIMITED)
+        return self._means([passage.ids for passage in passages if passage.known])
+
+    def frames(self, jpegs: Sequence[bytes]) -> Array:
+        """The vectors of images.
+
+        Raises:
+            MediaError: one of them is not an image.
+        """
+        if not jpegs:
+            return np.zeros((0, WIDTH), np.float32)
+        return unit(self._backbones.image_features(jpegs).probabilities[:, 0] @ self._classes)
+
+    def _means(self, sequences: Sequence[Sequence[int]]) -> Array:
+        if not sequences:
+            return np.zeros((0, WIDTH), np.float32)
+        return unit(np.stack([states.mean(axis=0) for states in self._backbones.bert.encode(sequences)]))

@@ -1,13 +1,20 @@
-"""From frozen features to unit vectors of one space: what was trained for this project, in numpy.
+"""The trained part of the mini encoder in numpy: from rows of frozen features to token vectors of one space.
 
-A vector of 128 numbers has four parts, and a gate shares its unit length out among them:
+A document's rows are its frames (the whole, the recognised classes, nine regions each) and its words and passages, each
+a unit vector [384] of the sentence space. First a joint transformer: two pre-norm layers (Xiong et al., arXiv
+2002.04745) of self-attention over all rows of a document, with embeddings of the row's type and of its time in seconds
+(Vaswani et al., arXiv 1706.03762), give each row of text a correction. As under CLaMR's causal attention (arXiv
+2506.06144) text sees frames, and frames never see text: they stay as they are, and so do the rows of a query.
 
-- *sense* (the first): a linear map of the text model's state, or of a picture put into the sentences' space;
-- *spelling*: the word's letters (:mod:`.spelling`), for names, numbers and languages the text model cannot read;
-- *prior* (one number): how readily a kind of vector answers at all. Pictures are never as close to a sentence as
-  another sentence is, and this is what closes that gap;
-- *silence* (two numbers, one for queries and one for documents, so that they never meet): takes up the length of what
-  says little, such as "the" in a query.
+Then a head for each type of row makes a token vector of 128 numbers in four parts, among which a gate shares out the
+unit length:
+
+- semantic: a linear map of the row;
+- lexical: the word's letters (:mod:`.lexical`), for names, numbers and languages the text model cannot read;
+- prior (one number): how readily a type of row answers at all. Images are never as close to a sentence as another
+  sentence is, and this is what closes that gap;
+- null (two numbers, one for queries and one for documents, so that they never meet): takes up the length of what says
+  little, such as "the" in a query.
 
 Cosine similarity is all that a MaxSim store knows, and with these parts it is enough for weighted words, weighted
 modalities and exact matches.
@@ -16,27 +23,24 @@ modalities and exact matches.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from clamr_cli.encoders.mini import joint
-from clamr_cli.encoders.mini.kinds import HEADS, QUERY_WORD
+from clamr_cli.encoders.mini.bert import gelu, normalise
 from clamr_cli.errors import ModelError
 from clamr_cli.types import DIMENSION, Modality
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+Array = NDArray[np.float32]
 
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float32]
-
+WEIGHTS: Final = "mini.safetensors"
 SHA256: Final = "5ec9c991f71f80bae7fee95517b73fa529a24fcf96c5e7ce34430ec343f3e008"
 """Of the weights file in this package."""
 
@@ -50,10 +54,31 @@ FLOORS: Final = {
 
 Measured on held-out photos and texts, see the model card."""
 
-WEIGHTS: Final = "mini.safetensors"
-REGIONS: Final = 9
-SENSE: Final = 77
-SPELLING: Final = 48
+# Types of rows.
+QUERY_WORD, QUERY_SENTENCE, IMAGE, IMAGE_CLASSES, IMAGE_REGION = range(5)
+WORD: Final = {Modality.SPEECH: 5, Modality.OCR: 6, Modality.METADATA: 7}
+PASSAGE: Final = {Modality.SPEECH: 8, Modality.OCR: 9, Modality.METADATA: 10}
+
+FIRST_TEXT: Final = 5
+"""Types from here on are text of a document: the rows that the joint transformer changes."""
+
+HEADS: Final = (
+    ("query.word", 0), ("query.sentence", 0), ("picture", 0), ("picture", 1), ("picture", 2), ("word", 0), ("word", 1),
+    ("word", 2), ("passage", 0), ("passage", 1), ("passage", 2),
+)  # fmt: skip
+"""Of each type of row: its head, and its row among that head's gates."""
+
+LAYERS: Final = 2
+WIDTH: Final = 384
+INNER: Final = 768
+HEAD_WIDTH: Final = 64
+SEMANTIC: Final = 77
+LEXICAL: Final = 48
+"""Numbers of the semantic and of the lexical part."""
+
+TIMELESS: Final = np.float32(-1.0)
+"""The time of what has none: queries, and metadata of the whole video."""
+
 SENTENCE_COPIES: Final = 4
 """How often a query's sentence vector is repeated beside its words (CLaMR appends 10 tokens for the same purpose)."""
 
@@ -61,27 +86,46 @@ CLASS_SHARE: Final = 0.3
 """Weight of the recognised classes' names beside the trained connector, chosen on held-out photos."""
 
 COLOUR_SCALE: Final = 6.0
-"""How large shares of colours are beside the picture model's features, for the ridge regression that reads both."""
+"""How large shares of colours are beside the image model's features, for the ridge regression that reads both."""
 
-SPELLED_SHARE: Final = np.float32(0.75)
-"""Spelling's share of a word that the text model does not know; the rest is silence.
+_LEXICAL_SHARE: Final = np.float32(0.75)
+"""The lexical share of a word that the text model does not know; the rest is null.
 
 Equal words agree by as much. In dozens of lines the best of all other words agrees by about 0.4 of it, so that a word
-that stands nowhere stays near :data:`FLOORS`.
-"""
+that stands nowhere stays near :data:`FLOORS`."""
 
 _GATE_SCALE: Final = 10.0
+_PERIODS: Final = 2.0 ** np.arange(1, 9, dtype=np.float32)
+_LEXICAL_HEADS: Final = ("query.word", "word")
+_HEAD_NAMES: Final = ("query.word", "query.sentence", "word", "passage", "picture")
+
+TENSORS: Final = (
+    "classes", "connector.weight", "connector.bias",
+    *(f"{head}.{part}" for head in _HEAD_NAMES for part in ("weight", "bias", "gate.bias")),
+)  # fmt: skip
+"""Tensors that must be there; ``<head>.gate.weight`` is there for all heads but the image's."""
+
+JOINT_TENSORS: Final = (
+    "joint.kind", "joint.time", "joint.norm.weight", "joint.norm.bias", "joint.correction",
+    *(
+        f"joint.{layer}.{part}.{kind}"
+        for layer in range(LAYERS)
+        for part in ("norm1", "qkv", "out", "norm2", "up", "down")
+        for kind in ("weight", "bias")
+    ),
+)  # fmt: skip
+"""Tensors of the joint transformer, matrices [in, out]: all are there or none is; without them rows do not change."""
 
 
 @dataclass(frozen=True, slots=True)
-class PictureFeatures:
-    """What the picture model says of some pictures.
+class ImageFeatures:
+    """What the image model says of some images.
 
     Attributes:
         pooled: [n, 1280], mean over the whole feature map.
         regions: [n, 9, 1280], means over thirds of it.
         probabilities: [n, 10, 1000], classes of the whole and of each region.
-        colours: [n, 10, 26], how much of the whole and of each region is of each of :data:`.colours.NAMED`.
+        colours: [n, 10, 26], how much of the whole and of each region is of each named colour.
     """
 
     pooled: Array
@@ -94,30 +138,27 @@ class PictureFeatures:
         pooled = np.concatenate([self.pooled[:, None], self.regions], axis=1)
         return np.concatenate([pooled, np.float32(COLOUR_SCALE) * np.sqrt(self.colours)], axis=2)
 
-    def take(self, ids: NDArray[np.int64]) -> PictureFeatures:
-        """Those of some of the pictures."""
-        return PictureFeatures(self.pooled[ids], self.regions[ids], self.probabilities[ids], self.colours[ids])
+    def take(self, ids: NDArray[np.int64]) -> ImageFeatures:
+        """Those of some of the images."""
+        return ImageFeatures(self.pooled[ids], self.regions[ids], self.probabilities[ids], self.colours[ids])
 
     def __len__(self) -> int:
         return len(self.pooled)
 
 
 class Heads:
-    """The trained maps and gates."""
+    """The trained tensors of a weights file.
+
+    Raises:
+        ModelError: one is missing.
+    """
 
     def __init__(self, tensors: Mapping[str, NDArray[np.floating]]) -> None:
-        """Take the tensors of a weights file.
-
-        Raises:
-            ModelError: one is missing.
-        """
         self._tensors: dict[str, Array] = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
-        sees_all = any(name in self._tensors for name in joint.NAMES)
-        needed = (*NAMES, *joint.NAMES) if sees_all else NAMES
-        missing = sorted(set(needed) - set(self._tensors))
+        self._is_joint = any(name in self._tensors for name in JOINT_TENSORS)
+        missing = sorted({*TENSORS, *(JOINT_TENSORS if self._is_joint else ())} - set(self._tensors))
         if missing:
             raise ModelError(f"the mini encoder's weights lack {', '.join(missing)}", "reinstall clamr-cli")
-        self._joint = joint.Joint(self._tensors) if sees_all else None
 
     @classmethod
     def load(cls, path: Path | None = None) -> Heads:
@@ -128,81 +169,117 @@ class Heads:
         """
         try:
             content = path.read_bytes() if path else resources.files(__package__).joinpath(WEIGHTS).read_bytes()
-            if path is None and hashlib.sha256(content).hexdigest() != SHA256:
-                raise ModelError(
-                    "the mini encoder's weights are not the ones this version was made with", "reinstall clamr-cli"
-                )
-            return cls(load(content))
+            tensors = load(content)
         except (OSError, SafetensorError) as error:
             raise ModelError(f"cannot read the mini encoder's weights: {error}", "reinstall clamr-cli") from error
+        if path is None and hashlib.sha256(content).hexdigest() != SHA256:
+            raise ModelError(
+                "the mini encoder's weights are not the ones this version was made with", "reinstall clamr-cli"
+            )
+        return cls(tensors)
 
-    def picture_rows(self, features: PictureFeatures) -> Array:
-        """Rows [n, 11, 384] of unit length: the whole picture, the classes recognised in it, and its regions."""
-        classes = unit(features.probabilities @ self._tensors["classes"])
+    @property
+    def classes(self) -> Array:
+        """Sentence vectors [1000, 384] of the names of ImageNet's classes."""
+        return self._tensors["classes"]
+
+    def image_rows(self, features: ImageFeatures) -> Array:
+        """Rows [n, 11, 384] of unit length: the whole image, the classes recognised in it, and its regions."""
+        classes = unit(features.probabilities @ self.classes)
         mapped = features.inputs() @ self._tensors["connector.weight"] + self._tensors["connector.bias"]
-        seen = unit(mapped + np.float32(CLASS_SHARE) * classes)
-        return np.concatenate([seen[:, :1], classes[:, :1], seen[:, 1:]], axis=1)
+        rows = unit(mapped + np.float32(CLASS_SHARE) * classes)
+        return np.concatenate([rows[:, :1], classes[:, :1], rows[:, 1:]], axis=1)
 
-    def vectors(self, rows: Array, kinds: NDArray[np.int64], times: Array, spelled: Array) -> Array:
-        """Token vectors of all rows of one document or query, once each has seen the others.
+    def vectors(self, rows: Array, types: NDArray[np.int64], times: Array, lexical: Array) -> Array:
+        """Token vectors of all rows of one document or query.
 
         Args:
-            rows: [n, 384], of unit length: states of words and passages, :meth:`picture_rows`. Zeros stand for a word
-                that the text model does not know: only its spelling counts, and the other rows do not see it.
-            kinds: [n], see :mod:`.kinds`.
-            times: [n] seconds from the document's start, or :data:`.joint.TIMELESS`.
-            spelled: [n, 48], how words are spelled; not looked at for other rows.
+            rows: [n, 384], of unit length. Zeros stand for a word that the text model does not know: only its lexical
+                vector counts, and the other rows do not see it.
+            types: [n], types of rows.
+            times: [n] seconds from the document's start, or :data:`TIMELESS`.
+            lexical: [n, 48], lexical vectors of words; not looked at for other rows.
 
         Returns:
             [n, 128], of unit length.
         """
+        vectors = np.zeros((len(rows), DIMENSION), dtype=np.float32)
+        null = np.where(types <= QUERY_SENTENCE, DIMENSION - 2, DIMENSION - 1)
         known = rows.any(axis=1)
-        if not known.all():
-            made = np.zeros((len(rows), DIMENSION), dtype=np.float32)
-            made[:, SENSE : SENSE + SPELLING] = np.sqrt(SPELLED_SHARE) * spelled
-            made[np.arange(len(rows)), np.where(kinds == QUERY_WORD, DIMENSION - 2, DIMENSION - 1)] = np.sqrt(
-                1 - SPELLED_SHARE
-            )
-            made[known] = self.vectors(rows[known], kinds[known], times[known], spelled[known])
-            return made
-        joined = rows if self._joint is None else self._joint(rows, kinds, times)
-        made = np.zeros((len(rows), DIMENSION), dtype=np.float32)
-        heads = np.array([_HEADS.index(head) for head, _ in HEADS])[kinds]
-        gates = np.array([gate for _, gate in HEADS])[kinds]
-        for number in np.unique(heads):
-            here, head = heads == number, _HEADS[number]
-            words = spelled[here] if head in _SPELLED else None
-            silent = DIMENSION - 2 if head.startswith("query") else DIMENSION - 1
-            made[here] = _place(self._vectors(head, joined[here], gates[here], words), silent=silent)
-        return made
+        unknown = np.flatnonzero(~known)
+        vectors[unknown, SEMANTIC : SEMANTIC + LEXICAL] = np.sqrt(_LEXICAL_SHARE) * lexical[unknown]
+        vectors[unknown, null[unknown]] = np.sqrt(1 - _LEXICAL_SHARE)
+        rows = self._contextual(rows[known], types[known], times[known])
+        heads = np.array([_HEAD_NAMES.index(head) for head, _ in HEADS])[types[known]]
+        gate_rows = np.array([gate for _, gate in HEADS])[types[known]]
+        for number, head in enumerate(_HEAD_NAMES):
+            members = heads == number
+            if not members.any():
+                continue
+            inputs, target = rows[members], np.flatnonzero(known)[members]
+            gates: Array = self._tensors[f"{head}.gate.bias"][gate_rows[members]]
+            if f"{head}.gate.weight" in self._tensors:
+                scaled: Array = inputs * np.float32(_GATE_SCALE)
+                gates = gates + scaled @ self._tensors[f"{head}.gate.weight"]
+            if head not in _LEXICAL_HEADS:
+                gates = gates + np.array([0.0, -np.inf, 0.0, 0.0], dtype=np.float32)
+            raised: Array = np.exp(gates - gates.max(axis=1, keepdims=True))
+            shares: Array = np.sqrt(raised / raised.sum(axis=1, keepdims=True))
+            semantic = unit(inputs @ self._tensors[f"{head}.weight"] + self._tensors[f"{head}.bias"])
+            vectors[target, :SEMANTIC] = shares[:, :1] * semantic
+            if head in _LEXICAL_HEADS:
+                vectors[target, SEMANTIC : SEMANTIC + LEXICAL] = shares[:, 1:2] * lexical[target]
+            vectors[target, SEMANTIC + LEXICAL] = shares[:, 2]
+            vectors[target, null[target]] = shares[:, 3]
+        return vectors
 
-    def _vectors(self, head: str, inputs: Array, kind: NDArray[np.int64], spelled: Array | None) -> Array:
-        """Sense, spelling, prior and silence side by side: [n, SENSE + SPELLING + 2], rows of unit length."""
-        sense = unit(inputs @ self._tensors[f"{head}.weight"] + self._tensors[f"{head}.bias"])
-        gates: Array = self._tensors[f"{head}.gate.bias"][kind]
-        if f"{head}.gate.weight" in self._tensors:
-            scaled: Array = inputs * np.float32(_GATE_SCALE)
-            gates = gates + scaled @ self._tensors[f"{head}.gate.weight"]
-        if spelled is None:
-            gates = gates + _UNSPELLED
-            spelled = np.zeros((len(inputs), SPELLING), dtype=np.float32)
-        raised: Array = np.exp(gates - gates.max(axis=1, keepdims=True))
-        shares: Array = np.sqrt(raised / raised.sum(axis=1, keepdims=True))
-        return np.concatenate([shares[:, :1] * sense, shares[:, 1:2] * spelled, shares[:, 2:]], axis=1)
+    def _contextual(self, rows: Array, types: NDArray[np.int64], times: Array) -> Array:
+        """Rows of unit length, those of text with the correction that the joint transformer makes of all rows."""
+        is_text = types >= FIRST_TEXT
+        if not (self._is_joint and is_text.any()):
+            return rows
+        tensors = self._tensors
+
+        def norm(name: str, values: Array) -> Array:
+            return normalise(values, (tensors[f"joint.{name}.weight"], tensors[f"joint.{name}.bias"]))
+
+        def linear(name: str, values: Array) -> Array:
+            result: Array = values @ tensors[f"joint.{name}.weight"] + tensors[f"joint.{name}.bias"]
+            return result
+
+        hidden = rows * np.float32(WIDTH**0.5) + tensors["joint.kind"][types]
+        hidden = hidden + time_features(times) @ tensors["joint.time"]
+        for layer in range(LAYERS):
+            hidden = hidden + linear(f"{layer}.out", attend(linear(f"{layer}.qkv", norm(f"{layer}.norm1", hidden))))
+            inner = gelu(linear(f"{layer}.up", norm(f"{layer}.norm2", hidden)))
+            hidden = hidden + linear(f"{layer}.down", inner)
+        changed = rows[is_text] + norm("norm", hidden[is_text]) @ tensors["joint.correction"]
+        result = rows.copy()
+        result[is_text] = changed / np.linalg.norm(changed, axis=1, keepdims=True)
+        return result
 
 
-_PLAIN: Final = ("classes", "connector.weight", "connector.bias")
-_SPELLED: Final = ("query.word", "word")
-_UNSPELLED: Final = np.array([0.0, -np.inf, 0.0, 0.0], dtype=np.float32)
-_HEADS: Final = ("query.word", "query.sentence", "word", "passage", "picture")
-NAMES: Final = (
-    *_PLAIN,
-    *(f"{head}.{part}" for head in _HEADS for part in ("weight", "bias", "gate.bias")),
-)
-"""Tensors that must be there; ``<head>.gate.weight`` is there for all heads but the picture's.
+def time_features(times: Array) -> Array:
+    """Sines and cosines [n, 16] of times in seconds, at periods of 2 to 256 s; zeros for :data:`TIMELESS`."""
+    angles = times[:, None] * (2 * np.float32(np.pi) / _PERIODS)
+    features = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    features[times < 0] = 0.0
+    return features.astype(np.float32)
 
-Those of :data:`.joint.NAMES` are all there or none is: rows then stay as they are.
-"""
+
+def attend(qkv: Array, block: int = 256) -> Array:
+    """Self-attention over all rows, [n, 3 * 384] to [n, 384], ``block`` queries at a time to bound memory."""
+    count = len(qkv)
+    query, key, value = qkv.reshape(count, 3, WIDTH // HEAD_WIDTH, HEAD_WIDTH).transpose(1, 2, 0, 3)
+    mixed = np.empty((count, WIDTH), dtype=np.float32)
+    for start in range(0, count, block):
+        weights = query[:, start : start + block] @ key.swapaxes(-1, -2)
+        weights *= np.float32(HEAD_WIDTH**-0.5)
+        weights -= weights.max(axis=-1, keepdims=True)
+        np.exp(weights, out=weights)
+        weights /= weights.sum(axis=-1, keepdims=True)
+        mixed[start : start + block] = (weights @ value).swapaxes(0, 1).reshape(-1, WIDTH)
+    return mixed
 
 
 def unit(rows: Array) -> Array:
@@ -210,11 +287,3 @@ def unit(rows: Array) -> Array:
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
     result: Array = rows / np.maximum(lengths, np.float32(1e-9))
     return result
-
-
-def _place(vectors: Array, *, silent: int) -> Array:
-    """Move the last column, silence, to its place among the 128: that of queries or that of documents."""
-    placed = np.zeros((len(vectors), DIMENSION), dtype=np.float32)
-    placed[:, : SENSE + SPELLING + 1] = vectors[:, :-1]
-    placed[:, silent] = vectors[:, -1]
-    return placed

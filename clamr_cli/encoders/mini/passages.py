@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from tokenizers import Regex, Tokenizer
-from tokenizers.pre_tokenizers import Sequence as Steps
+from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.pre_tokenizers import Split
 
-from clamr_cli.encoders.mini.spelling import UNSPACED, clusters, is_foreign
+from clamr_cli.encoders.mini.lexical import UNSPACED, clusters, is_foreign
 from clamr_cli.errors import ModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 PASSAGE_TOKENS: Final = 40
 """Sentences are read together up to so many tokens: about what the sentence vector was trained on."""
@@ -27,6 +25,7 @@ LONGEST_PASSAGE: Final = 126
 _CHARACTERS_PER_TOKEN: Final = 24
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
 _WRITTEN: Final = re.compile(r"\w")
+_HINT: Final = "fetch it again: clamr models pull minilm-l6"
 
 _APART: Final = r"(?:[^\p{Latin}\p{Common}\P{L}][\p{M}ー]*|ー)+|\p{So}"
 """Letters of other scripts than Latin, and signs such as emoji: words of their own even without spaces around them."""
@@ -62,11 +61,10 @@ class Passage:
         return sum(word.count > 0 for word in self.words)
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    """A word before it has a place in a passage; ``sentence`` counts within the segment.
+class _Token(NamedTuple):
+    """A word, or a unit of a script without spaces, before it has a place in a passage.
 
-    ``pieces`` is empty where the text model does not know the word.
+    ``sentence`` counts within the segment; ``pieces`` is empty where the text model does not know the word.
     """
 
     segment: int
@@ -77,11 +75,10 @@ class _Token:
 
     @property
     def size(self) -> int:
-        """Tokens that it counts for."""
         return len(self.pieces) or 1
 
 
-class Reader:
+class PassageTokenizer:
     """Cuts text into passages with the text model's own tokenizer.
 
     The text model knows words of Latin letters, and of other scripts at most single letters. Words that it does not
@@ -92,12 +89,18 @@ class Reader:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         apart = Split(Regex(_APART), "isolated")
-        tokenizer.pre_tokenizer = Steps([tokenizer.pre_tokenizer, apart]) if tokenizer.pre_tokenizer else apart
+        tokenizer.pre_tokenizer = PreTokenizers([tokenizer.pre_tokenizer, apart]) if tokenizer.pre_tokenizer else apart
         self._tokenizer = tokenizer
-        self._open, self._close, self._unknown = (_mark(tokenizer, mark) for mark in ("[CLS]", "[SEP]", "[UNK]"))
+        marks = []
+        for mark in ("[CLS]", "[SEP]", "[UNK]"):
+            number = tokenizer.token_to_id(mark)
+            if number is None:
+                raise ModelError(f"the tokenizer lacks {mark}", _HINT)
+            marks.append(number)
+        self._open, self._close, self._unknown = marks
 
     @classmethod
-    def load(cls, path: Path) -> Reader:
+    def load(cls, path: Path) -> PassageTokenizer:
         """Read a ``tokenizer.json``.
 
         Raises:
@@ -106,9 +109,11 @@ class Reader:
         try:
             return cls(Tokenizer.from_file(str(path)))
         except Exception as error:  # the library raises nothing narrower
-            raise ModelError(
-                f"cannot read the tokenizer {path}: {error}", "fetch it again: clamr models pull minilm-l6"
-            ) from error
+            raise ModelError(f"cannot read the tokenizer {path}: {error}", _HINT) from error
+
+    def query(self, text: str) -> Passage:
+        """A query as one passage, cut at :data:`LONGEST_PASSAGE` tokens; without words where the text has none."""
+        return self._passage(list(self._tokens([text], LONGEST_PASSAGE)), [text])
 
     def passages(self, texts: Sequence[str], *, across: bool, limit: int) -> list[Passage]:
         """Cut texts into passages, in order, until ``limit`` tokens are used up.
@@ -116,43 +121,41 @@ class Reader:
         ``across`` lets a passage reach over several texts (speech, whose segments end anywhere); otherwise each text
         has its own (fields of metadata and lines on screen have nothing to do with each other).
         """
-        found: list[Passage] = []
-        run: list[_Token] = []
+        passages: list[list[_Token]] = []
         for sentence in _sentences(self._tokens(texts, limit)):
-            joins = across or not run or run[-1].segment == sentence[0].segment
-            if run and not (joins and _size(run) + _size(sentence) <= PASSAGE_TOKENS):
-                found.append(self._passage(run, texts))
-                run = []
-            run = [*run, *sentence]
-        if run:
-            found.append(self._passage(run, texts))
-        return found
+            last = passages[-1] if passages else None
+            joins = last is not None and (across or last[-1].segment == sentence[0].segment)
+            if last is not None and joins and _size(last) + _size(sentence) <= PASSAGE_TOKENS:
+                last += sentence
+            else:
+                passages.append(sentence)
+        return [self._passage(tokens, texts) for tokens in passages]
 
     def _tokens(self, texts: Sequence[str], limit: int) -> Iterator[_Token]:
         """The words of all texts, until the next would go over the limit."""
         used = 0
         for segment, text in enumerate(texts):
-            for token in self._split(segment, text[: limit * _CHARACTERS_PER_TOKEN]):
+            for token in self._words(segment, text[: limit * _CHARACTERS_PER_TOKEN]):
                 used += token.size
                 if used > limit:
                     return
                 yield token
 
-    def _split(self, segment: int, text: str) -> Iterator[_Token]:
+    def _words(self, segment: int, text: str) -> Iterator[_Token]:
         """The words of one text, with the number of the sentence each stands in."""
         # The tokenizer takes no lone surrogates, which stand for the bytes of file names that are no UTF-8.
         encoding = self._tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=False)
         ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-        sentence = place = 0
-        run = (0, 0)
-        while place < len(encoding.ids):
-            last = place
-            while last + 1 < len(encoding.ids) and encoding.word_ids[last + 1] == encoding.word_ids[place]:
+        sentence = first = 0
+        run = (0, 0)  # letters without spaces between words
+        while first < len(encoding.ids):
+            last = first
+            while last + 1 < len(encoding.ids) and encoding.word_ids[last + 1] == encoding.word_ids[first]:
                 last += 1
-            start, end = encoding.offsets[place][0], encoding.offsets[last][1]
-            pieces = tuple(encoding.ids[place : last + 1])
+            start, end = encoding.offsets[first][0], encoding.offsets[last][1]
+            pieces = tuple(encoding.ids[first : last + 1])
+            first = last + 1
             known = self._unknown not in pieces and not is_foreign(text[start])
-            place = last + 1
             unspaced = not known and UNSPACED.match(text[start]) is not None
             if unspaced and start == run[1]:
                 run = (run[0], end)
@@ -161,28 +164,22 @@ class Reader:
             while sentence < len(ends) and ends[sentence] <= start:
                 sentence += 1
             run = (start, end) if unspaced else (0, 0)
-            if unspaced:
-                continue
-            # A word cut into more pieces than a passage holds says nothing beyond its beginning.
-            yield _Token(segment, sentence, start, end, pieces[:LONGEST_PASSAGE] if known else ())
+            if not unspaced:
+                # A word cut into more pieces than a passage holds says nothing beyond its beginning.
+                yield _Token(segment, sentence, start, end, pieces[:LONGEST_PASSAGE] if known else ())
         yield from _units(segment, sentence, text, run)
 
     def _passage(self, tokens: Sequence[_Token], texts: Sequence[str]) -> Passage:
-        """Put words together with the marks at both ends."""
+        """Words put together with the marks at both ends."""
         passage = Passage(ids=[self._open])
-        for token in tokens:
-            text = texts[token.segment][token.start : token.end]
-            if _WRITTEN.search(text) or (not token.pieces and unicodedata.category(text[0]) == "So"):
-                number = token.pieces[0] if len(token.pieces) == 1 else -1
-                place = (len(passage.ids), len(token.pieces))
-                passage.words.append(PassageWord(token.segment, token.start, token.end, text, *place, number))
-            passage.ids.extend(token.pieces)
+        for segment, _, start, end, pieces in tokens:
+            text = texts[segment][start:end]
+            if _WRITTEN.search(text) or (not pieces and unicodedata.category(text[0]) == "So"):
+                number = pieces[0] if len(pieces) == 1 else -1
+                passage.words.append(PassageWord(segment, start, end, text, len(passage.ids), len(pieces), number))
+            passage.ids.extend(pieces)
         passage.ids.append(self._close)
         return passage
-
-    def query(self, text: str) -> Passage:
-        """A query as one passage, cut at :data:`LONGEST_PASSAGE` tokens; without words where the text has none."""
-        return self._passage(list(self._tokens([text], LONGEST_PASSAGE)), [text])
 
 
 def _units(segment: int, sentence: int, text: str, run: tuple[int, int]) -> Iterator[_Token]:
@@ -194,28 +191,16 @@ def _units(segment: int, sentence: int, text: str, run: tuple[int, int]) -> Iter
 
 def _sentences(tokens: Iterator[_Token]) -> Iterator[list[_Token]]:
     """Group words by sentence; sentences that are too long for one passage are cut between words."""
-    run: list[_Token] = []
+    sentence: list[_Token] = []
     for token in tokens:
-        ended = run and (run[-1].segment, run[-1].sentence) != (token.segment, token.sentence)
-        if ended or _size(run) + token.size > LONGEST_PASSAGE:
-            yield run
-            run = []
-        run.append(token)
-    if run:
-        yield run
+        ended = sentence and (sentence[-1].segment, sentence[-1].sentence) != (token.segment, token.sentence)
+        if ended or _size(sentence) + token.size > LONGEST_PASSAGE:
+            yield sentence
+            sentence = []
+        sentence.append(token)
+    if sentence:
+        yield sentence
 
 
 def _size(tokens: Sequence[_Token]) -> int:
     return sum(token.size for token in tokens)
-
-
-def _mark(tokenizer: Tokenizer, mark: str) -> int:
-    """The id of a mark.
-
-    Raises:
-        ModelError: the vocabulary has none.
-    """
-    number = tokenizer.token_to_id(mark)
-    if number is None:
-        raise ModelError(f"the tokenizer has no {mark}", "fetch it again: clamr models pull minilm-l6")
-    return int(number)

@@ -16,8 +16,17 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from clamr_cli.encoders.mini import kinds
-from clamr_cli.encoders.mini.joint import TIMELESS, time_features
+from clamr_cli.encoders.mini.heads import (
+    IMAGE,
+    IMAGE_CLASSES,
+    IMAGE_REGION,
+    PASSAGE,
+    QUERY_SENTENCE,
+    QUERY_WORD,
+    TIMELESS,
+    WORD,
+    time_features,
+)
 from clamr_cli.train.losses import Batch
 from clamr_cli.train.mini.data import CaptionedImage, Entry, distinct, fragment, keywords
 from clamr_cli.train.mini.material import GENERATED, PHOTOS, PSEUDO, STYLED, THINGS, Material
@@ -241,9 +250,9 @@ def make_batch(
     query_rows = []
     for query, _, _ in queries:
         features = material.queries.get(query) or encoded[query]
-        rows = [_Row(features.mean, kinds.QUERY_SENTENCE, float(TIMELESS))]
+        rows = [_Row(features.mean, QUERY_SENTENCE, float(TIMELESS))]
         for state, spelled in zip(features.states, features.spelled, strict=True):
-            rows.append(_Row(state, kinds.QUERY_WORD, float(TIMELESS), spelled))
+            rows.append(_Row(state, QUERY_WORD, float(TIMELESS), spelled))
         query_rows.append(rows)
     targets = torch.tensor([number for _, _, number in queries])
     return Batch(
@@ -279,12 +288,12 @@ def padded_rows(rows: Sequence[Sequence[_Row]], most: int) -> Rows:
 def _document_rows(material: Material, document: ComposedDocument) -> Iterator[_Row]:
     for index, time in document.images:
         for position, state in enumerate(material.rows[index]):
-            yield _Row(state, (kinds.PICTURE, kinds.PICTURE_CLASSES, kinds.PICTURE_REGION)[min(position, 2)], time)
+            yield _Row(state, (IMAGE, IMAGE_CLASSES, IMAGE_REGION)[min(position, 2)], time)
     for modality in (Modality.OCR, Modality.SPEECH, Modality.METADATA):
         for text in document.texts.get(modality, ()):
             time = float(TIMELESS) if text.time is None else text.time
             passages = material.texts[text.entry] if text.entry >= 0 else [material.queries[text.caption]]
             for passage in passages:
                 for state, spelled in zip(passage.states, passage.spelled, strict=True):
-                    yield _Row(state, kinds.WORD[modality], time, spelled)
-                yield _Row(passage.mean, kinds.PASSAGE[modality], time)
+                    yield _Row(state, WORD[modality], time, spelled)
+                yield _Row(passage.mean, PASSAGE[modality], time)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from clamr_cli.encoders.mini import MiniEncoder, frozen
+from clamr_cli.encoders.mini.encoder import Backbones, MiniEncoder
 from clamr_cli.encoders.mini.heads import Heads
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
 from clamr_cli.train.mini.data import entries, photos, split_entries, split_photos
@@ -41,8 +41,7 @@ def evaluate(file: Path, data: Path, cache: Path) -> dict[str, float]:
         Measures by name; ``photos/R@10`` are captions against photos alone, ``video/...`` the same in documents,
         ``both/...`` queries about two modalities.
     """
-    text, pictures = frozen.text_folder(cache), frozen.picture_file(cache)
-    encoder = MiniEncoder(text, pictures, Heads.load(file), device="cpu", threads=0)
+    encoder = MiniEncoder(Backbones(cache, device="cpu", threads=0), Heads.load(file))
     all_photos, all_texts = photos(data), entries(data)
     _, held_out = split_photos(all_photos)
     _, held_out_texts = split_entries(all_texts)

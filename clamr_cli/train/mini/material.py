@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image, ImageOps
 
-from clamr_cli.encoders.mini import frozen
-from clamr_cli.encoders.mini.bert import Bert
-from clamr_cli.encoders.mini.heads import CLASS_SHARE, SPELLING, PictureFeatures, unit
-from clamr_cli.encoders.mini.passages import Reader
-from clamr_cli.encoders.mini.pictures import Pictures
-from clamr_cli.encoders.mini.spelling import spell
+from clamr_cli.encoders.mini.encoder import Backbones
+from clamr_cli.encoders.mini.heads import CLASS_SHARE, LEXICAL, ImageFeatures, unit
+from clamr_cli.encoders.mini.lexical import lexical_vectors
 from clamr_cli.train.mini import data as files
 from clamr_cli.train.mini.data import CaptionedImage, Entry
 from clamr_cli.train.mini.synthetic_images import encode_jpeg, generate, restyle
@@ -79,26 +76,28 @@ class TextModel:
     """The frozen sentence model."""
 
     def __init__(self, cache: Path) -> None:
-        folder = frozen.text_folder(cache)
-        self._bert = Bert.load(folder / "model.safetensors")
-        self._reader = Reader.load(folder / "tokenizer.json")
+        self.backbones = Backbones(cache, device="auto", threads=0)
 
     def text(self, text: str) -> list[Passage]:
         """The passages of a text that have words which the model knows."""
-        return [passage for passage in self._reader.passages([text], across=False, limit=512) if passage.known]
+        return [
+            passage for passage in self.backbones.tokenizer.passages([text], across=False, limit=512) if passage.known
+        ]
 
     def query(self, text: str) -> Passage:
         """The one passage of a query."""
-        return self._reader.query(text)
+        return self.backbones.tokenizer.query(text)
 
     def encode(self, passages: Sequence[Passage]) -> list[PassageFeatures]:
         """Features of passages, in order."""
         features = []
-        for passage, states in zip(passages, self._bert.encode([passage.ids for passage in passages]), strict=True):
+        for passage, states in zip(
+            passages, self.backbones.bert.encode([passage.ids for passage in passages]), strict=True
+        ):
             known = [word for word in passage.words if word.count]
             words = [states[word.first : word.first + word.count].mean(axis=0) for word in known]
             rows = np.stack(words) if words else np.zeros((0, states.shape[1]), np.float32)
-            spelled = spell([word.text for word in known], SPELLING)
+            spelled = lexical_vectors([word.text for word in known], LEXICAL)
             features.append(PassageFeatures(unit(rows), spelled, unit(states.mean(axis=0))))
         return features
 
@@ -175,7 +174,7 @@ class Connector:
     weight: Array
     bias: Array
 
-    def apply(self, features: PictureFeatures, classes: Array) -> Array:
+    def apply(self, features: ImageFeatures, classes: Array) -> Array:
         """Input of the image head: [n, 11, 384] of the whole, the classes and the regions, as the encoder makes it.
 
         Args:
@@ -193,7 +192,7 @@ class Sample:
     """Images to fit a connector to.
 
     Attributes:
-        inputs: [n, 1306], the whole images' :meth:`PictureFeatures.inputs`.
+        inputs: [n, 1306], the whole images' :meth:`ImageFeatures.inputs`.
         targets: [n, 384], the mean of each image's captions.
         folds: [n], of each the fold whose connector is not fitted to it, or :data:`ANY_FOLD` or :data:`HELD_OUT_FOLD`.
         weight: of one image.
@@ -226,7 +225,7 @@ def fit(samples: Sequence[Sample], mean: Array, without: int | None = None) -> C
 
 
 def cross_fit(
-    samples: Sequence[Sample], mean: Array, features: PictureFeatures, folds: Ids, classes: Array
+    samples: Sequence[Sample], mean: Array, features: ImageFeatures, folds: Ids, classes: Array
 ) -> tuple[Array, Connector]:
     """Rows of all images, each from a connector not fitted to it, and the connector fitted to all but held-out images.
 
@@ -341,7 +340,7 @@ def load(data: Path, cache: Path) -> Generator[TrainNote, None, Material]:
 
     names = [sample.stem.partition("_")[2].replace("_", " ") for sample in samples]
     classes = np.stack([part.mean for part in text_model.encode([text_model.query(name) for name in names])])
-    model, photos = Pictures(frozen.picture_file(cache), device="auto", threads=0), images.groups[PHOTOS]
+    model, photos = text_model.backbones, images.groups[PHOTOS]
     seen = yield from _image_features(model, images.jpegs, "images")
     mirrored = yield from _image_features(model, [_mirror(images.jpegs[index]) for index in photos], "mirrored photos")
     of_classes = yield from _image_features(model, [sample.read_bytes() for sample in samples], "photos of classes")
@@ -370,16 +369,14 @@ def load(data: Path, cache: Path) -> Generator[TrainNote, None, Material]:
     )
 
 
-def _image_features(model: Pictures, jpegs: Sequence[bytes], name: str) -> Generator[TrainNote, None, PictureFeatures]:
+def _image_features(model: Backbones, jpegs: Sequence[bytes], name: str) -> Generator[TrainNote, None, ImageFeatures]:
     """Features of images, a chunk at a time, so that few are decoded at once; yields progress."""
     parts = []
     for number, start in enumerate(range(0, len(jpegs), _CHUNK)):
         if number % _CHUNKS_PER_NOTE == 0:
             yield TrainNote(f"encoding {name}: {start:,} of {len(jpegs):,}")
-        parts.append(model.features(jpegs[start : start + _CHUNK]))
-    return PictureFeatures(
-        *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(PictureFeatures))
-    )
+        parts.append(model.image_features(jpegs[start : start + _CHUNK]))
+    return ImageFeatures(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ImageFeatures)))
 
 
 def _mirror(jpeg: bytes) -> bytes:

@@ -9,8 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clamr_cli.encoders.mini import joint, kinds
-from clamr_cli.encoders.mini.heads import SENTENCE_COPIES, SPELLING
+from clamr_cli.encoders.mini.heads import (
+    FIRST_TEXT,
+    HEAD_WIDTH,
+    HEADS,
+    INNER,
+    LAYERS,
+    LEXICAL,
+    PASSAGE,
+    QUERY_SENTENCE,
+    SENTENCE_COPIES,
+    WIDTH,
+    WORD,
+)
 from clamr_cli.train.losses import Encoded
 from clamr_cli.types import MODALITY_IDS, Modality
 
@@ -33,9 +44,7 @@ _NAMES: Final = tuple(_GATES)
 _NOT_LEXICAL: Final = ("query.sentence", "passage", "picture")
 
 MODALITY_OF_KIND: Final = torch.tensor(
-    [0, 0, *[MODALITY_IDS[Modality.VIDEO]] * 3]
-    + [MODALITY_IDS[modality] for modality in (*kinds.WORD, *kinds.PASSAGE)]
-    + [0]
+    [0, 0, *[MODALITY_IDS[Modality.VIDEO]] * 3] + [MODALITY_IDS[modality] for modality in (*WORD, *PASSAGE)] + [0]
 )
 """Modality id of each kind of row; the last is that of padding (kind -1)."""
 
@@ -46,7 +55,7 @@ class Rows(NamedTuple):
     Attributes:
         rows: [b, n, 384].
         kinds: [b, n], -1 where padded.
-        times: [b, n, 16], see :func:`clamr_cli.encoders.mini.joint.time_features`.
+        times: [b, n, 16], see :func:`clamr_cli.encoders.mini.heads.time_features`.
         spelled: [b, n, 48].
     """
 
@@ -66,17 +75,17 @@ class Layer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(joint.WIDTH, eps=1e-12)
-        self.qkv = nn.Linear(joint.WIDTH, 3 * joint.WIDTH)
-        self.out = nn.Linear(joint.WIDTH, joint.WIDTH)
-        self.norm2 = nn.LayerNorm(joint.WIDTH, eps=1e-12)
-        self.up = nn.Linear(joint.WIDTH, joint.INNER)
-        self.down = nn.Linear(joint.INNER, joint.WIDTH)
+        self.norm1 = nn.LayerNorm(WIDTH, eps=1e-12)
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.out = nn.Linear(WIDTH, WIDTH)
+        self.norm2 = nn.LayerNorm(WIDTH, eps=1e-12)
+        self.up = nn.Linear(WIDTH, INNER)
+        self.down = nn.Linear(INNER, WIDTH)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """[b, n, 384] to the same; ``mask`` [b, n] is true for rows that may be seen."""
         count, length, _ = hidden.shape
-        parts = self.qkv(self.norm1(hidden)).view(count, length, 3, -1, joint.HEAD_WIDTH)
+        parts = self.qkv(self.norm1(hidden)).view(count, length, 3, -1, HEAD_WIDTH)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
         hidden = hidden + self.out(mixed.transpose(1, 2).reshape(count, length, -1))
@@ -99,29 +108,29 @@ class MiniModel(nn.Module):
         super().__init__()
         self.separate = False
         """If true, rows are encoded separately, without the joint transformer."""
-        self.kind = nn.Parameter(torch.randn(kinds.KINDS, joint.WIDTH) * 0.02)
-        self.time = nn.Parameter(torch.zeros(16, joint.WIDTH))
-        self.layers = nn.ModuleList(Layer() for _ in range(joint.LAYERS))
-        self.norm = nn.LayerNorm(joint.WIDTH, eps=1e-12)
-        self.correction = nn.Parameter(torch.zeros(joint.WIDTH, joint.WIDTH))
+        self.kind = nn.Parameter(torch.randn(len(HEADS), WIDTH) * 0.02)
+        self.time = nn.Parameter(torch.zeros(16, WIDTH))
+        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
+        self.norm = nn.LayerNorm(WIDTH, eps=1e-12)
+        self.correction = nn.Parameter(torch.zeros(WIDTH, WIDTH))
         self.maps = nn.ParameterDict({_key(name): torch.from_numpy(directions.copy()) for name in _NAMES})
         self.shifts = nn.ParameterDict({_key(name): torch.from_numpy(-means[name] @ directions) for name in _NAMES})
         self.gates = nn.ParameterDict({_key(name): torch.tensor(rows) for name, rows in _GATES.items()})
         self.tilts = nn.ParameterDict({_key(name): torch.zeros(len(directions), 4) for name in _NAMES[:-1]})
-        heads = [_NAMES.index(head) for head, _ in kinds.HEADS]
+        heads = [_NAMES.index(head) for head, _ in HEADS]
         self.register_buffer("_head_of", torch.tensor(heads), persistent=False)
-        self.register_buffer("_gate_of", torch.tensor([gate for _, gate in kinds.HEADS]), persistent=False)
+        self.register_buffer("_gate_of", torch.tensor([gate for _, gate in HEADS]), persistent=False)
 
     def contextual(self, batch: Rows) -> Tensor:
         """[b, n, 384]: text rows with the transformer's correction added, of unit length; other rows unchanged."""
         if self.separate:
             return batch.rows
-        hidden = batch.rows * joint.WIDTH**0.5 + self.kind[batch.kinds.clamp_min(0)]
+        hidden = batch.rows * WIDTH**0.5 + self.kind[batch.kinds.clamp_min(0)]
         hidden = hidden + batch.times @ self.time
         for layer in self.layers:
             hidden = layer(hidden, batch.mask)
         changed = functional.normalize(batch.rows + self.norm(hidden) @ self.correction, dim=-1)
-        is_text = (batch.kinds >= kinds.FIRST_TEXT).unsqueeze(-1)
+        is_text = (batch.kinds >= FIRST_TEXT).unsqueeze(-1)
         return torch.where(is_text, changed, batch.rows)
 
     def vectors(self, batch: Rows) -> Tensor:
@@ -157,7 +166,7 @@ class MiniModel(nn.Module):
         The vector of a query's sentence is as long as its copies together.
         """
         query_rows, document_rows = Rows(**queries), Rows(**documents)
-        copies = torch.where(query_rows.kinds == kinds.QUERY_SENTENCE, float(SENTENCE_COPIES), 1.0)
+        copies = torch.where(query_rows.kinds == QUERY_SENTENCE, float(SENTENCE_COPIES), 1.0)
         query_vectors = self.vectors(query_rows) * copies[..., None]
         ids = MODALITY_OF_KIND[document_rows.kinds]
         return Encoded(query_vectors, query_rows.mask, self.vectors(document_rows), document_rows.mask, ids)
@@ -190,8 +199,8 @@ def _key(name: str) -> str:
 def empty_rows(count: int, length: int) -> Rows:
     """Rows of nothing but padding."""
     return Rows(
-        torch.zeros(count, length, joint.WIDTH),
+        torch.zeros(count, length, WIDTH),
         torch.full((count, length), -1),
         torch.zeros(count, length, 16),
-        torch.zeros(count, length, SPELLING),
+        torch.zeros(count, length, LEXICAL),
     )

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-from clamr_cli.encoders.mini import joint
-from clamr_cli.encoders.mini.heads import NAMES, SENSE, WEIGHTS
+from clamr_cli.encoders.mini.heads import JOINT_TENSORS, SEMANTIC, TENSORS, WEIGHTS
 from clamr_cli.errors import UsageError
 from clamr_cli.evaluate.ids import listed
 from clamr_cli.train import loop
@@ -201,7 +200,7 @@ def initial_model(material: Material) -> MiniModel:
     means = {"word": words.mean(axis=0), "passage": sentence}
     means |= {"query.word": means["word"], "query.sentence": sentence}
     means["picture"] = np.float32(0.5) * material.rows[photos, 0].mean(axis=0)
-    return MiniModel(np.ascontiguousarray(directions[:, ::-1][:, :SENSE], dtype=np.float32), means)
+    return MiniModel(np.ascontiguousarray(directions[:, ::-1][:, :SEMANTIC], dtype=np.float32), means)
 
 
 def weights_file(model: MiniModel, material: Material) -> bytes:
@@ -209,7 +208,7 @@ def weights_file(model: MiniModel, material: Material) -> bytes:
     connector = material.connector
     tensors = model.tensors()
     tensors |= {"classes": material.classes, "connector.weight": connector.weight, "connector.bias": connector.bias}
-    missing = {*NAMES, *joint.NAMES} - set(tensors)
+    missing = {*TENSORS, *JOINT_TENSORS} - set(tensors)
     assert not missing, f"not trained: {sorted(missing)}"
     content: bytes = save({name: np.ascontiguousarray(tensors[name], dtype=np.float16) for name in sorted(tensors)})
     return content

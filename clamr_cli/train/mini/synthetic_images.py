@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from clamr_cli.encoders.mini.colours import NAMED
+from clamr_cli.encoders.mini.vision import NAMED_COLOURS
 
 if TYPE_CHECKING:
     import random
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _SIZE: Final = (480, 320)
 _NEAR: Final = 18
-_COLOURS: Final = tuple(name for name in sorted(NAMED) if name != "skin")
+_COLOURS: Final = tuple(name for name in sorted(NAMED_COLOURS) if name != "skin")
 _WORDS: Final = (
     "time", "people", "world", "first", "year", "great", "house", "small", "large", "number", "water", "school",
     "place", "right", "hand", "part", "group", "system", "program", "question", "work", "government", "night",
@@ -71,7 +71,7 @@ def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:
 
 def _shade(rng: random.Random, name: str) -> Colour:
     """The colour, or one close to it."""
-    red, green, blue = (min(255, max(0, value + rng.randint(-_NEAR, _NEAR))) for value in NAMED[name])
+    red, green, blue = (min(255, max(0, value + rng.randint(-_NEAR, _NEAR))) for value in NAMED_COLOURS[name])
     return red, green, blue
 
 

@@ -85,7 +85,7 @@ def test_nothing_gives_no_rows_and_an_empty_query_one(encoder: Encoder) -> None:
 
 
 def test_a_frame_that_is_no_picture_is_told(encoder: Encoder) -> None:
-    with pytest.raises(ClamrError, match="no picture"):
+    with pytest.raises(ClamrError, match="not an image"):
         encoder.encode_documents([Document("d", Span(0, 1), frames=(Frame(0, Span(0, 1), b"nonsense"),))])
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from clamr_cli import encoders, weights
 from clamr_cli.encoders.mini.bert import Bert
-from clamr_cli.encoders.mini.heads import NAMES, Heads
-from clamr_cli.encoders.mini.passages import LONGEST_PASSAGE, Reader
-from clamr_cli.encoders.mini.spelling import spell
+from clamr_cli.encoders.mini.heads import TENSORS, Heads
+from clamr_cli.encoders.mini.lexical import lexical_vectors
+from clamr_cli.encoders.mini.passages import LONGEST_PASSAGE, PassageTokenizer
 from clamr_cli.errors import ClamrError, ModelError
 from clamr_cli.types import MODALITY_IDS, Document, Encoder, Frame, Modality, Segment, Span, TokenVectors, Word
 from tests.unit.encoders.test_hashed import jpeg, score
@@ -42,8 +42,8 @@ def encoder(cache: Path, text_model: Path) -> Encoder:
 
 
 @pytest.fixture(scope="module")
-def reader(text_model: Path) -> Reader:
-    return Reader.load(text_model / "tokenizer.json")
+def tokenizer(text_model: Path) -> PassageTokenizer:
+    return PassageTokenizer.load(text_model / "tokenizer.json")
 
 
 def lines(*texts: str) -> tuple[Segment, ...]:
@@ -65,25 +65,26 @@ def photo(name: str) -> bytes:
     return buffer.getvalue()
 
 
-def test_the_text_model_is_that_of_transformers(text_model: Path, reader: Reader) -> None:
+def test_the_text_model_is_that_of_transformers(text_model: Path, tokenizer: PassageTokenizer) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     reference = transformers.BertModel.from_pretrained(str(text_model)).eval()
     texts = ["a red lift", "Words of any length, 13013 of them: e.g. café. " * 5, ""]
-    ids = [reader.query(text).ids for text in texts]
+    ids = [tokenizer.query(text).ids for text in texts]
     for sequence, ours in zip(ids, Bert.load(text_model / "model.safetensors").encode(ids), strict=True):
         with torch.inference_mode():
             theirs = reference(torch.tensor([sequence])).last_hidden_state[0].numpy()
         assert np.abs(ours - theirs).max() < 1e-4
 
 
-def test_the_picture_model_knows_what_it_was_trained_on(cache: Path, shared: Path) -> None:
-    from clamr_cli.encoders.mini.pictures import Pictures
+@pytest.mark.slow
+def test_the_image_model_knows_what_it_was_trained_on(cache: Path, shared: Path) -> None:
+    from clamr_cli.encoders.mini.vision import ImageModel
 
     file = next(located("efficientnet-lite2", cache).glob("*.pth"))
     classes = sorted((shared / "train/imagenet_sample").glob("*.jpg"))
     asked = range(0, len(classes), 25)
-    features = Pictures(file, device="cpu", threads=0).features([classes[number].read_bytes() for number in asked])
+    features = ImageModel(file, device="cpu", threads=0).features([classes[number].read_bytes() for number in asked])
     right = features.probabilities[:, 0].argmax(axis=1) == np.array(asked)
     assert right.mean() > 0.75
 
@@ -99,6 +100,7 @@ def test_a_query_needs_no_torch(cache: Path, text_model: Path) -> None:
     assert ran.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "wanted"),
     [
@@ -188,25 +190,25 @@ def test_query_words_have_their_offsets(encoder: Encoder) -> None:
     assert found == ["Café", "at", "01", "00", "38"]
 
 
-def test_long_texts_are_cut_at_the_budget(reader: Reader) -> None:
-    passages = reader.passages(["many words without any end " * 2000, "never read"], across=False, limit=512)
+def test_long_texts_are_cut_at_the_budget(tokenizer: PassageTokenizer) -> None:
+    passages = tokenizer.passages(["many words without any end " * 2000, "never read"], across=False, limit=512)
     assert sum(len(passage.ids) - 2 for passage in passages) == 512
     assert max(len(passage.ids) for passage in passages) <= LONGEST_PASSAGE + 2
 
 
-def test_speech_is_read_across_segments_and_lines_on_screen_are_not(reader: Reader) -> None:
+def test_speech_is_read_across_segments_and_lines_on_screen_are_not(tokenizer: PassageTokenizer) -> None:
     texts = ["so we went", "to the lake.", "It was cold."]
-    assert len(reader.passages(texts, across=True, limit=512)) == 1
-    assert len(reader.passages(texts, across=False, limit=512)) == 3
+    assert len(tokenizer.passages(texts, across=True, limit=512)) == 1
+    assert len(tokenizer.passages(texts, across=False, limit=512)) == 3
 
 
 def test_spelling_knows_equal_and_like_words() -> None:
     words = ["Dedicatoria", "dedicatoria", "dedicatorias", "13013"]
-    vectors = spell(words, 48)
+    vectors = lexical_vectors(words, 48)
     near = vectors @ vectors.T
     assert near[0, 1] == pytest.approx(1.0, abs=1e-5)
     assert near[1, 2] > 0.3 > near[1, 3]
-    sea, to_the_sea, oven = spell(["ים", "לים", "תנור"], 48)
+    sea, to_the_sea, oven = lexical_vectors(["ים", "לים", "תנור"], 48)
     assert sea @ to_the_sea > 0.3 > abs(sea @ oven)
 
 
@@ -263,13 +265,15 @@ def test_a_query_of_unknown_words_has_no_vector_of_the_whole(encoder: Encoder, q
 def test_one_word_is_spelled_alike_in_any_normal_form() -> None:
     words = ["김치", "ぎょうざ", "йога", "καφές", "می‌خواهم"]
     forms = [[unicodedata.normalize(form, word) for word in words] for form in ("NFC", "NFD")]
-    np.testing.assert_array_equal(spell(forms[0], 48), spell(forms[1], 48))
-    np.testing.assert_array_equal(spell(["ラー", "ﾗｰ", "メ"], 48), spell(["らー", "らー", "め"], 48))
+    np.testing.assert_array_equal(lexical_vectors(forms[0], 48), lexical_vectors(forms[1], 48))
+    np.testing.assert_array_equal(
+        lexical_vectors(["ラー", "ﾗｰ", "メ"], 48), lexical_vectors(["らー", "らー", "め"], 48)
+    )
 
 
 def test_weights_that_lack_a_part_are_told() -> None:
     with pytest.raises(ModelError, match=r"query\.word\.weight"):
-        Heads({name: np.zeros((1, 1), np.float32) for name in NAMES if name != "query.word.weight"})
+        Heads({name: np.zeros((1, 1), np.float32) for name in TENSORS if name != "query.word.weight"})
 
 
 def test_damaged_weights_are_told(tmp_path: Path) -> None:
@@ -279,4 +283,4 @@ def test_damaged_weights_are_told(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="cannot read"):
             load(damaged)
     with pytest.raises(ModelError, match="cannot read the tokenizer"):
-        Reader.load(damaged)
+        PassageTokenizer.load(damaged)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clamr_cli import encoders
-from clamr_cli.encoders.mini.sentences import Sentences
+from clamr_cli.encoders.mini.encoder import SentenceModel
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.evaluate import data, systems
 from clamr_cli.evaluate.metrics import Sampling
@@ -122,7 +122,7 @@ def test_a_run_is_scored_without_an_index_by_the_names_it_was_written_with(tmp_p
 
 
 def test_without_the_models_the_baselines_of_sentences_are_left_out_aloud(store: Store, encoder: Encoder) -> None:
-    def absent_models() -> Sentences:
+    def absent_models() -> SentenceModel:
         raise ModelError("no weights here", "fetch them")
 
     options = EvaluationOptions(("RR",))
@@ -154,7 +154,7 @@ def test_apart_and_joint_agree_for_an_encoder_that_sees_no_context(encoder: Enco
 def test_sentences_find_what_means_the_same(tmp_path: Path) -> None:
     if missing := absent():
         pytest.skip(f"the [offline] extra is not installed: {', '.join(missing)}")
-    space = Sentences.create(cache=tmp_path, device="cpu", threads=1)
+    space = SentenceModel.create(cache=tmp_path, device="cpu", threads=1)
     baselines = systems.SentenceBaselines(space)
     cat = Segment(Span(0.0, 1.0), "The cat sleeps on the sofa.")
     bank = Segment(Span(0.0, 1.0), "Shares of the bank fell on Monday.")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from clamr_cli.config import default_cache
-from clamr_cli.encoders.mini.heads import SPELLING, Heads, unit
-from clamr_cli.encoders.mini.spelling import spell
+from clamr_cli.encoders.mini.heads import LEXICAL, Heads, unit
+from clamr_cli.encoders.mini.lexical import lexical_vectors
 from clamr_cli.errors import UsageError
 from clamr_cli.train import loop
 from clamr_cli.train.mini import recipe
@@ -52,7 +52,7 @@ class WordModel:
     def _one(self, text: str, asked: bool) -> PassageFeatures:
         words = text.split()
         states = np.stack([word_state(word) for word in words])
-        spelled = spell([word[::-1] + "?" if asked else word for word in words], SPELLING)
+        spelled = lexical_vectors([word[::-1] + "?" if asked else word for word in words], LEXICAL)
         turned = states @ self._turn if asked else states
         return PassageFeatures(turned, spelled, unit(turned.mean(axis=0)))
 
@@ -132,7 +132,7 @@ def test_training_lowers_the_loss_and_makes_a_file_that_the_encoder_reads(materi
     file.write_bytes(recipe.weights_file(model, material))
     trained = Heads.load(file)
     rows = trained.vectors(
-        material.rows[0], np.full(11, 2), np.zeros(11, np.float32), np.zeros((11, SPELLING), np.float32)
+        material.rows[0], np.full(11, 2), np.zeros(11, np.float32), np.zeros((11, LEXICAL), np.float32)
     )
     assert rows.shape == (11, 128)
     assert np.isfinite(rows).all()

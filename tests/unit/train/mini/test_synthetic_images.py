@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clamr_cli.encoders.mini.heads import PictureFeatures, unit
+from clamr_cli.encoders.mini.heads import ImageFeatures, unit
 from clamr_cli.train.mini import material
 from clamr_cli.train.mini.material import Sample, cross_fit, fit, pseudo_images
 from clamr_cli.train.mini.synthetic_images import SyntheticImage, encode_jpeg, generate, restyle
@@ -74,9 +74,9 @@ def test_pseudo_images_are_as_far_from_their_captions_as_real_ones() -> None:
     assert close < 0.99
 
 
-def features(count: int, seed: int = 0) -> PictureFeatures:
+def features(count: int, seed: int = 0) -> ImageFeatures:
     chance = np.random.default_rng(seed)
-    return PictureFeatures(
+    return ImageFeatures(
         chance.normal(size=(count, 1280)).astype(np.float32),
         chance.normal(size=(count, 9, 1280)).astype(np.float32),
         chance.dirichlet(np.ones(1000), size=(count, 10)).astype(np.float32),

@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clamr_cli.encoders.mini import joint, kinds
-from clamr_cli.encoders.mini.heads import SENSE, SPELLING, Heads, unit
-from clamr_cli.encoders.mini.joint import TIMELESS, time_features
+from clamr_cli.encoders.mini import heads as row
+from clamr_cli.encoders.mini.heads import LEXICAL, SEMANTIC, TIMELESS, WIDTH, Heads, attend, time_features, unit
 
 
 @pytest.fixture(scope="module")
@@ -16,9 +15,9 @@ def model():
 
     torch.manual_seed(0)
     chance = np.random.default_rng(0)
-    directions = np.linalg.qr(chance.normal(size=(joint.WIDTH, SENSE)))[0].astype(np.float32)
+    directions = np.linalg.qr(chance.normal(size=(WIDTH, SEMANTIC)))[0].astype(np.float32)
     names = ("query.word", "query.sentence", "word", "passage", "picture")
-    made = MiniModel(directions, {name: chance.normal(size=joint.WIDTH).astype(np.float32) * 0.01 for name in names})
+    made = MiniModel(directions, {name: chance.normal(size=WIDTH).astype(np.float32) * 0.01 for name in names})
     with torch.no_grad():
         for parameter in made.parameters():
             parameter += torch.randn_like(parameter) * 0.05
@@ -27,14 +26,14 @@ def model():
 
 def rows(count: int, seed: int = 0):
     chance = np.random.default_rng(seed)
-    states = unit(chance.normal(size=(count, joint.WIDTH)).astype(np.float32))
-    spelled = unit(chance.normal(size=(count, SPELLING)).astype(np.float32))
-    which = np.array([kinds.PICTURE, kinds.PICTURE_CLASSES, kinds.PICTURE_REGION, *range(5, kinds.KINDS)])
+    states = unit(chance.normal(size=(count, WIDTH)).astype(np.float32))
+    spelled = unit(chance.normal(size=(count, LEXICAL)).astype(np.float32))
+    which = np.array([row.IMAGE, row.IMAGE_CLASSES, row.IMAGE_REGION, *range(5, len(row.HEADS))])
     return states, which[np.arange(count) % len(which)], np.linspace(-1, 300, count).astype(np.float32), spelled
 
 
 def heads_of(model) -> Heads:
-    plain = {"classes": (1000, joint.WIDTH), "connector.weight": (1306, joint.WIDTH), "connector.bias": (joint.WIDTH,)}
+    plain = {"classes": (1000, WIDTH), "connector.weight": (1306, WIDTH), "connector.bias": (WIDTH,)}
     return Heads(model.tensors() | {name: np.zeros(shape, np.float32) for name, shape in plain.items()})
 
 
@@ -72,7 +71,7 @@ def test_text_sees_every_other_row_and_pictures_and_queries_stay(model) -> None:
     states, which, times, spelled = rows(20)
     heads = heads_of(model)
     before = heads.vectors(states, which, times, spelled)
-    told = which >= kinds.FIRST_TEXT
+    told = which >= row.FIRST_TEXT
     for changed in (0, 19):
         other = states.copy()
         other[changed] = -other[changed]
@@ -84,12 +83,9 @@ def test_text_sees_every_other_row_and_pictures_and_queries_stay(model) -> None:
     np.testing.assert_allclose(pictures, before[~told], atol=1e-6)
 
 
-def test_long_documents_are_attended_in_blocks_as_in_one(model, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = rows(600)
-    heads = heads_of(model)
-    in_blocks = heads.vectors(*whole)
-    monkeypatch.setattr(joint, "_BLOCK", 1000)
-    np.testing.assert_allclose(in_blocks, heads.vectors(*whole), atol=1e-6)
+def test_attention_in_blocks_is_attention_over_all_rows_at_once() -> None:
+    qkv = np.random.default_rng(0).normal(size=(600, 3 * WIDTH)).astype(np.float32)
+    np.testing.assert_allclose(attend(qkv), attend(qkv, block=600), atol=1e-6)
 
 
 def test_what_has_no_time_has_no_time_features() -> None:
