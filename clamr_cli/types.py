@@ -6,10 +6,14 @@ types are named only for type checkers.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
+
+from clamr_cli.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,8 +115,29 @@ class Sound:
     samples: NDArray[np.int16] = field(repr=False, compare=False)
 
 
+class _WithTexts:
+    """Text segments by modality."""
+
+    __slots__ = ()
+    speech: tuple[Segment, ...]
+    ocr: tuple[Segment, ...]
+    metadata: tuple[Segment, ...]
+
+    def segments(self, modality: Modality) -> tuple[Segment, ...]:
+        """The text segments of a modality; empty for the modalities that have no text."""
+        match modality:
+            case Modality.SPEECH:
+                return self.speech
+            case Modality.OCR:
+                return self.ocr
+            case Modality.METADATA:
+                return self.metadata
+            case _:
+                return ()
+
+
 @dataclass(frozen=True, slots=True)
-class Document:
+class Document(_WithTexts):
     """One moment of a video with all its modalities: the unit that is encoded and found.
 
     At most :data:`MAX_FRAMES` frames. Segments are in time order and overlap ``span``. ``audio`` is for encoders that
@@ -126,18 +151,6 @@ class Document:
     ocr: tuple[Segment, ...] = ()
     metadata: tuple[Segment, ...] = ()
     audio: Sound | None = None
-
-    def segments(self, modality: Modality) -> tuple[Segment, ...]:
-        """The text segments of a modality; empty for the modalities that have no text."""
-        match modality:
-            case Modality.SPEECH:
-                return self.speech
-            case Modality.OCR:
-                return self.ocr
-            case Modality.METADATA:
-                return self.metadata
-            case _:
-                return ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -348,7 +361,7 @@ class VideoRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class MomentRecord:
+class MomentRecord(_WithTexts):
     """A document's texts and place as the index keeps them; ``moment_id`` is ``<video_id>#<number>``."""
 
     moment_id: str
@@ -364,6 +377,8 @@ class MomentRecord:
 Scoring = Literal["token-max", "modality-max"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 OcrEngine = Literal["easyocr", "rapidocr"]
+
+_DATE: Final = re.compile(r"\d{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01]))?)?")
 
 SCAN_LIMIT: Final = 20_000_000
 """Vectors a core that a search compares with: a fifth of a second or so."""
@@ -384,6 +399,19 @@ class Filters:
     path: str | None = None
     language: str | None = None
     videos: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be understood.
+
+        Raises:
+            UsageError: which one, and what it should be.
+        """
+        for name, date in (("since", self.since), ("until", self.until)):
+            if date is not None and not _DATE.fullmatch(date):
+                raise UsageError(f"invalid --{name}: {date!r}", "write it like 2024-05-31, 2024-05 or 2024")
+        for name, seconds in (("longer", self.longer), ("shorter", self.shorter)):
+            if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+                raise UsageError(f"invalid --{name}: {seconds:g}", "write it like 90, 1:30 or 1h30m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +436,22 @@ class SearchOptions:
     exact: bool = False
     hybrid: bool = False
     scan_limit: int = SCAN_LIMIT
+
+    def __post_init__(self) -> None:
+        """Refuse what would find nothing.
+
+        Raises:
+            UsageError: the limit is below 1, a weight is negative, or no modality is left.
+        """
+        if self.limit < 1:
+            raise UsageError(f"invalid --limit: {self.limit}", "give 1 or more")
+        for modality, weight in self.weights.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise UsageError(f"invalid --weight: {modality}={weight:g}", "give a number from 0 on")
+        # Sound itself is a modality of few encoders: it is left to search in only where somebody names it.
+        named = {*SHOWN_MODALITIES, *self.modalities, *self.weights} & {*(self.modalities or Modality)}
+        if not any(self.weights.get(modality, 1.0) > 0 for modality in named):
+            raise UsageError("the modalities and weights leave nothing to search in", "give one a weight above 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,13 +92,13 @@ def _device(settings: Settings) -> Iterator[Check]:
 def _kernel(settings: Settings) -> Iterator[Check]:
     from clamr_cli import kernel
 
-    path = kernel.paths()[0]
-    if path == kernel.NUMPY:
+    backend = kernel.backends()[0]
+    if backend == kernel.NUMPY:
         again = pip_install("", "--force-reinstall", "--no-deps", "--no-binary", "clamr-cli")
         hint = f"install a C compiler, then: {again}"
         yield Check("warn", "kernel", "numpy: searches work, but slower, for the compiled library is absent", hint)
     else:
-        yield Check("ok", "kernel", f"{path}, {plural(settings.threads or kernel.usable_threads(), 'thread')}")
+        yield Check("ok", "kernel", f"{backend}, {plural(settings.threads or kernel.usable_threads(), 'thread')}")
 
 
 def _decoders(_: Settings) -> Iterator[Check]:

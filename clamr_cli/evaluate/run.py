@@ -12,7 +12,7 @@ from clamr_cli.evaluate.report import Report, report
 from clamr_cli.evaluate.runs import Run, Task, from_trec, plain_task, published_task
 from clamr_cli.evaluate.systems import Pool, all_systems
 from clamr_cli.search.filters import select
-from clamr_cli.search.ranking import require_vectors
+from clamr_cli.search.search import require_vectors
 from clamr_cli.types import Filters
 
 if TYPE_CHECKING:

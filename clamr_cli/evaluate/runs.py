@@ -18,7 +18,7 @@ import numpy as np
 from clamr_cli.errors import UsageError
 from clamr_cli.evaluate.data import DEPTH
 from clamr_cli.evaluate.ids import escape
-from clamr_cli.search.ranking import order
+from clamr_cli.search.scoring import order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -26,8 +26,7 @@ from clamr_cli.errors import MediaError, ModelError
 from clamr_cli.evaluate.runs import Run, ranked
 from clamr_cli.index.stored import documents_of
 from clamr_cli.search import scoring as maxsim
-from clamr_cli.search.many import score_videos
-from clamr_cli.search.ranking import order, video_of
+from clamr_cli.search.scoring import order, score_videos, video_of
 from clamr_cli.store import PackedVectors
 from clamr_cli.types import DIMENSION, MODALITY_IDS, NO_MODALITY, SHOWN_MODALITIES, Document, FileState, Modality
 

@@ -12,8 +12,8 @@ from clamr_cli.frames.documents import Surroundings
 from clamr_cli.frames.packing import slice_of
 from clamr_cli.frames.selection import select
 from clamr_cli.frames.values import PART, Choice, FrameHit
-from clamr_cli.search import evidence as reasons
 from clamr_cli.search import scoring as maxsim
+from clamr_cli.search.evidence import Match
 from clamr_cli.types import MODALITY_IDS, TEXT_MODALITIES
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def rank(prepared: Prepared, encoder: Encoder, question: str, choice: Choice | N
     tokens = encoder.encode_queries([question])[0]
     weights = maxsim.slot_weights({}, frozenset(choice.modalities) or None)
     maxima = _maxima(prepared, tokens)
-    rule = maxsim.token_max if choice.scoring == "token-max" else maxsim.modality_max
-    return Ranking(prepared, question, tokens, weights, rule(maxsim.weighted(maxima, weights)))
+    rule = maxsim.ScoringRule(choice.scoring, weights)
+    return Ranking(prepared, question, tokens, weights, rule.scores(maxima))
 
 
 def _maxima(prepared: Prepared, tokens: TokenVectors) -> maxsim.Float32:
@@ -142,19 +142,17 @@ def _hit(ranking: Ranking, around: Surroundings, number: int, place: int) -> Fra
     moment = around.record(prepared.target.video_id, candidate)
     start, end = prepared.indptr[number : number + 2].tolist()
     own = slice_of(prepared.vectors, start, end)
-    aligned = reasons.match(ranking.question, ranking.tokens, moment, own, ranking.weights)
-    alone = reasons.modality_scores(aligned)
-    winner = max(alone, key=lambda modality: alone[modality], default=None)
+    match = Match(ranking.question, ranking.tokens, moment, own, ranking.weights)
     return FrameHit(
         rank=place,
         number=number,
         time=candidate.time,
         span=candidate.span,
-        at=reasons.strongest_time(aligned, winner),
+        at=match.strongest_time(),
         score=float(ranking.scores[number]),
-        modality=winner,
-        modalities=alone,
-        evidence=reasons.evidence(aligned),
+        modality=match.winner,
+        modalities=match.scores,
+        evidence=match.evidence(),
         speech=moment.speech,
         ocr=moment.ocr,
     )

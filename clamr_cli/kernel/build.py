@@ -1,7 +1,8 @@
 """Builds the kernel's library when the package is built: a hook of hatchling, not a part of the running program.
 
 With a C compiler the wheel holds the library and is tagged for this platform; without one, or if it fails, the wheel is
-pure and numpy serves. An editable installation gets the library in the source tree.
+pure and numpy serves. An editable installation gets the library in the source tree, and so does
+``python -m clamr_cli.kernel.build``.
 """
 
 from __future__ import annotations
@@ -86,3 +87,7 @@ class KernelHook(BuildHookInterface):
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
         """Remove what was compiled aside."""
         shutil.rmtree(getattr(self, "_folder", ""), ignore_errors=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(compile_library(Path(__file__).with_name("maxsim.c"), Path(__file__).with_name(LIBRARY)) or 0)

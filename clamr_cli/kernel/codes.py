@@ -9,14 +9,15 @@ Why bounds hold. With ``q = step * c + f`` and ``v = scale * d + e``::
     q.v = (step * c).(scale * d) + q.e + f.(scale * d)
     |q.v - step * scale * (c.d)| <= |q| * |e| + |f| * |scale * d|           (Cauchy-Schwarz, twice)
 
-``|e|`` is the vector's residual, ``|scale * d|`` at most ``reach``, and ``c.d`` is an integer below 2**31, computed
-without error. What floating point adds, with ``u = 2**-24``, ``|v| <= |scale * d| + |e| <= reach`` and to first order:
+``|e|`` is the vector's residual, ``|scale * d|`` at most ``max_norm``, and ``c.d`` is an integer below 2**31, computed
+without error. What floating point adds, with ``u = 2**-24``, ``|v| <= |scale * d| + |e| <= max_norm`` and to first
+order:
 
 - a float32 sum of 128 products, in any order, with or without fused operations, is off by at most
   ``128 u * |q| * |v|``, which covers the exact side;
 - the approximate side rounds six times (the integer, its product with the scale, the product of residual and weight,
   their sum, the product with the step, the sum with the offset), each at most ``u`` times
-  ``(|q| + |f|) * reach``, and ``u`` times the offset.
+  ``(|q| + |f|) * max_norm``, and ``u`` times the offset.
 
 Together below ``140 u``; :data:`SLACK` is ``256 u``. ``TINY`` covers products that leave the normal range of float32.
 """
@@ -28,18 +29,18 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clamr_cli.kernel.arrays import BEYOND, check_array, check_query
 from clamr_cli.types import DIMENSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from clamr_cli.types import FloatArray
 
     Float32 = NDArray[np.float32]
     Float64 = NDArray[np.float64]
+
+BEYOND: Final = 1e15
+"""Larger numbers than this are not parts of a vector; below it no product leaves the range of float32."""
 
 LARGEST: Final = {1: 127, 2: 127 * 128 + 63}
 """The largest code of a query by its number of planes."""
@@ -62,14 +63,14 @@ class Quantized:
         codes: [n, 128] int8.
         scales: [n] float32, at least 0.
         residuals: [n] float32, ``|v - scale * code|`` rounded up.
-        reach: at least every ``|scale * code| + residual``, so at least every vector's length; of several parts, the
+        max_norm: at least every ``|scale * code| + residual``, so at least every vector's length; of several parts, the
             largest. 0.0 where there are no vectors.
     """
 
     codes: NDArray[np.int8]
     scales: Float32
     residuals: Float32
-    reach: float
+    max_norm: float
 
 
 def round_up(values: Float64) -> Float32:
@@ -93,6 +94,11 @@ def _coded(rows: Float64, largest: int) -> tuple[Float64, Float32]:
     return codes, np.where(small, np.float32(0.0), steps)
 
 
+def lengths_above(rows: Float32) -> Float32:
+    """The length of each row, rounded up."""
+    return round_up(_norms(rows.astype(np.float64)))
+
+
 def quantize(vectors: FloatArray) -> Quantized:
     """Vectors as int8, some thousands at a time.
 
@@ -103,26 +109,25 @@ def quantize(vectors: FloatArray) -> Quantized:
         TypeError: another dtype.
         ValueError: another shape, or a vector with such numbers; the message names its row.
     """
-    check_array("vectors", vectors, (None, DIMENSION), "float16", "float32")
+    if vectors.dtype not in (np.float16, np.float32):
+        raise TypeError(f"vectors must be float16 or float32, not {vectors.dtype}")
+    if vectors.ndim != 2 or vectors.shape[1] != DIMENSION:
+        raise ValueError(f"vectors must have the shape [any, {DIMENSION}], not {list(vectors.shape)}")
     count = len(vectors)
     codes, scales = np.empty((count, DIMENSION), np.int8), np.empty(count, np.float32)
-    residuals, reach = np.empty(count, np.float32), 0.0
-    for part in _parts(count):
+    residuals, max_norm = np.empty(count, np.float32), 0.0
+    for start in range(0, count, _ROWS):
+        part = slice(start, min(start + _ROWS, count))
         rows = vectors[part].astype(np.float64)
         if not (fine := (np.abs(rows) <= BEYOND).all(axis=1)).all():
-            row = part.start + int(np.flatnonzero(~fine)[0])
+            row = start + int(np.flatnonzero(~fine)[0])
             raise ValueError(f"vector {row} has NaN, infinite numbers or numbers beyond {BEYOND:g}")
         whole, scales[part] = _coded(rows, LARGEST[1])
         codes[part] = whole
         restored = whole * scales[part, None].astype(np.float64)
         residuals[part] = round_up(_norms(rows - restored))
-        reach = max(reach, float((_norms(restored) * _ABOVE + residuals[part]).max()))
-    return Quantized(codes, scales, residuals, reach * _ABOVE)
-
-
-def _parts(count: int) -> Iterator[slice]:
-    for start in range(0, count, _ROWS):
-        yield slice(start, min(start + _ROWS, count))
+        max_norm = max(max_norm, float((_norms(restored) * _ABOVE + residuals[part]).max()))
+    return Quantized(codes, scales, residuals, max_norm * _ABOVE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,41 +137,28 @@ class Tokens:
     Attributes:
         codes: [q, 128] int16, at most ``LARGEST[planes]`` in size.
         steps: [q] float32, at least 0; token ``i`` is about ``steps[i] * codes[i]``.
-        weights: [q] float32: what a vector's residual counts, in steps; None where no bound is wanted.
+        weights: [q] float32: what a vector's residual counts, in steps.
         offsets: [q] float32 added at the end.
         planes: 1 or 2.
     """
 
     codes: NDArray[np.int16]
     steps: Float32
-    weights: Float32 | None
+    weights: Float32
     offsets: Float32
     planes: int
 
 
-def plain_tokens(query: Float32, planes: int) -> Tokens:
-    """A query for approximate similarities."""
-    codes, steps = _coded(_checked(query, planes), LARGEST[planes])
-    return Tokens(codes.astype(np.int16), steps, None, np.zeros(len(query), np.float32), planes)
-
-
-def bound_tokens(query: Float32, planes: int, reach: float, side: int) -> Tokens:
+def bound_tokens(query: Float32, planes: int, max_norm: float, side: int) -> Tokens:
     """A query for bounds of its similarities: ``side`` 1 for upper, -1 for lower ones."""
-    rows = _checked(query, planes)
-    if not (np.isfinite(reach) and reach >= 0):
-        raise ValueError(f"reach must be a finite length, not {reach}")
+    if planes not in LARGEST:
+        raise ValueError(f"query_planes must be 1 or 2, not {planes}")
+    rows = query.astype(np.float64)
     codes, steps = _coded(rows, LARGEST[planes])
     # A token without codes is all residual; any step will do.
     steps = np.where(steps > 0, steps, np.float32(1.0))
     lengths = _norms(rows)
     lost = _norms(rows - codes * steps[:, None].astype(np.float64)) * _ABOVE
     weights = round_up(lengths / steps)
-    offsets = round_up(reach * (lost + SLACK * (lengths + lost)) + TINY)
+    offsets = round_up(max_norm * (lost + SLACK * (lengths + lost)) + TINY)
     return Tokens(codes.astype(np.int16), steps, weights * np.float32(side), offsets * np.float32(side), planes)
-
-
-def _checked(query: Float32, planes: int) -> Float64:
-    check_query(query)
-    if planes not in LARGEST:
-        raise ValueError(f"planes must be 1 or 2, not {planes}")
-    return query.astype(np.float64)

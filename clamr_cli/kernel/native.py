@@ -1,7 +1,7 @@
 """The compiled library: loaded once, called with plain addresses.
 
-It lies beside this module where a compiler was there when the package was built; otherwise there are no native paths
-and numpy serves. ctypes releases the interpreter's lock during a call, so threads run side by side.
+It lies beside this module where a compiler was there when the package was built; otherwise there are no compiled
+backends. ctypes releases the interpreter's lock during a call, so threads run side by side.
 """
 
 from __future__ import annotations
@@ -9,27 +9,23 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from clamr_cli.kernel.codes import Tokens
-
-    Float32 = NDArray[np.float32]
-    Int64 = NDArray[np.int64]
+from clamr_cli.kernel.codes import Tokens
+from clamr_cli.kernel.parallel import Float32, Int64, Work
 
 LIBRARY = Path(__file__).with_name("_maxsim.so")
 VERSION: Final = 1
 # In the order of preference; the numbers are those of maxsim.c.
-_PATHS: Final = {"avx512vnni": 2, "avxvnni": 5, "avx2": 1, "neon-dotprod": 4, "neon": 3, "scalar": 0}
-_WRONG: Final = {-1: "this processor cannot run that path", -2: "a segment leaves the vectors", -3: "a wrong count"}
+_BACKENDS: Final = {"avx512vnni": 2, "avxvnni": 5, "avx2": 1, "neon-dotprod": 4, "neon": 3, "scalar": 0}
+_WRONG: Final = {-1: "this processor cannot run that backend", -2: "a segment leaves the vectors", -3: "a wrong count"}
 _NO_MEMORY: Final = -4
 
 
-class _Job(ctypes.Structure):
+class Job(ctypes.Structure):
     """``Job`` of maxsim.c."""
 
     _fields_ = (
@@ -40,13 +36,9 @@ class _Job(ctypes.Structure):
     )
 
 
-def load() -> ctypes.CDLL | None:
-    """The library, or None where it is absent, of another version or not for this machine."""
-    return _load(LIBRARY)
-
-
 @cache
-def _load(library: Path) -> ctypes.CDLL | None:
+def load(library: Path) -> ctypes.CDLL | None:
+    """The library, or None where it is absent, of another version or not for this machine."""
     try:
         loaded = ctypes.CDLL(str(library))
         loaded.clamr_kernel_version.restype = ctypes.c_int32
@@ -54,61 +46,46 @@ def _load(library: Path) -> ctypes.CDLL | None:
         if loaded.clamr_kernel_version() != VERSION:
             return None
         for function in (loaded.clamr_kernel_scan, loaded.clamr_kernel_exact):
-            function.argtypes, function.restype = [ctypes.POINTER(_Job)], ctypes.c_int32
+            function.argtypes, function.restype = [ctypes.POINTER(Job)], ctypes.c_int32
     except (OSError, AttributeError):
         return None
     return loaded
 
 
-def paths() -> tuple[str, ...]:
-    """Native paths that work on this machine, the fastest first."""
-    loaded = load()
-    return () if loaded is None else _usable(loaded)
+def backends() -> tuple[str, ...]:
+    """Compiled backends that work on this machine, the fastest first."""
+    return _usable(LIBRARY)
 
 
 @cache
-def _usable(loaded: ctypes.CDLL) -> tuple[str, ...]:
+def _usable(library: Path) -> tuple[str, ...]:
     # Asked once: a processor's answer to what it can do costs a virtual machine tens of microseconds.
-    usable = int(loaded.clamr_kernel_paths())
-    return tuple(name for name, number in _PATHS.items() if usable >> number & 1)
+    loaded = load(library)
+    usable = 0 if loaded is None else int(loaded.clamr_kernel_paths())
+    return tuple(name for name, number in _BACKENDS.items() if usable >> number & 1)
 
 
-def scan(
-    path: str,
-    tokens: Tokens,
-    codes: NDArray[np.int8],
-    scales: Float32,
-    residuals: Float32 | None,
-    ranges: Int64,
-    maxima: Float32,
-) -> None:
-    """One thread's scan; every array was checked before.
+def bound(backend: str, tokens: Tokens, codes: NDArray[np.int8], scales: Float32, residuals: Float32) -> Work:
+    """Work that fills bounds; every array was checked before."""
 
-    Args:
-        path: one of :func:`paths`.
-        tokens: the query.
-        codes: [n, 128].
-        scales: [n].
-        residuals: [n], or None where tokens have no weights.
-        ranges: [s, 2] starts and ends; may be a view with any stride between rows.
-        maxima: [s, q], filled.
-    """
-    job = _job(path, tokens.codes, codes, ranges, maxima)
-    job.steps, job.offsets = tokens.steps.ctypes.data, tokens.offsets.ctypes.data
-    job.scales, job.planes = scales.ctypes.data, tokens.planes
-    if tokens.weights is not None and residuals is not None:
+    def work(ranges: Int64, maxima: Float32) -> None:
+        job = _job(backend, tokens.codes, codes, ranges, maxima)
+        job.steps, job.offsets = tokens.steps.ctypes.data, tokens.offsets.ctypes.data
+        job.scales, job.planes = scales.ctypes.data, tokens.planes
         job.weights, job.residuals = tokens.weights.ctypes.data, residuals.ctypes.data
-    _call("clamr_kernel_scan", job)
+        _call("clamr_kernel_scan", job)
+
+    return work
 
 
-def exact(path: str, query: Float32, vectors: NDArray[np.float16], ranges: Int64, maxima: Float32) -> None:
-    """One thread's exact pass; arguments as of :func:`scan`."""
-    _call("clamr_kernel_exact", _job(path, query, vectors, ranges, maxima))
+def exact(backend: str, query: Float32, vectors: NDArray[np.float16]) -> Work:
+    """Work that fills exact maxima; every array was checked before."""
+    return lambda ranges, maxima: _call("clamr_kernel_exact", _job(backend, query, vectors, ranges, maxima))
 
 
-def _job(path: str, tokens: NDArray[Any], vectors: NDArray[Any], ranges: Int64, maxima: Float32) -> _Job:
+def _job(backend: str, tokens: NDArray[Any], vectors: NDArray[Any], ranges: Int64, maxima: Float32) -> Job:
     start = ranges.ctypes.data
-    return _Job(
+    return Job(
         tokens=tokens.ctypes.data,
         vectors=vectors.ctypes.data,
         starts=start,
@@ -119,15 +96,12 @@ def _job(path: str, tokens: NDArray[Any], vectors: NDArray[Any], ranges: Int64, 
         segment_count=len(ranges),
         stride=ranges.strides[0] // ranges.itemsize,
         planes=1,
-        path=_PATHS[path],
+        path=_BACKENDS[backend],
     )
 
 
-def _call(name: str, job: _Job) -> None:
-    loaded = load()
-    if loaded is None:
-        raise ValueError("the kernel's library is absent")
-    state = getattr(loaded, name)(ctypes.byref(job))
+def _call(name: str, job: Job) -> None:
+    state = getattr(load(LIBRARY), name)(ctypes.byref(job))
     if state == _NO_MEMORY:
         raise MemoryError("no memory for a search")
     if state:

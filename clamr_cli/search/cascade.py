@@ -1,285 +1,328 @@
-"""The exact ranking without looking at every vector exactly.
+"""The exact ranking without scoring every moment exactly.
 
-1. One scan of the packed vectors (:mod:`clamr_cli.search.bounds`) says what each moment's score is at most.
+1. One scan of the scan cache says what each moment's score is at most. Scores are sums of maxima of similarities
+   multiplied by weights that are never negative, so the same sums of upper bounds are upper bounds of scores.
 2. The moments that promise most are scored exactly, from the stored vectors. The score of the last that would be shown
    is the threshold.
 3. Whatever cannot reach the threshold is out, proven. The bounds of the rest are tightened once, by a query of more
    digits; what can still reach it is scored exactly, until nothing is left that could.
 
-So the ranking is that of :func:`clamr_cli.search.ranking.score_all`, ties included: bounds are compared with room for
-the digits that ties are decided by. Rows that the scan cache does not stand for are scored exactly at once. A score
-beyond its bound means damage that no checksum showed: the scan cache is not used then.
+So the ranking is that of scoring everything, ties included: bounds are compared with room for the digits that ties are
+decided by. Rows that no file of the scan cache stands for are scored exactly at once. A score beyond its bound means
+damage that no checksum showed: the cache is not used then.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli import kernel
-from clamr_cli.search import scoring as maxsim
-from clamr_cli.search.bounds import Scanner, Segments, allowed, bound
-from clamr_cli.search.ranking import TIE, Scores, apply, scored, video_of
-from clamr_cli.store import CorruptCache
+from clamr_cli.kernel.parallel import batches
+from clamr_cli.search.scoring import (
+    SLOTS,
+    TIE,
+    Float32,
+    Float64,
+    Int64,
+    ScoringRule,
+    first_of_each_video,
+    ranked,
+    score_packed,
+    video_of,
+)
+from clamr_cli.store import CorruptCache, PackedVectors, ScanFile, Snapshot
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+Scan = Callable[[ScanFile, Int64, Literal[1, -1], int], Float32]
+"""Bounds [r, q] of the best similarity of each range [r, 2] of a file's vectors for each query token.
 
-    from numpy.typing import NDArray
+The numbers are the side, 1 for upper and -1 for lower bounds, and the digits of the query, 1 or 2 planes.
+"""
 
-    from clamr_cli.search.ranking import View
-    from clamr_cli.store import PackedVectors, ScanFile, Snapshot
+_SEGMENTS_AT_ONCE: Final = 1 << 16
+"""Segments scanned at once: bounds the maxima of a 64-token query to 16 MiB."""
 
-    Int64 = NDArray[np.int64]
-    Bools = NDArray[np.bool_]
+_VECTORS_AT_ONCE: Final = 1 << 18
+"""Stored vectors in memory at a time, one moment at least: 64 MiB."""
 
-_TABLE: Final = -1
 _SPARE: Final = 10
 """How many more than are to be shown are scored exactly before there is a threshold."""
 
 _FEW: Final = 6
 """Fewer moments than this are scored exactly rather than bounded again."""
 
-_VECTORS_AT_ONCE: Final = 1 << 18
-"""Stored vectors in memory at a time, one moment at least: 64 MiB."""
+_UNCOVERED: Final = -1
 
 
-@dataclass(slots=True, eq=False)
-class Pool:
-    """The moments that may answer, what their scores are at most, and those that are known exactly.
+def kernel_scan(query: Float32, *, threads: int = 0, backend: str | None = None) -> Scan:
+    """The scan by this machine's processor. ``query`` is [q, 128]; ``threads`` 0 for all."""
+
+    def scan(file: ScanFile, ranges: Int64, side: Literal[1, -1], planes: int) -> Float32:
+        return kernel.bound(
+            query, file.codes, file.scales, file.residuals, ranges,
+            max_norm=file.max_norm, side=side, query_planes=planes, threads=threads, backend=backend,
+        )  # fmt: skip
+
+    return scan
+
+
+class Candidates:
+    """The moments of a snapshot that may answer: of the given videos and among the given moments; None allows all.
 
     Attributes:
-        moment_ids: of all m.
-        parts: [m] number of the part of the snapshot, -1 for a row of the table.
-        inside: [m] place in that part.
-        upper: [m, views] float64.
-        values: [m, views] float32, exact where ``exact``.
-        exact: [m].
+        snapshot: one version of an encoder's vectors.
+        videos, moments: ids of what may answer.
+        in_files: for each file of the scan cache the places of its moments that may answer.
     """
 
-    snapshot: Snapshot
-    query: maxsim.Float32
-    views: Sequence[View]
-    scanner: Scanner
-    moment_ids: list[str] = field(default_factory=list)
-    parts: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
-    inside: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
-    upper: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1)))
-    values: maxsim.Float32 = field(default_factory=lambda: np.zeros((0, 1), np.float32))
-    exact: Bools = field(default_factory=lambda: np.zeros(0, np.bool_))
+    def __init__(
+        self, snapshot: Snapshot, videos: Collection[str] | None = None, moments: Collection[str] | None = None
+    ) -> None:
+        self.snapshot, self.videos, self.moments = snapshot, videos, moments
+        self.in_files = [self._in_file(file) for file in snapshot.files]
 
-    @classmethod
-    def fill(
-        cls,
-        snapshot: Snapshot,
-        query: maxsim.Float32,
-        videos: Collection[str] | None,
-        views: Sequence[View],
-        scanner: Scanner,
-        moments: Collection[str] | None = None,
-    ) -> Pool:
-        """Bound every moment of the given videos (of all where None), and score those only the table has.
-
-        Only moments of ``moments`` count, where there are any given.
-
-        Raises:
-            CorruptCache: the scan cache is not what was written.
-            StoreError: the index cannot be read.
-        """
-        pool = cls(snapshot, query, views, scanner)
-        inside, upper = [], []
-        for file in snapshot.files:
-            chosen = np.flatnonzero(allowed(file, videos, moments) & (file.places >= 0))
-            inside.append(chosen)
-            upper.append(bound(file, chosen, views, scanner.upper, 1))
-            names = file.moment_ids
-            pool.moment_ids += names if len(chosen) == len(names) else [names[at] for at in chosen.tolist()]
-        rest = [scored(batch, query, views, videos, moments) for batch in snapshot.uncovered()]
-        stored = np.concatenate([np.zeros((0, len(views)), np.float32), *(values for _, values in rest)])
-        for names, _ in rest:
-            pool.moment_ids += names
-        counts = [len(chosen) for chosen in inside]
-        pool.parts = np.repeat(np.array([*range(len(counts)), _TABLE]), [*counts, len(stored)])
-        pool.inside = np.concatenate([*inside, np.zeros(len(stored), np.int64)])
-        pool.upper = np.concatenate([*upper, stored.astype(np.float64)])
-        pool.values = np.concatenate([np.full((sum(counts), len(views)), -np.inf, np.float32), stored])
-        # Where nothing may answer there is nothing to find out.
-        pool.exact = (pool.parts == _TABLE) | ~np.isfinite(pool.upper).any(axis=1)
-        return pool
+    def _in_file(self, file: ScanFile) -> Int64:
+        mask = file.places >= 0
+        if self.videos is not None:
+            allowed = np.array([video_id in self.videos for video_id in file.video_ids], np.bool_)
+            mask &= np.repeat(allowed, np.diff(file.videos))
+        if self.moments is not None:
+            mask &= np.array([moment_id in self.moments for moment_id in file.moment_ids], np.bool_)
+        return np.flatnonzero(mask)
 
     @property
-    def slack(self) -> float:
-        """Room for rounding: of sums in float32 on one side, and of the digits that scores are compared by."""
-        largest = max(1.0, *(float(view.weights.max()) for view in self.views))
-        return 2 * TIE + len(self.query) * largest * 1e-5
+    def vectors(self) -> int:
+        """How many vectors in the scan cache may answer; others are few."""
+        pairs = zip(self.snapshot.files, self.in_files, strict=True)
+        return sum(int((file.starts[moments + 1] - file.starts[moments]).sum()) for file, moments in pairs)
 
-    def known(self, view: int = 0) -> Scores:
-        """The exact scores so far."""
-        at = np.flatnonzero(self.exact)
-        return Scores([self.moment_ids[number] for number in at.tolist()], self.values[at][:, [view]])
-
-    def tighten(self, numbers: Int64) -> None:
-        """Bound moments again, closer."""
-        for part, chosen, moments in self._by_part(numbers):
-            closer = bound(part, moments, self.views, self.scanner.upper, 2)
-            self.upper[chosen] = np.minimum(self.upper[chosen], closer)
-
-    def lower(self, numbers: Int64) -> NDArray[np.float64]:
-        """What the scores of moments are at least, [n, views]."""
-        found = self.values[numbers].astype(np.float64)
-        place = np.full(len(self.exact), -1, np.int64)
-        place[numbers] = np.arange(len(numbers))
-        for part, chosen, moments in self._by_part(numbers[~self.exact[numbers]]):
-            found[place[chosen]] = bound(part, moments, self.views, self.scanner.lower, 2)
-        return found
-
-    def score(self, numbers: Int64) -> None:
-        """Score moments exactly.
-
-        Raises:
-            CorruptCache: what is stored does not fit the scan cache.
-            StoreError: the index cannot be read, or a row of it is not what was stored.
-        """
-        for part, chosen, moments in self._by_part(numbers):
-            ends = np.cumsum(part.starts[moments + 1] - part.starts[moments])
-            splits = np.flatnonzero(np.diff(ends // _VECTORS_AT_ONCE)) + 1
-            for some, inside in zip(np.split(chosen, splits), np.split(moments, splits), strict=True):
-                self._score(part, some, inside)
-
-    def _score(self, part: ScanFile, chosen: Int64, moments: Int64) -> None:
-        places = part.places[moments]
-        segments = Segments.of(part, moments, self.views)
-        stored = _fetched(self.snapshot, part, places, moments)
-        shift = stored.indptr[:-1] - part.starts[moments]
-        maxima = np.full((len(self.query), len(moments), maxsim.SLOTS), -np.inf, np.float32)
-        found = kernel.exact(self.query, stored.vectors, segments.ranges + shift[segments.moments][:, None])
-        maxima[:, segments.moments, segments.modalities] = found.T
-        values = np.stack([apply(maxima, view) for view in self.views], axis=1)
-        fits = values <= self.upper[chosen] + self.slack
-        if not stored.checksummed.all():
-            least = bound(part, moments, self.views, self.scanner.lower, 2)
-            fits &= values >= least - self.slack
-        if (wrong := np.flatnonzero(~fits.all(axis=1) & ~stored.checksummed)).size:
-            # The part has checksums and these rows have none, so they are what changed.
-            raise self.snapshot.refusal(int(places[wrong[0]]))
-        if not fits.all():
-            raise CorruptCache("a score is above its bound")
-        self.values[chosen] = values
-        self.exact[chosen] = True
-
-    def _by_part(self, numbers: Int64) -> list[tuple[ScanFile, Int64, Int64]]:
-        """Moments as parts, their numbers here, and their places in the part."""
-        found = []
-        for number, file in enumerate(self.snapshot.files):
-            chosen = np.sort(numbers[self.parts[numbers] == number])
-            if len(chosen):
-                found.append((file, chosen, self.inside[chosen]))
-        return found
+    def uncovered(self) -> Iterator[tuple[PackedVectors, list[int]]]:
+        """The rows that no file stands for, a batch at a time, and which moments of a batch may answer."""
+        for batch in self.snapshot.uncovered():
+            yield (
+                batch,
+                [
+                    number
+                    for number, moment_id in enumerate(batch.moment_ids)
+                    if (self.videos is None or video_of(moment_id) in self.videos)
+                    and (self.moments is None or moment_id in self.moments)
+                ],
+            )
 
 
-def _fetched(snapshot: Snapshot, part: ScanFile, places: Int64, moments: Int64) -> PackedVectors:
-    """The stored vectors of moments, in the order of the part.
-
-    Raises:
-        CorruptCache: they are not those that the part was made from.
-    """
-    ordered = part.ordered[moments]
-    stored = snapshot.fetch(places.tolist(), ids=not ordered.all())
-    if not np.array_equal(np.diff(stored.indptr), part.starts[moments + 1] - part.starts[moments]):
-        raise CorruptCache("a moment has another number of vectors")
-    return stored if ordered.all() else stored.in_order()
-
-
-def best(pool: Pool, limit: int, *, of_each_video: bool) -> Scores:
-    """Exact scores of enough moments that the first ``limit`` of their ranking are the first of all.
-
-    Args:
-        pool: of the moments; its first view ranks.
-        limit: how many will be shown.
-        of_each_video: whether only the first moment of each video is.
-
-    Raises:
-        CorruptCache: the scan cache is not what was written.
-        StoreError: the index cannot be read.
-    """
-    tightened = np.zeros(len(pool.exact), np.bool_)
-    while True:
-        threshold = _threshold(pool, limit, of_each_video=of_each_video)
-        left = np.flatnonzero(~pool.exact & _reaches(pool, 0, threshold))
-        if not len(left):
-            return pool.known()
-        if threshold == -np.inf:
-            left = _promising(pool, left, limit, of_each_video=of_each_video)
-        elif len(loose := left[~tightened[left]]) > _FEW:
-            pool.tighten(loose)
-            tightened[loose] = True
-            continue
-        pool.score(left)
-
-
-def _reaches(pool: Pool, view: int, threshold: float) -> Bools:
-    """Which moments may have a score that is not below the threshold."""
-    return np.isfinite(pool.upper[:, view]) & (pool.upper[:, view] + pool.slack >= threshold)
-
-
-def _threshold(pool: Pool, limit: int, *, of_each_video: bool) -> float:
-    """The score that a moment must reach to be among the first, minus infinity where fewer are known."""
-    known = pool.known()
-    ranking = known.best_of_each_video() if of_each_video else known.ranking()
-    scores = [score for _, (_, score) in zip(range(limit), ranking, strict=False)]
-    return scores[-1] if len(scores) == limit else -np.inf
-
-
-def _promising(pool: Pool, left: Int64, limit: int, *, of_each_video: bool) -> Int64:
-    """The moments of ``left`` that promise most: of as many videos as are asked for, and a few more."""
-    order = left[np.argsort(-pool.upper[left, 0], kind="stable")]
-    if not of_each_video:
-        return order[: limit + _SPARE]
-    seen: set[str] = set()
-    for count, number in enumerate(order.tolist(), 1):
-        seen.add(video_of(pool.moment_ids[number]))
-        if len(seen) >= limit + _SPARE:
-            return order[:count]
-    return order
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a video stands: its rank, its first moment and that one's score."""
+class VideoRank(NamedTuple):
+    """Where a video stands among all: its rank from 1, its first moment and that one's score."""
 
     rank: int
     moment_id: str
     score: float
 
 
-def place(pool: Pool, video_id: str, view: int) -> Place | None:
-    """Where a video stands in a view of the pool; None where it is not ranked.
+class Cascade:
+    """Bounds of the scores of candidates, and their exact scores as far as they are needed.
 
-    Raises:
-        CorruptCache: the scan cache is not what was written.
-        StoreError: the index cannot be read.
+    Attributes:
+        moment_ids: of all m.
+        upper: [m, rules] float64, what scores are at most; minus infinity where nothing may answer.
+        values: [m, rules] float32, scores where ``exact``.
+        exact: [m] bool.
     """
-    own = np.array([video_of(moment_id) == video_id for moment_id in pool.moment_ids], np.bool_)
-    pool.score(np.flatnonzero(own & ~pool.exact))
-    target = next((found for found in pool.known(view).best_of_each_video() if video_of(found[0]) == video_id), None)
-    if target is None:
-        return None
-    moment_id, score = target
-    close = np.flatnonzero(~pool.exact & _reaches(pool, view, score))
-    pool.tighten(close)
-    close = close[pool.upper[close, view] + pool.slack >= score]
-    surely = pool.lower(close)[:, view] - pool.slack > score
-    pool.score(close[~surely])
-    before = {video_of(pool.moment_ids[number]) for number in close[surely].tolist()}
-    for other, _ in pool.known(view).best_of_each_video():
-        if video_of(other) == video_id:
-            break
-        before.add(video_of(other))
-    return Place(1 + len(before - {video_id}), moment_id, score)
 
+    def __init__(self, candidates: Candidates, query: Float32, rules: Sequence[ScoringRule], scan: Scan) -> None:
+        """Bound all candidates, and score those that no file stands for.
 
-def videos_ranked(pool: Pool, view: int = 0) -> int:
-    """How many videos have anything that may answer in a view."""
-    return len({video_of(pool.moment_ids[number]) for number in np.flatnonzero(np.isfinite(pool.upper[:, view]))})
+        Args:
+            candidates: the moments that may answer.
+            query: [q, 128] float32.
+            rules: ways of scoring, all at once; the first one ranks.
+            scan: bounds similarities.
+
+        Raises:
+            CorruptCache: the scan cache is not what was written.
+            StoreError: the index cannot be read.
+        """
+        self._files, self._snapshot = candidates.snapshot.files, candidates.snapshot
+        self._query, self._rules, self._scan = query, rules, scan
+        self._counting = np.any([rule.weights > 0 for rule in rules], axis=0)
+        largest = max(1.0, *(float(rule.weights.max()) for rule in rules))
+        # Room for rounding: of sums in float32 on one side, and of the digits that scores are compared by.
+        self._slack = 2 * TIE + len(query) * largest * 1e-5
+        self.moment_ids: list[str] = []
+        upper, uncovered = [np.zeros((0, len(rules)))], [np.zeros((0, len(rules)), np.float32)]
+        for file, moments in zip(self._files, candidates.in_files, strict=True):
+            upper.append(self._bounds(file, moments, 1, 1))
+            names = file.moment_ids
+            self.moment_ids += names if len(moments) == len(names) else [names[at] for at in moments.tolist()]
+        for batch, numbers in candidates.uncovered():
+            if numbers:
+                maxima = score_packed(query, batch.vectors, batch.modality_ids, batch.indptr)[:, numbers]
+                uncovered.append(self._scores(maxima))
+                self.moment_ids += [batch.moment_ids[number] for number in numbers]
+        counts = [len(moments) for moments in candidates.in_files]
+        stored = np.concatenate(uncovered)
+        self._file_of = np.repeat(np.array([*range(len(counts)), _UNCOVERED]), [*counts, len(stored)])
+        self._inside = np.concatenate([*candidates.in_files, np.zeros(len(stored), np.int64)])
+        self.upper = np.concatenate([*upper, stored.astype(np.float64)])
+        self.values = np.concatenate([np.full((sum(counts), len(rules)), -np.inf, np.float32), stored])
+        # Where nothing may answer there is nothing to compute.
+        self.exact = (self._file_of == _UNCOVERED) | ~np.isfinite(self.upper).any(axis=1)
+
+    def top(self, limit: int, *, of_each_video: bool) -> list[tuple[str, float]]:
+        """The first moments of the ranking with their scores, or the first moment of each of the first videos.
+
+        Raises:
+            CorruptCache: the scan cache is not what was written.
+            StoreError: the index cannot be read.
+        """
+        tightened = np.zeros(len(self.exact), np.bool_)
+        while True:
+            ranking = first_of_each_video(self._ranking(0)) if of_each_video else self._ranking(0)
+            best = list(islice(ranking, limit))
+            threshold = best[-1][1] if len(best) == limit else -np.inf
+            left = np.flatnonzero(~self.exact & self._reaches(0, threshold))
+            if not len(left):
+                return best
+            if threshold == -np.inf:
+                left = self._promising(left, limit, of_each_video=of_each_video)
+            elif len(loose := left[~tightened[left]]) > _FEW:
+                self.tighten(loose)
+                tightened[loose] = True
+                continue
+            self._score(left)
+
+    def rank_of(self, video_id: str, rule: int = 0) -> VideoRank | None:
+        """Where a video stands by one of the rules; None where it is not ranked.
+
+        Raises:
+            CorruptCache: the scan cache is not what was written.
+            StoreError: the index cannot be read.
+        """
+        own = np.array([video_of(moment_id) == video_id for moment_id in self.moment_ids], np.bool_)
+        self._score(np.flatnonzero(own & ~self.exact))
+        first = next((pair for pair in self._ranking(rule) if video_of(pair[0]) == video_id), None)
+        if first is None:
+            return None
+        moment_id, score = first
+        close = np.flatnonzero(~self.exact & self._reaches(rule, score))
+        self.tighten(close)
+        close = close[self.upper[close, rule] + self._slack >= score]
+        surely = self.lower(close)[:, rule] - self._slack > score
+        self._score(close[~surely])
+        before = {video_of(self.moment_ids[number]) for number in close[surely].tolist()}
+        for other, _ in self._ranking(rule):
+            if video_of(other) == video_id:
+                break
+            before.add(video_of(other))
+        return VideoRank(1 + len(before - {video_id}), moment_id, score)
+
+    def videos_ranked(self, rule: int = 0) -> int:
+        """How many videos have anything that may answer."""
+        return len({video_of(self.moment_ids[number]) for number in np.flatnonzero(np.isfinite(self.upper[:, rule]))})
+
+    def tighten(self, numbers: Int64) -> None:
+        """Bound moments again, closer."""
+        for file, chosen, moments in self._by_file(numbers):
+            self.upper[chosen] = np.minimum(self.upper[chosen], self._bounds(file, moments, 1, 2))
+
+    def lower(self, numbers: Int64) -> Float64:
+        """What the scores of moments are at least, [n, rules]."""
+        least = self.values.astype(np.float64)
+        for file, chosen, moments in self._by_file(numbers[~self.exact[numbers]]):
+            least[chosen] = self._bounds(file, moments, -1, 2)
+        return least[numbers]
+
+    def _ranking(self, rule: int) -> Iterator[tuple[str, float]]:
+        """The ranking of the moments that are scored exactly so far."""
+        at = np.flatnonzero(self.exact)
+        return ranked([self.moment_ids[number] for number in at.tolist()], self.values[at, rule])
+
+    def _reaches(self, rule: int, threshold: float) -> NDArray[np.bool_]:
+        """Which moments may have a score that is not below the threshold."""
+        upper = self.upper[:, rule]
+        reaching: NDArray[np.bool_] = np.isfinite(upper) & (upper + self._slack >= threshold)
+        return reaching
+
+    def _promising(self, left: Int64, limit: int, *, of_each_video: bool) -> Int64:
+        """The moments that promise most: of as many videos as are to be shown, and a few more."""
+        order = left[np.argsort(-self.upper[left, 0], kind="stable")]
+        if not of_each_video:
+            return order[: limit + _SPARE]
+        seen: set[str] = set()
+        for count, number in enumerate(order.tolist(), 1):
+            seen.add(video_of(self.moment_ids[number]))
+            if len(seen) >= limit + _SPARE:
+                return order[:count]
+        return order
+
+    def _scores(self, maxima: Float32) -> Float32:
+        """[q, moments, SLOTS] to [moments, rules]."""
+        return np.stack([rule.scores(maxima) for rule in self._rules], axis=1)
+
+    def _by_file(self, numbers: Int64) -> Iterator[tuple[ScanFile, Int64, Int64]]:
+        """Moments as files, their numbers here, and their places in the file."""
+        for file_number, file in enumerate(self._files):
+            chosen = np.sort(numbers[self._file_of[numbers] == file_number])
+            if len(chosen):
+                yield file, chosen, self._inside[chosen]
+
+    def _segments(self, file: ScanFile, moments: Int64) -> tuple[Int64, NDArray[np.uint8], Int64]:
+        """Of the segments of moments, in order, those that count: ranges [s, 2], modalities [s], which moment [s]."""
+        first, last = file.moments[moments], file.moments[moments + 1]
+        counts = last - first
+        owners = np.repeat(np.arange(len(moments)), counts)
+        numbers = np.arange(len(owners)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+        counting = self._counting[file.modalities[numbers]]
+        if not counting.all():
+            numbers, owners = numbers[counting], owners[counting]
+        ranges = np.stack([file.segments[numbers], file.segments[numbers + 1]], axis=1)
+        return ranges, file.modalities[numbers], owners
+
+    def _bounds(self, file: ScanFile, moments: Int64, side: Literal[1, -1], planes: int) -> Float64:
+        """Bounds of the scores of moments of a file, [n, rules]; minus infinity where nothing may answer."""
+        bounds = np.full((len(moments), len(self._rules)), -np.inf)
+        for some in batches(file.moments[moments + 1] - file.moments[moments], _SEGMENTS_AT_ONCE):
+            ranges, modalities, owners = self._segments(file, moments[some])
+            file.verify(ranges)
+            maxima = self._scan(file, ranges, side, planes)
+            for number, rule in enumerate(self._rules):
+                bounds[some, number] = rule.segment_scores(maxima, modalities, owners, some.stop - some.start)
+        return bounds
+
+    def _score(self, numbers: Int64) -> None:
+        """Score moments exactly.
+
+        Raises:
+            CorruptCache: what is stored does not fit the scan cache.
+            StoreError: the index cannot be read, or a row of it is not what was stored.
+        """
+        for file, every, every_inside in self._by_file(numbers):
+            for some in batches(file.starts[every_inside + 1] - file.starts[every_inside], _VECTORS_AT_ONCE):
+                chosen, moments = every[some], every_inside[some]
+                ranges, modalities, owners = self._segments(file, moments)
+                stored = self._stored(file, moments)
+                shift = stored.indptr[:-1] - file.starts[moments]
+                best = kernel.exact(self._query, stored.vectors, ranges + shift[owners][:, None])
+                maxima = np.full((len(self._query), len(moments), SLOTS), -np.inf, np.float32)
+                maxima[:, owners, modalities] = best.T
+                values = self._scores(maxima)
+                fits = values <= self.upper[chosen] + self._slack
+                if not stored.checksummed.all():
+                    fits &= values >= self._bounds(file, moments, -1, 2) - self._slack
+                if (wrong := np.flatnonzero(~fits.all(axis=1) & ~stored.checksummed)).size:
+                    # The file has checksums and these rows have none, so they are what changed.
+                    raise self._snapshot.refusal(int(file.places[moments[wrong[0]]]))
+                if not fits.all():
+                    raise CorruptCache("a score is above its bound")
+                self.values[chosen], self.exact[chosen] = values, True
+
+    def _stored(self, file: ScanFile, moments: Int64) -> PackedVectors:
+        """The stored vectors of moments, in the order of the file."""
+        ordered = bool(file.ordered[moments].all())
+        stored = self._snapshot.fetch(file.places[moments].tolist(), ids=not ordered)
+        if not np.array_equal(np.diff(stored.indptr), file.starts[moments + 1] - file.starts[moments]):
+            raise CorruptCache("a moment has another number of vectors")
+        return stored if ordered else stored.in_order()

@@ -1,23 +1,25 @@
-"""Which videos may answer: filters decided from what the index knows of each, never in a query language."""
+"""Which videos and moments may answer: by what the index knows of a video, and by quoted phrases.
+
+A quoted phrase must stand in the text of one modality of a moment, across its lines. Case, white space, normal forms
+and the shapes of apostrophes, quotation marks and dashes make no difference, see :func:`clamr_cli.text.plain`.
+"""
 
 from __future__ import annotations
 
 import fnmatch
-import math
 import os
 import re
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from clamr_cli.errors import UsageError
+from clamr_cli.store.records import readable
 from clamr_cli.text import plain
+from clamr_cli.types import TEXT_MODALITIES, FileRecord, Filters, MomentRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from clamr_cli.store import Store, VideoFacts
-    from clamr_cli.types import FileRecord, Filters
 
-_DATE: Final = re.compile(r"\d{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01]))?)?")
+_QUOTED: Final = re.compile(r'"([^"]*)"|“([^“”]*)”|„([^„“”]*)[“”]|”([^“”]*)”|«([^«»]*)»|»([^«»]*)«|＂([^＂]*)＂')
 
 
 def select(store: Store, filters: Filters) -> dict[str, VideoFacts]:
@@ -26,31 +28,15 @@ def select(store: Store, filters: Filters) -> dict[str, VideoFacts]:
     A video without a date, language or known duration passes no filter on it.
 
     Raises:
-        UsageError: a filter cannot be understood, or names a video the index does not have.
+        UsageError: a filter names a video the index does not have.
     """
-    check(filters)
-    found = {facts.video_id: facts for facts in store.catalog() if _passes(facts, filters)}
+    videos = {facts.video_id: facts for facts in store.catalog() if _passes(facts, filters)}
+    allowed = set(videos)
     if filters.videos:
-        named = {store.resolve(prefix) for prefix in filters.videos}
-        found = {video_id: facts for video_id, facts in found.items() if video_id in named}
+        allowed &= {store.resolve(prefix) for prefix in filters.videos}
     if filters.path:
-        holders = {file.video_id for file in files_matching(store.files(), filters.path)}
-        found = {video_id: facts for video_id, facts in found.items() if video_id in holders}
-    return found
-
-
-def check(filters: Filters) -> None:
-    """Refuse filters that cannot be understood.
-
-    Raises:
-        UsageError: which one, and what it should be.
-    """
-    for name, date in (("since", filters.since), ("until", filters.until)):
-        if date is not None and not _DATE.fullmatch(date):
-            raise UsageError(f"invalid --{name}: {date!r}", "write it like 2024-05-31, 2024-05 or 2024")
-    for name, seconds in (("longer", filters.longer), ("shorter", filters.shorter)):
-        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-            raise UsageError(f"invalid --{name}: {seconds:g}", "write it like 90, 1:30 or 1h30m")
+        allowed &= {file.video_id for file in files_matching(store.files(), filters.path)}
+    return {video_id: facts for video_id, facts in videos.items() if video_id in allowed}
 
 
 def _passes(facts: VideoFacts, filters: Filters) -> bool:
@@ -65,12 +51,9 @@ def _passes(facts: VideoFacts, filters: Filters) -> bool:
         return False
     if filters.shorter is not None and not 0 < facts.duration <= filters.shorter:
         return False
-    return filters.language is None or _primary(facts.language) == _primary(filters.language)
-
-
-def _primary(language: str) -> str:
-    """The language of a tag without its region: ``en`` of ``en-US``."""
-    return re.split(r"[-_]", language.strip().casefold(), maxsplit=1)[0]
+    # The language of a tag without its region: en of en-US.
+    languages = [re.split(r"[-_]", tag.strip().casefold())[0] for tag in (facts.language, filters.language or "")]
+    return filters.language is None or languages[0] == languages[1]
 
 
 def files_matching(files: Iterable[FileRecord], pattern: str) -> list[FileRecord]:
@@ -81,9 +64,9 @@ def files_matching(files: Iterable[FileRecord], pattern: str) -> list[FileRecord
     stand for one of the characters in them. Names are compared as people read them, see :func:`clamr_cli.text.plain`,
     but in their case.
     """
-    known = list(files)
+    files = list(files)
     for glob in dict.fromkeys((pattern.replace("[", "[[]"), pattern)):
-        if matching := [file for file in known if _path_matches(file.path, glob)]:
+        if matching := [file for file in files if _path_matches(file.path, glob)]:
             return matching
     return []
 
@@ -102,3 +85,27 @@ def file_named(files: Sequence[FileRecord], name: str) -> FileRecord | None:
     same = [file for file in files if file.path in (name, absolute)]
     same = same or [file for file in files if plain(file.path, case=True) == plain(absolute, case=True)]
     return same[0] if len(same) == 1 or (same and same[0].path in (name, absolute)) else None
+
+
+def split_phrases(query: str) -> tuple[str, tuple[str, ...]]:
+    """A query without its quotation marks, and the phrases that were in them; a mark without its other half stays."""
+    phrases = [plain(match[match.lastindex or 0]) for match in _QUOTED.finditer(query)]
+    text = _QUOTED.sub(lambda match: match[match.lastindex or 0], query)
+    return text.strip(), tuple(dict.fromkeys(phrase for phrase in phrases if phrase))
+
+
+def moments_with(store: Store, phrases: Sequence[str], videos: Collection[str]) -> frozenset[str]:
+    """The moments of the given videos that hold every phrase."""
+    # All texts of a moment in one are looked through first: that costs no reading of whole records.
+    wanted = [plain(readable(phrase)) for phrase in phrases]
+    texts = ((moment_id, plain(text)) for moment_id, text in store.texts())
+    near = {moment_id for moment_id, text in texts if all(phrase in text for phrase in wanted)}
+    owners = sorted({moment_id.partition("#")[0] for moment_id in near} & set(videos))
+    moments = store.moments(owners) if owners else []
+    return frozenset(one.moment_id for one in moments if one.moment_id in near and holds(one, phrases))
+
+
+def holds(moment: MomentRecord, phrases: Sequence[str]) -> bool:
+    """Whether each phrase stands in the text of one modality of a moment."""
+    texts = [plain(" ".join(part.text for part in moment.segments(modality))) for modality in TEXT_MODALITIES]
+    return all(any(phrase in text for text in texts) for phrase in phrases)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clamr_cli import kernel
 from clamr_cli.store import Store
 from clamr_cli.types import (
     DIMENSION,
@@ -70,6 +71,15 @@ class Corpus:
             rows, _ = self.moment(int(rng.integers(self.moments)), centres)
             found.append(around(rows[rng.integers(0, len(rows), tokens)].astype(np.float32), NOISE, rng))
         return found
+
+
+def print_kernel() -> None:
+    """Print the kernel that searches use, and a warning where it is the slow one."""
+    backend = kernel.backends()[0]
+    print(f"kernel: {backend}", flush=True)
+    if backend == kernel.NUMPY:
+        build = "python -m clamr_cli.kernel.build"
+        print(f"warning: the compiled kernel is absent, so these are figures of its fallback; {build} compiles it")
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

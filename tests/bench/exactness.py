@@ -1,7 +1,7 @@
 """Counts rankings that are not those of brute force: ``python -m tests.bench.exactness [--queries N]``.
 
 Makes a ragged, clustered library of its own (``tests.bench.corpus``), packs it, and asks random queries of 1 to 32
-tokens: by turns near what a moment holds and anywhere. Each is ranked by the cascade with every kernel path that runs
+tokens: by turns near what a moment holds and anywhere. Each is ranked by the cascade with every kernel that runs
 on this machine, and by a float32 brute force over the stored float16 vectors. Rankings are the same where they differ
 in ties at most.
 """
@@ -11,18 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clamr_cli import kernel
-from clamr_cli.search import cascade
-from clamr_cli.search.bounds import CpuScanner
-from clamr_cli.search.cascade import Pool
-from tests.bench.corpus import Corpus, moment_id, unit, write
-from tests.bench.search import ENCODER, LIMIT, RESULTS, VIEW, brute, device, differs
+from clamr_cli.search.cascade import Candidates, Cascade, kernel_scan
+from tests.bench.corpus import Corpus, moment_id, print_kernel, unit, write
+from tests.bench.search import ENCODER, LIMIT, RESULTS, RULE, brute, device, differs
 
 MOST_TOKENS = 32
 
@@ -46,6 +43,7 @@ def main() -> None:
     parser.add_argument("--per", type=int, default=100, help="vectors of a moment, from half to half more")
     parser.add_argument("--json", type=Path, default=RESULTS / "exactness.json", metavar="FILE")
     given = parser.parse_args()
+    print_kernel()
     corpus = Corpus(given.moments, given.per, ragged=True)
     queries = asked(corpus, given.queries)
     with tempfile.TemporaryDirectory() as folder:
@@ -55,15 +53,14 @@ def main() -> None:
         truth = brute(store, queries, corpus.moments)
         number_of = {moment_id(number): number for number in range(corpus.moments)}
         wrong = {}
-        for path in kernel.paths():
-            wrong[path] = 0
+        for backend in kernel.backends():
+            wrong[backend] = 0
             for query, scores in zip(queries, truth, strict=True):
-                scanner = CpuScanner(query, path=path)
-                pool = Pool.fill(store.snapshot(ENCODER.fingerprint), query, None, [VIEW], scanner)
-                ranking = cascade.best(pool, LIMIT, of_each_video=False).ranking()
-                found = [number_of[one] for one, _ in islice(ranking, LIMIT)]
-                wrong[path] += len(found) < LIMIT or differs(found, scores)
-            print(f"{path:12} {wrong[path]} of {len(queries)} rankings differ from brute force", flush=True)
+                candidates = Candidates(store.snapshot(ENCODER.fingerprint))
+                cascade = Cascade(candidates, query, [RULE], kernel_scan(query, backend=backend))
+                found = [number_of[one] for one, _ in cascade.top(LIMIT, of_each_video=False)]
+                wrong[backend] += len(found) < LIMIT or differs(found, scores)
+            print(f"{backend:12} {wrong[backend]} of {len(queries)} rankings differ from brute force", flush=True)
     report = {"device": device(), "vectors": vectors, "queries": len(queries), "rankings_that_differ": wrong}
     given.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

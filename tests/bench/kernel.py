@@ -1,6 +1,6 @@
 """How fast a query's maxima over many vectors are found, and how many moments the bounds leave to be scored exactly.
 
-``python -m tests.bench.kernel`` makes clustered vectors, then times every path of the kernel beside numpy, torch and
+``python -m tests.bench.kernel`` makes clustered vectors, then times every backend of the kernel beside numpy, torch and
 maxsim-cpu (where installed), all on the same vectors in one run, in turns, so that a noisy machine slows all alike.
 For each it prints the median and the best of the wall-clock time and the median of the processor's time. Then it counts
 which share of the moments a provable search must score exactly, by how coarsely vectors and queries are kept: a moment
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from clamr_cli import kernel
+from tests.bench.corpus import print_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,28 +89,28 @@ def timed(works: dict[str, Work], rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
+def bound(query: Float32, held: kernel.Quantized, ranges: NDArray[np.int64], planes: int, **options: Any) -> Float32:
+    """Upper bounds of the similarities in each range, [r, q]."""
+    return kernel.bound(
+        query, held.codes, held.scales, held.residuals, ranges,
+        max_norm=held.max_norm, query_planes=planes, **options,
+    )  # fmt: skip
+
+
 def ours(query: Float32, halves: NDArray[np.float16], offsets: NDArray[np.int64]) -> dict[str, Work]:
     """The kernel's passes by path, planes and threads."""
     held = kernel.quantize(halves)
     works: dict[str, Work] = {}
-    for path in kernel.paths():
-        for threads in (1, 2) if path != kernel.NUMPY else (1,):
-            common: dict[str, Any] = {"path": path, "threads": threads}
+    ranges = np.stack([offsets[:-1], offsets[1:]], axis=1)
+    for backend in kernel.backends():
+        for threads in (1, 2) if backend != kernel.NUMPY else (1,):
+            common: dict[str, Any] = {"backend": backend, "threads": threads}
             for planes in (1, 2):
-                works[f"{path} int8 planes={planes} threads={threads}"] = lambda planes=planes, common=common: (
-                    kernel.upper(
-                        query,
-                        held.codes,
-                        held.scales,
-                        held.residuals,
-                        offsets,
-                        reach=held.reach,
-                        planes=planes,
-                        **common,
-                    )
+                works[f"{backend} int8 planes={planes} threads={threads}"] = lambda planes=planes, common=common: bound(
+                    query, held, ranges, planes, **common
                 )
-            works[f"{path} float16 threads={threads}"] = lambda common=common: kernel.exact(
-                query, halves, offsets, **common
+            works[f"{backend} float16 threads={threads}"] = lambda common=common: kernel.exact(
+                query, halves, ranges, **common
             )
     return works
 
@@ -144,28 +145,26 @@ def left_over(rng: np.random.Generator, rows: Float32, length: int, tokens: int,
     """The share of moments, in percent, whose upper bound reaches the tenth exact score; medians over queries."""
     halves = rows.astype(np.float16)
     held, offsets = kernel.quantize(halves), np.arange(0, len(rows) + 1, length)
+    ranges = np.stack([offsets[:-1], offsets[1:]], axis=1)
     signs = np.where(halves < 0, -1, 1).astype(np.int8)
     means = np.abs(halves.astype(np.float32)).mean(axis=1)
     lost = np.sqrt(np.maximum(np.square(halves.astype(np.float32)).sum(axis=1) - 128 * np.square(means), 0))
-    bits = {"scales": means.astype(np.float32), "residuals": lost.astype(np.float32)}
-    residuals = np.maximum.reduceat(held.residuals, offsets[:-1])
+    bits = kernel.Quantized(signs, means.astype(np.float32), lost.astype(np.float32), held.max_norm)
     shares: dict[str, list[float]] = {}
     for _ in range(queries):
         query = query_about(rng, rows, length, tokens)
-        exact = kernel.exact(query, halves, offsets).sum(axis=1, dtype=np.float64)
+        exact = kernel.exact(query, halves, ranges).sum(axis=1, dtype=np.float64)
         tenth = float(np.sort(exact)[-10])
-        common = (query, held.codes, held.scales, held.residuals, offsets)
         bounds = {
-            "int8, planes=1": kernel.upper(*common, reach=held.reach, planes=1),
-            "int8, planes=2": kernel.upper(*common, reach=held.reach, planes=2),
-            "int8, planes=2, one residual a moment": kernel.scan(*common[:3], offsets, planes=2) + residuals[:, None],
-            "1 bit, planes=2": kernel.upper(query, signs, segments=offsets, reach=held.reach, planes=2, **bits),
+            "int8, planes=1": bound(query, held, ranges, 1),
+            "int8, planes=2": bound(query, held, ranges, 2),
+            "1 bit, planes=2": bound(query, bits, ranges, 2),
         }
-        for name, bound in bounds.items():
-            upper = bound.sum(axis=1, dtype=np.float64)
+        for name, upper_bounds in bounds.items():
+            upper = upper_bounds.sum(axis=1, dtype=np.float64)
             shares.setdefault(name, []).append(100.0 * float((upper >= tenth).mean()))
         # Without any exact score to compare with, as where score +- bound decides alone.
-        lower = kernel.lower(*common, reach=held.reach, planes=2).sum(axis=1, dtype=np.float64)
+        lower = bound(query, held, ranges, 2, side=-1).sum(axis=1, dtype=np.float64)
         upper = bounds["int8, planes=2"].sum(axis=1, dtype=np.float64)
         shares.setdefault("int8, planes=2, against the tenth lower bound", []).append(
             100.0 * float((upper >= np.sort(lower)[-10]).mean())
@@ -200,6 +199,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "kernel.json")
     options = parser.parse_args()
+    print_kernel()
     torch.set_num_threads(options.threads)
     rng = np.random.default_rng(0)
     rows = clustered(rng, options.moments, options.length)

@@ -25,7 +25,6 @@ import tempfile
 import threading
 import time
 from importlib import metadata
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,11 @@ from numpy.typing import NDArray
 from clamr_cli import encoders, kernel
 from clamr_cli.config import default_cache
 from clamr_cli.encoders.pooling import pooled
-from clamr_cli.search import scoring as maxsim
-from clamr_cli.search.exact import ranked
-from clamr_cli.search.ranking import TIE, View
+from clamr_cli.search.cascade import Candidates, Cascade, kernel_scan
+from clamr_cli.search.scoring import TIE, ScoringRule, slot_weights
 from clamr_cli.store import Store
-from clamr_cli.types import TokenVectors
 from tests.bench import peers
-from tests.bench.corpus import Corpus, moment_id, write
+from tests.bench.corpus import Corpus, moment_id, print_kernel, write
 from tests.bench.peers import Peer
 
 ENCODER = encoders.describe("mini", cache=default_cache())
@@ -52,16 +49,7 @@ PACKAGES = ("clamr-cli", "lancedb", "pylance", "numpy", "torch", "maxsim-cpu")
 SETTLED = 0.3
 """Seconds after which threads that wait for more work have gone to sleep."""
 
-VIEW = View("token-max", maxsim.slot_weights({}))
-
-
-def tokens_of(rows: NDArray[np.float32]) -> TokenVectors:
-    """A query as encoders give it."""
-    count = len(rows)
-    none = np.zeros((count, 2), np.int32)
-    return TokenVectors(
-        rows, np.zeros(count, np.uint8), none.astype(np.float32), np.full(count, -1), none, np.full(count, -1)
-    )
+RULE = ScoringRule("token-max", slot_weights({}))
 
 
 def ours(store: Store, corpus: Corpus) -> Peer:
@@ -70,8 +58,9 @@ def ours(store: Store, corpus: Corpus) -> Peer:
     videos = frozenset(facts.video_id for facts in store.catalog())
 
     def ask(query: NDArray[np.float32], limit: int) -> list[int]:
-        scores = ranked(store, ENCODER, tokens_of(query), videos, VIEW, limit=limit, of_each_video=False)
-        return [number_of[one] for one, _ in islice(scores.ranking(), limit)]
+        candidates = Candidates(store.snapshot(ENCODER.fingerprint), videos)
+        cascade = Cascade(candidates, query, [RULE], kernel_scan(query))
+        return [number_of[one] for one, _ in cascade.top(limit, of_each_video=False)]
 
     started = time.perf_counter()
     built = store.pack_vectors(ENCODER.fingerprint)
@@ -261,7 +250,7 @@ def device() -> dict[str, Any]:
     return {
         "processor": model[0].partition(":")[2].strip() if model else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
-        "kernel": list(kernel.paths()),
+        "kernel": list(kernel.backends()),
         "python": platform.python_version(),
         "versions": versions,
     }
@@ -287,6 +276,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
+    print_kernel()
     corpus = Corpus(max(1, given.vectors // given.per), given.per, given.ragged)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = given.keep or Path(temporary)

@@ -64,7 +64,7 @@ def optimized(store: Store, settings: Settings, moved: Moved, *, approximate: bo
     Returns:
         Bytes before and after, vectors and parts that are packed, and whether there is an approximate index.
     """
-    from clamr_cli.search.approximate import cores
+    from clamr_cli.kernel import usable_threads
 
     start = store.stats()
     moved("joining files, removing what is left over", 0, 1)
@@ -78,7 +78,7 @@ def optimized(store: Store, settings: Settings, moved: Moved, *, approximate: bo
         built = store.pack_vectors(use.info.fingerprint, join=True, report=packing)
         packed += built.vectors if built else 0
         parts += built.files if built else 0
-    large = any(use.vectors > settings.scan_limit * cores() for use in start.encoders)
+    large = any(use.vectors > settings.scan_limit * usable_threads() for use in start.encoders)
     if start.encoders and (approximate or large or store.has_approximate_index()):
         moved("building the approximate index", 0, 1)
         store.index_vectors()

@@ -212,7 +212,7 @@ def write(
                 out.write(packed.codes.data)
                 scales.append(packed.scales)
                 residuals.append(packed.residuals)
-                max_norm = max(max_norm, packed.reach)
+                max_norm = max(max_norm, packed.max_norm)
                 moment_ids += batch.moment_ids
                 yield sum(map(len, scales))
         if sum(map(len, scales)) != count:

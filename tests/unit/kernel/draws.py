@@ -1,4 +1,4 @@
-"""Random vectors, queries and segments of every awkward kind."""
+"""Random vectors, queries and ranges of every awkward kind."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -40,16 +40,21 @@ def collections(draw: st.DrawFn) -> tuple[NDArray[np.float32], NDArray[np.float1
     return query.astype(np.float32), vectors.astype(np.float16)
 
 
+def between(*offsets: int) -> NDArray[np.int64]:
+    """The ranges between consecutive offsets, [r, 2]."""
+    return np.stack([offsets[:-1], offsets[1:]], axis=1).astype(np.int64)
+
+
 @st.composite
-def segments(draw: st.DrawFn, count: int) -> NDArray[np.int64]:
-    """Offsets, or starts and ends in any order; many are empty, or hold one vector."""
+def ranges(draw: st.DrawFn, count: int) -> NDArray[np.int64]:
+    """Consecutive ranges, or starts and ends in any order; many are empty, or hold one vector."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     number = draw(st.sampled_from([0, 1, 2, 5, 40]))
-    kind = draw(st.sampled_from(["offsets", "all", "ones", "pairs"]))
+    kind = draw(st.sampled_from(["consecutive", "all", "ones", "any"]))
     if kind == "all":
-        return np.array([0, count], np.int64)
+        return between(0, count)
     if kind == "ones":
-        return np.arange(count + 1)
-    if kind == "offsets":
-        return np.sort(rng.integers(0, count + 1, number + 1))
+        return between(*range(count + 1))
+    if kind == "consecutive":
+        return between(*np.sort(rng.integers(0, count + 1, number + 1)))
     return np.sort(rng.integers(0, count + 1, (number, 2)), axis=1)

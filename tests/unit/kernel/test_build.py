@@ -24,7 +24,7 @@ def tree(tmp_path: Path) -> Path:
     """A copy of what the kernel needs, without a library."""
     package = tmp_path / "tree" / "clamr_cli"
     shutil.copytree(SOURCE.parent, package / "kernel", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    for name in ("__init__.py", "types.py"):
+    for name in ("__init__.py", "errors.py", "types.py"):
         shutil.copy(Path(clamr_cli.__file__).with_name(name), package)
     tests = tmp_path / "tree" / "tests" / "unit" / "kernel"
     shutil.copytree(Path(__file__).parent, tests, ignore=shutil.ignore_patterns("__pycache__"))
@@ -43,10 +43,11 @@ def _python(tree: Path, *arguments: str, **variables: str) -> subprocess.Complet
 def test_without_the_library_numpy_serves(tree: Path) -> None:
     script = (
         "import numpy as np; from clamr_cli import kernel\n"
-        "vectors = np.eye(128, dtype=np.float16)[:5]; held = kernel.quantize(vectors); offsets = np.array([0, 2, 5])\n"
+        "vectors, ranges = np.eye(128, dtype=np.float16)[:5], np.array([[0, 2], [2, 5]])\n"
+        "held = kernel.quantize(vectors)\n"
         "query = vectors[3:4].astype(np.float32)\n"
-        "print(kernel.paths(), kernel.exact(query, vectors, offsets).tolist(),"
-        " kernel.scan(query, held.codes, held.scales, offsets).round(3).tolist())"
+        "bounds = kernel.bound(query, held.codes, held.scales, held.residuals, ranges, max_norm=held.max_norm)\n"
+        "print(kernel.backends(), kernel.exact(query, vectors, ranges).tolist(), bounds.round(3).tolist())"
     )
     ended = _python(tree, "-c", script)
     assert ended.stdout == "('numpy',) [[0.0], [1.0]] [[0.0], [1.0]]\n", ended.stderr
@@ -55,7 +56,7 @@ def test_without_the_library_numpy_serves(tree: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a library", b"\x7fELF" + bytes(100)])
 def test_a_damaged_library_is_passed_over(tree: Path, content: bytes) -> None:
     (tree / "clamr_cli" / "kernel" / build.LIBRARY).write_bytes(content)
-    ended = _python(tree, "-c", "from clamr_cli import kernel; print(kernel.paths())")
+    ended = _python(tree, "-c", "from clamr_cli import kernel; print(kernel.backends())")
     assert ended.stdout == "('numpy',)\n", ended.stderr
 
 
@@ -67,7 +68,7 @@ def test_a_library_of_another_version_is_passed_over(tree: Path) -> None:
     assert version in source.read_text("utf-8")
     source.write_text(source.read_text("utf-8").replace(version, f"return {native.VERSION + 1}; }}"), "utf-8")
     assert build.compile_library(source, kernel / build.LIBRARY) == ""
-    assert _python(tree, "-c", "from clamr_cli import kernel; print(kernel.paths())").stdout == "('numpy',)\n"
+    assert _python(tree, "-c", "from clamr_cli import kernel; print(kernel.backends())").stdout == "('numpy',)\n"
 
 
 def _sanitizer_runtime() -> str:

@@ -14,7 +14,7 @@ def test_doctor_names_the_path_in_use(compiled: bool) -> None:
     if not compiled:
         pytest.skip("no C compiler")
     [check] = _kernel(Settings(threads=1))
-    assert (check.state, check.found) == ("ok", f"{kernel.paths()[0]}, 1 thread")
+    assert (check.state, check.found) == ("ok", f"{kernel.backends()[0]}, 1 thread")
 
 
 def test_doctor_says_what_to_do_where_numpy_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The paths of 64-bit ARM, emulated: built with a cross compiler, they give what numpy gives here."""
+"""The backends of 64-bit ARM, emulated: built with a cross compiler, they give what the reference gives here."""
 
 import shutil
 import subprocess
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from clamr_cli import kernel
 from clamr_cli.kernel import codes
+from tests.unit.kernel import reference
 from tests.unit.kernel.conftest import SOURCE
-from tests.unit.kernel.draws import collections, segments
+from tests.unit.kernel.draws import collections, ranges
 
 COMPILER = shutil.which("aarch64-linux-gnu-gcc")
 EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
@@ -42,10 +43,6 @@ def _head(*numbers: int) -> NDArray[np.int64]:
     return np.array([*numbers, *[0] * (8 - len(numbers))], np.int64)
 
 
-def _pairs(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.stack([offsets[:-1], offsets[1:]], axis=1) if offsets.ndim == 1 else offsets
-
-
 @pytest.mark.parametrize(("processor", "usable"), [("max", {0, 3, 4}), ("cortex-a72", {0, 3})])
 def test_paths_are_those_of_the_processor(program: Path, processor: str, usable: set[int]) -> None:
     found = int.from_bytes(_emulated(program, _head(0, -1), processor=processor), "little")
@@ -57,14 +54,12 @@ def test_paths_are_those_of_the_processor(program: Path, processor: str, usable:
 @given(st.data(), collections(), st.sampled_from([1, 2]))
 def test_bounds_have_the_same_bits_on_arm(program: Path, path: str, data: st.DataObject, drawn, planes: int) -> None:
     query, vectors = drawn
-    pairs, held = _pairs(data.draw(segments(len(vectors)))), kernel.quantize(vectors)
-    tokens = codes.bound_tokens(query, planes, held.reach, 1)
+    pairs, held = data.draw(ranges(len(vectors))), kernel.quantize(vectors)
+    tokens = codes.bound_tokens(query, planes, held.max_norm, 1)
     head = _head(1, NUMBERS[path], len(query), len(vectors), len(pairs), planes, 1)
     query_parts = (tokens.codes, tokens.steps, tokens.weights, tokens.offsets)
     found = _emulated(program, head, *query_parts, held.codes, held.scales, held.residuals, pairs)
-    expected = kernel.upper(
-        query, held.codes, held.scales, held.residuals, pairs, reach=held.reach, planes=planes, path="numpy"
-    )
+    expected = reference.bound(query, held, pairs, planes)
     assert np.array_equal(np.frombuffer(found, np.float32).reshape(expected.shape), expected)
 
 
@@ -73,16 +68,15 @@ def test_bounds_have_the_same_bits_on_arm(program: Path, path: str, data: st.Dat
 @given(st.data(), collections())
 def test_exact_maxima_are_within_the_bounds_on_arm(program: Path, path: str, data: st.DataObject, drawn) -> None:
     query, vectors = drawn
-    pairs, held = _pairs(data.draw(segments(len(vectors)))), kernel.quantize(vectors)
+    pairs, held = data.draw(ranges(len(vectors))), kernel.quantize(vectors)
     head = _head(0, NUMBERS[path], len(query), len(vectors), len(pairs), 1, 0)
     nothing, none = np.zeros((3, len(query)), np.float32), np.zeros((2, len(vectors)), np.float32)
     found = _emulated(program, head, query, nothing, vectors, none, pairs)
     score = np.frombuffer(found, np.float32).reshape(len(pairs), len(query))
-    arguments = (query, held.codes, held.scales, held.residuals, pairs)
-    assert (kernel.lower(*arguments, reach=held.reach, path="numpy") <= score).all()
-    assert (score <= kernel.upper(*arguments, reach=held.reach, path="numpy")).all()
-    native = kernel.exact(query, vectors, pairs, path="numpy")
-    allowed = 1e-5 * np.linalg.norm(query.astype(np.float64), axis=1) * held.reach + 1e-37
+    assert (reference.bound(query, held, pairs, 1, -1) <= score).all()
+    assert (score <= reference.bound(query, held, pairs, 1)).all()
+    native = kernel.exact(query, vectors, pairs, backend="numpy")
+    allowed = 1e-5 * np.linalg.norm(query.astype(np.float64), axis=1) * held.max_norm + 1e-37
     assert np.array_equal(np.isneginf(score), np.isneginf(native))
     off = np.abs(np.where(np.isneginf(score), 0.0, score) - np.where(np.isneginf(native), 0.0, native))
     assert (off <= 2 * allowed).all()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clamr_cli.search import approximate, search
+from clamr_cli.search import search
+from clamr_cli.search.cascade import Candidates
 from clamr_cli.store import Store
 from clamr_cli.types import EncoderInfo, Filters, SearchOptions
 from tests.unit.store.samples import moment, new, random_vectors, token_vectors, video
@@ -94,12 +95,12 @@ def test_filters_hold_for_candidates_too(indexed):
 
 
 def test_hybrid_adds_what_the_texts_say(indexed, monkeypatch):
-    asked = RandomEncoder(indexed).encode_queries(["v100#0"])[0]
     monkeypatch.setattr(Store, "nearest", lambda *_: ["v100#0"])
-    plain = approximate.candidates(indexed, INFO.fingerprint, asked, "harbour", SMALL)
-    both = approximate.candidates(indexed, INFO.fingerprint, asked, "harbour", SearchOptions(hybrid=True))
-    assert plain == {"v100#0"}
-    assert both == {"v100#0", "v007#0"}
+    encoder, query = RandomEncoder(indexed), "v100#0 harbour"
+    plain = search(indexed, encoder, query, SMALL)
+    both = search(indexed, encoder, query, SearchOptions(scan_limit=100, hybrid=True))
+    assert {hit.video_id for hit in plain} == {"v100"}
+    assert {hit.video_id for hit in both} == {"v100", "v007"}
 
 
 def test_the_index_finds_most_of_what_is_best(indexed):
@@ -125,5 +126,5 @@ def test_rows_that_came_after_the_index_are_found(indexed):
 
 def test_how_many_vectors_may_answer(indexed):
     videos = [f"v{number:03}" for number in range(300)]
-    assert approximate.answering(indexed.snapshot(INFO.fingerprint), videos) == 3000
-    assert approximate.answering(indexed.snapshot(INFO.fingerprint), videos[:7]) == 70
+    assert Candidates(indexed.snapshot(INFO.fingerprint), videos).vectors == 3000
+    assert Candidates(indexed.snapshot(INFO.fingerprint), videos[:7]).vectors == 70

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clamr_cli import kernel
-from clamr_cli.search import cascade, explain, search
+from clamr_cli.search import explain, search
 from clamr_cli.search import scoring as maxsim
-from clamr_cli.search.bounds import CpuScanner
-from clamr_cli.search.cascade import Pool
-from clamr_cli.search.exact import ranked, standings
-from clamr_cli.search.ranking import TIE, View, score_all, video_of
+from clamr_cli.search.cascade import Candidates, Cascade, VideoRank, kernel_scan
+from clamr_cli.search.scoring import TIE, ScoringRule, first_of_each_video, ranked, video_of
 from clamr_cli.store import CorruptCache, Store
 from clamr_cli.store.scan_cache import scan_file
 from clamr_cli.types import DIMENSION, Filters, Modality, SearchOptions
@@ -49,11 +46,11 @@ def fill(store, rng, sizes, *, shift=0.0, grouped=False, first=0):
         store.put_vectors(ENCODER, made)
 
 
-def query(rng, tokens, shift=0.0):
-    return token_vectors(rng.standard_normal((tokens, DIMENSION)) + shift, [None] * tokens)
+def random_query(rng, tokens, shift=0.0):
+    return token_vectors(rng.standard_normal((tokens, DIMENSION)) + shift, [None] * tokens).vectors
 
 
-def views(rng):
+def rules(rng):
     """Some ways of scoring: plain, weighted, some modalities only, one modality left out."""
     odd = {modality: float(weight) for modality, weight in zip(Modality, rng.uniform(0, 3, 5), strict=True)}
     weights = [
@@ -62,7 +59,7 @@ def views(rng):
         maxsim.slot_weights({}, frozenset([Modality.SPEECH, Modality.OCR])),
         maxsim.slot_weights({Modality.VIDEO: 0.0}),
     ]
-    return [View(scoring, weight) for scoring in SCORINGS for weight in weights]
+    return [ScoringRule(scoring, weight) for scoring in SCORINGS for weight in weights]
 
 
 def assert_same(found, wanted):
@@ -74,17 +71,34 @@ def assert_same(found, wanted):
         assert one == other or abs(scores.get(one, score) - score) <= 2 * TIE
 
 
-def rankings(scores, limit, of_each_video):
-    ranking = scores.best_of_each_video() if of_each_video else scores.ranking()
-    return list(islice(ranking, limit))
+def brute(store, query, rules, videos=None):
+    """The moments of the given videos and their scores [m, rules], by scoring every stored vector."""
+    names, values = [], [np.zeros((0, len(rules)), np.float32)]
+    for batch in store.scan_packed(FINGERPRINT):
+        maxima = maxsim.score_packed(query, batch.vectors, batch.modality_ids, batch.indptr)
+        keep = [n for n, name in enumerate(batch.moment_ids) if videos is None or video_of(name) in videos]
+        names += [batch.moment_ids[n] for n in keep]
+        values.append(np.stack([rule.scores(maxima[:, keep]) for rule in rules], axis=1))
+    return names, np.concatenate(values)
 
 
-def check(store, rng, tokens, videos, *, limit=10):
-    for view in views(rng):
+def brute_top(store, query, rule, limit, videos=None, *, of_each_video=False):
+    names, values = brute(store, query, [rule], videos)
+    ranking = ranked(names, values[:, 0])
+    return list(first_of_each_video(ranking) if of_each_video else ranking)[:limit]
+
+
+def cascade(store, query, rules, videos=None, *, scan=None, use_cache=True):
+    candidates = Candidates(store.snapshot(FINGERPRINT, use_cache=use_cache), videos)
+    return Cascade(candidates, query, rules, scan or kernel_scan(query))
+
+
+def check(store, rng, query, videos, *, limit=10):
+    for rule in rules(rng):
         for of_each_video in (True, False):
-            whole = score_all(store, ENCODER, tokens, videos, [view])
-            found = ranked(store, ENCODER, tokens, videos, view, limit=limit, of_each_video=of_each_video)
-            assert_same(rankings(found, limit, of_each_video), rankings(whole, limit, of_each_video))
+            wanted = brute_top(store, query, rule, limit, videos, of_each_video=of_each_video)
+            found = cascade(store, query, [rule], videos).top(limit, of_each_video=of_each_video)
+            assert_same(found, wanted)
 
 
 def all_videos(store):
@@ -113,10 +127,10 @@ def test_any_library_ranks_as_brute_force_does(seed, sizes, tokens, shift, again
         if packed == 2:
             store.pack_vectors(FINGERPRINT)
         # Pushed to the other side, every similarity is negative.
-        asked = query(rng, tokens, -shift if against else shift)
+        query = random_query(rng, tokens, -shift if against else shift)
         videos = sorted(all_videos(store))
-        check(store, rng, asked, videos, limit=limit)
-        check(store, rng, asked, set(rng.choice(videos, rng.integers(0, len(videos) + 1), replace=False)), limit=limit)
+        check(store, rng, query, videos, limit=limit)
+        check(store, rng, query, set(rng.choice(videos, rng.integers(0, len(videos) + 1), replace=False)), limit=limit)
 
 
 @pytest.fixture(scope="module")
@@ -129,55 +143,48 @@ def library(tmp_path_factory):
     return store
 
 
-PLAIN = View("token-max", maxsim.slot_weights({}))
+PLAIN = ScoringRule("token-max", maxsim.slot_weights({}))
 
 
 @pytest.fixture(scope="module")
 def judged(library):
     """Random queries, and their first moments by brute force."""
     rng = np.random.default_rng(11)
-    asked = [query(rng, int(rng.integers(1, 33))) for _ in range(120)]
-    videos = all_videos(library)
-    return [(one, rankings(score_all(library, ENCODER, one, videos, [PLAIN]), 10, False)) for one in asked]
+    queries = [random_query(rng, int(rng.integers(1, 33))) for _ in range(120)]
+    return [(query, brute_top(library, query, PLAIN, 10)) for query in queries]
 
 
-@pytest.mark.parametrize("path", kernel.paths())
-def test_every_kernel_ranks_random_queries_as_brute_force_does(library, judged, path):
-    videos = all_videos(library)
-    for asked, wanted in judged:
-        scanner = CpuScanner(asked.vectors, path=path)
-        pool = Pool.fill(library.snapshot(FINGERPRINT), asked.vectors, videos, [PLAIN], scanner)
-        assert_same(rankings(cascade.best(pool, 10, of_each_video=False), 10, False), wanted)
+@pytest.mark.parametrize("backend", kernel.backends())
+def test_every_kernel_ranks_random_queries_as_brute_force_does(library, judged, backend):
+    for query, wanted in judged:
+        found = cascade(library, query, [PLAIN], scan=kernel_scan(query, backend=backend))
+        assert_same(found.top(10, of_each_video=False), wanted)
 
 
 def test_few_moments_are_scored_exactly(library):
     rng = np.random.default_rng(5)
     target = dict(library.scan_vectors(FINGERPRINT))["v0003#0"]
     rows = target.vectors[rng.integers(0, len(target), 8)].astype(np.float32)
-    view = View("token-max", maxsim.slot_weights({}))
-    pool = Pool.fill(library.snapshot(FINGERPRINT), rows, None, [view], CpuScanner(rows))
-    found = cascade.best(pool, 3, of_each_video=False)
-    assert next(found.ranking())[0] == "v0003#0"
-    assert len(found.moment_ids) < 100
+    found = cascade(library, rows, [PLAIN])
+    assert found.top(3, of_each_video=False)[0][0] == "v0003#0"
+    assert found.exact.sum() < 100
 
 
 def test_bounds_hold_for_every_moment(library):
     rng = np.random.default_rng(6)
-    ways = views(rng)
-    asked = query(rng, 16)
-    whole = score_all(library, ENCODER, asked, all_videos(library), ways)
-    exact = dict(zip(whole.moment_ids, whole.values, strict=True))
-    pool = Pool.fill(library.snapshot(FINGERPRINT), asked.vectors, None, ways, CpuScanner(asked.vectors))
-    values = np.stack([exact[moment_id] for moment_id in pool.moment_ids])
+    ways, query = rules(rng), random_query(rng, 16)
+    exact = dict(zip(*brute(library, query, ways), strict=True))
+    found = cascade(library, query, ways)
+    values = np.stack([exact[moment_id] for moment_id in found.moment_ids])
     everything = np.arange(len(values))
-    before = pool.upper.copy()
-    pool.tighten(everything)
-    lower = pool.lower(everything)
+    before = found.upper.copy()
+    found.tighten(everything)
+    lower = found.lower(everything)
     answering = np.isfinite(values)
     assert (np.isfinite(before) == answering).all()
     assert (before[answering] >= values[answering]).all()
-    assert (pool.upper <= before).all()
-    assert (pool.upper[answering] >= values[answering] - 1e-5).all()
+    assert (found.upper <= before).all()
+    assert (found.upper[answering] >= values[answering] - 1e-5).all()
     assert (lower[answering] <= values[answering] + 1e-5).all()
 
 
@@ -191,30 +198,30 @@ def test_equal_moments_stand_in_the_order_of_their_ids(tmp_path):
             store.put_video(video(video_id), made)
             store.put_vectors(ENCODER, {one.moment_id: same for one in made})
     store.pack_vectors(FINGERPRINT)
-    view = View("token-max", maxsim.slot_weights({}))
+    query = random_query(rng, 5)
     for limit in (1, 2, 4):
-        scores = ranked(store, ENCODER, query(rng, 5), set("abc"), view, limit=limit, of_each_video=False)
-        assert [name for name, _ in islice(scores.ranking(), limit)] == ["a#0", "a#2", "a#10", "b#0"][:limit]
-        scores = ranked(store, ENCODER, query(rng, 5), set("abc"), view, limit=limit, of_each_video=True)
-        assert [name for name, _ in islice(scores.best_of_each_video(), limit)] == ["a#0", "b#0", "c#0"][:limit]
+        found = cascade(store, query, [PLAIN]).top(limit, of_each_video=False)
+        assert [name for name, _ in found] == ["a#0", "a#2", "a#10", "b#0"][:limit]
+        found = cascade(store, query, [PLAIN]).top(limit, of_each_video=True)
+        assert [name for name, _ in found] == ["a#0", "b#0", "c#0"][:limit]
 
 
-def test_places_are_those_of_the_whole_ranking(library):
+def test_ranks_are_those_of_the_whole_ranking(library):
     rng = np.random.default_rng(9)
-    videos = all_videos(library)
-    asked, ways = query(rng, 12), views(rng)
-    whole = score_all(library, ENCODER, asked, videos, ways)
-    for video_id in rng.choice(sorted(videos), 12, replace=False).tolist():
-        standing = standings(library, ENCODER, asked, videos, ways, video_id)
-        assert standing.total == sum(1 for _ in whole.best_of_each_video())
-        for view, found in enumerate(standing.places):
-            ranking = enumerate(whole.best_of_each_video(view), 1)
-            wanted = next(((rank, name, score) for rank, (name, score) in ranking if video_of(name) == video_id), None)
+    query, ways = random_query(rng, 12), rules(rng)
+    names, values = brute(library, query, ways)
+    for video_id in rng.choice(sorted(all_videos(library)), 12, replace=False).tolist():
+        found = cascade(library, query, ways)
+        assert found.videos_ranked() == sum(1 for _ in first_of_each_video(ranked(names, values[:, 0])))
+        for rule in range(len(ways)):
+            ranking = enumerate(first_of_each_video(ranked(names, values[:, rule])), 1)
+            wanted = next((VideoRank(rank, *pair) for rank, pair in ranking if video_of(pair[0]) == video_id), None)
+            rank = found.rank_of(video_id, rule)
             if wanted is None:
-                assert found is None
+                assert rank is None
             else:
-                assert (found.rank, found.moment_id) == wanted[:2]
-                assert found.score == pytest.approx(wanted[2], abs=2 * TIE)
+                assert (rank.rank, rank.moment_id) == (wanted.rank, wanted.moment_id)
+                assert rank.score == pytest.approx(wanted.score, abs=2 * TIE)
 
 
 def test_a_writer_may_change_the_index_between_searches(tmp_path):
@@ -223,7 +230,7 @@ def test_a_writer_may_change_the_index_between_searches(tmp_path):
     fill(store, rng, [20] * 30)
     writer = Store.open(store.uri)
     for step in range(12):
-        check(store, rng, query(rng, 6), all_videos(store), limit=4)
+        check(store, rng, random_query(rng, 6), all_videos(store), limit=4)
         videos = sorted(all_videos(store))
         if step % 4 == 0:
             fill(writer, rng, [15] * 6, first=1000 + 10 * step)
@@ -235,6 +242,18 @@ def test_a_writer_may_change_the_index_between_searches(tmp_path):
         else:
             with writer.writer("test"):
                 writer.finish()
+
+
+class OneQuery:
+    """An encoder that gives the same vectors for every query."""
+
+    info = ENCODER
+
+    def __init__(self, query):
+        self._query = query
+
+    def encode_queries(self, queries):
+        return [token_vectors(self._query, [None] * len(self._query)) for _ in queries]
 
 
 def flip(store, share):
@@ -257,13 +276,16 @@ def test_a_search_over_a_damaged_scan_cache_is_right(tmp_path, monkeypatch, shar
     store.pack_vectors(FINGERPRINT)
     store = Store.open(store.uri)
     flip(store, share)
-    asked = query(rng, 6)
+    query = random_query(rng, 6)
     # Either the file is not mapped at all, or its first use says what it is.
     if store.snapshot(FINGERPRINT).files:
         with pytest.raises(CorruptCache):
-            Pool.fill(store.snapshot(FINGERPRINT), asked.vectors, None, views(rng)[:1], CpuScanner(asked.vectors))
-    check(store, rng, asked, all_videos(store))
-    standings(store, ENCODER, asked, all_videos(store), views(rng), "v0000")
+            cascade(store, query, [PLAIN])
+    hits = search(store, OneQuery(query), "anything", SearchOptions(moments=True))
+    assert_same([(hit.moment_id, hit.score) for hit in hits], brute_top(store, query, PLAIN, 10))
+    why = explain(store, OneQuery(query), hits[3].video_id, "anything", SearchOptions())
+    names = [name for name, _ in brute_top(store, query, PLAIN, 50, of_each_video=True)]
+    assert [video_of(name) for name in names][why.hit.rank - 1] == hits[3].video_id
 
 
 def test_codes_that_are_not_those_of_the_stored_vectors_are_noticed_by_their_scores(tmp_path):
@@ -279,14 +301,10 @@ def test_codes_that_are_not_those_of_the_stored_vectors_are_noticed_by_their_sco
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel, "quantize", wrong)
         store.pack_vectors(FINGERPRINT)
-    target = dict(store.scan_vectors(FINGERPRINT))["v0002#0"]
-    asked = token_vectors(target.vectors[:6].astype(np.float32), [None] * 6)
-    view = View("token-max", maxsim.slot_weights({}))
-    pool = Pool.fill(store.snapshot(FINGERPRINT), asked.vectors, None, [view], CpuScanner(asked.vectors))
+    query = dict(store.scan_vectors(FINGERPRINT))["v0002#0"].vectors[:6].astype(np.float32)
     with pytest.raises(CorruptCache, match="above its bound"):
-        cascade.best(pool, 50, of_each_video=False)
-    found = ranked(store, ENCODER, asked, all_videos(store), view, limit=3, of_each_video=False)
-    assert next(found.ranking())[0] == "v0002#0"
+        cascade(store, query, [PLAIN]).top(50, of_each_video=False)
+    assert search(store, OneQuery(query), "anything", SearchOptions(limit=3))[0].moment_id == "v0002#0"
 
 
 def test_search_and_explain_say_the_same_with_and_without_packed_vectors(tmp_path):

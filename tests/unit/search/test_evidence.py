@@ -17,7 +17,7 @@ ENCODER = WordEncoder(similar={"hound": {"dog": 0.8}})
 
 def matched(query, parts, frames=(), *, weights=None, allowed=None, encoder=ENCODER):
     slots = maxsim.slot_weights(weights or {}, allowed)
-    return evidence.match(query, encoder.encode_queries([query])[0], parts, encoder.encode(parts, frames), slots)
+    return evidence.Match(query, encoder.encode_queries([query])[0], parts, encoder.encode(parts, frames), slots)
 
 
 def tokens(offsets):
@@ -64,7 +64,7 @@ def test_matched_words_are_cut_out_with_their_line(text, start, end, found):
 def test_each_word_shows_what_won_it():
     parts = moment(frames=2, speech=["hello", "the Dog barks"], ocr=["lost dog"], metadata=["Lagos\nprotest march"])
     found = matched("Dog, hound protest cat", parts, ["tree", "cat"])
-    dog, hound, protest, cat = evidence.evidence(found)
+    dog, hound, protest, cat = found.evidence()
     assert (dog.query_token, dog.modality, dog.text, dog.context) == ("Dog", Modality.OCR, "dog", "lost dog")
     assert dog.similarity == pytest.approx(1.0)
     assert (hound.query_token, hound.text) == ("hound", "dog")
@@ -76,7 +76,7 @@ def test_each_word_shows_what_won_it():
 
 def test_each_modality_shows_its_own_best():
     parts = moment(frames=1, speech=["a dog"], ocr=["lost dog"])
-    (word,) = evidence.word_evidence(matched("dog", parts, ["dog"]))
+    (word,) = matched("dog", parts, ["dog"]).word_evidence()
     assert word.best.modality is Modality.VIDEO
     assert {m: e.text for m, e in word.by_modality.items()} == {
         Modality.VIDEO: "frame at 0:05", Modality.OCR: "dog", Modality.SPEECH: "dog",
@@ -85,87 +85,77 @@ def test_each_modality_shows_its_own_best():
 
 def test_weights_and_limits_decide_who_may_win():
     parts = moment(frames=1, speech=["a dog"], ocr=["lost dog"])
-    (word,) = evidence.evidence(matched("dog", parts, ["dog"], weights={Modality.SPEECH: 1.5, Modality.OCR: 0.0}))
+    (word,) = matched("dog", parts, ["dog"], weights={Modality.SPEECH: 1.5, Modality.OCR: 0.0}).evidence()
     assert word.modality is Modality.SPEECH
     assert word.similarity == pytest.approx(1.0)
     found = matched("dog", parts, ["dog"], allowed=frozenset({Modality.OCR}))
-    assert [e.modality for e in evidence.evidence(found)] == [Modality.OCR]
-    assert list(evidence.modality_scores(found)) == [Modality.OCR]
+    assert [e.modality for e in found.evidence()] == [Modality.OCR]
+    assert list(found.scores) == [Modality.OCR]
     nothing = matched("dog", parts, ["dog"], allowed=frozenset({Modality.METADATA}))
-    assert evidence.evidence(nothing) == ()
-    assert evidence.word_evidence(nothing)[0].best is None
-    assert evidence.score(nothing, "token-max") == -np.inf
+    assert nothing.evidence() == ()
+    assert nothing.word_evidence()[0].best is None
+    assert nothing.winner is None
 
 
 def test_template_tokens_win_without_pretending_to_be_a_modality():
     axis = np.eye(128)[TEMPLATE_AXIS]
     query = arrays([axis], [0])
-    found = evidence.match("dog", query, moment(), arrays([axis], [0]), maxsim.slot_weights({}))
-    (whole,) = evidence.evidence(found)
+    found = evidence.Match("dog", query, moment(), arrays([axis], [0]), maxsim.slot_weights({}))
+    (whole,) = found.evidence()
     assert (whole.query_token, whole.modality, whole.text, whole.span) == ("dog", None, "", Span(0.0, 60.0))
-    assert evidence.shares(found, "token-max") == {}
-    assert evidence.modality_scores(found) == {}
+    assert found.shares("token-max") == {}
+    assert found.scores == {}
 
 
-def test_the_time_is_where_the_winning_modality_is_strongest():
+@pytest.mark.parametrize(("modality", "time"), [(Modality.SPEECH, 110.0), (Modality.VIDEO, 120.0), (None, 100.0)])
+def test_the_time_is_where_the_winning_modality_is_strongest(modality, time):
     speech = ["a dog", "a dog and a cat", "a cat"]
-    found = matched("dog cat", moment(frames=3, speech=speech, start=100.0), ["tree", "dog", "dog cat"])
-    assert evidence.strongest_time(found, Modality.SPEECH) == 110.0
-    assert evidence.strongest_time(found, Modality.VIDEO) == 120.0
-    assert evidence.strongest_time(matched("bird", moment(start=100.0)), None) == 100.0
+    parts = moment(frames=3, speech=speech, start=100.0) if modality else moment(start=100.0)
+    found = matched("dog cat", parts, ["tree", "dog", "dog cat"] if modality else (), allowed=frozenset({modality}))
+    assert (found.winner, found.strongest_time()) == (modality, time)
 
 
 def test_where_a_title_wins_the_time_is_that_of_the_best_evidence_that_has_one():
     titled = moment(speech=["x", "the agents"], ocr=["a hound"], metadata=["Agents film"], start=100.0)
-    assert evidence.strongest_time(matched("agents film", titled), Modality.METADATA) == 110.0
+    assert matched("agents film", titled).strongest_time() == 110.0
     only_words = matched("agents film", titled, allowed=frozenset({Modality.METADATA}))
-    assert evidence.strongest_time(only_words, Modality.METADATA) == 100.0
+    assert only_words.strongest_time() == 100.0
 
 
 def test_evidence_below_the_floor_names_no_time_where_a_title_answers_every_word():
     titled = moment(speech=["x", "a dog"], metadata=["hound"], start=100.0)
     encoder = WordEncoder(similar={"dog": {"hound": 0.3}})
     found = matched("hound", titled, encoder=encoder)
-    assert evidence.strongest_time(found, Modality.METADATA, {Modality.SPEECH: 0.4}) == 100.0
-    assert evidence.strongest_time(found, Modality.METADATA, {Modality.SPEECH: 0.2}) == 110.0
+    assert found.strongest_time({Modality.SPEECH: 0.4}) == 100.0
+    assert found.strongest_time({Modality.SPEECH: 0.2}) == 110.0
 
 
 def test_a_chapter_that_wins_has_a_time_of_its_own():
     whole = moment(speech=["x", "y", "agents"], metadata=["film"], start=100.0)
     chapter = Segment(Span(120.0, 130.0), "all agents", "chapter")
     found = matched("all agents", replace(whole, metadata=(*whole.metadata, chapter)))
-    assert evidence.strongest_time(found, Modality.METADATA) == 120.0
+    assert found.strongest_time() == 120.0
 
 
 def test_the_time_stays_inside_the_moment():
     late = moment(speech=["x", "y", "dog"], length=15.0)
-    assert evidence.strongest_time(matched("dog", late), Modality.SPEECH) == 15.0
+    assert matched("dog", late).strongest_time() == 15.0
 
 
 def test_shares_add_up_and_follow_the_weights():
     parts = moment(frames=1, speech=["dog"], ocr=["cat bird"])
     found = matched("dog cat bird", parts, ["tree"])
-    assert evidence.shares(found, "token-max") == pytest.approx({Modality.OCR: 2 / 3, Modality.SPEECH: 1 / 3})
+    assert found.shares("token-max") == pytest.approx({Modality.OCR: 2 / 3, Modality.SPEECH: 1 / 3})
     heavy = matched("dog cat bird", parts, ["tree"], weights={Modality.SPEECH: 4.0})
-    assert evidence.shares(heavy, "token-max") == pytest.approx({Modality.SPEECH: 2 / 3, Modality.OCR: 1 / 3})
-    assert evidence.shares(found, "modality-max") == {Modality.OCR: 1.0}
-
-
-def test_scores_without_a_modality_count_the_rest():
-    found = matched("dog cat", moment(frames=1, speech=["dog"], ocr=["cat"]), ["hound"])
-    assert evidence.score(found, "token-max") == pytest.approx(2.0)
-    assert evidence.without(found, "token-max", Modality.OCR) == pytest.approx(1.0)
-    assert evidence.without(found, "token-max", Modality.SPEECH) == pytest.approx(1.8, abs=1e-3)
-    assert evidence.without(found, "modality-max", Modality.SPEECH) == pytest.approx(1.0)
-    alone = matched("dog", moment(speech=["dog"]))
-    assert evidence.without(alone, "token-max", Modality.SPEECH) == -np.inf
+    assert heavy.shares("token-max") == pytest.approx({Modality.SPEECH: 2 / 3, Modality.OCR: 1 / 3})
+    assert found.shares("modality-max") == {Modality.OCR: 1.0}
 
 
 def test_vectors_that_fit_no_segment_are_shown_without_text():
     """The vectors of another version of the moment must not break the answer."""
     document = arrays([ENCODER.vector("dog")], [MODALITY_IDS[Modality.SPEECH]], [(3, 4)], [7], [(0, 3)])
     query = ENCODER.encode_queries(["dog"])[0]
-    found = evidence.match("dog", query, moment(), document, maxsim.slot_weights({}))
-    (word,) = evidence.evidence(found)
+    found = evidence.Match("dog", query, moment(), document, maxsim.slot_weights({}))
+    (word,) = found.evidence()
     assert (word.modality, word.text, word.context, word.span) == (Modality.SPEECH, "", "", Span(3.0, 4.0))
-    assert evidence.strongest_time(found, Modality.SPEECH) == 3.0
+    assert found.strongest_time() == 3.0

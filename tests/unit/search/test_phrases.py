@@ -6,7 +6,7 @@ import pytest
 
 from clamr_cli.errors import UsageError
 from clamr_cli.search import explain, search
-from clamr_cli.search.phrases import holds, split
+from clamr_cli.search.filters import holds, split_phrases
 from clamr_cli.types import SearchOptions
 from tests.unit.search.test_search import ids, put
 from tests.unit.store.samples import HOSTILE, new
@@ -51,7 +51,7 @@ def store(tmp_path, encoder):
     ],
 )
 def test_a_query_is_split_into_text_and_phrases(query, text, phrases):
-    assert split(query) == (text, phrases)
+    assert split_phrases(query) == (text, phrases)
 
 
 def test_moments_without_the_phrase_are_left_out(store, encoder):

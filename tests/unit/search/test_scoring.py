@@ -65,7 +65,7 @@ def test_scores_of_packed_documents_equal_a_plain_loop(case):
 def test_weights_multiply_similarities_before_the_maximum(case, weights):
     query, vectors, ids, indptr = case
     slots = maxsim.slot_weights(weights)
-    scores = maxsim.token_max(maxsim.weighted(maxsim.score_packed(query, vectors, ids, indptr), slots))
+    scores = maxsim.ScoringRule("token-max", slots).scores(maxsim.score_packed(query, vectors, ids, indptr))
     for score, (start, stop) in zip(scores, pairwise(indptr), strict=True):
         factors = slots[ids[start:stop]]
         scaled = vectors[start:stop].astype(np.float64) * factors[:, None]
@@ -88,25 +88,40 @@ def test_alignment_points_at_the_vectors_that_make_the_score(case):
     query, vectors, ids, indptr = case
     document, mods = vectors[: indptr[1]], ids[: indptr[1]]
     values = maxsim.similarities(query, document)
-    found = maxsim.align(values, mods)
+    best, by_modality = maxsim.align(values, mods, maxsim.slot_weights({}))
     maxima = maxsim.modality_maxima(values, mods, indptr[:2])
-    np.testing.assert_allclose(found.similarity.sum(), maxsim.token_max(maxima)[0], atol=1e-5)
-    assert {MODALITY_IDS[m] for m in found.by_modality} == set(mods[mods > 0].tolist())
-    for modality, rows in found.by_modality.items():
+    won = values[np.arange(len(query)), best].sum() if (best >= 0).all() else -np.inf
+    np.testing.assert_allclose(won, maxsim.token_max(maxima)[0], atol=1e-5)
+    assert {MODALITY_IDS[m] for m in by_modality} == set(mods[mods > 0].tolist())
+    for modality, rows in by_modality.items():
         assert (mods[rows] == MODALITY_IDS[modality]).all()
         alone = values[np.arange(len(query)), rows].sum()
         np.testing.assert_allclose(alone, maxsim.per_modality(maxima)[0, MODALITY_IDS[modality]], atol=1e-5)
 
 
-def test_alignment_follows_weights_and_reports_plain_cosines():
+def test_alignment_follows_weights():
     values = np.array([[0.9, 0.5]], np.float32)
     ids = np.array([MODALITY_IDS[Modality.VIDEO], MODALITY_IDS[Modality.SPEECH]], np.uint8)
-    found = maxsim.align(values, ids, maxsim.slot_weights({Modality.SPEECH: 2.0}))
-    assert found.best.tolist() == [1]
-    assert found.similarity.tolist() == pytest.approx([0.5])
-    nothing = maxsim.align(values, ids, maxsim.slot_weights({}, frozenset({Modality.OCR})))
-    assert nothing.best.tolist() == [-1]
-    assert nothing.by_modality == {}
+    best, _ = maxsim.align(values, ids, maxsim.slot_weights({Modality.SPEECH: 2.0}))
+    assert best.tolist() == [1]
+    best, by_modality = maxsim.align(values, ids, maxsim.slot_weights({}, frozenset({Modality.OCR})))
+    assert best.tolist() == [-1]
+    assert by_modality == {}
+
+
+@given(packed(), st.sampled_from(("token-max", "modality-max")), st.booleans())
+@settings(deadline=None)
+def test_scores_from_the_maxima_of_segments_are_the_same(case, scoring, weighted):
+    """Bounds come as one row a modality of a document; documents without vectors have none."""
+    query, vectors, ids, indptr = case
+    rule = maxsim.ScoringRule(
+        scoring, maxsim.slot_weights({Modality.OCR: 2.0, Modality.VIDEO: 0.5} if weighted else {})
+    )
+    maxima = maxsim.score_packed(query, vectors, ids, indptr)
+    owners, modalities = np.nonzero(np.isfinite(maxima[0]))
+    rows = maxima[:, owners, modalities].T
+    found = rule.segment_scores(rows, modalities.astype(np.uint8), owners, len(indptr) - 1)
+    np.testing.assert_allclose(found, rule.scores(maxima), atol=1e-5)
 
 
 def test_template_tokens_answer_for_the_document_but_for_no_modality():

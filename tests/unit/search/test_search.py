@@ -260,21 +260,28 @@ def test_a_file_is_found_by_a_name_that_reads_the_same():
 @pytest.mark.parametrize(
     "options",
     [
-        SearchOptions(limit=0),
-        SearchOptions(weights={Modality.OCR: -1.0}),
-        SearchOptions(weights={Modality.OCR: np.nan}),
-        SearchOptions(weights=dict.fromkeys(Modality, 0.0)),
-        SearchOptions(weights={one: 0.0 for one in Modality if one is not Modality.AUDIO}),
-        SearchOptions(filters=Filters(since="yesterday")),
-        SearchOptions(filters=Filters(until="2024-13")),
-        SearchOptions(filters=Filters(longer=np.nan)),
-        SearchOptions(modalities=(Modality.OCR,), weights={Modality.OCR: 0.0}),
-        SearchOptions(filters=Filters(videos=("unknown",))),
+        {"limit": 0},
+        {"weights": {Modality.OCR: -1.0}},
+        {"weights": {Modality.OCR: np.nan}},
+        {"weights": dict.fromkeys(Modality, 0.0)},
+        {"weights": {one: 0.0 for one in Modality if one is not Modality.AUDIO}},
+        {"modalities": (Modality.OCR,), "weights": {Modality.OCR: 0.0}},
     ],
 )
-def test_options_that_cannot_be_used_are_refused(pets, encoder, options):
+def test_options_that_would_find_nothing_are_refused(options):
     with pytest.raises(UsageError):
-        search(pets, encoder, "dog", options)
+        SearchOptions(**options)
+
+
+@pytest.mark.parametrize("filters", [{"since": "yesterday"}, {"until": "2024-13"}, {"longer": np.nan}])
+def test_filters_that_cannot_be_understood_are_refused(filters):
+    with pytest.raises(UsageError, match="invalid --"):
+        Filters(**filters)
+
+
+def test_a_filter_that_names_an_unknown_video_is_refused(pets, encoder):
+    with pytest.raises(UsageError):
+        search(pets, encoder, "dog", SearchOptions(filters=Filters(videos=("unknown",))))
 
 
 def test_an_empty_query_is_refused_before_anything_is_encoded(pets, encoder):

@@ -114,7 +114,7 @@ def test_scales_and_residuals_are_those_of_the_stored_vectors(store):
     again = kernel.quantize(item.vectors[np.argsort(item.modality_ids, kind="stable")])
     for name in ("codes", "scales", "residuals"):
         np.testing.assert_array_equal(getattr(file, name), getattr(again, name))
-    assert file.max_norm >= again.reach
+    assert file.max_norm >= again.max_norm
 
 
 def test_an_index_without_vectors_has_an_empty_scan_cache(store):
