@@ -1,10 +1,12 @@
-"""What an index run reports, in order: ``render`` draws it, nothing below prints."""
+"""The events of long runs. The command line draws them, or prints them as JSON under their lower-case names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+Stage = Literal["decode", "sample", "speech", "ocr", "encode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Progress:
     """
 
     path: str
-    stage: Literal["decode", "sample", "speech", "ocr", "encode"]
+    stage: Stage
     done: float
     total: float
     checkpoint: float = 0.0

@@ -24,7 +24,7 @@ import numpy as np
 
 from clamr_cli.errors import MediaError, ModelError
 from clamr_cli.evaluate.runs import Run, ranked
-from clamr_cli.index.stored import documents_of
+from clamr_cli.index.documents import documents_of
 from clamr_cli.search import scoring as maxsim
 from clamr_cli.search.scoring import order, score_videos, video_of
 from clamr_cli.store import PackedVectors

@@ -4,10 +4,10 @@
 as many questions as there are; ``pictures`` gives them as JPEG.
 """
 
-from clamr_cli.frames.kept import stills
 from clamr_cli.frames.pictures import Picture, pictures
 from clamr_cli.frames.prepare import prepare
 from clamr_cli.frames.ranking import Ranking, describe, find, rank, uniform
+from clamr_cli.frames.stored import stills
 from clamr_cli.frames.target import locate
 from clamr_cli.frames.values import Candidate, Choice, DenseOptions, FrameHit, Prepared, Strategy, Target, Texts
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from clamr_cli.errors import MediaError
 from clamr_cli.frames.pictures import SILENCE
-from clamr_cli.index import cutting
+from clamr_cli.index import sampling
 from clamr_cli.index.executors.local import Worker
 from clamr_cli.types import Span
 
@@ -67,9 +67,7 @@ def _write(
     try:
         with folder.draft(name) as draft:
             asked = (prepared.target.path, prepared.media, os.fspath(draft), around(prepared, hit, seconds), exact)
-            for made in worker.run(cutting.clip, *asked, silence=SILENCE):
-                if isinstance(made, MediaError):
-                    raise made
+            worker.run(sampling.cut_clip, *asked, stall_timeout=SILENCE)
     except MediaError as error:
         return error
     return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import MediaError
-from clamr_cli.frames import kept
-from clamr_cli.index import cutting
+from clamr_cli.frames import stored
+from clamr_cli.index import sampling
 from clamr_cli.index.executors.local import Worker
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ SIDE: Final = 1280
 
 SILENCE: Final = 120.0
 """Seconds that one frame or clip may take; a file that needs longer hangs the decoder."""
+
+_AT_ONCE: Final = 16
+"""Frames that are decoded before the first of them is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +51,26 @@ def pictures(store: Store, prepared: Prepared, hits: Sequence[FrameHit], *, side
     """
     ordered = sorted(hits, key=lambda hit: hit.time)
     numbers = [hit.number for hit in ordered]
-    small = dict(zip(numbers, kept.stills(store, prepared, numbers), strict=True))
-    done = 0
-    if prepared.target.path and ordered:
-        worker = Worker("decoding", confined=True)
-        thumbs = [prepared.thumbs[number].tobytes() for number in numbers]
-        times = [hit.time for hit in ordered]
-        try:
-            asked = (cutting.take, prepared.target.path, prepared.media, times, thumbs, side)
-            for hit, jpeg in zip(ordered, worker.run(*asked, silence=SILENCE), strict=False):
+    small = dict(zip(numbers, stored.stills(store, prepared, numbers), strict=True))
+    worker = Worker("decoding", confined=True)
+    is_readable = bool(prepared.target.path)
+    try:
+        for start in range(0, len(ordered), _AT_ONCE):
+            some = ordered[start : start + _AT_ONCE]
+            jpegs: list[bytes | None] = []
+            if is_readable:
+                thumbs = [prepared.thumbs[hit.number].tobytes() for hit in some]
+                arguments = (prepared.target.path, prepared.media, [hit.time for hit in some], thumbs, side)
+                collect = partial(_collect, jpegs)
+                try:
+                    worker.run(sampling.take_frames, *arguments, stall_timeout=SILENCE, on_report=collect)
+                except MediaError:
+                    is_readable = False  # whatever is wrong with the file, there are the stored ones
+            for hit, jpeg in itertools.zip_longest(some, jpegs):
                 yield Picture(hit, jpeg or small[hit.number], small=jpeg is None)
-                done += 1
-        except MediaError:
-            pass  # whatever is wrong with the file, there are the kept ones
-        finally:
-            worker.stop()
-    yield from (Picture(hit, small[hit.number], small=True) for hit in ordered[done:])
+    finally:
+        worker.stop()
+
+
+def _collect(jpegs: list[bytes | None], _done: float, _total: float, jpeg: bytes | None = None, /) -> None:
+    jpegs.append(jpeg)

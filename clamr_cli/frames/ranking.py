@@ -9,8 +9,8 @@ import numpy as np
 
 from clamr_cli.errors import EncoderMismatch, UsageError
 from clamr_cli.frames.documents import Surroundings
-from clamr_cli.frames.packing import slice_of
 from clamr_cli.frames.selection import select
+from clamr_cli.frames.stored import slice_of
 from clamr_cli.frames.values import PART, Choice, FrameHit
 from clamr_cli.search import scoring as maxsim
 from clamr_cli.search.evidence import Match

@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from clamr_cli.errors import UsageError
-from clamr_cli.frames import keys
 from clamr_cli.frames.values import Target
 from clamr_cli.media.identity import content_hash, video_id
 from clamr_cli.search.filters import file_named
@@ -72,7 +71,8 @@ def _indexed_as(record: FileRecord, now: os.stat_result) -> bool:
 
 def note_key(path: str) -> str:
     """The name under which a file's note is kept."""
-    return keys.file(hashlib.blake2b(os.fsencode(path), digest_size=16).hexdigest())
+    digest = hashlib.blake2b(os.fsencode(path), digest_size=16).hexdigest()
+    return f"file/{digest}"
 
 
 def noted(store: Store, path: str) -> Extraction | None:

@@ -1,4 +1,4 @@
-"""What is already known of a video's words: from the index, else from what was recognised of the same content."""
+"""What is said and written in a video, as far as it is stored: by the index, else recognised of the same content."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from clamr_cli.errors import MediaError
-from clamr_cli.extract.captions import choose, examined, on_video
 from clamr_cli.extract.sidecar import find_sidecars
-from clamr_cli.frames import keys
 from clamr_cli.frames.documents import joined
-from clamr_cli.frames.values import Texts
+from clamr_cli.frames.values import DenseOptions, Target, Texts
 from clamr_cli.index import tasks
+from clamr_cli.index.captions import CaptionSet, language_key
+from clamr_cli.index.documents import segments_from
 from clamr_cli.index.executors.local import Worker
 from clamr_cli.index.options import Recipe
 from clamr_cli.types import FileState, Segment
@@ -22,115 +20,76 @@ from clamr_cli.types import FileState, Segment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clamr_cli.extract.captions import Captions
-    from clamr_cli.frames.values import DenseOptions, Target
-    from clamr_cli.index.sampling import Sampled
+    from clamr_cli.index.sampling import SampledMedia
     from clamr_cli.store import Store
-    from clamr_cli.types import MomentRecord
-
-Words = tuple[Segment, ...]
 
 
-class Known:
-    """The words that the store has of a video.
+def recipe_of(options: DenseOptions) -> Recipe:
+    """The names of the results of an index run, of speech and text too where neither is to be recognised now."""
+    return Recipe.of(replace(options.index, speech=True, text=True))
 
-    Attributes:
-        speech, ocr: None where they have yet to be recognised; empty where there are none.
-    """
 
-    def __init__(self, store: Store, target: Target, sampled: Sampled, options: DenseOptions) -> None:
-        self._store, self._target, self._sampled, self._options = store, target, sampled, options
-        recipes = [
-            Recipe.parse(record.recipe)
-            for record in store.files([target.video_id])
-            if record.state is FileState.INDEXED
-        ]
-        self._moments: list[MomentRecord] = store.moments([target.video_id]) if recipes else []
-        self._recipe = next((recipe for recipe in recipes if recipe is not None), None)
-        self.speech = self._speech()
-        self.ocr = self._ocr()
+def stored_texts(
+    store: Store, target: Target, sampled: SampledMedia, options: DenseOptions
+) -> tuple[Texts, frozenset[str]]:
+    """The texts that the store has of a video, and which of ``speech`` and ``ocr`` have yet to be recognised."""
+    files = [file for file in store.files([target.video_id]) if file.state is FileState.INDEXED]
+    moments = store.moments([target.video_id]) if files else []
+    indexed = next((recipe for file in files if (recipe := Recipe.parse(file.recipe)) is not None), None)
+    names, missing = recipe_of(options), set()
 
-    @property
-    def complete(self) -> bool:
-        """Whether nothing that is wanted has yet to be recognised."""
-        return self.speech is not None and self.ocr is not None
+    def recognised(stage: str) -> Sequence[Segment]:
+        stored = store.extraction(names.key(target.content_hash, "text" if stage == "ocr" else "speech"))
+        if stored is None and (options.index.text if stage == "ocr" else options.index.speech):
+            missing.add(stage)
+        return segments_from(stored) if stored is not None else ()
 
-    def texts(self) -> Texts:
-        """All of them; what is not known is left out."""
-        chapters = tuple(Segment(one.span, one.title, "chapter") for one in self._sampled.media.chapters if one.title)
-        return Texts(self.speech or (), self.ocr or (), chapters)
+    # Subtitles that were named, else as the index has it, the owner's, embedded ones, else recognised.
+    speech: Sequence[Segment] = joined([segment for moment in moments for segment in moment.speech])
+    if target.subtitles:
+        speech = _named_subtitles(target.subtitles, sampled.media.duration)
+    elif not (speech or (indexed is not None and indexed.speech)):
+        captions = _read_captions(store, target, sampled, options)
+        choice, _ = captions.choose(recognise=options.index.speech, sure=True)
+        beside = captions.lines_of(choice.beside)
+        if choice.speech is not None or not sampled.media.audio:
+            speech = captions.lines_of(choice.speech) or beside
+        else:
+            speech = sorted((*recognised("speech"), *beside), key=lambda segment: segment.span)
+    ocr: Sequence[Segment] = joined([segment for moment in moments for segment in moment.ocr])
+    if not (ocr or (indexed is not None and indexed.text)) and sampled.stills:
+        ocr = recognised("ocr")
+    chapters = (Segment(one.span, one.title, "chapter") for one in sampled.media.chapters if one.title)
+    return Texts(tuple(speech), tuple(ocr), tuple(chapters)), frozenset(missing)
 
-    def _speech(self) -> Words | None:
-        """What is said: by named subtitles, else as the index has it, the owner's, embedded ones, else recognised."""
-        if self._target.subtitles:
-            return self._named_subtitles(self._target.subtitles)
-        heard = joined([segment for moment in self._moments for segment in moment.speech])
-        if heard or (self._recipe is not None and self._recipe.speech):
-            return heard
-        captioned, beside = self._captioned()
-        if captioned is not None or not self._sampled.media.audio:
-            return captioned or beside
-        recognised = self._kept("speech", wanted=self._options.index.speech)
-        if recognised is None:
-            return None
-        return tuple(sorted((*recognised, *beside), key=lambda segment: segment.span))
 
-    def _ocr(self) -> Words | None:
-        seen = joined([segment for moment in self._moments for segment in moment.ocr])
-        if seen or (self._recipe is not None and self._recipe.text) or not self._sampled.stills:
-            return seen
-        return self._kept("text", wanted=self._options.index.text)
+def _named_subtitles(path: str, duration: float) -> list[Segment]:
+    """Those that are spoken before the video ends: they may be those of a longer one that it was cut from."""
+    from clamr_cli.extract.subtitles import read_subtitle_file
 
-    def _kept(self, stage: str, *, wanted: bool) -> Words | None:
-        kept = self._store.extraction(keys.recipe(self._options).key(self._target.content_hash, stage))
-        if kept is not None:
-            return tuple(msgspec.convert(kept.payload["segments"], list[Segment]))
-        return None if wanted else ()
+    if not Path(path).stat().st_size:
+        return []
+    return [one for one in read_subtitle_file(Path(path)) if one.span.start < duration or duration <= 0]
 
-    def _named_subtitles(self, path: str) -> Words:
-        """Those that are spoken before the video ends: they may be those of a longer one that it was cut from."""
-        from clamr_cli.extract.subtitles import read_subtitle_file
 
-        if not Path(path).stat().st_size:
-            return ()
-        duration = self._sampled.media.duration
-        return tuple(one for one in read_subtitle_file(Path(path)) if one.span.start < duration or duration <= 0)
-
-    def _captioned(self) -> tuple[Words | None, Words]:
-        """What captions say for the speech, None where it has to be recognised, and what they say beside it."""
-        media, options = self._sampled.media, self._options.index
-        here = find_sidecars(self._target.path, options.language).subtitles if self._target.path else ()
-        captions = [*here, *tasks.captions_of(self._sampled)]
-        lines: dict[str, Sequence[Segment]] = dict(tasks.lines_of(self._sampled))
-        detected = self._store.extraction(tasks.detection_key(self._target.content_hash, options.asr))
-        heard = str(detected.payload["language"]) if detected is not None else ""
-        while True:
-            spoken = heard or tasks.spoken_in(media, captions, options.language)
-            choice = choose(
-                captions, spoken, sure=True, audible=options.speech and bool(media.audio), duration=media.duration
+def _read_captions(store: Store, target: Target, sampled: SampledMedia, options: DenseOptions) -> CaptionSet:
+    """The captions of a video, those files read that may stand for its speech, or beside it."""
+    language = options.index.language
+    captions = CaptionSet(list(find_sidecars(target.path, language).subtitles) if target.path else [], language)
+    captions.set_media(sampled)
+    detected = store.extraction(language_key(target.content_hash, options.index.asr))
+    captions.detected_language = str(detected.payload["language"]) if detected is not None else None
+    while unread := captions.choose(recognise=options.index.speech, sure=True)[1]:
+        # In a process that ends where the file stalls it.
+        worker = Worker("sidecar reading", confined=True)
+        try:
+            lines, _ = worker.run(
+                tasks.read_captions, unread[0], target.path, captions.spoken(), stall_timeout=options.index.time_limit
             )
-            unread = next((one for one in (choice.speech, choice.beside) if one and one.content == "unread"), None)
-            if unread is None or unread.path is None:
-                break
-            place = captions.index(unread)
-            try:
-                lines[unread.name] = _read(unread, self._target.path, spoken, options.time_limit)
-                captions[place] = examined(unread, lines[unread.name])
-            except MediaError:
-                # The run that recognises what is said in its place tells of it.
-                captions[place] = replace(unread, content="none")
-        speech, beside = (
-            None if one is None else tuple(on_video(lines[one.name], media.duration))
-            for one in (choice.speech, choice.beside)
-        )
-        return speech, beside or ()
-
-
-def _read(captions: Captions, video: str, spoken: str, limit: float) -> list[Segment]:
-    """The lines of a subtitle file, read in a process that ends where the file stalls it."""
-    worker = Worker("sidecar reading", confined=True)
-    try:
-        *_, (segments, _) = worker.run(tasks.read_captions, captions, video, spoken, silence=limit)
-        return segments
-    finally:
-        worker.stop()
+            captions.set_lines(unread[0], lines)
+        except MediaError:
+            # The run that recognises what is said in its place gives a notice.
+            captions.set_lines(unread[0], None)
+        finally:
+            worker.stop()
+    return captions

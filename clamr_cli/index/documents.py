@@ -8,65 +8,68 @@ from __future__ import annotations
 
 import bisect
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+import numpy as np
+
 from clamr_cli import timeline
-from clamr_cli.types import MAX_FRAMES, Document, Frame, Segment, Span, Word
+from clamr_cli.errors import MediaError
+from clamr_cli.index.options import Recipe
+from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia
+from clamr_cli.types import MAX_FRAMES, Document, FileState, Frame, MomentRecord, Segment, Sound, Span, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from numpy.typing import NDArray
+
+    from clamr_cli.store import Extraction, Store
+    from clamr_cli.types import FileRecord, VideoRecord
+
+LONGEST_SOUND = 30.0
+"""Seconds of sound of one document at most (CLaMR section 3: raw audio up to 30 s)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A frame that was kept of a video, and the number of the shot it belongs to."""
+    """A frame of a video, and the number of the shot it belongs to."""
 
     frame: Frame
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Material:
-    """All that was extracted of one video; times in seconds, everything in time order."""
-
-    duration: float
-    shots: tuple[Shot, ...] = ()
-    speech: tuple[Segment, ...] = ()
-    ocr: tuple[Segment, ...] = ()
-    metadata: tuple[Segment, ...] = ()
-
-
-def documents(video_id: str, material: Material, *, window: float) -> list[Document]:
-    """Cut a video into moments of at most ``window`` seconds and give each what belongs to it.
+def split_video(
+    video_id: str,
+    duration: float,
+    shots: Sequence[Shot] = (),
+    speech: Sequence[Segment] = (),
+    ocr: Sequence[Segment] = (),
+    metadata: Sequence[Segment] = (),
+    *,
+    window: float,
+) -> list[Document]:
+    """Cut a video into moments of at most ``window`` seconds and give each what belongs to it; all in time order.
 
     Cuts fall into speech pauses or on shot changes where there are any. Speech belongs to the window in which
     it is said; text on screen to every window in which it can be seen; metadata to all, chapters to theirs. A video
-    without anything to tell still gives its documents, with empty modalities.
+    without any content still gives its documents, with empty modalities.
     """
-    spans = timeline.windows(
-        material.duration,
-        longest=window,
-        pauses=timeline.pauses([segment.span for segment in material.speech], material.duration),
-        cuts=[later.frame.span.start for earlier, later in pairs(material.shots) if later.number != earlier.number],
-    )
-    speech = share_out(material.speech, spans)
+    cuts = [later.frame.span.start for earlier, later in itertools.pairwise(shots) if later.number != earlier.number]
+    pauses = timeline.pauses([segment.span for segment in speech], duration)
+    spans = timeline.windows(duration, longest=window, pauses=pauses, cuts=cuts)
+    shares = share_out(speech, spans)
     return [
         Document(
             id=f"{video_id}#{number}",
             span=span,
-            frames=tuple(frames_of(material.shots, span)),
-            speech=tuple(speech[number]),
-            ocr=tuple(cut_to(material.ocr, span)),
-            metadata=tuple(cut_to(material.metadata, span)),
+            frames=tuple(frames_of(shots, span)),
+            speech=tuple(shares[number]),
+            ocr=tuple(cut_to(ocr, span)),
+            metadata=tuple(cut_to(metadata, span)),
         )
         for number, span in enumerate(spans)
     ]
-
-
-def pairs(items: Sequence[Shot]) -> Iterable[tuple[Shot, Shot]]:
-    """Neighbours in order."""
-    return itertools.pairwise(items)
 
 
 def frames_of(shots: Sequence[Shot], span: Span, *, limit: int = MAX_FRAMES) -> list[Frame]:
@@ -75,26 +78,31 @@ def frames_of(shots: Sequence[Shot], span: Span, *, limit: int = MAX_FRAMES) -> 
     Every shot gives a frame before any shot gives two; where there are more shots than frames the longest win, and
     where there is room the largest stretches without a frame are filled.
     """
-    seen = [shot for shot in shots if shot.frame.span.overlaps(span)]
-    chosen = choose(seen, span, limit)
-    frames = [shot.frame for shot in chosen]
+    visible = [shot for shot in shots if shot.frame.span.overlaps(span)]
+    frames = [shot.frame for shot in _choose(visible, span, limit)]
     borders = [span.start, *(max(frame.span.start, span.start) for frame in frames[1:]), span.end]
     return [
-        replace(frame, span=Span(borders[place], max(borders[place], borders[place + 1])))
-        for place, frame in enumerate(frames)
+        replace(frame, span=Span(start, max(start, end)))
+        for frame, (start, end) in zip(frames, itertools.pairwise(borders), strict=False)
     ]
 
 
-def choose(shots: Sequence[Shot], span: Span, limit: int) -> list[Shot]:
-    """Which of the frames in ``span`` to keep, in time order."""
+def _choose(shots: Sequence[Shot], span: Span, limit: int) -> list[Shot]:
+    """The frames in ``span`` to keep, in time order."""
+
+    def shared(shot: Shot) -> float:
+        return max(0.0, min(shot.frame.span.end, span.end) - max(shot.frame.span.start, span.start))
+
     if len(shots) <= limit:
         return list(shots)
     first_of: dict[int, Shot] = {}
+    length: dict[int, float] = {}
     for shot in shots:
+        length[shot.number] = length.get(shot.number, 0.0) + shared(shot)
         best = first_of.get(shot.number)
-        if best is None or shared(shot.frame.span, span) > shared(best.frame.span, span):
+        if best is None or shared(shot) > shared(best):
             first_of[shot.number] = shot
-    by_length = sorted(first_of.values(), key=lambda shot: (-shot_length(shots, shot.number, span), shot.frame.time))
+    by_length = sorted(first_of.values(), key=lambda shot: (-length[shot.number], shot.frame.time))
     chosen = by_length[:limit]
     rest = [shot for shot in shots if shot not in chosen]
     while len(chosen) < limit and rest:
@@ -102,16 +110,6 @@ def choose(shots: Sequence[Shot], span: Span, limit: int) -> list[Shot]:
         chosen.append(farthest)
         rest.remove(farthest)
     return sorted(chosen, key=lambda shot: shot.frame.time)
-
-
-def shot_length(shots: Sequence[Shot], number: int, span: Span) -> float:
-    """Seconds of ``span`` that a shot fills."""
-    return sum(shared(shot.frame.span, span) for shot in shots if shot.number == number)
-
-
-def shared(one: Span, other: Span) -> float:
-    """Seconds that two spans share, never negative."""
-    return max(0.0, min(one.end, other.end) - max(one.start, other.start))
 
 
 def cut_to(segments: Sequence[Segment], span: Span) -> list[Segment]:
@@ -130,21 +128,15 @@ def share_out(segments: Sequence[Segment], spans: Sequence[Span]) -> list[list[S
     """
     shares: list[list[Segment]] = [[] for _ in spans]
     for segment in segments:
-        for place, piece in split_at(segment, spans):
-            shares[place].append(piece)
+        groups: dict[int, list[Word]] = {}
+        for word in segment.words:
+            groups.setdefault(_nearest(word.span, spans), []).append(word)
+        if len(groups) > 1:
+            for number, words in sorted(groups.items()):
+                shares[number].append(piece_of(segment, words))
+        else:
+            shares[next(iter(groups), _nearest(segment.span, spans))].append(segment)
     return shares
-
-
-def split_at(segment: Segment, spans: Sequence[Span]) -> list[tuple[int, Segment]]:
-    """A segment, or where it crosses borders and knows its words' times, its pieces with the spans they belong to."""
-    if not segment.words or len(spans) == 1:
-        return [(nearest(segment.span, spans), segment)]
-    groups: dict[int, list[Word]] = {}
-    for word in segment.words:
-        groups.setdefault(nearest(word.span, spans), []).append(word)
-    if len(groups) == 1:
-        return [(next(iter(groups)), segment)]
-    return [(place, piece_of(segment, words)) for place, words in sorted(groups.items())]
 
 
 def piece_of(segment: Segment, words: Sequence[Word]) -> Segment:
@@ -158,7 +150,84 @@ def piece_of(segment: Segment, words: Sequence[Word]) -> Segment:
     )
 
 
-def nearest(span: Span, spans: Sequence[Span]) -> int:
+def _nearest(span: Span, spans: Sequence[Span]) -> int:
     """The index of the span (of spans in order, side by side) that holds the middle, or lies closest to it."""
     middle = (span.start + span.end) / 2
     return max(0, bisect.bisect_right(spans, middle, key=lambda other: other.start) - 1)
+
+
+def with_sound(documents: Sequence[Document], sound: NDArray[np.int16]) -> list[Document]:
+    """Documents with the beginning of their sound, for encoders that take audio.
+
+    Args:
+        documents: of the video.
+        sound: of the whole video, [samples] at 16 kHz.
+    """
+    results = []
+    for document in documents:
+        span = Span(document.span.start, min(document.span.end, document.span.start + LONGEST_SOUND))
+        samples = np.array(sound[int(span.start * SAMPLE_RATE) : int(span.end * SAMPLE_RATE)])
+        results.append(replace(document, audio=Sound(span, samples)) if len(samples) else document)
+    return results
+
+
+# --- stored documents -------------------------------------------------------------------------------------------------
+
+
+def moment_of(document: Document, video_id: str) -> MomentRecord:
+    """A document as the index stores it."""
+    return MomentRecord(
+        document.id, video_id, document.span,
+        tuple(frame.time for frame in document.frames), tuple(frame.span for frame in document.frames),
+        document.speech, document.ocr, document.metadata,
+    )  # fmt: skip
+
+
+def document_of(moment: MomentRecord, frames: Mapping[float, Frame]) -> Document:
+    """A stored moment with its frames, by their times, as it was when it was stored."""
+    own = tuple(
+        Frame(time, span, frames[time].jpeg)
+        for time, span in zip(moment.frame_times, moment.frame_spans, strict=True)
+        if time in frames
+    )
+    return Document(moment.moment_id, moment.span, own, moment.speech, moment.ocr, moment.metadata)
+
+
+def frames_from(decoded: DecodedMedia, jpegs: Sequence[bytes]) -> tuple[Frame, ...]:
+    """The frames of a stored decoding."""
+    return tuple(Frame(one.time, one.span, bytes(jpeg)) for one, jpeg in zip(decoded.frames, jpegs, strict=True))
+
+
+def segments_from(extraction: Extraction) -> list[Segment]:
+    """The segments of a stored recognition."""
+    return msgspec.convert(extraction.payload["segments"], list[Segment])
+
+
+def indexed_videos(store: Store) -> list[FileRecord]:
+    """One indexed file of each video, by video-id: the first path of those that hold it."""
+    first: dict[str, FileRecord] = {}
+    for record in sorted(store.files(), key=lambda record: record.path):
+        if record.state is FileState.INDEXED:
+            first.setdefault(record.video_id, record)
+    return [first[identity] for identity in sorted(first)]
+
+
+def documents_of(store: Store, record: FileRecord, recipe: Recipe | None = None) -> tuple[VideoRecord, list[Document]]:
+    """A video and its documents, as they were encoded, without touching any video file.
+
+    Args:
+        store: the index.
+        record: an indexed file that holds it.
+        recipe: of its moments, where the record does not say.
+
+    Raises:
+        MediaError: its frames are no longer stored.
+    """
+    video = store.video(record.video_id)
+    recipe = Recipe.parse(record.recipe) or recipe
+    stored = None if recipe is None else store.extraction(recipe.key(video.content_hash, "media"))
+    if stored is None:
+        raise MediaError("its pictures are no longer stored", "index its folder again")
+    decoded = msgspec.convert(stored.payload, DecodedMedia)
+    frames = {frame.time: frame for frame in frames_from(decoded, stored.blobs)}
+    return video, [document_of(moment, frames) for moment in store.moments([record.video_id])]

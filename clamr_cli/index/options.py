@@ -1,17 +1,18 @@
-"""What an index run is asked to do, and the names under which its intermediate results are kept."""
+"""The options of an index run, and the names under which its intermediate results are stored."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, Literal, Self
 
 import msgspec
 
+from clamr_cli import weights
+from clamr_cli.errors import ModelError
 from clamr_cli.extract.options import AsrOptions, OcrOptions
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MEDIA_VERSION: Final = "1"
 """Changes when decoding, frame picking or subtitle reading would give other results for the same file."""
@@ -22,7 +23,7 @@ class IndexOptions:
     """Options of an index run.
 
     Attributes:
-        cache: folder for weights and for pictures and sound on their way; nothing in it is ever the only copy.
+        cache: folder for weights and for frames and sound on their way; nothing in it is ever the only copy.
         encoder: a name of ``clamr_cli.encoders.TABLE``.
         encoder_settings: the encoder's own settings.
         device: "auto", "cpu", "cuda" or "mps".
@@ -33,9 +34,9 @@ class IndexOptions:
         retry_failed: try files again that failed before though they have not changed.
         prune: forget at once what is missing below the targets, with what was extracted of it.
         time_limit: seconds without progress after which a decoder counts as hung.
-        jobs: videos in flight at once: while one is decoded another is heard and a third read.
+        jobs: videos in flight at once: while one is decoded another is transcribed and a third read.
         threads: CPU threads of each recogniser; 0 is half the cores, since two of them work at a time.
-        stretch: seconds of speech, or of pictures with text, that are recognised at a time and kept at once: what an
+        stretch: seconds of speech, or of frames with text, that are recognised at a time and stored at once: what an
             interruption can cost. Cuts lie where it is quiet.
     """
 
@@ -57,11 +58,36 @@ class IndexOptions:
     threads: int = 0
     stretch: int = 600
 
+    def with_threads(self) -> Self:
+        """The same with a number of threads for every recogniser: together they should keep the cores busy."""
+        threads = self.threads or max(1, (os.cpu_count() or 1) // 2)
+        return replace(
+            self,
+            threads=threads,
+            asr=replace(self.asr, threads=self.asr.threads or threads),
+            ocr=replace(self.ocr, threads=self.ocr.threads or threads),
+        )
+
+    def check_models(self) -> None:
+        """Check at once that no weights are missing, not after the first hour of work.
+
+        Raises:
+            ModelError: a recogniser's weights are absent or damaged.
+        """
+        required = {"--no-speech": self.asr.model} if self.speech else {}
+        if self.text and self.ocr.engine == "easyocr":
+            required["--no-ocr"] = weights.ocr_weights(self.ocr.languages)
+        for option, name in required.items():
+            try:
+                weights.locate(name, self.cache)
+            except ModelError as error:
+                raise ModelError(error.what, f"{error.hint}, or index with {option}" if error.hint else "") from error
+
 
 class Recipe(msgspec.Struct, frozen=True):
     """Versions and settings of everything that shapes a video's moments; equal recipes give equal moments.
 
-    ``media``, ``speech`` and ``text`` are also the names under which the extraction of a content is kept.
+    ``media``, ``speech`` and ``text`` are also the names under which the extraction of a content is stored.
     """
 
     media: str
@@ -71,7 +97,7 @@ class Recipe(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, options: IndexOptions) -> Recipe:
-        """The recipe that these options make."""
+        """The recipe of these options."""
         language = options.language
         return cls(
             media=f"{MEDIA_VERSION}:{language}",
@@ -92,6 +118,6 @@ class Recipe(msgspec.Struct, frozen=True):
         """As text, equal for equal recipes."""
         return msgspec.json.encode(self).decode()
 
-    def key(self, content_hash: str, stage: str) -> str:
-        """The name under which a stage's result for a content is kept; ``stage`` is media, speech or text."""
+    def key(self, content_hash: str, stage: Literal["media", "speech", "text"]) -> str:
+        """The name under which a stage's result for a content is stored."""
         return f"{content_hash}/{stage}/{getattr(self, stage)}"

@@ -1,20 +1,18 @@
-"""The files that an index knows, by path and by video, and how some of them are forgotten."""
+"""The files that an index has, by path and by video, and how some of them are forgotten."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.media.presence import is_missing
-from clamr_cli.types import FileState
+from clamr_cli.types import FileRecord, FileState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from clamr_cli.store import Store
-    from clamr_cli.types import FileRecord
 
 KEPT_FOR: Final = timedelta(days=30)
 """How long what was extracted of a missing file is kept, so that it costs nothing when the file comes back."""
@@ -24,7 +22,12 @@ _AT_ONCE: Final = 500
 
 
 class Register:
-    """The files of an index as they are recorded. Changes are written at once; the caller is the index's one writer."""
+    """The files of an index as they are recorded. Changes are written at once; the caller is the index's one writer.
+
+    Attributes:
+        files: by path.
+        videos: the ids of those that the index has.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -35,10 +38,8 @@ class Register:
         self.videos: set[str] = {video.video_id for video in store.catalog()}
 
     def of_video(self, video_id: str) -> list[FileRecord]:
-        """The files of a content, whatever became of them, by path."""
-        # Threads may read while another one writes, so the values are taken all at once.
-        files = list(self._by_video.get(video_id, {}).values())
-        return sorted(files, key=lambda record: record.path)
+        """The files of a content, in whatever state, by path."""
+        return sorted(self._by_video.get(video_id, {}).values(), key=lambda record: record.path)
 
     def holders(self, video_id: str) -> list[FileRecord]:
         """The indexed files of a content, by path."""
@@ -57,9 +58,10 @@ class Register:
         for path in paths:
             self._unset(path)
 
-    def drop_unheld(self, video_ids: Iterable[str]) -> list[str]:
-        """Take videos out of the index that no indexed file holds any more, and say which those are."""
-        return self._remove(one for one in dict.fromkeys(video_ids) if not self.holders(one))
+    def drop_unheld(self, video_id: str) -> None:
+        """Take a video out of the index unless an indexed file still holds it."""
+        if not self.holders(video_id):
+            self._remove([video_id])
 
     def forget(self, records: Sequence[FileRecord], *, keep_extractions: bool) -> Iterator[list[FileRecord]]:
         """Forget files, some hundreds at a time, and yield those that were.
@@ -79,13 +81,14 @@ class Register:
             }
             self._remove(one for one, left in rest.items() if not any(r.state is FileState.INDEXED for r in left))
             if keep_extractions:
-                since = now()
-                noted = [
-                    replace(record, state=FileState.MISSING, error="", hint="", missing_since=since)
-                    for record in part
-                    if record.video_id
-                ]
-                self.put(noted)
+                missing = FileState.MISSING
+                self.put(
+                    [
+                        replace(record, state=missing, error="", hint="", missing_since=now())
+                        for record in part
+                        if record.video_id
+                    ]
+                )
                 self.drop([record.path for record in part if not record.video_id])
             else:
                 self._store.drop_extractions(*sorted(video_id for video_id, left in rest.items() if not left))
@@ -102,12 +105,11 @@ class Register:
         for _ in self.forget(old, keep_extractions=False):
             pass
 
-    def _remove(self, video_ids: Iterable[str]) -> list[str]:
+    def _remove(self, video_ids: Iterable[str]) -> None:
         going = sorted(self.videos.intersection(video_ids))
         if going:
             self._store.remove_videos(going)
             self.videos.difference_update(going)
-        return going
 
     def _set(self, record: FileRecord) -> None:
         self._unset(record.path)

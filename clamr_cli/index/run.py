@@ -1,91 +1,73 @@
-"""From files to searchable moments.
+"""From files to searchable moments: many videos, resumable, with one writer.
 
-``index`` yields events as work is done. Files are worked on by a few threads, each driving one file through worker
-processes; only the caller's thread writes, so the index has one writer and every write is whole. Whatever was finished
-before an interruption stays, and the next run goes on from there.
+``index`` yields events as work is done. Several videos are in work at once, each in its own tasks on an executor; the
+event loop turns only while the caller waits for the next event, so everything is written to the index on the caller's
+thread, and every write is whole. Whatever was finished before an interruption stays, and the next run goes on from
+there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import glob
 import os
 import time
 import traceback
-from collections import Counter
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
-from clamr_cli import encoders, weights
-from clamr_cli.errors import ClamrError, MediaError, ModelError, StoreError, Unreachable
-from clamr_cli.events import Discovered, Finished, Indexed, Moved, Notice, Offline, Removed, Skipped
+from clamr_cli import encoders
+from clamr_cli.errors import ClamrError, MediaError, StoreError, Unreachable
+from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Removed, Skipped, Stage
+from clamr_cli.extract.sidecar import sidecar_signature
 from clamr_cli.files import private_file
-from clamr_cli.index.crew import outputs
-from clamr_cli.index.desk import Desk
-from clamr_cli.index.job import EncodeJob, Job
-from clamr_cli.index.options import IndexOptions
-from clamr_cli.index.outputs import Commit, Keep
+from clamr_cli.index.documents import documents_of
+from clamr_cli.index.executors import Executor
+from clamr_cli.index.executors.local import LocalExecutor
+from clamr_cli.index.options import IndexOptions, Recipe
+from clamr_cli.index.pipeline import Context, Work, encode, for_each, index_video
 from clamr_cli.index.register import Register, now
-from clamr_cli.index.survey import Known, Survey, revisit, survey
+from clamr_cli.index.scan import Scan
+from clamr_cli.index.workdir import sweep, work_area
 from clamr_cli.media.presence import is_missing
 from clamr_cli.media.walk import Found
-from clamr_cli.types import FileState
+from clamr_cli.types import EncoderInfo, FileRecord, FileState, MomentRecord, TokenVectors, VideoRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from clamr_cli.events import Event
     from clamr_cli.store import Store
-    from clamr_cli.types import EncoderInfo, FileRecord
 
-__all__ = ["IndexOptions", "check_models", "index", "prune"]
+__all__ = ["IndexOptions", "index", "prune"]
 
-_FEW = 1_000_000
+_FEW: Final = 1_000_000
 """Up to so many stored vectors (250 MB) every run compares with their checksums; one without targets compares all."""
 
-_PER_MOMENT = 50
+_PER_MOMENT: Final = 50
 """As many vectors take as long to check as a moment does beside its vectors."""
 
-_SHOWN = 10
+_SHOWN: Final = 10
+"""Names in a notice at most."""
+
+_STAGES: Final[tuple[Stage, ...]] = ("decode", "speech", "ocr", "encode")
 
 
-@dataclass(slots=True)
-class Tally:
-    """What a run has done so far."""
-
-    indexed: int = 0
-    moved: int = 0
-    removed: int = 0
-    failed: int = 0
-    offline: int = 0
-
-    def count(self, event: Event) -> None:
-        """Take an event into account."""
-        match event:
-            case Indexed():
-                self.indexed += 1
-            case Moved():
-                self.moved += 1
-            case Removed():
-                self.removed += 1
-            case Skipped():
-                self.failed += 1
-            case Offline():
-                self.offline += event.files
-
-
-def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterator[Event]:
+def index(
+    store: Store, targets: Sequence[str], options: IndexOptions, executor: Executor | None = None
+) -> Iterator[Event]:
     """Make the videos of files, folders and globs searchable, and forget those that are gone.
 
     Files that may only be away with their disk are marked and stay (see :mod:`clamr_cli.media.presence`).
 
-    Without targets, what the index holds is encoded with the encoder of the options where it lacks its vectors, and
+    Without targets, what the index has is encoded with the encoder of the options where it lacks its vectors, and
     with ``retry_failed`` files that failed are tried again. Closing the iterator stops all work at once.
 
     Args:
         store: the index, opened for writing by nobody else.
         targets: paths or globs.
         options: how to extract and encode.
+        executor: where tasks run, by default in processes of this machine; it is stopped at the end.
 
     Yields:
         Events in order: :class:`Discovered` first, :class:`Finished` last.
@@ -99,288 +81,40 @@ def index(store: Store, targets: Sequence[str], options: IndexOptions) -> Iterat
     started = time.monotonic()
     encoder = encoders.describe(options.encoder, cache=options.cache, **dict(options.encoder_settings))
     with store.writer("clamr index"):
-        damaged = [""] * store.drop_unreadable_records()
-        if not targets or _has_few_vectors(store):
-            damaged += store.drop_damaged() + [""] * store.drop_damaged_records()
-        desk = Desk(store, options, encoder)
-        known = Known(desk.register.files, desk.recipe.dump(), desk.encoded)
-        retry, prune = options.retry_failed, options.prune
-        plan = (
-            survey(targets, known, exclude=options.exclude, retry_failed=retry, prune=prune)
-            if targets
-            else revisit(known, retry_failed=retry, prune=prune)
-        )
-        desk.moved = plan.moved
-        if plan.work:
-            check_models(options)
+        damaged = _drop_damaged_rows(store, everything=not targets)
+        run = IndexRun(store, options, encoder, executor)
+        scan = run.scan
+        if targets:
+            scan.walk(targets, exclude=options.exclude, prune=options.prune)
+        else:
+            scan.revisit(prune=options.prune)
+        if scan.work:
+            options.check_models()
         if not _answered_by_others(store, encoder):
             _put_settings(store, options)
-        jobs = _jobs(plan, desk, everything=not targets)
-        tally = Tally()
-        waiting = len(jobs) - len(plan.work)
-        refused = len(plan.unreadable)
+        files: list[Found | FileRecord] = [*scan.work, *(() if targets else run.lacking_vectors())]
+        unchanged = len(scan.unchanged) - (len(files) - len(scan.work))
+        refused = len(scan.unreadable)
+        total = len(scan.work) + len(scan.unchanged) + len(scan.returned) + len(scan.failed) + refused
         yield Discovered(
-            len(plan.work) + len(plan.unchanged) + len(plan.returned) + len(plan.failed) + refused,
-            len(plan.unchanged) - waiting,
-            len(jobs) + len(plan.returned) + refused,
-            {job.found.path: job.found.size for job in jobs},
+            total, unchanged, len(files) + len(scan.returned) + refused, {file.path: file.size for file in files}
         )
-        for line in (*store.repairs, *_lost(damaged)):
+        for line in (*store.repairs, *_damage(damaged), *_left_out(scan.left_out)):
             yield Notice("", line)
-        if plan.left_out:
-            yield Notice("", _left_out(plan.left_out))
-        for event in _run(plan, jobs, desk):
-            tally.count(event)
+        counts: Counter[type[Event]] = Counter()
+        offline = 0
+        for event in run.events(files):
+            counts[type(event)] += 1
+            offline += event.files if isinstance(event, Offline) else 0
             yield event
-        if plan.failed:
-            yield Notice("", f"{len(plan.failed)} failed before and did not change; --retry-failed tries them again")
+        if scan.failed:
+            yield Notice("", f"{len(scan.failed)} failed before and did not change; --retry-failed tries them again")
         if store.coverage(encoder.fingerprint)[0] >= _answered_by_others(store, encoder):
             _put_settings(store, options)
-        yield from _drop_earlier(store, encoder)
-        store.finish()
-        for problem in store.pack_all():
-            yield Notice("", f"searches will be slower: {problem}")
-        unchanged = len(plan.unchanged) - waiting
+        yield from _drop_earlier_vectors(store, encoder)
+        yield from _put_in_order(store)
         seconds = time.monotonic() - started
-        yield Finished(tally.indexed, unchanged, tally.moved, tally.removed, tally.failed, seconds, tally.offline)
-
-
-def _has_few_vectors(store: Store) -> bool:
-    """Whether all stored vectors can be checked in no time, or cannot even be counted."""
-    try:
-        return sum(use.vectors + use.moments * _PER_MOMENT for use in store.encoders()) < _FEW
-    except StoreError:
-        return True
-
-
-def _answered_by_others(store: Store, encoder: EncoderInfo) -> int:
-    """From how many videos the vectors answer that an encoder of the same name and other settings made, at most.
-
-    Until the new vectors answer from as many, searches go on with the old ones.
-    """
-    others = [use.info for use in store.encoders() if use.info.name == encoder.name and use.info != encoder]
-    return max((store.coverage(other.fingerprint)[0] for other in others), default=0)
-
-
-def _drop_earlier(store: Store, encoder: EncoderInfo) -> Iterator[Event]:
-    """Remove the vectors of earlier versions of an encoder, once its own answer from all videos."""
-    old = [fingerprint for fingerprint in encoder.earlier if store.has_vectors(fingerprint)]
-    searched, of = store.coverage(encoder.fingerprint) if old else (0, 0)
-    if old and searched == of:
-        for fingerprint in old:
-            store.delete_vectors(fingerprint)
-        yield Notice("", f"the vectors of an earlier version of {encoder.name} are no longer needed and were removed")
-
-
-def _put_settings(store: Store, options: IndexOptions) -> None:
-    if dict(options.encoder_settings) != store.encoder_settings(options.encoder):
-        store.put_encoder_settings(options.encoder, options.encoder_settings)
-
-
-def _lost(damaged: Sequence[str]) -> Iterator[str]:
-    """What there is to say of rows of the index that were damaged; an empty name stands for a video not known."""
-    if damaged:
-        videos = ", ".join(sorted(set(filter(None, damaged)))[:_SHOWN]) or "some videos"
-        yield (
-            f"damaged rows of the index were removed ({videos}): clamr index DIR makes them anew, and "
-            "clamr index --encoder NAME the vectors of that encoder"
-        )
-
-
-def _left_out(files: Sequence[FileRecord]) -> str:
-    """What there is to say of indexed files that are there and would not be taken in any more."""
-    names = ", ".join(file.path for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
-    return (
-        f"left out by .clamrignore, --exclude or as a small copy of another video, but still in the index: {names}; "
-        "forget with: clamr rm FILE"
-    )
-
-
-def check_models(options: IndexOptions) -> None:
-    """Say at once which weights are missing, not after the first hour of work.
-
-    Raises:
-        ModelError: a recogniser's weights are absent or damaged.
-    """
-    wanted = {"--no-speech": options.asr.model} if options.speech else {}
-    if options.text and options.ocr.engine == "easyocr":
-        wanted["--no-ocr"] = weights.ocr_weights(options.ocr.languages)
-    for without, name in wanted.items():
-        try:
-            weights.locate(name, options.cache)
-        except ModelError as error:
-            raise ModelError(error.what, f"{error.hint}, or index with {without}" if error.hint else "") from error
-
-
-def _jobs(plan: Survey, desk: Desk, *, everything: bool) -> list[Job]:
-    jobs = [Job(found, desk) for found in plan.work]
-    if everything:
-        by_video = {record.video_id: record for record in plan.unchanged if record.video_id not in desk.encoded}
-        stored = desk.register.videos & desk.store.videos_described()
-        # Sound is not kept, so an encoder that listens needs the file, and so does a video that a table has lost.
-        jobs += [
-            _from_file(record, desk) if desk.hears or record.video_id not in stored else EncodeJob(record, desk)
-            for record in by_video.values()
-        ]
-    return jobs
-
-
-def _from_file(record: FileRecord, desk: Desk) -> Job:
-    return Job(Found(record.path, record.root, record.size, record.mtime_ns), desk)
-
-
-def _run(plan: Survey, jobs: Sequence[Job], desk: Desk) -> Iterator[Event]:
-    """Work through a plan; whatever ends it, no process stays behind."""
-    try:
-        desk.register.drop([record.path for record in plan.resolved])
-        desk.register.put([replace(record, missing_since="", error="", hint="") for record in plan.back])
-        yield from _returned(plan, desk)
-        yield from _unreadable(plan, desk)
-        for job, output in outputs(jobs, hands=desk.options.jobs, stopping=desk.stopping):
-            match output:
-                case Keep():
-                    with desk.reading:
-                        output.write(desk.store)
-                case Commit():
-                    _commit(desk, output)
-                    yield output.event
-                case MediaError():
-                    yield _fail(job, output.what, output.hint, reached=not isinstance(output, Unreachable))
-                case Exception() if not isinstance(output, ClamrError):
-                    yield _defect(job, output)
-                case BaseException():
-                    raise output
-                case _:
-                    yield output
-        yield from _settle(plan, desk)
-        desk.sweep(desk.encoded)
-    finally:
-        desk.sweep()
-        desk.stop()
-
-
-def _commit(desk: Desk, commit: Commit) -> None:
-    """Write a finished video. The file's record comes last: without it the next run does the rest again."""
-    file, store = commit.file, desk.store
-    with desk.reading:
-        if commit.video is not None and (commit.moments is not None or file.video_id not in desk.register.videos):
-            store.put_video(commit.video, commit.moments or ())
-            desk.register.videos.add(file.video_id)
-        if commit.vectors is not None:
-            store.put_vectors(desk.encoder, commit.vectors)
-            desk.encoded.add(file.video_id)
-        before = desk.register.files.get(file.path)
-        store.sync()
-        desk.register.put([file])
-        if before is not file:
-            others = [record for record in desk.register.of_video(file.video_id) if record.path != file.path]
-            desk.register.drop([record.path for record in others if _left(desk, record)])
-        if before is not None:
-            _drop_unheld(desk, before.video_id)
-
-
-def _left(desk: Desk, record: FileRecord) -> bool:
-    """Whether a content that was met elsewhere is no longer where a file is recorded."""
-    return desk.moved(record) if record.state is FileState.INDEXED else is_missing(record.path)
-
-
-def _returned(plan: Survey, desk: Desk) -> Iterator[Event]:
-    """Say which videos are back; nothing has to be done for them."""
-    if not plan.returned:
-        return
-    durations = {facts.video_id: facts.duration for facts in desk.store.catalog()}
-    moments = Counter(one.partition("#")[0] for one in desk.store.encoded(desk.encoder.fingerprint))
-    for record in plan.returned:
-        identity, reused = record.video_id, ("decode", "speech", "ocr", "encode")
-        yield Indexed(record.path, identity, durations.get(identity, 0.0), moments[identity], reused)
-
-
-def _unreadable(plan: Survey, desk: Desk) -> Iterator[Event]:
-    """Record what could not be looked at, and say how many videos stay in the index nevertheless."""
-    away = Counter(absence.folder for record, absence, _ in plan.absent if record.state is FileState.INDEXED)
-    for problem in plan.unreadable:
-        job = Job(Found(problem.path, os.path.dirname(problem.path), 0, 0), desk)
-        if glob.has_magic(problem.path) and not os.path.lexists(problem.path):
-            # A pattern is no path that anything could be recorded of.
-            failure = Skipped(problem.path, problem.reason, problem.hint)
-        else:
-            failure = _fail(job, problem.reason, problem.hint, reached=False)
-        count = away[problem.path]
-        told = f"; {count} indexed {'video stays' if count == 1 else 'videos stay'} in the index" if count else ""
-        yield replace(failure, reason=f"{failure.reason}{told}")
-
-
-def _fail(job: Job, reason: str, hint: str, *, reached: bool = True) -> Skipped:
-    """Record that a file could not be indexed. What the index had of its former content goes.
-
-    Args:
-        job: of the file.
-        reason: what happened, as it is recorded.
-        hint: what to do about it.
-        reached: whether its content is the reason. A file that cannot be reached keeps its video in the index.
-    """
-    desk, record = job.desk, job.record(FileState.FAILED, reason, hint)
-    with desk.reading:
-        before = desk.register.files.get(record.path)
-        if before is not None and before.state is not FileState.FAILED and not reached:
-            same = (record.size, record.mtime_ns) in ((0, 0), (before.size, before.mtime_ns))
-            if before.state is FileState.INDEXED and (same or not os.path.exists(record.path)):
-                record = replace(before, error=reason, hint=hint, missing_since=before.missing_since or now())
-            elif before.state is FileState.MISSING:
-                record = replace(record, video_id=before.video_id)
-        desk.register.put([record])
-        if before is not None:
-            _drop_unheld(desk, before.video_id)
-    return Skipped(record.path, reason, hint)
-
-
-def _defect(job: Job, error: Exception) -> Skipped:
-    """A defect that one file brings to light must not keep the others from being indexed; its traceback is kept."""
-    log = job.desk.options.cache / "workers.log"
-    with (
-        contextlib.suppress(OSError),
-        open(log, "a", encoding="utf-8", errors="backslashreplace", opener=private_file) as out,
-    ):
-        traceback.print_exception(error, file=out)
-    return _fail(job, f"unexpected {type(error).__name__}", f"this is a defect of clamr; its traceback is in {log}")
-
-
-def _settle(plan: Survey, desk: Desk) -> Iterator[Event]:
-    """Forget what is gone, mark what may be away, and drop what was extracted of files that are gone for long."""
-    settled = plan.settled(desk.register.files)
-    if desk.options.prune:
-        going = [record for record, absence in settled if absence.missing]
-        going += [record for record in plan.missing if desk.register.files.get(record.path) is record]
-        yield from _forget(desk, going, keep_extractions=False)
-    else:
-        yield from _forget(desk, [record for record, one in settled if one.gone], keep_extractions=True)
-    away = [(record, one) for record, one in settled if desk.register.files.get(record.path) is record]
-    away = [(record, one) for record, one in away if record.state is FileState.INDEXED]
-    with desk.reading:
-        desk.register.put([replace(record, missing_since=now()) for record, _ in away if not record.missing_since])
-        desk.register.sweep()
-    told = {problem.path for problem in plan.unreadable}
-    counts = Counter((one.folder, one.reason, one.missing) for _, one in away)
-    for (folder, reason, missing), count in counts.items():
-        if folder not in told:
-            yield Offline(folder, count, reason, missing)
-
-
-def _forget(desk: Desk, records: Sequence[FileRecord], *, keep_extractions: bool) -> Iterator[Event]:
-    """Files are gone: their videos leave the index, and what was extracted of them is kept for a while if asked."""
-    parts = desk.register.forget(records, keep_extractions=keep_extractions)
-    while True:
-        with desk.reading:
-            part = next(parts, ())
-        if not part:
-            return
-        desk.encoded &= desk.register.videos
-        yield from (Removed(r.path, r.video_id) for r in part if r.state is not FileState.FAILED)
-
-
-def _drop_unheld(desk: Desk, video_id: str) -> None:
-    """Take a video out of the index unless an indexed file still holds it."""
-    desk.encoded.difference_update(desk.register.drop_unheld([video_id]))
+        yield Finished(counts[Indexed], unchanged, counts[Moved], counts[Removed], counts[Skipped], seconds, offline)
 
 
 def prune(store: Store) -> Iterator[Event]:
@@ -396,14 +130,362 @@ def prune(store: Store) -> Iterator[Event]:
     started = time.monotonic()
     with store.writer("clamr index --prune"):
         register = Register(store)
-        gone = [record for record in register.files.values() if is_missing(record.path)]
+        missing = [record for record in register.files.values() if is_missing(record.path)]
         total, removed = len(register.files), 0
-        yield Discovered(total, total - len(gone), 0)
-        for part in register.forget(gone, keep_extractions=False):
+        yield Discovered(total, total - len(missing), 0)
+        for part in register.forget(missing, keep_extractions=False):
             for record in part:
                 if record.state is not FileState.FAILED:
                     removed += 1
                     yield Removed(record.path, record.video_id)
-        store.finish()
-        yield from (Notice("", f"searches will be slower: {problem}") for problem in store.pack_all())
-        yield Finished(0, total - len(gone), 0, removed, 0, time.monotonic() - started)
+        yield from _put_in_order(store)
+        yield Finished(0, total - len(missing), 0, removed, 0, time.monotonic() - started)
+
+
+def stream(executor: Executor, work: Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]]) -> Iterator[Event]:
+    """Run asynchronous work and yield its events; however that ends, no task of the executor goes on.
+
+    Args:
+        executor: of the work.
+        work: called with a function that takes the events.
+
+    Raises:
+        BaseException: as the work raised it.
+    """
+    loop, events = asyncio.new_event_loop(), deque[Event]()
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        loop.stop()
+
+    def finish(task: asyncio.Task[None]) -> None:
+        loop.stop()
+        if not task.cancelled():
+            task.exception()  # so that it is not logged where nobody waits for it any more
+
+    task = loop.create_task(work(emit))
+    task.add_done_callback(finish)
+    try:
+        while events or not task.done():
+            if events:
+                yield events.popleft()
+            else:
+                loop.run_forever()
+        task.result()
+    finally:
+        executor.stop()
+        while pending := asyncio.all_tasks(loop):
+            for each in pending:
+                each.cancel()
+            loop.call_soon(loop.stop)
+            # An interrupted task passes its interruption on to all that wait for it.
+            with contextlib.suppress(KeyboardInterrupt):
+                loop.run_forever()
+        loop.close()
+
+
+class IndexRun:
+    """One run over the files of an index.
+
+    Args:
+        store: the index, whose one writer the caller is.
+        options: of the run.
+        encoder: of the options.
+        executor: where tasks run, by default in processes of this machine.
+    """
+
+    def __init__(
+        self, store: Store, options: IndexOptions, encoder: EncoderInfo, executor: Executor | None = None
+    ) -> None:
+        self.store, self.encoder = store, encoder
+        self.options = options.with_threads()
+        self.executor = executor or LocalExecutor(options.cache / "workers.log", self.options.threads)
+        self.recipe = Recipe.of(options)
+        self.register = Register(store)
+        # Only what has its moments, all of them encoded: a table may have lost what was written last.
+        self.encoded = store.videos_encoded(encoder.fingerprint) & self.register.videos
+        self.scan = Scan(self.register.files, self.recipe.dump(), self.encoded, options.retry_failed)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def lacking_vectors(self) -> list[Found | FileRecord]:
+        """A file of each indexed video without vectors of the encoder, as a record if it need not be at hand."""
+        files = {file.video_id: file for file in self.scan.unchanged if file.video_id not in self.encoded}
+        # Sound is not stored, so an encoder that takes audio needs the file, and so does a video that a table has lost.
+        stored = set() if encoders.hears(self.options.encoder) else self.register.videos & self.store.videos_described()
+        return [
+            file if file.video_id in stored else Found(file.path, file.root, file.size, file.mtime_ns)
+            for file in files.values()
+        ]
+
+    def events(self, files: Sequence[Found | FileRecord]) -> Iterator[Event]:
+        """Work on files and settle the rest of the scan.
+
+        Args:
+            files: those to be looked at; of a record only the vectors are made.
+        """
+        options = self.options
+        with work_area(options.cache) as folder:
+            try:
+                self.register.drop([record.path for record in self.scan.resolved])
+                self.register.put([replace(file, missing_since="", error="", hint="") for file in self.scan.back])
+                yield from self._returned()
+                yield from self._unreadable()
+
+                async def work(emit: Callable[[Event], None]) -> None:
+                    context = Context(self.store, options, self.executor, folder, emit)
+                    await for_each(files, lambda file: self._process(context, file), at_once=options.jobs)
+
+                yield from stream(self.executor, work)
+                yield from self._settle()
+                sweep(folder, self.encoded)
+            finally:
+                sweep(folder)
+
+    async def _process(self, context: Context, file: Found | FileRecord) -> None:
+        """Work on one file, and emit what became of it."""
+        work = Work(context, file.path, file.root, self.recipe)
+        try:
+            if isinstance(file, FileRecord):
+                await self._encode_stored(work, file)
+            else:
+                await self._index_file(work, file)
+        except MediaError as error:
+            context.emit(self._fail(work, file, error.what, error.hint, reached=not isinstance(error, Unreachable)))
+        except ClamrError:
+            raise
+        except Exception as error:
+            # A defect that one file brings to light must not keep the others from being indexed.
+            log = self.options.cache / "workers.log"
+            with (
+                contextlib.suppress(OSError),
+                open(log, "a", encoding="utf-8", errors="backslashreplace", opener=private_file) as out,
+            ):
+                traceback.print_exception(error, file=out)
+            hint = f"this is a defect of clamr; its traceback is in {log}"
+            context.emit(self._fail(work, file, f"unexpected {type(error).__name__}", hint))
+
+    async def _index_file(self, work: Work, file: Found) -> None:
+        await work.identify()
+        video_id, path = work.video_id, file.path
+        # Two files of one content must not be worked on at once.
+        async with self._locks[video_id]:
+            record = _record(work, file, FileState.INDEXED, recipe=self.recipe.dump())
+            holders = [other for other in self.register.holders(video_id) if other.path != path]
+            copies = [other for other in holders if not self.scan.moved(other)]
+            if copies and video_id in self.encoded and copies[0].recipe == record.recipe:
+                work.notice("has the same content as an indexed file, and is found together with it")
+                duration, moments = self.store.video(video_id).media.duration, self.store.moments([video_id])
+                self._commit(record)
+                work.context.emit(Indexed(path, video_id, duration, len(moments), _STAGES))
+                return
+            encoded = list(self.store.moments([video_id])) if video_id in self.encoded else None
+            video = await index_video(work, encoded)
+            self._commit(record, video.record, None if video.vectors is None else video.moments, video.vectors)
+            if holders and not copies:
+                work.context.emit(Moved(path, video_id, holders[0].path))
+            else:
+                duration, count = video.media.duration, len(video.moments)
+                work.context.emit(Indexed(path, video_id, duration, count, work.reused, work.seconds))
+            video.media.release()
+
+    async def _encode_stored(self, work: Work, record: FileRecord) -> None:
+        """Encode a video from what is stored of it: the file itself need not be at hand."""
+        async with self._locks[record.video_id]:
+            if record.video_id in self.encoded:
+                return
+            video, documents = documents_of(self.store, record, self.recipe)
+            for stage in _STAGES[:3]:
+                work.reuse(stage, video.media.duration)
+            vectors = await encode(work, documents)
+            self._commit(record, vectors=vectors)
+            duration = video.media.duration
+            work.context.emit(
+                Indexed(record.path, record.video_id, duration, len(documents), work.reused, work.seconds)
+            )
+
+    def _commit(
+        self,
+        file: FileRecord,
+        video: VideoRecord | None = None,
+        moments: Sequence[MomentRecord] | None = None,
+        vectors: dict[str, TokenVectors] | None = None,
+    ) -> None:
+        """Write a finished video; ``moments`` is None where they are as the index has them.
+
+        The file's record comes last: without it the next run does the rest again.
+        """
+        store, register, video_id = self.store, self.register, file.video_id
+        if video is not None and (moments is not None or video_id not in register.videos):
+            store.put_video(video, moments or ())
+            register.videos.add(video_id)
+        if vectors is not None:
+            store.put_vectors(self.encoder, vectors)
+            self.encoded.add(video_id)
+        before = register.files.get(file.path)
+        store.sync()
+        register.put([file])
+        if before is not file:
+            # Files of the same content that are no longer where they were recorded.
+            others = [other for other in register.of_video(video_id) if other.path != file.path]
+            register.drop(
+                [
+                    other.path
+                    for other in others
+                    if (self.scan.moved(other) if other.state is FileState.INDEXED else is_missing(other.path))
+                ]
+            )
+        if before is not None:
+            self._drop_unheld(before.video_id)
+
+    def _drop_unheld(self, video_id: str) -> None:
+        self.register.drop_unheld(video_id)
+        if video_id not in self.register.videos:
+            self.encoded.discard(video_id)
+
+    def _fail(
+        self, work: Work | None, file: Found | FileRecord, reason: str, hint: str, *, reached: bool = True
+    ) -> Skipped:
+        """Record that a file could not be indexed. What the index had of its former content goes.
+
+        Args:
+            work: on the file, if it has begun.
+            file: as it was found.
+            reason: what happened, as it is recorded.
+            hint: what to do about it.
+            reached: whether its content is the reason. A file that cannot be reached keeps its video in the index.
+        """
+        record = _record(work, file, FileState.FAILED, reason, hint)
+        before = self.register.files.get(record.path)
+        if before is not None and before.state is not FileState.FAILED and not reached:
+            same = (record.size, record.mtime_ns) in ((0, 0), (before.size, before.mtime_ns))
+            if before.state is FileState.INDEXED and (same or not os.path.exists(record.path)):
+                record = replace(before, error=reason, hint=hint, missing_since=before.missing_since or now())
+            elif before.state is FileState.MISSING:
+                record = replace(record, video_id=before.video_id)
+        self.register.put([record])
+        if before is not None:
+            self._drop_unheld(before.video_id)
+        return Skipped(record.path, reason, hint)
+
+    def _returned(self) -> Iterator[Event]:
+        """The videos that are back; nothing has to be done for them."""
+        if not self.scan.returned:
+            return
+        durations = {facts.video_id: facts.duration for facts in self.store.catalog()}
+        moments = Counter(one.partition("#")[0] for one in self.store.encoded(self.encoder.fingerprint))
+        for record in self.scan.returned:
+            video_id = record.video_id
+            yield Indexed(record.path, video_id, durations.get(video_id, 0.0), moments[video_id], _STAGES)
+
+    def _unreadable(self) -> Iterator[Event]:
+        """Record what could not be looked at, and say how many videos stay in the index nevertheless."""
+        away = Counter(absence.folder for record, absence, _ in self.scan.absent if record.state is FileState.INDEXED)
+        for problem in self.scan.unreadable:
+            if glob.has_magic(problem.path) and not os.path.lexists(problem.path):
+                # A pattern is no path that anything could be recorded of.
+                failure = Skipped(problem.path, problem.reason, problem.hint)
+            else:
+                file = Found(problem.path, os.path.dirname(problem.path), 0, 0)
+                failure = self._fail(None, file, problem.reason, problem.hint, reached=False)
+            count = away[problem.path]
+            stay = f"; {count} indexed {'video stays' if count == 1 else 'videos stay'} in the index" if count else ""
+            yield replace(failure, reason=f"{failure.reason}{stay}")
+
+    def _settle(self) -> Iterator[Event]:
+        """Forget what is gone, mark what may be away, and drop what was extracted of files that are gone for long."""
+        files = self.register.files
+        settled = self.scan.settled(files)
+        if self.options.prune:
+            going = [record for record, absence in settled if absence.missing]
+            going += [record for record in self.scan.missing if files.get(record.path) is record]
+        else:
+            going = [record for record, absence in settled if absence.gone]
+        for part in self.register.forget(going, keep_extractions=not self.options.prune):
+            self.encoded &= self.register.videos
+            yield from (Removed(r.path, r.video_id) for r in part if r.state is not FileState.FAILED)
+        away = [
+            (record, absence)
+            for record, absence in settled
+            if files.get(record.path) is record and record.state is FileState.INDEXED
+        ]
+        self.register.put([replace(record, missing_since=now()) for record, _ in away if not record.missing_since])
+        self.register.sweep()
+        reported = {problem.path for problem in self.scan.unreadable}
+        counts = Counter((absence.folder, absence.reason, absence.missing) for _, absence in away)
+        for (folder, reason, missing), count in counts.items():
+            if folder not in reported:
+                yield Offline(folder, count, reason, missing)
+
+
+def _record(
+    work: Work | None, file: Found | FileRecord, state: FileState, error: str = "", hint: str = "", recipe: str = ""
+) -> FileRecord:
+    """A file's record as it is to be stored."""
+    video_id, sidecars = (work.video_id, work.signature) if work is not None else ("", None)
+    if sidecars is None:
+        sidecars = sidecar_signature(file.path, file.root)
+    return FileRecord(file.path, file.root, video_id, file.size, file.mtime_ns, state, error, hint, sidecars, recipe)
+
+
+# --- the index before and after a run ---------------------------------------------------------------------------------
+
+
+def _drop_damaged_rows(store: Store, *, everything: bool) -> list[str]:
+    """Remove rows that cannot be read, and return the names of their videos; empty where a name is not known."""
+    damaged = [""] * store.drop_unreadable_records()
+    try:
+        few = sum(use.vectors + use.moments * _PER_MOMENT for use in store.encoders()) < _FEW
+    except StoreError:
+        few = True
+    if everything or few:
+        damaged += store.drop_damaged() + [""] * store.drop_damaged_records()
+    return damaged
+
+
+def _damage(damaged: Sequence[str]) -> Iterator[str]:
+    if damaged:
+        videos = ", ".join(sorted(set(filter(None, damaged)))[:_SHOWN]) or "some videos"
+        yield (
+            f"damaged rows of the index were removed ({videos}): clamr index DIR makes them anew, and "
+            "clamr index --encoder NAME the vectors of that encoder"
+        )
+
+
+def _left_out(files: Sequence[FileRecord]) -> Iterator[str]:
+    """A notice of indexed files that are there and would not be indexed any more."""
+    if files:
+        names = ", ".join(file.path for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
+        yield (
+            "left out by .clamrignore, --exclude or as a small copy of another video, but still in the index: "
+            f"{names}; forget with: clamr rm FILE"
+        )
+
+
+def _answered_by_others(store: Store, encoder: EncoderInfo) -> int:
+    """From how many videos the vectors answer that an encoder of the same name and other settings made, at most.
+
+    Until the new vectors answer from as many, searches go on with the old ones.
+    """
+    others = [use.info for use in store.encoders() if use.info.name == encoder.name and use.info != encoder]
+    return max((store.coverage(other.fingerprint)[0] for other in others), default=0)
+
+
+def _put_settings(store: Store, options: IndexOptions) -> None:
+    if dict(options.encoder_settings) != store.encoder_settings(options.encoder):
+        store.put_encoder_settings(options.encoder, options.encoder_settings)
+
+
+def _drop_earlier_vectors(store: Store, encoder: EncoderInfo) -> Iterator[Event]:
+    """Remove the vectors of earlier versions of an encoder, once its own answer from all videos."""
+    old = [fingerprint for fingerprint in encoder.earlier if store.has_vectors(fingerprint)]
+    searched, of = store.coverage(encoder.fingerprint) if old else (0, 0)
+    if old and searched == of:
+        for fingerprint in old:
+            store.delete_vectors(fingerprint)
+        yield Notice("", f"the vectors of an earlier version of {encoder.name} are no longer needed and were removed")
+
+
+def _put_in_order(store: Store) -> Iterator[Event]:
+    store.finish()
+    for problem in store.pack_all():
+        yield Notice("", f"searches will be slower: {problem}")

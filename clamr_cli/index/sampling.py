@@ -1,22 +1,18 @@
-"""The task that gives a long video's candidate frames: densely sampled, thinned, and brought into a spool."""
+"""Tasks that take frames and clips out of one video: candidates for a question, and what was chosen among them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from clamr_cli.errors import MediaError
-from clamr_cli.index.executors.local import report
-from clamr_cli.index.spool import Spool, Still, TrackLines
-from clamr_cli.index.tasks import Step, subtitle_tracks
+from clamr_cli.index.executors import Report
+from clamr_cli.index.tasks import reporting, subtitle_tracks
+from clamr_cli.index.workdir import StoredFrame, TrackLines, Workdir
 from clamr_cli.timeline import readable_part
-from clamr_cli.types import MediaInfo, Segment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from clamr_cli.media.frames import SampledFrame
+from clamr_cli.types import MediaInfo, Segment, Span
 
 VERSION: Final = "1"
 """Changes when sampling or thinning would give other candidates for the same file."""
@@ -24,30 +20,36 @@ VERSION: Final = "1"
 _GAPS: Final = 2.0
 """Intervals between two keyframes up to which the keyframes alone are dense enough."""
 
+_SAME: Final = 0.1
+"""Change (see :func:`clamr_cli.media.images.change`) between a frame and its stored thumb that scaling may make."""
+
+_QUALITY: Final = 92
+
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
-    """What sampling gave beside the pictures, which lie in the spool under ``frames``.
+class SampledMedia:
+    """The result of sampling, beside the frames, which lie in the working directory under ``frames``. Stored as JSON.
 
     ``thumbs`` are the candidates' thumbs [n, 8, 8, 3] uint8 as bytes, ``tracks`` are the embedded subtitles that may
-    be wanted, ``notices`` tell what was left out and why. ``speech`` is what embedded subtitles say where an earlier
+    be wanted, ``notices`` say what was left out and why. ``speech`` is from embedded subtitles where an earlier
     version chose among them.
     """
 
     media: MediaInfo
-    stills: tuple[Still, ...] = ()
+    stills: tuple[StoredFrame, ...] = ()
     speech: tuple[Segment, ...] = ()
     notices: tuple[str, ...] = ()
     thumbs: bytes = field(default=b"", repr=False)
     tracks: tuple[TrackLines, ...] = ()
 
 
-def sample(path: str, folder: str, interval: float) -> Iterator[Step | Sampled]:
-    """Probe a file and bring its candidate frames into a spool.
+def sample(report: Report, path: str, folder: str, interval: float) -> SampledMedia:
+    """Probe a file and bring its candidate frames, densely sampled and thinned, into a working directory.
 
     Args:
+        report: seconds of the video.
         path: the file.
-        folder: of the spool; made anew.
+        folder: the working directory; made anew.
         interval: seconds wanted between candidates.
 
     Raises:
@@ -58,28 +60,59 @@ def sample(path: str, folder: str, interval: float) -> Iterator[Step | Sampled]:
     from clamr_cli.media.probe import probe
 
     info = probe(path)
-    yield Step(0.0, info.duration)
-    spool, options = Spool(Path(folder)), ThinOptions()
-    spool.begin()
-    stills: list[Still] = []
+    report(0.0, info.duration)
+    workdir, options = Workdir(Path(folder)), ThinOptions()
+    workdir.begin()
+    frames: list[StoredFrame] = []
     thumbs: list[bytes] = []
     notices = [readable_part(info)] if info.incomplete else []
-    wanted = FrameOptions(interval=interval, longest_gap=_GAPS * interval, max_side=options.side)
+    frame_options = FrameOptions(interval=interval, longest_gap=_GAPS * interval, max_side=options.side)
     try:
-        samples = _reporting(sample_frames(path, info, wanted) if info.video_stream is not None else (), info)
-        for number, seen in enumerate(thin(samples, info.duration, options)):
-            spool.add_picture("frames", number, seen.jpeg)
-            stills.append(Still(number, seen.time, seen.span))
-            thumbs.append(seen.thumb.tobytes())
+        samples = sample_frames(path, info, frame_options) if info.video_stream is not None else ()
+        for number, candidate in enumerate(thin(reporting(report, samples, info), info.duration, options)):
+            workdir.add_frame("frames", number, candidate.jpeg)
+            frames.append(StoredFrame(number, candidate.time, candidate.span))
+            thumbs.append(candidate.thumb.tobytes())
     except MediaError as error:
-        if not (stills or info.audio):
+        if not (frames or info.audio):
             raise
         notices.append(f"pictures left out: {error}")
     tracks = subtitle_tracks(path, info)
-    yield Sampled(info, tuple(stills), (), tuple(notices), b"".join(thumbs), tracks)
+    return SampledMedia(info, tuple(frames), (), tuple(notices), b"".join(thumbs), tracks)
 
 
-def _reporting(samples: Iterable[SampledFrame], info: MediaInfo) -> Iterator[SampledFrame]:
-    for sampled in samples:
-        report(Step(sampled.time, info.duration))
-        yield sampled
+def take_frames(
+    report: Report, path: str, info: MediaInfo, times: Sequence[float], thumbs: Sequence[bytes], side: int
+) -> None:
+    """Report the frames at some times as JPEG, in their order; None for one that is not what it was when prepared.
+
+    Args:
+        report: the number of frames, and the JPEG.
+        path: the video.
+        info: the probe's answer.
+        times: seconds.
+        thumbs: what was seen at each of them, [8, 8, 3] uint8 as bytes.
+        side: pixels of the longer side at most.
+    """
+    import numpy as np
+
+    from clamr_cli.media.candidates import encode_jpeg, thumb_of
+    from clamr_cli.media.images import THUMB, change
+    from clamr_cli.media.stills import frames_at
+
+    frames = zip(frames_at(path, info, times, max_side=side), thumbs, strict=True)
+    for number, ((_, image), thumb) in enumerate(frames, start=1):
+        before = np.frombuffer(thumb, np.uint8).reshape(THUMB, THUMB, 3)
+        same = image is not None and float(change(thumb_of(image)[None], before)[0]) <= _SAME
+        report(number, len(times), encode_jpeg(image, _QUALITY) if same and image is not None else None)
+
+
+def cut_clip(_report: Report, path: str, info: MediaInfo, target: str, span: Span, exact: bool) -> Span:
+    """Cut one clip, encoded anew if ``exact``; returns the stretch that it holds.
+
+    Raises:
+        MediaError: it cannot be cut.
+    """
+    from clamr_cli.media.cut import copy_clip, encode_clip
+
+    return (encode_clip if exact else copy_clip)(path, info, Path(target), span)

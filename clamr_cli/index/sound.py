@@ -1,4 +1,4 @@
-"""Brings the sound of a file into a spool: from which of its tracks, and where each is heard."""
+"""The sound of a file's speech: from which of its sound tracks it is taken, and where each is heard."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from clamr_cli.errors import MediaError
-from clamr_cli.index.spool import SAMPLE_RATE
+from clamr_cli.index.workdir import SAMPLE_RATE, Workdir
 from clamr_cli.media.audio import length, read_audio, track_groups, without
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from clamr_cli.index.spool import Spool
     from clamr_cli.media.audio import Stretches
     from clamr_cli.types import AudioTrack, MediaInfo
 
@@ -41,11 +40,13 @@ _COPY: Final = 0.6
 _MOST_GAIN: Final = 10.0
 
 Share = tuple[int, "Stretches"]
-"""A track's place, and the stretches in which it is heard."""
+"""A track's number, and the stretches in which it is heard."""
 
 
-def write_sound(path: str, info: MediaInfo, spool: Spool, language: str, notices: list[str]) -> Iterator[int]:
-    """Write the sound of a file's speech into a spool; yields the number of samples, the last time for good.
+def write_sound(
+    path: str, info: MediaInfo, workdir: Workdir, language: str, notices: list[str], progress: Callable[[int], None]
+) -> int:
+    """Write the sound of a file's speech into a working directory, and return its number of samples.
 
     Of several tracks alike in language, the one with the most speech is heard, and the others where only they have
     speech: a moment is never heard twice, so that copies and translations do no harm. Where these tracks have no speech
@@ -53,46 +54,43 @@ def write_sound(path: str, info: MediaInfo, spool: Spool, language: str, notices
 
     Args:
         path: the file.
-        info: what the probe said.
-        spool: begun.
+        info: the probe's answer.
+        workdir: begun.
         language: chooses among tracks.
         notices: gets what the user should know of the choice.
+        progress: called now and then with the number of samples that are done.
 
     Raises:
         MediaError: nothing of the sound can be decoded, or the file is gone.
-        StoreError: the spool cannot be written.
+        StoreError: the working directory cannot be written.
     """
     groups = track_groups(info, language)
     quiet = 0
     failure: MediaError | None = None
     for group in groups:
         try:
-            yield from spool.write_tracks(read_audio(path, group, speech=_speech))
+            for written in workdir.write_tracks(read_audio(path, group, speech=_speech)):
+                progress(written)
         except MediaError as error:
             failure = error
             continue
         if len(groups) == len(group) == 1:
-            yield spool.use_track(0)
-            return
-        tracks = [spool.track(place) for place in range(len(group))]
-        speech: list[Stretches] = []
-        for track in tracks:
-            found = yield from _speech_of(track)
-            speech.append(found)
+            return workdir.use_track(0)
+        tracks = [workdir.track(number) for number in range(len(group))]
+        speech = [_speech_of(track, progress) for track in tracks]
         if any(speech):
             shares = share(speech)
             notices += _notices(info, groups[0], group, tracks, speech, shares)
-            yield from _use(spool, tracks, speech, shares)
-            quiet = 0
-            break
+            samples = _write_shares(workdir, tracks, speech, shares, progress)
+            workdir.remove_tracks()
+            return samples
         if not quiet:
             # Nobody speaks: the first track that has any sound is as good as another, unless there is speech elsewhere.
-            quiet = spool.use_track(next((place for place, track in enumerate(tracks) if not _silent(track)), 0))
-    if quiet:
-        yield quiet
-    spool.remove_tracks()
-    if failure is not None and not spool.has_audio():
+            quiet = workdir.use_track(next((n for n, track in enumerate(tracks) if not _is_silent(track)), 0))
+    workdir.remove_tracks()
+    if failure is not None and not workdir.has_audio():
         raise failure
+    return quiet
 
 
 def share(speech: Sequence[Stretches]) -> list[Share]:
@@ -102,42 +100,48 @@ def share(speech: Sequence[Stretches]) -> list[Share]:
         speech: of the tracks, best first.
     """
     amounts = [length(stretches) for stretches in speech]
-    first = next(place for place, amount in enumerate(amounts) if amount >= _NEARLY_MOST * max(amounts))
+    first = next(number for number, amount in enumerate(amounts) if amount >= _NEARLY_MOST * max(amounts))
     shares: list[Share] = [(first, speech[first])]
     taken = list(speech[first])
-    for place in sorted(range(len(speech)), key=lambda place: -amounts[place]):
-        own = without(speech[place], taken, _OWN_SHORTEST) if place != first else []
-        if length(own) >= max(_OWN_LEAST, _OWN_PART * amounts[place]):
-            shares.append((place, own))
+    for number in sorted(range(len(speech)), key=lambda number: -amounts[number]):
+        own = without(speech[number], taken, _OWN_SHORTEST) if number != first else []
+        if length(own) >= max(_OWN_LEAST, _OWN_PART * amounts[number]):
+            shares.append((number, own))
             taken = sorted([*taken, *own])
     return shares
 
 
-def _use(
-    spool: Spool, tracks: Sequence[NDArray[np.int16]], speech: Sequence[Stretches], shares: Sequence[Share]
-) -> Iterator[int]:
-    """Make the sound of the first share's track, and of the others in their stretches, as loud as its speech is."""
+def _write_shares(
+    workdir: Workdir,
+    tracks: Sequence[NDArray[np.int16]],
+    speech: Sequence[Stretches],
+    shares: Sequence[Share],
+    progress: Callable[[int], None],
+) -> int:
+    """Write the sound of the first share's track, and of the others in their stretches, as loud as its speech is."""
     first = shares[0][0]
     if len(shares) == 1:
-        yield spool.use_track(first)
-        return
-    loud = {place: _loudness(tracks[place], speech[place]) for place, _ in shares}
-    whole = max(map(len, tracks))
+        return workdir.use_track(first)
+    loud = {number: _loudness(tracks[number], speech[number]) for number, _ in shares}
+    total = max(map(len, tracks))
 
     def blocks() -> Iterator[NDArray[np.float32]]:
-        for start in range(0, whole, _BLOCK):
-            chunk = np.zeros(min(_BLOCK, whole - start), np.float32)
+        for start in range(0, total, _BLOCK):
+            chunk = np.zeros(min(_BLOCK, total - start), np.float32)
             base = _as_float(tracks[first][start : start + _BLOCK])
             chunk[: len(base)] = base
-            for place, stretches in shares[1:]:
-                gain = min(_MOST_GAIN, max(1 / _MOST_GAIN, loud[first] / max(1e-9, loud[place])))
+            for number, stretches in shares[1:]:
+                gain = min(_MOST_GAIN, max(1 / _MOST_GAIN, loud[first] / max(1e-9, loud[number])))
                 for begin, end in stretches:
                     low, high = max(begin, start), min(end, start + len(chunk))
                     if low < high:
-                        chunk[low - start : high - start] = gain * _as_float(tracks[place][low:high])
+                        chunk[low - start : high - start] = gain * _as_float(tracks[number][low:high])
             yield chunk
 
-    yield from spool.write_audio(blocks())
+    written = 0
+    for written in workdir.write_audio(blocks()):
+        progress(written)
+    return written
 
 
 def _speech(samples: NDArray[np.float32]) -> Stretches:
@@ -146,18 +150,18 @@ def _speech(samples: NDArray[np.float32]) -> Stretches:
     return speech_stretches(samples)
 
 
-def _speech_of(track: NDArray[np.int16]) -> Generator[int, None, Stretches]:
-    """Find the speech of a track of any length; yields now and then, to show that work goes on."""
+def _speech_of(track: NDArray[np.int16], progress: Callable[[int], None]) -> Stretches:
+    """Find the speech of a track of any length."""
     stretches: list[tuple[int, int]] = []
     for start in range(0, len(track), _BLOCK):
-        yield len(track)
+        progress(len(track))
         block = track[start : start + _BLOCK]
-        if not _silent(block):
+        if not _is_silent(block):
             stretches += [(start + begin, start + end) for begin, end in _speech(_as_float(block))]
     return stretches
 
 
-def _silent(track: NDArray[np.int16]) -> bool:
+def _is_silent(track: NDArray[np.int16]) -> bool:
     blocks = (track[start : start + _BLOCK].astype(np.int32) for start in range(0, len(track), _BLOCK))
     return all(np.abs(block).max() <= _SILENT for block in blocks)
 
@@ -179,20 +183,20 @@ def _notices(
     """What the user should know of the choice; that copies and translations are left out goes without saying."""
     numbers = {track.index: number for number, track in enumerate(info.audio, start=1)}
     names = [numbers[track.index] for track in group]
-    heard = " and ".join(str(name) for name in sorted(names[place] for place, _ in shares))
+    heard = " and ".join(str(name) for name in sorted(names[number] for number, _ in shares))
     if group is not wanted:
         yield f"sound track {numbers[wanted[0].index]} has no speech: that of track {heard} was taken"
         return
     if len(shares) > 1:
         yield f"speech was taken from the sound tracks {heard}"
     first = shares[0][0]
-    for place, stretches in enumerate(speech):
-        left_out = place not in dict(shares) and length(stretches) >= _WORTH_A_NOTICE
-        if left_out and not _copy(tracks[first], tracks[place]):
-            yield f"sound track {names[place]} was left out: it has speech at the same time as track {names[first]}"
+    for number, stretches in enumerate(speech):
+        left_out = number not in dict(shares) and length(stretches) >= _WORTH_A_NOTICE
+        if left_out and not _is_copy(tracks[first], tracks[number]):
+            yield f"sound track {names[number]} was left out: it has speech at the same time as track {names[first]}"
 
 
-def _copy(first: NDArray[np.int16], second: NDArray[np.int16]) -> bool:
+def _is_copy(first: NDArray[np.int16], second: NDArray[np.int16]) -> bool:
     """Whether two tracks are loud at the same moments, as those of one recording are."""
     count = min(len(first), len(second)) // _HOP
     return bool(np.corrcoef([_envelope(track[: count * _HOP]) for track in (first, second)])[0, 1] >= _COPY)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from clamr_cli.errors import MediaError
-from clamr_cli.index.outputs import document_of
-from clamr_cli.index.stored import documents_of
+from clamr_cli.index.documents import document_of, documents_of
 from clamr_cli.llm import AnswerError, ImagesRefused
 from clamr_cli.llm.concurrency import map_ordered
 from clamr_cli.queries import LabelledQuery, records

@@ -111,9 +111,9 @@ def _opened(settings: Settings, flags: Flags) -> tuple[Store, list[str]]:
             store = open_store(settings)
         except StoreError:
             raise misspelled from None
-    from clamr_cli.index.survey import locate
+    from clamr_cli.index.scan import resolve_targets
 
-    locate(targets, {file.path: file for file in store.files()}, prune=flags.prune)
+    resolve_targets(targets, {file.path: file for file in store.files()}, prune=flags.prune)
     return store, targets
 
 

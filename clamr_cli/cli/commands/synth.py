@@ -132,7 +132,7 @@ def _examples(flags: Flags) -> Examples:
 def _chosen(store: Store, flags: Flags) -> list[FileRecord]:
     """The videos to write queries for; says so where there are none, or where some of the folder are not indexed."""
     from clamr_cli.cli.output import warn
-    from clamr_cli.index.stored import indexed_videos
+    from clamr_cli.index.documents import indexed_videos
 
     if flags.folder is None:
         records = indexed_videos(store)

@@ -1,1 +1,59 @@
-"""Where the tasks of an index run are done."""
+"""Where tasks run. A pipeline hands its tasks to an executor and knows nothing else about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeVar
+
+from clamr_cli.errors import EXIT_PARTIAL, MediaError
+
+Result = TypeVar("Result")
+Kind = Literal["decode", "sidecars", "speech", "ocr", "encode"]
+"""What a task works on. Tasks of one kind share processes, so that modules and models stay loaded."""
+
+
+class Report(Protocol):
+    """The progress of a task: ``done`` of ``total``, and a part of its result where one is ready.
+
+    A task that does not report for a while counts as stalled.
+    """
+
+    def __call__(self, done: float, total: float, part: Any = None, /) -> None: ...  # noqa: ANN401
+
+
+class TaskFailed(MediaError):
+    """A task crashed, stalled or broke: the file is at fault or a library is, and the run can go on without it."""
+
+    exit_code = EXIT_PARTIAL
+
+
+class Executor(Protocol):
+    """Runs tasks somewhere: module-level functions with picklable arguments and results.
+
+    An executor survives a task that crashes its process, stalls, or asks for too much memory: that task fails, and the
+    next one runs as usual.
+    """
+
+    async def run(
+        self, kind: Kind, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Report
+    ) -> Result:
+        """Run ``task(report, *args)`` and return its result, as soon as there is room for a task of this kind.
+
+        Cancelling it stops the task at once.
+
+        Args:
+            kind: of the task.
+            task: a module-level function.
+            args: its arguments after the first, to which it reports its progress.
+            stall_timeout: seconds without a report after which the task counts as stalled.
+            on_report: called here with whatever the task reports.
+
+        Raises:
+            TaskFailed: the task crashed or stalled, or raised something other than a ClamrError.
+            ClamrError: as the task raised it.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Stop all tasks at once and leave no process behind."""
+        ...

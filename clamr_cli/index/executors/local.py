@@ -1,4 +1,4 @@
-"""A worker process of this machine.
+"""Worker processes of this machine.
 
 Decoders and recognisers run in processes of their own: native code that hangs or crashes takes down one task, not the
 run, and an interrupted run can stop within a moment whatever the native code is doing. Processes are spawned, never
@@ -7,6 +7,7 @@ forked, since LanceDB and OpenMP do not survive a fork.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import multiprocessing
@@ -15,50 +16,76 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Final
 
-from clamr_cli.errors import EXIT_PARTIAL, MORE_MEMORY, ClamrError, MediaError, shortage
+from clamr_cli.errors import MORE_MEMORY, ClamrError, shortage
+from clamr_cli.index.executors import Kind, Report, Result, TaskFailed
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from multiprocessing.context import SpawnProcess
+_NAMES: Final[dict[Kind, str]] = {
+    "decode": "decoding",
+    "sidecars": "sidecar reading",
+    "speech": "speech recognition",
+    "ocr": "text recognition",
+    "encode": "encoding",
+}
+_CONFINED: Final = ("decode", "sidecars")
 
-T = TypeVar("T")
-Reply = tuple[Literal["item"], Any] | tuple[Literal["done"], None] | tuple[Literal["error"], ClamrError]
-
-
-_MMAP_THRESHOLD = -3
+_MMAP_THRESHOLD: Final = -3
 """The number of that setting in malloc.h."""
 
-_NO_NEW_PRIVILEGES = 38
+_NO_NEW_PRIVILEGES: Final = 38
 """The number of that setting in sys/prctl.h."""
 
-_MEMORY = 6 * 2**30
-_MEMORY_OF_CORE = 2**28
+_MEMORY: Final = 6 * 2**30
+_MEMORY_OF_CORE: Final = 2**28
 """Address space of a confined process, and more for each core: decoders start threads, whose stacks and heaps count."""
 
-_to_parent: Connection | None = None
+
+def ignore(done: float, total: float, part: Any = None, /) -> None:  # noqa: ANN401
+    """Take no notice of a report."""
 
 
-def report(item: object) -> None:
-    """From inside a task: send an item now, ahead of what the task yields; elsewhere it does nothing.
+class LocalExecutor:
+    """Runs tasks in worker processes, one process for each kind of task. See :class:`Executor`.
 
-    For progress out of callbacks, where a generator cannot yield. It also tells that the task is alive.
+    Args:
+        log: a file that takes what libraries write to stdout and stderr.
+        threads: threads that numeric libraries of a process are told to use.
+        encoders: processes for tasks of the kind ``encode``.
     """
-    if _to_parent is not None:
-        _to_parent.send(("item", item))
 
+    def __init__(self, log: Path, threads: int, *, encoders: int = 1) -> None:
+        self._workers: list[Worker] = []
+        self._idle: dict[Kind, asyncio.Queue[Worker]] = {}
+        for kind, name in _NAMES.items():
+            self._idle[kind] = asyncio.Queue()
+            for _ in range(encoders if kind == "encode" else 1):
+                worker = Worker(name, log=log, threads=threads, confined=kind in _CONFINED)
+                self._workers.append(worker)
+                self._idle[kind].put_nowait(worker)
 
-class TaskFailed(MediaError):
-    """A task crashed, hung or broke: the file is at fault or a library is, and the run can go on without it."""
+    async def run(
+        self, kind: Kind, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Report = ignore
+    ) -> Result:
+        """See :class:`Executor`."""
+        worker = await self._idle[kind].get()
+        try:
+            return await worker.run_async(task, *args, stall_timeout=stall_timeout, on_report=on_report)
+        finally:
+            self._idle[kind].put_nowait(worker)
 
-    exit_code = EXIT_PARTIAL
+    def stop(self) -> None:
+        """See :class:`Executor`."""
+        for worker in self._workers:
+            worker.stop()
 
 
 class Worker:
-    """A spawned process that runs generator functions one at a time and streams back what they yield.
+    """A spawned process that runs one task at a time.
 
     The process starts with the first task and is replaced after a crash or a stall, so modules and models that a task
     loads stay loaded for the next one.
@@ -73,99 +100,45 @@ class Worker:
 
     def __init__(self, name: str, *, log: Path | None = None, threads: int = 0, confined: bool = False) -> None:
         self.name = name
-        self._log = log
-        self._threads = threads
-        self._confined = confined
+        self._arguments = (os.fspath(log) if log else None, threads, confined)
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
-        self._busy = threading.Lock()
-        self._stopped = threading.Event()
 
-    def run(self, task: Callable[..., Iterator[T]], *args: object, silence: float) -> Iterator[T]:
-        """Run ``task(*args)`` in the process and yield what it yields, waiting for a task that is still running.
+    def run(
+        self, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Report = ignore
+    ) -> Result:
+        """Run a task, see :meth:`Executor.run`, for callers that have nothing else to do meanwhile."""
+        with self._running(task, args) as connection:
+            while True:
+                if not connection.poll(stall_timeout):
+                    raise self._stalled(stall_timeout)
+                match connection.recv():
+                    case "report", report:
+                        on_report(*report)
+                    case _, answer:
+                        break
+        if isinstance(answer, ClamrError):
+            raise answer
+        return answer  # type: ignore[no-any-return]
 
-        Args:
-            task: a module-level generator function; it, its arguments and its items must pickle.
-            args: its arguments.
-            silence: seconds without a word from the task after which it counts as hung.
+    async def run_async(
+        self, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Report
+    ) -> Result:
+        """Run a task, see :meth:`Executor.run`."""
+        with self._running(task, args) as connection:
+            while True:
+                if not await _readable(connection, stall_timeout):
+                    raise self._stalled(stall_timeout)
+                match connection.recv():
+                    case "report", report:
+                        on_report(*report)
+                    case _, answer:
+                        break
+        if isinstance(answer, ClamrError):
+            raise answer
+        return answer  # type: ignore[no-any-return]
 
-        Raises:
-            TaskFailed: the process died, fell silent, or the task raised something that is no ClamrError.
-            ClamrError: as the task raised it.
-        """
-        with self._busy:
-            connection = self._start()
-            finished = False
-            try:
-                connection.send((task, args))
-                yield from self._replies(connection, silence)
-                finished = True
-            except ClamrError:
-                finished = self._alive()
-                raise
-            except (EOFError, OSError) as error:
-                raise TaskFailed(f"the {self.name} process {self._last_words()}", self._advice()) from error
-            finally:
-                if not finished:
-                    self.kill()
-
-    def _replies(self, connection: Connection, silence: float) -> Iterator[Any]:
-        while True:
-            if not connection.poll(silence):
-                self.kill()
-                raise TaskFailed(
-                    f"the {self.name} process said nothing for {silence:.0f} s and was stopped",
-                    "the file may be damaged or endless; raise CLAMR_TIME_LIMIT if it is only slow",
-                )
-            kind, value = connection.recv()
-            if kind == "done":
-                return
-            if kind == "error":
-                raise value
-            yield value
-
-    def _start(self) -> Connection:
-        if self._stopped.is_set():
-            raise TaskFailed(f"the {self.name} process was stopped")
-        if self._connection is not None and self._alive():
-            return self._connection
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_serve,
-            args=(theirs, os.fspath(self._log) if self._log else None, self._threads, self._confined),
-            name=self.name,
-            daemon=True,
-        )
-        with _interrupts_held_back(), _tracker_kept_quiet():
-            process.start()
-        theirs.close()
-        # Only now: what has not started cannot be killed by a thread that stops all workers.
-        self._process, self._connection = process, ours
-        if self._stopped.is_set():
-            self.kill()
-            raise TaskFailed(f"the {self.name} process was stopped")
-        return ours
-
-    def _alive(self) -> bool:
-        return self._process is not None and self._process.is_alive()
-
-    def _last_words(self) -> str:
-        if self._process is None:
-            return "was stopped"
-        self._process.join(timeout=2)
-        code = self._process.exitcode
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                return f"crashed ({signal.Signals(-code).name})"
-        return f"ended unexpectedly (exit code {code})"
-
-    def _advice(self) -> str:
-        """What to do about a process that ended by itself; systems that run out of memory end one with SIGKILL."""
-        killed = self._process is not None and self._process.exitcode == -getattr(signal, "SIGKILL", 9)
-        return f"not enough memory? {MORE_MEMORY}" if killed else "the file may be damaged"
-
-    def kill(self) -> None:
+    def stop(self) -> None:
         """End the process at once; the next task starts a new one."""
         process, connection = self._process, self._connection
         self._process = self._connection = None
@@ -175,15 +148,70 @@ class Worker:
         if connection is not None:
             connection.close()
 
-    def stop(self) -> None:
-        """End the process at once and accept no further task; a task that is running fails in its own thread."""
-        self._stopped.set()
-        if self._process is not None:
-            self._process.kill()
-        # Closing a connection that another thread polls would free its number for reuse: let that thread go first.
-        if self._busy.acquire(timeout=2):
-            self.kill()
-            self._busy.release()
+    @contextlib.contextmanager
+    def _running(self, task: Callable[..., object], args: tuple[object, ...]) -> Iterator[Connection]:
+        """Send a task to the process; where the block does not end with its answer, the process is ended."""
+        if self._connection is None or self._process is None or not self._process.is_alive():
+            self._start()
+        assert self._connection is not None
+        answered = False
+        try:
+            self._connection.send((task, args))
+            yield self._connection
+            answered = True
+        except (EOFError, OSError) as error:
+            raise TaskFailed(*self._last_words()) from error
+        finally:
+            if not answered:
+                self.stop()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, *self._arguments), name=self.name, daemon=True)
+        with _interrupts_held_back(), _tracker_kept_quiet():
+            self._process.start()
+        theirs.close()
+
+    def _stalled(self, timeout: float) -> TaskFailed:
+        return TaskFailed(
+            f"the {self.name} process said nothing for {timeout:.0f} s and was stopped",
+            "the file may be damaged or endless; raise CLAMR_TIME_LIMIT if it is only slow",
+        )
+
+    def _last_words(self) -> tuple[str, str]:
+        """What happened to a process that ended by itself, and what to do about it."""
+        if self._process is None:
+            return f"the {self.name} process was stopped", ""
+        self._process.join(timeout=2)
+        code, hint = self._process.exitcode, "the file may be damaged"
+        ending = f"ended unexpectedly (exit code {code})"
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                ending = f"crashed ({signal.Signals(-code).name})"
+            if -code == getattr(signal, "SIGKILL", 9):
+                # Systems that run out of memory end a process so.
+                hint = f"not enough memory? {MORE_MEMORY}"
+        return f"the {self.name} process {ending}", hint
+
+
+async def _readable(connection: Connection, timeout: float) -> bool:
+    """Wait until there is something to receive; False if there is nothing by then."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    number = connection.fileno()
+    try:
+        loop.add_reader(number, lambda: None if ready.done() else ready.set_result(None))
+    except NotImplementedError:  # Windows cannot wait for pipes.
+        end = loop.time() + timeout
+        while not connection.poll() and loop.time() < end:
+            await asyncio.sleep(0.02)
+        return connection.poll()
+    try:
+        await asyncio.wait([ready], timeout=timeout)
+    finally:
+        loop.remove_reader(number)
+    return ready.done()
 
 
 @contextlib.contextmanager
@@ -212,14 +240,49 @@ def _tracker_kept_quiet() -> Iterator[None]:
         sys.warnoptions.remove("ignore:resource_tracker")
 
 
-def _give_memory_back() -> None:
-    """Return every large array to the system when it is freed.
+# --- in the worker process --------------------------------------------------------------------------------------------
 
-    glibc keeps freed blocks of up to 32 MiB for itself once it has seen some, and activations of ever other sizes tear
-    that store to pieces: hundreds of MiB in a text recogniser. Other allocators have no such setting.
-    """
+
+def _serve(connection: Connection, log: str | None, threads: int, confined: bool) -> None:
+    """Run tasks until the parent ends."""
+    if confined:
+        _confine()
+    if threads:
+        # Libraries look when they are imported, which the first task does. Several processes that each take all cores
+        # wait for each other's threads more than they compute.
+        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # glibc keeps freed blocks of up to 32 MiB for itself once it has seen some, and activations of ever other sizes
+    # tear that store to pieces: hundreds of MiB in a text recogniser. Other allocators have no such setting.
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 4 << 20)
+    # Libraries may print; stdout belongs to the data and stderr to the progress display.
+    output = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for number in (1, 2):
+        os.dup2(output, number)
+    os.close(output)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def report(done: float, total: float, part: Any = None, /) -> None:  # noqa: ANN401
+        connection.send(("report", (done, total, part)))
+
+    while True:
+        try:
+            task, args = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = task(report, *args)
+        except ClamrError as error:
+            answer = error
+        except BaseException as error:
+            # Panics of Rust libraries are no Exception.
+            traceback.print_exc()
+            text = " ".join(str(error).split())[:300]
+            name = type(error).__name__
+            line = f"{name}: {text}" if text else name
+            answer = TaskFailed(*(shortage(error) or (line, "see `clamr doctor` for what is installed")))
+        connection.send(("answer", answer))
 
 
 def _confine() -> None:
@@ -238,54 +301,7 @@ def _confine() -> None:
         ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
 
 
-def _serve(connection: Connection, log: str | None, threads: int, confined: bool) -> None:
-    """The child's main loop."""
-    global _to_parent
-    _to_parent = connection
-    if confined:
-        _confine()
-    if threads:
-        # Libraries look when they are imported, which the first task does. Several processes that each take all cores
-        # wait for each other's threads more than they compute.
-        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _give_memory_back()
-    _silence(log)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    while True:
-        try:
-            task, args = connection.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            for item in task(*args):
-                connection.send(("item", item))
-            connection.send(("done", None))
-        except ClamrError as error:
-            connection.send(("error", error))
-        except BaseException as error:
-            # Panics of Rust libraries are no Exception.
-            traceback.print_exc()
-            told = shortage(error) or (_one_line(error), "see `clamr doctor` for what is installed")
-            connection.send(("error", TaskFailed(*told)))
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _silence(log: str | None) -> None:
-    """Libraries may print; stdout belongs to the data and stderr to the progress display."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    target = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(target, 1)
-    os.dup2(target, 2)
-    os.close(target)
-
-
-def _die_with_parent() -> None:
+def _end_with_parent() -> None:
     """A parent that was killed cannot stop its children, so they watch it."""
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -18,7 +18,7 @@ from clamr_cli import encoders
 from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.evaluate.data import read_queries
 from clamr_cli.evaluate.ids import resolve
-from clamr_cli.index.stored import documents_of, indexed_videos
+from clamr_cli.index.documents import documents_of, indexed_videos
 from clamr_cli.search import search
 from clamr_cli.types import MODALITY_IDS, NO_MODALITY, Filters, SearchOptions
 

@@ -17,7 +17,6 @@ from clamr_cli.frames import (
     DenseOptions,
     Prepared,
     find,
-    job,
     locate,
     pictures,
     prepare,
@@ -134,9 +133,9 @@ def test_another_interval_gives_other_candidates(store, film, options):
 
 
 def test_an_interrupted_preparation_goes_on_with_the_next_part(store, film, options, monkeypatch):
-    for module in ("keys", "job", "kept", "ranking"):
+    for module in ("stored", "ranking"):
         monkeypatch.setattr(f"clamr_cli.frames.{module}.PART", 2)
-    monkeypatch.setattr(job, "_TWICE", frozenset())
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     kept = []
     store_put = Store.put_extraction
 
@@ -159,7 +158,7 @@ def test_an_interrupted_preparation_goes_on_with_the_next_part(store, film, opti
 
 def test_two_processes_encode_as_one_does(store, film, options, monkeypatch):
     one, _ = prepared(store, film, options)
-    for module in ("keys", "job", "kept", "ranking"):
+    for module in ("stored", "ranking"):
         monkeypatch.setattr(f"clamr_cli.frames.{module}.PART", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     other = Store.open(Path(store.uri).with_name("other"), create=True)

@@ -11,17 +11,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from clamr_cli import encoders, weights
+from clamr_cli import weights
 from clamr_cli.demo.narration import NARRATIONS
 from clamr_cli.demo.video import samples_of, write_video
-from clamr_cli.events import Notice
-from clamr_cli.index.crew import outputs
-from clamr_cli.index.desk import Desk
-from clamr_cli.index.executors.local import Worker, report
-from clamr_cli.index.job import Job
+from clamr_cli.events import Indexed, Notice
+from clamr_cli.index import tasks
+from clamr_cli.index.executors import Report
+from clamr_cli.index.executors.local import LocalExecutor
 from clamr_cli.index.options import IndexOptions
-from clamr_cli.index.outputs import Commit, Keep
-from clamr_cli.media.walk import Found
+from clamr_cli.index.run import index
 from clamr_cli.store import Store
 from tests.unit.media.clips import Clip, Sound
 
@@ -32,78 +30,57 @@ def srt(*texts: str) -> str:
     return "".join(f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n{text}\n\n" for n, text in enumerate(texts))
 
 
-def _start() -> Iterator[str]:
-    yield ""
-
-
-def _stall(name: str) -> Iterator[str]:
-    report(name)
+def stall(report: Report, name: str) -> None:
+    report(0, 0, name)
     time.sleep(60)
-    yield ""
 
 
-class Stalling(Worker):
-    """A worker whose task stalls at a file that is called so."""
+def start(_report: Report) -> None:
+    """Take the time that it takes to start a process."""
 
-    def run(self, task: Callable[..., Iterator[Any]], *args: object, silence: float) -> Iterator[Any]:
+
+class Stalling(LocalExecutor):
+    """Stalls at sidecars that are called so."""
+
+    async def run(self, kind: Any, task: Any, *args: Any, stall_timeout: float, on_report: Any) -> Any:
         slow = next((str(path) for one in args if (path := getattr(one, "path", None)) and "slow" in str(path)), "")
-        if task.__name__ == "read_notes" and not args[-1]:
+        if task is tasks.read_metadata and not args[-1]:
             slow = f"{args[1]}/film.nfo"
         if not slow:
-            yield from super().run(task, *args, silence=silence)
-            return
-        # Once its process has started, which may take longer than the stall.
-        list(super().run(_start, silence=silence))
-        yield from super().run(_stall, slow, silence=0.5)
+            return await super().run(kind, task, *args, stall_timeout=stall_timeout, on_report=on_report)
+        await super().run(kind, start, stall_timeout=stall_timeout)
+        return await super().run(kind, stall, slow, stall_timeout=0.5, on_report=on_report)
 
 
-class Lasting(Worker):
-    """A worker that serves one desk after another: its process starts and its models load once."""
+class Lasting(LocalExecutor):
+    """Serves one run after another: its processes start and their models load once."""
 
     def stop(self) -> None:
-        """Go on, for the next desk."""
+        """Go on, for the next run."""
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[dict[str, Worker]]:
-    lasting: dict[str, Worker] = {name: Lasting(name) for name in ("decoder", "sidecars", "hearer", "encoding")}
-    yield lasting
-    for worker in lasting.values():
-        Worker.stop(worker)
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor]:
+    executor = Lasting(tmp_path_factory.mktemp("log") / "log", 1)
+    yield executor
+    LocalExecutor.stop(executor)
 
 
 @pytest.fixture
-def indexed(tmp_path: Path, workers: dict[str, Worker]) -> Iterator[Callable[..., tuple[Commit, list[str]]]]:
-    desks: list[Desk] = []
-
-    def run(sidecars: Worker | None = None, **options: Any) -> tuple[Commit, list[str]]:
+def indexed(tmp_path: Path, lasting: LocalExecutor) -> Callable[..., tuple[Store, list[str]]]:
+    def run(executor: LocalExecutor = lasting, **options: Any) -> tuple[Store, list[str]]:
         chosen = IndexOptions(tmp_path / "cache", encoder="hashed", text=False, **({"speech": False} | options))
         store = Store.open(tmp_path / "index", create=True)
-        desk = Desk(store, chosen, encoders.describe("hashed", cache=chosen.cache))
-        vars(desk).update(workers | ({"sidecars": sidecars} if sidecars else {}))
-        desks.append(desk)
-        (path,) = (tmp_path / "in").glob("film.m*")
-        status = path.stat()
-        job = Job(Found(str(path), str(path.parent), status.st_size, status.st_mtime_ns), desk)
-        found = []
-        for _, output in outputs([job], hands=1, stopping=desk.stopping):
-            found.append(output)
-            if isinstance(output, Keep):
-                with store.writer("the test"), desk.reading:
-                    store.put_extraction(output.key, output.payload, output.blobs)
-        desk.stop()
-        assert isinstance(found[-1], Commit)
-        return found[-1], [output.text for output in found if isinstance(output, Notice)]
+        events = list(index(store, [str(tmp_path / "in")], chosen, executor))
+        assert any(isinstance(event, Indexed) for event in events), events
+        return store, [event.text for event in events if isinstance(event, Notice)]
 
     (tmp_path / "in").mkdir()
-    yield run
-    for desk in desks:
-        desk.stop()
+    return run
 
 
-def said(commit: Commit) -> list[tuple[str, str]]:
-    assert commit.moments is not None
-    return [(segment.text, segment.language) for moment in commit.moments for segment in moment.speech]
+def said(store: Store) -> list[tuple[str, str]]:
+    return [(segment.text, segment.language) for moment in store.moments() for segment in moment.speech]
 
 
 def test_files_and_tracks_are_chosen_among_alike(tmp_path: Path, indexed: Any) -> None:
@@ -111,9 +88,9 @@ def test_files_and_tracks_are_chosen_among_alike(tmp_path: Path, indexed: Any) -
     tracks = (("subrip", "ger", ((0.2, 1.8, "Wo ist der Leuchtturm?"),)), ("subrip", "dut", ((0.2, 1.8, "Waar?"),)))
     Clip(seconds=2, subtitles=tracks, sounds=(Sound(language="dut"),)).write(folder / "film.mkv")
     (folder / "film.es.srt").write_text(srt("Hola."))
-    commit, notices = indexed()
-    assert said(commit) == [("Waar?", "nl")]
-    assert commit.video.fields.language == "nl"
+    store, notices = indexed()
+    assert said(store) == [("Waar?", "nl")]
+    assert store.videos()[0].fields.language == "nl"
     assert [notice for notice in notices if "film.es.srt" in notice]
     (folder / "film.nl.forced.srt").write_text(srt("Halt."))
     (folder / "film.Nederlands.srt").write_text(srt("Waar is hij?"))
@@ -130,8 +107,8 @@ def test_the_language_of_a_sidecar_decides_and_a_log_is_never_said(tmp_path: Pat
     for path in folder.glob("*.vtt"):
         path.unlink()
     (folder / "film.srt").write_text(srt(*(f"FrameCnt: {n} [iso: 100] [latitude: 1.{n}]" for n in range(5))))
-    commit, notices = indexed()
-    assert said(commit) == []
+    store, notices = indexed()
+    assert said(store) == []
     assert [notice for notice in notices if "not speech" in notice]
 
 
@@ -142,9 +119,9 @@ def test_a_sidecar_that_stalls_its_reader_is_left_out(tmp_path: Path, indexed: A
     (folder / "film.Restored.en.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:01.900\nRead.\n")
     (folder / "film.nfo").write_text("<movie><title>Slow</title></movie>")
     (folder / "film.description").write_text("A storm at sea.")
-    commit, notices = indexed(Stalling("sidecar reading"), language="en")
-    assert said(commit) == [("Read.", "en")]
-    assert "A storm at sea." in {segment.text for segment in commit.moments[0].metadata}
+    store, notices = indexed(Stalling(tmp_path / "log", 1), language="en")
+    assert said(store) == [("Read.", "en")]
+    assert "A storm at sea." in {segment.text for segment in store.moments()[0].metadata}
     assert {name for name in ("film.en.slow.srt", "film.nfo") if any(name in notice for notice in notices)} == {
         "film.en.slow.srt",
         "film.nfo",
@@ -159,11 +136,11 @@ def test_a_translation_stands_beside_what_is_recognised(tmp_path: Path, indexed:
     write_video(folder / "film.mp4", [picture] * 22, 2, (64, 64), samples_of(narration.path))
     german = srt("Den Teig viermal falten und zwei Stunden ruhen lassen.", "Dann das Brot backen.")
     (folder / "film.de.srt").write_text(german)
-    commit, notices = indexed(speech=True)
-    texts = said(commit)
+    store, notices = indexed(speech=True)
+    texts = said(store)
     assert "dough" in " ".join(text for text, language in texts if language == "en")
     assert ("Dann das Brot backen.", "de") in texts
-    assert commit.video.fields.language == "en"
+    assert store.videos()[0].fields.language == "en"
     assert [notice for notice in notices if "kept beside the speech" in notice]
     # What was heard is kept: with captions of that language nothing is recognised again, nor taken beside them.
     (folder / "film.en.sdh.srt").write_text(srt("Fold it."))

@@ -14,7 +14,7 @@ from av.stream import Disposition
 from clamr_cli.demo.narration import NARRATIONS
 from clamr_cli.demo.video import RATE, samples_of
 from clamr_cli.index.sound import write_sound
-from clamr_cli.index.spool import SAMPLE_RATE, Spool
+from clamr_cli.index.workdir import SAMPLE_RATE, Workdir
 from clamr_cli.media.probe import probe
 
 SECONDS = 12
@@ -81,12 +81,12 @@ def write(path: Path, *tracks: Track) -> str:
 
 def heard(tmp_path: Path, *tracks: Track, language: str = "") -> tuple[np.ndarray, list[str]]:
     path = write(tmp_path / "recording.mkv", *tracks)
-    spool, notices = Spool(tmp_path / "spool"), []
-    spool.begin()
-    *_, count = write_sound(path, probe(path), spool, language, notices)
-    samples = np.array(spool.audio()) / 32768.0
+    workdir, notices = Workdir(tmp_path / "workdir"), []
+    workdir.begin()
+    count = write_sound(path, probe(path), workdir, language, notices, lambda samples: None)
+    samples = np.array(workdir.audio()) / 32768.0
     assert len(samples) == count
-    assert [entry.name for entry in spool.folder.iterdir() if entry.is_file()] == ["audio.s16"]
+    assert [entry.name for entry in workdir.folder.iterdir() if entry.is_file()] == ["audio.s16"]
     return samples, notices
 
 

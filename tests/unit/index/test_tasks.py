@@ -11,25 +11,30 @@ from PIL import Image
 
 from clamr_cli.extract.options import OcrOptions
 from clamr_cli.index import tasks
-from clamr_cli.index.spool import Spool, Still
+from clamr_cli.index.workdir import StoredFrame, Workdir
 from clamr_cli.types import Span
 from tests.unit.extract.test_ocr import Labels, picture
 
 
 def test_reading_goes_on_from_any_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "_text_engine", lambda model, options: Labels())
-    spool = Spool(tmp_path / "spool")
-    spool.begin()
-    stills = []
+    workdir = Workdir(tmp_path / "workdir")
+    workdir.begin()
+    frames = []
     for number, brightness in enumerate((200, 200, 120, 120, 120, 250)):
         out = io.BytesIO()
         Image.fromarray(picture((40, 40, brightness))).save(out, "JPEG", quality=95)
-        spool.add_picture("text", number, out.getvalue())
-        stills.append(Still(number, 4.0 * number, Span(4.0 * number, 4.0 * number + 4.0)))
+        workdir.add_frame("text", number, out.getvalue())
+        frames.append(StoredFrame(number, 4.0 * number, Span(4.0 * number, 4.0 * number + 4.0)))
 
     def read(done):
-        items = list(tasks.read(str(spool.folder), stills, None, OcrOptions(), 10, done))
-        return [item for item in items[:-1] if isinstance(item, tasks.Part)], items[-1]
+        parts = []
+
+        def report(done, total, part=None):
+            parts.extend([] if part is None else [part])
+
+        segments = tasks.read_text(report, str(workdir.folder), frames, None, OcrOptions(), 10, done)
+        return parts, segments
 
     parts, whole = read(())
     assert [part.end for part in parts] == [3, 5, 6]

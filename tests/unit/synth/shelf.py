@@ -9,7 +9,7 @@ import msgspec
 from PIL import Image
 
 from clamr_cli.index.options import Recipe
-from clamr_cli.index.spool import Decoded, Still
+from clamr_cli.index.workdir import DecodedMedia, StoredFrame
 from clamr_cli.store import Store
 from clamr_cli.types import FileRecord, FileState, MediaInfo, MomentRecord, Segment, Span, VideoFields, VideoRecord
 
@@ -73,9 +73,11 @@ def build(db: Path, root: Path = Path("/videos")) -> Store:
             record = VideoRecord(video, video * 5, media(60.0 * len(found)), VideoFields(TITLES[video]))
             store.put_video(record, found)
             stills = tuple(
-                Still(0, at, span) for one in found for at, span in zip(one.frame_times, one.frame_spans, strict=True)
+                StoredFrame(0, at, span)
+                for one in found
+                for at, span in zip(one.frame_times, one.frame_spans, strict=True)
             )
-            payload = msgspec.to_builtins(Decoded(record.media, stills))
+            payload = msgspec.to_builtins(DecodedMedia(record.media, stills))
             pictures = [jpeg(COLOURS[video])] * len(stills)
             store.put_extraction(RECIPE.key(record.content_hash, "media"), payload, pictures)
             path = str(root / PATHS[video])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clamr_cli.errors import UsageError
-from clamr_cli.index.stored import indexed_videos, stored_documents
+from clamr_cli.index.documents import documents_of, indexed_videos
 from clamr_cli.synth.examples import Examples
 from clamr_cli.synth.plan import TARGETS, Job, Wanted, cut, jobs_of, spread
 from clamr_cli.synth.prompts import Asking, prompt_for
@@ -21,7 +21,11 @@ from tests.unit.synth import shelf
 def stored(tmp_path_factory):
     """Record, video and documents by video-id."""
     store = shelf.build(tmp_path_factory.mktemp("shelf") / "index")
-    return {record.video_id: (record, video, found) for record, video, found in stored_documents(store)}
+    return {
+        record.video_id: (record, video, found)
+        for record in indexed_videos(store)
+        for video, found in [documents_of(store, record)]
+    }
 
 
 def jobs(stored, video, **wanted):

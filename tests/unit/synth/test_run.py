@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import ModelError, UsageError
-from clamr_cli.index.stored import indexed_videos
+from clamr_cli.index.documents import indexed_videos
 from clamr_cli.llm.client import EndpointModel
 from clamr_cli.queries import read_lines
 from clamr_cli.synth import (

@@ -10,9 +10,9 @@ import msgspec
 from PIL import Image
 
 from clamr_cli.encoders.hashed import HashedEncoder
+from clamr_cli.index.documents import documents_of, indexed_videos
 from clamr_cli.index.options import Recipe
-from clamr_cli.index.spool import Decoded, Still
-from clamr_cli.index.stored import documents_of, indexed_videos
+from clamr_cli.index.workdir import DecodedMedia, StoredFrame
 from clamr_cli.store import Store
 from clamr_cli.types import FileRecord, FileState, MediaInfo, MomentRecord, Segment, Span, VideoFields, VideoRecord
 
@@ -73,8 +73,8 @@ def write(store: Store, number: int, colour: str) -> None:
     media = MediaInfo("mov,mp4", length, length, length, 56, 56, 0, 25.0, "h264", 0)
     record = VideoRecord(video_id(number), video_id(number) * 5, media, VideoFields(TITLES[number]))
     store.put_video(record, found)
-    stills = tuple(Still(0, one.frame_times[0], one.span) for one in found)
-    payload = msgspec.to_builtins(Decoded(media, stills))
+    stills = tuple(StoredFrame(0, one.frame_times[0], one.span) for one in found)
+    payload = msgspec.to_builtins(DecodedMedia(media, stills))
     store.put_extraction(RECIPE.key(record.content_hash, "media"), payload, [jpeg(colour)] * len(stills))
     file = FileRecord(
         f"/videos/{number}.mp4", "/videos", record.video_id, 1, 1, FileState.INDEXED, recipe=RECIPE.dump()

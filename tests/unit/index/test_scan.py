@@ -12,7 +12,7 @@ import pytest
 
 from clamr_cli.errors import UsageError
 from clamr_cli.extract.sidecar import sidecar_signature
-from clamr_cli.index.survey import Known, Survey, survey
+from clamr_cli.index.scan import Scan
 from clamr_cli.types import FileRecord, FileState
 
 MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isommp42" + bytes(64)
@@ -44,11 +44,13 @@ class Library:
             path = str(self.root / name)
             self.files[path] = replace(self.files[path], **changes)
 
-    def look(self, *targets: str | Path, prune: bool = False) -> Survey:
+    def look(self, *targets: str | Path, prune: bool = False) -> Scan:
         """An index run's view of targets, by default of the whole folder."""
         encoded = {record.video_id for record in self.files.values()}
         named = [str(target) for target in targets or (self.root,)]
-        return survey(named, Known(self.files, "", encoded), exclude=(), retry_failed=False, prune=prune)
+        scan = Scan(self.files, "", encoded)
+        scan.walk(named, prune=prune)
+        return scan
 
     def names(self, paths: Collection[str]) -> set[str]:
         return {os.path.relpath(path, self.root) for path in paths}

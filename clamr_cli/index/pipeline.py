@@ -1,0 +1,501 @@
+"""One video from its file to its vectors, reusing whatever is stored of the same content."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+
+from clamr_cli import encoders
+from clamr_cli.errors import MediaError
+from clamr_cli.events import Event, Notice, Progress, Stage
+from clamr_cli.extract.captions import Choice, passed_over
+from clamr_cli.extract.options import READABLE_BEFORE
+from clamr_cli.extract.sidecar import find_sidecars, sidecar_signature
+from clamr_cli.extract.sidecar import read_metadata as read_metadata_without
+from clamr_cli.index import tasks
+from clamr_cli.index.captions import CaptionSet, language_key
+from clamr_cli.index.documents import Shot, frames_from, moment_of, segments_from, split_video, with_sound
+from clamr_cli.index.executors import Executor, Kind, Report, Result, TaskFailed
+from clamr_cli.index.options import IndexOptions, Recipe
+from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, Workdir
+from clamr_cli.media.identity import Stamp, stamp, video_id
+from clamr_cli.types import Document, Frame, MomentRecord, Segment, TokenVectors, VideoFields, VideoRecord
+from clamr_cli.weights import locate
+
+if TYPE_CHECKING:
+    from clamr_cli.store import Extraction, Store
+
+First = TypeVar("First")
+Second = TypeVar("Second")
+Item = TypeVar("Item")
+
+_PROGRESS_INTERVAL = 0.2
+"""Seconds between two progress events of a stage."""
+
+_PATIENCE = 5
+"""Recognisers may be silent this many times longer than a decoder: they load models and work in long strokes."""
+
+_MOST_STALLS = 4
+"""Sidecars of a video that may stall their reader before all of them are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the work on every video of a run uses.
+
+    Attributes:
+        store: extractions are read from it and written to it; the caller is its one writer.
+        options: with a number of threads, see :meth:`IndexOptions.with_threads`.
+        executor: runs the tasks.
+        folder: for working directories.
+        emit: takes events.
+    """
+
+    store: Store
+    options: IndexOptions
+    executor: Executor
+    folder: Path
+    emit: Callable[[Event], None]
+
+
+class Work:
+    """The work on one video: its file, its stored results, and how far it is.
+
+    Args:
+        context: of the run.
+        path: of the file; empty where only stored results are used.
+        root: the folder that was asked for.
+        recipe: of the results.
+        content: the content hash, where it is known.
+    """
+
+    def __init__(self, context: Context, path: str, root: str, recipe: Recipe, content: str = "") -> None:
+        self.context, self.path, self.root, self.recipe, self.content = context, path, root, recipe, content
+        self.options, self.store = context.options, context.store
+        self.signature: str | None = None
+        self.stamp: Stamp | None = None
+        self.seconds: dict[str, float] = {}
+        self.checkpoints: dict[str, float] = {}
+        self._reused: set[str] = set()
+        self._shown: dict[str, float] = {}
+
+    @property
+    def video_id(self) -> str:
+        """Of the content."""
+        return video_id(self.content) if self.content else ""
+
+    @property
+    def reused(self) -> tuple[str, ...]:
+        """The stages whose stored results were used, in the order of work."""
+        return tuple(stage for stage in ("decode", "speech", "ocr", "encode") if stage in self._reused)
+
+    async def identify(self) -> None:
+        """Hash the file's content, after noting its state: what changes from here on is a change for the next run."""
+        self.signature = sidecar_signature(self.path, self.root)
+        self.stamp = stamp(self.path)
+        self.content = await self.run("decode", "decode", tasks.identify, self.path)
+
+    async def run(
+        self,
+        stage: Stage,
+        kind: Kind,
+        task: Callable[..., Result],
+        *args: object,
+        on_part: Callable[[Any], None] | None = None,
+        on_report: Report | None = None,
+    ) -> Result:
+        """Run a task with progress events, and return its result.
+
+        Args:
+            stage: for events.
+            kind: for the executor.
+            task: see :meth:`Executor.run`.
+            args: of the task.
+            on_part: called with the parts of the result that the task reports.
+            on_report: called in place of an event with all that the task reports.
+        """
+        started = 0.0
+
+        def report(done: float, total: float, part: Any = None, /) -> None:  # noqa: ANN401
+            nonlocal started
+            started = started or time.monotonic()
+            if on_report is not None:
+                on_report(done, total, part)
+            elif part is None:
+                self.progress(stage, done, total)
+            elif on_part is not None:
+                on_part(part)
+
+        timeout = self.options.time_limit * (1 if kind in ("decode", "sidecars") else _PATIENCE)
+        result = await self.context.executor.run(kind, task, *args, stall_timeout=timeout, on_report=report)
+        # Waiting for a process, and for its start, is no work on this video.
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + (time.monotonic() - started if started else 0.0)
+        return result
+
+    def progress(self, stage: Stage, done: float, total: float) -> None:
+        """Emit a progress event, unless there was one of this stage a moment ago."""
+        now = time.monotonic()
+        if now - self._shown.get(stage, 0.0) >= _PROGRESS_INTERVAL:
+            self._shown[stage] = now
+            self.context.emit(Progress(self.path, stage, done, total, self.checkpoints.get(stage, 0.0)))
+
+    def stored(self, stage: Stage, total: float) -> None:
+        """Emit that all of a stage's result is stored."""
+        self.context.emit(Progress(self.path, stage, total, total, total))
+
+    def reuse(self, stage: Stage, total: float) -> None:
+        """Note that a stage's result was stored by an earlier run."""
+        self._reused.add(stage)
+        self.stored(stage, total)
+
+    def notice(self, text: str) -> None:
+        """Emit something the user should know."""
+        self.context.emit(Notice(self.path, text))
+
+    def key(self, stage: Literal["media", "speech", "text"]) -> str:
+        """The name of a stage's result in the store."""
+        return self.recipe.key(self.content, stage)
+
+    def load(self, stage: Literal["media", "speech", "text"]) -> Extraction | None:
+        """The stored result of a stage."""
+        return self.store.extraction(self.key(stage))
+
+    def has(self, stage: Literal["media", "speech", "text"]) -> bool:
+        """Whether the result of a stage is stored."""
+        return self.store.has_extraction(self.key(stage))
+
+
+@dataclass(slots=True)
+class Media:
+    """A decoded video; ``workdir`` is there only where it holds frames to be read and sound."""
+
+    decoded: DecodedMedia
+    frames: tuple[Frame, ...]
+    workdir: Workdir | None
+
+    @property
+    def duration(self) -> float:
+        """In seconds."""
+        return self.decoded.media.duration
+
+    def release(self) -> None:
+        """Delete the working directory: nothing needs it any more."""
+        if self.workdir is not None:
+            self.workdir.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is said in a video and in which language, and what is written on screen."""
+
+    speech: Sequence[Segment]
+    language: str
+    ocr: Sequence[Segment]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedVideo:
+    """A video that is ready to be written; ``vectors`` is None where the index has those of equal moments already."""
+
+    record: VideoRecord
+    moments: list[MomentRecord]
+    vectors: dict[str, TokenVectors] | None
+    media: Media
+
+
+async def index_video(work: Work, encoded: list[MomentRecord] | None = None) -> IndexedVideo:
+    """Take one video from its file to its vectors.
+
+    Args:
+        work: on it, identified.
+        encoded: its moments, if the index has vectors of them.
+
+    Raises:
+        MediaError: the file cannot be indexed.
+        ModelError, StoreError: the run cannot go on.
+    """
+    media, texts = await extract(work)
+    metadata, fields = await read_metadata(work, media.decoded)
+    shots = [Shot(frame, stored.shot) for frame, stored in zip(media.frames, media.decoded.frames, strict=True)]
+    documents = split_video(
+        work.video_id, media.duration, shots, texts.speech, texts.ocr, metadata, window=work.options.window
+    )
+    moments = [moment_of(document, work.video_id) for document in documents]
+    vectors = None
+    if moments == encoded:
+        work.reuse("encode", media.duration)
+    else:
+        if encoders.hears(work.options.encoder) and media.workdir is not None and media.decoded.samples:
+            documents = with_sound(documents, media.workdir.audio())
+        vectors = await encode(work, documents)
+    fields = replace(fields, language=fields.language or texts.language)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return IndexedVideo(
+        VideoRecord(work.video_id, work.content, media.decoded.media, fields, now), moments, vectors, media
+    )
+
+
+async def extract(work: Work) -> tuple[Media, Texts]:
+    """Decode a video, and recognise what is said and what is written in it, as far as the options ask for it."""
+    captions = await find_captions(work)
+    media = await decode(work, captions)
+    captions.set_media(media.decoded)
+    for notice in media.decoded.notices:
+        work.notice(notice)
+    # What is said and what is written have nothing to wait for in each other.
+    (speech, language), ocr = await both(transcribe(work, media, captions), read_text(work, media))
+    return media, Texts(speech, language, ocr)
+
+
+async def both(first: Awaitable[First], second: Awaitable[Second]) -> tuple[First, Second]:
+    """Await two things at once; if one fails, the other comes to its end first, so that nothing it finishes is lost."""
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results  # type: ignore[return-value]
+
+
+async def for_each(items: Iterable[Item], work: Callable[[Item], Coroutine[Any, Any, None]], *, at_once: int) -> None:
+    """Await ``work(item)`` for all items in their order, some at once."""
+    remaining = iter(items)
+
+    async def work_through() -> None:
+        for item in remaining:
+            await work(item)
+
+    await asyncio.gather(*(work_through() for _ in range(at_once)))
+
+
+# --- media ------------------------------------------------------------------------------------------------------------
+
+
+async def decode(work: Work, captions: CaptionSet) -> Media:
+    """Frames, embedded subtitles and sound: stored ones where they suffice, else decoded now."""
+    stored = work.load("media")
+    if stored is not None:
+        decoded = msgspec.convert(stored.payload, DecodedMedia)
+        captions.set_media(decoded)
+        _adopt_earlier_text(work, decoded)
+        needs_text = work.options.text and not work.has("text")
+        needs_sound = encoders.hears(work.options.encoder) and bool(decoded.media.audio)
+        if not needs_sound and not await _lacks_speech(work, captions) and not needs_text:
+            work.reuse("decode", decoded.media.duration)
+            return Media(decoded, frames_from(decoded, stored.blobs), None)
+    options = tasks.DecodeOptions(
+        work.options.language, captions.noted_language, tuple(captions.files),
+        sound=work.options.speech, text=work.options.text, all_sound=encoders.hears(work.options.encoder),
+    )  # fmt: skip
+    marks = "".join(mark for mark, on in (("s", options.sound), ("t", options.text), ("a", options.all_sound)) if on)
+    workdir = Workdir(work.context.folder / f"{work.content[:32]}-{marks}{work.options.language}")
+    before = workdir.decoded()
+    if before is not None:
+        captions.set_media(before)
+    if before is None or (not before.sound and await _lacks_speech(work, captions)):
+        before = await work.run(
+            "decode", "decode", tasks.decode, work.path, os.fspath(workdir.folder), options, work.stamp
+        )
+    frames = tuple(workdir.frames("frames", before.frames))
+    work.store.put_extraction(work.key("media"), msgspec.to_builtins(before), [frame.jpeg for frame in frames])
+    work.stored("decode", before.media.duration)
+    return Media(before, frames, workdir)
+
+
+def _adopt_earlier_text(work: Work, decoded: DecodedMedia) -> None:
+    """Use what version 1 read of a video that was not too large for it: reading anew would rarely give more."""
+    media = decoded.media
+    if not work.recipe.text or max(media.width, media.height) > READABLE_BEFORE or work.has("text"):
+        return
+    earlier = msgspec.structs.replace(work.recipe, text=work.options.ocr.version_before)
+    stored = work.store.extraction(earlier.key(work.content, "text"))
+    if stored is not None:
+        work.store.put_extraction(work.key("text"), stored.payload)
+
+
+async def _lacks_speech(work: Work, captions: CaptionSet) -> bool:
+    """Whether sound is needed that is not stored: to recognise what is said, or in which language."""
+    if not work.options.speech or captions.media is None or not captions.media.audio:
+        return False
+    choice = await _choose(work, captions)
+    return choice.detect or (choice.speech is None and not work.has("speech"))
+
+
+# --- speech -----------------------------------------------------------------------------------------------------------
+
+
+async def find_captions(work: Work) -> CaptionSet:
+    """Find the subtitle files and the language that a sidecar names, and read the files that seem best."""
+    sidecars = find_sidecars(work.path, work.options.language, work.root)
+    captions = CaptionSet(list(sidecars.subtitles), work.options.language)
+    for link in sidecars.refused:
+        work.notice(f"{link.name} was left out: a link that leads out of the folder")
+    if captions.files and "info_json" in sidecars.notes:
+        try:
+            captions.noted_language = await work.run("decode", "sidecars", tasks.read_language, work.path, work.root)
+        except TaskFailed:
+            captions.noted_language = ""  # read_metadata says why
+    await _choose(work, captions)
+    return captions
+
+
+async def _choose(work: Work, captions: CaptionSet) -> Choice:
+    """Choose the captions that stand for the speech, and read the files among them."""
+    if captions.media is not None and captions.media.audio and work.options.speech:
+        stored = work.store.extraction(language_key(work.content, work.options.asr))
+        captions.detected_language = str(stored.payload["language"]) if stored is not None else None
+    while True:
+        choice, unread = captions.choose(recognise=work.options.speech)
+        if not unread:
+            return choice
+        for file in unread:
+            lines = None
+            try:
+                lines, notices = await work.run(
+                    "decode", "sidecars", tasks.read_captions, file, work.path, captions.spoken()
+                )
+                for notice in notices:
+                    work.notice(notice)
+            except MediaError as error:
+                work.notice(f"a subtitle file was left out: {file.name}: {error}")
+            captions.set_lines(file, lines)
+
+
+async def transcribe(work: Work, media: Media, captions: CaptionSet) -> tuple[Sequence[Segment], str]:
+    """What is said, and in which language: by captions, else recognised, with a translation beside it."""
+    asr, samples = work.options.asr, media.decoded.samples
+    folder = os.fspath(media.workdir.folder) if media.workdir is not None and samples else ""
+    choice = await _choose(work, captions)
+    if choice.detect:
+        language = ""
+        if folder:
+            model = locate(asr.model, work.options.cache)
+            language = await work.run("speech", "speech", tasks.detect_language, folder, model, asr)
+        work.store.put_extraction(language_key(work.content, asr), {"language": language})
+        choice = await _choose(work, captions)
+    for line in passed_over(captions.all, choice, captions.spoken(), media.duration):
+        work.notice(line)
+    if choice.speech is not None:
+        return captions.lines_of(choice.speech), choice.speech.language or captions.spoken()
+    said: list[Segment] = []
+    if work.options.speech and (stored := work.load("speech")) is not None:
+        work.reuse("speech", media.duration)
+        said = segments_from(stored)
+    elif work.options.speech and folder:
+        model = locate(asr.model, work.options.cache)
+        said = await _in_parts(work, "speech", samples, SAMPLE_RATE, tasks.transcribe, folder, model, asr)
+    elif work.options.speech:
+        work.store.put_extraction(work.key("speech"), {"segments": []})
+    beside = captions.lines_of(choice.beside)
+    languages = [*(segment.language for segment in said), captions.spoken(), *(segment.language for segment in beside)]
+    return sorted((*said, *beside), key=lambda segment: segment.span), next(filter(None, languages), "")
+
+
+# --- on-screen text ---------------------------------------------------------------------------------------------------
+
+
+async def read_text(work: Work, media: Media) -> Sequence[Segment]:
+    """What is written on screen."""
+    if not work.options.text:
+        return ()
+    stored = work.load("text")
+    if stored is not None:
+        work.reuse("ocr", media.duration)
+        return segments_from(stored)
+    frames, ocr = media.decoded.text, work.options.ocr
+    if media.workdir is None or not frames:
+        work.store.put_extraction(work.key("text"), {"segments": []})
+        return ()
+    folder, model = os.fspath(media.workdir.folder), ocr.locate(work.options.cache)
+    return await _in_parts(work, "ocr", len(frames), 1, tasks.read_text, folder, frames, model, ocr)
+
+
+async def _in_parts(
+    work: Work,
+    stage: Literal["speech", "ocr"],
+    end: int,
+    scale: int,
+    task: Callable[..., list[Segment]],
+    *args: object,
+) -> list[Segment]:
+    """Recognise what earlier runs have not: each part is stored as soon as it is there, until the whole is.
+
+    Args:
+        work: on the video.
+        stage: which one.
+        end: of the last part.
+        scale: how much of a part's end is one of the stage's progress.
+        task: the recogniser's.
+        args: its arguments before the length of a part and the parts that are there.
+    """
+    store, key = work.store, work.key("text" if stage == "ocr" else stage)
+    # Parts of another decoding, with another end, do not count.
+    name = f"{key}/part/{end}"
+    parts: list[tasks.Part] = []
+    while (stored := store.extraction(f"{name}/{len(parts)}")) is not None:
+        parts.append(msgspec.convert(stored.payload, tasks.Part))
+    work.checkpoints[stage] = parts[-1].end / scale if parts else 0.0
+
+    def store_part(part: tasks.Part) -> None:
+        if part.end < end:  # the last is stored with the whole
+            store.put_extraction(f"{name}/{len(parts)}", msgspec.to_builtins(part))
+            parts.append(part)
+            work.checkpoints[stage] = part.end / scale
+            work.context.emit(Progress(work.path, stage, work.checkpoints[stage], end / scale, work.checkpoints[stage]))
+
+    segments = await work.run(stage, stage, task, *args, work.options.stretch, tuple(parts), on_part=store_part)
+    store.put_extraction(key, {"segments": msgspec.to_builtins(segments)})
+    store.delete_extractions([f"{name}/{number}" for number in range(len(parts))])
+    work.stored(stage, end / scale)
+    return segments
+
+
+# --- metadata and vectors ---------------------------------------------------------------------------------------------
+
+
+async def read_metadata(work: Work, decoded: DecodedMedia) -> tuple[tuple[Segment, ...], VideoFields]:
+    """The metadata; sidecars are read in a process of their own, and one that stalls it is left out."""
+    without: list[str] = []
+    sidecar = ""
+
+    def note(path: str) -> None:
+        nonlocal sidecar
+        sidecar = path
+
+    while set(find_sidecars(work.path, root=work.root).notes) and len(without) < _MOST_STALLS:
+        sidecar = ""
+        try:
+            segments, fields, notices = await work.run(
+                "decode", "sidecars", tasks.read_metadata, work.path, work.root, decoded.media, tuple(without),
+                on_part=note,
+            )  # fmt: skip
+        except TaskFailed as error:
+            if not sidecar:
+                raise
+            work.notice(f"{os.path.basename(sidecar)} was left out: {error}")
+            without.append(sidecar)
+        else:
+            for notice in notices:
+                work.notice(notice)
+            return segments, fields
+    notes = find_sidecars(work.path, root=work.root).notes.values()
+    segments, fields, _ = read_metadata_without(
+        work.path, work.root, decoded.media, without=[os.fspath(path) for path in notes]
+    )
+    return segments, fields
+
+
+async def encode(work: Work, documents: Sequence[Document], on_report: Report | None = None) -> dict[str, TokenVectors]:
+    """The vectors of documents, by their ids."""
+    options = work.options
+    settings = tuple(sorted(options.encoder_settings.items()))
+    choice = tasks.EncoderChoice(options.encoder, options.cache, options.device, options.threads, settings)
+    vectors = await work.run("encode", "encode", tasks.encode, choice, documents, on_report=on_report)
+    return {document.id: item for document, item in zip(documents, vectors, strict=True)}

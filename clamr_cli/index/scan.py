@@ -1,0 +1,278 @@
+"""Which files need which work: those that are there, against those the index has."""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import glob
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from clamr_cli.errors import UsageError
+from clamr_cli.extract.sidecar import sidecar_signature
+from clamr_cli.media.presence import MISSING, Absence, Folders, ancestors, is_below, is_missing
+from clamr_cli.media.trouble import explain
+from clamr_cli.media.walk import Found, Unreadable, discover, places
+from clamr_cli.types import FileRecord, FileState
+
+FEW: Final = 3
+"""Indexed files below a target from which on more than half of them missing at once means that a disk is away."""
+
+
+@dataclass
+class Scan:
+    """The files of an index and of a walk, by what they need.
+
+    Attributes:
+        files: the index's, by path.
+        recipe: of this run.
+        encoded: the videos that have vectors of this run's encoder.
+        retry_failed: try files again that failed and have not changed.
+        work: to be looked at: new, changed, retried, of another recipe, or without vectors of the encoder.
+        unchanged: nothing to do.
+        failed: failed before and have not changed since.
+        absent: not met, with the reason and the target below which they were expected.
+        back: offline or unreadable until now, and there again.
+        returned: those of them with which nothing else is to be done.
+        resolved: folders that could not be read before and can be now.
+        unreadable: met on the walk, but cannot be looked at; targets that are not there are among them.
+        left_out: indexed before, there, and no longer met on the walk: of ignored names, or a camera's small copies.
+        missing: forgotten before; what was extracted of them is still stored.
+        totals: by target, how many of its indexed files were there the last time.
+        folders: what became of the folders of absent files.
+        emptied: folders all of whose indexed files have doubles, by size and time, that are new: they were moved.
+    """
+
+    files: Mapping[str, FileRecord]
+    recipe: str = ""
+    encoded: Collection[str] = ()
+    retry_failed: bool = False
+    work: list[Found] = field(default_factory=list)
+    unchanged: list[FileRecord] = field(default_factory=list)
+    failed: list[FileRecord] = field(default_factory=list)
+    absent: list[tuple[FileRecord, Absence, str]] = field(default_factory=list)
+    back: list[FileRecord] = field(default_factory=list)
+    returned: list[FileRecord] = field(default_factory=list)
+    resolved: list[FileRecord] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    left_out: list[FileRecord] = field(default_factory=list)
+    missing: list[FileRecord] = field(default_factory=list)
+    totals: Counter[str] = field(default_factory=Counter)
+    folders: Folders = field(default_factory=Folders)
+    emptied: frozenset[str] = frozenset()
+
+    def walk(self, targets: Sequence[str], *, exclude: Sequence[str] = (), prune: bool = False) -> None:
+        """Walk the targets and sort what is met, and what is not.
+
+        Args:
+            targets: paths or globs.
+            exclude: globs of names and paths to leave out.
+            prune: a target that is not there is no failure.
+
+        Raises:
+            UsageError: a target does not exist, and the index knows nothing of it.
+        """
+        paths, lost = resolve_targets(targets, self.files, prune=prune)
+        named = set(paths)
+        seen: set[str] = set()
+        for item in discover(paths, exclude=exclude):
+            if isinstance(item, Unreadable):
+                self.unreadable.append(item)
+            elif item.path in named and not os.access(item.path, os.R_OK):
+                # Those met in folders have been opened by the walk.
+                self.unreadable.append(Unreadable(item.path, *explain(PermissionError(errno.EACCES, ""))))
+            else:
+                seen.add(item.path)
+                self._sort_seen(item)
+        if not prune:
+            self.unreadable += map(_lost_target, lost)
+        self.folders = Folders({one.path for one in self.unreadable})
+        by_glob = {path: target for target, paths in lost.items() if glob.has_magic(target) for path in paths}
+        self._sort_unseen(seen, {*named, *lost}, by_glob)
+        self.emptied = self._emptied_folders(seen)
+        back = {record.path for record in self.back}
+        self.returned = [record for record in self.unchanged if record.path in back]
+        self.unchanged = [record for record in self.unchanged if record.path not in back]
+
+    def revisit(self, *, prune: bool = False) -> None:
+        """Sort the files of the index without targets; with ``prune``, look which of all files are missing.
+
+        Indexed files count as unchanged here; where a video has no vectors it is encoded from what is stored.
+        """
+        for record in self.files.values():
+            if prune and is_missing(record.path):
+                self.absent.append((record, Absence(record.path, gone=True, missing=True), record.root))
+            elif record.state is FileState.INDEXED:
+                self.unchanged.append(record)
+            elif record.state is FileState.FAILED and not self.retry_failed:
+                self.failed.append(record)
+            elif record.state is FileState.FAILED:
+                self._retry(record)
+
+    def moved(self, record: FileRecord) -> bool:
+        """Whether a file whose content was met elsewhere is no longer at its own path: it was moved, not copied."""
+        absence = self.folders.absence(record.path, record.root)
+        return absence is not None and (absence.gone or (absence.missing and absence.folder in self.emptied))
+
+    def settled(self, files: Mapping[str, FileRecord]) -> list[tuple[FileRecord, Absence]]:
+        """The absent files that were not met elsewhere meanwhile, and whether they are gone or may be away.
+
+        Args:
+            files: as they are recorded now.
+        """
+        left = []
+        for record, absence, root in self.absent:
+            if files.get(record.path) is record:
+                # The record of a failure has no use where all videos of its folder were moved.
+                emptied = record.state is FileState.FAILED and absence.missing and absence.folder in self.emptied
+                left.append((record, replace(absence, gone=True) if emptied else absence, root))
+        gone = Counter(root for record, absence, root in left if absence.gone and record.state is FileState.INDEXED)
+        away = {
+            root: f"{count} of its {self.totals[root]} files are missing at once"
+            for root, count in gone.items()
+            if self.totals[root] >= FEW and 2 * count > self.totals[root]
+        }
+        return [
+            (record, replace(absence, gone=False, folder=root, reason=away[root]))
+            if absence.gone and root in away
+            else (record, absence)
+            for record, absence, root in left
+        ]
+
+    def _retry(self, record: FileRecord) -> None:
+        absence = self.folders.absence(record.path, record.root)
+        if absence is not None:
+            self.absent.append((record, absence, record.root))
+            return
+        try:
+            status = os.stat(record.path)
+        except OSError:
+            self.failed.append(record)
+            return
+        if not os.path.isdir(record.path):
+            self.work.append(Found(record.path, record.root, status.st_size, status.st_mtime_ns))
+        else:
+            (self.resolved if _is_readable_folder(record.path) else self.failed).append(record)
+
+    def _sort_seen(self, item: Found) -> None:
+        record = self.files.get(item.path)
+        if record is None or (item.size, item.mtime_ns, sidecar_signature(item.path, item.root)) != (
+            record.size,
+            record.mtime_ns,
+            record.sidecars,
+        ):
+            self.work.append(item)
+        elif record.state is FileState.FAILED and not self.retry_failed:
+            self.failed.append(record)
+        elif record.state is FileState.INDEXED and record.recipe == self.recipe and record.video_id in self.encoded:
+            self.unchanged.append(record)
+        else:
+            self.work.append(item)
+
+    def _sort_unseen(self, seen: set[str], named: set[str], by_glob: Mapping[str, str]) -> None:
+        """Look after the index's files of the targets that the walk did not meet, and those that came back.
+
+        Args:
+            seen: paths that the walk met.
+            named: the targets.
+            by_glob: by path, the glob that matched nothing, for what the index has of it.
+        """
+        met = seen | {one.path for one in self.unreadable}
+        absent: list[tuple[FileRecord, Absence, str]] = []
+        returned: set[str] = set()
+        for path, record in self.files.items():
+            root = by_glob.get(path) or next((place for place in (path, *ancestors(path)) if place in named), None)
+            if root is None:
+                continue
+            offline = record.state is FileState.INDEXED and bool(record.missing_since)
+            self.totals[root] += record.state is FileState.INDEXED and not offline
+            absence = None
+            if path not in met:
+                absence = self.folders.absence(path, record.root if path in by_glob else root)
+            if absence is not None:
+                if path in by_glob:
+                    absence = replace(absence, folder=root, gone=False, reason="it is not there")
+                if record.state is not FileState.MISSING:
+                    absent.append((record, absence, root))
+                elif absence.missing:
+                    self.missing.append(record)
+            elif offline and (path in seen or path not in met) and os.access(path, os.R_OK):
+                self.back.append(record)
+                returned.update(ancestors(path))
+            elif record.state is FileState.FAILED and path not in met and _is_readable_folder(path):
+                self.resolved.append(record)
+            elif record.state is FileState.INDEXED and path not in met and os.path.realpath(path) not in met:
+                self.left_out.append(record)
+        for record, absence, root in absent:
+            if absence.gone and record.state is FileState.INDEXED and record.missing_since:
+                # What was taken to be away stays so until something of the same folder is back, whatever is put there.
+                if not record.error and absence.folder not in returned:
+                    absence = replace(absence, gone=False, reason="they were offline before")
+                else:
+                    self.totals[root] += 1
+            self.absent.append((record, absence, root))
+
+    def _emptied_folders(self, seen: set[str]) -> frozenset[str]:
+        """Folders that lost all their files to a move, rather than with their disk."""
+        indexed = {path: record for path, record in self.files.items() if record.state is FileState.INDEXED}
+        new = {(item.size, item.mtime_ns) for item in self.work if item.path not in indexed}
+        unseen = [record for path, record in indexed.items() if path not in seen] if new else []
+        absences = (self.folders.absence(r.path, r.root) for r in unseen if (r.size, r.mtime_ns) in new)
+        emptied = {one.folder for one in absences if one is not None and one.missing and not one.gone}
+        for record in unseen if emptied else ():
+            if (record.size, record.mtime_ns) not in new:
+                emptied.difference_update(ancestors(record.path))
+        return frozenset(emptied)
+
+
+def resolve_targets(
+    targets: Iterable[str], files: Mapping[str, FileRecord], *, prune: bool
+) -> tuple[list[str], dict[str, list[str]]]:
+    """The files and folders that targets name, absolute, and those targets that only the index knows, with its files.
+
+    Args:
+        targets: paths or globs.
+        files: of the index, by path.
+        prune: whether files count that were forgotten before.
+
+    Raises:
+        UsageError: a target does not exist, and the index knows nothing of it.
+    """
+    named: list[str] = []
+    lost: dict[str, list[str]] = {}
+    for target in targets:
+        try:
+            named += places([target])
+        except UsageError:
+            path = os.path.abspath(os.path.expanduser(target))
+            recorded = [name for name, record in files.items() if prune or record.state is not FileState.MISSING]
+            lost[path] = [name for name in recorded if _is_of(name, path)]
+            if not lost[path]:
+                raise
+    return named, lost
+
+
+def _is_of(path: str, target: str) -> bool:
+    if is_below(path, target):
+        return True
+    # A pattern that ends in a folder means all in it; ``**/`` may stand for no folder. That ``*`` crosses folders here
+    # takes in more than the walk would: what is there of it is left as it is.
+    patterns = {target, target.replace("**/", "")} if glob.has_magic(target) else ()
+    return any(fnmatch.fnmatchcase(path, end) for one in patterns for end in (one, f"{one}/*"))
+
+
+def _lost_target(target: str) -> Unreadable:
+    """A target that only the index knows."""
+    try:
+        os.lstat(target)
+    except OSError as error:
+        if error.errno not in MISSING:
+            return Unreadable(target, *explain(error))
+    return Unreadable(target, "it is not there", "connect its disk, or forget its videos with --prune")
+
+
+def _is_readable_folder(path: str) -> bool:
+    return os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)

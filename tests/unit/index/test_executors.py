@@ -1,0 +1,292 @@
+"""Where tasks run: whatever a task does to its process, it fails alone, and nothing stays behind."""
+
+import asyncio
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clamr_cli.errors import MediaError, UsageError
+from clamr_cli.index.executors import Report, TaskFailed
+from clamr_cli.index.executors.local import LocalExecutor, Worker, ignore
+
+loaded: list[int] = []
+
+
+def count(report: Report, to: int) -> int:
+    for number in range(to):
+        report(number, to)
+    return to
+
+
+def remember(_report: Report) -> tuple[int, int]:
+    loaded.append(1)
+    return os.getpid(), len(loaded)
+
+
+def complain(report: Report) -> None:
+    report(1, 2)
+    raise MediaError("the file is torn", "get it again")
+
+
+def blunder(report: Report) -> None:
+    report(1, 2)
+    raise ZeroDivisionError("oh\nno")
+
+
+class Panic(BaseException):
+    """As Rust libraries raise it."""
+
+
+def starve(report: Report) -> None:
+    report(1, 2)
+    raise MemoryError
+
+
+def panic(report: Report) -> None:
+    report(1, 2)
+    raise Panic("index out of bounds")
+
+
+def get_killed(report: Report) -> None:
+    report(1, 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash(report: Report) -> None:
+    report(1, 2)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def hang(report: Report) -> None:
+    report(1, 2)
+    time.sleep(60)
+
+
+def dawdle(report: Report, seconds: float) -> int:
+    for step in range(10):
+        report(step, 10)
+        time.sleep(seconds / 10)
+    return os.getpid()
+
+
+def chatter(_report: Report) -> str:
+    os.write(1, b"noise on stdout\n")
+    return "data"
+
+
+def limits(_report: Report) -> tuple[int, int, bool]:
+    with open("/proc/self/status", encoding="ascii") as status:
+        bound = "NoNewPrivs:\t1" in status.read()
+    return resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CORE)[0], bound
+
+
+def take_memory(_report: Report) -> int:
+    return len(bytearray(1 << 45))
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker("test")
+    yield worker
+    worker.stop()
+
+
+def test_reports_stream_back_in_order_from_one_process(worker: Worker):
+    reports = []
+    assert worker.run(count, 4, stall_timeout=30, on_report=lambda *report: reports.append(report)) == 4
+    assert reports == [(number, 4, None) for number in range(4)]
+    first, _ = worker.run(remember, stall_timeout=30)
+    second, times = worker.run(remember, stall_timeout=30)
+    assert first == second != os.getpid()
+    assert times == 2
+
+
+def test_errors_of_the_task_arrive_whole_and_the_process_lives_on(worker: Worker):
+    with pytest.raises(MediaError) as caught:
+        worker.run(complain, stall_timeout=30)
+    assert (caught.value.what, caught.value.hint) == ("the file is torn", "get it again")
+    process, _ = worker.run(remember, stall_timeout=30)
+    with pytest.raises(MediaError):
+        worker.run(complain, stall_timeout=30)
+    assert worker.run(remember, stall_timeout=30) == (process, 2)
+
+
+def test_a_defect_becomes_one_line(worker: Worker):
+    with pytest.raises(TaskFailed) as caught:
+        worker.run(blunder, stall_timeout=30)
+    assert caught.value.what == "ZeroDivisionError: oh no"
+
+
+def test_a_crash_is_named_and_the_next_task_gets_a_new_process(worker: Worker):
+    with pytest.raises(TaskFailed, match="SIGSEGV"):
+        worker.run(crash, stall_timeout=30)
+    assert worker.run(count, 1, stall_timeout=30) == 1
+
+
+def test_a_process_that_the_system_killed_may_have_had_too_little_memory(worker: Worker):
+    with pytest.raises(TaskFailed, match="SIGKILL") as caught:
+        worker.run(get_killed, stall_timeout=30)
+    assert caught.value.hint.startswith("not enough memory? close other programs")
+
+
+@pytest.mark.parametrize(("task", "what"), [(starve, "not enough memory"), (panic, "Panic: index out of bounds")])
+def test_a_task_that_gets_no_memory_or_panics_is_an_error_and_the_process_goes_on(worker: Worker, task, what: str):
+    with pytest.raises(TaskFailed, match=what):
+        worker.run(task, stall_timeout=30)
+    assert worker.run(count, 1, stall_timeout=30) == 1
+
+
+def test_a_task_that_stalls_is_stopped(worker: Worker):
+    assert worker.run(count, 1, stall_timeout=30) == 1
+    with pytest.raises(TaskFailed, match="said nothing"):
+        worker.run(hang, stall_timeout=0.5)
+    assert worker.run(count, 1, stall_timeout=30) == 1
+
+
+def test_an_abandoned_task_does_not_answer_the_next(worker: Worker):
+    def give_up(done: float, total: float, part: object = None, /) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(count, 1000, stall_timeout=30, on_report=give_up)
+    assert worker.run(count, 2, stall_timeout=30) == 2
+
+
+async def run(executor: LocalExecutor, kind, task, *args, stall_timeout: float = 30, on_report: Report = ignore):
+    return await executor.run(kind, task, *args, stall_timeout=stall_timeout, on_report=on_report)
+
+
+@pytest.fixture
+def executor(tmp_path: Path) -> Iterator[LocalExecutor]:
+    executor = LocalExecutor(tmp_path / "workers.log", 1, encoders=2)
+    yield executor
+    executor.stop()
+
+
+def test_tasks_of_one_kind_share_its_processes_and_those_of_several_run_at_once(executor: LocalExecutor):
+    async def work() -> list[int]:
+        kinds = ("encode", "encode", "speech", "encode", "speech")
+        return await asyncio.gather(*(run(executor, kind, dawdle, 0.2) for kind in kinds))
+
+    first, second, speech, third, again = asyncio.run(work())
+    assert first != second
+    assert third in (first, second)
+    assert speech == again not in (first, second)
+
+
+def test_a_crash_and_a_stall_end_their_task_and_no_other(executor: LocalExecutor):
+    async def work() -> list[object]:
+        tasks = [
+            run(executor, "decode", crash),
+            run(executor, "ocr", hang, stall_timeout=0.5),
+            run(executor, "speech", dawdle, 1.0),
+            run(executor, "decode", count, 3),
+            run(executor, "ocr", count, 3),
+        ]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    crashed, stalled, process, *counts = asyncio.run(work())
+    assert "SIGSEGV" in str(crashed)
+    assert "said nothing" in str(stalled)
+    assert isinstance(process, int)
+    assert counts == [3, 3]
+
+
+def test_a_cancelled_task_ends_its_process_at_once(executor: LocalExecutor):
+    async def work() -> int:
+        process, _ = await run(executor, "speech", remember)
+        task = asyncio.create_task(run(executor, "speech", hang))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not _running(process)
+        return await run(executor, "speech", count, 2)
+
+    assert asyncio.run(work()) == 2
+
+
+def test_a_stopped_executor_leaves_no_process(executor: LocalExecutor):
+    async def work() -> list[int]:
+        return [(await run(executor, kind, remember))[0] for kind in ("decode", "sidecars", "encode")]
+
+    processes = asyncio.run(work())
+    executor.stop()
+    assert not any(map(_running, processes))
+
+
+def test_libraries_print_into_the_log(tmp_path, capfd):
+    worker = Worker("test", log=tmp_path / "log")
+    assert worker.run(chatter, stall_timeout=30) == "data"
+    worker.stop()
+    assert "noise on stdout" in (tmp_path / "log").read_text()
+    assert capfd.readouterr().out == ""
+
+
+def test_the_error_classes_survive_pickling(worker: Worker):
+    assert issubclass(TaskFailed, MediaError)
+    assert not issubclass(TaskFailed, UsageError)
+
+
+def test_children_die_with_a_killed_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import time
+            from clamr_cli.index.executors.local import Worker
+            from tests.unit.index.test_executors import remember
+            if __name__ == "__main__":
+                worker = Worker("test")
+                child, _ = worker.run(remember, stall_timeout=30)
+                print(child, flush=True)
+                time.sleep(60)
+            """
+        )
+    )
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _running(child):
+        time.sleep(0.05)
+    assert not _running(child)
+
+
+def _running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = f"/proc/{pid}/stat"
+    # A process whose parent died first may stay a zombie until init collects it.
+    return not (os.path.exists(status) and open(status).read().split()[2] == "Z")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can confine processes")
+def test_a_confined_process_has_limits_and_others_have_none() -> None:
+    confined, free = Worker("test", confined=True), Worker("test")
+    try:
+        memory, cores, bound = confined.run(limits, stall_timeout=20)
+        assert 4 << 30 < memory < 1 << 40
+        assert (cores, bound) == (0, True)
+        with pytest.raises(TaskFailed, match="not enough memory"):
+            confined.run(take_memory, stall_timeout=20)
+        assert confined.run(count, 2, stall_timeout=20) == 2
+        own = (resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CORE)[0], False)
+        assert free.run(limits, stall_timeout=20) == own
+    finally:
+        confined.stop()
+        free.stop()
