@@ -81,6 +81,16 @@ def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
         sync_folder(path.parent)
 
 
+def sync_file(path: str | Path) -> None:
+    """Force a file to the disk; fine where it is gone."""
+    with suppress(FileNotFoundError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder last, where the system can."""
     with suppress(OSError, AttributeError):

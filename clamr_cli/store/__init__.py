@@ -1,11 +1,9 @@
 """The index on disk, the only place that knows LanceDB. Open one with :meth:`Store.open`."""
 
-from clamr_cli.store.embeddings import EncoderUse
-from clamr_cli.store.records import Extraction, VideoFacts
+from clamr_cli.store.location import LastSearch
+from clamr_cli.store.records import SCHEMA_VERSION, Extraction, VideoFacts
 from clamr_cli.store.scan_cache import CorruptCache, PackResult, ScanFile, Snapshot
-from clamr_cli.store.schema import SCHEMA_VERSION
-from clamr_cli.store.side import LastSearch
-from clamr_cli.store.store import Store, StoreStats
+from clamr_cli.store.store import EncoderUse, Store, StoreStats
 from clamr_cli.store.vectors import PackedVectors
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What keeps the tables of a local index over a crash of the machine.
+"""Protection of the tables of a local index against a crash of the machine.
 
 Lance gives a version of a table its name in one step, but forces nothing to the disk: after a power cut the newest
 manifest may be empty, and so may files that it names. Here the files of commits are forced to the disk, and versions
@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from clamr_cli.files import sync_folder
+from clamr_cli.files import sync_file, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,14 +45,14 @@ _THREADS: Final = 8
 
 def versions(table: Path) -> list[tuple[int, Path]]:
     """The numbers of a table's versions and their manifests, newest first."""
-    found: list[tuple[int, Path]] = []
+    numbered: list[tuple[int, Path]] = []
     with suppress(OSError):
-        found = [(_number(entry.name), Path(entry.path)) for entry in os.scandir(table / VERSIONS)]
-    return sorted((one for one in found if one[0]), reverse=True)
+        numbered = [(_number(entry.name), Path(entry.path)) for entry in os.scandir(table / VERSIONS)]
+    return sorted((pair for pair in numbered if pair[0]), reverse=True)
 
 
 def _number(name: str) -> int:
-    """The number of the version that a manifest of this name stands for; 0 for other files."""
+    """The number of the version of a manifest of this name; 0 for other files."""
     if not (digits := _NAME.fullmatch(name)):
         return 0
     return 2**64 - 1 - int(digits[1]) if len(digits[1]) == _COUNTING_DOWN else int(digits[1])
@@ -88,9 +88,8 @@ def has_its_files(table: Path, data: Any) -> bool:  # noqa: ANN401
     """
     for fragment in data.get_fragments():
         for file in fragment.metadata.files:
-            path = table / "data" / file.path
             try:
-                with path.open("rb") as content:
+                with (table / "data" / file.path).open("rb") as content:
                     size = os.fstat(content.fileno()).st_size
                     content.seek(max(0, size - len(_MAGIC)))
                     end = content.read()
@@ -105,31 +104,28 @@ def has_its_files(table: Path, data: Any) -> bool:  # noqa: ANN401
     return True
 
 
-def set_aside(index: Path, manifest: Path) -> Path:
-    """Move a manifest out of its table, to a folder where whoever wants to look into it finds it."""
+def set_aside(index: Path, manifest: Path) -> None:
+    """Move a manifest (or a folder in its place) out of its table, to a folder where it can be looked into."""
     folder = index / SET_ASIDE
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{manifest.parent.parent.stem}-{manifest.name}"
-    # A folder in the place of a manifest is moved as well.
-    os.replace(manifest, target)
+    os.replace(manifest, folder / f"{manifest.parent.parent.stem}-{manifest.name}")
     sync_folder(manifest.parent)
-    return target
 
 
 def keep_copies(index: Path, tables: Sequence[str]) -> None:
     """Copy the newest manifest of each table beside the tables: old versions are removed, and one alone may be lost."""
     for name in tables:
-        found = versions(index / f"{name}.lance")
+        numbered = versions(index / f"{name}.lance")
         folder = index / COPIES / name
-        if not found or (folder / found[0][1].name).is_file():
+        if not numbered or (folder / numbered[0][1].name).is_file():
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f"{found[0][1].name}.part"
-        shutil.copyfile(found[0][1], draft)
-        _sync(draft)
-        os.replace(draft, folder / found[0][1].name)
+        draft = folder / f"{numbered[0][1].name}.part"
+        shutil.copyfile(numbered[0][1], draft)
+        sync_file(draft)
+        os.replace(draft, folder / numbered[0][1].name)
         for old in folder.iterdir():
-            if old.name != found[0][1].name:
+            if old.name != numbered[0][1].name:
                 old.unlink(missing_ok=True)
         sync_folder(folder)
 
@@ -145,7 +141,7 @@ def restore(table: Path, newest: int) -> bool:
         target = table / VERSIONS / path.name
         if is_whole(path) and _number(path.name) > newest and not target.exists():
             shutil.copyfile(path, target)
-            _sync(target)
+            sync_file(target)
             sync_folder(target.parent)
             return True
     return False
@@ -167,7 +163,6 @@ class Syncer:
         manifests: list[str] = []
         folders: set[Path] = set()
         for table in tables:
-            done = self._done.get(table)
             # The hint of the newest version is replaced with every version under one name.
             present = {
                 os.path.join(folder, file)
@@ -176,25 +171,13 @@ class Syncer:
                 for file in files
                 if not file.endswith(".json")
             }
-            for path in sorted(present - (done or set())):
+            for path in sorted(present - self._done.get(table, set())):
                 (manifests if path.endswith(".manifest") else data).append(path)
                 folders.add(Path(path).parent)
-            if done is None:
+            if table not in self._done:
                 folders |= {table, table.parent}
             self._done[table] = present
         with ThreadPoolExecutor(_THREADS) as pool:
             for paths in (data, manifests):
-                for _ in pool.map(_sync, paths):
-                    pass
-            for _ in pool.map(sync_folder, folders):
-                pass
-
-
-def _sync(path: str | Path) -> None:
-    """Force a file to the disk; fine where it is gone."""
-    with suppress(FileNotFoundError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+                list(pool.map(sync_file, paths))
+            list(pool.map(sync_folder, folders))

@@ -1,6 +1,8 @@
-"""Values of :mod:`clamr_cli.types` to rows and back.
+"""The columns of the tables, and values of :mod:`clamr_cli.types` to rows and back.
 
-``record`` holds a value whole, as JSON in ASCII: it carries lone surrogates, which Arrow's UTF-8 columns cannot.
+Every row keeps its value whole in ``record``, as JSON in ASCII: that carries lone surrogates, which Arrow's UTF-8
+columns cannot. The other columns repeat what is searched, filtered or joined by; a file name that is no UTF-8 lives in
+``path`` as bytes.
 """
 
 from __future__ import annotations
@@ -9,13 +11,13 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 import pyarrow as pa
 
 from clamr_cli.errors import StoreError
-from clamr_cli.store.schema import EXTRACTIONS, FILES, MOMENTS, SCHEMAS, VIDEOS
+from clamr_cli.types import DIMENSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,10 +26,54 @@ if TYPE_CHECKING:
 
 Record = TypeVar("Record")
 
+SCHEMA_VERSION: Final = 1
+
+META, FILES, VIDEOS, MOMENTS, VECTORS, EXTRACTIONS = "meta", "files", "videos", "moments", "vectors", "extractions"
+
+SUMS: Final = pa.field("sums", pa.list_(pa.uint64(), 3))
+"""Checksums of a row of vectors: Lance's files have none. Null in rows of an older clamr."""
+
+
+def _key(name: str) -> pa.Field:
+    """A column of the primary key. The mark makes LanceDB refuse commits that would double a row."""
+    return pa.field(name, pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
+
+
+_FACTS: Final = (("title", pa.string()), ("uploader", pa.string()), ("date", pa.string()), ("language", pa.string()),
+                 ("duration", pa.float64()))  # fmt: skip
+
+SCHEMAS: Final[Mapping[str, pa.Schema]] = {
+    META: pa.schema([_key("name"), ("value", pa.string())]),
+    FILES: pa.schema(
+        [_key("key"), ("path", pa.binary()), ("display", pa.string()), ("video_id", pa.string()),
+         ("state", pa.string()), ("record", pa.string())]
+    ),
+    VIDEOS: pa.schema([_key("video_id"), ("content_hash", pa.string()), *_FACTS, ("record", pa.string())]),
+    MOMENTS: pa.schema(
+        [_key("moment_id"), ("video_id", pa.string()), ("start", pa.float64()), ("end", pa.float64()), *_FACTS,
+         ("text", pa.string()), ("record", pa.string())]
+    ),
+    VECTORS: pa.schema(
+        [_key("moment_id"), _key("fingerprint"), ("encoder", pa.string()), ("dimension", pa.int32()),
+         ("count", pa.int32()), ("vectors", pa.list_(pa.list_(pa.float16(), DIMENSION))),
+         ("modality", pa.list_(pa.uint8())), ("spans", pa.list_(pa.list_(pa.float32(), 2))),
+         ("segments", pa.list_(pa.int32())), ("offsets", pa.list_(pa.list_(pa.int32(), 2))),
+         ("input_ids", pa.list_(pa.int32())), SUMS]
+    ),
+    EXTRACTIONS: pa.schema(
+        [_key("digest"), ("key", pa.string()), ("payload", pa.string()), ("blobs", pa.list_(pa.large_binary()))]
+    ),
+}  # fmt: skip
+
+KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    name: tuple(field.name for field in schema if not field.nullable) for name, schema in SCHEMAS.items()
+}
+"""The primary key of each table."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What a stage took from a content: a JSON object, and bytes such as pictures."""
+    """Data that was extracted from a content: a JSON object, and bytes such as JPEG frames."""
 
     payload: dict[str, Any]
     blobs: list[bytes]
@@ -35,7 +81,7 @@ class Extraction:
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """What can be filtered by of a video. ``date`` is ISO 8601, ``duration`` in seconds; empty where unknown."""
+    """The fields of a video for filters. ``date`` is ISO 8601, ``duration`` in seconds; empty where unknown."""
 
     video_id: str
     title: str
@@ -54,7 +100,7 @@ def load(kind: type[Record], text: str) -> Record:
     """A value from its JSON. Fields that are missing take their defaults, unknown ones are passed over.
 
     Raises:
-        StoreError: the text is no such value.
+        StoreError: the text is not such a value.
     """
     try:
         return msgspec.convert(json.loads(text), kind)
@@ -63,7 +109,7 @@ def load(kind: type[Record], text: str) -> Record:
 
 
 def moment_order(moment_id: str) -> tuple[str, int, str]:
-    """What moments are sorted by: their video, then their number."""
+    """Sort key of moments: their video, then their number."""
     video_id, _, number = moment_id.partition("#")
     return video_id, int(number) if number.isdecimal() else 0, number
 
@@ -92,31 +138,18 @@ def readable(text: str) -> str:
 
 def file_rows(files: Sequence[FileRecord]) -> pa.Table:
     """Rows of the files table."""
-    return pa.Table.from_pylist(
-        [
-            {
-                "key": path_key(file.path),
-                "path": os.fsencode(file.path),
-                "display": readable(file.path),
-                "video_id": readable(file.video_id),
-                "state": file.state.value,
-                "record": dump(file),
-            }
-            for file in files
-        ],
-        schema=SCHEMAS[FILES],
-    )
-
-
-def _facts(video: VideoRecord) -> dict[str, str | float]:
-    fields = video.fields
-    return {
-        "title": readable(fields.title),
-        "uploader": readable(fields.uploader),
-        "date": readable(fields.date),
-        "language": readable(fields.language),
-        "duration": video.media.duration,
-    }
+    rows = [
+        {
+            "key": path_key(file.path),
+            "path": os.fsencode(file.path),
+            "display": readable(file.path),
+            "video_id": readable(file.video_id),
+            "state": file.state.value,
+            "record": dump(file),
+        }
+        for file in files
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMAS[FILES])
 
 
 def video_rows(video: VideoRecord) -> pa.Table:
@@ -126,30 +159,29 @@ def video_rows(video: VideoRecord) -> pa.Table:
 
 
 def moment_rows(video: VideoRecord, moments: Sequence[MomentRecord]) -> pa.Table:
-    """Rows of the moments table."""
-    return pa.Table.from_pylist(
-        [
-            {
-                "moment_id": moment.moment_id,
-                "video_id": moment.video_id,
-                "start": moment.span.start,
-                "end": moment.span.end,
-                "text": readable(text_of(moment)),
-                "record": dump(moment),
-                **_facts(video),
-            }
-            for moment in moments
-        ],
-        schema=SCHEMAS[MOMENTS],
-    )
-
-
-def text_of(moment: MomentRecord) -> str:
-    """All texts of a moment, one line each: what the full-text index sees."""
-    return "\n".join(segment.text for segment in (*moment.metadata, *moment.speech, *moment.ocr))
+    """Rows of the moments table. The full-text index sees all texts of a moment, one line each."""
+    rows = [
+        {
+            "moment_id": moment.moment_id,
+            "video_id": moment.video_id,
+            "start": moment.span.start,
+            "end": moment.span.end,
+            "text": readable("\n".join(part.text for part in (*moment.metadata, *moment.speech, *moment.ocr))),
+            "record": dump(moment),
+            **_facts(video),
+        }
+        for moment in moments
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMAS[MOMENTS])
 
 
 def extraction_row(key: str, payload: Mapping[str, Any], blobs: Sequence[bytes]) -> pa.Table:
     """The row of the extractions table."""
     row = {"digest": digest(key), "key": readable(key), "payload": dump(payload), "blobs": list(blobs)}
     return pa.Table.from_pylist([row], schema=SCHEMAS[EXTRACTIONS])
+
+
+def _facts(video: VideoRecord) -> dict[str, str | float]:
+    fields = video.fields
+    texts = {name: readable(getattr(fields, name)) for name in ("title", "uploader", "date", "language")}
+    return {**texts, "duration": video.media.duration}

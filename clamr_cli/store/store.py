@@ -7,36 +7,74 @@ that is killed between two writes leaves rows nobody sees; the next write of the
 
 from __future__ import annotations
 
+import shutil
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from clamr_cli.errors import StoreError
+import pyarrow as pa
+
+from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.files import private_as
-from clamr_cli.store import lock, schema, side, upkeep
-from clamr_cli.store.catalog import Files, Videos
-from clamr_cli.store.embeddings import Embeddings, EncoderUse
-from clamr_cli.store.extractions import Extractions
-from clamr_cli.store.place import Place
-from clamr_cli.store.schema import EXTRACTIONS, FILES, MOMENTS, VECTORS, VIDEOS
-from clamr_cli.store.side import LastSearch
-from clamr_cli.store.tables import READER_GRACE, Tables
-from clamr_cli.types import FileState
+from clamr_cli.store import location, maintenance, records, scan_cache, vectors
+from clamr_cli.store.errors import as_store_error
+from clamr_cli.store.location import LAST_SEARCH_NAME, LastSearch, Location
+from clamr_cli.store.records import (
+    EXTRACTIONS,
+    FILES,
+    META,
+    MOMENTS,
+    SCHEMAS,
+    SUMS,
+    VECTORS,
+    VIDEOS,
+    Extraction,
+    VideoFacts,
+)
+from clamr_cli.store.tables import READER_GRACE, Tables, in_parts, literal, one_of
+from clamr_cli.types import EncoderInfo, FileRecord, FileState, MomentRecord, VideoRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import timedelta
     from pathlib import Path
 
-    from clamr_cli.types import SearchOptions
+    from clamr_cli.store.scan_cache import PackResult, ScanFile, Snapshot
+    from clamr_cli.store.vectors import PackedVectors
+    from clamr_cli.types import FloatArray, SearchOptions, TokenVectors
+
+Unpacked = TypeVar("Unpacked")
+
+_SCAN_CACHES: Final = "scan"
+"""The folder with the scan caches, beside the lock and the notes."""
+
+_SETTINGS_OF: Final = "encoder/"
+"""Before an encoder's name: the row of the meta table with its settings."""
+
+_WORTH_PACKING: Final = 256
+"""Rows that are not packed make a search slower by about a millisecond each."""
+
+_FILTERED_IDS: Final = 1000
+"""Up to this many moments are picked by the scan itself; more are picked from what it gives."""
+
+_READ_ATTEMPTS: Final = 5
+"""How often to read again what a writer changed meanwhile."""
+
+_SHOWN_CANDIDATES: Final = 10
 
 
-_NAMED = 3
-"""Videos that a line about several of them names."""
+@dataclass(frozen=True, slots=True)
+class EncoderUse:
+    """An encoder that the index has vectors of: of how many moments, and how many vectors."""
+
+    info: EncoderInfo
+    moments: int
+    vectors: int
 
 
 @dataclass(frozen=True, slots=True)
 class StoreStats:
-    """What an index holds. ``failed`` and ``missing`` are among ``files``; ``size`` is in bytes, None where remote.
+    """Counts of an index. ``failed`` and ``missing`` are among ``files``; ``size`` is in bytes, None where remote.
 
     A file whose video stays in the index though it could not be read is among ``failed``.
     """
@@ -52,12 +90,23 @@ class StoreStats:
     size: int | None
 
 
-class Store(Files, Videos, Embeddings, Extractions):
-    """An index. Make one with :meth:`open`."""
+class Store:
+    """An index. Make one with :meth:`open`.
+
+    Attributes:
+        tables: of LanceDB.
+        repairs: that :meth:`writer` made when it began, a line each.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self.repairs: list[str] = []
+        self._writing = False
+        self._snapshots: dict[str, Snapshot] = {}
 
     @classmethod
     def open(cls, uri: str | Path, *, create: bool = False, lock_dir: Path | None = None) -> Store:
-        """Open an index, bringing one of an older version up to date.
+        """Open an index.
 
         Args:
             uri: a folder, or an address such as ``s3://bucket/name``.
@@ -66,96 +115,74 @@ class Store(Files, Videos, Embeddings, Extractions):
 
         Raises:
             StoreError: there is none, it is of a newer version, or it cannot be read.
-            IndexLocked: it must be created or brought up to date, and someone else is writing to it.
+            IndexLocked: it must be created, and someone else is writing to it.
         """
-        tables = Tables(Place.of(uri, lock_dir))
-        version = schema.read_version(tables)
+        tables = Tables(Location.of(uri, lock_dir))
+        version = maintenance.read_version(tables)
         if version is None and not create:
-            if lock.held(tables.place):
+            if location.is_being_written(tables.location):
                 raise StoreError(f"no index at {tables.uri}", "nothing is indexed yet; clamr index is running")
             raise StoreError(f"no index at {tables.uri}", "make one with: clamr index DIR")
-        if version is not None and version > schema.SCHEMA_VERSION:
+        if version is not None and version != records.SCHEMA_VERSION:
             raise StoreError(
                 f"the index at {tables.uri} was made by a newer clamr "
-                f"(version {version} of its tables; this one knows {schema.SCHEMA_VERSION})",
+                f"(version {version} of its tables; this one knows {records.SCHEMA_VERSION})",
                 "update clamr, or choose another place with --db DIR",
             )
-        if version != schema.SCHEMA_VERSION:
-            with lock.hold(tables.place, lock.PREPARING), private_as(tables.place.folder):
-                upkeep.prepare(tables)
+        if version is None:
+            with location.writer_lock(tables.location, location.PREPARING), private_as(tables.location.folder):
+                maintenance.create(tables)
         return cls(tables)
 
-    def remove_videos(self, ids: Sequence[str], *, keep_extractions: bool = True) -> None:
-        """Take videos, their moments and vectors out of the index. Files and, if asked, extractions stay."""
-        tables = self._may_write()
-        hashes = [] if keep_extractions else [video.content_hash for video in self.videos(ids)]
-        moment_ids = self._pick(MOMENTS, "moment_id", "video_id", ids)
-        tables.delete(VIDEOS, "video_id", ids)
-        tables.delete(VECTORS, "moment_id", moment_ids)
-        tables.delete(MOMENTS, "video_id", ids)
-        self.drop_extractions(*hashes)
+    @property
+    def uri(self) -> str:
+        """The folder or address of the index."""
+        return self.tables.uri
 
-    def remember_search(self, query: str, options: SearchOptions, encoder: str = "") -> None:
-        """Note a search for :meth:`last_search`. A courtesy: failing to write it is no error."""
-        path = self._tables.place.side_file(side.LAST_SEARCH_NAME)
-        if path is not None:
-            side.write_last_search(path, LastSearch(query, options, encoder))
+    # --- writers, and the index as a whole ----------------------------------------------------------------------------
 
-    def last_search(self) -> LastSearch | None:
-        """What was searched last, if that is known."""
-        path = self._tables.place.side_file(side.LAST_SEARCH_NAME)
-        return None if path is None else side.read_last_search(path)
+    @contextmanager
+    def writer(self, command: str) -> Iterator[None]:
+        """Be the one writer of the index in the block; the lock goes with the process, however it ends.
 
-    def stats(self) -> StoreStats:
-        """Counts, and bytes on disk."""
-        files = self.files()
-        catalog = self.catalog()
-        visible = {facts.video_id for facts in catalog}
-        owners = self._tables.read(MOMENTS, ["video_id"]).column("video_id").to_pylist()
-        return StoreStats(
-            files=len(files),
-            failed=sum(file.failed for file in files),
-            missing=sum(file.state is FileState.MISSING for file in files),
-            videos=len(catalog),
-            moments=sum(owner in visible for owner in owners),
-            seconds=sum(facts.duration for facts in catalog),
-            extractions=self._tables.count(EXTRACTIONS),
-            encoders=tuple(self.encoders()),
-            size=upkeep.size_on_disk(self._tables.place),
-        )
+        Args:
+            command: named to others who want to write, e.g. ``clamr index``.
 
-    def problems(self) -> list[str]:
-        """Contradictions between the tables, each with its remedy, a line each.
-
-        A video is written to one table after another, so while somebody writes there is nothing to compare.
+        Raises:
+            IndexLocked: someone else writes; the message names them.
+            StoreError: a table that cannot be read cannot be repaired, or the disk refuses what was written.
         """
-        found = [f"the newest version of the table {name} cannot be read: clamr index DIR" for name in self.set_back()]
-        if self.is_being_written():
-            return found
-        moments = self._tables.read(MOMENTS, ["moment_id", "video_id"]).to_pylist()
-        videos = set(self._pick(VIDEOS, "video_id", "video_id", None))
-        described = {row["video_id"] for row in moments}
-        encoded = {one.partition("#")[0] for one in self._pick(VECTORS, "moment_id", "moment_id", None)}
-        rows = self._tables.read(FILES, ["video_id", "state"]).to_pylist()
-        held = {row["video_id"] for row in rows if row["state"] == FileState.INDEXED}
-        whole = videos & described
-        compared = (
-            (held - whole, "with an indexed file but no record or no moments: clamr index DIR"),
-            (described - videos - held, "with moments but no record: clamr index DIR"),
-            (encoded - described - held, "with vectors but no moments: clamr index DIR"),
-            (whole - encoded, "without vectors: clamr index --encoder NAME"),
-            (videos - {row["video_id"] for row in rows}, "without a file: clamr index DIR, or clamr rm ID"),
-        )
-        for ids, what in compared:
-            if ids:
-                named = ", ".join(sorted(ids)[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
-                found.append(f"{len(ids)} {'video' if len(ids) == 1 else 'videos'} ({named}) {what}")
-        return found
+        with location.writer_lock(self.tables.location, command), private_as(self.tables.location.folder):
+            self.repairs = maintenance.repair(self.tables)
+            self._writing = True
+            try:
+                yield
+            finally:
+                # What was finished before an interruption stays, after a power cut too.
+                self._writing = False
+                self.tables.sync()
+
+    def _writable(self) -> Tables:
+        if not self._writing:
+            raise StoreError("the index was to be changed without its writer lock", "this is a defect of clamr")
+        return self.tables
+
+    def is_being_written(self) -> bool:
+        """Whether somebody writes to the index, as far as this process can see."""
+        return location.is_being_written(self.tables.location)
+
+    def sync(self) -> None:
+        """Force all that was written to the disk. What is recorded afterwards can rest on it.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
+        self._writable().sync()
 
     def sweep(self) -> None:
         """Remove data that killed writers left and no version names; quicker than :meth:`finish`."""
-        for name in schema.SCHEMAS:
-            self._may_write().forget_versions(name, READER_GRACE)
+        for name in SCHEMAS:
+            self._writable().forget_versions(name, READER_GRACE)
 
     def finish(self, *, grace: timedelta = READER_GRACE) -> None:
         """Put the index in order after a run: sweep what killed writers left, join fragments, index the texts.
@@ -163,4 +190,481 @@ class Store(Files, Videos, Embeddings, Extractions):
         Args:
             grace: how long replaced data stays on disk for readers that are still at it.
         """
-        upkeep.finish(self._may_write(), grace)
+        maintenance.finish(self._writable(), grace)
+
+    def set_back(self) -> list[str]:
+        """The tables whose newest version cannot be read, so that what was written last is not seen."""
+        return [name for name in SCHEMAS if self.tables.is_behind(name)]
+
+    def problems(self) -> list[str]:
+        """Contradictions between the tables, each with its remedy, a line each.
+
+        A video is written to one table after another, so while somebody writes there is nothing to compare.
+        """
+        lines = [f"the newest version of the table {name} cannot be read: clamr index DIR" for name in self.set_back()]
+        return lines if self.is_being_written() else lines + maintenance.contradictions(self.tables)
+
+    def stats(self) -> StoreStats:
+        """Counts, and bytes on disk."""
+        files, catalog = self.files(), self.catalog()
+        visible = {facts.video_id for facts in catalog}
+        return StoreStats(
+            files=len(files),
+            failed=sum(file.failed for file in files),
+            missing=sum(file.state is FileState.MISSING for file in files),
+            videos=len(catalog),
+            moments=sum(owner in visible for owner in self.tables.column(MOMENTS, "video_id")),
+            seconds=sum(facts.duration for facts in catalog),
+            extractions=self.tables.count(EXTRACTIONS),
+            encoders=tuple(self.encoders()),
+            size=maintenance.size_on_disk(self.tables.location),
+        )
+
+    def remember_search(self, query: str, options: SearchOptions, encoder: str = "") -> None:
+        """Note a search for :meth:`last_search`. A courtesy: failing to write it is no error."""
+        location.write_note(self.tables.location.file(LAST_SEARCH_NAME), LastSearch(query, options, encoder))
+
+    def last_search(self) -> LastSearch | None:
+        """The last search, None where there was none (or one that another version noted)."""
+        return location.read_note(self.tables.location.file(LAST_SEARCH_NAME), LastSearch)
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def files(self, video_ids: Sequence[str] | None = None) -> list[FileRecord]:
+        """The files that index runs met, of the given videos (all without), by path."""
+        keys, rows = (self.tables.column(FILES, column, "video_id", video_ids) for column in ("key", "record"))
+        return sorted(map(_file, keys, rows), key=lambda file: file.path)
+
+    def file(self, path: str) -> FileRecord | None:
+        """The record of a path, None where there is none."""
+        key = records.path_key(path)
+        rows = self.tables.column(FILES, "record", "key", [key])
+        return _file(key, rows[0]) if rows else None
+
+    def put_files(self, files: Sequence[FileRecord]) -> None:
+        """Record files, replacing what was recorded of the same paths."""
+        self._writable().upsert(FILES, records.file_rows(files))
+
+    def delete_files(self, paths: Sequence[str]) -> None:
+        """Forget files. Paths that are not recorded are passed over."""
+        self._writable().delete(FILES, "key", map(records.path_key, paths))
+
+    # --- videos, their moments and texts ------------------------------------------------------------------------------
+
+    def videos(self, ids: Sequence[str] | None = None) -> list[VideoRecord]:
+        """The videos with the given ids (all without), by id. Unknown ids are passed over."""
+        rows = self.tables.column(VIDEOS, "record", "video_id", ids)
+        return sorted((records.load(VideoRecord, row) for row in rows), key=lambda video: video.video_id)
+
+    def catalog(self) -> list[VideoFacts]:
+        """The fields for filters of every video, by id: much cheaper than :meth:`videos`."""
+        rows = self.tables.read(VIDEOS, list(VideoFacts.__dataclass_fields__)).to_pylist()
+        return sorted((VideoFacts(**row) for row in rows), key=lambda facts: facts.video_id)
+
+    def video(self, video_id: str) -> VideoRecord:
+        """One video.
+
+        Raises:
+            UsageError: the index has none of that id.
+        """
+        videos = self.videos([video_id])
+        if not videos:
+            raise _unknown(video_id)
+        return videos[0]
+
+    def resolve(self, prefix: str) -> str:
+        """The id that begins with ``prefix``.
+
+        Raises:
+            UsageError: there is none, or several; the message lists them.
+        """
+        ids = sorted(self.tables.column(VIDEOS, "video_id"))
+        candidates = [video_id for video_id in ids if prefix and video_id.startswith(prefix)]
+        if prefix in candidates:
+            return prefix
+        if not candidates:
+            raise _unknown(prefix)
+        if len(candidates) > 1:
+            more = f" and {len(candidates) - _SHOWN_CANDIDATES} more" if len(candidates) > _SHOWN_CANDIDATES else ""
+            raise UsageError(
+                f"{prefix!r} begins the ids of {len(candidates)} videos: "
+                f"{', '.join(candidates[:_SHOWN_CANDIDATES])}{more}",
+                "give more of the id",
+            )
+        return str(candidates[0])
+
+    def put_video(self, video: VideoRecord, moments: Sequence[MomentRecord]) -> None:
+        """Record a video and its moments, replacing what was recorded of it.
+
+        Vectors stay if all moments are as they were, else they go with the old moments: they were made from those. A
+        reader sees the old state, none, or the new one.
+        """
+        tables = self._writable()
+        literal(video.video_id)
+        ids = {moment.moment_id for moment in moments}
+        # Searches tell a moment's video from its id, so the two must agree.
+        foreign = [
+            moment.moment_id
+            for moment in moments
+            if not moment.moment_id.partition("#")[0] == moment.video_id == video.video_id
+        ]
+        if foreign or len(ids) != len(moments) or "#" in video.video_id:
+            raise StoreError(
+                f"the moments of video {video.video_id!r} have unfit ids {foreign or sorted(ids)!r}",
+                "this is a defect of clamr",
+            )
+        old = self._moments_as_stored([video.video_id])
+        if old and old != sorted(moments, key=_in_order):
+            tables.delete(VIDEOS, "video_id", [video.video_id])
+            tables.delete(VECTORS, "moment_id", [moment.moment_id for moment in old])
+            tables.delete(MOMENTS, "moment_id", [m.moment_id for m in old if m.moment_id not in ids])
+        tables.upsert(MOMENTS, records.moment_rows(video, moments))
+        tables.upsert(VIDEOS, records.video_rows(video))
+
+    def remove_videos(self, ids: Sequence[str], *, keep_extractions: bool = True) -> None:
+        """Take videos, their moments and vectors out of the index. Files and, if asked, extractions stay."""
+        tables = self._writable()
+        hashes = [] if keep_extractions else [video.content_hash for video in self.videos(ids)]
+        moment_ids = tables.column(MOMENTS, "moment_id", "video_id", ids)
+        tables.delete(VIDEOS, "video_id", ids)
+        tables.delete(VECTORS, "moment_id", moment_ids)
+        tables.delete(MOMENTS, "video_id", ids)
+        self.drop_extractions(*hashes)
+
+    def moments(self, video_ids: Sequence[str] | None = None) -> list[MomentRecord]:
+        """The moments of the given videos (of all without), by video and time."""
+        moments: list[MomentRecord] = []
+        for _ in range(_READ_ATTEMPTS):
+            version = self.tables.version(VIDEOS)
+            visible = set(self.tables.column(VIDEOS, "video_id", "video_id", video_ids))
+            moments = [moment for moment in self._moments_as_stored(video_ids) if moment.video_id in visible]
+            # A video that was replaced meanwhile may have been caught between its old and its new moments.
+            if self.tables.version(VIDEOS) == version:
+                break
+        return moments
+
+    def _moments_as_stored(self, video_ids: Sequence[str] | None) -> list[MomentRecord]:
+        rows = self.tables.column(MOMENTS, "record", "video_id", video_ids)
+        return sorted((records.load(MomentRecord, row) for row in rows), key=_in_order)
+
+    def matching_text(self, text: str, limit: int = 100) -> list[str]:
+        """Ids of moments whose speech, screen text or metadata hold words of ``text``, best first (BM25)."""
+        return [moment_id for moment_id, _ in self.scored_text(text, limit)]
+
+    def scored_text(self, text: str, limit: int | None = None) -> list[tuple[str, float]]:
+        """Like :meth:`matching_text`, with the scores; all moments that hold any word where ``limit`` is None."""
+        limit = self.tables.count(MOMENTS) if limit is None else limit
+        if not text.strip() or limit < 1:
+            return []
+        return self.tables.matching_text(MOMENTS, "text", "moment_id", records.readable(text), limit)
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Every moment and all its texts, a line each: metadata, then speech, then on-screen text."""
+        for batch in self.tables.batches(MOMENTS, ["moment_id", "text"]):
+            yield from zip(*(batch.column(name).to_pylist() for name in ("moment_id", "text")), strict=True)
+
+    # --- extractions: never done twice --------------------------------------------------------------------------------
+
+    def extraction(self, key: str) -> Extraction | None:
+        """The extraction under a key, None where there is none."""
+        return self.extractions([key]).get(key)
+
+    def extractions(self, keys: Sequence[str]) -> dict[str, Extraction]:
+        """The extractions under several keys, read at once; keys without one are left out."""
+        names = {records.digest(key): key for key in keys}
+        extractions: dict[str, Extraction] = {}
+        for part in in_parts(names):
+            rows = self.tables.read(EXTRACTIONS, ["digest", "payload", "blobs"], one_of("digest", part))
+            for row in rows.to_pylist():
+                payload = records.load(dict[str, Any], row["payload"])
+                extractions[names[row["digest"]]] = Extraction(payload, row["blobs"])
+        return extractions
+
+    def has_extraction(self, key: str) -> bool:
+        """Whether there is an extraction under a key."""
+        return self.tables.count(EXTRACTIONS, one_of("digest", [records.digest(key)])) > 0
+
+    def put_extraction(self, key: str, payload: Mapping[str, Any], blobs: Sequence[bytes] = ()) -> None:
+        """Keep a JSON object and bytes under a key, replacing what was there."""
+        self._writable().upsert(EXTRACTIONS, records.extraction_row(key, payload, blobs))
+
+    def delete_extractions(self, keys: Collection[str]) -> None:
+        """Delete the extractions under these keys."""
+        self._writable().delete(EXTRACTIONS, "digest", [records.digest(key) for key in keys])
+
+    def drop_extractions(self, *prefixes: str) -> int:
+        """Delete all whose key begins with a content hash, or with an id made of its beginning; returns how many."""
+        tables = self._writable()
+        starts = {records.readable(prefix) for prefix in prefixes} - {""}
+        if not starts:
+            return 0
+        lengths = sorted({len(start) for start in starts})
+        rows = tables.read(EXTRACTIONS, ["digest", "key"]).to_pylist()
+        dropped = [row["digest"] for row in rows if any(row["key"][:length] in starts for length in lengths)]
+        tables.delete(EXTRACTIONS, "digest", dropped)
+        return len(dropped)
+
+    # --- vectors, of any number of encoders ---------------------------------------------------------------------------
+
+    def put_vectors(self, encoder: EncoderInfo, rows: Mapping[str, TokenVectors]) -> None:
+        """Store the vectors of moments, all at once, replacing those of the same encoder. Kept as float16.
+
+        Raises:
+            StoreError: a vector is not finite, not of unit length or not of the right width; nothing is stored then.
+        """
+        tables = self._writable()
+        tables.add_column(VECTORS, SUMS)
+        tables.upsert(VECTORS, vectors.to_rows(encoder, rows))
+
+    def delete_vectors(self, fingerprint: str) -> None:
+        """Delete all vectors of an encoder, and its scan cache."""
+        self._writable().delete(VECTORS, "fingerprint", [fingerprint])
+        if (folder := self._scan_cache(fingerprint)) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def encoders(self) -> list[EncoderUse]:
+        """The encoders that the index has vectors of, by name."""
+        rows = self.tables.read(VECTORS, ["encoder", "fingerprint", "dimension", "count"])
+        keys = ["encoder", "fingerprint", "dimension"]
+        groups = rows.group_by(keys).aggregate([("count", "sum"), ("count", "count")])
+        uses = [
+            EncoderUse(EncoderInfo(*(row[key] for key in keys)), row["count_count"], row["count_sum"])
+            for row in groups.to_pylist()
+        ]
+        return sorted(uses, key=lambda use: (use.info.name, use.info.fingerprint))
+
+    def has_vectors(self, fingerprint: str) -> bool:
+        """Whether any moment has vectors of an encoder."""
+        return self.tables.count(VECTORS, one_of("fingerprint", [fingerprint])) > 0
+
+    def encoded(self, fingerprint: str) -> set[str]:
+        """The moments that have vectors of an encoder."""
+        return set(self.tables.column(VECTORS, "moment_id", "fingerprint", [fingerprint]))
+
+    def videos_described(self) -> set[str]:
+        """The videos that have moments."""
+        return set(self.tables.column(MOMENTS, "video_id"))
+
+    def videos_encoded(self, fingerprint: str) -> set[str]:
+        """The videos all of whose moments have vectors of an encoder."""
+        rows = self.tables.read(MOMENTS, ["moment_id", "video_id"])
+        owners = dict(zip(*(rows.column(name).to_pylist() for name in ("moment_id", "video_id")), strict=True))
+        lacking = {owners[moment_id] for moment_id in owners.keys() - self.encoded(fingerprint)}
+        return set(owners.values()) - lacking
+
+    def coverage(self, fingerprint: str) -> tuple[int, int]:
+        """The number of videos that an encoder's vectors answer from, and the number that they should.
+
+        A video that is being indexed for the first time, which no encoder has seen and no file stands for yet, counts
+        among neither.
+        """
+        visible = set(self.tables.column(VIDEOS, "video_id"))
+        if self.tables.count(VECTORS, one_of("fingerprint", [fingerprint])) == self.tables.count(MOMENTS):
+            return len(visible), len(visible)
+        rows = self.tables.read(FILES, ["video_id", "state"]).to_pylist()
+        due = {row["video_id"] for row in rows if row["state"] == FileState.INDEXED}
+        due.update(moment_id.partition("#")[0] for moment_id in self.tables.column(VECTORS, "moment_id"))
+        due &= visible & self.videos_described()
+        return len(due & self.videos_encoded(fingerprint)), len(due)
+
+    def scan_vectors(
+        self, fingerprint: str, moment_ids: Collection[str] | None = None
+    ) -> Iterator[tuple[str, TokenVectors]]:
+        """Moments and their vectors, a batch in memory at a time, in no particular order.
+
+        Args:
+            fingerprint: of the encoder.
+            moment_ids: only these; all without.
+        """
+        wanted = None if moment_ids is None else frozenset(moment_ids)
+        for items in self._scan(vectors.STORED, lambda *batch: list(vectors.unpacked(*batch)), fingerprint, wanted):
+            yield from ((moment_id, item) for moment_id, item in items if wanted is None or moment_id in wanted)
+
+    def scan_packed(self, fingerprint: str, moment_ids: Collection[str] | None = None) -> Iterator[PackedVectors]:
+        """Like :meth:`scan_vectors`, only what scoring needs, and packed. May give moments beside the wanted ones."""
+        wanted = None if moment_ids is None else frozenset(moment_ids)
+        return self._scan(vectors.SCORED, vectors.packed, fingerprint, wanted)
+
+    def _scan(
+        self,
+        columns: Sequence[str],
+        unpack: Callable[[pa.RecordBatch, str], Unpacked],
+        fingerprint: str,
+        wanted: Collection[str] | None,
+    ) -> Iterator[Unpacked]:
+        columns = vectors.columns(columns, self.tables.dataset(VECTORS))
+        where = one_of("fingerprint", [fingerprint])
+        if wanted is not None and len(wanted) <= _FILTERED_IDS:
+            where += f" AND {one_of('moment_id', sorted(wanted))}"
+        for batch in self.tables.batches(VECTORS, columns, where):
+            try:
+                yield unpack(batch, fingerprint)
+            except vectors.DamagedRow as row:
+                moment_id = batch.column("moment_id")[row.number].as_py()
+                raise vectors.refusal(self.tables, fingerprint, moment_id) from row
+
+    def nearest(self, fingerprint: str, query: FloatArray, limit: int) -> list[str]:
+        """Moments that the approximate index has near a query's vectors: about ``limit``, in no particular order."""
+        where, rows = one_of("fingerprint", [fingerprint]), query.astype("float32").tolist()
+        return self.tables.nearest(VECTORS, "vectors", "moment_id", rows, where, limit)
+
+    def has_approximate_index(self) -> bool:
+        """Whether :meth:`nearest` has an index to look into."""
+        return self.tables.has_index(VECTORS, "vectors")
+
+    def index_vectors(self) -> None:
+        """Build the approximate index over all vectors, or bring it up to date."""
+        self._writable().index_vectors(VECTORS, "vectors")
+
+    def put_encoder_settings(self, name: str, settings: Mapping[str, object]) -> None:
+        """Remember the settings an encoder was last used with, so that a search can make the same one."""
+        row = {"name": [_SETTINGS_OF + name], "value": [records.dump(dict(settings))]}
+        self._writable().upsert(META, pa.table(row, schema=SCHEMAS[META]))
+
+    def encoder_settings(self, name: str) -> dict[str, object]:
+        """The settings that were remembered for an encoder; empty where none were."""
+        rows = self.tables.column(META, "value", "name", [_SETTINGS_OF + name])
+        return records.load(dict[str, object], rows[0]) if rows else {}
+
+    def forget_encoder(self, name: str) -> int:
+        """Delete the vectors of all encoders of a name, and their settings; returns the number of encoders."""
+        fingerprints = [use.info.fingerprint for use in self.encoders() if use.info.name == name]
+        for fingerprint in fingerprints:
+            self.delete_vectors(fingerprint)
+        if fingerprints:
+            self._writable().delete(META, "name", [_SETTINGS_OF + name])
+        return len(fingerprints)
+
+    # --- damage -------------------------------------------------------------------------------------------------------
+
+    def drop_unreadable_records(self) -> int:
+        """Take what cannot be read at all out of the tables of files, videos and moments; in how many places."""
+        tables = self._writable()
+        return sum(tables.drop_unreadable(name) for name in (FILES, VIDEOS, MOMENTS))
+
+    def drop_damaged_records(self) -> int:
+        """Delete files, videos and moments whose records cannot be read, and videos of such moments; returns how many.
+
+        The next index run of their folders makes them anew from what was extracted.
+        """
+        tables = self._writable()
+        rows = tables.read(FILES, ["key", "record"]).to_pylist()
+        files = [row["key"] for row in rows if _fails(_file, row["key"], row["record"])]
+        rows = tables.read(VIDEOS, ["video_id", "record"]).to_pylist()
+        videos = [row["video_id"] for row in rows if _fails(records.load, VideoRecord, row["record"])]
+        rows = tables.read(MOMENTS, ["moment_id", "video_id", "record"]).to_pylist()
+        lost = [row for row in rows if _fails(records.load, MomentRecord, row["record"])]
+        tables.delete(FILES, "key", files)
+        tables.delete(VIDEOS, "video_id", [*videos, *(row["video_id"] for row in lost)])
+        tables.delete(MOMENTS, "moment_id", [row["moment_id"] for row in lost])
+        return len(files) + len(videos) + len(lost)
+
+    def drop_damaged(self) -> list[str]:
+        """Delete the vectors of all encoders that are not what was stored, and what cannot be read at all.
+
+        Returns:
+            The videos that lost vectors; empty names stand for rows that could not be read.
+        """
+        tables = self._writable()
+        damaged: list[tuple[str, str]] = []
+        columns = ["fingerprint", *vectors.columns(vectors.STORED, tables.dataset(VECTORS))]
+        unreadable = tables.drop_unreadable(VECTORS, columns, lambda batch: damaged.extend(vectors.damaged_rows(batch)))
+        for moment_id, fingerprint in damaged:
+            tables.delete(VECTORS, "moment_id", [moment_id], one_of("fingerprint", [fingerprint]))
+        return [moment_id.partition("#")[0] for moment_id, _ in damaged] + [""] * unreadable
+
+    # --- the scan cache -----------------------------------------------------------------------------------------------
+
+    def snapshot(self, fingerprint: str, *, use_cache: bool = True) -> Snapshot:
+        """An encoder's vectors as they are now: from the scan cache where it is good, from the table for the rest."""
+        last = self._snapshots.get(fingerprint) if use_cache else None
+        if last is None or not last.current():
+            files: Sequence[ScanFile] = last.files if last else ()
+            folder = self._scan_cache(fingerprint) if use_cache else None
+            last = scan_cache.Snapshot(self.tables, folder, fingerprint, files)
+            if use_cache:
+                self._snapshots[fingerprint] = last
+        return last
+
+    def pack_vectors(
+        self, fingerprint: str, *, join: bool = False, report: Callable[[int, int], None] | None = None
+    ) -> PackResult | None:
+        """Bring the scan cache of an encoder up to date. Needs no writer lock: the index does not change.
+
+        Args:
+            fingerprint: of the encoder.
+            join: put its files together.
+            report: called with how many vectors are packed, of how many.
+
+        Returns:
+            None where a remote index has no folder for it, or another process is at it.
+
+        Raises:
+            StoreError: the index cannot be read, or the cache not be written; the old one stays.
+        """
+        folder = self._scan_cache(fingerprint)
+        if folder is None:
+            return None
+        try:
+            return scan_cache.update(self.tables, folder, fingerprint, join=join, report=report)
+        except (OSError, ValueError) as error:
+            raise as_store_error("write the packed vectors of", self.uri, error) from error
+
+    def pack_all(self) -> list[str]:
+        """Bring the scan caches of all encoders up to date, after :meth:`finish`: joining fragments moves all rows.
+
+        Returns:
+            Problems, a line each: an index without scan caches is a good one whose searches take longer.
+        """
+        problems = []
+        for use in self.encoders():
+            try:
+                self.pack_vectors(use.info.fingerprint)
+            except StoreError as error:
+                problems.append(error.what)
+        return problems
+
+    def refresh(self, fingerprint: str, *, report: Callable[[int, int], None] | None = None) -> None:
+        """Before a search: pack what was not, where that is worth it, nobody writes to the index and the disk allows.
+
+        Args:
+            fingerprint: of the encoder.
+            report: called with how many vectors are packed, of how many.
+        """
+        if self._scan_cache(fingerprint) is None or self.snapshot(fingerprint).uncovered_rows < _WORTH_PACKING:
+            return
+        if not self.is_being_written():
+            with suppress(StoreError):
+                self.pack_vectors(fingerprint, report=report)
+
+    def _scan_cache(self, fingerprint: str) -> Path | None:
+        folder = self.tables.location.file(_SCAN_CACHES)
+        return None if folder is None else folder / records.digest(fingerprint, size=8)
+
+
+def _file(key: str, text: str) -> FileRecord:
+    """A file's record.
+
+    Raises:
+        StoreError: it is damaged, or not that of its key.
+    """
+    file = records.load(FileRecord, text)
+    if records.path_key(file.path) != key:
+        raise StoreError(f"the index holds a damaged FileRecord (of {file.path!r})", "index its folder again")
+    return file
+
+
+def _fails(load: Callable[..., object], *arguments: object) -> bool:
+    try:
+        load(*arguments)
+    except StoreError:
+        return True
+    return False
+
+
+def _in_order(moment: MomentRecord) -> tuple[str, float, float, str]:
+    return moment.video_id, moment.span.start, moment.span.end, moment.moment_id
+
+
+def _unknown(video_id: str) -> UsageError:
+    return UsageError(f"no video of the index has an id that begins with {video_id!r}", "list them with: clamr ls")

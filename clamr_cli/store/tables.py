@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,31 +17,31 @@ import pyarrow as pa
 
 from clamr_cli.errors import StoreError
 from clamr_cli.store import durable
-from clamr_cli.store.failures import failing_as_store_error, is_panic, is_passing
-from clamr_cli.store.schema import KEYS
+from clamr_cli.store.errors import is_damage, is_panic, store_errors
+from clamr_cli.store.records import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from clamr_cli.store.place import Place
+    from clamr_cli.store.location import Location
 
 BATCH_ROWS: Final = 64
 """Rows read at once: 64 moments of 2,048 vectors are 32 MiB."""
 
 FRAGMENT_BYTES: Final = 8 << 20
-"""What small fragments are joined up to. Larger ones are left alone, so no row is rewritten again and again."""
+"""Small fragments are joined up to this size. Larger ones are left alone, so no row is rewritten again and again."""
 
 SMALL_FRAGMENTS: Final = 8
-"""How many fragments smaller than that make compaction worth it."""
+"""Number of fragments smaller than that which makes compaction worth it."""
 
 COMMITS_BETWEEN: Final = 64
 """Commits to one table before its small fragments are joined within a run: each commit writes a list of all fragments,
 so ten thousand of them would cost gigabytes."""
 
 READER_GRACE: Final = timedelta(minutes=1)
-"""How long replaced data stays for readers that are still at it."""
+"""Replaced data stays so long for readers that are still at it."""
 
 PROBES: Final = 64
 """Partitions of an approximate index that are looked into for each vector of a query."""
@@ -49,7 +50,7 @@ REFINED: Final = 5
 """As many times the rows asked for are compared by their vectors: what the index says of multivectors is no MaxSim."""
 
 CACHES: Final = {"index_cache_size_bytes": 32 << 20, "metadata_cache_size_bytes": 4 << 20}
-"""What Lance may keep in memory, for reading and for writing each: by default it is gigabytes, which fill with the
+"""Memory for Lance's caches, for reading and for writing each: by default it is gigabytes, which fill with the
 manifests of a long run."""
 
 _IDS_PER_FILTER: Final = 500
@@ -79,15 +80,16 @@ def in_parts(values: Iterable[str]) -> Iterator[list[str]]:
 
 
 class Tables:
-    """The Lance tables of one place. Reads always see the newest version; threads may read while one writes."""
+    """The Lance tables of one location. Reads always see the newest version; threads may read while one writes."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.uri = place.uri
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self.uri = location.uri
         self._session = lance.Session(**CACHES)
         self._connection: Any = None
         self._handles: dict[str, Any] = {}
         self._commits: Counter[str] = Counter()
+        # The number of the newest version of each table, and of the newest that can be read.
         self._good: dict[str, tuple[int, int]] = {}
         self._syncer = durable.Syncer()
         self._unsynced: set[str] = set()
@@ -99,30 +101,27 @@ class Tables:
         """Whether the table is there.
 
         Raises:
-            StoreError: the place cannot be reached, or holds something else.
+            StoreError: the location cannot be reached, or holds something else.
         """
         folder = self._folder(name)
-        try:
-            if folder is not None and not folder.is_dir():
+        with store_errors("read", self.uri, name):
+            try:
+                if folder is not None and not folder.is_dir():
+                    return False
+                self._newest(name)
+            except ValueError as error:
+                # Lance has no error type of its own for this.
+                if "was not found" not in str(error):
+                    raise
                 return False
-            self._newest(name)
-        except ValueError as error:
-            # Lance has no error type of its own for this.
-            if "was not found" in str(error):
-                return False
-            with failing_as_store_error("read", self.uri, name):
-                raise
-        except (OSError, RuntimeError):
-            with failing_as_store_error("read", self.uri, name):
-                raise
         return True
 
     def dataset(self, name: str) -> Any:  # noqa: ANN401
         """The newest version of a table that can be read, to read from."""
-        with failing_as_store_error("read", self.uri, name):
+        with store_errors("read", self.uri, name):
             return self._newest(name)
 
-    def set_back(self, name: str) -> bool:
+    def is_behind(self, name: str) -> bool:
         """Whether the newest version of a table cannot be read, so that reads see one before it."""
         if self._folder(name) is not None:
             self.dataset(name)
@@ -131,25 +130,25 @@ class Tables:
 
     def _newest(self, name: str) -> Any:  # noqa: ANN401
         folder = self._folder(name)
-        found = [] if folder is None else durable.versions(folder)
-        if not found:
-            return lance.dataset(self._address(name), session=self._session)
-        newest = found[0][0]
-        known, good = self._good.get(name, (0, 0))
-        if known == newest:
-            version = None if good == newest else good
-            return lance.dataset(self._address(name), version=version, session=self._session)
-        reason: BaseException = ValueError(f"no manifest of the table {name} is whole")
-        # Lance takes a manifest full of zeros for an empty table.
-        for number, _ in filter(lambda version: durable.is_whole(version[1]), found):
-            try:
-                data = self._at(name, None if number == newest else number)
-            except ValueError as error:
-                reason = error
-                continue
-            if data.version >= number:
-                self._good[name] = newest, number
-                return data
+        versions = [] if folder is None else durable.versions(folder)
+        if not versions:
+            return self._at(name, None)
+        newest = versions[0][0]
+        checked, good = self._good.get(name, (0, 0))
+        if checked == newest:
+            return self._at(name, None if good == newest else good)
+        reason = ValueError(f"no manifest of the table {name} is whole")
+        for number, manifest in versions:
+            # Lance takes a manifest full of zeros for an empty table.
+            if durable.is_whole(manifest):
+                try:
+                    data = self._at(name, None if number == newest else number)
+                except ValueError as error:
+                    reason = error
+                    continue
+                if data.version >= number:
+                    self._good[name] = newest, number
+                    return data
         raise reason
 
     def _at(self, name: str, version: int | None) -> Any:  # noqa: ANN401
@@ -159,20 +158,30 @@ class Tables:
             ValueError: it cannot be read.
         """
         try:
-            return lance.dataset(self._address(name), version=version, session=self._session)
+            return lance.dataset(f"{self.uri}/{name}.lance", version=version, session=self._session)
         except BaseException as error:
             if is_panic(error):
                 raise ValueError(str(error)) from error
             raise
 
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[Any]:
+        data = self.dataset(name)
+        with store_errors("read", self.uri, name):
+            yield data
+
     def read(self, name: str, columns: Sequence[str], where: str | None = None) -> pa.Table:
         """The rows of a table that pass a filter made by :func:`one_of`, in no particular order."""
-        data = self.dataset(name)
-        with failing_as_store_error("read", self.uri, name):
+        with self._reading(name) as data:
             table = data.to_table(columns=list(columns), filter=where)
             # A flipped bit in the data must not become text that cannot be decoded.
             table.validate(full=True)
             return table
+
+    def column(self, name: str, column: str, by: str = "", values: Iterable[str] | None = None) -> list[Any]:
+        """One column of the rows whose column ``by`` holds one of the values; of all rows where ``values`` is None."""
+        filters = [None] if values is None else [one_of(by, part) for part in in_parts(values)]
+        return [value for where in filters for value in self.read(name, [column], where).column(column).to_pylist()]
 
     def batches(
         self,
@@ -193,7 +202,7 @@ class Tables:
             fragments: of that version, all where None.
         """
         data = data or self.dataset(name)
-        with failing_as_store_error("read", self.uri, name):
+        with store_errors("read", self.uri, name):
             scanner = data.scanner(
                 columns=list(columns),
                 filter=where,
@@ -204,7 +213,7 @@ class Tables:
             )
             batches = iter(scanner.to_batches() if fragments is None or fragments else [])
         while True:
-            with failing_as_store_error("read", self.uri, name):
+            with store_errors("read", self.uri, name):
                 batch = next(batches, None)
                 if batch is None:
                     return
@@ -217,69 +226,102 @@ class Tables:
         return int(self.dataset(name).version)
 
     def count(self, name: str, where: str | None = None) -> int:
-        """How many rows pass a filter."""
-        data = self.dataset(name)
-        with failing_as_store_error("read", self.uri, name):
+        """The number of rows that pass a filter."""
+        with self._reading(name) as data:
             return int(data.count_rows(where))
 
     def matching_text(self, name: str, column: str, key: str, text: str, limit: int) -> list[tuple[str, float]]:
         """Keys and scores (BM25) of rows whose text holds words of ``text``, best first; it is no query language."""
-        data = self.dataset(name)
-        with failing_as_store_error("read", self.uri, name):
-            found = data.to_table(
+        with self._reading(name) as data:
+            rows = data.to_table(
                 columns=[key, "_score"], full_text_query={"columns": [column], "query": text}, limit=limit
             )
-        scores, keys = found.column("_score").to_pylist(), found.column(key).to_pylist()
-        return sorted(zip(keys, scores, strict=True), key=lambda pair: (-pair[1], pair[0]))
+        pairs = zip(rows.column(key).to_pylist(), rows.column("_score").to_pylist(), strict=True)
+        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
     def has_index(self, name: str, column: str) -> bool:
         """Whether a column has an index."""
-        data = self.dataset(name)
-        with failing_as_store_error("read", self.uri, name):
+        with self._reading(name) as data:
             return any(column in index.field_names for index in data.describe_indices())
 
     def nearest(
         self, name: str, column: str, key: str, query: Sequence[Sequence[float]], where: str, limit: int
     ) -> list[str]:
         """Keys of rows whose multivector an index has near a query's, in no particular order; of about ``limit``."""
-        data = self.dataset(name)
-        with failing_as_store_error("read", self.uri, name):
-            found = data.scanner(
-                columns=[key, "_distance"],
-                filter=where,
-                prefilter=True,
-                nearest={
-                    "column": column,
-                    "q": query,
-                    "k": limit,
-                    "metric": "cosine",
-                    "nprobes": PROBES,
-                    "refine_factor": REFINED,
-                },
-            ).to_table()
-        return list(found.column(key).to_pylist())
+        nearest = {
+            "column": column, "q": query, "k": limit, "metric": "cosine", "nprobes": PROBES, "refine_factor": REFINED,
+        }  # fmt: skip
+        with self._reading(name) as data:
+            rows = data.scanner(columns=[key, "_distance"], filter=where, prefilter=True, nearest=nearest).to_table()
+        return list(rows.column(key).to_pylist())
 
     # --- writing: the caller holds the writer lock --------------------------------------------------------------------
 
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[Any]:
+        """A table to change through ``lance``."""
+        with self._writing:
+            data = self.dataset(name)
+            self._unsynced.add(name)
+            with store_errors("write", self.uri):
+                yield data
+
+    @contextmanager
+    def _committing(self, name: str) -> Iterator[Any]:
+        """A table to change through ``lancedb``."""
+        with self._writing, store_errors("write", self.uri):
+            if name not in self._handles:
+                self._handles[name] = self._connect().open_table(name)
+            # Compaction writes through another library, and so may another process have done.
+            self._handles[name].checkout_latest()
+            self._unsynced.add(name)
+            yield self._handles[name]
+
+    def _connect(self) -> Any:  # noqa: ANN401
+        if self._connection is None:
+            import lancedb
+
+            self._connection = lancedb.connect(self.uri, session=lancedb.Session(**CACHES))
+        return self._connection
+
     def create(self, name: str, schema: pa.Schema) -> None:
         """Make an empty table."""
-        with self._writing, failing_as_store_error("create", self.uri):
+        with self._writing, store_errors("create", self.uri):
             self._handles[name] = self._connect().create_table(name, schema=schema)
             self._unsynced.add(name)
 
     def add_column(self, name: str, field: pa.Field) -> None:
         """Add a column to a table of an older clamr, empty in all rows that it has; nothing where it is there."""
-        with self._writing:
-            data = self.dataset(name)
-            if field.name not in data.schema.names:
-                with failing_as_store_error("write", self.uri):
-                    data.add_columns(field)
-                self._unsynced.add(name)
+        if field.name not in self.dataset(name).schema.names:
+            with self._changing(name) as data:
+                data.add_columns(field)
+
+    def upsert(self, name: str, rows: pa.Table) -> None:
+        """Insert rows, replacing those of the same key, in one commit. Of rows of one key the last counts."""
+        if not rows.num_rows:
+            return
+        # Without this two rows of one key in one batch would both be inserted.
+        keys = zip(*(rows.column(column).to_pylist() for column in KEYS[name]), strict=True)
+        last = {key: number for number, key in enumerate(keys)}
+        if len(last) < rows.num_rows:
+            rows = rows.take(pa.array(sorted(last.values())))
+        with self._committing(name) as table:
+            # An index over the key may lag behind the rows, and a row it misses would be doubled.
+            merge = table.merge_insert(list(KEYS[name])).when_matched_update_all().when_not_matched_insert_all()
+            merge.use_index(False).execute(rows)
+        self._tidy(name)
+
+    def delete(self, name: str, column: str, values: Iterable[str], where: str = "true") -> None:
+        """Delete the rows whose column holds one of the values, of those that pass a filter of :func:`one_of`."""
+        for part in in_parts(values):
+            with self._committing(name) as table:
+                table.delete(f"{one_of(column, part)} AND {where}")
+            self._tidy(name)
 
     def drop_unreadable(
         self, name: str, columns: Sequence[str] | None = None, look: Callable[[pa.RecordBatch], None] | None = None
     ) -> int:
-        """Take the fragments that cannot be read out of a table, with all of their rows; how many went.
+        """Take the fragments that cannot be read out of a table, with all of their rows; returns their number.
 
         Args:
             name: of the table.
@@ -290,7 +332,7 @@ class Tables:
         unreadable: list[int] = []
         for fragment in data.get_fragments():
             try:
-                with failing_as_store_error("read", self.uri, name):
+                with store_errors("read", self.uri, name):
                     for batch in data.scanner(
                         columns=columns, fragments=[fragment], batch_size=BATCH_ROWS
                     ).to_batches():
@@ -298,23 +340,75 @@ class Tables:
                         if look is not None:
                             look(batch)
             except StoreError as error:
-                if is_passing(error):
+                if not is_damage(error):
                     raise
                 unreadable.append(fragment.fragment_id)
         if unreadable:
-            with self._writing:
-                with failing_as_store_error("write", self.uri):
-                    gone = lance.LanceOperation.Delete([], unreadable, "damaged")
-                    lance.LanceDataset.commit(data, gone, read_version=data.version)
-                self._committed(name)
+            with self._changing(name):
+                change = lance.LanceOperation.Delete([], unreadable, "damaged")
+                lance.LanceDataset.commit(data, change, read_version=data.version)
+            self._tidy(name)
         return len(unreadable)
+
+    def index_text(self, name: str, column: str) -> None:
+        """Build the full-text index of a column, or bring it up to date. Words of all scripts, as they are written."""
+        if not self._refresh_index(name, column):
+            from lancedb.index import FTS
+
+            with self._committing(name) as table:
+                table.create_index(column, config=FTS(base_tokenizer="icu", stem=False, remove_stop_words=False))
+
+    def index_vectors(self, name: str, column: str) -> None:
+        """Build the approximate index of a column of multivectors, or bring it up to date."""
+        if not self._refresh_index(name, column):
+            from lancedb.index import IvfRq
+
+            with self._committing(name) as table:
+                # Multivectors can be compared by their cosine only.
+                table.create_index(column, config=IvfRq(distance_type="cosine"))
+
+    def _refresh_index(self, name: str, column: str) -> bool:
+        """Bring an index up to date; False where there is none."""
+        if not self.has_index(name, column):
+            return False
+        with self._changing(name) as data:
+            data.optimize.optimize_indices()
+        return True
+
+    def compact(self, name: str) -> None:
+        """Join small fragments, if there are enough of them."""
+        with self._writing:
+            with self._reading(name) as data:
+                fragments = [fragment.metadata for fragment in data.get_fragments()]
+            size = sum(file.file_size_bytes or 0 for fragment in fragments for file in fragment.files)
+            rows = sum(fragment.num_rows for fragment in fragments)
+            target = max(1, FRAGMENT_BYTES // max(1, size // max(1, rows)))
+            if sum(fragment.num_rows < target for fragment in fragments) >= SMALL_FRAGMENTS:
+                with self._changing(name) as data:
+                    data.optimize.compact_files(
+                        target_rows_per_fragment=target, batch_size=min(1024, max(1, target // 8)), num_threads=1
+                    )
+
+    def forget_versions(self, name: str, grace: timedelta) -> None:
+        """Remove replaced data and what killed writers left. Only the holder of the writer lock can know it is dead."""
+        with self._changing(name) as data:
+            data.cleanup_old_versions(older_than=grace, delete_unverified=True)
 
     def sync(self) -> None:
         """Force what was written since the last time to the disk; nothing where the index is remote."""
-        with self._writing, failing_as_store_error("write", self.uri):
+        with self._writing, store_errors("write", self.uri):
             folders = [self._folder(name) for name in sorted(self._unsynced)]
             self._syncer.sync([folder for folder in folders if folder is not None])
             self._unsynced.clear()
+
+    def _tidy(self, name: str) -> None:
+        """Join small fragments and forget old versions after some commits."""
+        with self._writing:
+            self._commits[name] += 1
+            if self._commits[name] % COMMITS_BETWEEN == 0:
+                self.compact(name)
+                self.sync()
+                self.forget_versions(name, READER_GRACE)
 
     def repair(self, names: Iterable[str]) -> dict[str, datetime | None]:
         """Set aside the newest versions of tables as far as they cannot be read. The caller holds the writer lock.
@@ -329,20 +423,21 @@ class Tables:
         lost: dict[str, datetime | None] = {}
         for name in names:
             folder = self._folder(name)
-            if folder is None or not (found := durable.versions(folder)):
+            if folder is None or not (versions := durable.versions(folder)):
                 continue
-            with failing_as_store_error("repair", self.uri):
-                good = next((number for number, manifest in found if self._is_good(name, number, manifest)), 0)
-                bad = [manifest for number, manifest in found if number > good]
+            with store_errors("repair", self.uri):
+                good = next((number for number, manifest in versions if self._is_good(name, number, manifest)), 0)
+                bad = [manifest for number, manifest in versions if number > good]
                 # Without any good version nothing is moved that may be read in part.
-                last = any(durable.is_whole(manifest) for manifest in bad)
-                if not bad or (not good and (last or not (durable.has_copy(folder) or _is_empty(folder)))):
+                partly = any(durable.is_whole(manifest) for manifest in bad)
+                restorable = durable.has_copy(folder) or not any((folder / "data").glob("*"))
+                if not bad or (not good and (partly or not restorable)):
                     continue
                 for manifest in bad:
                     durable.set_aside(folder.parent, manifest)
                 lost[name] = None
                 if not durable.restore(folder, good) and good:
-                    lost[name] = lance.dataset(self._address(name), version=good).versions()[-1]["timestamp"]
+                    lost[name] = self._at(name, good).versions()[-1]["timestamp"]
             self._good.pop(name, None)
             self._handles.pop(name, None)
         return lost
@@ -358,122 +453,5 @@ class Tables:
             return False
         return int(data.version) == number and durable.has_its_files(manifest.parent.parent, data)
 
-    def upsert(self, name: str, rows: pa.Table) -> None:
-        """Insert rows, replacing those of the same key, in one commit. Of rows of one key the last counts."""
-        rows = _last_of_each_key(rows, KEYS[name])
-        if not rows.num_rows:
-            return
-        with self._writing:
-            table = self._handle(name)
-            with failing_as_store_error("write", self.uri):
-                # An index over the key may lag behind the rows, and a row it misses would be doubled.
-                merge = table.merge_insert(list(KEYS[name])).when_matched_update_all().when_not_matched_insert_all()
-                merge.use_index(False).execute(rows)
-            self._committed(name)
-
-    def delete(self, name: str, column: str, values: Iterable[str], where: str = "true") -> None:
-        """Delete the rows whose column holds one of the values, of those that pass a filter of :func:`one_of`."""
-        for part in in_parts(values):
-            with self._writing:
-                table = self._handle(name)
-                with failing_as_store_error("write", self.uri):
-                    table.delete(f"{one_of(column, part)} AND {where}")
-                self._committed(name)
-
-    def index_text(self, name: str, column: str) -> None:
-        """Build the full-text index of a column, or bring it up to date. Words of all scripts, as they are written."""
-        with self._writing:
-            self._unsynced.add(name)
-            if self.has_index(name, column):
-                data = self.dataset(name)
-                with failing_as_store_error("write", self.uri):
-                    data.optimize.optimize_indices()
-                return
-            from lancedb.index import FTS
-
-            table = self._handle(name)
-            with failing_as_store_error("write", self.uri):
-                config = FTS(base_tokenizer="icu", stem=False, remove_stop_words=False)
-                table.create_index(column, config=config)
-
-    def index_vectors(self, name: str, column: str) -> None:
-        """Build the approximate index of a column of multivectors, or bring it up to date."""
-        with self._writing:
-            self._unsynced.add(name)
-            if self.has_index(name, column):
-                data = self.dataset(name)
-                with failing_as_store_error("write", self.uri):
-                    data.optimize.optimize_indices()
-                return
-            from lancedb.index import IvfRq
-
-            table = self._handle(name)
-            with failing_as_store_error("write", self.uri):
-                # Multivectors can be compared by their cosine only.
-                table.create_index(column, config=IvfRq(distance_type="cosine"))
-
-    def compact(self, name: str) -> None:
-        """Join small fragments, if there are enough of them."""
-        with self._writing:
-            data = self.dataset(name)
-            with failing_as_store_error("write", self.uri):
-                sizes = [
-                    (fragment.num_rows, sum(file.file_size_bytes or 0 for file in fragment.files))
-                    for fragment in (fragment.metadata for fragment in data.get_fragments())
-                ]
-                rows, size = (sum(column) for column in zip(*sizes, strict=True)) if sizes else (0, 0)
-                row_bytes = max(1, size // max(1, rows))
-                target = max(1, FRAGMENT_BYTES // row_bytes)
-                if sum(count < target for count, _ in sizes) >= SMALL_FRAGMENTS:
-                    self._unsynced.add(name)
-                    data.optimize.compact_files(
-                        target_rows_per_fragment=target, batch_size=min(1024, max(1, target // 8)), num_threads=1
-                    )
-
-    def forget_versions(self, name: str, grace: timedelta) -> None:
-        """Remove replaced data and what killed writers left. Only the holder of the writer lock can know it is dead."""
-        with self._writing:
-            data = self.dataset(name)
-            with failing_as_store_error("write", self.uri):
-                data.cleanup_old_versions(older_than=grace, delete_unverified=True)
-
-    def _committed(self, name: str) -> None:
-        self._unsynced.add(name)
-        self._commits[name] += 1
-        if self._commits[name] % COMMITS_BETWEEN == 0:
-            self.compact(name)
-            self.sync()
-            self.forget_versions(name, READER_GRACE)
-
-    def _connect(self) -> Any:  # noqa: ANN401
-        if self._connection is None:
-            import lancedb
-
-            self._connection = lancedb.connect(self.uri, session=lancedb.Session(**CACHES))
-        return self._connection
-
-    def _handle(self, name: str) -> Any:  # noqa: ANN401
-        with failing_as_store_error("write", self.uri):
-            if name not in self._handles:
-                self._handles[name] = self._connect().open_table(name)
-            # Compaction writes through another library, and so may another process have done.
-            self._handles[name].checkout_latest()
-            return self._handles[name]
-
     def _folder(self, name: str) -> Path | None:
-        return None if self.place.folder is None else self.place.folder / f"{name}.lance"
-
-    def _address(self, name: str) -> str:
-        return f"{self.uri}/{name}.lance"
-
-
-def _is_empty(table: Path) -> bool:
-    """Whether a table has no data at all: its creation was cut off."""
-    return not any((table / "data").glob("*"))
-
-
-def _last_of_each_key(rows: pa.Table, key: Sequence[str]) -> pa.Table:
-    """Without this two rows of one key in one batch would both be inserted."""
-    names = list(zip(*(rows.column(column).to_pylist() for column in key), strict=True))
-    last = {name: number for number, name in enumerate(names)}
-    return rows if len(last) == len(names) else rows.take(pa.array(sorted(last.values())))
+        return None if self.location.folder is None else self.location.folder / f"{name}.lance"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,8 +11,7 @@ import pyarrow as pa
 import xxhash
 
 from clamr_cli.errors import StoreError
-from clamr_cli.store.schema import SCHEMAS, SUMS, VECTORS
-from clamr_cli.store.tables import one_of
+from clamr_cli.store.records import SCHEMAS, SUMS, VECTORS
 from clamr_cli.types import DIMENSION, MODALITY_OF_ID, NO_MODALITY, TokenVectors
 
 if TYPE_CHECKING:
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
     from clamr_cli.types import EncoderInfo
 
 NORM_TOLERANCE: Final = 0.01
-"""How far from 1 a stored vector's length may be; rounding a unit vector to float16 moves it by 0.0005 at most."""
+"""A stored vector's length may be so far from 1; rounding a unit vector to float16 moves it by 0.0005 at most."""
 
 SCORED: Final = ("moment_id", "vectors", "modality")
 STORED: Final = (*SCORED, "spans", "segments", "offsets", "input_ids")
-SUMMED: Final = SUMS.name
 
-_KNOWN_IDS: Final = np.array([NO_MODALITY, *MODALITY_OF_ID], np.uint8)
+_MODALITY_IDS: Final = np.array([NO_MODALITY, *MODALITY_OF_ID], np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,9 +50,10 @@ class PackedVectors:
     checksummed: NDArray[np.bool_]
 
     def order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The moments in the order of their modalities: [n] the moment of each vector, and [n] where it is here.
+        """The vectors in the order of their moment, then modality; those of one modality stay in their order.
 
-        Vectors of one modality stay in their order.
+        Returns:
+            [n] the moment of each vector, and [n] where it is here.
         """
         owners = np.repeat(np.arange(len(self.moment_ids)), np.diff(self.indptr))
         return owners, np.lexsort((self.modality_ids, owners))
@@ -62,6 +62,14 @@ class PackedVectors:
         """The same with each moment's vectors in the order of their modality."""
         _, order = self.order()
         return replace(self, vectors=self.vectors[order], modality_ids=self.modality_ids[order])
+
+
+class DamagedRow(Exception):
+    """A row of the vectors table is not what was stored; ``number`` is its place among those that were read."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def check(encoder: EncoderInfo, moment_id: str, item: TokenVectors) -> None:
@@ -86,7 +94,7 @@ def check(encoder: EncoderInfo, moment_id: str, item: TokenVectors) -> None:
     unfit = np.flatnonzero(~(np.abs(norms - 1.0) <= NORM_TOLERANCE))
     if unfit.size:
         raise StoreError(f"{place}: row {unfit[0]} has length {norms[unfit[0]]:.4g}, not 1", hint)
-    unknown = np.flatnonzero(~np.isin(item.modality_ids, _KNOWN_IDS))
+    unknown = np.flatnonzero(~np.isin(item.modality_ids, _MODALITY_IDS))
     if unknown.size:
         raise StoreError(f"{place}: row {unknown[0]} is of modality {item.modality_ids[unknown[0]]}", hint)
     timeless = np.flatnonzero(~np.isfinite(item.spans).all(axis=1))
@@ -95,62 +103,38 @@ def check(encoder: EncoderInfo, moment_id: str, item: TokenVectors) -> None:
 
 
 def to_rows(encoder: EncoderInfo, items: Mapping[str, TokenVectors]) -> pa.Table:
-    """Checked vectors as rows of the vectors table."""
+    """Checked vectors as rows of the vectors table, as float16."""
     schema = SCHEMAS[VECTORS]
     for moment_id, item in items.items():
         check(encoder, moment_id, item)
-    batches = [_row(schema, encoder, moment_id, item) for moment_id, item in items.items()]
+    batches = []
+    for moment_id, item in items.items():
+        arrays: list[NDArray[Any]] = [
+            np.ascontiguousarray(item.vectors, np.float16),
+            np.ascontiguousarray(item.modality_ids, np.uint8),
+            np.ascontiguousarray(item.spans, np.float32),
+            np.ascontiguousarray(item.segments, np.int32),
+            np.ascontiguousarray(item.offsets, np.int32),
+            np.ascontiguousarray(item.input_ids, np.int32),
+        ]
+        columns = [
+            pa.array([moment_id]),
+            pa.array([encoder.fingerprint]),
+            pa.array([encoder.name]),
+            pa.array([encoder.dimension], pa.int32()),
+            pa.array([len(item)], pa.int32()),
+            *map(_one_list, arrays),
+            pa.array([_sums(moment_id, encoder.fingerprint, arrays)], SUMS.type),
+        ]
+        batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
     return pa.Table.from_batches(batches, schema=schema)
 
 
-def _row(schema: pa.Schema, encoder: EncoderInfo, moment_id: str, item: TokenVectors) -> pa.RecordBatch:
-    def one_list(values: pa.Array) -> pa.Array:
-        return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
-
-    def one_list_of(values: NDArray[Any], kind: type[np.generic], width: int) -> pa.Array:
-        flat = pa.array(np.ascontiguousarray(values, dtype=kind).ravel())
-        return one_list(pa.FixedSizeListArray.from_arrays(flat, width))
-
-    columns = [
-        pa.array([moment_id]),
-        pa.array([encoder.fingerprint]),
-        pa.array([encoder.name]),
-        pa.array([encoder.dimension], pa.int32()),
-        pa.array([len(item)], pa.int32()),
-        one_list_of(item.vectors, np.float16, DIMENSION),
-        one_list(pa.array(item.modality_ids.astype(np.uint8, copy=False))),
-        one_list_of(item.spans, np.float32, 2),
-        one_list(pa.array(item.segments.astype(np.int32, copy=False))),
-        one_list_of(item.offsets, np.int32, 2),
-        one_list(pa.array(item.input_ids.astype(np.int32, copy=False))),
-    ]
-    sums = _sums(moment_id, encoder.fingerprint, [_flat(column) for column in columns[5:]])
-    columns.append(pa.array([sums], SUMS.type))
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _flat(column: pa.Array) -> NDArray[Any]:
-    """All values of a list column, one after another: [n] or [n, width]."""
-    # `flatten` heeds slices, `values` does not.
-    values = column.flatten()
-    if not pa.types.is_fixed_size_list(values.type):
-        array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
-        return array
-    wide: NDArray[Any] = values.flatten().to_numpy(zero_copy_only=False)
-    return wide.reshape(-1, values.type.list_size)
-
-
-def _indptr(column: pa.Array) -> NDArray[np.int64]:
-    offsets = np.asarray(column.offsets.to_numpy(zero_copy_only=False), dtype=np.int64)
-    return offsets - int(offsets[0])
-
-
-class DamagedRow(Exception):
-    """A row of the vectors table is not what was stored; ``number`` is its place among those that were read."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+def _one_list(values: NDArray[Any]) -> pa.Array:
+    """A list column of one row with the values of [n] or [n, width]."""
+    flat = pa.array(values.ravel())
+    items = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), items)
 
 
 def _sums(moment_id: str, fingerprint: str, arrays: Sequence[NDArray[Any]]) -> list[int]:
@@ -167,43 +151,9 @@ def _sums(moment_id: str, fingerprint: str, arrays: Sequence[NDArray[Any]]) -> l
     return [xxhash.xxh3_64_intdigest(part) for part in parts]
 
 
-def _checked(
-    batch: pa.RecordBatch, fingerprint: str, indptr: NDArray[np.int64], arrays: Sequence[NDArray[Any]]
-) -> NDArray[np.bool_]:
-    """Compare rows with their checksums as far as their columns were read; those without are checked for unit length.
-
-    Returns:
-        Which rows have checksums.
-
-    Raises:
-        DamagedRow: the first that is not what was stored.
-    """
-    moments = batch.column("moment_id").to_pylist() if len(arrays) > 1 else [""] * batch.num_rows
-    stored = batch.column(SUMMED).to_pylist() if SUMMED in batch.schema.names else [None] * batch.num_rows
-    for number, (moment_id, sums) in enumerate(zip(moments, stored, strict=True)):
-        rows = slice(int(indptr[number]), int(indptr[number + 1]))
-        some = [array[rows] for array in arrays]
-        if sums is None:
-            norms = np.linalg.norm(some[0].astype(np.float32), axis=1)
-            fits = bool((np.abs(norms - 1.0) <= NORM_TOLERANCE).all())
-        else:
-            found = _sums(moment_id, fingerprint, some)
-            fits = found == sums[: len(found)]
-        if not fits:
-            raise DamagedRow(number)
-    return np.array([sums is not None for sums in stored], np.bool_)
-
-
-def _fitting(columns: Sequence[pa.Array], indptr: NDArray[np.int64]) -> list[NDArray[Any]]:
-    """The values of list columns whose lists are as long as those of the first.
-
-    Raises:
-        DamagedRow: the first row whose are not.
-    """
-    for column in columns[1:]:
-        if len(unfit := np.flatnonzero(_indptr(column) != indptr)):
-            raise DamagedRow(max(0, int(unfit[0]) - 1))
-    return [_flat(column) for column in columns]
+def columns(names: Sequence[str], data: Any) -> list[str]:  # noqa: ANN401
+    """The columns to read of a version of the table: with the checksums where it has them."""
+    return [*names, SUMS.name] if SUMS.name in data.schema.names else list(names)
 
 
 def packed(batch: pa.RecordBatch, fingerprint: str) -> PackedVectors:
@@ -214,9 +164,7 @@ def packed(batch: pa.RecordBatch, fingerprint: str) -> PackedVectors:
     Raises:
         DamagedRow: a row is not what was stored.
     """
-    indptr = _indptr(batch.column("vectors"))
-    arrays = _fitting([batch.column(name) for name in SCORED[1:] if name in batch.schema.names], indptr)
-    checksummed = _checked(batch, fingerprint, indptr, arrays)
+    indptr, arrays, checksummed = _checked(batch, fingerprint, SCORED[1:])
     if len(arrays) == 1:
         return PackedVectors([""] * batch.num_rows, indptr, arrays[0], np.zeros(indptr[-1], np.uint8), checksummed)
     return PackedVectors(batch.column("moment_id").to_pylist(), indptr, arrays[0], arrays[1], checksummed)
@@ -228,23 +176,74 @@ def unpacked(batch: pa.RecordBatch, fingerprint: str) -> Iterator[tuple[str, Tok
     Raises:
         DamagedRow: a row is not what was stored.
     """
-    indptr = _indptr(batch.column("vectors"))
-    arrays = _fitting([batch.column(name) for name in STORED[1:]], indptr)
-    _checked(batch, fingerprint, indptr, arrays)
+    indptr, arrays, _ = _checked(batch, fingerprint, STORED[1:])
     for number, moment_id in enumerate(batch.column("moment_id").to_pylist()):
         rows = slice(int(indptr[number]), int(indptr[number + 1]))
         yield moment_id, TokenVectors(*(array[rows] for array in arrays))
 
 
-def columns(names: Sequence[str], data: Any) -> list[str]:  # noqa: ANN401
-    """The columns to read of a version of the table: with the checksums where it has them."""
-    return [*names, SUMMED] if SUMMED in data.schema.names else list(names)
+def _checked(
+    batch: pa.RecordBatch, fingerprint: str, names: Sequence[str]
+) -> tuple[NDArray[np.int64], list[NDArray[Any]], NDArray[np.bool_]]:
+    """Compare rows with their checksums as far as their columns were read; those without are checked for unit length.
+
+    Returns:
+        Where the lists of each row begin, the values of the columns ([n] or [n, width]), and which rows have checksums.
+
+    Raises:
+        DamagedRow: the first that is not what was stored.
+    """
+    lists = [batch.column(name) for name in names if name in batch.schema.names]
+    starts = [np.asarray(column.offsets.to_numpy(zero_copy_only=False), np.int64) for column in lists]
+    indptr = starts[0] - starts[0][0]
+    for other in starts[1:]:
+        if len(unfit := np.flatnonzero(other - other[0] != indptr)):
+            raise DamagedRow(max(0, int(unfit[0]) - 1))
+    arrays = []
+    for column in lists:
+        # `flatten` heeds slices, `values` does not.
+        values = column.flatten()
+        width = values.type.list_size if pa.types.is_fixed_size_list(values.type) else None
+        flat = values.flatten() if width else values
+        array = flat.to_numpy(zero_copy_only=False)
+        arrays.append(array.reshape(-1, width) if width else array)
+    moment_ids = batch.column("moment_id").to_pylist() if len(arrays) > 1 else [""] * batch.num_rows
+    stored = batch.column(SUMS.name).to_pylist() if SUMS.name in batch.schema.names else [None] * batch.num_rows
+    for number, (moment_id, sums) in enumerate(zip(moment_ids, stored, strict=True)):
+        rows = slice(int(indptr[number]), int(indptr[number + 1]))
+        own = [array[rows] for array in arrays]
+        if sums is None:
+            norms = np.linalg.norm(own[0].astype(np.float32), axis=1)
+            fits = bool((np.abs(norms - 1.0) <= NORM_TOLERANCE).all())
+        else:
+            current = _sums(moment_id, fingerprint, own)
+            fits = current == sums[: len(current)]
+        if not fits:
+            raise DamagedRow(number)
+    return indptr, arrays, np.array([sums is not None for sums in stored], np.bool_)
+
+
+def damaged_rows(batch: pa.RecordBatch) -> list[tuple[str, str]]:
+    """The moments of rows that are not what was stored, and the fingerprints of their encoders."""
+    fingerprints = batch.column("fingerprint").to_pylist()
+    with suppress(DamagedRow):
+        if len(set(fingerprints)) == 1:
+            _checked(batch, fingerprints[0], STORED[1:])
+            return []
+    damaged = []
+    for number, fingerprint in enumerate(fingerprints):
+        row = batch.slice(number, 1)
+        try:
+            _checked(row, fingerprint, STORED[1:])
+        except DamagedRow:
+            damaged.append((row.column("moment_id")[0].as_py(), fingerprint))
+    return damaged
 
 
 def refusal(tables: Tables, fingerprint: str, moment_id: str) -> StoreError:
     """The error for a row that is not what was stored: which video it is of, and how to make it anew."""
-    names = tables.read(VECTORS, ["encoder"], one_of("fingerprint", [fingerprint])).column("encoder").unique()
-    name = f" {names[0].as_py()}" if len(names) else ""
+    names = tables.column(VECTORS, "encoder", "fingerprint", [fingerprint])
+    name = f" {names[0]}" if names else ""
     return StoreError(
         f"the stored vectors of video {moment_id.partition('#')[0]} are damaged (moment {moment_id})",
         f"clamr index --encoder{name} makes them anew",

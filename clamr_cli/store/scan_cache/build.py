@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from clamr_cli.files import locked
-from clamr_cli.store.failures import failing_as_store_error
-from clamr_cli.store.records import moment_order
+from clamr_cli.store.errors import store_errors
+from clamr_cli.store.records import VECTORS, moment_order
 from clamr_cli.store.scan_cache import scan_file
 from clamr_cli.store.scan_cache.snapshot import Snapshot, fragment_of
-from clamr_cli.store.schema import VECTORS
 from clamr_cli.store.tables import one_of
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def _update(
     tables: Tables, folder: Path, fingerprint: str, join: bool, report: Callable[[int, int], None]
 ) -> PackResult:
     snapshot = Snapshot(tables, folder, fingerprint)
-    with failing_as_store_error("read", tables.uri, VECTORS):
+    with store_errors("read", tables.uri, VECTORS):
         rows = snapshot.data.to_table(
             columns=["moment_id", "count"], filter=one_of("fingerprint", [fingerprint]), with_row_address=True
         )

@@ -5,7 +5,6 @@ A file is a folder of arrays in numpy's own formats. It gets its name when it is
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +14,7 @@ import numpy as np
 import xxhash
 
 from clamr_cli import kernel
-from clamr_cli.files import TEMPORARY_PREFIX, sync_folder
+from clamr_cli.files import TEMPORARY_PREFIX, sync_file, sync_folder
 from clamr_cli.types import DIMENSION
 
 if TYPE_CHECKING:
@@ -234,12 +233,9 @@ def write(
             videos=np.array([*firsts, len(moment_ids)], np.int64),
             sums=np.array([_checksum(block, *large) for block in range(-(-count // BLOCK))], np.uint64),
         )
-        for written in (*draft.iterdir(), draft):
-            handle = os.open(written, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        for part in draft.iterdir():
+            sync_file(part)
+        sync_folder(draft)
         draft.rename(path)
         sync_folder(path.parent)
     finally:

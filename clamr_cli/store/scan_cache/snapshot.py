@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from clamr_cli.store import vectors
-from clamr_cli.store.failures import failing_as_store_error
+from clamr_cli.store.errors import store_errors
+from clamr_cli.store.records import VECTORS
 from clamr_cli.store.scan_cache.scan_file import SUFFIX, CorruptCache, Fragment, ScanFile, read
-from clamr_cli.store.schema import VECTORS
 from clamr_cli.store.tables import one_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Snapshot:
         self._tables, self._folder, self._fingerprint = tables, folder, fingerprint
         self._paths = _paths(folder)
         self.data: Any = tables.dataset(VECTORS)
-        with failing_as_store_error("read", tables.uri, VECTORS):
+        with store_errors("read", tables.uri, VECTORS):
             rows = self.data.to_table(columns=[], with_row_address=True).column("_rowaddr").to_numpy()
             fragments = self.data.get_fragments()
         self._order = np.argsort(rows, kind="stable")
@@ -82,7 +82,7 @@ class Snapshot:
     @property
     def uncovered_rows(self) -> int:
         """How many rows of the table, of any encoder, no file stands for."""
-        with failing_as_store_error("read", self._tables.uri, VECTORS):
+        with store_errors("read", self._tables.uri, VECTORS):
             return sum(fragment.count_rows() for fragment in self._uncovered)
 
     def uncovered(self) -> Iterator[PackedVectors]:
@@ -107,7 +107,7 @@ class Snapshot:
             StoreError: they cannot be read, or are not what was stored.
         """
         columns = vectors.columns(vectors.SCORED if ids else ["vectors"], self.data)
-        with failing_as_store_error("read", self._tables.uri, VECTORS):
+        with store_errors("read", self._tables.uri, VECTORS):
             table = self.data.take(list(places), columns=columns)
             table.validate(full=True)
         (batch,) = table.combine_chunks().to_batches()
@@ -118,7 +118,7 @@ class Snapshot:
 
     def refusal(self, place: int) -> StoreError:
         """The error for the row at a place, which is not what was stored."""
-        with failing_as_store_error("read", self._tables.uri, VECTORS):
+        with store_errors("read", self._tables.uri, VECTORS):
             (moment_id,) = self.data.take([place], columns=["moment_id"]).column("moment_id").to_pylist()
         return vectors.refusal(self._tables, self._fingerprint, moment_id)
 

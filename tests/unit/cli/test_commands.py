@@ -329,7 +329,7 @@ def test_search_says_in_json_too_that_not_all_videos_answer(clamr: Clamr, db: Pa
     (use,) = store.encoders()
     gone = min(dict(store.scan_vectors(use.info.fingerprint)))
     with store.writer("test"):
-        store._tables.delete("vectors", "moment_id", [gone])
+        store.tables.delete("vectors", "moment_id", [gone])
     searched, of = store.coverage(use.info.fingerprint)
     assert searched == of - 1
     ended = clamr("--db", str(db), "search", "a", "b", "--json", "--encoder", "hashed", "--floor", "0")

@@ -20,7 +20,7 @@ def test_it_packs_all_vectors_and_changes_no_answer(clamr: Clamr, db: Path) -> N
     record = _record(clamr, db)
     assert (record["packed"], record["parts"], record["approximate_index"]) == (vectors, 1, False)
     (use,) = Store.open(db).encoders()
-    assert Store.open(db).snapshot(use.info.fingerprint).uncovered == 0
+    assert Store.open(db).snapshot(use.info.fingerprint).uncovered_rows == 0
     assert clamr("--db", str(db), "search", "crowd", "--json").out == before.out
 
 

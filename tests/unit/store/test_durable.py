@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 
 from clamr_cli.errors import StoreError
-from clamr_cli.store import Store, durable, schema
+from clamr_cli.store import Store, durable, records
 from clamr_cli.types import SearchOptions
 from tests.unit.store.samples import ENCODER, file, fill, moment, new, random_vectors, video
 
-TABLES = tuple(schema.SCHEMAS)
+TABLES = tuple(records.SCHEMAS)
 
 
 def newest(store: Store, table: str) -> Path:
@@ -173,7 +173,7 @@ def test_commits_are_on_the_disk_before_the_record_of_the_file(tmp_path, monkeyp
         store.sync()
         for table in ("videos", "moments", "vectors"):
             folder = Path(store.uri) / f"{table}.lance"
-            (fragment,) = store._tables.dataset(table).get_fragments()
+            (fragment,) = store.tables.dataset(table).get_fragments()
             wanted = [folder / "data" / one.path for one in fragment.metadata.files]
             wanted += [newest(store, table), folder / "data", folder / "_versions"]
             assert set(map(str, wanted)) <= set(synced)
@@ -253,12 +253,12 @@ def test_rows_without_checksums_are_read_and_new_ones_get_them(tmp_path):
     """An index of an older clamr has no such column."""
     store = new(tmp_path)
     fill(store, ids=("v1",))
-    store._tables.dataset("vectors").drop_columns(["sums"])
+    store.tables.dataset("vectors").drop_columns(["sums"])
     older = Store.open(store.uri)
     assert len(list(older.scan_vectors(ENCODER.fingerprint))) == 2
     older.pack_vectors(ENCODER.fingerprint)
     write(older, "late")
-    sums = older._tables.read("vectors", ["sums"]).column("sums").to_pylist()
+    sums = older.tables.read("vectors", ["sums"]).column("sums").to_pylist()
     assert sum(one is None for one in sums) == 2
     assert len(list(Store.open(store.uri).scan_vectors(ENCODER.fingerprint))) == 3
     with older.writer("test"):
@@ -269,12 +269,12 @@ def test_damaged_records_are_dropped_one_by_one(tmp_path):
     store = new(tmp_path)
     fill(store)
     with store.writer("test"):
-        tables = store._tables
+        tables = store.tables
         for table, column, key in (("files", "display", "/videos/v1.mp4"), ("videos", "video_id", "v2")):
-            rows = tables.read(table, schema.SCHEMAS[table].names, f"{column} = '{key}'").to_pylist()
+            rows = tables.read(table, records.SCHEMAS[table].names, f"{column} = '{key}'").to_pylist()
             for row in rows:
                 row["record"] = row["record"].replace("/v1", "/w1").replace('"fields"', '"fie1ds"')
-            tables.upsert(table, pa.Table.from_pylist(rows, schema=schema.SCHEMAS[table]))
+            tables.upsert(table, pa.Table.from_pylist(rows, schema=records.SCHEMAS[table]))
     for read in (store.files, store.videos):
         with pytest.raises(StoreError, match="damaged"):
             read()

@@ -154,6 +154,7 @@ def test_readers_work_while_one_writes(tmp_path):
     assert_whole(store, 1)
 
 
+@pytest.mark.slow
 def test_a_writer_killed_anywhere_leaves_what_a_second_run_completes(tmp_path):
     """Ten writers are killed at random moments, each taking up where the one before was cut off."""
     chance = random.Random(7)
@@ -171,9 +172,9 @@ def test_a_writer_killed_anywhere_leaves_what_a_second_run_completes(tmp_path):
     index_run(store, version)
     assert_whole(store, version)
     assert not list((tmp_path / "index").rglob(".tmp*"))
-    moments = store._tables.count("moments")
+    moments = store.tables.count("moments")
     assert moments == len(store.moments())
-    assert store._tables.count("vectors") == moments
+    assert store.tables.count("vectors") == moments
 
 
 def test_a_creation_that_was_cut_off_is_done_again(tmp_path):
@@ -189,6 +190,7 @@ class CutOff(BaseException):
     """Stands for the end of the process."""
 
 
+@pytest.mark.slow
 def test_a_writer_cut_off_before_any_of_its_writes_leaves_what_a_second_run_completes(tmp_path, monkeypatch):
     """Borders between two writes of a run that replaces all videos, every fifth: no two videos are cut alike."""
     store = new(tmp_path)
@@ -207,7 +209,7 @@ def test_a_writer_cut_off_before_any_of_its_writes_leaves_what_a_second_run_comp
 
         with monkeypatch.context() as patch:
             for name in ("upsert", "delete"):
-                patch.setattr(store._tables, name, counted(getattr(store._tables, name)))
+                patch.setattr(store.tables, name, counted(getattr(store.tables, name)))
             try:
                 index_run(store, version)
                 break

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from clamr_cli.errors import IndexLocked, StoreError
-from clamr_cli.store import Store, schema
-from clamr_cli.store.place import Place
+from clamr_cli.store import Store, records
+from clamr_cli.store.location import Location
 from clamr_cli.store.tables import Tables
 from clamr_cli.types import SearchOptions
 from tests.unit.store.samples import ENCODER, file, fill, new, video
@@ -56,7 +56,7 @@ def test_a_name_that_the_system_refuses_is_an_error_of_the_index(tmp_path):
 def test_tables_of_another_program_are_told_as_such(tmp_path):
     lancedb.connect(tmp_path).create_table("meta", pa.table({"key": ["x"]}))
     for create in (True, False):
-        with pytest.raises(StoreError, match="is not an index of clamr"):
+        with pytest.raises(StoreError, match="are not an index of clamr"):
             Store.open(tmp_path, create=create)
 
 
@@ -91,8 +91,8 @@ def test_a_damaged_index_is_an_error_not_a_traceback(tmp_path):
 
 def set_version(store, value):
     with store.writer("test"):
-        store._tables.upsert(
-            "meta", pa.table({"name": ["schema_version"], "value": [value]}, schema=schema.SCHEMAS["meta"])
+        store.tables.upsert(
+            "meta", pa.table({"name": ["schema_version"], "value": [value]}, schema=records.SCHEMAS["meta"])
         )
 
 
@@ -106,67 +106,6 @@ def test_an_index_of_a_newer_version_is_refused(tmp_path):
     set_version(store, "?")
     with pytest.raises(StoreError, match="no readable version"):
         Store.open(store.uri)
-
-
-@pytest.fixture
-def next_version(monkeypatch):
-    """A version of the tables beyond the present one: videos get a column, and every step is counted."""
-    steps = []
-
-    def add_rating(tables):
-        steps.append(1)
-        if "rating" not in tables.dataset("videos").schema.names:
-            tables.dataset("videos").add_columns({"rating": "length(title)"})
-
-    present = schema.SCHEMA_VERSION
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", present + 1)
-    monkeypatch.setitem(schema.MIGRATIONS, present, add_rating)
-    wider = schema.SCHEMAS["videos"].append(pa.field("rating", pa.int32()))
-    monkeypatch.setattr(schema, "SCHEMAS", {**schema.SCHEMAS, "videos": wider, "added": schema.SCHEMAS["meta"]})
-    return steps
-
-
-def older(tmp_path):
-    store = new(tmp_path)
-    fill(store)
-    return store.uri
-
-
-def test_an_older_index_is_brought_up_to_date_once(tmp_path, request):
-    uri = older(tmp_path)
-    steps = request.getfixturevalue("next_version")
-    migrated = Store.open(uri)
-    assert len(migrated.videos()) == 2
-    assert set(migrated._tables.read("videos", ["rating"]).column("rating").to_pylist()) == {len("Title of v1")}
-    assert migrated._tables.exists("added")
-    Store.open(uri)
-    assert steps == [1]
-
-
-def test_a_migration_that_was_cut_off_is_taken_up_again(tmp_path, request, monkeypatch):
-    uri = older(tmp_path)
-    steps = request.getfixturevalue("next_version")
-    with monkeypatch.context() as patch:
-        patch.setattr(schema, "write_version", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            Store.open(uri)
-    assert len(Store.open(uri).videos()) == 2
-    assert steps == [1, 1]
-
-
-def test_no_migration_happens_under_another_writer(tmp_path, request):
-    uri = older(tmp_path)
-    store = Store.open(uri)
-    request.getfixturevalue("next_version")
-    with store.writer("clamr index"), pytest.raises(IndexLocked, match="clamr index"):
-        Store.open(uri)
-
-
-def test_an_older_index_without_a_way_is_refused(tmp_path, monkeypatch):
-    uri = older(tmp_path)
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 5)
-    with pytest.raises(StoreError, match="knows no way"):
-        Store.open(uri)
 
 
 def test_addresses_pass_through_and_lock_in_a_folder_of_ours(tmp_path):
@@ -193,9 +132,9 @@ def test_addresses_pass_through_and_lock_in_a_folder_of_ours(tmp_path):
 
 
 def test_addresses_of_object_stores_are_not_taken_for_folders(tmp_path):
-    place = Place.of("s3://bucket/some/index/", tmp_path)
-    assert (place.uri, place.folder, place.side) == ("s3://bucket/some/index", None, tmp_path)
-    assert place.side_file("writer.lock") != Place.of("s3://bucket/other", tmp_path).side_file("writer.lock")
+    place = Location.of("s3://bucket/some/index/", tmp_path)
+    assert (place.uri, place.folder, place.beside) == ("s3://bucket/some/index", None, tmp_path)
+    assert place.file("writer.lock") != Location.of("s3://bucket/other", tmp_path).file("writer.lock")
 
 
 def test_an_unreachable_address_is_one_line_with_a_hint(monkeypatch):
@@ -242,6 +181,6 @@ def test_what_is_written_is_a_lancedb_database(tmp_path):
     database = lancedb.connect(store.uri)
     assert database.open_table("videos").count_rows() == 2
     assert database.open_table("vectors").schema.field("moment_id").metadata
-    assert Tables(Place.of(store.uri)).exists("files")
+    assert Tables(Location.of(store.uri)).exists("files")
     assert store.videos()[0] == video("v1", title="Title of v1")
     assert file("/videos/v1.mp4", "v1") in store.files()

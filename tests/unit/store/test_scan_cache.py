@@ -203,10 +203,10 @@ def test_a_file_that_is_mostly_dead_is_written_again(store):
 
 def test_rows_of_an_older_version_that_come_back_are_not_taken_from_the_file(store):
     fill(store, ["v1", "v2", "v3"])
-    data = store._tables.dataset("vectors")
+    data = store.tables.dataset("vectors")
     with store.writer("test"):
         store.delete_vectors("nobody")
-        store._tables.delete("vectors", "moment_id", ["v2#0"])
+        store.tables.delete("vectors", "moment_id", ["v2#0"])
     store.pack_vectors(FINGERPRINT)
     assert "v2#0" not in contents(store)
     data.restore()
@@ -423,7 +423,7 @@ def test_a_folder_that_takes_nothing_is_an_error_and_searches_go_on(store):
 
 
 def test_refreshing_waits_until_it_is_worth_it_and_leaves_writers_alone(store, monkeypatch):
-    from clamr_cli.store import embeddings as module
+    from clamr_cli.store import store as module
 
     monkeypatch.setattr(module, "_WORTH_PACKING", 4)
     put(store, "v1", 1, moments=3)

@@ -1,4 +1,4 @@
-"""What LanceDB raises, said so that a user can act on it."""
+"""Errors of LanceDB, Arrow and the system as errors that a user can act on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from clamr_cli.errors import StoreError, shortage
-from clamr_cli.store.schema import FILES, MOMENTS, VECTORS, VIDEOS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,33 +26,35 @@ _HINTS: Final = (
      "check the address, the credentials and the network"),
 )  # fmt: skip
 _INTERRUPTED: Final = "External error: KeyboardInterrupt"
-_DAMAGED_VECTORS: Final = "run the command again; if it stays, clamr index --encoder NAME makes damaged vectors anew"
-_DAMAGED_RECORDS: Final = "run the command again; if it stays, clamr index DIR makes what is damaged anew"
-_DAMAGED: Final = "run the command again; if it stays, build the index anew in another place with --db DIR"
 
-_BY_TABLE: Final = {VECTORS: _DAMAGED_VECTORS, **dict.fromkeys((FILES, VIDEOS, MOMENTS), _DAMAGED_RECORDS)}
+_AGAIN: Final = "run the command again; if it stays, "
+_DAMAGED: Final = _AGAIN + "build the index anew in another place with --db DIR"
+_DAMAGED_TABLES: Final = {
+    "vectors": _AGAIN + "clamr index --encoder NAME makes damaged vectors anew",
+    **dict.fromkeys(("files", "videos", "moments"), _AGAIN + "clamr index DIR makes what is damaged anew"),
+}
 
 
 def as_store_error(doing: str, uri: str, error: BaseException, table: str = "") -> StoreError:
-    """A :class:`StoreError` for something that LanceDB, Arrow or the system raised.
+    """A :class:`StoreError` for an error of LanceDB, Arrow or the system.
 
     Args:
-        doing: what was being done, e.g. ``read`` or ``write``.
+        doing: what failed, e.g. ``read`` or ``write``.
         uri: of the index.
-        error: what was raised.
-        table: the one that was read or written, where it matters for what to do.
+        error: the cause.
+        table: its name, where it matters for what to do.
     """
     text = _SOURCE_PLACE.sub("", str(error)).strip() or type(error).__name__
     text = _WRAPPERS.sub("", text).splitlines()[0]
     short = shortage(text)
-    otherwise = _BY_TABLE.get(table, _DAMAGED)
-    hint = short[1] if short else next((hint for pattern, hint in _HINTS if pattern.search(text)), otherwise)
+    damaged = _DAMAGED_TABLES.get(table, _DAMAGED)
+    hint = short[1] if short else next((hint for pattern, hint in _HINTS if pattern.search(text)), damaged)
     return StoreError(f"cannot {doing} the index at {uri} ({text[:300]})", hint)
 
 
-def is_passing(error: StoreError) -> bool:
-    """Whether an error is of the system, as a refusal or a limit, and not of what is stored."""
-    return error.hint not in (_DAMAGED, *_BY_TABLE.values())
+def is_damage(error: StoreError) -> bool:
+    """Whether an error is of what is stored, and not of the system, as a refusal or a limit."""
+    return error.hint in (_DAMAGED, *_DAMAGED_TABLES.values())
 
 
 def is_panic(error: BaseException) -> bool:
@@ -62,8 +63,8 @@ def is_panic(error: BaseException) -> bool:
 
 
 @contextmanager
-def failing_as_store_error(doing: str, uri: str, table: str = "") -> Iterator[None]:
-    """Turn what storage libraries raise in the block into a :class:`StoreError`. Wrap calls to them, nothing else.
+def store_errors(doing: str, uri: str, table: str = "") -> Iterator[None]:
+    """Raise errors of storage libraries as :class:`StoreError`. Wrap calls to them, nothing else.
 
     An interruption that met them while they called Python comes back as an error of theirs, and is one again here.
     """
