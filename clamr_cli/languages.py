@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
 
 _NONE: Final = frozenset(("", "mis", "mul", "und", "zxx"))
 _PRIMARY: Final = re.compile(r"[A-Za-z]{2,3}(?![A-Za-z])")
@@ -31,7 +34,12 @@ _ALIKE: Final = (
     frozenset(("hi", "ur")), frozenset(("fa", "prs")),
 )  # fmt: skip
 
+_LEAST_LETTERS: Final = 40
+_CLEAR: Final = 0.9
+"""Probability from which the language of a text counts as recognised."""
 
+
+@functools.lru_cache(maxsize=1024)
 def short_code(tag: str) -> str:
     """The two-letter code of a language tag such as ``eng``, ``fre``, ``pt-BR`` or ``en_GB``.
 
@@ -43,7 +51,16 @@ def short_code(tag: str) -> str:
     """
     match = _PRIMARY.match(tag.strip())
     primary = match[0].lower() if match else ""
-    return "" if primary in _NONE or _RESERVED.fullmatch(primary) else _short(primary)
+    if primary in _NONE or _RESERVED.fullmatch(primary):
+        return ""
+    # Imported here and below: most runs meet no language tag, and need not wait for it.
+    import langcodes
+
+    try:
+        code = langcodes.Language.get(primary).language or primary
+    except langcodes.LanguageTagError:
+        code = primary
+    return _SAME.get(code, code)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -69,10 +86,9 @@ def language_named(word: str) -> str:
     import langcodes
 
     try:
-        found = langcodes.find(word)
+        code = short_code(langcodes.find(word).language or "")
     except LookupError:
         return ""
-    code = short_code(found.language or "")
     return code if len(code) == 2 or code in _THREE_LETTERS else ""
 
 
@@ -85,32 +101,41 @@ def is_translation(tag: str) -> bool:
     import langcodes
 
     language, _, source = tag.casefold().partition("-")
-    if not re.fullmatch(r"[a-z]{2}", source) or short_code(language) == short_code(source):
+    language = short_code(language)
+    if not re.fullmatch(r"[a-z]{2}", source) or language == short_code(source) or not _exists(source):
         return False
-    return (
-        _exists(source)
-        and not langcodes.Language.make(language=short_code(language), territory=source.upper()).is_valid()
-    )
-
-
-def same_language(one: str, other: str) -> bool:
-    """Whether two short codes name one language, or two that are heard and read alike."""
-    return one == other or any(one in group and other in group for group in _ALIKE)
-
-
-@functools.lru_cache(maxsize=1024)
-def _short(primary: str) -> str:
-    # Imported here: most runs meet no language tag, and need not wait for it.
-    import langcodes
-
-    try:
-        code = langcodes.Language.get(primary).language or primary
-    except langcodes.LanguageTagError:
-        code = primary
-    return _SAME.get(code, code)
+    return not langcodes.Language.make(language=language, territory=source.upper()).is_valid()
 
 
 def _exists(code: str) -> bool:
     import langcodes
 
     return bool(langcodes.Language.get(code).is_valid())
+
+
+def same_language(first: str, second: str) -> bool:
+    """Whether two short codes name one language, or two that are heard and read alike."""
+    return first == second or any(first in group and second in group for group in _ALIKE)
+
+
+@functools.lru_cache(maxsize=256)
+def language_of_text(text: str) -> str:
+    """The short code of the language that a text is clearly in; empty where it is short or not clear."""
+    if sum(character.isalpha() for character in text) < _LEAST_LETTERS and text.isascii():
+        return ""
+    code, probability = probable_language(text)
+    return code if probability >= _CLEAR else ""
+
+
+def probable_language(text: str) -> tuple[str, float]:
+    """The short code of the language that a text is most probably in, and how probable that is."""
+    code, probability = _identifier().classify(text)
+    return short_code(code), float(probability)
+
+
+@functools.lru_cache(maxsize=1)
+def _identifier() -> LanguageIdentifier:
+    # Imported here: it loads a model, and most captions say their language.
+    from py3langid import langid
+
+    return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from pathlib import Path
+from typing import Final, Literal
 
-from clamr_cli.languages import is_translation, language_named, same_language, short_code
-from clamr_cli.types import Span
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
-    from py3langid.langid import LanguageIdentifier
-
-    from clamr_cli.types import Segment, SubtitleTrack
+from clamr_cli.languages import is_translation, language_named, language_of_text, same_language, short_code
+from clamr_cli.types import Segment, Span, SubtitleTrack
 
 Content = Literal["unread", "speech", "log", "none", "unsupported"]
 
-# Parts of file names and words of track titles -> what they say.
+# Marks, and the parts of file names and words of track titles that say them.
 _MARKS: Final = {
     "forced": "forced foreign foreignonly signs sign songs song karaoke lyrics partial nonenglish non-english",
     "impaired": "sdh cc hoh impaired hearing hearing-impaired hearingimpaired closedcaptions",
@@ -45,9 +38,7 @@ _LEAST_COVERED: Final = 0.03
 """Share of a long video during which captions of its whole speech are on screen at the least."""
 
 _SAMPLE: Final = 2_000
-_LEAST_LETTERS: Final = 40
-_CLEAR: Final = 0.9
-"""Probability from which the language of a text counts as recognised."""
+_MOST_NAMES: Final = 3
 
 _NUMBER: Final = re.compile(r"[-+]?\d+(?:[.,:/]\d+)*")
 _WORD: Final = re.compile(r"[^\W\d_]{2,}")
@@ -103,6 +94,15 @@ class Captions:
         few = self.seconds is not None and duration >= _LONG and self.seconds < _LEAST_COVERED * duration
         return self.forced or few
 
+    @property
+    def clear_language(self) -> str:
+        """The language that they are marked with, else the one that their text is clearly in."""
+        return self.language or (language_of_text(self.sample) if self.sample else "")
+
+    def may_speak(self, spoken: str) -> bool:
+        """Whether they may be in the spoken language."""
+        return not spoken or not self.clear_language or same_language(self.clear_language, spoken)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -135,100 +135,85 @@ def choose(
         audible: whether there is sound whose speech can be recognised.
         duration: of the video in seconds, 0 where it is not known.
     """
-    lines = [one for one in captions if not one.commentary and one.content in ("unread", "speech")]
-    whole = [one for one in lines if not one.is_part(duration)]
-    fitting = [one for one in whole if _speaks(one, spoken)]
-    speech = min(fitting, key=lambda one: rank(one, spoken), default=None)
+
+    def best(some: Sequence[Captions]) -> Captions | None:
+        return min(some, key=lambda each: rank(each, spoken), default=None)
+
+    lines = [each for each in captions if not each.commentary and each.content in ("unread", "speech")]
+    whole = [each for each in lines if not each.is_part(duration)]
+    speech = best([each for each in whole if each.may_speak(spoken)])
     if not audible and speech is None and not spoken:
-        speech = min(whole, key=lambda one: rank(one, spoken), default=None)
-    doubtful = speech is None if spoken else speech is not None and bool(_language(speech))
-    detect = audible and not sure and bool(whole) and doubtful
-    if speech is not None:
-        return Choice(speech, None, detect)
-    beside = min(whole or lines, key=lambda one: rank(one, spoken), default=None)
-    return Choice(None, beside, detect)
+        speech = best(whole)
+    is_doubtful = speech is None if spoken else speech is not None and bool(speech.clear_language)
+    detect = audible and not sure and bool(whole) and is_doubtful
+    return Choice(speech, None if speech is not None else best(whole or lines), detect)
+
+
+def rank(captions: Captions, spoken: str) -> tuple[object, ...]:
+    """Sort key: the spoken language first, then the owner's files, then whole ones written by people."""
+    language = captions.language
+    misfit = (language != spoken) + (bool(language) and not same_language(language, spoken))
+    return (
+        misfit, captions.forced or captions.commentary, captions.unknown, captions.machine and not captions.original,
+        not captions.original, captions.impaired, captions.track is not None, not captions.default, captions.order,
+        captions.name,
+    )  # fmt: skip
 
 
 def passed_over(captions: Sequence[Captions], choice: Choice, spoken: str = "", duration: float = 0.0) -> list[str]:
     """A line for each reason for which captions were not taken for the speech."""
-    reasons: dict[str, list[str]] = {}
-    for one in captions:
-        reason = _reason(one, choice, spoken, duration)
+    names: dict[str, list[str]] = {}
+    for each in captions:
+        # A film with dozens of translated tracks is as it should be when one of them is what is said.
+        is_expected = each.track is not None and choice.speech is not None
+        if each == choice.speech or each.content == "none":
+            continue
+        if each.content == "log":
+            reason = "a log of positions and settings, not speech"
+        elif each.content == "unsupported":
+            reason = "" if is_expected else "subtitles in a format that cannot be read"
+        elif each.is_part(duration):
+            reason = "subtitles of a part only"
+        elif each.commentary:
+            reason = "subtitles of a commentary"
+        elif is_expected:
+            reason = ""
+        elif not each.may_speak(spoken):
+            reason = f"subtitles in another language than the spoken one ({spoken})"
+        else:
+            reason = "another subtitle of the video is used"
         if reason:
-            reasons.setdefault(reason, []).append(one.name)
-    return [f"{_listed(names)}: {reason}" for reason, names in reasons.items()]
+            use = "kept beside the speech" if each == choice.beside else "not used"
+            names.setdefault(f"{reason}; {use}", []).append(each.name)
+    lines = []
+    for reason, some in names.items():
+        more = f" and {len(some) - _MOST_NAMES} more" if len(some) > _MOST_NAMES else ""
+        lines.append(f"{', '.join(some[:_MOST_NAMES])}{more}: {reason}")
+    return lines
 
 
-def _reason(one: Captions, choice: Choice, spoken: str, duration: float) -> str:
-    if one == choice.speech or one.content == "none":
-        return ""
-    end = "kept beside the speech" if one == choice.beside else "not used"
-    # A film with dozens of translated tracks is as it should be when one of them is what is said.
-    expected = one.track is not None and choice.speech is not None
-    if one.content == "log":
-        return f"a log of positions and settings, not speech; {end}"
-    if one.content == "unsupported":
-        return "" if expected else f"subtitles in a format that cannot be read; {end}"
-    if one.is_part(duration):
-        return f"subtitles of a part only; {end}"
-    if one.commentary:
-        return f"subtitles of a commentary; {end}"
-    if expected:
-        return ""
-    if not _speaks(one, spoken):
-        return f"subtitles in another language than the spoken one ({spoken}); {end}"
-    return f"another subtitle of the video is used; {end}"
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def _speaks(one: Captions, spoken: str) -> bool:
-    """Whether captions may be in the spoken language."""
-    if not spoken:
-        return True
-    language = _language(one)
-    return not language or same_language(language, spoken)
-
-
-def _language(one: Captions) -> str:
-    """The language that captions are marked with, else the one that their text is clearly in."""
-    return one.language or (language_of_text(one.sample) if one.sample else "")
-
-
-def rank(one: Captions, spoken: str) -> tuple[object, ...]:
-    """Sort key: the spoken language first, then the owner's files, then whole ones written by people."""
-    fit = (one.language != spoken) + (bool(one.language) and not same_language(one.language, spoken))
-    return (
-        fit, one.forced or one.commentary, one.unknown, one.machine and not one.original, not one.original,
-        one.impaired, one.track is not None, not one.default, one.order, one.name,
-    )  # fmt: skip
-
-
-# --- names ------------------------------------------------------------------------------------------------------------
-
-
-def named_captions(name: str, part: str, path: Path, order: int = 0) -> Captions:
-    """Captions of a file by what its name says beside the video's: ``.en.hi``, ``_English``, ``.pt-BR.forced``."""
-    marks, language, unknown = marks_of(part)
-    return Captions(
-        name, path, None, language, "forced" in marks, "impaired" in marks, "machine" in marks, "original" in marks,
-        "commentary" in marks, unknown, order=order,
-    )  # fmt: skip
+def known_language(captions: Iterable[Captions], *tags: str) -> str:
+    """The spoken language by the first tag that says it, else by captions that are marked as of the original one."""
+    stated = (short_code(tag) for tag in tags)
+    marked = (each.language for each in captions if each.original)
+    return next(filter(None, stated), "") or next(filter(None, marked), "")
 
 
 def track_captions(track: SubtitleTrack) -> Captions:
     """Captions of a track inside the video by its language tag, title and flags."""
     marks, language, _ = marks_of(track.title)
-    name = f"subtitle track {track.index}" + (f" ({track.title})" if track.title else "")
     return Captions(
-        name, None, track.index, track.language or language, track.forced or "forced" in marks,
-        track.hearing_impaired or "impaired" in marks, "machine" in marks, False,
-        track.comment or "commentary" in marks, default=track.default, order=track.index,
+        name=f"subtitle track {track.index}" + (f" ({track.title})" if track.title else ""),
+        track=track.index,
+        language=track.language or language,
+        forced=track.forced or "forced" in marks,
+        impaired=track.hearing_impaired or "impaired" in marks,
+        machine="machine" in marks,
+        commentary=track.comment or "commentary" in marks,
+        default=track.default,
+        order=track.index,
         content="unread" if track.text else "unsupported",
-    )  # fmt: skip
+    )
 
 
 def marks_of(text: str) -> tuple[set[str], str, bool]:
@@ -241,15 +226,11 @@ def marks_of(text: str) -> tuple[set[str], str, bool]:
     names: list[tuple[str, str]] = []
     codes: list[tuple[str, str]] = []
     unknown: list[str] = []
-    words = [
-        word.strip("-") for word in _BREAKS.split(unicodedata.normalize("NFC", text).casefold()) if word.strip("-")
-    ]
-    for word in words:
-        mark = _MARK_OF.get(word)
-        code = "" if mark is not None else language_named(word)
-        if mark is not None:
-            marks.add(mark)
-        elif code:
+    words = (word.strip("-") for word in _BREAKS.split(unicodedata.normalize("NFC", text).casefold()))
+    for word in filter(None, words):
+        if word in _MARK_OF:
+            marks.add(_MARK_OF[word])
+        elif code := language_named(word):
             (names if len(word) > 3 and "-" not in word else codes).append((word, code))
             marks |= {_MARK_OF[rest] for rest in word.split("-")[1:] if rest in _MARK_OF}
             if word.endswith("-hi"):
@@ -266,20 +247,38 @@ def marks_of(text: str) -> tuple[set[str], str, bool]:
         codes.remove(("hi", "hi"))
         marks.add("impaired")
     # Beside another language "la" and "latin" are Latin America and the Latin script.
-    named = [code for _, code in names if code != "la"] or [code for _, code in (*codes, *names)]
-    named = [code for code in named if code != "la"] or named
-    return marks, named[-1] if named else "", bool(unknown)
-
-
-# --- contents ---------------------------------------------------------------------------------------------------------
+    languages = [code for _, code in names if code != "la"] or [code for _, code in (*codes, *names)]
+    languages = [code for code in languages if code != "la"] or languages
+    return marks, languages[-1] if languages else "", bool(unknown)
 
 
 def examined(captions: Captions, segments: Sequence[Segment]) -> Captions:
     """The captions with what their lines show: whether they are speech, and for how long."""
     texts = [segment.text for segment in segments]
     content: Content = "none" if not texts else "log" if is_log(texts) else "speech"
-    sample = " ".join(texts[:100])[:_SAMPLE]
-    return replace(captions, content=content, sample=sample, seconds=_seconds_shown(segments))
+    seconds = until = 0.0
+    for segment in segments:
+        seconds += max(0.0, segment.span.end - max(until, segment.span.start))
+        until = max(until, segment.span.end)
+    return replace(captions, content=content, sample=" ".join(texts[:100])[:_SAMPLE], seconds=seconds)
+
+
+def is_log(texts: Sequence[str]) -> bool:
+    """Whether lines are what a drone, a dashcam or a tracker writes for each frame: settings, positions, times.
+
+    Either their keys are known, or most lines are one form with other numbers, and have few words beside the numbers.
+    """
+    sample = texts[:: max(1, len(texts) // 200)][:200]
+    if sum(bool(_LOG.search(text[:2_000])) for text in sample) >= 0.5 * len(sample):
+        return True
+    forms: Counter[str] = Counter()
+    for text in (text[:500] for text in sample):
+        numbers = len(_NUMBER.findall(text))
+        words = len(_WORD.findall(text)) - len(_KEYED.findall(text))
+        if numbers >= 2 and words <= numbers / 2:
+            forms[_NUMBER.sub("0", text)] += 1
+    # Signs and directions (N, SW) change; a log of one form that is broken into several is still one.
+    return len(sample) >= 3 and sum(count for _, count in forms.most_common(4)) >= 0.6 * len(sample)
 
 
 def on_video(segments: Sequence[Segment], duration: float) -> Sequence[Segment]:
@@ -291,64 +290,4 @@ def on_video(segments: Sequence[Segment], duration: float) -> Sequence[Segment]:
     hours = 3600.0 * (min(starts, default=0.0) // 3600)
     if not hours or not duration or not max(starts) - hours < duration <= max(starts):
         return segments
-    return [replace(one, span=Span(one.span.start - hours, one.span.end - hours)) for one in segments]
-
-
-def is_log(texts: Sequence[str]) -> bool:
-    """Whether lines are what a drone, a dashcam or a tracker writes for each frame: settings, positions, times.
-
-    Either their keys are known, or most lines are one form with other numbers, and have few words beside the numbers.
-    """
-    sample = texts[:: max(1, len(texts) // 200)][:200]
-    if sum(bool(_LOG.search(text[:2_000])) for text in sample) >= 0.5 * len(sample):
-        return True
-    if len(sample) < 3:
-        return False
-    forms = Counter(_NUMBER.sub("0", text[:500]) for text in sample if _is_measured(text[:500]))
-    # Signs and directions (N, SW) change; a log of one form that is broken into several is still one.
-    return sum(count for _, count in forms.most_common(4)) >= 0.6 * len(sample)
-
-
-def _is_measured(text: str) -> bool:
-    numbers = len(_NUMBER.findall(text))
-    words = len(_WORD.findall(text)) - len(_KEYED.findall(text))
-    return numbers >= 2 and words <= numbers / 2
-
-
-def _seconds_shown(segments: Iterable[Segment]) -> float:
-    """For how long a line is on screen."""
-    shown = until = 0.0
-    for segment in segments:
-        shown += max(0.0, segment.span.end - max(until, segment.span.start))
-        until = max(until, segment.span.end)
-    return shown
-
-
-@functools.lru_cache(maxsize=256)
-def language_of_text(text: str) -> str:
-    """The short code of the language that a text is clearly in; empty where it is short or not clear."""
-    if sum(character.isalpha() for character in text) < _LEAST_LETTERS and text.isascii():
-        return ""
-    code, probability = probable_language(text)
-    return code if probability >= _CLEAR else ""
-
-
-def probable_language(text: str) -> tuple[str, float]:
-    """The short code of the language that a text is most probably in, and how probable that is."""
-    code, probability = _identifier().classify(text)
-    return short_code(code), float(probability)
-
-
-@functools.lru_cache(maxsize=1)
-def _identifier() -> LanguageIdentifier:
-    # Imported here: it loads a model, and most captions say their language.
-    from py3langid import langid
-
-    return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
-
-
-def known_language(captions: Iterable[Captions], *said: str) -> str:
-    """The spoken language by the first that says it, else by captions that are marked as of the original language."""
-    return next((short_code(tag) for tag in said if short_code(tag)), "") or next(
-        (one.language for one in captions if one.original and one.language), ""
-    )
+    return [replace(each, span=Span(each.span.start - hours, each.span.end - hours)) for each in segments]

@@ -1,10 +1,12 @@
-"""Text from files, tags and recognisers is hostile until it went through here."""
+"""Text from files, tags and recognisers: encodings are recognised, and what is hostile or invisible is removed."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from typing import Final
+
+from clamr_cli.languages import probable_language
 
 # Control characters (escape sequences among them), lone surrogates, and the marks that reorder or hide what a terminal
 # shows; joiners stay, scripts and emoji need them.
@@ -51,11 +53,14 @@ _PAGES: Final = {
     "th": (("cp874",), ("THAI",)),
 }
 _WESTERN_PAGES: Final = ("cp1252", "cp850", "mac_roman")
-_GUESSED: Final = (
+_GUESSED_PAGES: Final = (
     "cp1252", "cp1250", "cp1251", "koi8_r", "cp866", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258",
     "cp932", "euc_jp", "cp949", "gb18030", "big5", "cp874",
 )  # fmt: skip
 _URL: Final = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
+_SEPARATORS: Final = re.compile(r"[\s_\-.+~()\[\]{},;]+")
+# holidayVideo -> holiday Video; IMG1234 -> IMG 1234, while v27, mp4 and S01E02 stay what people call them.
+_CAMEL: Final = re.compile(r"(?<=[^\W\d_]{2})(?=\d{2})|(?<=\d{2})(?=[^\W\d_]{3})|(?<=[a-zß-öø-ÿ])(?=[A-ZÀ-ÖØ-Þ])")
 
 
 def clean(text: str, limit: int = 2_000) -> str:
@@ -77,6 +82,11 @@ def without_urls(text: str) -> str:
 def fingerprint(text: str) -> str:
     """Letters and digits only, in one case: texts that say the same have the same one."""
     return "".join(character for character in text.casefold() if character.isalnum())
+
+
+def split_words(name: str) -> str:
+    """The words of a file or folder name, split at separators, capitals and digits: ``my_holidayVideo-2019``."""
+    return " ".join(_CAMEL.sub(" ", part) for part in _SEPARATORS.split(name) if part)
 
 
 def decode(content: bytes, language: str = "") -> str:
@@ -120,7 +130,7 @@ def encoding_of(content: bytes, language: str = "") -> tuple[str, bool]:
     # Imported here: hardly any file gets this far.
     import charset_normalizer
 
-    match = charset_normalizer.from_bytes(sample, cp_isolation=list(_GUESSED)).best()
+    match = charset_normalizer.from_bytes(sample, cp_isolation=list(_GUESSED_PAGES)).best()
     guess = match.encoding if match is not None else best or "cp1252"
     western = [character for character in sample.decode("cp1252", "replace") if character > "\x7f"]
     if guess in ("cp1250", "cp1254", "cp1257") and sum(c in _WESTERN for c in western) >= 0.93 * len(western):
@@ -134,8 +144,6 @@ def encoding_of(content: bytes, language: str = "") -> tuple[str, bool]:
 
 def _latin_page(sample: bytes) -> str:
     """The code page in which bytes with mostly plain letters read as text of a language; empty where none is clear."""
-    from clamr_cli.extract.captions import probable_language
-
     if 2 * sum(byte > 0x7F for byte in sample) > sum(byte < 0x80 and chr(byte).isalpha() for byte in sample):
         return ""
     best, highest = "", 0.8

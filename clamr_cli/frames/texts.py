@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clamr_cli.errors import MediaError
-from clamr_cli.extract.sidecar import find_sidecars
+from clamr_cli.extract.sidecars import find_sidecars
 from clamr_cli.frames.documents import joined
 from clamr_cli.frames.values import DenseOptions, Target, Texts
 from clamr_cli.index import tasks

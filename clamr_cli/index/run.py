@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clamr_cli import encoders
 from clamr_cli.errors import ClamrError, MediaError, StoreError, Unreachable
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Removed, Skipped, Stage
-from clamr_cli.extract.sidecar import sidecar_signature
+from clamr_cli.extract.sidecars import sidecar_signature
 from clamr_cli.files import private_file
 from clamr_cli.index.documents import documents_of
 from clamr_cli.index.executors import Executor

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from clamr_cli.errors import UsageError
-from clamr_cli.extract.sidecar import sidecar_signature
+from clamr_cli.extract.sidecars import sidecar_signature
 from clamr_cli.media.presence import MISSING, Absence, Folders, ancestors, is_below, is_missing
 from clamr_cli.media.trouble import explain
 from clamr_cli.media.walk import Found, Unreadable, discover, places

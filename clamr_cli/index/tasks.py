@@ -115,7 +115,7 @@ def read_captions(_report: Report, captions: Captions, video: str, hint: str) ->
 def read_metadata(
     report: Report, path: str, root: str, info: MediaInfo, without: Sequence[str]
 ) -> tuple[tuple[Segment, ...], VideoFields, list[str]]:
-    """Read the metadata of a video, see :func:`clamr_cli.extract.sidecar.read_metadata`, and report each sidecar."""
+    """Read the metadata of a video, see :func:`clamr_cli.extract.metadata.read_metadata`, and report each sidecar."""
     from clamr_cli.extract import sidecar
 
     return sidecar.read_metadata(path, root, info, without=without, progress=lambda name: report(0.0, 0.0, name))
@@ -123,7 +123,7 @@ def read_metadata(
 
 def read_language(_report: Report, path: str, root: str) -> str:
     """Read the short code of the spoken language that a sidecar names; empty where none does."""
-    from clamr_cli.extract.sidecar import spoken_language
+    from clamr_cli.extract.metadata import spoken_language
 
     return spoken_language(path, root)
 

@@ -13,7 +13,7 @@ import pytest
 
 from clamr_cli.events import Event, Indexed, Progress, Skipped
 from clamr_cli.extract.options import AsrOptions
-from clamr_cli.extract.sidecar import sidecar_signature
+from clamr_cli.extract.sidecars import sidecar_signature
 from clamr_cli.index import tasks
 from clamr_cli.index.executors import TaskFailed
 from clamr_cli.index.executors.local import LocalExecutor

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import UsageError
-from clamr_cli.extract.sidecar import sidecar_signature
+from clamr_cli.extract.sidecars import sidecar_signature
 from clamr_cli.index.scan import Scan
 from clamr_cli.types import FileRecord, FileState
 

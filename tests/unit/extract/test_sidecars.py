@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from clamr_cli.extract.sidecar import find_sidecars, read_metadata, sidecar_signature
-from clamr_cli.extract.words import split_words
+from clamr_cli.extract.clean import split_words
+from clamr_cli.extract.metadata import read_metadata
+from clamr_cli.extract.sidecars import find_sidecars, sidecar_signature
 from clamr_cli.languages import short_code
 from clamr_cli.types import Chapter, MediaInfo, Segment, Span, VideoFields
 
