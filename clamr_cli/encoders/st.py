@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from clamr_cli.encoders.clamr import sources
-from clamr_cli.encoders.clamr.sources import listed
+from clamr_cli.encoders.clamr import hub
 from clamr_cli.encoders.rows import Rows
 from clamr_cli.errors import MediaError, MissingExtra, ModelError, UsageError
 from clamr_cli.types import DIMENSION, TEXT_MODALITIES, EncoderInfo, Modality, Span, TokenVectors
@@ -94,7 +93,7 @@ class StEncoder:
         except (OSError, ValueError, RuntimeError, KeyError, ImportError) as problem:
             raise ModelError(f"{model} cannot be loaded: {_first_line(problem)}", "use another checkpoint") from problem
         if report.missing:
-            what = f"{model} lacks {len(report.missing)} tensors, they would be random ({listed(report.missing)})"
+            what = f"{model} lacks {len(report.missing)} tensors, they would be random ({hub.shorten(report.missing)})"
             raise ModelError(what, "use a complete checkpoint")
         width = loaded.get_embedding_dimension()
         if width not in (None, DIMENSION):
@@ -196,13 +195,13 @@ def _picture(frame: Frame) -> Image.Image:
         raise MediaError(f"the frame at {frame.time:.2f} s cannot be decoded", "index the video again") from problem
 
 
-def _files(model: str, revision: str) -> sources.Files:
+def _files(model: str, revision: str) -> hub.Files:
     if not model:
         raise UsageError("no checkpoint is named", "write --encoder st:ID, ID a folder or hub id")
-    return sources.find_all(model, revision)
+    return hub.find(model, revision)
 
 
-def _check_complete(files: sources.Files) -> None:
+def _check_complete(files: hub.Files) -> None:
     """Refuse a plain language model: the library would give it a projection of random numbers."""
     if (files.folder / "modules.json").is_file():
         return
@@ -212,8 +211,8 @@ def _check_complete(files: sources.Files) -> None:
         raise ModelError(what, "use one made for late interaction")
 
 
-def _info(model: str, files: sources.Files, cache: Path) -> EncoderInfo:
-    return EncoderInfo(f"st:{model}", f"st{VERSION}-{sources.digest_all(files, cache)[:24]}")
+def _info(model: str, files: hub.Files, cache: Path) -> EncoderInfo:
+    return EncoderInfo(f"st:{model}", f"st{VERSION}-{hub.digest(files, cache, whole_folder=True)[:24]}")
 
 
 def _first_line(problem: BaseException) -> str:

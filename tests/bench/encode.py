@@ -32,12 +32,11 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
 from clamr_cli.encoders.clamr import ClamrEncoder
-from clamr_cli.encoders.clamr.batching import Runner
-from clamr_cli.encoders.clamr.checkpoint import LoraLinear, Pair
-from clamr_cli.encoders.clamr.model import ATTENTION, Backbone, Placement, pack
+from clamr_cli.encoders.clamr.checkpoint import LoraLinear
+from clamr_cli.encoders.clamr.media import pixels_of
+from clamr_cli.encoders.clamr.model import ATTENTION, Backbone, Placement, position_ids
 from clamr_cli.encoders.clamr.options import ClamrOptions
 from clamr_cli.encoders.clamr.projection import init_projection
-from clamr_cli.encoders.clamr.vision import pixels_of
 from clamr_cli.types import Document, EncoderInfo, Frame, Segment, Span
 from tests.unit.encoders.clamr.tiny import CONFIG, make_tokenizer
 
@@ -161,9 +160,7 @@ class Bench:
         self.weight, self.bias = torch.from_numpy(projection.weight).to(device), torch.zeros(128, device=device)
         self.device, self.dtype = device, dtype
         ours = Backbone(_sharing(self.official.model), self.weight, self.bias, projection, Placement(device, dtype), 2)
-        self.encoder = ClamrEncoder(
-            EncoderInfo("clamr", "bench"), ours, self.tokenizer, ClamrOptions(model="bench"), Runner(ours)
-        )
+        self.encoder = ClamrEncoder(EncoderInfo("clamr", "bench"), ours, self.tokenizer, ClamrOptions(model="bench"))
 
     def ours(self, wanted: Sequence[Document]) -> list[np.ndarray]:
         """Encode as the program does."""
@@ -181,25 +178,27 @@ class Bench:
             projected = nn.functional.linear(outputs.hidden_states[-1].float(), self.weight, self.bias)
             vectors = projected / projected.norm(dim=-1, keepdim=True)
             rows = vectors.cpu().numpy()
-            found.extend(row[LIMIT - len(given.prompt) :] for row, given in zip(rows, inputs, strict=True))
+            found.extend(row[LIMIT - len(given) :] for row, given in zip(rows, inputs, strict=True))
         return found
 
     def _padded(self, inputs: list[EncoderInput], pixels: list[np.ndarray]) -> dict[str, torch.Tensor]:
-        packed = pack(inputs, self.encoder.backbone.rule)
         ids = torch.zeros(len(inputs), LIMIT, dtype=torch.long)
         mask = torch.zeros(len(inputs), LIMIT, dtype=torch.long)
         positions = torch.ones(3, len(inputs), LIMIT, dtype=torch.long)
         for row, given in enumerate(inputs):
-            size, start = len(given.prompt), packed.borders[row]
-            ids[row, LIMIT - size :] = torch.from_numpy(given.prompt.input_ids)
+            size = len(given)
+            ids[row, LIMIT - size :] = torch.from_numpy(given.input_ids)
             mask[row, LIMIT - size :] = 1
-            positions[:, row, LIMIT - size :] = torch.from_numpy(packed.positions[:, start : start + size])
+            own = position_ids(size, given.video_start, given.grid, self.encoder.backbone.time_step)
+            positions[:, row, LIMIT - size :] = torch.from_numpy(own)
         arguments = {
             "input_ids": ids,
             "attention_mask": mask,
             "position_ids": positions,
             "pixel_values_videos": torch.cat([self.encoder.backbone.patches(array) for array in pixels]),
-            "video_grid_thw": torch.from_numpy(packed.grids),
+            "video_grid_thw": torch.tensor(
+                [[grid.time, grid.height, grid.width] for given in inputs if (grid := given.grid)]
+            ),
         }
         return {name: tensor.to(self.device) for name, tensor in arguments.items()}
 
@@ -210,8 +209,8 @@ def _beside_adapters(model: nn.Module, dtype: torch.dtype, device: torch.device)
     layers = [(name, layer) for name, layer in language.named_modules() if isinstance(layer, nn.Linear)]
     for name, layer in layers:
         rank = min(RANK, layer.in_features // 16)
-        pair = Pair(torch.randn(rank, layer.in_features) * 0.01, torch.randn(layer.out_features, rank) * 0.01)
-        language.set_submodule(name, LoraLinear(layer, pair, 1.0, dtype, device))
+        down, up = torch.randn(rank, layer.in_features) * 0.01, torch.randn(layer.out_features, rank) * 0.01
+        language.set_submodule(name, LoraLinear(layer, down.to(device, dtype), up.to(device, dtype)))
 
 
 def _sharing(model: Qwen2_5_VLModel) -> Qwen2_5_VLModel:
@@ -289,7 +288,7 @@ def useful_work(shape: Shape, bench: Bench, inputs: Sequence[EncoderInput]) -> f
     total = 0.0
     language, vision = matrices(bench.official.model.language_model), matrices(bench.official.model.visual)
     for given in inputs:
-        tokens = len(given.prompt)
+        tokens = len(given)
         total += 2.0 * language * tokens + 2.0 * shape.layers * shape.hidden * tokens**2
         if given.grid is not None:
             patches = given.grid.time * given.grid.height * given.grid.width
@@ -326,7 +325,7 @@ def main() -> None:
     bench.ours(wanted[: max(2, count // 8)])
     bench.published(wanted[: options.batch], options.batch)
     inputs = [bench.encoder.prepare(document) for document in wanted]
-    tokens = sum(len(given.prompt) for given in inputs)
+    tokens = sum(len(given) for given in inputs)
     work, rate = useful_work(shape, bench, inputs), matmul_rate(device, dtype)
     ours = measured(lambda: bench.ours(wanted), device)
     published = measured(lambda: bench.published(wanted, options.batch), device)

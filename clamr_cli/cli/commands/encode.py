@@ -67,7 +67,7 @@ def run(before: Context, flags: Flags) -> int:
     quiet_libraries()
     from clamr_cli import load_encoder
     from clamr_cli.cli.output import warn
-    from clamr_cli.encoders.clamr.sources import WAY_OUT
+    from clamr_cli.encoders.clamr.hub import WAY_OUT
 
     try:
         encoder: ClamrEncoder = load_encoder(  # type: ignore[assignment]

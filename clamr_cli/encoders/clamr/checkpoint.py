@@ -13,9 +13,12 @@ an error. Read here, every tensor is accounted for, 4-bit layers need no other c
 from __future__ import annotations
 
 import math
+import os
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,19 +27,13 @@ from transformers import AutoConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerModel
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
-from clamr_cli.encoders.clamr import batching
+from clamr_cli.encoders.clamr.hub import WAY_OUT, Files, shorten
+from clamr_cli.encoders.clamr.media import MERGE, PATCH, STEP
 from clamr_cli.encoders.clamr.model import ATTENTION, DEVIATION, MEAN, Backbone, Placement, kernel_works, quantize
+from clamr_cli.encoders.clamr.options import ClamrOptions
 from clamr_cli.encoders.clamr.projection import Projection, as_torch_draws, init_projection
-from clamr_cli.encoders.clamr.sources import declared_elements, listed
 from clamr_cli.errors import ModelError
 from clamr_cli.types import DIMENSION
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from clamr_cli.encoders.clamr.options import ClamrOptions
-    from clamr_cli.encoders.clamr.sources import Files
 
 PROJECTION: Final = "custom_text_proj"
 _PROJECTION_TENSORS: Final = (f"{PROJECTION}.weight", f"{PROJECTION}.bias")
@@ -48,7 +45,6 @@ _RENAMES: Final = (
 _SPEAKING: Final = ("lm_head.", "talker.", "token2wav.")
 """Parts that write or speak; nothing of them goes into a vector."""
 
-_PREPROCESSOR: Final = "preprocessor_config.json"
 _PREFIX: Final = "base_model.model."
 _HALF: Final = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
 _BASE: Final = re.compile(rf"^{PROJECTION}(?:\.base_layer)?\.(?P<which>weight|bias)$")
@@ -61,48 +57,12 @@ _UNSUPPORTED: Final = (
     "fan_in_fan_out",
     "lora_bias",
 )
+_HEADROOM: Final = 1.15
+_SMALLEST: Final = 1 << 28
+"""Bytes below which memory is not checked: such a model fits anywhere, its activations need more than its weights."""
 
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """A kind of base model: Qwen2.5-VL, or Qwen2.5-Omni, which also takes audio.
-
-    Attributes:
-        kind: ``model_type`` of its configuration.
-        model: the class without output head, whose parts are ``language_model``, ``visual`` and maybe ``audio_tower``.
-        part: the configuration of that class inside the whole one.
-        time_step: steps of the time axis per pair of frames, from that configuration.
-    """
-
-    kind: str
-    model: Callable[[Any], Any]
-    part: Callable[[Any], Any]
-    time_step: Callable[[Any], int]
-
-
-ARCHITECTURES: Final[Mapping[str, Architecture]] = {
-    architecture.kind: architecture
-    for architecture in (
-        Architecture(
-            "qwen2_5_vl",
-            Qwen2_5_VLModel,
-            lambda config: config,
-            lambda part: part.vision_config.tokens_per_second,
-        ),
-        # A pair of frames counts as one second, the processor's own assumption for lists of frames.
-        Architecture(
-            "qwen2_5_omni",
-            Qwen2_5OmniThinkerModel,
-            lambda config: config.thinker_config,
-            lambda part: part.position_id_per_seconds,
-        ),
-    )
-}
-
-
-def _unused(name: str) -> bool:
-    """True if a tensor belongs to a part that vectors do not need."""
-    return name.removeprefix("thinker.").startswith(_SPEAKING)
+_NF4_BYTES: Final = 0.56
+_AGAIN: Final = "download the model again"
 
 
 def renamed(name: str) -> str:
@@ -112,6 +72,11 @@ def renamed(name: str) -> str:
         if pattern.search(name):
             return pattern.sub(replacement, name)
     return name
+
+
+def _speaks(name: str) -> bool:
+    """True if a tensor belongs to a part that vectors do not need."""
+    return name.removeprefix("thinker.").startswith(_SPEAKING)
 
 
 def _published(name: str) -> str:
@@ -136,8 +101,8 @@ class StoredTensor:
         try:
             with safe_open(self.path, framework="pt") as opened:
                 return opened.get_tensor(self.name)  # type: ignore[no-any-return]
-        except (SafetensorError, OSError) as problem:
-            raise ModelError(f"{self.path.name} is damaged at {self.name}", "download the model again") from problem
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{self.path.name} is damaged at {self.name}", _AGAIN) from error
 
 
 def _read_headers(paths: Sequence[Path]) -> dict[str, StoredTensor]:
@@ -154,79 +119,39 @@ def _read_headers(paths: Sequence[Path]) -> dict[str, StoredTensor]:
                     if name in stored:
                         raise ModelError(f"{name} is in {stored[name].path.name} and {path.name}", "keep one of them")
                     stored[name] = StoredTensor(path, name, tuple(opened.get_slice(name).get_shape()))
-        except (SafetensorError, OSError) as problem:
-            raise ModelError(f"{path.name} is damaged", "download the model again") from problem
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path.name} is damaged", _AGAIN) from error
     return stored
-
-
-def _match(
-    stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]], model: str
-) -> dict[str, StoredTensor]:
-    """The stored tensor of every tensor of the model.
-
-    Args:
-        stored: the tensors of the files, see :func:`_read_headers`; those of output parts are passed over. The
-            projection may be among them although the model has no such tensors; it comes back too.
-        shapes: the model's tensors.
-        model: its name, for messages.
-
-    Raises:
-        ModelError: tensors are missing, left over or of another shape; it names them.
-    """
-    matched: dict[str, StoredTensor] = {}
-    unexpected: list[str] = []
-    for raw, tensor in stored.items():
-        name = renamed(raw)
-        if _unused(raw):
-            continue
-        if name in matched or (name not in shapes and name not in _PROJECTION_TENSORS):
-            unexpected.append(raw)
-        else:
-            matched[name] = tensor
-    missing = [_published(name) for name in shapes if name not in matched]
-    misshapen = [
-        f"{_published(name)} {list(matched[name].shape)} for {list(shape)}"
-        for name, shape in shapes.items()
-        if name in matched and matched[name].shape != tuple(shape)
-    ]
-    problems = {
-        "tensors are missing, they would stay random": missing,
-        "tensors have no place": unexpected,
-        "tensors have another shape": misshapen,
-    }
-    _refuse(model, problems, "use a complete Qwen2.5 checkpoint of this size")
-    return matched
 
 
 def _refuse(what: str, problems: Mapping[str, Iterable[str]], hint: str) -> None:
     """Raise a ModelError if there are names of tensors under any problem."""
     lists = [(text, set(names)) for text, names in problems.items()]
-    texts = [f"{len(names)} {text} ({listed(names)})" for text, names in lists if names]
-    if texts:
+    if texts := [f"{len(names)} {text} ({shorten(names)})" for text, names in lists if names]:
         raise ModelError(f"{what} does not fit: {'; '.join(texts)}", hint)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pair:
-    """The low-rank change of one linear layer: ``down`` [r, in], ``up`` [out, r], float32."""
-
-    down: torch.Tensor
-    up: torch.Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Adapter:
-    """A loaded adapter: pairs by module name, the factor on them, and the projection's base where it is stored."""
+    """A loaded adapter, all tensors float32.
+
+    Attributes:
+        scale: factor on the changes.
+        pairs: the low-rank change of each linear layer by its module's name: ``down`` [r, in] and ``up`` [out, r].
+        projection_weight, projection_bias: the projection's base where it is stored.
+    """
 
     scale: float
-    pairs: Mapping[str, Pair]
+    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     projection_weight: torch.Tensor | None = None
     projection_bias: torch.Tensor | None = None
 
     def delta(self, module: str) -> torch.Tensor | None:
         """The change of a layer's weight, [out, in] float32, None for a layer that the adapter leaves alone."""
-        pair = self.pairs.get(module)
-        return None if pair is None else self.scale * (pair.up @ pair.down)
+        if module not in self.pairs:
+            return None
+        down, up = self.pairs[module]
+        return self.scale * (up @ down)
 
 
 class LoraLinear(nn.Module):
@@ -235,11 +160,10 @@ class LoraLinear(nn.Module):
     In half precision most of the change is smaller than the rounding of the weights: merged, it would be lost.
     """
 
-    def __init__(self, base: nn.Module, pair: Pair, scale: float, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, base: nn.Module, down: torch.Tensor, up: torch.Tensor) -> None:
         super().__init__()
         self.base = base
-        self.down = nn.Parameter(pair.down.to(device, dtype), requires_grad=False)
-        self.up = nn.Parameter((pair.up * scale).to(device, dtype), requires_grad=False)
+        self.down, self.up = (nn.Parameter(half, requires_grad=False) for half in (down, up))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Apply both, [..., in] to [..., out], with a single rounding of their sum."""
@@ -262,7 +186,7 @@ def load_adapter(files: Files, shapes: Mapping[str, tuple[int, int]]) -> Adapter
     unexpected: list[str] = []
     for raw, tensor in _read_headers(files.weights()).items():
         plain = raw.removeprefix(_PREFIX)
-        if _unused(plain):
+        if _speaks(plain):
             continue
         half, projection = _HALF.match(plain), _BASE.match(plain)
         module = renamed(half["module"]) if half else ""
@@ -276,23 +200,23 @@ def load_adapter(files: Files, shapes: Mapping[str, tuple[int, int]]) -> Adapter
     missing = [f"{_published(name)}.lora_{side}" for name, side in sides if side not in halves.get(name, {})]
     problems = {"tensors are missing": missing, "tensors have no place": unexpected}
     _refuse(f"the adapter {files.name}", problems, "use the base model it was made for")
-    pairs: dict[str, Pair] = {}
+    pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for name, stored in halves.items():
         down, up, (rows, columns) = stored["A"], stored["B"], shapes[name]
         if down.shape[1:] != (columns,) or up.shape[:1] != (rows,) or down.shape[0] != up.shape[-1]:
             sizes = f"{_published(name)} is {[rows, columns]}, its halves are {list(down.shape)} and {list(up.shape)}"
             raise ModelError(f"the adapter {files.name} does not fit: {sizes}", "use the base model it was made for")
-        pairs[name] = Pair(down.read().float(), up.read().float())
+        pairs[name] = down.read().float(), up.read().float()
     # An adapter that was loaded or saved in part has halves that still have their initial value, zero.
-    idle = [name for name in targets if not (pairs[name].up.any() and pairs[name].down.any())]
+    idle = [name for name in targets if not all(half.any() for half in pairs[name])]
     if idle and len(idle) == len(targets):
         raise ModelError(f"the adapter {files.name} changes nothing: all its tensors are zero", "use a trained adapter")
     if idle:
-        layers = listed(map(_published, idle))
+        layers = shorten(map(_published, idle))
         what = f"the adapter {files.name} is there in part: {len(idle)} layers are zero ({layers})"
         raise ModelError(what, "save it again")
-    read = {which: tensor.read().float() for which, tensor in base.items()}
-    return Adapter(scale, pairs, read.get("weight"), read.get("bias"))
+    tensors = {which: tensor.read().float() for which, tensor in base.items()}
+    return Adapter(scale, pairs, tensors.get("weight"), tensors.get("bias"))
 
 
 def _scale(name: str, config: Mapping[str, Any]) -> float:
@@ -308,8 +232,8 @@ def _scale(name: str, config: Mapping[str, Any]) -> float:
     try:
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
         return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as problem:
-        raise ModelError(f"the adapter {name} has invalid r or lora_alpha", "download it again") from problem
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ModelError(f"the adapter {name} has invalid r or lora_alpha", "download it again") from error
 
 
 def _target_test(name: str, config: Mapping[str, Any]) -> Callable[[str], bool]:
@@ -320,8 +244,8 @@ def _target_test(name: str, config: Mapping[str, Any]) -> Callable[[str], bool]:
     if isinstance(targets, str):
         try:
             pattern = re.compile(targets)
-        except re.error as problem:
-            raise ModelError(f"the adapter {name} has a broken target pattern", "download it again") from problem
+        except re.error as error:
+            raise ModelError(f"the adapter {name} has a broken target pattern", "download it again") from error
         return lambda module: pattern.fullmatch(_published(module)) is not None
     if isinstance(targets, list) and targets:
         ends = tuple(str(end) for end in targets)
@@ -332,90 +256,131 @@ def _target_test(name: str, config: Mapping[str, Any]) -> Callable[[str], bool]:
 def load_backbone(
     base: Files, adapter: Files | None, options: ClamrOptions, placement: Placement, kind: str
 ) -> Backbone:
-    """Load a base model of a kind of :data:`ARCHITECTURES`, apply an adapter, and complete the projection.
+    """Load a base model ("qwen2_5_vl" or "qwen2_5_omni"), apply an adapter, and complete the projection.
 
     Raises:
         ModelError: files are absent, damaged or do not fit, or there is too little memory.
         MissingExtra: 4 bits were asked for without bitsandbytes.
     """
-    architecture = ARCHITECTURES[kind]
-    _check_pixels(base)
-    config = architecture.part(_read_config(base, kind))
-    model = _empty_model(base.name, architecture.model, config)
+    config = _read_config(base, kind)
+    model = _empty_model(Qwen2_5_VLModel if kind == "qwen2_5_vl" else Qwen2_5OmniThinkerModel, config)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     stored = _match(_read_headers(base.weights()), shapes, base.name)
-    _check_memory(base.name, shapes.values(), placement)
-    loaded = load_adapter(adapter, linear_shapes(model, config.text_config.hidden_size)) if adapter else None
-    projection, weight, bias = _projection(stored, loaded, options, config.text_config)
-    _fill(model, stored, shapes, loaded, placement)
+    check_memory(base.name, shapes.values(), placement)
+    hidden = config.text_config.hidden_size
+    loaded = load_adapter(adapter, linear_shapes(model, hidden)) if adapter else None
+    # In half precision the adapter stays beside the layers, see LoraLinear.
+    merged = loaded if placement.dtype == torch.float32 and not placement.four_bit else None
+    # Layers to be quantised stay on the CPU until then.
+    device = torch.device("cpu") if placement.four_bit else placement.device
+    state: dict[str, torch.Tensor] = {}
+    for name in shapes:
+        tensor = stored[name].read()
+        delta = merged.delta(name.removesuffix(".weight")) if merged else None
+        if delta is not None:
+            tensor = tensor.float() + delta
+        state[name] = tensor.to(device, placement.dtype)
+    model.load_state_dict(state, strict=True, assign=True)
+    model.requires_grad_(False)
+    model.to(device)
     if placement.four_bit:
         quantize(model, placement.device)
-    if loaded is not None and not _merges(placement):
-        for name, pair in loaded.pairs.items():
+    if loaded is not None and merged is None:
+        for name, (down, up) in loaded.pairs.items():
             if name != PROJECTION:
-                beside = LoraLinear(model.get_submodule(name), pair, loaded.scale, placement.dtype, placement.device)
-                model.set_submodule(name, beside)
+                halves = (half.to(placement.device, placement.dtype) for half in (down, up * loaded.scale))
+                model.set_submodule(name, LoraLinear(model.get_submodule(name), *halves))
     # Set after the model is made, which checks names with "flash" against installed packages.
     for part in model.modules():
         if getattr(part, "config", None) is not None:
             part.config._attn_implementation = ATTENTION
-    # Known before anything is compiled around it.
+    # Tried before anything is compiled around it.
     kernel_works(placement.device)
-    moved = weight.to(placement.device), bias.to(placement.device)
-    return Backbone(model, *moved, projection, placement, architecture.time_step(config))
+    weight, bias, projection = _load_projection(stored, loaded, options, config.text_config)
+    # A pair of frames counts as one second in Omni, the processor's own assumption for lists of frames.
+    vl = kind == "qwen2_5_vl"
+    time_step = config.vision_config.tokens_per_second if vl else config.position_id_per_seconds
+    return Backbone(model, weight, bias, projection, placement, time_step)
 
 
-def check_declared(base: Files, placement: Placement) -> None:
-    """Refuse a model that its index already says is too large, before gigabytes of it are fetched.
-
-    Raises:
-        ModelError: it needs more memory than is free.
-    """
-    _check_memory(base.name, [(declared_elements(base), 1)], placement)
-
-
-def _check_memory(name: str, shapes: Iterable[tuple[int, ...]], placement: Placement) -> None:
-    needed = batching.bytes_of(shapes, per_element=placement.dtype.itemsize, four_bit=placement.four_bit)
-    batching.check_fits(name, needed, placement.device, batching.free_bytes(placement.device))
-
-
-def _read_config(base: Files, wanted: str) -> Any:  # noqa: ANN401 -- a configuration class of transformers
-    """The configuration of a base model.
+def _read_config(base: Files, kind: str) -> Any:  # noqa: ANN401 -- a configuration class of transformers
+    """The configuration of the model that is loaded from a base.
 
     Raises:
-        ModelError: it is of another kind than wanted, or broken.
+        ModelError: it is of another kind, broken or not supported.
     """
-    kind = base.json("config.json").get("model_type")
-    if kind != wanted:
+    actual = base.json("config.json").get("model_type")
+    if actual != kind:
         hint = "use --encoder clamr with Qwen2.5-VL and --encoder clamr-omni with Qwen2.5-Omni"
-        raise ModelError(f"{base.name} is a {kind} model, not {wanted}", hint)
+        raise ModelError(f"{base.name} is a {actual} model, not {kind}", hint)
     try:
-        return AutoConfig.from_pretrained(base.folder)
-    except (OSError, ValueError, TypeError, KeyError) as problem:
-        raise ModelError(f"config.json of {base.name} cannot be used: {problem}", "download it again") from problem
-
-
-def _check_pixels(base: Files) -> None:
-    """Raise a ModelError where the base wants its pixels normalised in another way than all Qwen2.5 do."""
-    wanted = base.json(_PREPROCESSOR) if (base.folder / _PREPROCESSOR).is_file() else {}
-    for name, usual in (("image_mean", MEAN), ("image_std", DEVIATION)):
-        if name in wanted and list(wanted[name]) != list(usual):
-            raise ModelError(f"{base.name} has another {name}, which is not supported", "use a Qwen2.5 base")
-
-
-def _empty_model(name: str, model_class: Callable[[Any], Any], config: Any) -> Any:  # noqa: ANN401
-    """The model without memory for its tensors; only the tables it computes itself are there."""
+        whole: Any = AutoConfig.from_pretrained(base.folder)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"config.json of {base.name} cannot be used: {error}", "download it again") from error
+    config = whole if kind == "qwen2_5_vl" else whole.thinker_config
+    vision, preprocessor = config.vision_config, "preprocessor_config.json"
+    pixels = base.json(preprocessor) if (base.folder / preprocessor).is_file() else {}
+    expected = {
+        "image_mean": (pixels.get("image_mean", MEAN), MEAN),
+        "image_std": (pixels.get("image_std", DEVIATION), DEVIATION),
+        "patch size": (
+            (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size),
+            (PATCH, MERGE, STEP),
+        ),
+    }
+    for what, (value, usual) in expected.items():
+        if tuple(value) != usual:
+            raise ModelError(f"{base.name} has another {what}, which is not supported", "use a Qwen2.5 base")
     if config.text_config.use_sliding_window:
-        raise ModelError(f"{name} uses sliding windows, which is not supported", "use one of the 3B bases")
+        raise ModelError(f"{base.name} uses sliding windows, which is not supported", "use one of the 3B bases")
+    return config
+
+
+def _empty_model(model_class: Callable[[Any], Any], config: Any) -> Any:  # noqa: ANN401
+    """The model without memory for its tensors; only the tables it computes itself are there."""
     with torch.device("meta"):
         model = model_class(config)
     for parent in list(model.modules()):
-        for name_of_child, child in list(parent.named_children()):
+        for name, child in list(parent.named_children()):
             if any(buffer.is_meta for buffer in child.buffers(recurse=False)):
                 # One of the library's tables of positions: its class computes the values from these arguments.
                 arguments = (child.length, child.channels) if hasattr(child, "length") else (child.config,)
-                setattr(parent, name_of_child, type(child)(*arguments))
+                setattr(parent, name, type(child)(*arguments))
     return model.eval()
+
+
+def _match(
+    stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]], model: str
+) -> dict[str, StoredTensor]:
+    """The stored tensor of every tensor of the model.
+
+    Tensors of output parts are passed over. The projection may be stored although the model has no such tensors; it
+    comes back too.
+
+    Raises:
+        ModelError: tensors are missing, left over or of another shape; it names them.
+    """
+    matched: dict[str, StoredTensor] = {}
+    unexpected: list[str] = []
+    for raw, tensor in stored.items():
+        name = renamed(raw)
+        if _speaks(raw):
+            continue
+        if name in matched or (name not in shapes and name not in _PROJECTION_TENSORS):
+            unexpected.append(raw)
+        else:
+            matched[name] = tensor
+    problems = {
+        "tensors are missing, they would stay random": [_published(name) for name in shapes if name not in matched],
+        "tensors have no place": unexpected,
+        "tensors have another shape": [
+            f"{_published(name)} {list(matched[name].shape)} for {list(shape)}"
+            for name, shape in shapes.items()
+            if name in matched and matched[name].shape != tuple(shape)
+        ],
+    }
+    _refuse(model, problems, "use a complete Qwen2.5 checkpoint of this size")
+    return matched
 
 
 def linear_shapes(model: nn.Module, hidden: int) -> dict[str, tuple[int, int]]:
@@ -428,56 +393,67 @@ def linear_shapes(model: nn.Module, hidden: int) -> dict[str, tuple[int, int]]:
     return {**shapes, PROJECTION: (DIMENSION, hidden)}
 
 
-def _projection(
+def _load_projection(
     stored: Mapping[str, StoredTensor],
     adapter: Adapter | None,
     options: ClamrOptions,
     text: Any,  # noqa: ANN401
-) -> tuple[Projection, torch.Tensor, torch.Tensor]:
-    """The base of the projection, and weight and bias in float32 with the adapter's change in them."""
-    stored_weight = adapter.projection_weight if adapter else None
-    bias = adapter.projection_bias if adapter else None
-    if stored_weight is None and _PROJECTION_TENSORS[0] in stored:
-        stored_weight = stored[_PROJECTION_TENSORS[0]].read().float()
+) -> tuple[torch.Tensor, torch.Tensor, Projection]:
+    """Weight and bias of the projection in float32 with the adapter's change in them, and its base."""
+    weight, bias = (adapter.projection_weight, adapter.projection_bias) if adapter else (None, None)
+    if weight is None and _PROJECTION_TENSORS[0] in stored:
+        weight = stored[_PROJECTION_TENSORS[0]].read().float()
     if bias is None and _PROJECTION_TENSORS[1] in stored:
         bias = stored[_PROJECTION_TENSORS[1]].read().float()
-    if stored_weight is None:
+    if weight is None:
         drawn = init_projection(options.projection_init, text.hidden_size, text.initializer_range)
         base = as_torch_draws(drawn, text.initializer_range)
     else:
-        base = Projection.stored(stored_weight.numpy())
+        base = Projection.of(weight.numpy(), "stored")
     expected = (DIMENSION, text.hidden_size)
     if base.weight.shape != expected or (bias is not None and bias.shape != (DIMENSION,)):
-        raise ModelError(
-            f"the stored projection is {list(base.weight.shape)}, not {list(expected)}", "use the right base"
-        )
+        what = f"the stored projection is {list(base.weight.shape)}, not {list(expected)}"
+        raise ModelError(what, "use the right base")
     delta = adapter.delta(PROJECTION) if adapter else None
-    weight = torch.from_numpy(base.weight) + (0.0 if delta is None else delta)
-    return base, weight, torch.zeros(DIMENSION) if bias is None else bias
+    return (
+        torch.from_numpy(base.weight) + (0.0 if delta is None else delta),
+        torch.zeros(DIMENSION) if bias is None else bias,
+        base,
+    )
 
 
-def _merges(placement: Placement) -> bool:
-    """True if the adapter is added to the weights; see :class:`LoraLinear` for why only in float32."""
-    return placement.dtype == torch.float32 and not placement.four_bit
+def check_memory(name: str, shapes: Iterable[tuple[int, ...]], placement: Placement, free: int | None = None) -> None:
+    """Refuse a model that does not fit.
+
+    Args:
+        name: of the model, for messages.
+        shapes: of its tensors; in 4 bits the matrices are, vectors stay as they are.
+        placement: of the model.
+        free: bytes that are free on the device; None for what the machine says.
+
+    Raises:
+        ModelError: it needs more than is free.
+    """
+    matrix = _NF4_BYTES if placement.four_bit else placement.dtype.itemsize
+    sizes = (math.prod(shape) * (matrix if len(shape) == 2 else placement.dtype.itemsize) for shape in shapes)
+    needed, free = int(sum(sizes)), _free_bytes(placement.device) if free is None else free
+    if free is None or needed < _SMALLEST or needed * _HEADROOM <= free:
+        return
+    beside = "memory" if torch.cuda.is_available() else "memory, and there is no GPU"
+    where = "the GPU" if placement.device.type == "cuda" else beside
+    amounts = f"needs about {needed * _HEADROOM / 1e9:.1f} GB and {free / 1e9:.1f} GB are free"
+    hint = f"close other programs, take a machine with a larger GPU, {WAY_OUT}"
+    raise ModelError(f"{name} does not fit into {where}: it {amounts}", hint)
 
 
-def _fill(
-    model: nn.Module,
-    stored: Mapping[str, StoredTensor],
-    shapes: Mapping[str, tuple[int, ...]],
-    adapter: Adapter | None,
-    placement: Placement,
-) -> None:
-    """Put the tensors in, each in its final dtype and place, with the adapter added where it is merged."""
-    # Layers to be quantised stay on the CPU until then.
-    device = torch.device("cpu") if placement.four_bit else placement.device
-    state: dict[str, torch.Tensor] = {}
-    for name in shapes:
-        tensor = stored[name].read()
-        delta = adapter.delta(name.removesuffix(".weight")) if adapter and _merges(placement) else None
-        if delta is not None:
-            tensor = tensor.float() + delta
-        state[name] = tensor.to(device, placement.dtype)
-    model.load_state_dict(state, strict=True, assign=True)
-    model.requires_grad_(False)
-    model.to(device)
+def _free_bytes(device: torch.device) -> int | None:
+    """Bytes of memory that are free on a device, None where that is unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,17 +1,14 @@
-"""Settings of the CLaMR encoders, checked once."""
+"""Settings of the CLaMR encoders."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args, get_type_hints
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, get_args, get_type_hints
 
 import msgspec
 
 from clamr_cli.encoders.clamr.projection import ProjectionInit
 from clamr_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 NO_ADAPTER: Final = "none"
 _ALIASES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -26,14 +23,6 @@ _ALIASES: Final[Mapping[str, Mapping[str, str]]] = {
         "fp32": "float32",
     },
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A published pair: the base model and its CLaMR adapter, both hub ids."""
-
-    model: str
-    adapter: str
 
 
 class ClamrOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,37 +57,29 @@ class ClamrOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     compile: bool = False
 
 
-def parse_options(settings: Mapping[str, object], published: Published) -> ClamrOptions:
-    """Check settings and fill in the published model.
+def parse_options(settings: Mapping[str, object], published_base: str, published_adapter: str) -> ClamrOptions:
+    """Check settings and fill in the published base and adapter; "none" becomes an empty adapter.
 
     ``None`` means the default; a ``dtype`` or a path may be any object whose text is one.
 
     Raises:
         UsageError: an unknown setting or value.
     """
-    given = {name: value if isinstance(value, bool) else str(value) for name, value in settings.items()}
     values = {
-        name: _ALIASES.get(name, {}).get(str(value), value)
-        for name, value in given.items()
-        if settings[name] is not None
+        name: value if isinstance(value, bool) else _ALIASES.get(name, {}).get(str(value), str(value))
+        for name, value in settings.items()
+        if value is not None
     }
-    try:
-        options = msgspec.convert(values, ClamrOptions, strict=False)
-    except msgspec.ValidationError as problem:
-        raise _usage_error(values, str(problem)) from problem
-    model = options.model or published.model
-    adapter = options.adapter or (published.adapter if model == published.model else NO_ADAPTER)
-    return msgspec.structs.replace(options, model=model, adapter="" if adapter == NO_ADAPTER else adapter)
-
-
-def _usage_error(values: Mapping[str, object], problem: str) -> UsageError:
-    """The error for values that msgspec refuses, with the choices of the first invalid setting."""
     types = get_type_hints(ClamrOptions)
     if unknown := sorted(set(values) - set(types)):
-        return UsageError(
-            f"invalid settings of encoder 'clamr': {', '.join(map(repr, unknown))}", f"use {', '.join(types)}"
-        )
-    name = problem.rstrip("`").rpartition("$.")[2]
-    choices = ("true", "false") if types[name] is bool else get_args(types[name])
-    hint = f"use {', '.join(choices)}" if choices else "use a whole number, 0 or more"
-    return UsageError(f"invalid {name}: {values[name]!r}", hint)
+        raise UsageError(f"invalid settings of the encoder: {', '.join(map(repr, unknown))}", f"use {', '.join(types)}")
+    try:
+        options = msgspec.convert(values, ClamrOptions, strict=False)
+    except msgspec.ValidationError as error:
+        name = str(error).rstrip("`").rpartition("$.")[2]
+        choices = ("true", "false") if types[name] is bool else get_args(types[name])
+        hint = f"use {', '.join(choices)}" if choices else "use a whole number, 0 or more"
+        raise UsageError(f"invalid {name}: {values[name]!r}", hint) from error
+    model = options.model or published_base
+    adapter = options.adapter or (published_adapter if model == published_base else NO_ADAPTER)
+    return msgspec.structs.replace(options, model=model, adapter="" if adapter == NO_ADAPTER else adapter)

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli.types import DIMENSION
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 ProjectionInit = Literal["float16", "float32"]
 
 SEED: Final = 42
-_BLOCK: Final = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,24 +33,40 @@ class Projection:
     sha256: str
 
     @classmethod
-    def stored(cls, weight: NDArray[np.float32]) -> Projection:
-        """A base that was found in the model's files and needs no draw."""
-        return cls(weight, "stored", hashlib.sha256(np.ascontiguousarray(weight).tobytes()).hexdigest())
+    def of(cls, weight: NDArray[np.floating], source: str) -> Projection:
+        """The projection of a matrix, in the dtype it was drawn in."""
+        digest = hashlib.sha256(np.ascontiguousarray(weight).tobytes()).hexdigest()
+        return cls(weight.astype(np.float32), source, digest)
 
 
 def init_projection(kind: ProjectionInit, hidden: int, deviation: float) -> Projection:
     """Draw the [128, hidden] base matrix as the training run did.
 
-    The float16 draw is that of torch up to 2.6 bit for bit; newer versions draw in float32 and round. The float32 draw
-    follows the generator's formula in double precision and is rounded once: the same on every machine, and within 4e-8
-    of torch's kernels, which differ by as much among themselves; :func:`as_torch_draws` gives those of this machine.
+    Box-Muller over blocks of 16 numbers: the first 8 uniforms give radii, the last 8 angles. The float16 draw is that
+    of torch up to 2.6 bit for bit; newer versions draw in float32 and round. The float32 draw follows the formula in
+    double precision and is rounded once: the same on every machine, and within 4e-8 of torch's kernels, which differ by
+    as much among themselves; :func:`as_torch_draws` gives those of this machine.
     """
-    bits = np.random.RandomState(SEED)._bit_generator.random_raw(DIMENSION * hidden)
-    blocks = bits.astype(np.uint32).reshape(-1, _BLOCK)
-    values = _float16(blocks, deviation) if kind == "float16" else _float32(blocks, deviation)
-    matrix = values.reshape(DIMENSION, hidden)
-    digest = hashlib.sha256(np.ascontiguousarray(matrix).tobytes()).hexdigest()
-    return Projection(matrix.astype(np.float32), kind, digest)
+    random = np.random.RandomState(SEED)._bit_generator.random_raw(DIMENSION * hidden)
+    bits = random.astype(np.uint32).reshape(-1, 16)
+    if kind == "float32":
+        uniform = (bits & 0xFFFFFF) / float(1 << 24)
+        radius = np.sqrt(-2.0 * np.log(1.0 - uniform[:, :8]))
+        angle = 2.0 * np.pi * uniform[:, 8:]
+        pairs = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+        values = np.asarray(deviation * pairs, dtype=np.float32)
+    else:
+        # The same with 11-bit uniforms, where every intermediate result is rounded to float16.
+        half = np.float16
+        uniform = ((bits & 0x7FF) / float(1 << 11)).astype(half)
+        logarithm = np.log((half(1) - uniform[:, :8]).astype(np.float64)).astype(half)
+        radius = np.sqrt(half(-2) * logarithm)
+        angle = (2.0 * np.pi * uniform[:, 8:].astype(np.float64)).astype(half).astype(np.float64)
+        cosine, sine = np.cos(angle).astype(half), np.sin(angle).astype(half)
+        pairs = np.concatenate([radius * cosine, radius * sine], axis=1)
+        # Adding the mean turns negative zeros into zeros, as the original does.
+        values = np.asarray(pairs * half(deviation) + half(0), dtype=half)
+    return Projection.of(values.reshape(DIMENSION, hidden), kind)
 
 
 def as_torch_draws(projection: Projection, deviation: float) -> Projection:
@@ -66,29 +79,6 @@ def as_torch_draws(projection: Projection, deviation: float) -> Projection:
     if projection.source != "float32":
         return projection
     generator = torch.Generator().manual_seed(SEED)
-    drawn = torch.empty(projection.weight.shape).normal_(0.0, deviation, generator=generator).numpy()
-    if not np.allclose(drawn, projection.weight, rtol=0.0, atol=1e-6 * deviation / 0.02):
-        return projection
-    return Projection(drawn, projection.source, hashlib.sha256(drawn.tobytes()).hexdigest())
-
-
-def _float32(bits: NDArray[np.uint32], deviation: float) -> NDArray[np.float32]:
-    """Box-Muller over blocks of 16: the first 8 uniforms give radii, the last 8 angles."""
-    uniform = (bits & 0xFFFFFF) / float(1 << 24)
-    radius = np.sqrt(-2.0 * np.log(1.0 - uniform[:, :8]))
-    angle = 2.0 * np.pi * uniform[:, 8:]
-    pairs = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    return np.asarray(deviation * pairs, dtype=np.float32)
-
-
-def _float16(bits: NDArray[np.uint32], deviation: float) -> NDArray[np.float16]:
-    """The same with 11-bit uniforms, where every intermediate result is rounded to float16."""
-    half = np.float16
-    uniform = ((bits & 0x7FF) / float(1 << 11)).astype(half)
-    logarithm = np.log((half(1) - uniform[:, :8]).astype(np.float64)).astype(half)
-    radius = np.sqrt(half(-2) * logarithm)
-    angle = (2.0 * np.pi * uniform[:, 8:].astype(np.float64)).astype(half).astype(np.float64)
-    cosine, sine = np.cos(angle).astype(half), np.sin(angle).astype(half)
-    pairs = np.concatenate([radius * cosine, radius * sine], axis=1)
-    # Adding the mean turns negative zeros into zeros, as the original does.
-    return np.asarray(pairs * half(deviation) + half(0), dtype=half)
+    weight = torch.empty(projection.weight.shape).normal_(0.0, deviation, generator=generator).numpy()
+    close = np.allclose(weight, projection.weight, rtol=0.0, atol=1e-6 * deviation / 0.02)
+    return Projection.of(weight, projection.source) if close else projection

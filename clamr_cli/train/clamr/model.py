@@ -8,9 +8,11 @@ published one lacks it.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -18,26 +20,16 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from clamr_cli.encoders.clamr import audio, vision
-from clamr_cli.encoders.clamr.checkpoint import PROJECTION, renamed
-from clamr_cli.encoders.clamr.model import pack
-from clamr_cli.encoders.clamr.sources import listed
+from clamr_cli.encoders.clamr import ClamrEncoder
+from clamr_cli.encoders.clamr.batching import MAX_THREADS
+from clamr_cli.encoders.clamr.checkpoint import PROJECTION, Adapter, renamed
+from clamr_cli.encoders.clamr.hub import shorten
+from clamr_cli.encoders.clamr.model import Backbone
+from clamr_cli.encoders.clamr.prompt import EncoderInput
 from clamr_cli.errors import ModelError
-from clamr_cli.train.losses import Encoded
+from clamr_cli.train.clamr.pairs import Example
+from clamr_cli.train.losses import Batch, Encoded
 from clamr_cli.types import DIMENSION
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from clamr_cli.encoders.clamr import ClamrEncoder
-    from clamr_cli.encoders.clamr.checkpoint import Adapter
-    from clamr_cli.encoders.clamr.model import Backbone, Packed
-    from clamr_cli.train.clamr.pairs import Example
-    from clamr_cli.train.losses import Batch
 
 TARGETS: Final = "(.*(model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj).*$|.*(custom_text_proj).*$)"
 """The published pattern."""
@@ -45,7 +37,6 @@ TARGETS: Final = "(.*(model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
 _NAME: Final = "default"
 _PREFIX: Final = "base_model.model."
-_MAX_THREADS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +50,10 @@ class LoraOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelInput:
-    """Documents and then queries, packed end to end.
+    """The documents and queries of a batch, their media decoded."""
 
-    Attributes:
-        packed: their tokens; the first ``documents`` sequences are documents.
-        documents: the number of documents.
-        pixels: of each document that has frames.
-        features: of each document that has audio.
-        modality_ids: [D, S] int64, padded with 0.
-    """
-
-    packed: Packed
-    documents: int
-    pixels: tuple[NDArray[np.uint8], ...]
-    features: tuple[NDArray[np.float32], ...]
-    modality_ids: torch.Tensor
+    documents: Sequence[EncoderInput]
+    queries: Sequence[EncoderInput]
 
 
 class Collator:
@@ -86,8 +66,7 @@ class Collator:
 
     def __init__(self, encoder: ClamrEncoder, threads: int = 0) -> None:
         self._encoder = encoder
-        self._factor = encoder.backbone.patch * encoder.backbone.merge
-        self._pool = ThreadPoolExecutor(threads or min(_MAX_THREADS, os.cpu_count() or 1), "images")
+        self._pool = ThreadPoolExecutor(threads or min(MAX_THREADS, os.cpu_count() or 1), "images")
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """One batch; a document of several examples is in it once."""
@@ -95,20 +74,9 @@ class Collator:
         positions = {moment: position for position, moment in enumerate(by_moment)}
         documents = [self._encoder.prepare(example.document) for example in by_moment.values()]
         queries = [self._encoder.prepare_query(example.pair.query) for example in examples]
-        pixels = self._pool.map(
-            lambda given: vision.pixels_of(given.images, self._factor), [given for given in documents if given.images]
-        )
-        modality_ids = [torch.from_numpy(given.prompt.modality_ids.astype("int64")) for given in documents]
-        model_input = ModelInput(
-            pack([*documents, *queries], self._encoder.backbone.rule),
-            len(documents),
-            tuple(pixels),
-            tuple(audio.features(given.samples) for given in documents if given.samples is not None),
-            pad_sequence(modality_ids, batch_first=True),
-        )
         answers = [torch.tensor(example.pair.answers) for example in examples]
         return {
-            "inputs": {"model_input": model_input},
+            "inputs": {"model_input": ModelInput(list(self._pool.map(EncoderInput.decoded, documents)), queries)},
             "targets": torch.tensor([positions[example.pair.moment] for example in examples]),
             "query_modalities": torch.tensor([example.pair.modality for example in examples]),
             "document_keys": torch.tensor([example.pair.video for example in by_moment.values()]),
@@ -138,11 +106,11 @@ class TrainableEncoder(nn.Module):
         self.visual = backbone.model.visual
         if hasattr(backbone.model, "audio_tower"):
             self.audio_tower = backbone.model.audio_tower
-        weight, bias = backbone.head
+        weight, bias = backbone.weight, backbone.bias
         if start is not None:
             weight = weight if start.projection_weight is None else start.projection_weight
             bias = bias if start.projection_bias is None else start.projection_bias
-            rank = next(iter(start.pairs.values())).down.shape[0]
+            rank = next(iter(start.pairs.values()))[0].shape[0]
             lora = LoraOptions(rank, start.scale * rank)
         self.custom_text_proj = nn.Linear(weight.shape[1], DIMENSION, device=backbone.placement.device)
         self.custom_text_proj.load_state_dict({"weight": weight, "bias": bias})
@@ -161,8 +129,15 @@ class TrainableEncoder(nn.Module):
             if parameter.requires_grad:
                 # Steps of 1e-5 are lost in half precision.
                 parameter.data = parameter.data.float()
-        if start is not None:
-            self._load(start)
+        if start is None:
+            return
+        layers = {renamed(name): module for name, module in self.named_modules() if hasattr(module, "lora_A")}
+        if other := shorten(layers.keys() ^ start.pairs.keys()):
+            what = f"the adapter to start from changes other layers than are trained ({other})"
+            raise ModelError(what, "start from a CLaMR adapter, or leave --adapter out")
+        for name, layer in layers.items():
+            for half, tensor in zip((layer.lora_A, layer.lora_B), start.pairs[name], strict=True):
+                half[_NAME].weight.data.copy_(tensor)
 
     @property
     def trained_parameters(self) -> int:
@@ -171,19 +146,20 @@ class TrainableEncoder(nn.Module):
 
     def forward(self, model_input: ModelInput) -> Encoded:
         """Unit vectors of the documents and queries."""
-        hidden = self._backbone.hidden(model_input.packed, model_input.pixels, model_input.features)
+        documents, queries = model_input.documents, model_input.queries
+        hidden = self._backbone.hidden([*documents, *queries])
         with torch.autocast(hidden.device.type, enabled=False):
             vectors = nn.functional.normalize(self.custom_text_proj(hidden.float()), dim=-1)
-        lengths = torch.from_numpy(model_input.packed.borders).diff()
-        parts = torch.split(vectors, lengths.tolist())
-        documents, queries = parts[: model_input.documents], parts[model_input.documents :]
-        counts = torch.split(lengths.to(hidden.device), [len(documents), len(queries)])
-        padded = [pad_sequence(list(part), batch_first=True) for part in (documents, queries)]
-        masks = [
-            torch.arange(part.shape[1], device=hidden.device) < count[:, None]
-            for part, count in zip(padded, counts, strict=True)
-        ]
-        return Encoded(padded[1], masks[1], padded[0], masks[0], model_input.modality_ids.to(hidden.device))
+        lengths = [len(given) for given in (*documents, *queries)]
+        parts = torch.split(vectors, lengths)
+        padded, masks = [], []
+        for rows in (slice(len(documents)), slice(len(documents), None)):
+            padded.append(pad_sequence(list(parts[rows]), batch_first=True))
+            counts = torch.tensor(lengths[rows], device=hidden.device)
+            masks.append(torch.arange(padded[-1].shape[1], device=hidden.device) < counts[:, None])
+        ids = [torch.from_numpy(given.modality_ids.astype("int64")) for given in documents]
+        modality_ids = pad_sequence(ids, batch_first=True).to(hidden.device)
+        return Encoded(padded[1], masks[1], padded[0], masks[0], modality_ids)
 
     def enable_checkpointing(self) -> None:
         """Recompute the activations inside the layers of the language model on the backward pass, to save memory."""
@@ -211,13 +187,3 @@ class TrainableEncoder(nn.Module):
         temporary = folder / f"{WEIGHTS_FILE}.new"
         save_file(tensors, temporary, metadata={"format": "pt"})
         temporary.replace(folder / WEIGHTS_FILE)
-
-    def _load(self, start: Adapter) -> None:
-        """Copy the weights of an adapter."""
-        layers = {renamed(name): module for name, module in self.named_modules() if hasattr(module, "lora_A")}
-        if other := listed(layers.keys() ^ start.pairs.keys()):
-            what = f"the adapter to start from changes other layers than are trained ({other})"
-            raise ModelError(what, "start from a CLaMR adapter, or leave --adapter out")
-        for name, layer in layers.items():
-            layer.lora_A[_NAME].weight.data.copy_(start.pairs[name].down)
-            layer.lora_B[_NAME].weight.data.copy_(start.pairs[name].up)

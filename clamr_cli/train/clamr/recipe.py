@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from clamr_cli.encoders.clamr import ClamrEncoder, ClamrOmniEncoder, sources
+from clamr_cli.encoders.clamr import ClamrEncoder, ClamrOmniEncoder
 from clamr_cli.encoders.clamr.checkpoint import linear_shapes, load_adapter
 from clamr_cli.encoders.clamr.model import pick_device
 from clamr_cli.encoders.clamr.options import NO_ADAPTER
@@ -62,7 +62,7 @@ def _run(options: RecipeOptions, kind: type[ClamrEncoder]) -> Iterator[TrainEven
     training = options.training(TrainOptions(bf16=options.bf16 or options.four_bit))
     queries, store = _checked(options)
     data, dev, notes = _data(options, queries, store)
-    base = options.model or kind.PUBLISHED.model
+    base = options.model or kind.BASE
     try:
         digest = hashlib.sha256(queries.read_bytes()).hexdigest()
     except OSError as problem:
@@ -136,7 +136,7 @@ def create_model(options: RecipeOptions, kind: type[ClamrEncoder]) -> tuple[Clam
     if options.device in ("auto", "cuda") and torch.cuda.is_available():
         # Of several processes, each uses the GPU of its own number.
         torch.cuda.set_device(torch.distributed.get_node_local_rank(fallback_rank=0))
-    settings: dict[str, object] = {"model": options.model or kind.PUBLISHED.model, "adapter": NO_ADAPTER}
+    settings: dict[str, object] = {"model": options.model or kind.BASE, "adapter": NO_ADAPTER}
     settings["dtype"] = "bfloat16" if options.bf16 or options.four_bit else "float32"
     settings["quantize"] = "4bit" if options.four_bit else "none"
     if options.projection_init:
@@ -144,12 +144,8 @@ def create_model(options: RecipeOptions, kind: type[ClamrEncoder]) -> tuple[Clam
     encoder = kind.create(cache=options.cache, device=options.device, threads=options.threads, **settings)
     start = None
     if options.adapter and options.adapter != NO_ADAPTER:
-        if options.adapter == encoder.PUBLISHED.adapter:
-            files = sources.installed(encoder.NAME, "adapter", options.adapter, options.cache)
-        else:
-            files = sources.find_all(options.adapter, "")
-        weight, _ = encoder.backbone.head
-        start = load_adapter(files, linear_shapes(encoder.backbone.model, weight.shape[1]))
+        files = kind.find("adapter", options.adapter, "", options.cache)
+        start = load_adapter(files, linear_shapes(encoder.backbone.model, encoder.backbone.weight.shape[1]))
     # The weights of a fresh adapter are random.
     torch.manual_seed(options.seed)
     rank = options.lora_rank or LoraOptions().rank

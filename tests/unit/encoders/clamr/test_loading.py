@@ -195,7 +195,7 @@ def test_damaged_files_are_one_clear_error(copies: Folders):
     with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
         copies.encoder()
     (copies.base / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="no safetensors"):
+    with pytest.raises(ModelError, match="lacks safetensors"):
         copies.encoder()
     (copies.base / "config.json").write_text("{")
     with pytest.raises(ModelError, match=r"config\.json"):

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from transformers import Qwen2_5OmniConfig, WhisperFeatureExtractor
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerModel
 
-from clamr_cli.encoders.clamr import ClamrEncoder, ClamrOmniEncoder, audio
-from clamr_cli.encoders.clamr.vision import pixels_of
+from clamr_cli.encoders.clamr import ClamrEncoder, ClamrOmniEncoder
+from clamr_cli.encoders.clamr.media import SAMPLE_RATE, audio_tokens, pixels_of
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.types import Document, Sound, Span
 from tests.unit.encoders.clamr import tiny
@@ -18,7 +18,7 @@ from tests.unit.encoders.clamr.test_encoding import picture
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(-9000, 9000, int(seconds * audio.RATE), dtype=np.int16)
+    return np.random.default_rng(seed).integers(-9000, 9000, int(seconds * SAMPLE_RATE), dtype=np.int16)
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +77,15 @@ def test_audio_is_a_modality_of_its_own_with_times(omni):
     moment = Document("v#0", Span(60.0, 120.0), audio=Sound(Span(60.0, 62.0), noise(2.0)))
     (found,) = omni.encode_documents([moment])
     heard = np.flatnonzero(found.modality_ids == 5)
-    assert len(heard) == 1 + audio.token_count(2 * audio.RATE)
+    assert len(heard) == 1 + audio_tokens(2 * SAMPLE_RATE)
     assert np.allclose(found.spans[heard[1]], [60.0, 60.04])
     assert np.allclose(found.spans[heard[-1]], [61.96, 62.0], atol=0.05)
 
 
 def test_thirty_seconds_are_750_tokens_and_no_more_is_heard(omni):
-    assert audio.token_count(30 * audio.RATE) == 750
+    assert audio_tokens(30 * SAMPLE_RATE) == 750
     long = noise(31.0)
-    one, other = omni.encode_documents([{"audio": long}, {"audio": long[: 30 * audio.RATE]}])
+    one, other = omni.encode_documents([{"audio": long}, {"audio": long[: 30 * SAMPLE_RATE]}])
     assert np.allclose(one.vectors, other.vectors, atol=1e-6)
     assert (one.modality_ids == 5).sum() == 751
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from clamr_cli.encoders.clamr import ClamrEncoder
-from clamr_cli.encoders.clamr.model import pack, position_ids
+from clamr_cli.encoders.clamr.media import pixels_of
+from clamr_cli.encoders.clamr.model import position_ids
 from clamr_cli.encoders.clamr.prompt import Limits
-from clamr_cli.encoders.clamr.vision import pixels_of
 from clamr_cli.search import scoring as maxsim
 
 if TYPE_CHECKING:
@@ -117,15 +117,14 @@ def test_positions_grids_and_hidden_states(oracle, make, name):
     case, backbone = load(oracle, name), make().backbone
     for row, document in enumerate(case.documents):
         given = make().prepare(document, case.limits)
-        positions = position_ids(len(given.prompt), given.prompt.video_start, given.grid, backbone.rule)
+        positions = position_ids(len(given), given.video_start, given.grid, backbone.time_step)
         mask = case.arrays["attention_mask"][row].astype(bool)
         assert np.array_equal(positions, case.arrays["position_ids"][:, row][:, mask])
         if given.grid is not None:
             grid = [given.grid.time, given.grid.height, given.grid.width]
             assert grid == case.arrays["video_grid_thw"][row].tolist()
         if "last_hidden_state" in case.arrays:
-            pixels = [pixels_of(document["frames"])] if document["frames"] else []
-            hidden = backbone.hidden(pack([given], backbone.rule), pixels).numpy()
+            hidden = backbone.hidden([given.decoded()]).numpy()
             assert worst(hidden, case.unpadded("last_hidden_state", row)) < 1e-5
 
 

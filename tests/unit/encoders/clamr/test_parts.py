@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clamr_cli.encoders.clamr import batching, sources, vision
-from clamr_cli.encoders.clamr.model import PositionRule, position_ids
-from clamr_cli.encoders.clamr.options import Published, parse_options
+from clamr_cli.encoders.clamr import batching, hub, media
+from clamr_cli.encoders.clamr.checkpoint import check_memory
+from clamr_cli.encoders.clamr.media import Grid
+from clamr_cli.encoders.clamr.model import Placement, position_ids
+from clamr_cli.encoders.clamr.options import parse_options
 from clamr_cli.encoders.clamr.projection import as_torch_draws, init_projection
-from clamr_cli.encoders.clamr.prompt import Limits, Prompter
-from clamr_cli.encoders.clamr.vision import Grid
+from clamr_cli.encoders.clamr.prompt import Content, EncoderInput, Limits, Prompter
 from clamr_cli.errors import ModelError
-from clamr_cli.types import Modality
 from tests.unit.encoders.clamr import tiny
 
 
@@ -54,7 +54,7 @@ def test_the_draws_have_nothing_in_common():
 
 
 def test_text_after_a_long_video_starts_behind_its_time_axis():
-    positions = position_ids(3 + 5 * 2 * 3 + 2, 3, Grid(5, 4, 6), PositionRule())
+    positions = position_ids(3 + 5 * 2 * 3 + 2, 3, Grid(5, 4, 6), 2)
     assert positions[:, :3].tolist() == [[0, 1, 2]] * 3
     assert positions[0, 3:33].tolist() == [3] * 6 + [5] * 6 + [7] * 6 + [9] * 6 + [11] * 6
     assert positions[1, 3:9].tolist() == [3, 3, 3, 4, 4, 4]
@@ -63,7 +63,7 @@ def test_text_after_a_long_video_starts_behind_its_time_axis():
 
 
 def test_text_after_a_wide_video_starts_behind_its_width():
-    positions = position_ids(1 + 8 + 1, 1, Grid(1, 2, 16), PositionRule())
+    positions = position_ids(1 + 8 + 1, 1, Grid(1, 2, 16), 2)
     assert positions[:, -1].tolist() == [9, 9, 9]
 
 
@@ -72,47 +72,56 @@ def test_text_after_a_wide_video_starts_behind_its_width():
 
 @given(st.integers(1, 4000), st.integers(1, 4000))
 def test_frames_fit_the_pixel_budget(width, height):
-    wide, high = vision.fitted_size(width, height)
+    wide, high = media.fitted_size(width, height)
     assert wide % 28 == 0
     assert high % 28 == 0
-    assert vision.MIN_PIXELS <= wide * high <= vision.MAX_PIXELS
+    assert media.MIN_PIXELS <= wide * high <= media.MAX_PIXELS
 
 
 def test_an_odd_number_of_frames_repeats_the_last():
     images = [Image.new("RGB", (112, 84), colour) for colour in ("red", "lime", "blue")]
-    pixels = vision.pixels_of(images)
+    pixels = media.pixels_of(images)
     assert pixels.shape == (4, 3, 84, 112)
     assert np.array_equal(pixels[2], pixels[3])
-    assert vision.grid_of(images) == Grid(2, 6, 8)
+    assert Grid.of(images) == Grid(2, 6, 8)
 
 
 def test_later_frames_take_the_size_of_the_first():
-    pixels = vision.pixels_of([Image.new("RGB", (112, 84), "red"), Image.new("L", (500, 500), 128)])
+    pixels = media.pixels_of([Image.new("RGB", (112, 84), "red"), Image.new("L", (500, 500), 128)])
     assert pixels.shape == (2, 3, 84, 112)
     assert (pixels[1] == 128).all()
 
 
 def test_transparency_becomes_white():
-    assert (vision.pixels_of([Image.new("RGBA", (56, 56), (9, 9, 9, 0))]) == 255).all()
+    assert (media.pixels_of([Image.new("RGBA", (56, 56), (9, 9, 9, 0))]) == 255).all()
 
 
 # --- prompts --------------------------------------------------------------------------------------------------------
 
 
-def written(prompter: Prompter, prompt) -> str:
-    return prompter._tokenizer.decode(prompt.input_ids.tolist(), skip_special_tokens=False)
+TOKENIZER = tiny.make_tokenizer()
+
+
+def prompt_of(prompter: Prompter, frames: int = 0, limits: Limits | None = None, **texts: str) -> EncoderInput:
+    """The prompt of texts by their field, after frames of one token each two."""
+    images = [Image.new("RGB", (56, 56))] * frames
+    return prompter.document(Content.of({"frames": images, **texts}), limits or Limits())
+
+
+def written(prompt: EncoderInput) -> str:
+    return TOKENIZER.decode(prompt.input_ids.tolist(), skip_special_tokens=False)
 
 
 def test_special_tokens_in_a_text_are_taken_out(prompter: Prompter):
     for text in ("a <|im_end|> b", "a <|im_<|im_end|>end|> b", "<|video_<|video_pad|>pad|>"):
-        prompt = prompter.document({Modality.OCR: text}, 4, Limits())
-        assert written(prompter, prompt).count("<|im_end|>") == 2
-        assert written(prompter, prompt).count("<|video_pad|>") == 4
+        prompt = prompt_of(prompter, frames=2, ocr=text)
+        assert written(prompt).count("<|im_end|>") == 2
+        assert written(prompt).count("<|video_pad|>") == 4
 
 
 def test_the_document_is_written_as_published(prompter: Prompter):
-    texts = {Modality.METADATA: "pier", Modality.SPEECH: "dog", Modality.OCR: "fox"}
-    assert written(prompter, prompter.document(texts, 1, Limits())) == (
+    prompt = prompt_of(prompter, frames=1, description="pier", asr="dog", ocr="fox")
+    assert written(prompt).replace("<|video_pad|>" * 4, "<|video_pad|>") == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
         "<|vision_start|><|video_pad|><|vision_end|> OCR: fox ASR: dog Description: pier<|im_end|>\n"
     )
@@ -120,37 +129,37 @@ def test_the_document_is_written_as_published(prompter: Prompter):
 
 @given(st.text(max_size=40), st.integers(1, 30))
 def test_every_token_points_into_its_own_text(prompter: Prompter, text, limit):
-    prompt = prompter.document({Modality.SPEECH: text}, 0, Limits(asr=limit))
-    assert (prompt.characters >= 0).all()
-    assert (prompt.characters[:, 1] <= len(text)).all()
-    assert (prompt.characters[:, 0] <= prompt.characters[:, 1]).all()
-    assert (prompt.characters[prompt.modality_ids != 3] == 0).all()
+    prompt = prompt_of(prompter, limits=Limits(asr=limit), asr=text)
+    assert (prompt.offsets >= 0).all()
+    assert (prompt.offsets[:, 1] <= len(text)).all()
+    assert (prompt.offsets[:, 0] <= prompt.offsets[:, 1]).all()
+    assert (prompt.offsets[prompt.modality_ids != 3] == 0).all()
 
 
 @pytest.mark.parametrize("text", ["the quick brown fox", "Ein Hafen größer 港口", "Cafe\u0301 am Hafen"])
 def test_characters_of_all_tokens_cover_the_text(prompter: Prompter, text):
-    prompt = prompter.document({Modality.METADATA: text}, 0, Limits())
-    covered = {place for start, end in prompt.characters for place in range(start, end)}
+    prompt = prompt_of(prompter, description=text)
+    covered = {place for start, end in prompt.offsets for place in range(start, end)}
     assert {place for place, character in enumerate(text) if not character.isspace()} <= covered
 
 
 def test_a_cut_inside_a_character_keeps_labels_and_places(prompter: Prompter):
     broken = 0
     for limit in range(6, 12):
-        prompt = prompter.document({Modality.OCR: "港口港口", Modality.SPEECH: "dog"}, 0, Limits(ocr=limit))
-        broken += "\ufffd" in written(prompter, prompt)
-        speech = prompt.characters[(prompt.modality_ids == 3) & (prompt.characters[:, 1] > 0)]
+        prompt = prompt_of(prompter, limits=Limits(ocr=limit), ocr="港口港口", asr="dog")
+        broken += "\ufffd" in written(prompt)
+        speech = prompt.offsets[(prompt.modality_ids == 3) & (prompt.offsets[:, 1] > 0)]
         assert "".join("dog"[start:end] for start, end in speech) == "dog"
     assert broken
 
 
-# --- batches --------------------------------------------------------------------------------------------------------
-
-
 def test_undecodable_bytes_do_not_stop_anything(prompter: Prompter):
-    prompt = prompter.document({Modality.METADATA: "a \udcff b"}, 0, Limits())
+    prompt = prompt_of(prompter, description="a \udcff b")
     assert (prompt.modality_ids == 4).sum() > 4
     assert len(prompter.query("\udcff", 64)) > 10
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 80))
@@ -164,16 +173,16 @@ def test_batches_hold_everything_once_and_keep_the_budget(lengths, budget):
 
 
 def test_the_published_adapter_belongs_to_the_published_base():
-    published = Published("owner/base", "owner/adapter")
-    assert parse_options({}, published).adapter == "owner/adapter"
-    assert parse_options({"model": "/some/folder"}, published).adapter == ""
-    assert parse_options({"adapter": "none"}, published).adapter == ""
-    assert parse_options({"dtype": torch.float32, "revision": None}, published).dtype == "float32"
+    published = ("owner/base", "owner/adapter")
+    assert parse_options({}, *published).adapter == "owner/adapter"
+    assert parse_options({"model": "/some/folder"}, *published).adapter == ""
+    assert parse_options({"adapter": "none"}, *published).adapter == ""
+    assert parse_options({"dtype": torch.float32, "revision": None}, *published).dtype == "float32"
 
 
 def test_a_path_that_is_not_there_is_said():
     with pytest.raises(ModelError, match="no folder"):
-        sources.find_all("/nowhere/at/all", "")
+        hub.find("/nowhere/at/all")
 
 
 def test_without_network_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path):
@@ -182,7 +191,7 @@ def test_without_network_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"cannot be reached.*--encoder mini"):
-        sources.find_all("owner/never-published-model", "")
+        hub.find("owner/never-published-model")
 
 
 def test_a_hub_cache_is_read_in_place(monkeypatch: pytest.MonkeyPatch, tmp_path):
@@ -195,38 +204,40 @@ def test_a_hub_cache_is_read_in_place(monkeypatch: pytest.MonkeyPatch, tmp_path)
     snapshot = place / "snapshots" / commit
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
-    assert sources.find_all(str(place), "").folder == snapshot
+    assert hub.find(str(place)).folder == snapshot
     with pytest.raises(ModelError, match="0 snapshots"):
-        sources.find_all(str(place), "v9")
+        hub.find(str(place), "v9")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    assert sources.find_all("owner/name", "").folder == snapshot
+    assert hub.find("owner/name").folder == snapshot
 
 
 def test_digests_of_large_files_are_kept_and_follow_the_contents(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sources, "_BIG", 4)
+    monkeypatch.setattr(hub, "LARGE", 4)
     folder, cache = tmp_path / "model", tmp_path / "cache"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights one")
-    files = sources.Files("model", folder)
-    first = sources.digest(files, cache)
+    files = hub.Files("model", folder)
+    first = hub.digest(files, cache)
     assert (cache / "digests.json").is_file()
-    assert sources.digest(files, cache) == first
+    assert hub.digest(files, cache) == first
     (cache / "digests.json").write_text("[broken")
-    assert sources.digest(files, cache) == first
+    assert hub.digest(files, cache) == first
     (folder / "model.safetensors").write_bytes(b"weights two!")
-    assert sources.digest(files, cache) != first
+    assert hub.digest(files, cache) != first
 
 
 def test_a_model_that_does_not_fit_is_refused_before_loading():
-    device = torch.device("cpu")
+    placement = Placement(torch.device("cpu"), torch.bfloat16)
+    shapes = [(1_500_000, 5000)]
     with pytest.raises(ModelError, match=r"needs about 17\.2 GB and 8\.0 GB are free.*--encoder mini"):
-        batching.check_fits("owner/base", 15_000_000_000, device, 8_000_000_000)
-    batching.check_fits("owner/base", 15_000_000_000, device, 32_000_000_000)
-    batching.check_fits("tiny", 1000, device, 10)
+        check_memory("owner/base", shapes, placement, free=8_000_000_000)
+    check_memory("owner/base", shapes, placement, free=32_000_000_000)
+    check_memory("tiny", [(500,)], placement, free=10)
 
 
-def test_bytes_are_counted_by_dtype():
-    shapes = [(10, 20), (20,)]
-    assert batching.bytes_of(shapes, per_element=2, four_bit=False) == 440
-    assert batching.bytes_of(shapes, per_element=2, four_bit=True) == 152
+def test_matrices_in_four_bits_need_less_memory():
+    placement = Placement(torch.device("cpu"), torch.bfloat16, four_bit=True)
+    check_memory("owner/base", [(1_500_000, 5000)], placement, free=5_000_000_000)
+    with pytest.raises(ModelError, match=r"needs about 17\.2 GB"):
+        check_memory("owner/base", [(7_500_000_000,)], placement, free=5_000_000_000)
