@@ -110,4 +110,19 @@ class Finished:
     offline: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class VideoDone:
+    """The ``number``-th video of a run is done; ``worked`` is False if nothing was left to do for it."""
+
+    number: int
+    worked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """A run stopped by itself after so many failures in a row."""
+
+    failures: int
+
+
 Event = Discovered | Progress | Indexed | Moved | Skipped | Removed | Offline | Notice | Finished

@@ -1,140 +1,131 @@
-"""Files of JSON lines that a run adds to and that the next run goes on with: whole lines survive a kill, and only they.
-
-Every line of ours begins with the key ``id``: what a killed run left unfinished can be told from somebody's own file,
-which is never touched.
-"""
+"""Files of JSON lines that one run writes and the next one continues: whole lines survive a kill, and only they."""
 
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any, Final
-
-from filelock import FileLock, Timeout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
 
 from clamr_cli.errors import UsageError
+from clamr_cli.files import locked
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-_FIRST_KEY: Final = b'{"id"'
+_LINE_START: Final = b'{"id"'
 
 
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """No other run writes to a file during the block.
+class Journal:
+    """Records in a file of JSON lines; without a path nothing is written.
 
-    A file that was not there before, and that is still empty where the block fails, is removed.
-
-    Raises:
-        UsageError: another run writes to it, or the folder cannot be written to.
-    """
-    place = path.with_name(f".{path.name}.lock")
-    lock = FileLock(place, thread_local=False)
-    try:
-        lock.acquire(blocking=False)
-        if not place.exists():
-            # The run before removed it between our opening and our locking it.
-            lock.release()
-            lock.acquire(blocking=False)
-        new = not path.exists()
-    except Timeout:
-        raise UsageError(f"another run writes to {path}", "wait until it has finished, or name another file") from None
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            if new and path.stat().st_size == 0:
-                path.unlink()
-        raise
-    finally:
-        with suppress(OSError):
-            place.unlink()
-        lock.release()
-
-
-def whole_lines(path: Path, kind: str) -> list[str]:
-    """The lines of a file of ours, without one that a killed run left unfinished; none where there is no file.
+    Use it as a context manager: within, no other run writes to the file. A line that a killed run left unfinished is
+    cut off. A file that clamr did not write is refused and left as it is.
 
     Args:
-        path: of the file.
-        kind: what it is a file of, for messages: ``queries``.
+        path: of the file, which appears with the first record; its folder must exist.
+        kind: of the records, for messages: ``queries``.
+        key: fields that every record has as strings; the first is ``id``, with which each line begins.
+        ascii_only: escape all that is not ASCII, for texts whose control characters a terminal would obey.
+
+    Attributes:
+        records: what the file held when it was opened.
 
     Raises:
-        UsageError: it cannot be read, is no UTF-8, or ends in something that this program did not begin.
+        UsageError: the file holds something else, cannot be read or written, or another run writes to it.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UsageError(f"cannot read {path} ({error.strerror})", "name another file with --out") from error
-    whole = content[: _end_of_whole_lines(content, path, kind)]
-    try:
-        return whole.decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise foreign(path, kind) from error
 
+    def __init__(self, path: Path | None, kind: str, key: Sequence[str], *, ascii_only: bool = False) -> None:
+        self.path = path
+        self.records: list[dict[str, Any]] = []
+        self._kind, self._key, self._ascii_only = kind, key, ascii_only
+        self._stream: IO[bytes] | None = None
+        self._resources = ExitStack()
 
-def opened(path: Path, kind: str) -> IO[bytes]:
-    """A file of ours to add lines to, cut to its whole lines first.
+    def __enter__(self) -> Self:
+        if self.path is None:
+            return self
+        with ExitStack() as resources:
+            try:
+                resources.enter_context(_exclusive(self.path))
+                if self.path.exists():
+                    self._stream = resources.enter_context(self.path.open("r+b"))
+                    self._resume(self._stream)
+            except OSError as error:
+                raise self._unwritable(error) from error
+            self._resources = resources.pop_all()
+        return self
 
-    Raises:
-        UsageError: it cannot be written, or see :func:`whole_lines`.
-    """
-    try:
-        stream = path.open("r+b" if path.exists() else "w+b")
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream = None
+        self._resources.__exit__(kind, error, trace)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a record. It is on its way to the disk when this returns: a killed run loses nothing that it wrote."""
+        if self.path is None:
+            return
+        try:
+            if self._stream is None:
+                self._stream = self._resources.enter_context(self.path.open("wb"))
+            line = json.dumps(record, ensure_ascii=self._ascii_only)
+            # A byte of a file name that is not UTF-8 is a lone surrogate, whose escape is JSON's own.
+            self._stream.write(line.encode("utf-8", "backslashreplace") + b"\n")
+            self._stream.flush()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _resume(self, stream: IO[bytes]) -> None:
+        """Read the records, and leave the stream at the end of the last whole line."""
         content = stream.read()
-        end = _end_of_whole_lines(content, path, kind)
+        end = content.rfind(b"\n") + 1
+        rest = content[end:]
+        if _is_json(rest):
+            end = len(content)
+        elif not (rest.startswith(_LINE_START) or _LINE_START.startswith(rest)):
+            # Not the beginning of a line of ours.
+            raise self._foreign()
+        try:
+            lines = content[:end].decode("utf-8").split("\n")
+            self.records = [json.loads(line) for line in lines if line.strip()]
+        except (ValueError, RecursionError) as error:
+            raise self._foreign() from error
+        for record in self.records:
+            if not (isinstance(record, dict) and all(isinstance(record.get(name), str) for name in self._key)):
+                raise self._foreign()
         stream.truncate(end)
         stream.seek(end)
         if end and content[end - 1 : end] != b"\n":
             stream.write(b"\n")
-        return stream
-    except OSError as error:
-        raise _unwritable(path, error) from error
+
+    def _foreign(self) -> UsageError:
+        hint = "name another file with --out; this one is left as it is"
+        return UsageError(f"{self.path} is not a file of {self._kind}", hint)
+
+    def _unwritable(self, error: OSError) -> UsageError:
+        return UsageError(f"cannot write {self.path} ({error.strerror})", "name another file with --out")
 
 
-def append(stream: IO[bytes], record: Mapping[str, Any], *, ascii_only: bool = False) -> None:
-    """Add a line. It is on its way to the disk when this returns: a killed run loses nothing that it wrote.
-
-    Args:
-        stream: as :func:`opened` gives it.
-        record: its first key is ``id``.
-        ascii_only: for texts that were not cleaned: in ASCII no terminal obeys them.
-    """
-    line = json.dumps(record, ensure_ascii=ascii_only)
-    # A byte of a file name that is no UTF-8 comes as a lone surrogate, whose escape is JSON's own.
-    stream.write(line.encode("utf-8", "backslashreplace") + b"\n")
-    stream.flush()
-
-
-def foreign(path: Path, kind: str) -> UsageError:
-    """The error for a file that is not ours."""
-    return UsageError(f"{path} is no file of {kind}", "name another file with --out; this one is left as it is")
+@contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """No other run writes to a file during the block."""
+    lock_file = path.with_name(f".{path.name}.lock")
+    with ExitStack() as locks:
+        while True:
+            if not locks.enter_context(locked(lock_file, wait=False)):
+                raise UsageError(f"another run writes to {path}", "wait until it has finished, or name another file")
+            # The run before may have removed it between our opening and our locking it.
+            if lock_file.exists():
+                break
+        try:
+            yield
+        finally:
+            lock_file.unlink(missing_ok=True)
 
 
-def _end_of_whole_lines(content: bytes, path: Path, kind: str) -> int:
-    """Where the last whole line of a file ends, in bytes."""
-    end = content.rfind(b"\n") + 1
-    rest = content[end:]
-    if not rest.strip() or _is_object(rest):
-        return len(content)
-    # Only what looks like the beginning of a line of ours may be cut off; anything else is somebody's file.
-    if rest.startswith(_FIRST_KEY) or _FIRST_KEY.startswith(rest):
-        return end
-    raise foreign(path, kind)
-
-
-def _is_object(line: bytes) -> bool:
+def _is_json(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        json.loads(line)
     except (ValueError, RecursionError):
         return False
-
-
-def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"cannot write {path} ({error.strerror})", "name another file with --out")
+    return True

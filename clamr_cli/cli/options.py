@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
 import typer
@@ -172,6 +173,18 @@ def finite(text: str) -> float:
     if not math.isfinite(number):
         raise UsageError(f"invalid number: {text!r}", "give a finite number, such as 0.35")
     return number
+
+
+def out_file(text: str) -> Path:
+    """A file to write, in a folder that exists; for ``typer.Option(parser=out_file)``.
+
+    Raises:
+        UsageError: it cannot be written there.
+    """
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise UsageError(f"{text} cannot be written", "name a file in a folder that exists")
+    return path
 
 
 def names_file(video: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which queries are kept: none that repeats another, and none that leaks what gives its video away.
+"""Which answers become queries: cleaned of what models put around them, no repetition, nothing that leaks the source.
 
 A leak is what nobody who looks for a video would type, but only somebody who has its files or its transcript: a file
 name, an id, an address, a long quotation, talk about the transcript itself. A model trained or judged on such queries
@@ -8,15 +8,14 @@ learns to match strings.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from clamr_cli.synth.plan import Job
+from clamr_cli.llm import readable
+from clamr_cli.synth.plan import PlannedQuery
 
 LONGEST_WORDS: Final = 30
 LONGEST_CHARACTERS: Final = 220
@@ -26,12 +25,12 @@ LONGEST_QUOTE: Final = 7
 SHORTEST_COPY: Final = 3
 """Words up to which a query may be all that its source says."""
 
-ALIKE: Final = 0.8
+SIMILAR: Final = 0.8
 """Share of common words (Jaccard) above which two queries of one video say the same."""
 
 
 class Reason(StrEnum):
-    """Why a query is not kept."""
+    """Why a query is dropped."""
 
     EMPTY = "empty"
     TOO_LONG = "too long"
@@ -47,6 +46,16 @@ class Reason(StrEnum):
     REPEATS = "repeats a query of another video"
 
 
+_MARKUP: Final = re.compile(r"^\s*(?:```|~~~)\s*\w*\s*$|</?query>|\*\*", re.IGNORECASE | re.MULTILINE)
+_TURN: Final = re.compile(r"<\|[^<>|]{0,40}\|>|<(?:end|start)_of_turn>", re.IGNORECASE)
+_LABEL: Final = re.compile(
+    r"^(?:(?:here(?:'s| is)|this is|sure[,!.]?|okay[,!.]?|certainly[,!.]?)[^:：\n]{0,60}[:：]"
+    r"|(?:(?:the|my|one|a|final|best|base|video|search|user|speech|ocr|metadata|synthetic|suggested|possible) )*"
+    r"(?:query|queries|question|answer|output|response|result|search)(?: \d{1,2})?\s*[:：])\s*",
+    re.IGNORECASE,
+)
+_BULLET: Final = re.compile(r"^(?:[-*+•–—>#]+|\(?\d{1,2}[.)](?!\d))\s+")
+_QUOTES: Final = "\"\" '' `` “” „“ „” «» »« ‘’ ‚‘ 「」 『』 ** __ () [] {}"
 _IDEOGRAPHS: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
@@ -73,127 +82,97 @@ _ADDRESS: Final = re.compile(
     re.IGNORECASE,
 )
 _COMMON: Final = frozenset(
-    (
-        "a",
-        "an",
-        "the",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "for",
-        "from",
-        "by",
-        "with",
-        "and",
-        "or",
-        "as",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "it",
-        "its",
-        "this",
-        "that",
-        "these",
-        "those",
-        "into",
-        "over",
-        "about",
-        "after",
-        "before",
-        "during",
-        "near",
-        "how",
-        "what",
-        "when",
-        "where",
-        "who",
-        "why",
-        "do",
-        "does",
-        "did",
-        "up",
-        "out",
+    re.findall(
+        r"\w+",
+        "a an the of in on at to for from by with and or as is are was were be been being it its this that these those "
+        "into over about after before during near how what when where who why do does did up out",
     )
 )
 
 
-@dataclass(slots=True)
-class Verdicts:
-    """Judges queries in turn and remembers those that were kept, whose repetition is then refused.
+def clean_query(answer: str) -> str:
+    """The query in an answer: its first line with a word, without labels, bullets and quotes; empty if there is none.
 
-    Attributes:
-        examples: words of queries that prompts show; to give one back is no answer.
+    Models quote, label and number though told not to.
+    """
+    text = _MARKUP.sub("", readable(_TURN.sub("\n", answer)))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    lines = [line for line in lines if line]
+    # A line that ends in a colon announces the query.
+    while len(lines) > 1 and lines[0].endswith((":", "：")):
+        del lines[0]
+    return next((query for line in lines if any(map(str.isalnum, query := _unwrap(line)))), "")
+
+
+def _unwrap(line: str) -> str:
+    """A line without what is put around queries, layer after layer."""
+    before = None
+    while line != before:
+        before = line
+        line = _LABEL.sub("", _BULLET.sub("", line)).strip()
+        quotes = line[:1] + line[-1:]
+        # In "a" and "b" the first and the last quote do not belong together.
+        if len(line) > 1 and quotes in _QUOTES and not set(quotes) & set(line[1:-1]):
+            line = line[1:-1].strip()
+    return line
+
+
+class QueryFilter:
+    """Checks queries in turn and remembers those that were kept, whose repetition is then refused.
+
+    Args:
+        examples: queries that prompts show; to give one back is not an answer.
     """
 
-    examples: set[tuple[str, ...]] = field(default_factory=set)
-    _exact: dict[tuple[str, ...], str] = field(default_factory=dict)
-    _bags: dict[frozenset[str], str] = field(default_factory=dict)
-    _of_video: dict[str, list[frozenset[str]]] = field(default_factory=dict)
+    def __init__(self, examples: Iterable[str] = ()) -> None:
+        self._examples = {tuple(words_of(text)) for text in examples}
+        self._owner_of_words: dict[tuple[str, ...], str] = {}
+        self._owner_of_content: dict[frozenset[str], str] = {}
+        self._of_video: defaultdict[str, list[frozenset[str]]] = defaultdict(list)
 
-    @classmethod
-    def knowing(cls, examples: Iterable[str]) -> Verdicts:
-        """Without kept queries."""
-        return cls({tuple(words_of(text)) for text in examples})
-
-    def judge(self, query: str, job: Job) -> Reason | None:
-        """Why a cleaned query must not be kept, None where it may."""
-        return (
-            self._unusable(query)
-            or leak(query, job)
-            or (Reason.EXAMPLE if tuple(words_of(query)) in self.examples else None)
-            or self._repetition(query, job.video_id)
-        )
-
-    def keep(self, query: str, video_id: str) -> None:
-        """Remember a query of a video."""
-        words, bag = words_of(query), content_of(query)
-        self._exact.setdefault(tuple(words), video_id)
-        self._bags.setdefault(bag, video_id)
-        self._of_video.setdefault(video_id, []).append(bag)
-
-    @staticmethod
-    def _unusable(query: str) -> Reason | None:
-        words = words_of(query)
+    def check(self, query: str, planned: PlannedQuery) -> Reason | None:
+        """Why a cleaned query must be dropped; None if it may be kept."""
+        words, content = tuple(words_of(query)), content_of(query)
         if not words:
             return Reason.EMPTY
         if _REFUSAL.search(query):
             return Reason.REFUSED
         if length(words) > LONGEST_WORDS or len(query) > LONGEST_CHARACTERS:
             return Reason.TOO_LONG
-        return None
-
-    def _repetition(self, query: str, video_id: str) -> Reason | None:
-        bag = content_of(query)
-        if any(alike(bag, other) for other in self._of_video.get(video_id, ())):
-            return Reason.REPEATS_VIDEO
-        owner = self._exact.get(tuple(words_of(query))) or self._bags.get(bag)
+        if leak := find_leak(query, planned):
+            return leak
+        if words in self._examples:
+            return Reason.EXAMPLE
+        for other in self._of_video[planned.video_id]:
+            if len(content & other) >= SIMILAR * len(content | other):
+                return Reason.REPEATS_VIDEO
+        owner = self._owner_of_words.get(words) or self._owner_of_content.get(content)
         if owner is None:
             return None
-        return Reason.REPEATS_VIDEO if owner == video_id else Reason.REPEATS
+        return Reason.REPEATS_VIDEO if owner == planned.video_id else Reason.REPEATS
+
+    def remember(self, query: str, video_id: str) -> None:
+        content = content_of(query)
+        self._owner_of_words.setdefault(tuple(words_of(query)), video_id)
+        self._owner_of_content.setdefault(content, video_id)
+        self._of_video[video_id].append(content)
 
 
-def leak(query: str, job: Job) -> Reason | None:
+def find_leak(query: str, planned: PlannedQuery) -> Reason | None:
     """What a query gives away of its video, if anything."""
     if _ADDRESS.search(query):
         return Reason.ADDRESS
-    if job.video_id and job.video_id.casefold() in query.casefold():
+    if planned.video_id and planned.video_id.casefold() in query.casefold():
         return Reason.VIDEO_ID
-    if names_file(query, job.path):
+    if names_file(query, planned.path):
         return Reason.FILE_NAME
     if _SOURCE_TALK.search(query):
         return Reason.ABOUT_SOURCE
-    asked, source = words_of(query), words_of(job.text)
-    if longest_quote(asked, source) > LONGEST_QUOTE:
+    words, source = words_of(query), words_of(planned.text)
+    if longest_quote(words, source) > LONGEST_QUOTE:
         return Reason.QUOTE
     # Of a title of two or three words little else can be asked than its words.
-    return Reason.COPY if asked == source and length(asked) > SHORTEST_COPY else None
+    return Reason.COPY if words == source and length(words) > SHORTEST_COPY else None
 
 
 def names_file(query: str, path: str) -> bool:
@@ -202,14 +181,12 @@ def names_file(query: str, path: str) -> bool:
     Parts that a machine writes have at least six characters, a digit among them: ``IMG_0042``, ``dQw4w9WgXcQ``,
     ``20240517``. Ordinary words of a file name are ordinary words of a query.
     """
-    name = PurePath(path).name.casefold()
-    stem = PurePath(path).stem.casefold()
-    asked = query.casefold()
-    if name and name != stem and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", asked):
-        return True
+    name, stem = PurePath(path).name.casefold(), PurePath(path).stem.casefold()
     parts = [stem, *re.split(r"[\s()\[\]{}.,;]+", stem)]
-    machine = [part for part in parts if len(part) >= 6 and " " not in part and any(map(str.isdigit, part))]
-    if any(re.search(rf"(?<!\w){re.escape(part)}(?!\w)", asked) for part in machine):
+    given_away = [part for part in parts if len(part) >= 6 and " " not in part and any(map(str.isdigit, part))]
+    if name != stem:
+        given_away.append(name)
+    if any(re.search(rf"(?<!\w){re.escape(part)}(?!\w)", query.casefold()) for part in given_away):
         return True
     words = words_of(stem)
     return len(words) >= 3 and words == words_of(query)
@@ -227,39 +204,25 @@ def words_of(text: str) -> list[str]:
 def content_of(query: str) -> frozenset[str]:
     """The words that carry a query, without order, common words and plural endings; all words where none would stay."""
     words = words_of(query)
-    telling = [word for word in words if word not in _COMMON]
-    return frozenset(_singular(word) for word in telling or words)
-
-
-def alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    """Whether two sets of words are the same but for a little."""
-    return len(one & other) >= ALIKE * len(one | other)
+    content = [word for word in words if word not in _COMMON] or words
+    return frozenset(
+        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in content
+    )
 
 
 def longest_quote(query: Sequence[str], source: Sequence[str]) -> float:
     """The length of the longest run of words that both share, in words (:func:`length`)."""
-    places: dict[str, list[int]] = {}
+    places = defaultdict(list)
     for place, word in enumerate(source):
-        places.setdefault(word, []).append(place)
+        places[word].append(place)
     best = 0.0
-    for start in range(len(query)):
-        for place in places.get(query[start], ()):
-            run = list(_common_run(query[start:], source[place:]))
-            best = max(best, length(run))
+    runs: dict[int, float] = {}
+    for word in query:
+        runs = {place: runs.get(place - 1, 0.0) + length([word]) for place in places.get(word, ())}
+        best = max(best, *runs.values(), 0.0)
     return best
 
 
 def length(words: Sequence[str]) -> float:
     """How many words these are; a character of a script without spaces counts half."""
     return sum(0.5 if len(word) == 1 and re.match(f"[{_IDEOGRAPHS}]", word) else 1.0 for word in words)
-
-
-def _common_run(query: Sequence[str], source: Sequence[str]) -> Iterator[str]:
-    for mine, theirs in zip(query, source, strict=False):
-        if mine != theirs:
-            return
-        yield mine
-
-
-def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

@@ -1,6 +1,6 @@
-"""What a model is told: the paper's prompt, a system message with the task, examples of the kind, and the material.
+"""Prompts of the paper's method: the task, examples of the kind of query that is wanted, and the material.
 
-The material is what strangers said, wrote or named: the model is told that it is no instruction to it, and it stands
+The material is what strangers said, wrote or named: the model is told that it is not an instruction, and it stands
 between marks that it cannot close.
 """
 
@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path, PurePath
+from typing import Final, TypeAlias
 
-from clamr_cli.llm import Prompt
-from clamr_cli.synth.plan import target_name
+from clamr_cli.errors import UsageError
+from clamr_cli.llm import Prompt, utf8
+from clamr_cli.queries import LabelledQuery, parse_lines, read_lines
+from clamr_cli.synth.plan import PlannedQuery, SynthOptions, Target, target_name
 from clamr_cli.types import Modality
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from clamr_cli.synth.examples import Examples
-    from clamr_cli.synth.plan import Job, Target
+Examples: TypeAlias = Mapping[Target, Sequence[LabelledQuery]]
+"""Example queries of each kind; the paper shows ten of the wanted kind."""
 
 PROMPT_VERSION: Final = "1"
 """Written beside each query; changes with any word below."""
@@ -53,67 +54,75 @@ _AIM: Final[Mapping[Target, str]] = {
     Modality.OCR: "what is written on screen",
     Modality.METADATA: "what is noted about it",
 }
-_MARK: Final = re.compile(r"</?\s*material\s*>", re.IGNORECASE)
+_MATERIAL_MARK: Final = re.compile(r"</?\s*material\s*>", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How prompts are made.
+def prompt_for(query: PlannedQuery, examples: Examples, options: SynthOptions, *, attempt: int = 0) -> Prompt:
+    """The prompt of a query; a second attempt has other examples, another seed and some temperature.
 
-    Attributes:
-        seed: of the draw of examples and of the answers' sampling.
-        shots: examples in a prompt at most.
-        temperature: of the first try.
+    It depends on its arguments alone: not on other queries, their order or their answers.
     """
-
-    seed: int = 0
-    shots: int = 10
-    temperature: float = 0.0
-
-
-def prompt_for(job: Job, examples: Examples, asking: Asking, *, attempt: int = 0) -> Prompt:
-    """The prompt of a job; a second attempt has other examples, another seed and some temperature.
-
-    It depends on nothing but its arguments: not on other jobs, their order or their answers.
-    """
-    key = f"{asking.seed}/{job.id}/{attempt}"
-    shown = examples.draw(job, asking.shots, random.Random(key))  # noqa: S311 -- no secret
-    temperature = max(asking.temperature, RETRY_TEMPERATURE) if attempt else asking.temperature
-    return Prompt(SYSTEM, tuple(_question(job, shown)), seed_of(key), temperature)
-
-
-def seed_of(key: str) -> int:
-    """A seed below 2**31 for a text."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
-
-
-def _question(job: Job, shown: Sequence[str]) -> list[str | bytes]:
+    key = f"{options.seed}/{query.id}/{attempt}"
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
+    shots = draw_examples(examples, query, options.shots, random.Random(key))  # noqa: S311 -- not a secret
     lines = []
-    if shown:
-        lines += ["Queries of the kind that is wanted, for other videos:", *(f"- {text}" for text in shown), ""]
-    lines.append(f"{_MATERIAL[job.target]}:")
-    if not job.frames:
-        lines += ["<material>", _MARK.sub(" ", job.text), "</material>", _task(job)]
-        return ["\n".join(lines)]
-    return ["\n".join(lines), *job.frames, _task(job)]
+    if shots:
+        lines += ["Queries of the kind that is wanted, for other videos:", *(f"- {text}" for text in shots), ""]
+    lines.append(f"{_MATERIAL[query.target]}:")
+    task = f"Write one query that aims at {_AIM[query.target]}."
+    if query.number > 1:
+        task += f" Choose another detail than the most obvious one (this is query {query.number})."
+    if query.frames:
+        user: tuple[str | bytes, ...] = ("\n".join(lines), *query.frames, task)
+    else:
+        lines += ["<material>", _MATERIAL_MARK.sub(" ", query.text), "</material>", task]
+        user = ("\n".join(lines),)
+    temperature = max(options.temperature, RETRY_TEMPERATURE) if attempt else options.temperature
+    return Prompt(SYSTEM, user, seed, temperature)
 
 
-def _task(job: Job) -> str:
-    further = (
-        "" if job.number == 1 else f" Choose another detail than the most obvious one (this is query {job.number})."
-    )
-    return f"Write one query that aims at {_AIM[job.target]}.{further}"
-
-
-def describe(job: Job, prompt: Prompt) -> dict[str, object]:
-    """A prompt as a record that people can read: pictures as their size in bytes."""
+def describe_prompt(query: PlannedQuery, prompt: Prompt) -> dict[str, object]:
+    """A prompt as a record that people can read."""
     return {
-        "id": job.id,
-        "modality": job.target,
-        "target": target_name(job.target),
-        "video": job.video_id,
-        "moment": [round(job.span.start, 3), round(job.span.end, 3)],
+        "id": query.id,
+        "modality": query.target,
+        "target": target_name(query.target),
+        "video": query.video_id,
+        "moment": [round(query.span.start, 3), round(query.span.end, 3)],
         "seed": prompt.seed,
         "temperature": prompt.temperature,
         "messages": prompt.describe(),
     }
+
+
+def shipped_examples() -> Examples:
+    """The examples that come with clamr, invented for it."""
+    text = resources.files("clamr_cli.synth").joinpath("examples.jsonl").read_text("utf-8")
+    return _by_target(parse_lines(text.splitlines(), "examples.jsonl"))
+
+
+def read_examples(path: Path) -> Examples:
+    """The user's own examples; kinds of which the file has none keep the shipped ones.
+
+    Raises:
+        UsageError: it cannot be read or has no labelled query.
+    """
+    own = _by_target(read_lines(path))
+    if not own:
+        raise UsageError(f"no queries in {path.name}", "give a JSONL file of labelled queries")
+    return {**shipped_examples(), **own}
+
+
+def _by_target(queries: Sequence[LabelledQuery]) -> Examples:
+    examples: dict[Target, list[LabelledQuery]] = {}
+    for query in queries:
+        examples.setdefault(query.modality, []).append(query)
+    return examples
+
+
+def draw_examples(examples: Examples, query: PlannedQuery, count: int, rng: random.Random) -> list[str]:
+    """At most ``count`` different examples of a query's kind, none of which is answered by its video."""
+    names = {query.video_id, query.path, PurePath(query.path).name}
+    others = [example.text for example in examples.get(query.target, ()) if names.isdisjoint(example.relevant)]
+    lines = list(dict.fromkeys(" ".join(utf8(text).split()) for text in others))
+    return rng.sample(lines, min(count, len(lines)))

@@ -1,256 +1,246 @@
-"""The run: for each video of an index its queries are planned, asked for, judged, and written in order."""
+"""The run: for each video of an index its queries are planned, asked for, checked, and written in order."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, TypeAlias
 
 from clamr_cli.errors import MediaError
+from clamr_cli.events import GaveUp, Notice, VideoDone
 from clamr_cli.index.documents import document_of, documents_of
-from clamr_cli.llm import AnswerError, ImagesRefused
+from clamr_cli.journal import Journal
+from clamr_cli.llm import AnswerError, ChatModel, ImagesRefused
 from clamr_cli.llm.concurrency import map_ordered
 from clamr_cli.queries import LabelledQuery, records
-from clamr_cli.synth.answers import clean
-from clamr_cli.synth.events import GaveUp, Judged, Outcome, Passed, Remark
-from clamr_cli.synth.filters import Verdicts
-from clamr_cli.synth.journal import setup_of
-from clamr_cli.synth.plan import Job, Wanted, all_ids, job_id, jobs_of
-from clamr_cli.synth.prompts import PROMPT_VERSION, Asking, describe, prompt_for
-from clamr_cli.types import Modality
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from clamr_cli.llm import ChatModel
-    from clamr_cli.store import Store
-    from clamr_cli.synth.events import SynthEvent
-    from clamr_cli.synth.examples import Examples
-    from clamr_cli.synth.journal import Journal
-    from clamr_cli.types import Document, FileRecord, VideoRecord
-
-Vision: TypeAlias = Literal["auto", "yes", "no"]
+from clamr_cli.store import Store
+from clamr_cli.synth.filters import QueryFilter, clean_query
+from clamr_cli.synth.plan import PlannedQuery, SynthOptions, plan_queries, query_id
+from clamr_cli.synth.prompts import PROMPT_VERSION, Examples, describe_prompt, prompt_for
+from clamr_cli.types import Document, FileRecord, Modality, VideoRecord
 
 MOST_FAILURES: Final = 20
-"""Failures in a row after which a run stops: who does not answer twenty times does not answer."""
+"""Failures in a row after which a run stops."""
 
 ATTEMPTS: Final = 2
-"""Tries of a query whose answer the filters refuse."""
+"""Tries of a query whose answer is dropped."""
 
 NO_PICTURES: Final = "the model takes no pictures: no queries about what is seen are written"
-_LONGEST_KEPT: Final = 500
+_LONGEST_ANSWER: Final = 500
+
+
+class Outcome(StrEnum):
+    """What became of a query; ``unseen`` where it needs frames and the model takes none."""
+
+    WRITTEN = "written"
+    DROPPED = "dropped"
+    FAILED = "failed"
+    UNSEEN = "unseen"
 
 
 @dataclass(frozen=True, slots=True)
-class SynthOptions:
-    """What to write and how.
+class QuerySettled:
+    """A query is written or given up.
 
     Attributes:
-        wanted: the queries of each video.
-        asking: how prompts are made.
-        vision: whether frames are shown: ``auto`` as long as the model takes them.
+        record: of the file, ready for ``json.dumps``.
+        reason: why it was not written; one line.
+        attempts: how often it was asked for.
     """
 
-    wanted: Wanted = field(default_factory=Wanted)
-    asking: Asking = field(default_factory=Asking)
-    vision: Vision = "auto"
+    query: PlannedQuery
+    outcome: Outcome
+    record: dict[str, Any]
+    reason: str = ""
+    attempts: int = 1
+
+
+SynthEvent: TypeAlias = QuerySettled | VideoDone | Notice | GaveUp
+
+
+def query_journals(out: Path | None) -> tuple[Journal, Journal]:
+    """The file of queries, and the one beside it for those that were dropped or failed.
+
+    What was dropped is not asked for again under the same settings, what failed is.
+    """
+    rejected = out and out.with_name(f"{out.name}.rejected")
+    return Journal(out, "queries", ("id", "query")), Journal(rejected, "queries", ("id", "outcome"), ascii_only=True)
 
 
 def synthesise(
     store: Store,
     videos: Sequence[FileRecord],
-    writer: ChatModel,
+    model: ChatModel,
     examples: Examples,
     options: SynthOptions,
-    journal: Journal,
+    journals: tuple[Journal, Journal],
 ) -> Iterator[SynthEvent]:
-    """Write the queries of videos into a journal, and tell what happens.
+    """Write the queries of videos into a journal, as a stream of events.
 
-    The result depends on the index, the writer, the examples and the options alone: answers are asked for side by side,
-    but judged and written in the order of the videos.
+    The result depends on the index, the model, the examples and the options alone: answers are asked for concurrently,
+    but checked and written in the order of the videos.
 
     Args:
         store: the index.
-        videos: a file of each, as ``pipeline.stored.indexed_videos`` gives them.
-        writer: who writes.
-        examples: what prompts show.
-        options: see :class:`SynthOptions`.
-        journal: an entered :class:`Journal`; what it holds already is not written again.
+        videos: a file of each, as :func:`clamr_cli.index.documents.indexed_videos` gives them.
+        model: who writes.
+        examples: for the prompts.
+        options: what to write.
+        journals: see :func:`query_journals`; entered. What they hold already is not written again.
 
     Raises:
-        ModelError: the writer cannot answer at all.
+        ModelError: the model cannot answer at all.
     """
-    yield from _Run(store, writer, examples, options, journal).over(videos)
+    yield from _Run(store, model, examples, options, journals).events(videos)
 
 
-def planned(
+def planned_prompts(
     store: Store, videos: Sequence[FileRecord], examples: Examples, options: SynthOptions
 ) -> Iterator[dict[str, object]]:
-    """The prompts of a run as records that people can read; nobody is asked."""
-    blind = options.vision == "no"
+    """The prompts of a run as records that people can read; no model is asked."""
     for record in videos:
-        video, documents, _ = documents_with_pictures(store, record, options.wanted, blind=blind)
-        for job in jobs_of(record, video, documents, options.wanted):
-            yield describe(job, prompt_for(job, examples, options.asking))
+        video, documents, _ = _documents(store, record, options, with_frames=options.vision != "no")
+        for query in plan_queries(record, video, documents, options):
+            yield describe_prompt(query, prompt_for(query, examples, options))
 
 
-def documents_with_pictures(
-    store: Store, record: FileRecord, wanted: Wanted, *, blind: bool
-) -> tuple[VideoRecord, list[Document], AnswerError | None]:
-    """A video's documents, with pictures where they are wanted; the error says that they are no longer kept."""
-    lost = None
-    if Modality.VIDEO in wanted.targets and not blind:
+def _documents(
+    store: Store, record: FileRecord, options: SynthOptions, *, with_frames: bool
+) -> tuple[VideoRecord, list[Document], str]:
+    """A video's documents, with frames where they are wanted, and why the frames could not be had."""
+    problem = ""
+    if Modality.VIDEO in options.targets and with_frames:
         try:
-            return *documents_of(store, record), None
+            return *documents_of(store, record), ""
         except MediaError as error:
-            lost = AnswerError(error.what, error.hint)
+            problem = str(error)
     moments = store.moments([record.video_id])
-    return store.video(record.video_id), [document_of(moment, {}) for moment in moments], lost
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A query to settle, or (without a job) the end of a video; ``error`` where it cannot even be asked for."""
-
-    place: int
-    job: Job | None = None
-    error: AnswerError | None = None
-
-
-_Answer: TypeAlias = str | AnswerError | None
-"""What came of asking; None at the end of a video."""
+    return store.video(record.video_id), [document_of(moment, {}) for moment in moments], problem
 
 
 class _Run:
     def __init__(
-        self, store: Store, writer: ChatModel, examples: Examples, options: SynthOptions, journal: Journal
+        self,
+        store: Store,
+        model: ChatModel,
+        examples: Examples,
+        options: SynthOptions,
+        journals: tuple[Journal, Journal],
     ) -> None:
-        self._store, self._writer, self._examples, self._options = store, writer, examples, options
-        self._journal = journal
-        self._finished = journal.finished
-        self._made: dict[str, Any] = {
-            "model": writer.name,
-            "seed": options.wanted.seed,
+        self._store, self._model, self._examples, self._options = store, model, examples, options
+        self._written, self._rejected = journals
+        self._setup: dict[str, Any] = {
+            "model": model.name,
+            "seed": options.seed,
             "prompt": PROMPT_VERSION,
-            "temperature": options.asking.temperature,
+            "temperature": options.temperature,
         }
-        self._setup = setup_of(self._made)
-        self._blind = options.vision == "no" or (options.vision == "auto" and writer.supports_images is False)
-        self._noted = 0
-        self._verdicts = Verdicts.knowing(examples.texts())
-        for query in journal.kept:
-            for video in query.relevant:
-                self._verdicts.keep(query.text, video)
+        self._without_frames = options.vision == "no" or (options.vision == "auto" and model.supports_images is False)
+        self._notes_shown = 0
+        self._filter = QueryFilter(query.text for queries in examples.values() for query in queries)
+        self._settled: set[str] = set()
+        for record in self._written.records:
+            self._settled.add(record["id"])
+            if record.get("video"):
+                self._filter.remember(record["query"], record["video"])
+        for record in self._rejected.records:
+            if record["outcome"] == Outcome.DROPPED and self._is_of_setup(record):
+                self._settled.add(record["id"])
 
-    def over(self, videos: Sequence[FileRecord]) -> Iterator[SynthEvent]:
-        """All the videos, until they are done or too much went wrong."""
-        yield from self._opening()
-        failures, asked, unseen = 0, 0, False
-        for step, answer in map_ordered(self._asked, self._steps(videos), workers=self._writer.workers):
-            if step.job is None:
-                yield Passed(step.place, asked=asked == step.place)
+    def events(self, videos: Sequence[FileRecord]) -> Iterator[SynthEvent]:
+        """All the videos, until they are done or too many queries failed."""
+        yield from self._notes()
+        if self._without_frames and self._options.vision == "auto" and Modality.VIDEO in self._options.targets:
+            yield Notice("", NO_PICTURES)
+        if others := len({record["id"] for record in self._written.records if not self._is_of_setup(record)}):
+            subject = "1 query of the file was" if others == 1 else f"{others} queries of the file were"
+            yield Notice("", f"{subject} written by another model or with other settings and will stay")
+        failures, worked, refusal_shown = 0, False, False
+        for query, answer in map_ordered(self._ask, self._queries(videos), workers=self._model.workers):
+            if isinstance(query, int):
+                yield VideoDone(query, worked)
+                worked = False
                 continue
-            asked = step.place
-            event = self._settled(step.job, answer)
+            worked = True
+            event = self._settle(query, answer)
             yield from self._notes()
-            if event.outcome is Outcome.UNSEEN and not unseen:
-                unseen = True
-                yield Remark(f"{NO_PICTURES} ({event.why})")
+            if event.outcome is Outcome.UNSEEN and not refusal_shown:
+                refusal_shown = True
+                yield Notice("", f"{NO_PICTURES} ({event.reason})")
             yield event
             failures = failures + 1 if event.outcome is Outcome.FAILED else 0
             if failures >= MOST_FAILURES:
                 yield GaveUp(failures)
                 return
 
-    def _opening(self) -> Iterator[SynthEvent]:
-        """What is to be said before the first query."""
-        yield from self._notes()
-        if self._blind and self._options.vision == "auto" and Modality.VIDEO in self._options.wanted.targets:
-            yield Remark(NO_PICTURES)
-        others = sum(setup != self._setup for setup in self._journal.setups.values())
-        if others:
-            told = "1 query of the file was" if others == 1 else f"{others} queries of the file were"
-            yield Remark(f"{told} written by another model or with other settings and will stay")
+    def _is_of_setup(self, record: Mapping[str, Any]) -> bool:
+        return all(record.get(name) == value for name, value in self._setup.items())
 
-    def _notes(self) -> Iterator[SynthEvent]:
-        """What the writer noted since the last time."""
-        notes = list(self._writer.notes[self._noted :])
-        self._noted += len(notes)
-        yield from map(Remark, notes)
+    def _notes(self) -> Iterator[Notice]:
+        """The new notes of the model."""
+        notes = self._model.notes[self._notes_shown :]
+        self._notes_shown += len(notes)
+        yield from (Notice("", note) for note in notes)
 
-    # --- planning -----------------------------------------------------------------------------------------------------
+    def _queries(self, videos: Sequence[FileRecord]) -> Iterator[PlannedQuery | int]:
+        """The queries that are left to write; after those of each video, its number."""
+        options = self._options
+        for number, record in enumerate(videos, 1):
+            identity = record.video_id
+            ids = [query_id(identity, target, each + 1) for target in options.targets for each in range(options.each)]
+            if not self._settled.issuperset(ids):
+                video, documents, problem = _documents(
+                    self._store, record, options, with_frames=not self._without_frames
+                )
+                if problem:
+                    yield PlannedQuery(identity, record.path, Modality.VIDEO, 1, problem=problem)
+                for query in plan_queries(record, video, documents, options):
+                    if query.id not in self._settled:
+                        yield query
+            yield number
 
-    def _steps(self, videos: Sequence[FileRecord]) -> Iterator[_Step]:
-        """The queries that are left to write, the end of its video after the last of each."""
-        for place, record in enumerate(videos, 1):
-            if not all(map(self._is_settled, all_ids(record.video_id, self._options.wanted))):
-                yield from self._steps_of(place, record)
-            yield _Step(place)
-
-    def _steps_of(self, place: int, record: FileRecord) -> Iterator[_Step]:
-        wanted = self._options.wanted
-        video, documents, lost = documents_with_pictures(self._store, record, wanted, blind=self._blind)
-        if lost is not None:
-            first = Job(job_id(record.video_id, Modality.VIDEO, 1), record.video_id, record.path, Modality.VIDEO, 1)
-            yield _Step(place, first, lost)
-        for job in jobs_of(record, video, documents, wanted):
-            if not self._is_settled(job.id):
-                yield _Step(place, job)
-
-    def _is_settled(self, name: str) -> bool:
-        return name in self._finished or (name, self._setup) in self._journal.dropped
-
-    # --- asking: in the threads of the writer -------------------------------------------------------------------------
-
-    def _asked(self, step: _Step) -> _Answer:
-        if step.job is None or step.error is not None:
-            return step.error
-        return self._ask(step.job, 0)
-
-    def _ask(self, job: Job, attempt: int) -> str | AnswerError:
-        if job.frames and self._blind:
+    def _ask(self, query: PlannedQuery | int, attempt: int = 0) -> str | AnswerError | None:
+        """An answer, or why there is none; in the threads of the model."""
+        if isinstance(query, int):
+            return None
+        if query.problem:
+            return AnswerError(query.problem)
+        if query.frames and self._without_frames:
             return ImagesRefused(NO_PICTURES)
         try:
-            return self._writer.answer(prompt_for(job, self._examples, self._options.asking, attempt=attempt))
-        except ImagesRefused as error:
-            if self._options.vision == "auto":
-                self._blind = True
-                return error
-            return AnswerError(error.what, error.hint)
+            return self._model.answer(prompt_for(query, self._examples, self._options, attempt=attempt))
         except AnswerError as error:
+            if not isinstance(error, ImagesRefused):
+                return error
+            if self._options.vision != "auto":
+                return AnswerError(error.what, error.hint)
+            self._without_frames = True
             return error
 
-    # --- judging: one after the other ---------------------------------------------------------------------------------
-
-    def _settled(self, job: Job, answer: _Answer) -> Judged:
-        """Judge an answer, ask a second time where it cannot be kept, and write down what came of it."""
-        said, why = "", ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                answer = self._ask(job, attempt)
+    def _settle(self, query: PlannedQuery, answer: str | AnswerError | None) -> QuerySettled:
+        """Check an answer, ask a second time where it cannot be kept, and write the result."""
+        text, reason, outcome, attempt = "", "", Outcome.DROPPED, 0
+        moment = [round(query.span.start, 3), round(query.span.end, 3)]
+        for attempt in range(1, ATTEMPTS + 1):
+            if attempt > 1:
+                answer = self._ask(query, attempt - 1)
             if isinstance(answer, ImagesRefused):
-                return Judged(job, Outcome.UNSEEN, {}, str(answer))
+                return QuerySettled(query, Outcome.UNSEEN, {}, str(answer))
             if not isinstance(answer, str):
-                return self._rejected(job, Outcome.FAILED, str(answer), "", attempt)
-            query, said = clean(answer), answer
-            reason = self._verdicts.judge(query, job)
-            if reason is None:
-                return self._written(job, query, attempt)
-            why = str(reason)
-        return self._rejected(job, Outcome.DROPPED, why, said, ATTEMPTS - 1)
-
-    def _written(self, job: Job, query: str, attempt: int) -> Judged:
-        self._verdicts.keep(query, job.video_id)
-        (head,) = records(LabelledQuery(job.id, query, job.target, {job.video_id: 1}))
-        record = head | self._made | {"moment": _moment(job), "attempt": attempt + 1}
-        self._journal.write(record)
-        return Judged(job, Outcome.WRITTEN, record, again=attempt > 0)
-
-    def _rejected(self, job: Job, outcome: Outcome, why: str, answer: str, attempt: int) -> Judged:
-        head = {"id": job.id, "video": job.video_id, "modality": job.target, "outcome": outcome, "reason": why}
-        record = head | self._made | {"moment": _moment(job), "answer": answer[:_LONGEST_KEPT]}
-        self._journal.reject(record)
-        return Judged(job, outcome, record, why, again=attempt > 0)
-
-
-def _moment(job: Job) -> list[float]:
-    return [round(job.span.start, 3), round(job.span.end, 3)]
+                text, reason, outcome = "", str(answer), Outcome.FAILED
+                break
+            cleaned = clean_query(answer)
+            drop = self._filter.check(cleaned, query)
+            if drop is None:
+                self._filter.remember(cleaned, query.video_id)
+                (head,) = records(LabelledQuery(query.id, cleaned, query.target, {query.video_id: 1}))
+                record = head | self._setup | {"moment": moment, "attempt": attempt}
+                self._written.append(record)
+                return QuerySettled(query, Outcome.WRITTEN, record, attempts=attempt)
+            text, reason = answer, drop.value
+        head = {"id": query.id, "video": query.video_id, "modality": query.target, "outcome": outcome, "reason": reason}
+        record = head | self._setup | {"moment": moment, "answer": text[:_LONGEST_ANSWER]}
+        self._rejected.append(record)
+        return QuerySettled(query, outcome, record, reason, attempt)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from clamr_cli.cli.llm_options import LlmOptions
 from clamr_cli.cli.preparing import PreparingFlags
-from clamr_cli.cli.writing import WriterFlags, writer_of
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _FEWER: Final = "show fewer or smaller frames: -k, --side"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(WriterFlags, PreparingFlags):
+class Flags(LlmOptions, PreparingFlags):
     """Options of ``clamr ask``."""
 
     video: Annotated[str, typer.Argument(metavar="VIDEO|ID", help="A file, or a video's id or the beginning of it.")]
@@ -107,7 +107,7 @@ def _asked(flags: Flags) -> tuple[Question, Choice, float]:
         raise UsageError(f"there is no --select {flags.select}", "use diverse, top or windows")
     if not math.isfinite(flags.temperature):
         raise UsageError(f"invalid --temperature: {flags.temperature}", "give a finite one")
-    flags.check_writer()
+    flags.check_llm()
     if flags.model is None and not flags.dry_run:
         hint = "name one: --model FOLDER, or --base-url URL --model NAME; --dry-run shows the prompt without"
         raise UsageError("no model to ask", hint)
@@ -177,7 +177,7 @@ def _answered(
     target = session.prepared.target
     known = session.store.files([target.video_id])
     with waiting(talk(), f"asking about {len(material.shots)} frames", quiet=flags.quiet):
-        writer = writer_of(flags, session.settings, image_hint=_FEWER)
+        writer = flags.load_model(session.settings, image_hint=_FEWER)
         try:
             answer = ask(writer, question, material, seed=flags.seed, temperature=flags.temperature)
         finally:

@@ -1,53 +1,68 @@
-"""``clamr eval qa``."""
+"""``clamr eval qa``: which frames let a model answer questions about long videos best."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from clamr_cli.cli import options
+from clamr_cli.cli.llm_options import LlmOptions
 from clamr_cli.cli.options import FormOptions
-from clamr_cli.cli.output import Form
-from clamr_cli.cli.preparing import PreparingFlags
-from clamr_cli.cli.writing import WriterFlags, writer_of
-from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
+from clamr_cli.cli.output import (
+    Column,
+    Form,
+    emit,
+    empty_table,
+    json_only,
+    print_table,
+    rounded,
+    safe,
+    tsv_line,
+    warn,
+    write,
+)
+from clamr_cli.cli.preparing import PreparingFlags, options_of, settings_of
+from clamr_cli.cli.progress import RunView, follow
+from clamr_cli.cli.runtime import Context, create_encoder, open_store
+from clamr_cli.errors import EXIT_FOUND, EXIT_PARTIAL, MediaError, StoreError, UsageError
+from clamr_cli.events import Event, GaveUp, Notice, Progress, VideoDone
+from clamr_cli.text import plural
+from clamr_cli.timeline import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from rich.table import Table
+    from rich.text import Text
 
-    from clamr_cli.cli.eval_qa_talk import Talk
-    from clamr_cli.cli.runtime import Context
-    from clamr_cli.config import Settings
-    from clamr_cli.evaluate.qa.media_lookup import Lookup, Media
+    from clamr_cli.evaluate.qa.media_lookup import Media
     from clamr_cli.evaluate.qa.questions import LabelledQuestion
-    from clamr_cli.evaluate.qa.report import Report
-    from clamr_cli.evaluate.qa.run import Journal, QaEvent, QaOptions
+    from clamr_cli.evaluate.qa.report import QaReport, Share, StrategyResult
+    from clamr_cli.evaluate.qa.run import QaEvent
+    from clamr_cli.evaluate.qa.strategies import Strategy
     from clamr_cli.frames import DenseOptions, Prepared
     from clamr_cli.store import Store
 
-_FEWER: Final = "show fewer frames: -k, --dense-frames"
+_NAME_WIDTH: Final = len("clamr+speech+subs")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormOptions, WriterFlags, PreparingFlags):
-    """Options of ``clamr eval qa``."""
-
+@dataclass(frozen=True, kw_only=True)
+class EvalQaArguments(FormOptions, LlmOptions, PreparingFlags):
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Questions: a file, or the folder of a published collection.")
     ]
-    layout: Annotated[
-        str,
-        typer.Option("--format", metavar="NAME", help="auto, videomme, longvideobench, qvhighlights or jsonl."),
+    format: Annotated[
+        Literal["auto", "videomme", "longvideobench", "qvhighlights", "jsonl"],
+        typer.Option("--format", help="Format of the questions."),
     ] = "auto"
     videos: Annotated[
-        list[str] | None, typer.Option("--videos", metavar="DIR", help="Look for the videos here; repeatable.")
+        list[Path] | None, typer.Option("--videos", metavar="DIR", help="Look for the videos here; repeatable.")
     ] = None
     subtitles: Annotated[
-        list[str] | None, typer.Option("--subtitles", metavar="DIR", help="Look for their subtitles here; repeatable.")
+        list[Path] | None, typer.Option("--subtitles", metavar="DIR", help="Look for their subtitles here; repeatable.")
     ] = None
     strategy: Annotated[
         list[str] | None,
@@ -64,14 +79,18 @@ class Flags(FormOptions, WriterFlags, PreparingFlags):
         int, typer.Option("--dense-frames", metavar="N", help="Frames of dense.", show_default=True, min=1)
     ] = 768
     select: Annotated[
-        str, typer.Option("--select", metavar="HOW", help="diverse, top or windows (best of N equal parts).")
+        Literal["diverse", "top", "windows"],
+        typer.Option("--select", help="How ranked frames are chosen; windows: best of N equal parts."),
     ] = "diverse"
     nearby: Annotated[
-        str, typer.Option("--context", metavar="TIME", help="What is said so long before or after a frame is its own.")
-    ] = "3s"
+        float,
+        typer.Option("--context", metavar="TIME", parser=parse_time, help="Attach speech within TIME of a frame."),
+    ] = "3s"  # type: ignore[assignment]  # defaults are parsed too
     out: Annotated[
-        str | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Keep results in this JSONL file; go on there."),
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", parser=options.out_file, help="Keep results in this JSONL file; go on there."
+        ),
     ] = None
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="The first N questions.", min=1)] = (
         None
@@ -81,172 +100,290 @@ class Flags(FormOptions, WriterFlags, PreparingFlags):
     bootstrap: Annotated[
         int, typer.Option("--bootstrap", metavar="N", help="Resamples of intervals and tests; 0 for none.", min=0)
     ] = 2000
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of answers and resamples.", min=0)] = 0
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed of answers and resamples.", min=0)] = 0
+
+    def strategies(self) -> tuple[Strategy, ...]:
+        """The strategies to compare.
+
+        Raises:
+            UsageError: an unknown one.
+        """
+        from clamr_cli.evaluate.qa.strategies import ALL, Strategy, parse
+
+        names = [part for name in self.strategy or () for part in name.split(",")]
+        strategies = tuple(dict.fromkeys(map(parse, names))) or ALL
+        if self.model is None:
+            # What the model is told changes nothing where none is asked.
+            strategies = tuple(dict.fromkeys(Strategy(strategy.sampling) for strategy in strategies))
+        return strategies
 
 
-def run(before: Context, flags: Flags) -> int:
+def eval_qa(context: Context, arguments: EvalQaArguments) -> int:
     """Measure which frames let a model answer questions best.
 
     The questions are about long videos. It reads Video-MME, LongVideoBench, QVHighlights and its own lines. Without
     --model only the choice of frames is measured, against annotated evidence. It can be interrupted; the same
     command with the same --out goes on.
     """
-    from clamr_cli.cli.eval_qa_talk import Talk
-    from clamr_cli.cli.runtime import create_encoder, open_store, quiet_libraries
     from clamr_cli.evaluate.metrics import Sampling
+    from clamr_cli.evaluate.qa import questions as collections
     from clamr_cli.evaluate.qa.report import report
-    from clamr_cli.evaluate.qa.run import Bench, Journal, evaluate, setup_of
+    from clamr_cli.evaluate.qa.run import RESULT_KEY, QaOptions, QaRun
+    from clamr_cli.evaluate.qa.strategies import Picking
+    from clamr_cli.journal import Journal
 
-    form, options = flags.form, _options(flags)
-    _check(flags)
-    settings, interval, context = _settings(before, flags)
-    questions = _questions(flags)
-    quiet_libraries()
-    store = open_store(settings, create=True)
-    lookup = _lookup(store, questions, flags)
-    dense = _dense(store, settings, flags, interval, context)
-    encoder = create_encoder(dense.index.encoder, settings, dense.index.encoder_settings)
-    writer = writer_of(flags, settings, image_hint=_FEWER, workers=flags.concurrency) if flags.model else None
-    there = [question for question in questions if question.video in lookup.media]
-    out = Path(flags.out) if flags.out else None
-    talk = Talk(len(lookup.media), out, quiet=flags.quiet)
-    prepare = partial(_prepared, store, dense, settings.cache / "qa", talk)
-    marks = {question.id: question.mark for question in questions}
-    try:
-        bench = Bench(store, encoder, prepare, writer)
-        with Journal(setup_of(bench, options, dense), out, marks) as journal:
-            ended = _follow(evaluate(bench, there, lookup.media, options, journal), journal, talk)
-            _show(report(journal, questions, options.strategies, Sampling(flags.bootstrap, flags.seed)), form)
-    finally:
-        if writer is not None:
-            writer.close()
-    return EXIT_PARTIAL if ended == EXIT_FOUND and (lookup.missing or talk.failed) else ended
-
-
-def _check(flags: Flags) -> None:
-    """Refuse what cannot be done before anything is read."""
-    flags.check_writer()
-    if flags.base_url and not flags.model:
+    form, strategies = arguments.form, arguments.strategies()
+    picking = Picking(arguments.count, arguments.dense_frames, arguments.select)
+    qa_options = QaOptions(strategies, picking, seed=arguments.seed)
+    arguments.check_llm()
+    if arguments.base_url and not arguments.model:
         raise UsageError("no model to ask at --base-url", "name it with --model")
-    if flags.out and (Path(flags.out).is_dir() or not Path(flags.out).absolute().parent.is_dir()):
-        raise UsageError(f"{flags.out} cannot be written", "name a file in a folder that is there")
-    flags.check_model()
+    arguments.check_model()
+    settings = settings_of(context, arguments)
+    interval = 2.0 if arguments.interval is None else parse_time(arguments.interval)
+    questions = collections.read(collections.locate(Path(arguments.data)), arguments.format)[: arguments.limit]
+    store = open_store(settings, create=True)
+    media, missing = _find_media(store, questions, arguments)
+    # The same for every strategy; no strategy looks at on-screen text.
+    dense = options_of(store, settings, arguments, interval)
+    dense = replace(dense, index=replace(dense.index, text=False), context=arguments.nearby)
+    encoder = create_encoder(dense.index.encoder, settings, dense.index.encoder_settings)
+    model = None
+    if arguments.model:
+        hint = "show fewer frames: -k, --dense-frames"
+        model = arguments.load_model(settings, image_hint=hint, workers=arguments.concurrency)
+    view = QaView(len(media), arguments.out)
+
+    def prepare(video: Media) -> Prepared:
+        return _prepare(store, dense, settings.cache / "qa", video, view)
+
+    try:
+        with Journal(arguments.out, "results", RESULT_KEY, ascii_only=True) as journal:
+            run = QaRun(store, encoder, prepare, model, qa_options, dense, journal, questions)
+            if run.others:
+                results = f"{plural(run.others, 'result')} of the file made with other settings or for other questions"
+                warn(f"{results}: left there, and not counted")
+            code = follow(run.events(media), view, quiet=arguments.quiet)
+        sampling = Sampling(arguments.bootstrap, arguments.seed)
+        _show(report(run.results.values(), questions, strategies, sampling), form)
+    finally:
+        if model is not None:
+            model.close()
+    return EXIT_PARTIAL if code == EXIT_FOUND and (missing or view.failed) else code
 
 
-def _options(flags: Flags) -> QaOptions:
-    from clamr_cli.evaluate.qa import strategies
-    from clamr_cli.evaluate.qa.run import QaOptions
-
-    if flags.select not in ("diverse", "top", "windows"):
-        raise UsageError(f"there is no --select {flags.select}", "use diverse, top or windows")
-    named = [part for name in flags.strategy or () for part in name.split(",")]
-    chosen = tuple(dict.fromkeys(map(strategies.parse, named))) or strategies.ALL
-    if flags.model is None:
-        # What the model is told changes nothing where none is asked.
-        chosen = tuple(dict.fromkeys(strategies.Strategy(one.sampling) for one in chosen))
-    picking = strategies.Picking(flags.count, flags.dense_frames, flags.select)  # type: ignore[arg-type]
-    return QaOptions(chosen, picking, seed=flags.seed)
-
-
-def _settings(before: Context, flags: Flags) -> tuple[Settings, float, float]:
-    """The settings, seconds between candidates, and seconds around them whose speech is theirs."""
-    from clamr_cli.cli.preparing import settings_of
-    from clamr_cli.timeline import parse_time
-
-    interval = 2.0 if flags.interval is None else parse_time(flags.interval)
-    return settings_of(before, flags), interval, parse_time(flags.nearby)
-
-
-def _dense(store: Store, settings: Settings, flags: Flags, interval: float, context: float) -> DenseOptions:
-    """How to prepare: the same for every strategy; no strategy looks at what is written on screen."""
-    from clamr_cli.cli.preparing import options_of
-
-    dense = options_of(store, settings, flags, interval)
-    return replace(dense, index=replace(dense.index, text=False), context=context)
-
-
-def _questions(flags: Flags) -> list[LabelledQuestion]:
-    from clamr_cli.evaluate.qa import questions
-
-    return questions.read(questions.locate(Path(flags.data)), flags.layout)[: flags.limit]
-
-
-def _lookup(store: Store, questions: Sequence[LabelledQuestion], flags: Flags) -> Lookup:
-    from clamr_cli.cli.output import warn
+def _find_media(
+    store: Store, questions: Sequence[LabelledQuestion], arguments: EvalQaArguments
+) -> tuple[dict[str, Media], list[str]]:
+    """The videos of the questions by name, and the names of those that are not here."""
     from clamr_cli.evaluate.ids import listed
-    from clamr_cli.evaluate.qa import media_lookup
-    from clamr_cli.text import plural
+    from clamr_cli.evaluate.qa.media_lookup import find_media
 
-    data = Path(flags.data)
+    data = Path(arguments.data)
     folder = data if data.is_dir() else data.absolute().parent
-    videos, subtitles = ([*map(Path, named or ()), folder] for named in (flags.videos, flags.subtitles))
-    lookup = media_lookup.find(questions, store.files(), videos, [*subtitles, *videos])
-    if flags.model is None and not any(question.has_evidence for question in questions):
+    videos, subtitles = ([*(folders or ()), folder] for folders in (arguments.videos, arguments.subtitles))
+    media, missing = find_media(questions, store.files(), videos, [*subtitles, *videos])
+    if arguments.model is None and not any(question.has_evidence for question in questions):
         what = "nothing to measure: no question says where its answer is, and no model is named"
         raise UsageError(what, "name one: --model FOLDER, or --base-url URL --model NAME")
-    if not lookup.media:
-        raise UsageError(
-            f"none of the videos is here ({listed(lookup.missing)})", "say where they are with --videos DIR"
-        )
-    if lookup.missing:
-        lost = sum(question.video in lookup.missing for question in questions)
-        what = f"{plural(lost, 'question')} about {plural(len(lookup.missing), 'video')} not here"
-        warn(f"left out: {what} ({listed(lookup.missing)})")
-    return lookup
+    if not media:
+        raise UsageError(f"none of the videos is here ({listed(missing)})", "say where they are with --videos DIR")
+    if missing:
+        lost = sum(question.video in missing for question in questions)
+        what = f"{plural(lost, 'question')} about {plural(len(missing), 'video')} not here"
+        warn(f"left out: {what} ({listed(missing)})")
+    return media, missing
 
 
-def _prepared(store: Store, dense: DenseOptions, cache: Path, talk: Talk, media: Media) -> Prepared:
-    """A video ready for questions; what must be known of the way there is told.
+def _prepare(store: Store, dense: DenseOptions, cache: Path, media: Media, view: QaView) -> Prepared:
+    """A video ready for questions.
 
     Raises:
         MediaError: it cannot be found any more, or read.
     """
-    from clamr_cli.errors import MediaError, StoreError
-    from clamr_cli.evaluate.qa.media_lookup import subtitles
+    from clamr_cli.evaluate.qa.media_lookup import cached_subtitles
     from clamr_cli.frames import Prepared, locate, prepare
 
     try:
-        target = replace(locate(store, media.video), subtitles=subtitles(media, cache))
+        target = replace(locate(store, media.video), subtitles=cached_subtitles(media, cache))
     except UsageError as error:
         raise MediaError(error.what, error.hint) from error
     with contextlib.closing(prepare(store, target, dense)) as events:  # type: ignore[type-var]
         for event in events:
             if isinstance(event, Prepared):
                 return event
-            talk.prepares(event)
+            view.show_preparation(event)
     raise StoreError("what was prepared is not all there", "run the command again")
 
 
-def _follow(events: Iterator[QaEvent], journal: Journal, talk: Talk) -> int:
-    """Run and say what happens; an interruption keeps what there is and says how to go on."""
-    from clamr_cli.cli.commands.index import close
-    from clamr_cli.cli.output import warn
-    from clamr_cli.cli.signals import interruptible
-    from clamr_cli.text import plural
+class QaView(RunView["QaEvent"]):
+    """Shows a run on stderr; a reason why a video fails is read once."""
 
-    if journal.others:
-        told = f"{plural(journal.others, 'result')} of the file made with other settings or for other questions"
-        warn(f"{told}: left there, and not counted")
-    with interruptible():
-        try:
-            with talk:
-                for event in events:
-                    talk.show(event)
-        except KeyboardInterrupt:
-            kept = f"{plural(talk.settled, 'result')} kept" if journal.path else "no result is kept"
-            warn(f"interrupted: {kept}; {talk.how}")
-            return EXIT_INTERRUPTED
-        finally:
-            close(events)
-    return EXIT_FOUND
+    def __init__(self, videos: int, out: Path | None) -> None:
+        self.settled = self.failed = 0
+        self._videos, self._out, self._passed = videos, out, 0
+        self._stage = ""
+        self._reasons: set[tuple[str, str]] = set()
+
+    def show(self, event: QaEvent) -> None:
+        self._stage = ""
+        if isinstance(event, VideoDone):
+            self._passed = event.number
+            if not event.worked:
+                # Videos that were done before say nothing of the pace.
+                return
+        elif isinstance(event, Notice):
+            self.screen.line(f"note: {event.text}")
+        elif isinstance(event, GaveUp):
+            self.screen.line(f"stopped after {event.failures} failures in a row; {self._how_to_go_on()}", always=True)
+        else:
+            self.settled += 1
+            if event.record["outcome"] == "failed":
+                self.failed += 1
+                # A video that cannot be read fails for every question and strategy.
+                reason = (str(event.record["video"]), str(event.record["reason"]))
+                if reason not in self._reasons:
+                    self._reasons.add(reason)
+                    failure = f"failed {reason[0]}, question {event.record['id']}: {reason[1]}"
+                    self.screen.line(failure, always=True)
+        self._progress()
+
+    def show_preparation(self, event: Event) -> None:
+        """Take in how far the preparation of the next video is."""
+        from clamr_cli.render.preparing import told as stage_text
+        from clamr_cli.render.progress import line as event_line
+
+        if isinstance(event, Notice):
+            self.screen.line(event_line(event) or "", always=True)
+        if isinstance(event, Progress):
+            self._stage = stage_text(event)
+        self._progress()
+
+    def interrupted(self) -> str:
+        results = f"{plural(self.settled, 'result')} kept" if self._out else "no result is kept"
+        return f"interrupted: {results}; {self._how_to_go_on()}"
+
+    def _progress(self) -> None:
+        text = f"[{self._passed}/{plural(self._videos, 'video')}] {plural(self.settled, 'result')}"
+        self.screen.bar(f"{text}, {self._stage}" if self._stage else text, self._passed, self._videos)
+
+    def _how_to_go_on(self) -> str:
+        return "run the same command again to go on" if self._out else "with --out FILE a run can go on later"
 
 
-def _show(found: Report, form: Form) -> None:
-    from clamr_cli.cli import output
-    from clamr_cli.render import qa
+def _accuracy_record(accuracy: dict[str, Share]) -> dict[str, object]:
+    return {
+        group: {
+            "questions": share.count,
+            "mean": rounded(4)(share.mean),
+            "interval": None if share.interval is None else [rounded(4)(border) for border in share.interval],
+        }
+        for group, share in accuracy.items()
+    }
 
-    if form is Form.TABLE:
-        output.print_table(qa.Screen(found))
+
+STRATEGY: Final = (
+    Column("strategy", "How frames were chosen."),
+    Column("frames", "How many were shown or chosen on average.", json=rounded(1), tsv=rounded(1)),
+    Column("unclear", "Answers that take no choice; they count as wrong."),
+    Column("failed", "Questions without an answer; they do not count."),
+    Column("p", "Of being no better than the first strategy.", json=rounded(4), tsv=rounded(4)),
+    Column("accuracy", "Share of right answers by class of length.", json=_accuracy_record, tsv=None),
+)
+EVIDENCE: Final = (
+    Column("evidence", "Questions whose evidence is annotated."),
+    json_only(
+        "selection",
+        "Means of the measures of the chosen frames.",
+        lambda row: {name: rounded(4)(value) for name, value in row.selection.items()},
+    ),
+)
+
+
+def _columns(report: QaReport) -> list[Column]:
+    """The columns of a report; those of TSV depend on its classes of length."""
+    from clamr_cli.evaluate.qa.report import SELECTION
+
+    def tsv_only(name: str, value: Any) -> Column:  # noqa: ANN401
+        return Column(name, get=value, json=None)
+
+    def share(group: str, number: int) -> Any:  # noqa: ANN401
+        """Questions, mean and borders of the interval of a class."""
+
+        def cell(row: StrategyResult) -> float | None:
+            if group not in row.accuracy:
+                return None if number else 0
+            found = row.accuracy[group]
+            low, high = found.interval or (None, None)
+            return (found.count, *map(rounded(4), (found.mean, low, high)))[number]
+
+        return cell
+
+    names = ("questions", "accuracy", "low", "high")
+    groups = [tsv_only(f"{name} {group}", share(group, n)) for group in report.groups for n, name in enumerate(names)]
+    selection = [
+        tsv_only(name, lambda row, name=name: rounded(4)(row.selection.get(name))) for name in SELECTION.values()
+    ]
+    return [*STRATEGY, *groups, *EVIDENCE, *selection]
+
+
+def _show(report: QaReport, form: Form) -> None:
+    """A table of accuracy where a model answered, and one of the choice of frames where the evidence is annotated."""
+    answered = max((row.accuracy["all"].count for row in report.rows if row.accuracy), default=0)
+    evidence = max(row.evidence for row in report.rows)
+    basis = []
+    if answered:
+        basis.append(f"accuracy over {answered} questions with 95 % intervals; p: against {report.rows[0].strategy}")
+    if report.measures:
+        basis.append(f"choice of frames over {evidence} questions whose evidence is annotated")
+    summary = "; ".join(basis) or "no question was answered, and none has annotated evidence"
+    if form is not Form.TABLE:
+        warn(summary)
+        columns = _columns(report)
+        if form is Form.TSV:
+            write([tsv_line([column.name for column in columns if column.tsv])])
+        emit(columns, report.rows, form)
         return
-    output.warn(qa.basis(found))
-    output.write(qa.json_lines(found) if form is Form.JSON else qa.tsv_lines(found))
+    if answered:
+        print_table(_accuracy_table(report), "")
+    if report.measures:
+        print_table(_selection_table(report), "")
+    print_table(safe(summary, "dim"))
+
+
+def _accuracy_table(report: QaReport) -> Table:
+    drawn = empty_table()
+    drawn.add_column("strategy", overflow="fold", min_width=_NAME_WIDTH)
+    for name in ("frames", *report.groups, "p", "unclear"):
+        drawn.add_column(safe(name), justify="right", no_wrap=name not in report.groups)
+    best = max(row.accuracy["all"].mean for row in report.rows if row.accuracy)
+    for row in report.rows:
+        style = "bold" if row.accuracy and row.accuracy["all"].mean == best else ""
+        shares = [_percentage(row.accuracy.get(group)) for group in report.groups]
+        p = "" if row.p is None else f"{row.p:.3f}"
+        drawn.add_row(safe(row.strategy, style), f"{row.frames:.0f}", *shares, p, str(row.unclear or ""))
+    return drawn
+
+
+def _percentage(share: Share | None) -> Text:
+    """A percentage, and below it its interval."""
+    if share is None or share.interval is None:
+        return safe("" if share is None else f"{100 * share.mean:.1f}")
+    low, high = share.interval
+    return safe(f"{100 * share.mean:.1f}").append(f"\n{100 * low:.1f}-{100 * high:.1f}", "dim")
+
+
+def _selection_table(report: QaReport) -> Table:
+    drawn = empty_table()
+    drawn.add_column("strategy", overflow="fold")
+    for name in ("frames", *report.measures):
+        drawn.add_column("prec." if name == "precision" else name, justify="right", no_wrap=True)
+    shown = []
+    for row in report.rows:
+        # A strategy that chooses as an earlier one does, and only tells the model more, is left out.
+        if (row.frames, row.selection) not in shown:
+            shown.append((row.frames, row.selection))
+            values = [row.selection.get(name) for name in report.measures]
+            cells = ("" if value is None else f"{100 * value:.1f}" for value in values)
+            drawn.add_row(safe(row.strategy), f"{row.frames:.0f}", *cells)
+    return drawn

@@ -10,22 +10,19 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pysubs2
 
 from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.evaluate.ids import resolve
+from clamr_cli.evaluate.qa.questions import LabelledQuestion
 from clamr_cli.extract.subtitles import from_events, read_subtitle_file
-from clamr_cli.types import Segment, Span
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from clamr_cli.evaluate.qa.questions import LabelledQuestion
-    from clamr_cli.types import FileRecord
+from clamr_cli.files import write_atomically
+from clamr_cli.types import FileRecord, Segment, Span
 
 _VIDEO_FOLDERS: Final = ("", "videos", "video", "data", "data/videos", "clips")
 _SUBTITLE_FOLDERS: Final = ("", "subtitles", "subtitle")
@@ -47,20 +44,12 @@ class Media:
     late: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """Media by their name in the collection, and the names without any."""
-
-    media: dict[str, Media]
-    missing: tuple[str, ...]
-
-
-def find(
+def find_media(
     questions: Sequence[LabelledQuestion],
     files: Sequence[FileRecord],
     videos: Iterable[Path],
     subtitles: Iterable[Path],
-) -> Lookup:
+) -> tuple[dict[str, Media], list[str]]:
     """Find the videos of questions: as paths, in the folders, then in the index.
 
     Args:
@@ -68,20 +57,24 @@ def find(
         files: of the index.
         videos: folders to look in, and in those that collections have inside.
         subtitles: the same for subtitle files.
+
+    Returns:
+        The media by their name in the collection, and the names without any.
     """
     video_folders = [*_with_inner(videos, _VIDEO_FOLDERS), Path()]
     subtitle_folders = _with_inner(subtitles, _SUBTITLE_FOLDERS)
-    first = {question.video: question for question in reversed(questions)}
-    names = list(dict.fromkeys(question.video for question in questions))
-    paths = {name: _first_file(video_folders, [f"{name}{suffix}" for suffix in _SUFFIXES]) for name in names}
+    first: dict[str, LabelledQuestion] = {}
+    for question in questions:
+        first.setdefault(question.video, question)
+    paths = {name: _first_file(video_folders, [name + suffix for suffix in _SUFFIXES]) for name in first}
     indexed = resolve([name for name, path in paths.items() if path is None], files).videos
     media: dict[str, Media] = {}
-    for name, path in paths.items():
-        video = str(path) if path is not None else indexed.get(name)
-        if video is not None:
-            own = first[name].subtitles
-            media[name] = Media(video, _first_file(subtitle_folders, [own]) if own else None, first[name].late)
-    return Lookup(media, tuple(name for name in names if name not in media))
+    for name, question in first.items():
+        video = str(paths[name] or indexed.get(name, ""))
+        if video:
+            own = _first_file(subtitle_folders, [question.subtitles]) if question.subtitles else None
+            media[name] = Media(video, own, question.late)
+    return media, [name for name in first if name not in media]
 
 
 def _with_inner(folders: Iterable[Path], names: Sequence[str]) -> list[Path]:
@@ -96,7 +89,7 @@ def _first_file(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
     return None
 
 
-def subtitles(media: Media, cache: Path) -> str:
+def cached_subtitles(media: Media, cache: Path) -> str:
     """The path of the collection's subtitles of a video, in SubRip and on its clock; empty without any.
 
     An empty file says that nobody speaks.
@@ -118,20 +111,17 @@ def subtitles(media: Media, cache: Path) -> str:
         path = cache / f"{digest}.srt"
         if not path.exists():
             srt = pysubs2.SSAFile()
-            for line in read(media.subtitles, media.late):
+            for line in read_subtitles(media.subtitles, media.late):
                 start, end = line.span.start, max(line.span.end, line.span.start + 0.1)
                 event = pysubs2.SSAEvent(start=pysubs2.make_time(s=start), end=pysubs2.make_time(s=end), text=line.text)
                 srt.append(event)
-            cache.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.write_text(srt.to_string("srt"), encoding="utf-8")
-            temporary.replace(path)
+            write_atomically(path, srt.to_string("srt").encode(), sync=False)
     except OSError as error:
         raise UsageError(f"cannot write {cache} ({error.strerror})", "choose another cache folder") from error
     return os.fspath(path)
 
 
-def read(path: Path, late: float = 0.0) -> list[Segment]:
+def read_subtitles(path: Path, late: float = 0.0) -> list[Segment]:
     """The lines of a subtitle file: SubRip and its kin, or LongVideoBench's JSON, ``late`` seconds earlier.
 
     LongVideoBench has lists of ``{"start": "00:00:01.000", "end": ..., "line": ...}`` and of ``{"timestamp": [1.0,
@@ -140,18 +130,24 @@ def read(path: Path, late: float = 0.0) -> list[Segment]:
     Raises:
         MediaError: it cannot be read.
     """
-    if path.suffix.lower() != ".json":
-        return _earlier(read_subtitle_file(path), late)
-    try:
-        cues = [_cue(value) for value in json.loads(path.read_text("utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise MediaError(f"the subtitles {path.name} cannot be read", "replace the file, or remove it") from error
-    following = [start for start, _, _ in cues[1:]] + [start + 2.0 for start, _, _ in cues[-1:]]
-    events = [
-        (start, end if end is not None else then, text)
-        for (start, end, text), then in zip(cues, following, strict=True)
+    if path.suffix.lower() == ".json":
+        try:
+            cues = [_cue(value) for value in json.loads(path.read_text("utf-8"))]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise MediaError(f"the subtitles {path.name} cannot be read", "replace the file, or remove it") from error
+        following = [start for start, _, _ in cues[1:]] + [start + 2.0 for start, _, _ in cues[-1:]]
+        events = [
+            (start, then if end is None else end, text)
+            for (start, end, text), then in zip(cues, following, strict=True)
+        ]
+        segments = from_events(events)
+    else:
+        segments = read_subtitle_file(path)
+    return [
+        Segment(Span(max(0.0, line.span.start - late), line.span.end - late), line.text, line.source, line.language)
+        for line in segments
+        if line.span.end - late > 0
     ]
-    return _earlier(from_events(events), late)
 
 
 def _cue(value: Any) -> tuple[float, float | None, str]:  # noqa: ANN401 -- from JSON
@@ -171,11 +167,3 @@ def _clock(value: object) -> float:
     if not abs(total) < _LATEST:
         raise ValueError(f"invalid time {value!r}")
     return total
-
-
-def _earlier(segments: Sequence[Segment], late: float) -> list[Segment]:
-    return [
-        Segment(Span(max(0.0, line.span.start - late), line.span.end - late), line.text, line.source, line.language)
-        for line in segments
-        if line.span.end - late > 0
-    ]

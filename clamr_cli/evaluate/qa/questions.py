@@ -17,23 +17,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias
 
+import msgspec
 import pyarrow.parquet as pq
 from pyarrow.lib import ArrowException
 
 from clamr_cli.ask import LETTERS
 from clamr_cli.errors import UsageError
+from clamr_cli.evaluate.data import read_text
 from clamr_cli.types import Span
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-Record: TypeAlias = Mapping[str, Any]
 
 CLIP: Final = 2.0
 """Seconds of the clips that QVHighlights has graded (Lei et al., arXiv 2107.09609, section 3)."""
@@ -83,9 +80,8 @@ class LabelledQuestion:
         return hashlib.blake2b(json.dumps(asdict(self)).encode(), digest_size=6).hexdigest()
 
 
-_OPTION_FIELDS: Final = tuple(f"option{number}" for number in range(5))
 _LETTERED: Final = re.compile(r"^\s*[(\[]?([A-Z])\s*[.):\]]\s*")
-_PLACES: Final = (
+_PUBLISHED: Final = (
     "lvb_val.json",
     "validation-*.parquet",
     "videomme/test-*.parquet",
@@ -104,7 +100,7 @@ def locate(data: Path) -> Path:
     """
     if not data.is_dir():
         return data
-    for pattern in _PLACES:
+    for pattern in _PUBLISHED:
         files = sorted(data.glob(pattern))
         if len(files) == 1:
             return files[0]
@@ -126,21 +122,19 @@ def read(path: Path, format_name: str = "auto") -> list[LabelledQuestion]:
     """
     if format_name not in ("auto", *FORMATS):
         raise UsageError(f"invalid format {format_name!r}", f"use auto, {', '.join(FORMATS)}")
-    records = _records(path)
+    records = list(_records(path))
     if not records:
         raise UsageError(f"no questions in {path.name}", "give a file with questions")
     if format_name == "auto":
-        fields = set(records[0])
-        format_name = next((name for name, required in _SIGNS if required <= fields), "")
+        format_name = next((name for name, required in _SIGNS if required <= set(records[0])), "")
     if not format_name:
         raise UsageError(f"cannot detect the format of {path.name}", f"give it with --format: {', '.join(FORMATS)}")
     questions: dict[str, LabelledQuestion] = {}
     for number, record in enumerate(records, 1):
         try:
-            question = FORMATS[format_name](record, number)
-        except (KeyError, ValueError, TypeError, IndexError) as error:
-            reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-            what = f"{path.name}, question {number}: not of the format {format_name}: {reason}"
+            question = msgspec.convert(record, FORMATS[format_name]).labelled(number)
+        except ValueError as error:
+            what = f"{path.name}, question {number}: not of the format {format_name}: {error}"
             raise UsageError(what, "give another --format") from error
         if question.id in questions:
             raise UsageError(f"{path.name}: two questions have the id {question.id!r}", "number them")
@@ -148,116 +142,149 @@ def read(path: Path, format_name: str = "auto") -> list[LabelledQuestion]:
     return list(questions.values())
 
 
-def _records(path: Path) -> list[Record]:
+def _records(path: Path) -> Iterable[Mapping[str, Any]]:
+    """One record a question, also where a record of a video holds several."""
     hint = "give a list of objects, or an object a line"
-    try:
-        if path.suffix == ".parquet":
-            return _flat(pq.read_table(path).to_pylist())
-        text = path.read_text("utf-8-sig")
-    except (OSError, ArrowException, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UsageError(f"cannot read {path} ({reason})", "give a file of questions") from error
-    try:
-        value = json.loads(text)
-    except RecursionError as error:
-        raise UsageError(f"invalid JSON in {path.name}: nested too deeply", hint) from error
-    except ValueError:
-        value = []
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                try:
-                    value.append(json.loads(line))
-                except (ValueError, RecursionError) as error:
-                    raise UsageError(f"{path.name}, line {number}: invalid JSON: {error}", hint) from error
-    values = value if isinstance(value, list) else [value]
-    if not all(isinstance(one, dict) for one in values):
-        raise UsageError(f"invalid questions in {path.name}: not objects", hint)
-    return _flat(values)
+    if path.suffix == ".parquet":
+        try:
+            values = pq.read_table(path).to_pylist()
+        except (OSError, ArrowException) as error:
+            raise UsageError(
+                f"cannot read {path} ({str(error).splitlines()[0]})", "give a file of questions"
+            ) from error
+    else:
+        text = read_text(path)
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            try:
+                values = [json.loads(line) for line in text.split("\n") if line.strip()]
+            except (ValueError, RecursionError) as error:
+                raise UsageError(f"invalid JSON in {path.name}: {error}", hint) from error
+    for record in values if isinstance(values, list) else [values]:
+        if not isinstance(record, dict):
+            raise UsageError(f"invalid questions in {path.name}: not objects", hint)
+        inner = record.pop("questions", None)
+        yield from [record] if inner is None else ({**record, **question} for question in inner)
 
 
-def _flat(records: Sequence[Record]) -> list[Record]:
-    """One record a question, where a record of a video holds several."""
-    flat: list[Record] = []
-    for record in records:
-        inside = record.get("questions")
-        if isinstance(inside, list):
-            head = {name: value for name, value in record.items() if name != "questions"}
-            flat += [{**head, **one} for one in inside if isinstance(one, dict)]
-        else:
-            flat.append(record)
-    return flat
+_Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
+_Window = tuple[Annotated[float, msgspec.Meta(ge=0)], float]
 
 
-def _videomme(record: Record, number: int) -> LabelledQuestion:
-    names = [record[name] for name in ("videoID", "youtube_id", "video_id") if record.get(name)]
-    if not names:
-        raise KeyError("videoID")
-    video = _text(names[0], "videoID")
-    return LabelledQuestion(
-        id=str(record.get("question_id") or number),
-        video=video,
-        text=_text(record["question"], "question"),
-        choices=_choices(record["options"]),
-        answer=_letter(record.get("answer"), len(record["options"])),
-        group=str(record.get("duration") or ""),
-        subtitles=f"{video}.srt",
-    )
+class _VideoMme(msgspec.Struct):
+    question: _Text
+    options: list[_Text]
+    videoID: str | None = None  # noqa: N815 -- as the collection writes it
+    youtube_id: str | None = None
+    video_id: str | None = None
+    question_id: str | int | None = None
+    answer: str | None = None
+    duration: str | None = None
+
+    def labelled(self, number: int) -> LabelledQuestion:
+        video = (self.videoID or self.youtube_id or self.video_id or "").strip()
+        if not video:
+            raise ValueError("'videoID' is missing")
+        return LabelledQuestion(
+            id=str(self.question_id or number),
+            video=video,
+            text=self.question.strip(),
+            choices=_choices(self.options),
+            answer=_letter(self.answer, len(self.options)),
+            group=self.duration or "",
+            subtitles=f"{video}.srt",
+        )
 
 
-def _longvideobench(record: Record, number: int) -> LabelledQuestion:
-    options = [record[name] for name in _OPTION_FIELDS if record.get(name) not in (None, "N/A")]
-    choices = _choices(record["candidates"] if "candidates" in record or not options else options)
-    right = record.get("correct_choice")
-    # The part that is for testing comes without answers.
-    right = None if right == -1 else right
-    if right is not None and (type(right) is not int or not 0 <= right < len(choices)):
-        raise ValueError(f"invalid correct_choice {right!r}: not one of the candidates")
-    group = record.get("duration_group")
-    return LabelledQuestion(
-        id=str(record.get("id") or number),
-        video=_text(record["video_path"], "video_path"),
-        text=_text(record["question"], "question"),
-        choices=choices,
-        answer=right,
-        group="" if group is None else f"{group} s",
-        subtitles=str(record.get("subtitle_path") or ""),
-        late=_number(record.get("starting_timestamp_for_subtitles") or 0.0),
-        marks=tuple(int(mark) for mark in record.get("position") or ()),
-    )
+class _LongVideoBench(msgspec.Struct):
+    video_path: _Text
+    question: _Text
+    candidates: list[_Text] | None = None
+    option0: str | None = None
+    option1: str | None = None
+    option2: str | None = None
+    option3: str | None = None
+    option4: str | None = None
+    correct_choice: int | None = None
+    id: str | int | None = None
+    duration_group: str | int | None = None
+    subtitle_path: str | None = None
+    starting_timestamp_for_subtitles: float | None = None
+    position: list[int] | None = None
+
+    def labelled(self, number: int) -> LabelledQuestion:
+        options = (self.option0, self.option1, self.option2, self.option3, self.option4)
+        choices = _choices(self.candidates or [option for option in options if option not in (None, "", "N/A")])
+        # The test set comes without answers.
+        answer = None if self.correct_choice == -1 else self.correct_choice
+        if answer is not None and not 0 <= answer < len(choices):
+            raise ValueError(f"invalid correct_choice {answer}: not one of the candidates")
+        return LabelledQuestion(
+            id=str(self.id or number),
+            video=self.video_path.strip(),
+            text=self.question.strip(),
+            choices=choices,
+            answer=answer,
+            group="" if self.duration_group is None else f"{self.duration_group} s",
+            subtitles=self.subtitle_path or "",
+            late=self.starting_timestamp_for_subtitles or 0.0,
+            marks=tuple(self.position or ()),
+        )
 
 
-def _qvhighlights(record: Record, number: int) -> LabelledQuestion:
-    clips, scores = record.get("relevant_clip_ids") or (), record.get("saliency_scores") or ()
-    if len(clips) != len(scores):
-        raise ValueError(f"{len(clips)} clips have {len(scores)} grades")
-    return LabelledQuestion(
-        id=str(record.get("qid", number)),
-        video=_text(record["vid"], "vid"),
-        text=_text(record["query"], "query"),
-        windows=_windows(record.get("relevant_windows") or ()),
-        grades={int(clip): tuple(int(grade) for grade in grades) for clip, grades in zip(clips, scores, strict=True)},
-    )
+class _QvHighlights(msgspec.Struct):
+    vid: _Text
+    query: _Text
+    qid: str | int | None = None
+    relevant_windows: list[_Window] | None = None
+    relevant_clip_ids: list[int] | None = None
+    saliency_scores: list[tuple[int, ...]] | None = None
+
+    def labelled(self, number: int) -> LabelledQuestion:
+        clips, grades = self.relevant_clip_ids or [], self.saliency_scores or []
+        if len(clips) != len(grades):
+            raise ValueError(f"{len(clips)} clips have {len(grades)} grades")
+        return LabelledQuestion(
+            id=str(number if self.qid is None else self.qid),
+            video=self.vid.strip(),
+            text=self.query.strip(),
+            windows=_spans(self.relevant_windows),
+            grades=dict(zip(clips, grades, strict=True)),
+        )
 
 
-def _own(record: Record, number: int) -> LabelledQuestion:
-    choices = _choices(record.get("choices") or ())
-    return LabelledQuestion(
-        id=str(record.get("id") or number),
-        video=_text(record["video"], "video"),
-        text=_text(record["question"], "question"),
-        choices=choices,
-        answer=_letter(record.get("answer"), len(choices)) if choices else None,
-        group=str(record.get("group") or ""),
-        subtitles=str(record.get("subtitles") or ""),
-        windows=_windows(record.get("windows") or ()),
-    )
+class _Own(msgspec.Struct):
+    video: _Text
+    question: _Text
+    id: str | int | None = None
+    choices: list[_Text] | None = None
+    answer: str | None = None
+    group: str | None = None
+    subtitles: str | None = None
+    windows: list[_Window] | None = None
+
+    def labelled(self, number: int) -> LabelledQuestion:
+        choices = _choices(self.choices or [])
+        return LabelledQuestion(
+            id=str(self.id or number),
+            video=self.video.strip(),
+            text=self.question.strip(),
+            choices=choices,
+            answer=_letter(self.answer, len(choices)) if choices else None,
+            group=self.group or "",
+            subtitles=self.subtitles or "",
+            windows=_spans(self.windows),
+        )
 
 
-FORMATS: Final[Mapping[str, Callable[[Record, int], LabelledQuestion]]] = {
-    "videomme": _videomme,
-    "longvideobench": _longvideobench,
-    "qvhighlights": _qvhighlights,
-    "jsonl": _own,
+_Format: TypeAlias = type[_VideoMme] | type[_LongVideoBench] | type[_QvHighlights] | type[_Own]
+
+FORMATS: Final[Mapping[str, _Format]] = {
+    "videomme": _VideoMme,
+    "longvideobench": _LongVideoBench,
+    "qvhighlights": _QvHighlights,
+    "jsonl": _Own,
 }
 
 _SIGNS: Final = (
@@ -270,24 +297,9 @@ _SIGNS: Final = (
 """Fields that identify a format, of those not listed before."""
 
 
-def _text(value: object, name: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"invalid {name} {value!r}: not a text")
-    return value.strip()
-
-
-def _number(value: object) -> float:
-    number = float(value)  # type: ignore[arg-type]
-    if not math.isfinite(number):
-        raise ValueError(f"invalid time {value!r}")
-    return number
-
-
-def _choices(options: object) -> tuple[str, ...]:
+def _choices(options: Sequence[str]) -> tuple[str, ...]:
     """Choices without the letters before them, if all have theirs."""
-    if not isinstance(options, Sequence) or isinstance(options, str):
-        raise ValueError(f"invalid choices {options!r}: not a list")
-    texts = [_text(option, "choice") for option in options]
+    texts = [option.strip() for option in options]
     if len(texts) > len(LETTERS):
         raise ValueError(f"invalid choices: {len(texts)} are too many")
     heads = [_LETTERED.match(text) for text in texts]
@@ -296,22 +308,17 @@ def _choices(options: object) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _letter(answer: object, count: int) -> int | None:
-    if answer is None or answer == "":
+def _letter(answer: str | None, count: int) -> int | None:
+    letter = (answer or "").strip().upper().rstrip(".")
+    if not letter:
         return None
-    letter = str(answer).strip().upper().rstrip(".")
     if len(letter) != 1 or letter not in LETTERS[:count]:
         raise ValueError(f"invalid answer {answer!r}: not one of the choices")
     return LETTERS.index(letter)
 
 
-def _windows(pairs: object) -> tuple[Span, ...]:
-    if not isinstance(pairs, Sequence) or isinstance(pairs, str):
-        raise ValueError(f"invalid windows {pairs!r}: not a list")
-    spans = []
-    for pair in pairs:
-        start, end = (_number(border) for border in pair)
-        if not 0 <= start <= end:
-            raise ValueError(f"invalid window {pair!r}")
-        spans.append(Span(start, end))
-    return tuple(spans)
+def _spans(windows: Sequence[_Window] | None) -> tuple[Span, ...]:
+    for start, end in windows or ():
+        if not start <= end:
+            raise ValueError(f"invalid window [{start:g}, {end:g}]")
+    return tuple(Span(*window) for window in windows or ())

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from clamr_cli.evaluate import metrics
+from clamr_cli.evaluate.metrics import Sampling
+from clamr_cli.evaluate.qa.questions import LabelledQuestion
 from clamr_cli.evaluate.qa.run import FAILED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from clamr_cli.evaluate.metrics import Sampling
-    from clamr_cli.evaluate.qa.questions import LabelledQuestion
-    from clamr_cli.evaluate.qa.strategies import Strategy
+from clamr_cli.evaluate.qa.strategies import Strategy
 
 ALL: Final = "all"
 """The class that every question is in."""
@@ -43,7 +40,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StrategyResult:
     """A strategy's results.
 
     Attributes:
@@ -68,10 +65,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """All strategies in order; ``groups`` are the classes of length there are, :data:`ALL` first."""
+class QaReport:
+    """All strategies in order; ``groups`` are the classes of length, :data:`ALL` first."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[StrategyResult, ...]
     groups: tuple[str, ...]
     measures: tuple[str, ...]
 
@@ -81,58 +78,45 @@ def report(
     questions: Sequence[LabelledQuestion],
     strategies: Sequence[Strategy],
     sampling: Sampling,
-) -> Report:
+) -> QaReport:
     """Sum up the results of some questions and strategies; others are passed over."""
     order = {question.id: place for place, question in enumerate(questions)}
+    groups = (ALL, *dict.fromkeys(question.group for question in questions if question.group not in ("", ALL)))
     by_strategy: dict[str, list[Mapping[str, Any]]] = {strategy.name: [] for strategy in strategies}
     for record in records:
         if record["id"] in order and record["strategy"] in by_strategy:
             by_strategy[record["strategy"]].append(record)
-    for of_strategy in by_strategy.values():
-        of_strategy.sort(key=lambda record: order[record["id"]])
-    groups = (ALL, *dict.fromkeys(question.group for question in questions if question.group not in ("", ALL)))
-    first = _correct(next(iter(by_strategy.values()), []))
-    rows = tuple(
-        _row(name, of_strategy, groups, first if place else {}, sampling)
-        for place, (name, of_strategy) in enumerate(by_strategy.items())
-    )
+    rows: list[StrategyResult] = []
+    first: dict[str, float] = {}
+    for name, results in by_strategy.items():
+        results.sort(key=lambda record: order[record["id"]])
+        good = [record for record in results if record["outcome"] != FAILED]
+        # 1 or 0 by question, for those that were answered and whose right answer is known.
+        correct = {
+            record["id"]: float(record["choice"] == record["right"])
+            for record in good
+            if record["outcome"] == "answered" and record.get("right") is not None
+        }
+        group_of = {record["id"]: record["group"] for record in good}
+        accuracy = {}
+        for group in groups:
+            values = np.array([value for question, value in correct.items() if group in (ALL, group_of[question])])
+            if len(values):
+                accuracy[group] = Share(len(values), float(values.mean()), metrics.interval(values, sampling))
+        shared = [question for question in correct if question in first]
+        ours, other = (np.array([values[question] for question in shared]) for values in (correct, first))
+        selection = {name: [record[key] for record in good if key in record] for key, name in SELECTION.items()}
+        row = StrategyResult(
+            strategy=name,
+            accuracy=accuracy,
+            p=metrics.difference(ours, other, sampling) if shared else None,
+            unclear=sum(record["outcome"] == "answered" and record["choice"] is None for record in good),
+            failed=len(results) - len(good),
+            frames=float(np.mean([record.get("shown", len(record["times"])) for record in good])) if good else 0.0,
+            selection={measure: float(np.mean(values)) for measure, values in selection.items() if values},
+            evidence=sum("covered" in record for record in good),
+        )
+        first = first if rows else correct
+        rows.append(row)
     measures = tuple(name for name in SELECTION.values() if any(name in row.selection for row in rows))
-    return Report(rows, groups, measures)
-
-
-def _row(
-    name: str,
-    records: Sequence[Mapping[str, Any]],
-    groups: Sequence[str],
-    first: Mapping[str, float],
-    sampling: Sampling,
-) -> Row:
-    good = [record for record in records if record["outcome"] != FAILED]
-    correct = _correct(good)
-    group_of = {record["id"]: record["group"] for record in good}
-    accuracy = {}
-    for group in groups if correct else ():
-        values = np.array([value for question, value in correct.items() if group in (ALL, group_of[question])])
-        if len(values):
-            accuracy[group] = Share(len(values), float(values.mean()), metrics.interval(values, sampling))
-    ours, other = (np.array([of[question] for question in correct if question in first]) for of in (correct, first))
-    selection = {name: [record[key] for record in good if key in record] for key, name in SELECTION.items()}
-    return Row(
-        strategy=name,
-        accuracy=accuracy,
-        p=metrics.difference(ours, other, sampling) if len(ours) else None,
-        unclear=sum(record["outcome"] == "answered" and record["choice"] is None for record in good),
-        failed=len(records) - len(good),
-        frames=float(np.mean([record.get("shown", len(record["times"])) for record in good])) if good else 0.0,
-        selection={name: float(np.mean(values)) for name, values in selection.items() if values},
-        evidence=sum("covered" in record for record in good),
-    )
-
-
-def _correct(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """1 or 0 by question, for those that were answered and whose right answer is known."""
-    return {
-        record["id"]: float(record["choice"] == record["right"])
-        for record in records
-        if record["outcome"] == "answered" and record.get("right") is not None
-    }
+    return QaReport(tuple(rows), groups, measures)

@@ -1,17 +1,17 @@
 """The run: each video is prepared once, its questions are put to every strategy, and results are written in order.
 
-Results are kept in a file of JSON lines, one for each question and strategy. The next run reads it and does the rest.
-What failed is tried again; what was answered under other settings, or to another question that had the same id, stays
-and does not count.
+Results are kept in a journal, one for each question and strategy. The next run reads it and does the rest. What failed
+is tried again; what was answered under other settings, or to another question that had the same id, stays and does not
+count.
 """
 
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -19,27 +19,18 @@ from clamr_cli import ask as asking
 from clamr_cli import frames
 from clamr_cli.errors import MediaError
 from clamr_cli.evaluate.qa import strategies
+from clamr_cli.evaluate.qa.media_lookup import Media
+from clamr_cli.evaluate.qa.questions import LabelledQuestion
 from clamr_cli.evaluate.qa.strategies import Picking, Strategy
-from clamr_cli.journal import append, exclusive, foreign, opened, whole_lines
-from clamr_cli.llm import AnswerError
+from clamr_cli.events import GaveUp, Notice, VideoDone
+from clamr_cli.frames import DenseOptions, FrameHit, Prepared
+from clamr_cli.journal import Journal
+from clamr_cli.llm import AnswerError, ChatModel
 from clamr_cli.llm.concurrency import map_ordered
-from clamr_cli.types import Span
+from clamr_cli.store import Store
+from clamr_cli.types import Encoder, Span
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-    from types import TracebackType
-    from typing import Self
-
-    from clamr_cli.ask import Answer, Material
-    from clamr_cli.evaluate.qa.media_lookup import Media
-    from clamr_cli.evaluate.qa.questions import LabelledQuestion
-    from clamr_cli.frames import DenseOptions, FrameHit, Prepared
-    from clamr_cli.llm import ChatModel
-    from clamr_cli.store import Store
-    from clamr_cli.types import Encoder
-
-Record: TypeAlias = "dict[str, Any]"
+Record: TypeAlias = dict[str, Any]
 
 FAILED: Final = "failed"
 """The outcome of a question without a result."""
@@ -47,9 +38,10 @@ FAILED: Final = "failed"
 MOST_FAILURES: Final = 20
 """Questions in a row without an answer after which a run stops."""
 
-_KIND: Final = "results"
+RESULT_KEY: Final = ("id", "strategy", "setup", "outcome")
+"""Fields of every record in a journal of results."""
+
 _LONGEST_ANSWER: Final = 500
-_NOTHING: Final = "the video has no picture, and words are not shown or there are none: there is nothing to answer from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,253 +64,166 @@ class QaOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """A question is settled for a strategy; ``record`` is its result."""
+class QuestionSettled:
+    """A question has a result for a strategy."""
 
-    record: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """The ``video``-th video is done; ``worked`` says whether anything was left to do for it."""
-
-    video: int
-    worked: bool
+    record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """Something the user should know that is not a failure."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class GaveUp:
-    """The run stopped after too many questions in a row without an answer."""
-
-    failures: int
-
-
-QaEvent: TypeAlias = Settled | Passed | Remark | GaveUp
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """The index and the models of a run.
-
-    Attributes:
-        store: the index, which keeps what is prepared.
-        encoder: ranks frames.
-        prepare: makes a video ready; it may raise MediaError.
-        writer: who answers; None measures the choice of frames alone.
-    """
-
-    store: Store
-    encoder: Encoder
-    prepare: Callable[[Media], Prepared]
-    writer: ChatModel | None = None
-
-
-@dataclass(slots=True)
-class Journal:
-    """The results by question and strategy. Without a path they are kept for this run only.
-
-    Use it as a context; in it no other run writes to the same file.
-
-    Attributes:
-        path: of the JSONL file; its folder must exist.
-        setup: see :func:`setup_of`; results of other setups are passed over.
-        marks: of the questions of this run by id (``LabelledQuestion.mark``); results of others are passed over.
-        others: how many results of the file were passed over.
-
-    Raises:
-        UsageError: the file holds something else, cannot be read or written, or another run writes to it.
-    """
-
-    setup: str
-    path: Path | None = None
-    marks: Mapping[str, str] = field(default_factory=dict)
-    others: int = 0
-    _records: dict[tuple[str, str], Record] = field(default_factory=dict)
-    _stream: IO[bytes] | None = None
-    _resources: ExitStack = field(default_factory=ExitStack)
-
-    def __enter__(self) -> Self:
-        with ExitStack() as resources:
-            if self.path is not None:
-                resources.enter_context(exclusive(self.path))
-                self._read(self.path)
-                self._stream = resources.enter_context(opened(self.path, _KIND))
-            self._resources = resources.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stream = None
-        self._resources.__exit__(kind, error, trace)
-
-    def settled(self, question: str, strategy: str) -> bool:
-        """Whether there is a result that is not a failure."""
-        record = self._records.get((question, strategy))
-        return record is not None and record["outcome"] != FAILED
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Add a result; its keys ``id`` and ``strategy`` name them. A later one takes the place of an earlier one."""
-        head = {"id": record["id"], "strategy": record["strategy"], "setup": self.setup}
-        whole = {**head, "mark": self.marks.get(record["id"], ""), **record}
-        self._records[whole["id"], whole["strategy"]] = whole
-        if self._stream is not None:
-            # An answer may hold anything; in ASCII no terminal obeys it.
-            append(self._stream, whole, ascii_only=True)
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self._records.values())
-
-    def _read(self, path: Path) -> None:
-        for line in filter(str.strip, whole_lines(path, _KIND)):
-            try:
-                record = json.loads(line)
-                key = (str(record["id"]), str(record["strategy"]))
-                setup, _ = record["setup"], record["outcome"]
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise foreign(path, _KIND) from error
-            if setup == self.setup and record.get("mark", "") == self.marks.get(key[0], record.get("mark", "")):
-                self._records[key] = record
-            else:
-                self.others += 1
-
-
-def setup_of(bench: Bench, options: QaOptions, dense: DenseOptions) -> str:
-    """All that results depend on beside question and strategy, as one text that is only compared."""
-    model = bench.writer.name if bench.writer is not None else None
-    prepared = [bench.encoder.info.fingerprint, dense.interval, dense.context, dense.index.language]
-    heard = dense.index.asr.version if dense.index.speech else ""
-    picking = [options.picking.k, options.picking.dense, options.picking.select, options.picking.scoring]
-    shown = [asking.PROMPT_VERSION, options.around, options.most, options.seed]
-    return json.dumps([model, *prepared, heard, *picking, *shown])
-
-
-def evaluate(
-    bench: Bench,
-    questions: Sequence[LabelledQuestion],
-    media: Mapping[str, Media],
-    options: QaOptions,
-    journal: Journal,
-) -> Iterator[QaEvent]:
-    """Settle every question for every strategy, as a stream of events.
-
-    Results depend on the videos, the models and the options alone: answers are asked for side by side, but written in
-    the order of the questions, those of one video together.
-
-    Args:
-        bench: what to work with.
-        questions: those whose videos are there.
-        media: of the videos, by name.
-        options: what is compared.
-        journal: an entered :class:`Journal`; what it holds already is not done again.
-
-    Raises:
-        ModelError: a model cannot answer at all.
-    """
-    yield from _Run(bench, options, journal).over(questions, media)
-
-
-def evidence(question: LabelledQuestion, fps: float) -> tuple[Span, ...]:
-    """The stretches that answer a question; annotated frames are counted at the rate of the file."""
-    if question.windows or fps <= 0:
-        return question.windows
-    return tuple(Span(mark / fps, mark / fps) for mark in question.marks)
+QaEvent: TypeAlias = QuestionSettled | VideoDone | Notice | GaveUp
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A question to put, or (without a record) the end of a video; ``record`` is what is known without an answer."""
+    """A question to put; its record without an answer, and what is asked of the model if anything is."""
 
-    video: int
-    record: Record = field(default_factory=dict)
+    record: Record
     question: asking.Question | None = None
-    material: Material | None = None
+    material: asking.Material | None = None
 
 
-_Answer: TypeAlias = "Answer | AnswerError | None"
+class QaRun:
+    """Settles every question for every strategy.
 
+    Results depend on the videos, the models and the options alone: answers are asked for concurrently, but written in
+    the order of the questions, those of one video together.
 
-class _Run:
-    def __init__(self, bench: Bench, options: QaOptions, journal: Journal) -> None:
-        self._bench, self._options, self._journal = bench, options, journal
-        self._writer_notes = 0
-        self._reported: set[str] = set()
+    Args:
+        store: the index, which keeps what is prepared.
+        encoder: ranks frames.
+        prepare: makes a video ready; it may raise MediaError.
+        model: who answers; None measures the choice of frames alone.
+        options: what is compared.
+        dense: how videos are prepared.
+        journal: entered, with the key :data:`RESULT_KEY`. Results of these settings are not computed again.
+        questions: of the collection.
 
-    def over(self, questions: Sequence[LabelledQuestion], media: Mapping[str, Media]) -> Iterator[QaEvent]:
-        """All the videos, until they are done or too much went wrong."""
-        workers = self._bench.writer.workers if self._bench.writer else 1
-        failures, worked = 0, 0
-        for step, answer in map_ordered(self._ask, self._steps(questions, media), workers=workers):
-            if not step.record:
-                yield Passed(step.video, worked=worked == step.video)
+    Attributes:
+        results: by question and strategy.
+        others: how many results of the journal are of other settings or questions.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        encoder: Encoder,
+        prepare: Callable[[Media], Prepared],
+        model: ChatModel | None,
+        options: QaOptions,
+        dense: DenseOptions,
+        journal: Journal,
+        questions: Sequence[LabelledQuestion],
+    ) -> None:
+        self._store, self._encoder, self._prepare, self._model = store, encoder, prepare, model
+        self._options, self._journal = options, journal
+        picking = options.picking
+        # All that results depend on beside question and strategy; compared as text with what journals hold.
+        self._setup = json.dumps(
+            [
+                model.name if model is not None else None,
+                *(encoder.info.fingerprint, dense.interval, dense.context, dense.index.language),
+                dense.index.asr.version if dense.index.speech else "",
+                *(picking.k, picking.dense, picking.select, picking.scoring),
+                *(asking.PROMPT_VERSION, options.around, options.most, options.seed),
+            ]
+        )
+        self._questions = questions
+        self._marks = {question.id: question.mark for question in questions}
+        self._notes_shown = 0
+        self._answer_notes: set[str] = set()
+        self.results: dict[tuple[str, str], Record] = {}
+        self.others = 0
+        for record in journal.records:
+            mark = record.get("mark", "")
+            if record["setup"] == self._setup and mark == self._marks.get(record["id"], mark):
+                self.results[record["id"], record["strategy"]] = record
+            else:
+                self.others += 1
+
+    def events(self, media: Mapping[str, Media]) -> Iterator[QaEvent]:
+        """Settle the questions about these videos, by their name in the collection.
+
+        Raises:
+            ModelError: a model cannot answer at all.
+        """
+        workers = self._model.workers if self._model else 1
+        failures, worked = 0, False
+        for step, answer in map_ordered(self._ask, self._steps(media), workers=workers):
+            if isinstance(step, int):
+                yield VideoDone(step, worked)
+                worked = False
                 continue
-            worked = step.video
+            worked = True
             record = _with_answer(step.record, answer)
-            self._journal.write(record)
-            yield from self._remarks(answer)
-            yield Settled(record)
-            # A video that cannot be read fails for every question and strategy; that says nothing of who answers.
+            self._write(record)
+            yield from self._notes(answer)
+            yield QuestionSettled(record)
+            # A video that cannot be read fails for every question and strategy; that says nothing of the model.
             if answer is not None:
                 failures = failures + 1 if isinstance(answer, AnswerError) else 0
             if failures >= MOST_FAILURES:
                 yield GaveUp(failures)
                 return
 
-    def _remarks(self, answer: _Answer) -> Iterator[QaEvent]:
-        """The new notes of the writer and its answers, each once."""
-        notes = list(self._bench.writer.notes[self._writer_notes :]) if self._bench.writer else []
-        self._writer_notes += len(notes)
-        if answer is not None and not isinstance(answer, AnswerError):
-            notes += [note for note in answer.notes if note not in self._reported]
-        self._reported.update(notes)
-        yield from map(Remark, notes)
+    def _write(self, record: Record) -> None:
+        head = {"id": record["id"], "strategy": record["strategy"], "setup": self._setup}
+        line = {**head, "mark": self._marks.get(record["id"], ""), **record}
+        self.results[line["id"], line["strategy"]] = line
+        self._journal.append(line)
 
-    # --- planning: in the calling thread ------------------------------------------------------------------------------
+    def _notes(self, answer: asking.Answer | AnswerError | None) -> Iterator[Notice]:
+        """The new notes of the model, and those of its answers, each once."""
+        notes = self._model.notes[self._notes_shown :] if self._model else []
+        self._notes_shown += len(notes)
+        if isinstance(answer, asking.Answer):
+            notes += [note for note in answer.notes if note not in self._answer_notes]
+            self._answer_notes.update(answer.notes)
+        yield from (Notice("", note) for note in notes)
 
-    def _steps(self, questions: Sequence[LabelledQuestion], media: Mapping[str, Media]) -> Iterator[_Step]:
-        order = {name: place for place, name in enumerate(dict.fromkeys(question.video for question in questions))}
-        by_video = sorted(questions, key=lambda question: order[question.video])
-        for number, (name, group) in enumerate(groupby(by_video, key=lambda question: question.video), 1):
+    def _steps(self, media: Mapping[str, Media]) -> Iterator[_Step | int]:
+        """The questions that are left, those of one video together; after those of each video, its number."""
+        order = {name: place for place, name in enumerate(media)}
+        questions = [question for question in self._questions if question.video in media]
+        questions.sort(key=lambda question: order[question.video])
+        for number, (name, group) in enumerate(groupby(questions, key=lambda question: question.video), 1):
             left = [
                 (question, strategy)
                 for question in group
                 for strategy in self._options.strategies
-                if not self._journal.settled(question.id, strategy.name)
+                if self.results.get((question.id, strategy.name), {"outcome": FAILED})["outcome"] == FAILED
             ]
             if left:
-                yield from self._steps_of(number, media[name], left)
-            yield _Step(number)
+                yield from self._steps_of_video(media[name], left)
+            yield number
 
-    def _steps_of(
-        self, number: int, media: Media, left: Sequence[tuple[LabelledQuestion, Strategy]]
-    ) -> Iterator[_Step]:
+    def _steps_of_video(self, media: Media, left: Sequence[tuple[LabelledQuestion, Strategy]]) -> Iterator[_Step]:
+        prepared, problem = None, ""
         try:
-            prepared = self._bench.prepare(media)
+            prepared = self._prepare(media)
         except MediaError as error:
-            for question, strategy in left:
-                yield _Step(number, _failed(_head(question, strategy), str(error)))
-            return
+            problem = str(error)
         for question, strategy in left:
-            hits = strategies.pick(strategy, prepared, self._bench.encoder, question.text, self._options.picking)
-            record = self._selected(question, strategy, prepared, hits)
-            if self._bench.writer is None or not question.choices:
-                yield _Step(number, record)
+            record: Record = {"id": question.id, "strategy": strategy.name}
+            record |= {"video": question.video, "group": question.group}
+            if question.choices:
+                record["right"] = question.answer
+            if prepared is None:
+                yield _Step(_failed(record, problem))
+                continue
+            hits = strategies.pick(strategy, prepared, self._encoder, question.text, self._options.picking)
+            record |= self._selection(question, strategy, prepared, hits)
+            if self._model is None or not question.choices:
+                yield _Step(record)
                 continue
             material = self._material(strategy, prepared, hits)
             if material.empty:
-                yield _Step(number, _failed(record, _NOTHING))
+                what = "the video has no picture, and words are not shown or there are none"
+                yield _Step(_failed(record, f"{what}: there is nothing to answer from"))
                 continue
-            yield _Step(number, record, asking.Question(question.text, question.choices, brief=True), material)
+            yield _Step(record, asking.Question(question.text, question.choices, brief=True), material)
 
-    def _material(self, strategy: Strategy, prepared: Prepared, hits: Sequence[FrameHit]) -> Material:
-        jpegs = frames.stills(self._bench.store, prepared, [hit.number for hit in hits])
+    def _material(self, strategy: Strategy, prepared: Prepared, hits: Sequence[FrameHit]) -> asking.Material:
+        jpegs = frames.stills(self._store, prepared, [hit.number for hit in hits])
         shots = [asking.Shot(hit.time, jpeg, rank) for rank, (hit, jpeg) in enumerate(zip(hits, jpegs, strict=True), 1)]
         lines: tuple[asking.Line, ...] = ()
         if strategy.subtitles:
@@ -327,29 +232,30 @@ class _Run:
             lines = asking.lines_near(spans, prepared.speech, around=self._options.around, most=self._options.most)
         return asking.in_time(shots, lines)
 
-    def _selected(
+    def _selection(
         self, question: LabelledQuestion, strategy: Strategy, prepared: Prepared, hits: Sequence[FrameHit]
     ) -> Record:
-        """The record of a choice of frames without an answer."""
-        times = sorted(hit.time for hit in hits)
-        record = _head(question, strategy) | {"outcome": "selected", "times": [round(time, 3) for time in times]}
-        record["duration"] = round(prepared.media.duration, 3)
+        """The chosen frames, and how well they match the annotated evidence."""
+        record: Record = {
+            "outcome": "selected",
+            "times": [round(time, 3) for time in sorted(hit.time for hit in hits)],
+            "duration": round(prepared.media.duration, 3),
+        }
         if windows := evidence(question, prepared.media.fps):
             shown = [hit.span for hit in hits]
             record["covered"] = round(strategies.covered(shown, windows), 4)
             record["inside"] = round(strategies.inside(shown, windows), 4)
-        if strategy.modalities and question.windows and prepared.candidates:
-            record |= self._moments(question, strategy, prepared)
-        return record
-
-    def _moments(self, question: LabelledQuestion, strategy: Strategy, prepared: Prepared) -> Record:
+        if not (strategy.modalities and question.windows and prepared.candidates):
+            return record
         picking = self._options.picking
         choice = frames.Choice(picking.k, picking.select, strategy.modalities, picking.scoring)
-        ranking = frames.rank(prepared, self._bench.encoder, question.text, choice)
+        ranking = frames.rank(prepared, self._encoder, question.text, choice)
         moments = strategies.propose([candidate.span for candidate in prepared.candidates], ranking.scores)
         windows = question.windows
-        measures: Record = {
-            "moments": [[round(one.span.start, 3), round(one.span.end, 3), round(one.score, 4)] for one in moments],
+        record |= {
+            "moments": [
+                [round(moment.span.start, 3), round(moment.span.end, 3), round(moment.score, 4)] for moment in moments
+            ],
             "R1@0.5": float(strategies.first_is_right(moments, windows, 0.5)),
             "R1@0.7": float(strategies.first_is_right(moments, windows, 0.7)),
             "mAP@0.5": round(strategies.average_precision(moments, windows, 0.5), 4),
@@ -362,31 +268,31 @@ class _Run:
             first_run = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)[0]
             # Not when the frame was taken: it stands for a stretch, and the evidence may come later in it.
             (hit,) = frames.describe(ranking, [int(first_run[(len(first_run) - 1) // 2])])
-            measures["HIT@1"] = float(strategies.hit(hit.at, question.grades))
-        return measures
+            record["HIT@1"] = float(strategies.hit(hit.at, question.grades))
+        return record
 
-    # --- asking: in the threads of the writer -------------------------------------------------------------------------
-
-    def _ask(self, step: _Step) -> _Answer:
-        if step.question is None or step.material is None or self._bench.writer is None:
+    def _ask(self, step: _Step | int) -> asking.Answer | AnswerError | None:
+        """The answer to a question, or why there is none; in the threads of the model."""
+        if isinstance(step, int) or step.question is None or step.material is None or self._model is None:
             return None
         try:
-            return asking.ask(self._bench.writer, step.question, step.material, seed=self._options.seed)
+            return asking.ask(self._model, step.question, step.material, seed=self._options.seed)
         except AnswerError as error:
             return error
 
 
-def _head(question: LabelledQuestion, strategy: Strategy) -> Record:
-    """The question and strategy of a record, and the right answer if there are choices."""
-    head = {"id": question.id, "strategy": strategy.name, "video": question.video, "group": question.group}
-    return head | {"right": question.answer} if question.choices else head
+def evidence(question: LabelledQuestion, fps: float) -> tuple[Span, ...]:
+    """The stretches that answer a question; annotated frames are counted at the rate of the file."""
+    if question.windows or fps <= 0:
+        return question.windows
+    return tuple(Span(mark / fps, mark / fps) for mark in question.marks)
 
 
 def _failed(record: Record, reason: str) -> Record:
     return record | {"outcome": FAILED, "reason": reason}
 
 
-def _with_answer(record: Record, answer: _Answer) -> Record:
+def _with_answer(record: Record, answer: asking.Answer | AnswerError | None) -> Record:
     if answer is None:
         return record
     if isinstance(answer, AnswerError):

@@ -4,18 +4,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clamr_cli.synth.answers import clean
-from clamr_cli.synth.examples import Examples
-from clamr_cli.synth.filters import LONGEST_QUOTE, Reason, Verdicts, content_of, length, longest_quote, words_of
-from clamr_cli.synth.plan import Job
+from clamr_cli.synth.filters import (
+    LONGEST_QUOTE,
+    QueryFilter,
+    Reason,
+    clean_query,
+    content_of,
+    length,
+    longest_quote,
+    words_of,
+)
+from clamr_cli.synth.plan import PlannedQuery
+from clamr_cli.synth.prompts import shipped_examples
 from clamr_cli.types import Modality
 
 SOURCE = "the captain greets all passengers and explains where the life jackets are kept on the lower deck"
-JOB = Job("1a2b3c4d5e6f_speech_1", "1a2b3c4d5e6f", "/v/trip/VID_20230714.mp4", Modality.SPEECH, 1, text=SOURCE)
+FERRY = PlannedQuery("1a2b3c4d5e6f", "/v/trip/VID_20230714.mp4", Modality.SPEECH, 1, text=SOURCE)
 
 
-def reason(query: str, job: Job = JOB) -> Reason | None:
-    return Verdicts().judge(query, job)
+def reason(query: str, planned: PlannedQuery = FERRY) -> Reason | None:
+    return QueryFilter().check(query, planned)
 
 
 @pytest.mark.parametrize(
@@ -65,47 +73,47 @@ def test_reasons(query, expected):
     ],
 )
 def test_file_names_leak_where_only_a_machine_wrote_them(path, query, leaks):
-    assert (reason(query, Job("x_base_1", "x0x0x0", path, None, 1)) is Reason.FILE_NAME) is leaks
+    assert (reason(query, PlannedQuery("x0x0x0", path, None, 1)) is Reason.FILE_NAME) is leaks
 
 
 def test_scripts_without_spaces_are_counted_by_the_character():
     assert length(words_of("船長が乗客に挨拶")) == 4.0
-    job = Job("x_speech_1", "x0x0x0", "/v/a.mp4", Modality.SPEECH, 1, text="船長が乗客に挨拶し救命胴衣の場所を説明する")
+    job = PlannedQuery("x0x0x0", "/v/a.mp4", Modality.SPEECH, 1, text="船長が乗客に挨拶し救命胴衣の場所を説明する")
     assert reason("船長が乗客に挨拶", job) is None
     assert reason("船長が乗客に挨拶し救命胴衣の場所", job) is Reason.QUOTE
 
 
 def test_repetition_is_seen_through_case_punctuation_order_and_plural():
-    verdicts = Verdicts()
-    verdicts.keep("Red cars at the harbour", "other")
+    kept = QueryFilter()
+    kept.remember("Red cars at the harbour", "other")
     for query in ("red cars at the harbour", "Red cars, at the HARBOUR!", "harbour with a red car"):
-        assert verdicts.judge(query, JOB) is Reason.REPEATS
-    assert verdicts.judge("red cars at the airport", JOB) is None
+        assert kept.check(query, FERRY) is Reason.REPEATS
+    assert kept.check("red cars at the airport", FERRY) is None
 
 
 def test_within_a_video_the_nearly_same_is_the_same():
-    verdicts = Verdicts()
-    verdicts.keep("captain explains life jackets aboard", JOB.video_id)
-    assert verdicts.judge("captain explains life jackets aboard quickly", JOB) is Reason.REPEATS_VIDEO
-    other = Job("y_speech_1", "y0y0y0", "/v/b.mp4", Modality.SPEECH, 1)
-    assert verdicts.judge("captain explains life jackets aboard quickly", other) is None
+    kept = QueryFilter()
+    kept.remember("captain explains life jackets aboard", FERRY.video_id)
+    assert kept.check("captain explains life jackets aboard quickly", FERRY) is Reason.REPEATS_VIDEO
+    other = PlannedQuery("y0y0y0", "/v/b.mp4", Modality.SPEECH, 1)
+    assert kept.check("captain explains life jackets aboard quickly", other) is None
 
 
 def test_a_copy_of_a_whole_source_is_no_query_unless_it_is_short():
-    title = Job("x_base_1", "x0x0x0", "/v/a.mp4", None, 1, text="Night ferry to Bornholm")
+    title = PlannedQuery("x0x0x0", "/v/a.mp4", None, 1, text="Night ferry to Bornholm")
     assert reason("night ferry to Bornholm", title) is Reason.COPY
     assert reason("night ferry from Sassnitz to Bornholm", title) is None
-    assert reason("how bees dance", Job("x_base_1", "x0x0x0", "/v/a.mp4", None, 1, text="How bees dance")) is None
+    assert reason("how bees dance", PlannedQuery("x0x0x0", "/v/a.mp4", None, 1, text="How bees dance")) is None
 
 
 def test_the_shipped_examples_are_what_the_filters_would_keep():
-    for text in Examples.shipped().texts():
-        assert Verdicts().judge(text, JOB) is None, text
-        assert clean(text) == text
+    for text in (query.text for queries in shipped_examples().values() for query in queries):
+        assert QueryFilter().check(text, FERRY) is None, text
+        assert clean_query(text) == text
 
 
 def test_an_example_given_back_is_no_query():
-    assert Verdicts.knowing(["Goats on a roof"]).judge("goats on a roof!", JOB) is Reason.EXAMPLE
+    assert QueryFilter(["Goats on a roof"]).check("goats on a roof!", FERRY) is Reason.EXAMPLE
 
 
 VOCABULARY = ("ferry", "deck", "storm", "captain", "cook", "plate", "sea", "night", "harbour", "gull", "rope")
@@ -123,17 +131,17 @@ def test_the_longest_quote_is_what_brute_force_finds(query, source):
 @given(WORDS, st.randoms())
 def test_what_was_kept_is_refused_in_any_order(words, random):
     query = " ".join(words)
-    verdicts = Verdicts()
-    verdicts.keep(query, "other")
+    kept = QueryFilter()
+    kept.remember(query, "other")
     random.shuffle(words)
     assert (
-        not words or verdicts.judge(" ".join(words).upper(), Job("z", "z0z0z0", "/v/a.mp4", None, 1)) is Reason.REPEATS
+        not words or kept.check(" ".join(words).upper(), PlannedQuery("z0z0z0", "/v/a.mp4", None, 1)) is Reason.REPEATS
     )
 
 
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_any_text_can_be_judged(query, source):
-    verdict = Verdicts().judge(query, Job("z", "z0z0z0", "/v/\udcff.mp4", None, 1, text=source))
+    verdict = QueryFilter().check(query, PlannedQuery("z0z0z0", "/v/\udcff.mp4", None, 1, text=source))
     assert verdict is None or verdict in Reason
     if verdict is None:
         assert content_of(query)

@@ -6,22 +6,13 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import ModelError, UsageError
+from clamr_cli.events import GaveUp, Notice, VideoDone
 from clamr_cli.index.documents import indexed_videos
 from clamr_cli.llm.client import EndpointModel
 from clamr_cli.queries import read_lines
-from clamr_cli.synth import (
-    Asking,
-    Examples,
-    GaveUp,
-    Journal,
-    Judged,
-    Outcome,
-    Passed,
-    Remark,
-    SynthOptions,
-    Wanted,
-    synthesise,
-)
+from clamr_cli.synth.plan import SynthOptions
+from clamr_cli.synth.prompts import shipped_examples
+from clamr_cli.synth.run import Outcome, QuerySettled, query_journals, synthesise
 from clamr_cli.types import Modality
 from tests.unit.llm.endpoint import Asked, Sent, answer, endpoint, error, inventive
 from tests.unit.synth import shelf
@@ -32,16 +23,17 @@ def store(tmp_path_factory):
     return shelf.build(tmp_path_factory.mktemp("shelf") / "index")
 
 
-def run(store, there, out: Path | None = None, *, workers=3, retries=0, vision="auto", **wanted):
+def run(store, there, out: Path | None = None, *, workers=3, retries=0, **options):
     """Events of a whole run."""
-    options = SynthOptions(Wanted(**wanted), Asking(wanted.get("seed", 0)), vision)
-    writer = EndpointModel(there.url, "m", retries=retries, workers=workers, backoff=0.01, timeout=5.0)
-    with Journal(out) as journal:
-        return list(synthesise(store, indexed_videos(store), writer, Examples.shipped(), options, journal))
+    model = EndpointModel(there.url, "m", retries=retries, workers=workers, backoff=0.01, timeout=5.0)
+    written, rejected = journals = query_journals(out)
+    with written, rejected:
+        videos, examples = indexed_videos(store), shipped_examples()
+        return list(synthesise(store, videos, model, examples, SynthOptions(**options), journals))
 
 
 def judged(events, outcome=Outcome.WRITTEN):
-    return [event for event in events if isinstance(event, Judged) and event.outcome is outcome]
+    return [event for event in events if isinstance(event, QuerySettled) and event.outcome is outcome]
 
 
 def test_every_present_modality_gets_its_query_in_order(store, tmp_path):
@@ -49,11 +41,11 @@ def test_every_present_modality_gets_its_query_in_order(store, tmp_path):
         events = run(store, there, tmp_path / "q.jsonl")
     queries = read_lines(tmp_path / "q.jsonl")
     assert [query.id for query in queries] == shelf.ALL_IDS
-    assert [event.job.id for event in judged(events)] == shelf.ALL_IDS
+    assert [event.query.id for event in judged(events)] == shelf.ALL_IDS
     assert queries[0].modality is None
     assert queries[1].modality is Modality.VIDEO
     assert queries[0].relevant == {shelf.FERRY: 1}
-    assert [event.video for event in events if isinstance(event, Passed)] == [1, 2, 3]
+    assert [event.number for event in events if isinstance(event, VideoDone)] == [1, 2, 3]
     first = json.loads((tmp_path / "q.jsonl").read_text().splitlines()[2])
     assert {name: first[name] for name in ("model", "seed", "prompt")} == {"model": "m", "seed": 0, "prompt": "1"}
     assert first["moment"] in ([0.0, 60.0], [60.0, 120.0])
@@ -107,10 +99,10 @@ def test_a_failure_is_told_and_only_it_is_asked_again(store, tmp_path):
     out = tmp_path / "q.jsonl"
     with endpoint(reply) as there:
         (failed,) = judged(run(store, there, out), Outcome.FAILED)
-        assert failed.job.id == f"{shelf.FERRY}_ocr_1"
-        assert failed.why == "the endpoint answers 500: boom (after one try)"
+        assert failed.query.id == f"{shelf.FERRY}_ocr_1"
+        assert failed.reason == "the endpoint answers 500: boom (after one try)"
         there.reply, there.asked[:] = inventive, []
-        assert [event.job.id for event in judged(run(store, there, out))] == [failed.job.id]
+        assert [event.query.id for event in judged(run(store, there, out))] == [failed.query.id]
         assert len(there.asked) == 1
     assert {query.id for query in read_lines(out)} == set(shelf.ALL_IDS)
 
@@ -119,10 +111,10 @@ def test_a_bad_answer_is_asked_for_once_more_and_then_dropped_for_good(store, tm
     out = tmp_path / "q.jsonl"
     with endpoint(lambda _: answer("it is all in the video transcript")) as there:
         events = run(store, there, out, targets=(None,))
-        assert [event.why for event in judged(events, Outcome.DROPPED)] == ["talks about its source"] * 2
+        assert [event.reason for event in judged(events, Outcome.DROPPED)] == ["talks about its source"] * 2
         assert len(there.asked) == 4
         assert there.asked[0].body["seed"] != there.asked[1].body["seed"] or there.asked[0].user != there.asked[1].user
-        assert run(store, there, out, targets=(None,)) == [Passed(n, asked=False) for n in (1, 2, 3)]
+        assert run(store, there, out, targets=(None,)) == [VideoDone(n, worked=False) for n in (1, 2, 3)]
         assert len(there.asked) == 4
         assert judged(run(store, there, out, targets=(None,), seed=5), Outcome.DROPPED)
     told = [json.loads(line) for line in (tmp_path / "q.jsonl.rejected").read_text().splitlines()]
@@ -136,13 +128,13 @@ def test_a_second_answer_can_save_a_query(store):
 
     with endpoint(reply) as there:
         events = run(store, there, targets=(None,))
-    assert [event.again for event in judged(events)] == [True, True]
+    assert [event.attempts for event in judged(events)] == [2, 2]
 
 
 def test_the_same_query_for_two_videos_is_dropped(store):
     with endpoint(lambda _: answer("something rather general")) as there:
         events = run(store, there, targets=(None,))
-    assert [event.outcome for event in events if isinstance(event, Judged)] == [Outcome.WRITTEN, Outcome.DROPPED]
+    assert [event.outcome for event in events if isinstance(event, QuerySettled)] == [Outcome.WRITTEN, Outcome.DROPPED]
 
 
 def test_a_model_without_eyes_skips_what_is_seen_and_says_so_once(store):
@@ -151,14 +143,27 @@ def test_a_model_without_eyes_skips_what_is_seen_and_says_so_once(store):
 
     with endpoint(reply) as there:
         events = run(store, there)
-        assert len([event for event in events if isinstance(event, Remark)]) == 1
+        assert len([event for event in events if isinstance(event, Notice)]) == 1
         assert not judged(events, Outcome.FAILED)
-        assert [event.job.target for event in judged(events)].count(Modality.VIDEO) == 0
+        assert [event.query.target for event in judged(events)].count(Modality.VIDEO) == 0
         refused = judged(run(store, there, vision="yes"), Outcome.FAILED)
-        assert [event.job.target for event in refused] == [Modality.VIDEO] * 3
+        assert [event.query.target for event in refused] == [Modality.VIDEO] * 3
         there.asked.clear()
         run(store, there, vision="no")
         assert not any(asked.images for asked in there.asked)
+
+
+def test_what_failed_is_asked_again_and_what_was_dropped_under_these_settings_is_not(store, tmp_path):
+    out = tmp_path / "q.jsonl"
+    setup = {"model": "m", "seed": 0, "prompt": "1", "temperature": 0.0}
+    lines = [
+        {"id": f"{shelf.FERRY}_base_1", "outcome": "dropped", **setup},
+        {"id": f"{shelf.BEES}_base_1", "outcome": "failed", **setup},
+    ]
+    (tmp_path / "q.jsonl.rejected").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"id": "c", "ou')
+    with endpoint() as there:
+        events = run(store, there, out, targets=(None,))
+    assert [event.query.id for event in judged(events)] == [f"{shelf.BEES}_base_1"]
 
 
 def test_an_endpoint_that_always_fails_ends_the_run(store):
@@ -177,9 +182,9 @@ def test_nobody_at_the_address_ends_the_run_at_once(store):
 
 def test_two_runs_do_not_write_to_one_file(store, tmp_path):
     out = tmp_path / "q.jsonl"
-    with Journal(out), endpoint() as there, pytest.raises(UsageError, match="another run writes"):
+    with query_journals(out)[0], endpoint() as there, pytest.raises(UsageError, match="another run writes"):
         run(store, there, out)
-    assert out.read_bytes() == b""
+    assert not out.exists()
 
 
 def test_queries_of_another_model_stay_and_are_told_of(store, tmp_path):
@@ -187,7 +192,7 @@ def test_queries_of_another_model_stay_and_are_told_of(store, tmp_path):
     with endpoint() as there:
         run(store, there, out, targets=(None,))
         events = run(store, there, out, seed=9)
-    assert [event.text for event in events if isinstance(event, Remark)] == [
+    assert [event.text for event in events if isinstance(event, Notice)] == [
         "2 queries of the file were written by another model or with other settings and will stay"
     ]
     assert len(judged(events)) == len(shelf.ALL_IDS) - 2

@@ -280,9 +280,9 @@ def test_one_broken_video_stops_no_run_however_much_is_asked_of_it(qa, collectio
     ("arguments", "said"),
     [
         (("--strategy", "best"), "invalid strategy 'best'"),
-        (("--select", "best"), "there is no --select best"),
-        (("--format", "mme"), "invalid format 'mme'"),
-        (("--format", "qvhighlights"), "not of the format qvhighlights: 'vid' is missing"),
+        (("--select", "best"), "'best' is not one of"),
+        (("--format", "mme"), "'mme' is not one of"),
+        (("--format", "qvhighlights"), "not of the format qvhighlights: Object missing required field `vid`"),
         (("--base-url", "http://localhost:1/v1"), "no model to ask at --base-url"),
         (("--model", "no/such/folder"), "no such folder"),
         (("--out", "."), "cannot be written"),
@@ -317,7 +317,7 @@ def test_a_collection_without_its_videos_is_one_line(clamr, tmp_path):  # noqa: 
 
 
 def test_no_optional_package_is_needed():
-    modules = ("cli.eval_qa_talk", "evaluate.qa.run", "evaluate.qa.questions", "evaluate.qa.media_lookup", "render.qa")
+    modules = ("cli.commands.eval_qa", "evaluate.qa.run", "evaluate.qa.questions", "evaluate.qa.media_lookup")
     script = "import sys; sys.modules['ir_measures'] = None; import importlib\n" + "".join(
         f"importlib.import_module('clamr_cli.{name}')\n" for name in (*modules, "evaluate.qa.report")
     )

@@ -1,4 +1,4 @@
-"""Journal, subtitles, media and reports of an evaluation."""
+"""Subtitles, media and reports of an evaluation."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from clamr_cli.evaluate.metrics import Sampling
 from clamr_cli.evaluate.qa import media_lookup, strategies
 from clamr_cli.evaluate.qa.questions import LabelledQuestion
 from clamr_cli.evaluate.qa.report import report
-from clamr_cli.evaluate.qa.run import Journal, evidence
+from clamr_cli.evaluate.qa.run import evidence
 from clamr_cli.extract.subtitles import read_subtitle_file
 from clamr_cli.frames import FrameHit
 from clamr_cli.types import FileRecord, FileState, Span
@@ -18,70 +18,6 @@ from clamr_cli.types import FileRecord, FileState, Span
 
 def record(item: str, strategy: str = "uniform", outcome: str = "answered", **more) -> dict:
     return {"id": item, "strategy": strategy, "group": "", "outcome": outcome, "times": [1.0], **more}
-
-
-# --- journal ----------------------------------------------------------------------------------------------------------
-
-
-def test_what_is_settled_under_these_settings_is_not_done_again(tmp_path):
-    path = tmp_path / "r.jsonl"
-    with Journal("one", path) as journal:
-        journal.write(record("a"))
-        journal.write(record("b", outcome="failed"))
-    with Journal("one", path) as journal:
-        assert journal.settled("a", "uniform")
-        assert not journal.settled("a", "dense")
-        assert not journal.settled("b", "uniform")
-        journal.write(record("b", choice=1))
-        assert journal.settled("b", "uniform")
-        assert [one["outcome"] for one in journal] == ["answered", "answered"]
-    with Journal("two", path) as journal:
-        assert (journal.others, list(journal)) == (3, [])
-
-
-def test_every_cut_of_the_last_line_is_survived(tmp_path):
-    path = tmp_path / "r.jsonl"
-    with Journal("s", path) as journal:
-        journal.write(record("a", answer="\x1b[31m\u202eé"))
-        journal.write(record("b"))
-    whole = path.read_bytes()
-    assert whole.isascii()
-    first = whole.index(b"\n") + 1
-    for cut in range(first, len(whole)):
-        path.write_bytes(whole[:cut])
-        with Journal("s", path) as journal:
-            assert journal.settled("a", "uniform")
-            assert journal.settled("b", "uniform") == (cut == len(whole) - 1)
-            journal.write(record("c"))
-        assert [json.loads(line)["id"] for line in path.read_text().splitlines()][-1] == "c"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"notes\n",
-        b'{"id": "a", "query": "b"}\n',
-        b"\xff\n",
-        b'{"id": 1}\nx',
-        pytest.param(b"[" * 99_999, id="deep"),
-        pytest.param(b"[" * 99_999 + b"\n", id="deep line"),
-    ],
-)
-def test_a_foreign_file_is_refused_and_left_alone(tmp_path, content):
-    path = tmp_path / "r.jsonl"
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match="no file of results"), Journal("s", path):
-        pass
-    assert path.read_bytes() == content
-
-
-def test_two_runs_do_not_write_to_one_file(tmp_path):
-    with (
-        Journal("s", tmp_path / "r.jsonl"),
-        pytest.raises(UsageError, match="another run"),
-        Journal("s", tmp_path / "r.jsonl"),
-    ):
-        pass
 
 
 # --- media ------------------------------------------------------------------------------------------------------------
@@ -99,18 +35,18 @@ def test_videos_are_found_in_folders_by_path_and_in_the_index(tmp_path):
     names = ("one", "RoripwjYFp8_360.0_510.0", str(tmp_path / "set/data/one.mp4"), "away", "1a2b3c4d5e6f", "no", "\0")
     items = [LabelledQuestion(name, name, "q", subtitles=f"{name}.srt") for name in names]
     files = [known("/v/away.mp4", "aaaaaaaaaaaa"), known("/v/other.mp4", "1a2b3c4d5e6f")]
-    found = media_lookup.find(items, files, [tmp_path / "set"], [tmp_path / "set"])
+    found, missing = media_lookup.find_media(items, files, [tmp_path / "set"], [tmp_path / "set"])
     data = tmp_path / "set" / "data"
-    assert {name: media.video for name, media in found.media.items()} == {
+    assert {name: media.video for name, media in found.items()} == {
         "one": str(data / "one.mp4"),
         "RoripwjYFp8_360.0_510.0": str(data / "RoripwjYFp8_360.0_510.0.mkv"),
         names[2]: names[2],
         "away": "aaaaaaaaaaaa",
         "1a2b3c4d5e6f": "1a2b3c4d5e6f",
     }
-    assert found.missing == ("no", "\0")
-    assert found.media["one"].subtitles == tmp_path / "set" / "subtitle" / "one.srt"
-    assert found.media["away"].subtitles is None
+    assert missing == ["no", "\0"]
+    assert found["one"].subtitles == tmp_path / "set" / "subtitle" / "one.srt"
+    assert found["away"].subtitles is None
 
 
 def test_subtitles_are_written_on_the_clock_of_the_video(tmp_path):
@@ -123,30 +59,33 @@ def test_subtitles_are_written_on_the_clock_of_the_video(tmp_path):
     ]
     subtitles.write_text(json.dumps(cues))
     place = media_lookup.Media(str(video), subtitles, 10.0)
-    path = media_lookup.subtitles(place, tmp_path / "cache")
+    path = media_lookup.cached_subtitles(place, tmp_path / "cache")
     stamp = Path(path).stat().st_mtime_ns
-    assert media_lookup.subtitles(place, tmp_path / "cache") == path
+    assert media_lookup.cached_subtitles(place, tmp_path / "cache") == path
     assert Path(path).stat().st_mtime_ns == stamp
     lines = [(one.span, one.text) for one in read_subtitle_file(Path(path))]
     assert lines == [(Span(1.5, 3.0), "hello you"), (Span(50.0, 52.0), "later")]
-    assert media_lookup.subtitles(media_lookup.Media(str(video)), tmp_path / "cache") == ""
-    assert media_lookup.subtitles(media_lookup.Media(str(video), subtitles, 0.0), tmp_path / "cache") != path
+    assert media_lookup.cached_subtitles(media_lookup.Media(str(video)), tmp_path / "cache") == ""
+    assert media_lookup.cached_subtitles(media_lookup.Media(str(video), subtitles, 0.0), tmp_path / "cache") != path
 
 
 def test_ends_that_are_not_known_last_until_the_next_line(tmp_path):
     path = tmp_path / "s.json"
     path.write_text(json.dumps([{"timestamp": [1.0, None], "text": "a"}, {"timestamp": [3.0, None], "text": "b"}]))
-    assert [(one.span, one.text) for one in media_lookup.read(path)] == [(Span(1.0, 3.0), "a"), (Span(3.0, 5.0), "b")]
+    assert [(one.span, one.text) for one in media_lookup.read_subtitles(path)] == [
+        (Span(1.0, 3.0), "a"),
+        (Span(3.0, 5.0), "b"),
+    ]
 
 
 def test_lines_without_text_or_with_plain_numbers_are_read_and_no_lines_are_none(tmp_path):
     path = tmp_path / "s.json"
     cues = [{"start": 1, "end": 2.5, "line": None}, {"start": "0:03", "end": None, "line": "b"}]
     path.write_text(json.dumps(cues))
-    assert [(one.span, one.text) for one in media_lookup.read(path)] == [(Span(3.0, 5.0), "b")]
+    assert [(one.span, one.text) for one in media_lookup.read_subtitles(path)] == [(Span(3.0, 5.0), "b")]
     path.write_text("[]")
-    assert media_lookup.read(path) == []
-    written = media_lookup.subtitles(media_lookup.Media("v.mp4", path), tmp_path / "cache")
+    assert media_lookup.read_subtitles(path) == []
+    written = media_lookup.cached_subtitles(media_lookup.Media("v.mp4", path), tmp_path / "cache")
     assert Path(written).read_bytes() == b""
 
 
@@ -168,7 +107,7 @@ def test_subtitles_that_cannot_be_read_are_told(tmp_path, content):
     path = tmp_path / "s.json"
     path.write_text(content)
     with pytest.raises(MediaError, match=r"s\.json"):
-        media_lookup.read(path)
+        media_lookup.read_subtitles(path)
 
 
 # --- strategies and evidence ------------------------------------------------------------------------------------------
