@@ -23,9 +23,12 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -35,14 +38,9 @@ from clamr_cli.evaluate.ids import escape
 from clamr_cli.queries import LabelledQuery, parse_lines
 from clamr_cli.types import Modality
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-    from types import ModuleType
-
-    Reader = Callable[[str, str], list[LabelledQuery]]
-
-_T = TypeVar("_T")
+T = TypeVar("T")
+Ranking: TypeAlias = Mapping[str, Sequence[tuple[str, float]]]
+"""Documents with scores by query, best first."""
 
 DEPTH: Final = 1000
 """Most documents of a query in a run, as TREC has it; measures look no deeper either."""
@@ -67,7 +65,8 @@ _TOPIC: Final = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
 _TOPIC_FIELD: Final = r"<{}>(?:\s*(?:Number|Topic):)?\s*([^<]+)"
 
 _RUN_LINE: Final = "a line is: query Q0 document rank score name"
-_QREL_LINE: Final = "a line is: query 0 document grade"
+_QREL_LINE: Final = 'a line is: query 0 document grade, or {"query_id": ..., "doc_id": ..., "relevance": ...}'
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class _JsonQuery(msgspec.Struct):
     """A query of a ``json`` file."""
 
     query: str
-    video: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    video: _Name | None = None
     modality: str | None = None
     id: str | int | None = None
     relevance: Annotated[int, msgspec.Meta(ge=1)] = 1
@@ -99,7 +98,7 @@ class _JsonJudgement(msgspec.Struct):
     """A line of judgements in JSON."""
 
     query_id: str
-    doc_id: Annotated[str, msgspec.Meta(min_length=1)]
+    doc_id: _Name
     relevance: int = 1
 
 
@@ -115,14 +114,15 @@ def read_queries(path: Path, format_name: str = "auto", qrels: Path | None = Non
     Raises:
         UsageError: a file cannot be read, is not of that format, or has no query.
     """
-    if format_name not in ("auto", *FORMATS):
-        raise UsageError(f"invalid format {format_name!r}", f"use auto, {', '.join(FORMATS)}")
     text = read_text(path)
     queries: list[LabelledQuery] = []
     if text.strip():
-        queries = FORMATS[_detect(text, path) if format_name == "auto" else format_name](text, path.name)
+        queries.extend(FORMATS[_detect(text, path) if format_name == "auto" else format_name](text, path.name))
     if not queries:
         raise UsageError(f"no queries in {path.name}", "give a file with queries")
+    ids = Counter(query.id for query in queries)
+    if len(ids) != len(queries):
+        raise UsageError(f"{path.name}: two queries have the id {ids.most_common(1)[0][0]!r}", "number them")
     if qrels is None:
         return QuerySet(queries)
     grades = read_qrels(qrels)
@@ -150,7 +150,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", "name a file that is there") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", "name a file that exists") from error
     except ValueError as error:
         raise UsageError(f"cannot read {path}: it is not UTF-8 text", "save it as UTF-8") from error
 
@@ -183,10 +183,7 @@ def _detect(text: str, path: Path) -> str:
         except (ValueError, RecursionError):
             return "jsonl"
         return "multivent" if all(isinstance(pair, dict) for pair in value.values()) else "jsonl"
-    try:
-        columns = {name.strip().lower() for name in next(csv.reader([header], skipinitialspace=True), [])}
-    except csv.Error:
-        columns = set()
+    columns = {name.strip(' "\r').lower() for name in header.split(",")}
     for name, required in _CSV_COLUMNS.items():
         if columns.issuperset(required):
             return name
@@ -195,71 +192,63 @@ def _detect(text: str, path: Path) -> str:
     raise UsageError(f"cannot detect the format of {path.name}", f"give it with --format: {', '.join(FORMATS)}")
 
 
-def _jsonl(text: str, source: str) -> list[LabelledQuery]:
+def _jsonl(text: str, source: str) -> Iterable[LabelledQuery]:
     return parse_lines(text.split("\n"), source)
 
 
-def _json(text: str, source: str) -> list[LabelledQuery]:
+def _json(text: str, source: str) -> Iterable[LabelledQuery]:
     hint = 'write [{"video": ..., "query": ..., "modality": ...}, ...]'
-    values = _load(text, source)
+    values = _load_json(text, source)
     if not isinstance(values, list):
         raise UsageError(f"invalid queries in {source}: not a list", hint)
     queries: dict[tuple[str, Modality | None, str], LabelledQuery] = {}
     for number, value in enumerate(values, 1):
         place = f"{source}, item {number}"
-        item = _convert(value, _JsonQuery, place, hint)
+        item = _convert(value, _JsonQuery, f"{place}: invalid query", hint)
         name = str(number) if item.id is None else str(item.id)
-        relevant = {item.video: item.relevance} if item.video else {}
-        query = _query(name, item.query, _modality(item.modality, place), relevant, place)
+        query = _query(name, item.query, _modality(item.modality, place), item.video, place, item.relevance)
         # Without ids, the same words asked for two videos are one query with two answers.
         key = (query.text, query.modality, "" if item.id is None else query.id)
         previous = queries.setdefault(key, query)
         queries[key] = replace(previous, relevant={**previous.relevant, **query.relevant})
-    if len({query.id for query in queries.values()}) != len(queries):
-        raise UsageError(f"{source}: two different queries have one id", "number them")
-    return list(queries.values())
+    return queries.values()
 
 
-def _multivent(text: str, source: str) -> list[LabelledQuery]:
+def _multivent(text: str, source: str) -> Iterator[LabelledQuery]:
     if not text.lstrip().startswith("{"):
-        rows = _csv_rows(text, source, _CSV_COLUMNS["multivent"])
-        return [_query(name, query, _modality_of_id(name), {}, f"{source}, query {name!r}") for name, query in rows]
+        for name, query in _csv_rows(text, source, _CSV_COLUMNS["multivent"]):
+            yield _query(name, query, _modality_of_id(name), None, f"{source}, query {name!r}")
+        return
     hint = 'write {"train_000001_VIDEO": {"query": ..., "query_type": ...}}'
-    queries = []
-    for name, value in _load(text, source).items():
+    for name, value in _load_json(text, source).items():
         place, match = f"{source}, {name!r}", _PAIR_ID.fullmatch(name)
         if match is None:
             raise UsageError(f"{place}: invalid id of a pair", hint)
-        pair = _convert(value, _JsonPair, place, hint)
-        queries.append(_query(name, pair.query, _modality(pair.query_type, place), {match["video"]: 1}, place))
-    return queries
+        pair = _convert(value, _JsonPair, f"{place}: invalid pair", hint)
+        yield _query(name, pair.query, _modality(pair.query_type, place), match["video"], place)
 
 
-def _msrvtt(text: str, source: str) -> list[LabelledQuery]:
-    rows = _csv_rows(text, source, _CSV_COLUMNS["msrvtt"])
-    return [_query(key, sentence, None, {video: 1}, f"{source}, {key!r}") for key, video, sentence in rows]
+def _msrvtt(text: str, source: str) -> Iterator[LabelledQuery]:
+    for key, video, sentence in _csv_rows(text, source, _CSV_COLUMNS["msrvtt"]):
+        yield _query(key, sentence, None, video, f"{source}, {key!r}")
 
 
-def _topics(text: str, source: str) -> list[LabelledQuery]:
+def _topics(text: str, source: str) -> Iterator[LabelledQuery]:
     """Lines ``id<tab>text``, or ``<top>`` elements with ``<num>`` and ``<title>``."""
-    topics: list[tuple[str, str]] = []
+    topics: list[tuple[str, str, str]] = []
     for number, topic in enumerate(_TOPIC.findall(text), 1):
-        name, title = (re.search(_TOPIC_FIELD.format(field), topic, re.IGNORECASE) for field in ("num", "title"))
-        if name is None or title is None or not title[1].strip():
-            raise UsageError(f"invalid topic {number} in {source}: no <num> or no <title>", "each topic needs both")
-        topics.append((name[1].strip(), " ".join(title[1].split())))
+        found = [re.search(_TOPIC_FIELD.format(field), topic, re.IGNORECASE) for field in ("num", "title")]
+        query_id, query = (match[1] if match else "" for match in found)
+        topics.append((f"{source}, topic {number}", query_id, query))
     if not topics:
-        for number, line in _numbered(text):
-            query_id, _, query = (part.strip() for part in line.partition("\t"))
-            if not (query_id and query):
-                raise UsageError(f"{source}, line {number}: invalid query", "a line is an id, a tab and the text")
-            topics.append((query_id, query))
-    if len(dict(topics)) != len(topics):
-        raise UsageError(f"{source}: two queries have one id", "number them")
-    return [_query(name, query, _modality_of_id(name), {}, source) for name, query in topics]
+        for number, line in _numbered_lines(text):
+            query_id, _, query = line.partition("\t")
+            topics.append((f"{source}:{number}", query_id, query))
+    for place, query_id, query in topics:
+        yield _query(query_id.strip(), " ".join(query.split()), _modality_of_id(query_id.strip()), None, place)
 
 
-FORMATS: Final[Mapping[str, Reader]] = {
+FORMATS: Final[Mapping[str, Callable[[str, str], Iterable[LabelledQuery]]]] = {
     "jsonl": _jsonl,
     "json": _json,
     "multivent": _multivent,
@@ -268,10 +257,12 @@ FORMATS: Final[Mapping[str, Reader]] = {
 }
 
 
-def _query(name: str, text: str, modality: Modality | None, relevant: Mapping[str, int], place: str) -> LabelledQuery:
+def _query(
+    name: str, text: str, modality: Modality | None, video: str | None, place: str, grade: int = 1
+) -> LabelledQuery:
     if not (text.strip() and name.strip()):
-        raise UsageError(f"{place}: empty id or query", "every query needs an id and a text")
-    return LabelledQuery(name, text.strip(), modality, relevant)
+        raise UsageError(f"{place}: invalid query: empty id or text", "every query needs an id and a text")
+    return LabelledQuery(name, text.strip(), modality, {video: grade} if video else {})
 
 
 def _modality(label: str | None, place: str) -> Modality | None:
@@ -287,33 +278,26 @@ def _modality_of_id(query_id: str) -> Modality | None:
     return _MODALITIES[match[1]] if match else None
 
 
-def _csv_rows(text: str, source: str, columns: Sequence[str]) -> list[list[str]]:
-    """Values of some columns of a CSV file; the header's names count in any case, and other columns are passed over."""
+def _csv_rows(text: str, source: str, columns: Sequence[str]) -> Iterator[list[str]]:
+    """Values of some columns of a CSV file; the header's names count in any case, and other columns are ignored."""
+    hint = f"each row has its own {', '.join(columns)}; a text with commas is quoted"
     reader = csv.DictReader(io.StringIO(text), strict=True, skipinitialspace=True)
     try:
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
         if missing := [column for column in columns if column not in reader.fieldnames]:
-            raise UsageError(f"{source} has no column {', '.join(missing)}", "give another --format")
-        records: list[dict[Any, Any]] = list(reader)
+            raise UsageError(f"{source}: missing column {', '.join(missing)}", "give another --format")
+        for row in reader:
+            # DictReader keeps surplus fields under None: most often from a text with a comma that was not quoted.
+            values = [(row[column] or "").strip() for column in columns]
+            if None in row or not all(values):
+                problem = "more fields than the header" if None in row else "empty field"
+                raise UsageError(f"{source}:{reader.line_num}: invalid row: {problem}", hint)
+            yield values
     except csv.Error as error:
-        raise UsageError(f"invalid CSV in {source}: {error}", "give another --format") from error
-    rows: dict[str, list[str]] = {}
-    for number, record in enumerate(records, 1):
-        row = [(record[column] or "").strip() for column in columns]
-        # DictReader keeps surplus fields under None: most often from a text with a comma that was not quoted.
-        checks = {
-            "more fields than the header": None in record,
-            "empty field": not all(row),
-            f"second row with {row[0]!r}": row[0] in rows,
-        }
-        if problem := next((problem for problem, wrong in checks.items() if wrong), ""):
-            hint = f"each row has its own {', '.join(columns)}; a text with commas is quoted"
-            raise UsageError(f"{source}, row {number}: {problem}", hint)
-        rows[row[0]] = row
-    return list(rows.values())
+        raise UsageError(f"{source}:{reader.line_num}: invalid CSV: {error}", "give another --format") from error
 
 
-def _load(text: str, source: str) -> Any:  # noqa: ANN401 -- from JSON
+def _load_json(text: str, source: str) -> Any:  # noqa: ANN401 -- from JSON
     def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) != len(pairs):  # the parser would keep the last of two and say nothing
@@ -323,17 +307,15 @@ def _load(text: str, source: str) -> Any:  # noqa: ANN401 -- from JSON
 
     try:
         return json.loads(text, object_pairs_hook=unique_keys)
-    except RecursionError as error:
-        raise UsageError(f"invalid JSON in {source}: nested too deeply", "give another file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"invalid JSON in {source}: {error}", "give another --format") from error
 
 
-def _convert(value: object, kind: type[_T], place: str, hint: str) -> _T:
+def _convert(value: object, kind: type[T], what: str, hint: str) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{place}: {error}", hint) from error
+        raise UsageError(f"{what}: {error}", hint) from error
 
 
 # --- judgements and runs ----------------------------------------------------------------------------------------------
@@ -347,27 +329,20 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
         MissingExtra: ir-measures is not installed.
     """
     text = read_text(path)
-    judgements: list[tuple[str, str, int]] = []
-    if text.lstrip().startswith("{"):
-        for number, line in _numbered(text):
-            try:
-                value = msgspec.convert(json.loads(line), _JsonJudgement)
-            except (ValueError, RecursionError) as error:
-                hint = 'a line is: {"query_id": ..., "doc_id": ..., "relevance": ...}'
-                raise UsageError(f"{path.name}, line {number}: invalid judgement: {error}", hint) from error
-            judgements.append((value.query_id, value.doc_id, value.relevance))
-    else:
-        for number, line in _read_trec(text, path.name, require_ir_measures().read_trec_qrels, "judgement", _QREL_LINE):
-            if abs(line.relevance) >= 10**9:  # the C library of the measures takes no more
-                raise UsageError(f"{path.name}, line {number}: invalid judgement: grade too large", _QREL_LINE)
-            judgements.append((line.query_id, line.doc_id, line.relevance))
-    if not judgements:
-        raise UsageError(f"no judgements in {path.name}", _QREL_LINE)
+
+    def json_lines(stream: io.StringIO) -> Iterator[_JsonJudgement]:
+        return (msgspec.json.decode(line, type=_JsonJudgement) for line in stream if line.strip())
+
+    reader = json_lines if text.lstrip().startswith("{") else require_ir_measures().read_trec_qrels
     grades: dict[str, dict[str, int]] = {}
-    for query, document, grade in judgements:
-        positive = grades.setdefault(query, {})
-        if grade > 0:
-            positive[document] = grade
+    for number, judgement in _read_lines(text, path.name, reader, "judgement", _QREL_LINE):
+        if abs(judgement.relevance) >= 10**9:  # the C library of the measures takes no more
+            raise UsageError(f"{path.name}:{number}: invalid judgement: grade too large", _QREL_LINE)
+        positive = grades.setdefault(judgement.query_id, {})
+        if judgement.relevance > 0:
+            positive[judgement.doc_id] = judgement.relevance
+    if not grades:
+        raise UsageError(f"no judgements in {path.name}", _QREL_LINE)
     return grades
 
 
@@ -380,34 +355,30 @@ def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
     """
     scores: dict[str, dict[str, float]] = {}
     reader = require_ir_measures().read_trec_run
-    for number, line in _read_trec(read_text(path), path.name, reader, "line of a run", _RUN_LINE):
-        if math.isnan(line.score):
-            raise UsageError(f"{path.name}, line {number}: invalid line of a run: the score is not a number", _RUN_LINE)
+    for number, line in _read_lines(read_text(path), path.name, reader, "run line", _RUN_LINE):
         documents = scores.setdefault(line.query_id, {})
-        if line.doc_id in documents:
-            what = f"second line with document {line.doc_id} for query {line.query_id}"
-            raise UsageError(f"{path.name}, line {number}: {what}", "keep one")
+        if math.isnan(line.score) or line.doc_id in documents:
+            problem = "the score is not a number" if math.isnan(line.score) else f"document {line.doc_id} again"
+            raise UsageError(f"{path.name}:{number}: invalid run line: {problem}", _RUN_LINE)
         documents[line.doc_id] = line.score
     if not scores:
         raise UsageError(f"no lines of a run in {path.name}", _RUN_LINE)
     return {query: sorted(documents.items(), key=lambda item: -item[1])[:DEPTH] for query, documents in scores.items()}
 
 
-def _read_trec(
+def _read_lines(
     text: str, source: str, reader: Callable[[io.StringIO], Iterator[Any]], kind: str, hint: str
-) -> list[tuple[int, Any]]:
-    """The records that a reader of ir-measures gives for a file, with their line numbers."""
-    numbers = [number for number, _ in _numbered(text)]
-    lines: list[Any] = []
-    try:
-        lines.extend(reader(io.StringIO(text)))
-    except ValueError as error:
-        # The list holds what was read before the invalid line.
-        raise UsageError(f"{source}, line {numbers[len(lines)]}: invalid {kind}: {error}", hint) from error
-    return list(zip(numbers, lines, strict=True))
+) -> Iterator[tuple[int, Any]]:
+    """The records that a reader gives for the lines of a file, with their line numbers."""
+    records = iter(reader(io.StringIO(text)))
+    for number, _ in _numbered_lines(text):
+        try:
+            yield number, next(records)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{source}:{number}: invalid {kind}: {error}", hint) from error
 
 
-def run_lines(ranking: Mapping[str, Sequence[tuple[str, float]]], tag: str) -> Iterator[str]:
+def run_lines(ranking: Ranking, tag: str) -> Iterator[str]:
     """The lines of a run: query, Q0, document, rank from 1, score, name of the run.
 
     Args:
@@ -429,6 +400,6 @@ def qrel_lines(qrels: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
         yield from (f"{escape(query)} 0 {escape(document)} {grade}\n" for document, grade in grades.items())
 
 
-def _numbered(text: str) -> Iterator[tuple[int, str]]:
+def _numbered_lines(text: str) -> Iterator[tuple[int, str]]:
     """Lines that are not blank, with their numbers."""
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())

@@ -90,14 +90,14 @@ def test_what_is_no_run_is_refused(text: str, tmp_path: Path) -> None:
 def test_the_line_that_is_wrong_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad"
     path.write_text("q Q0 d 1 2.0 r\n\n \r\nq Q0 e 2 high r\n")
-    with pytest.raises(UsageError, match="bad, line 4: invalid line of a run"):
+    with pytest.raises(UsageError, match="bad:4: invalid run line"):
         data.read_run(path)
     path.write_text("\nq 0 d 1\nq 0 e\n")
-    with pytest.raises(UsageError, match="bad, line 3: invalid judgement"):
+    with pytest.raises(UsageError, match="bad:3: invalid judgement"):
         data.read_qrels(path)
     path.write_text("q 0 d 1\nq 0 e 9999999999\n")
-    with pytest.raises(UsageError, match="bad, line 2: invalid judgement"):
+    with pytest.raises(UsageError, match="bad:2: invalid judgement"):
         data.read_qrels(path)
     path.write_text('{"query_id": "a", "doc_id": "b"}\n{"query_id": "a", "doc_id": "b", "relevance": "1"}\n')
-    with pytest.raises(UsageError, match="bad, line 2: invalid judgement"):
+    with pytest.raises(UsageError, match="bad:2: invalid judgement"):
         data.read_qrels(path)
