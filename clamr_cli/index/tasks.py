@@ -116,9 +116,9 @@ def read_metadata(
     report: Report, path: str, root: str, info: MediaInfo, without: Sequence[str]
 ) -> tuple[tuple[Segment, ...], VideoFields, list[str]]:
     """Read the metadata of a video, see :func:`clamr_cli.extract.metadata.read_metadata`, and report each sidecar."""
-    from clamr_cli.extract import sidecar
+    from clamr_cli.extract import metadata
 
-    return sidecar.read_metadata(path, root, info, without=without, progress=lambda name: report(0.0, 0.0, name))
+    return metadata.read_metadata(path, root, info, without=without, progress=lambda name: report(0.0, 0.0, name))
 
 
 def read_language(_report: Report, path: str, root: str) -> str:
