@@ -10,10 +10,9 @@ import shlex
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from clamr_cli.demo.clips import CLIPS, Clip, Fact, make_clips
+from clamr_cli.demo.clips import CLIPS, make_clips
 from clamr_cli.errors import EXIT_INTERRUPTED
 from clamr_cli.media.identity import content_hash, video_id
 from clamr_cli.timeline import format_time
@@ -31,15 +30,6 @@ QUESTIONS: Final = {
     Modality.OCR: "What is written on screen",
     Modality.METADATA: "What is noted about it",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A command to run (what follows ``clamr --db INDEX``), announced by a line and followed by another."""
-
-    title: str
-    arguments: tuple[str, ...]
-    outcome: str = ""
 
 
 def run(directory: Path, cache: Path, say: Callable[[str], None]) -> int:
@@ -60,15 +50,15 @@ def run(directory: Path, cache: Path, say: Callable[[str], None]) -> int:
     clips, index = directory / "clips", directory / "index"
     say(f"Making {len(CLIPS)} short clips in {clips}")
     make_clips(clips)
-    for step in _steps(clips):
+    for title, arguments, outcome in _steps(clips):
         say("")
-        say(f"# {step.title}")
-        say(f"$ {shlex.join(('clamr', '--db', str(index), *step.arguments))}")
-        code = _clamr(("--db", str(index), *step.arguments), cache)
+        say(f"# {title}")
+        say(f"$ {shlex.join(('clamr', '--db', str(index), *arguments))}")
+        code = _clamr(("--db", str(index), *arguments), cache)
         if code:
             return code
-        if step.outcome:
-            say(f"# {step.outcome}")
+        if outcome:
+            say(f"# {outcome}")
     say("")
     say("Now search them yourself, or index a folder of your own:")
     say(f"$ {shlex.join(('clamr', '--db', str(index), 'search', 'a cup of coffee'))}")
@@ -76,22 +66,18 @@ def run(directory: Path, cache: Path, say: Callable[[str], None]) -> int:
     return 0
 
 
-def _steps(clips: Path) -> Iterator[_Step]:
-    yield _Step("Index: look, listen, read and note; the second time there is nothing to do", ("index", str(clips)))
+def _steps(clips: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """The title of each step, its arguments of ``clamr``, and what it should give."""
+    yield "Index: look, listen, read and note; the second time there is nothing to do", ("index", str(clips)), ""
     for modality, title in QUESTIONS.items():
-        clip, fact = _example(modality)
+        clip, fact = next((clip, fact) for clip in CLIPS for fact in clip.facts if fact.modality is modality)
         start, end = format_time(fact.span.start), format_time(fact.span.end)
         outcome = f"expected first: {clip.name}, {start}-{end}: {textwrap.shorten(fact.text, 60)}"
-        yield _Step(title, ("search", fact.query, "--limit", "3"), outcome)
+        yield title, ("search", fact.query, "--limit", "3"), outcome
     clip = CLIPS[-1]
     identity = video_id(content_hash(str(clips / clip.name)))
     query = next(fact.query for fact in clip.facts if fact.span.start > 45.0)
-    yield _Step("Why a video ranks, and where in it", ("explain", identity, "--query", query))
-
-
-def _example(modality: Modality) -> tuple[Clip, Fact]:
-    """The first clip that has a fact of this modality."""
-    return next((clip, fact) for clip in CLIPS for fact in clip.facts if fact.modality is modality)
+    yield "Why a video ranks, and where in it", ("explain", identity, "--query", query), ""
 
 
 def _clamr(arguments: tuple[str, ...], cache: Path) -> int:

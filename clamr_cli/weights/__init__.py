@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clamr_cli.weights.places import Status, locate, status
-from clamr_cli.weights.table import Artefact, WeightFile, artefact, names, ocr_weights
+from clamr_cli.weights.catalog import Model, WeightFile, model, names, ocr_weights
+from clamr_cli.weights.locate import Status, locate, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Artefact", "Status", "WeightFile", "artefact", "locate", "names", "ocr_weights", "pull", "status"]
+__all__ = ["Model", "Status", "WeightFile", "locate", "model", "names", "ocr_weights", "pull", "status"]
 
 
 def pull(
     name: str, cache: Path, progress: Callable[[int, int], None] | None = None, *, endpoint: str | None = None
 ) -> Path:
-    """Fetch an artefact into the cache folder, check every file, and return its folder.
+    """Fetch a model into the cache folder, check every file, and return its folder.
 
     Args:
         name: a name of the table.
@@ -33,6 +33,6 @@ def pull(
         ModelError: unknown name, nothing to fetch it from, no network, refused, damaged on the way, or no space.
     """
     # The one lazy seam here: the network libraries take half a second to import.
-    from clamr_cli.weights import pulling
+    from clamr_cli.weights import download
 
-    return pulling.pull(name, cache, progress, endpoint=endpoint)
+    return download.pull(name, cache, progress, endpoint=endpoint)

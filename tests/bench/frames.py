@@ -24,9 +24,7 @@ from pathlib import Path
 from PIL import Image
 
 from clamr_cli.config import default_cache
-from clamr_cli.demo.narration import NARRATIONS
-from clamr_cli.demo.pictures import PHOTOS, camera_move, card, photo
-from clamr_cli.demo.video import Spoken, sound, write_video
+from clamr_cli.demo.clips import NARRATIONS, PHOTOS, Spoken, camera_move, card, photo, sound, write_video
 from tests.bench.long import FPS, SIZE, repeat
 from tests.bench.process import Measured, measure
 

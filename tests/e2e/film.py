@@ -8,9 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from clamr_cli.demo.narration import NARRATIONS
-from clamr_cli.demo.pictures import camera_move, card, photo
-from clamr_cli.demo.video import Spoken, sound, write_video
+from clamr_cli.demo.clips import NARRATIONS, Spoken, camera_move, card, photo, sound, write_video
 
 FPS, SIZE = 2, (480, 270)
 SCENE = 10.0

@@ -61,7 +61,7 @@ def pull(before: Context, flags: PullFlags) -> int:
     from clamr_cli.render.progress import transfer
 
     cache = before.settings().cache
-    weights.artefact(flags.name)
+    weights.model(flags.name)
     quiet_libraries()
     with transfer(talk(), flags.name, quiet=flags.quiet) as progress:
         place = weights.pull(flags.name, cache, progress)

@@ -8,10 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from clamr_cli.demo.clips import CLIPS, SIZE, make_clips
-from clamr_cli.demo.narration import ASSETS, NARRATIONS
-from clamr_cli.demo.pictures import PHOTOS, card, photo
-from clamr_cli.demo.video import RATE, samples_of
+from clamr_cli.demo.clips import ASSETS, CLIPS, NARRATIONS, PHOTOS, RATE, SIZE, card, make_clips, photo, samples_of
 from clamr_cli.types import Modality
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from clamr_cli import weights
-from clamr_cli.demo.narration import NARRATIONS
-from clamr_cli.demo.video import samples_of
+from clamr_cli.demo.clips import NARRATIONS, samples_of
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.extract import asr
 from clamr_cli.extract.asr import SAMPLE_RATE, Stretch, WhisperAsr, pieces, split_long

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from clamr_cli import weights
-from clamr_cli.demo.narration import NARRATIONS
-from clamr_cli.demo.video import samples_of, write_video
+from clamr_cli.demo.clips import NARRATIONS, samples_of, write_video
 from clamr_cli.events import Indexed, Notice
 from clamr_cli.index import tasks
 from clamr_cli.index.executors import Report

