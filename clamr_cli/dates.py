@@ -3,39 +3,20 @@
 A date is ``YYYY-MM-DD``, or ``YYYY-MM`` or ``YYYY`` if less is known.
 """
 
-from __future__ import annotations
-
 import calendar
 import datetime
 import re
 import unicodedata
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-_FIRST_YEAR: Final = 1888
-"""Of the oldest film."""
-
-_FIRST_DIGITAL_YEAR: Final = 1980
-"""Eight digits in a name with an earlier year are a number."""
-
-_UNSET_CLOCKS: Final = (
-    "1904-01-01",
-    "1946-02-14",
-    "1970-01-01",
-    "1980-01-01",
-    "1980-01-06",
-    "2000-01-01",
-    "2001-01-01",
-)
-"""Where the clocks of cameras and the time stamps of file formats start to count."""
-
-_FARTHEST: Final = datetime.timedelta(hours=14)
-"""How far local time is ahead of UTC at most."""
-
+_FIRST_YEAR: Final = 1888  # of the oldest film
+_FIRST_DIGITAL_YEAR: Final = 1980  # eight digits in a name with an earlier year are a number
+# Dates from which the clocks of cameras and the time stamps of file formats start to count.
+_CLOCKS = "1904-01-01 1946-02-14 1970-01-01 1980-01-01 1980-01-06 2000-01-01 2001-01-01"
+_UNSET_CLOCKS: Final = frozenset(_CLOCKS.split())
+_FARTHEST: Final = datetime.timedelta(hours=14)  # local time ahead of UTC at most
 _FARTHEST_BEHIND: Final = datetime.timedelta(hours=12)
-
 _MONTHS: Final = {
     name: number
     for number, names in enumerate(
@@ -102,12 +83,9 @@ _IN_FOLDERS: Final = tuple(
     )
 )
 _AFTER_A_WORD: Final = re.compile(rf"(?P<word>[^\W\d_]{{3,}})[\s_-]{_YEAR}(?![\w-])")
-_COUNTED: Final = frozenset(
-    ("clip", "dsc", "dscf", "dscn", "dvd", "file", "gopr", "img", "mov", "movie", "mvi", "part", "pict", "scene",
-     "take", "tape", "track", "vid", "video")
-)  # fmt: skip
-"""What programs and people put before the number of a file."""
-
+# Words that programs and people put before the number of a file.
+_COUNTED_WORDS = "clip dsc dscf dscn dvd file gopr img mov movie mvi part pict scene take tape track vid video"
+_COUNTED: Final = frozenset(_COUNTED_WORDS.split())
 _MONTH_FOLDER: Final = re.compile(
     rf"^(?:(?P<number>0[1-9]|1[0-2]|[1-9](?!\s))(?!\d)|{_MONTH}(?![^\W\d_]))"  # not "3 weeks in Italy"
 )
@@ -150,8 +128,13 @@ def date_in_folders(folders: Sequence[str]) -> str:
     plain = [_plain(folder).strip() for folder in folders]
     for number in reversed(range(len(plain))):
         date = _in_name(plain[number]) or _first(_IN_FOLDERS, plain[number])
-        if len(date) == len("YYYY") and _YEAR_FOLDER.match(plain[number]):
-            date = _below_year(date, plain[number + 1 : number + 3])
+        below = plain[number + 1 : number + 3]
+        is_year = len(date) == len("YYYY") and _YEAR_FOLDER.match(plain[number])
+        # The folders below a year: 07 or "07 Italy" or July, and 14.
+        if is_year and below and (month := _MONTH_FOLDER.match(below[0])):
+            date = f"{date}-{int(month['number'] or _MONTHS[month['month']]):02}"
+            if len(below) > 1 and (day := _DAY_FOLDER.match(below[1])):
+                date = _calendar(f"{date}-{int(day[1]):02}") or date
         if date:
             return date
     return ""
@@ -169,26 +152,27 @@ def moment_in_name(name: str) -> datetime.datetime | None:
     A number of seconds counts only where the name has no date beside it.
     """
     plain = _plain(name)
-    found = None
     try:
         if match := next((match for pattern in _UTC_NAMES if (match := pattern.search(plain))), None):
             digits = re.sub(r"\D", "", match["day"] + match["time"]) + "00"
-            found = datetime.datetime.strptime(digits[:14] + "+0000", "%Y%m%d%H%M%S%z")
+            moment = datetime.datetime.strptime(digits[:14] + "+0000", "%Y%m%d%H%M%S%z")
         elif (match := _EPOCH.search(plain)) and not _in_name(name):
             seconds = int(match[1]) / 1000 if match[1] else int(match[2])
-            found = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+            moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+        else:
+            return None
     except ValueError:
         return None
-    return found if found is not None and is_recording_date(found.date().isoformat()) else None
+    return moment if is_recording_date(moment.date().isoformat()) else None
 
 
 def moment_of(text: str) -> datetime.datetime | None:
     """The moment of an ISO 8601 time stamp in UTC; None for local time, whose date is as written."""
     try:
-        found = datetime.datetime.fromisoformat(text.strip())
+        moment = datetime.datetime.fromisoformat(text.strip())
     except ValueError:
         return None
-    return None if found.tzinfo is None or found.utcoffset() else found
+    return None if moment.tzinfo is None or moment.utcoffset() else moment
 
 
 def local_date(moment: datetime.datetime, dates: Iterable[str]) -> str | datetime.datetime:
@@ -234,16 +218,6 @@ def _plain(name: str) -> str:
     """Lower case without accents, of which names in the two normal forms have the same."""
     decomposed = unicodedata.normalize("NFKD", name[:1000].lower())
     return "".join(character for character in decomposed if not unicodedata.combining(character))
-
-
-def _below_year(year: str, folders: Sequence[str]) -> str:
-    """``2019-07-14`` of the folder 2019 and the folders below it, 07 or ``07 Italy`` or July, and 14."""
-    month = _MONTH_FOLDER.match(folders[0]) if folders else None
-    if month is None:
-        return year
-    date = f"{year}-{int(month['number'] or _MONTHS[month['month']]):02}"
-    day = _DAY_FOLDER.match(folders[1]) if len(folders) > 1 else None
-    return (_calendar(f"{date}-{int(day[1]):02}") if day else "") or date
 
 
 def _checked(match: re.Match[str]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from clamr_cli.demo.clips import CLIPS, make_clips
 from clamr_cli.errors import EXIT_INTERRUPTED
-from clamr_cli.media.identity import content_hash, video_id
+from clamr_cli.media.files import content_hash, video_id
 from clamr_cli.timeline import format_time
 from clamr_cli.types import Modality
 

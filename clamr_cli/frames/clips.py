@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def suffix(prepared: Prepared, *, exact: bool) -> str:
     """The file ending of a video's clips."""
-    from clamr_cli.media.cut import copied_suffix
+    from clamr_cli.media.clips import copied_suffix
 
     return ".mp4" if exact else copied_suffix(prepared.media)
 

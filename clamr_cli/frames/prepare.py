@@ -88,7 +88,7 @@ def _events(store: Store, target: Target, options: DenseOptions) -> Iterator[Eve
 async def _prepare(work: Work, target: Target, options: DenseOptions) -> None:
     """Everything that is not stored yet."""
     from clamr_cli.index.pipeline import extract
-    from clamr_cli.media.identity import stamp
+    from clamr_cli.media.files import stamp
 
     if target.path:
         work.stamp = stamp(target.path)
@@ -137,7 +137,7 @@ async def _sample(work: Work, target: Target, options: DenseOptions) -> SampledM
 def _note_file(work: Work, target: Target) -> None:
     """Note the file, unless another has taken its place: nothing of that one may be stored under the old content."""
     from clamr_cli.frames.target import note, note_key
-    from clamr_cli.media.identity import content_hash
+    from clamr_cli.media.files import content_hash
 
     if target.path:
         state = note(target)

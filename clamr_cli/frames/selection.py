@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from clamr_cli.media.images import change
+from clamr_cli.media.images import image_difference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +99,7 @@ class _Pool:
 
     def take(self, number: int) -> Floats:
         """Choose a frame; how much each frame looks like it, [n] in [0, 1]."""
-        changed = change(self.thumbs, self.thumbs[number])
+        changed = image_difference(self.thumbs, self.thumbs[number])
         near = np.abs(self.times - self.times[number]) < CLOSE
         self.repeats |= (changed <= ALIKE) & (near | self.silent | self.silent[number])
         self.free[number] = False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clamr_cli.errors import UsageError
 from clamr_cli.frames.values import Target
-from clamr_cli.media.identity import content_hash, video_id
+from clamr_cli.media.files import content_hash, video_id
 from clamr_cli.search.filters import file_named
 from clamr_cli.types import FileState
 

@@ -27,7 +27,7 @@ class Target:
 
     Attributes:
         path: of its file; empty where none is at hand.
-        video_id, content_hash: see :mod:`clamr_cli.media.identity`.
+        video_id, content_hash: see :mod:`clamr_cli.media.files`.
         subtitles: a file that says what is said in it, whatever else is known (nothing, if it has no bytes); empty
             for no file.
     """

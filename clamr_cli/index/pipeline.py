@@ -26,7 +26,7 @@ from clamr_cli.index.documents import Shot, frames_from, moment_of, segments_fro
 from clamr_cli.index.executors import Executor, Kind, Report, Result, TaskFailed
 from clamr_cli.index.options import IndexOptions, Recipe
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, Workdir
-from clamr_cli.media.identity import Stamp, stamp, video_id
+from clamr_cli.media.files import Stamp, stamp, video_id
 from clamr_cli.types import Document, Frame, MomentRecord, Segment, TokenVectors, VideoFields, VideoRecord
 from clamr_cli.weights import locate
 

@@ -33,7 +33,7 @@ from clamr_cli.index.register import Register, now
 from clamr_cli.index.scan import Scan
 from clamr_cli.index.workdir import sweep, work_area
 from clamr_cli.media.presence import is_missing
-from clamr_cli.media.walk import Found
+from clamr_cli.media.walk import VideoFile
 from clamr_cli.types import EncoderInfo, FileRecord, FileState, MomentRecord, TokenVectors, VideoRecord
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def index(
             options.check_models()
         if not _answered_by_others(store, encoder):
             _put_settings(store, options)
-        files: list[Found | FileRecord] = [*scan.work, *(() if targets else run.lacking_vectors())]
+        files: list[VideoFile | FileRecord] = [*scan.work, *(() if targets else run.lacking_vectors())]
         unchanged = len(scan.unchanged) - (len(files) - len(scan.work))
         refused = len(scan.unreadable)
         total = len(scan.work) + len(scan.unchanged) + len(scan.returned) + len(scan.failed) + refused
@@ -207,17 +207,17 @@ class IndexRun:
         self.scan = Scan(self.register.files, self.recipe.dump(), self.encoded, options.retry_failed)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    def lacking_vectors(self) -> list[Found | FileRecord]:
+    def lacking_vectors(self) -> list[VideoFile | FileRecord]:
         """A file of each indexed video without vectors of the encoder, as a record if it need not be at hand."""
         files = {file.video_id: file for file in self.scan.unchanged if file.video_id not in self.encoded}
         # Sound is not stored, so an encoder that takes audio needs the file, and so does a video that a table has lost.
         stored = set() if encoders.hears(self.options.encoder) else self.register.videos & self.store.videos_described()
         return [
-            file if file.video_id in stored else Found(file.path, file.root, file.size, file.mtime_ns)
+            file if file.video_id in stored else VideoFile(file.path, file.root, file.size, file.mtime_ns)
             for file in files.values()
         ]
 
-    def events(self, files: Sequence[Found | FileRecord]) -> Iterator[Event]:
+    def events(self, files: Sequence[VideoFile | FileRecord]) -> Iterator[Event]:
         """Work on files and settle the rest of the scan.
 
         Args:
@@ -241,7 +241,7 @@ class IndexRun:
             finally:
                 sweep(folder)
 
-    async def _process(self, context: Context, file: Found | FileRecord) -> None:
+    async def _process(self, context: Context, file: VideoFile | FileRecord) -> None:
         """Work on one file, and emit what became of it."""
         work = Work(context, file.path, file.root, self.recipe)
         try:
@@ -264,7 +264,7 @@ class IndexRun:
             hint = f"this is a defect of clamr; its traceback is in {log}"
             context.emit(self._fail(work, file, f"unexpected {type(error).__name__}", hint))
 
-    async def _index_file(self, work: Work, file: Found) -> None:
+    async def _index_file(self, work: Work, file: VideoFile) -> None:
         await work.identify()
         video_id, path = work.video_id, file.path
         # Two files of one content must not be worked on at once.
@@ -343,7 +343,7 @@ class IndexRun:
             self.encoded.discard(video_id)
 
     def _fail(
-        self, work: Work | None, file: Found | FileRecord, reason: str, hint: str, *, reached: bool = True
+        self, work: Work | None, file: VideoFile | FileRecord, reason: str, hint: str, *, reached: bool = True
     ) -> Skipped:
         """Record that a file could not be indexed. What the index had of its former content goes.
 
@@ -385,7 +385,7 @@ class IndexRun:
                 # A pattern is no path that anything could be recorded of.
                 failure = Skipped(problem.path, problem.reason, problem.hint)
             else:
-                file = Found(problem.path, os.path.dirname(problem.path), 0, 0)
+                file = VideoFile(problem.path, os.path.dirname(problem.path), 0, 0)
                 failure = self._fail(None, file, problem.reason, problem.hint, reached=False)
             count = away[problem.path]
             stay = f"; {count} indexed {'video stays' if count == 1 else 'videos stay'} in the index" if count else ""
@@ -418,7 +418,7 @@ class IndexRun:
 
 
 def _record(
-    work: Work | None, file: Found | FileRecord, state: FileState, error: str = "", hint: str = "", recipe: str = ""
+    work: Work | None, file: VideoFile | FileRecord, state: FileState, error: str = "", hint: str = "", recipe: str = ""
 ) -> FileRecord:
     """A file's record as it is to be stored."""
     video_id, sidecars = (work.video_id, work.signature) if work is not None else ("", None)

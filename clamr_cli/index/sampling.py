@@ -21,7 +21,7 @@ _GAPS: Final = 2.0
 """Intervals between two keyframes up to which the keyframes alone are dense enough."""
 
 _SAME: Final = 0.1
-"""Change (see :func:`clamr_cli.media.images.change`) between a frame and its stored thumb that scaling may make."""
+"""Difference (see :func:`clamr_cli.media.images.image_difference`) that scaling may make to a stored thumbnail."""
 
 _QUALITY: Final = 92
 
@@ -55,24 +55,24 @@ def sample(report: Report, path: str, folder: str, interval: float) -> SampledMe
     Raises:
         MediaError: the file gives nothing at all.
     """
-    from clamr_cli.media.candidates import ThinOptions, thin
-    from clamr_cli.media.frames import FrameOptions, sample_frames
+    from clamr_cli.media.frames import sample_frames
+    from clamr_cli.media.key_frames import FRAME_SIDE, dedupe_frames
     from clamr_cli.media.probe import probe
 
     info = probe(path)
     report(0.0, info.duration)
-    workdir, options = Workdir(Path(folder)), ThinOptions()
+    workdir = Workdir(Path(folder))
     workdir.begin()
     frames: list[StoredFrame] = []
     thumbs: list[bytes] = []
     notices = [readable_part(info)] if info.incomplete else []
-    frame_options = FrameOptions(interval=interval, longest_gap=_GAPS * interval, max_side=options.side)
     try:
-        samples = sample_frames(path, info, frame_options) if info.video_stream is not None else ()
-        for number, candidate in enumerate(thin(reporting(report, samples, info), info.duration, options)):
-            workdir.add_frame("frames", number, candidate.jpeg)
-            frames.append(StoredFrame(number, candidate.time, candidate.span))
-            thumbs.append(candidate.thumb.tobytes())
+        samples = sample_frames(path, info, interval=interval, longest_gap=_GAPS * interval, max_side=FRAME_SIDE)
+        candidates = dedupe_frames(reporting(report, samples, info), info.duration)
+        for number, (frame, thumb) in enumerate(candidates):
+            workdir.add_frame("frames", number, frame.jpeg)
+            frames.append(StoredFrame(number, frame.time, frame.span))
+            thumbs.append(thumb.tobytes())
     except MediaError as error:
         if not (frames or info.audio):
             raise
@@ -96,15 +96,14 @@ def take_frames(
     """
     import numpy as np
 
-    from clamr_cli.media.candidates import encode_jpeg, thumb_of
-    from clamr_cli.media.images import THUMB, change
-    from clamr_cli.media.stills import frames_at
+    from clamr_cli.media.frames import frames_at
+    from clamr_cli.media.images import THUMB, image_difference, thumbnail, to_jpeg
 
     frames = zip(frames_at(path, info, times, max_side=side), thumbs, strict=True)
     for number, ((_, image), thumb) in enumerate(frames, start=1):
         before = np.frombuffer(thumb, np.uint8).reshape(THUMB, THUMB, 3)
-        same = image is not None and float(change(thumb_of(image)[None], before)[0]) <= _SAME
-        report(number, len(times), encode_jpeg(image, _QUALITY) if same and image is not None else None)
+        same = image is not None and float(image_difference(thumbnail(image)[None], before)[0]) <= _SAME
+        report(number, len(times), to_jpeg(image, _QUALITY) if same and image is not None else None)
 
 
 def cut_clip(_report: Report, path: str, info: MediaInfo, target: str, span: Span, exact: bool) -> Span:
@@ -113,6 +112,6 @@ def cut_clip(_report: Report, path: str, info: MediaInfo, target: str, span: Spa
     Raises:
         MediaError: it cannot be cut.
     """
-    from clamr_cli.media.cut import copy_clip, encode_clip
+    from clamr_cli.media.clips import copy_clip, encode_clip
 
     return (encode_clip if exact else copy_clip)(path, info, Path(target), span)

@@ -13,9 +13,9 @@ from typing import Final
 
 from clamr_cli.errors import UsageError
 from clamr_cli.extract.sidecars import sidecar_signature
+from clamr_cli.media.files import explain
 from clamr_cli.media.presence import MISSING, Absence, Folders, ancestors, is_below, is_missing
-from clamr_cli.media.trouble import explain
-from clamr_cli.media.walk import Found, Unreadable, discover, places
+from clamr_cli.media.walk import Unreadable, VideoFile, discover, expand_targets
 from clamr_cli.types import FileRecord, FileState
 
 FEW: Final = 3
@@ -50,7 +50,7 @@ class Scan:
     recipe: str = ""
     encoded: Collection[str] = ()
     retry_failed: bool = False
-    work: list[Found] = field(default_factory=list)
+    work: list[VideoFile] = field(default_factory=list)
     unchanged: list[FileRecord] = field(default_factory=list)
     failed: list[FileRecord] = field(default_factory=list)
     absent: list[tuple[FileRecord, Absence, str]] = field(default_factory=list)
@@ -153,11 +153,11 @@ class Scan:
             self.failed.append(record)
             return
         if not os.path.isdir(record.path):
-            self.work.append(Found(record.path, record.root, status.st_size, status.st_mtime_ns))
+            self.work.append(VideoFile(record.path, record.root, status.st_size, status.st_mtime_ns))
         else:
             (self.resolved if _is_readable_folder(record.path) else self.failed).append(record)
 
-    def _sort_seen(self, item: Found) -> None:
+    def _sort_seen(self, item: VideoFile) -> None:
         record = self.files.get(item.path)
         if record is None or (item.size, item.mtime_ns, sidecar_signature(item.path, item.root)) != (
             record.size,
@@ -245,7 +245,7 @@ def resolve_targets(
     lost: dict[str, list[str]] = {}
     for target in targets:
         try:
-            named += places([target])
+            named += expand_targets([target])
         except UsageError:
             path = os.path.abspath(os.path.expanduser(target))
             recorded = [name for name, record in files.items() if prune or record.state is not FileState.MISSING]

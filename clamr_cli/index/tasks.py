@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from clamr_cli.extract.captions import Captions
     from clamr_cli.extract.ocr import OcrEngine
     from clamr_cli.extract.options import AsrOptions, OcrOptions
+    from clamr_cli.media.files import Stamp
     from clamr_cli.media.frames import SampledFrame
-    from clamr_cli.media.identity import Stamp
     from clamr_cli.types import Document, Encoder, MediaInfo, TokenVectors, VideoFields
 
 _LOG_LINES = 200
@@ -82,7 +82,7 @@ class EncoderChoice:
 
 def identify(_report: Report, path: str) -> str:
     """Hash the content of a file."""
-    from clamr_cli.media.identity import content_hash
+    from clamr_cli.media.files import content_hash
 
     return content_hash(path)
 
@@ -145,7 +145,7 @@ def decode(report: Report, path: str, folder: str, options: DecodeOptions, stamp
     """
     from clamr_cli.index.captions import CaptionSet
     from clamr_cli.index.sound import write_sound
-    from clamr_cli.media.identity import replaced
+    from clamr_cli.media.files import replaced
     from clamr_cli.media.probe import probe
 
     info = probe(path)
@@ -196,22 +196,22 @@ def _decode_frames(
     text: list[StoredFrame],
 ) -> None:
     """Bring the frames into the working directory and note them in the lists, which keep what came before an error."""
-    from clamr_cli.media.frames import FrameOptions, sample_frames
-    from clamr_cli.media.scenes import pick_frames
+    from clamr_cli.media.frames import sample_frames
+    from clamr_cli.media.key_frames import pick_frames
 
     if info.video_stream is None:
         return
-    samples = reporting(report, sample_frames(path, info, FrameOptions()), info, scale=0.5)
-    for number, picked in enumerate(pick_frames(samples, info.duration)):
-        frame = StoredFrame(number, picked.time, picked.span, picked.shot)
-        workdir.add_frame("frames", number, picked.jpeg)
+    samples = reporting(report, sample_frames(path, info), info, scale=0.5)
+    for number, key in enumerate(pick_frames(samples, info.duration)):
+        frame = StoredFrame(number, key.frame.time, key.frame.span, key.shot)
+        workdir.add_frame("frames", number, key.frame.jpeg)
         frames.append(frame)
-        if options.text and picked.text_jpeg is not None:
-            workdir.add_frame("text", number, picked.text_jpeg)
+        if options.text and key.text_jpeg is not None:
+            workdir.add_frame("text", number, key.text_jpeg)
             text.append(frame)
-        elif picked.text_stays and text:
+        elif key.text_stays and text:
             # The text that was there is still there: what is read of it holds for this frame too.
-            text[-1] = replace(text[-1], span=Span(text[-1].span.start, picked.span.end))
+            text[-1] = replace(text[-1], span=Span(text[-1].span.start, key.frame.span.end))
 
 
 def reporting(

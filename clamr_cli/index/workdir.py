@@ -22,7 +22,7 @@ import numpy as np
 
 from clamr_cli.errors import StoreError
 from clamr_cli.files import locked, make_folder
-from clamr_cli.media.identity import video_id
+from clamr_cli.media.files import video_id
 from clamr_cli.types import Frame, MediaInfo, Segment, Span
 
 if TYPE_CHECKING:

@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import av
 import av.error
 import numpy as np
+from av.audio.frame import AudioFrame
+from numpy.typing import NDArray
 
 from clamr_cli.errors import MediaError
 from clamr_cli.languages import short_code
 from clamr_cli.media.container import Clock, open_media, read_packets
+from clamr_cli.types import AudioTrack, MediaInfo
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+Stretches = Sequence[tuple[int, int]]
+SpeechFinder = Callable[[NDArray[np.float32]], Stretches]
 
-    from av.audio.frame import AudioFrame
-    from av.packet import Packet
-    from numpy.typing import NDArray
-
-    from clamr_cli.types import AudioTrack, MediaInfo
-
-    Stretches = Sequence[tuple[int, int]]
-    SpeechFinder = Callable[[NDArray[np.float32]], Stretches]
-
-CHUNK: Final = 10.0
-"""Seconds of sound in each chunk but the last."""
-
+CHUNK: Final = 10.0  # seconds of sound in each chunk but the last
 MOST_SILENCE: Final = 12 * 3600
 """Seconds of silence that the gaps of a track may make, together: a small file can claim weeks of it."""
 
-_TOLERANCE: Final = 0.08
-"""Seconds by which time stamps may differ from the samples counted before it is a gap and not rounding."""
-
-_ODD_FRAME: Final = (ValueError, av.error.FFmpegError)
-"""What a resampler says to a frame that is not of the format it was made for, or of none."""
-
-
+_TOLERANCE: Final = 0.08  # seconds by which stamps may differ from the samples before it is a gap and not rounding
 _MOST_CHANNELS: Final = 24
-_NO_SOUND: Final = 1e-6
-"""Power of a channel against the loudest below which it is silent."""
+# A resampler's errors for a frame that is not of the format it was made for, or of none.
+_ODD_FRAME: Final = (ValueError, av.error.FFmpegError)
+_NO_SOUND: Final = 1e-6  # power of a channel against the loudest below which it is silent
+# Correlations of channels: above the first (or below its negative) they carry the same, below the second inverted.
 _ALIKE: Final = 0.7
 _OPPOSED: Final = -0.3
-"""Correlations of channels: above the first (or below its negative) they carry the same, below the second inverted."""
 
 # Titles of tracks that are not the main sound, as discs, broadcasters and tools write them.
 _ROLES: Final = {
@@ -58,7 +47,7 @@ _TITLES: Final = {role: re.compile(pattern, re.IGNORECASE) for role, pattern in 
 
 
 def audio_role(title: str, language: str = "") -> str:
-    """What the title of an audio track says that it is beside the main sound; see :class:`AudioTrack`.
+    """The role of an audio track by its title; see :class:`AudioTrack`.
 
     One word on a track without a language is how people name the tracks of a recorder: it says nothing.
 
@@ -73,11 +62,7 @@ def audio_role(title: str, language: str = "") -> str:
 def choose_track(info: MediaInfo, language: str = "") -> AudioTrack | None:
     """The track to listen to: of the wanted language, of the main sound, the default one, the first; None without any.
 
-    Tracks without a decoder do not count.
-
-    Args:
-        info: what the probe said.
-        language: a language code such as ``de`` or ``deu``; empty for no wish.
+    Tracks without a decoder do not count. ``language`` is a code such as ``de`` or ``deu``, or empty.
     """
     return next(iter(_by_preference(info, language)), None)
 
@@ -118,7 +103,7 @@ def read_audio(
 
     Args:
         path: the file.
-        tracks: which ones.
+        tracks: the tracks to read.
         rate: of the samples.
         speech: finds the stretches of speech in mono samples; without it all channels are mixed.
 
@@ -133,20 +118,130 @@ def read_audio(
             streams.append(container.streams[track.index])
         places = {stream.index: place for place, stream in enumerate(streams)}
         clocks = [Clock(container, stream, step=0.02) for stream in streams]
-        lines = [_Line(rate, speech) for _ in streams]
+        lines = [MonoLine(rate, speech) for _ in streams]
+
+        def chunks(place: int, placed: Iterator[tuple[float, Any]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+            for _, packet in placed:
+                try:
+                    frames = streams[place].codec_context.decode(packet)
+                except av.error.FFmpegError:
+                    continue  # its time stays silent
+                for frame in frames:
+                    if frame.samples and frame.sample_rate > 0 and frame.pts is not None:
+                        time = clocks[place].seconds(frame.pts)
+                        yield from ((place, chunk) for chunk in lines[place].add(frame, time))
+
         for packet in read_packets(container, streams):
             place = places[packet.stream_index]
-            for time, frame in _frames(clocks[place].push(packet), streams[place], clocks[place]):
-                yield from ((place, chunk) for chunk in lines[place].add(frame, time))
+            yield from chunks(place, clocks[place].push(packet))
         for place, line in enumerate(lines):
-            for time, frame in _frames(clocks[place].rest(), streams[place], clocks[place]):
-                yield from ((place, chunk) for chunk in line.add(frame, time))
+            yield from chunks(place, clocks[place].rest())
             yield from ((place, chunk) for chunk in line.finish())
     if not any(line.heard for line in lines):
         raise MediaError("nothing of the sound can be decoded", "copy or download it again, or convert it to AAC")
 
 
-def to_mono(samples: NDArray[np.float32], speech: SpeechFinder | None = None) -> NDArray[np.float32]:
+class MonoLine:
+    """Lays decoded frames on a time line and gives them as mono chunks; see :func:`read_audio`.
+
+    ``heard`` is True once a frame could be resampled.
+    """
+
+    def __init__(self, rate: int, speech: SpeechFinder | None = None) -> None:
+        self.heard = False
+        self._rate = rate
+        self._speech = speech
+        self._size = round(CHUNK * rate)
+        self._pieces: list[NDArray[np.float32]] = []
+        self._held = 0
+        self._given = 0
+        self._resampler: Any = None
+        self._filled_to = 0.0
+        self._silence = 0.0
+
+    def add(self, frame: AudioFrame, time: float) -> Iterator[NDArray[np.float32]]:
+        """Lay down a frame that begins at ``time`` seconds."""
+        ahead = time - self._filled_to
+        if ahead < -_TOLERANCE:
+            return  # before the start, or heard already
+        length = frame.samples / frame.sample_rate
+        if self._resampler is None or ahead > _TOLERANCE:
+            yield from self._restart(time, frame)
+        try:
+            self._lay(self._resample(frame))
+        except _ODD_FRAME:
+            # The format changed in the middle: another resampler takes it from here.
+            yield from self._restart(time, frame)
+            try:
+                self._lay(self._resample(frame))
+            except _ODD_FRAME:
+                self._resampler = None  # damage that decodes to no format at all: its time stays silent
+                return
+        self._filled_to += length
+        yield from self._full_chunks()
+
+    def finish(self) -> Iterator[NDArray[np.float32]]:
+        """The chunks that are left."""
+        self._flush()
+        yield from self._full_chunks()
+        if self._held:
+            yield self._joined()
+
+    def _restart(self, time: float, frame: AudioFrame) -> Iterator[NDArray[np.float32]]:
+        self._flush()
+        self._resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self._rate)
+        missing = round(max(0.0, time) * self._rate) - self._given - self._held
+        self._silence += max(0, missing) / self._rate
+        if self._silence > MOST_SILENCE:
+            raise MediaError(
+                f"its sound has gaps of more than {MOST_SILENCE // 3600} hours", "cut it into shorter videos"
+            )
+        while missing > 0:
+            count = min(missing, self._size)
+            self._lay(np.zeros((count, 1), np.float32))
+            missing -= count
+            yield from self._full_chunks()
+        self._filled_to = (self._given + self._held) / self._rate
+
+    def _flush(self) -> None:
+        """Lay down what the resampler still holds; nothing where an odd frame broke it, or where there is none."""
+        if self._resampler is not None:
+            with contextlib.suppress(*_ODD_FRAME):
+                self._lay(self._resample(None))
+
+    def _resample(self, frame: AudioFrame | None) -> NDArray[np.float32]:
+        """Samples [n, channels]."""
+        if frame is not None:
+            if frame.layout.nb_channels > _MOST_CHANNELS:
+                raise ValueError(frame.layout.name)
+            frame.pts = None
+        parts = [part.to_ndarray().reshape(-1, part.layout.nb_channels) for part in self._resampler.resample(frame)]
+        self.heard = self.heard or frame is not None
+        return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+
+    def _lay(self, samples: NDArray[np.float32]) -> None:
+        if samples.size:
+            self._pieces.append(np.clip(np.nan_to_num(samples), -1.0, 1.0).astype(np.float32))
+            self._held += len(samples)
+
+    def _joined(self) -> NDArray[np.float32]:
+        """All pieces as mono; they are of several formats where a gap or another programme begins."""
+        groups = itertools.groupby(self._pieces, key=lambda piece: piece.shape[1])
+        return np.concatenate([_to_mono(np.concatenate(list(group)), self._speech) for _, group in groups])
+
+    def _full_chunks(self) -> Iterator[NDArray[np.float32]]:
+        if self._held < self._size:
+            return
+        joined = self._joined()
+        whole = joined.size // self._size * self._size
+        for start in range(0, whole, self._size):
+            yield joined[start : start + self._size]
+        self._pieces = [joined[whole:, None]]
+        self._held = joined.size - whole
+        self._given += whole
+
+
+def _to_mono(samples: NDArray[np.float32], speech: SpeechFinder | None) -> NDArray[np.float32]:
     """Some seconds of sound [n, channels] as mono [n]; see :func:`read_audio`."""
     power = np.square(samples, dtype=np.float64).sum(axis=0)
     active = samples[:, power > _NO_SOUND * power.max()]
@@ -185,118 +280,3 @@ def without(stretches: Stretches, taken: Stretches, shortest: int = 0) -> list[t
 def length(stretches: Stretches) -> int:
     """Samples in all."""
     return sum(end - start for start, end in stretches)
-
-
-def _frames(
-    placed: Iterable[tuple[float, Packet[Any]]],
-    stream: Any,  # noqa: ANN401
-    clock: Clock,
-) -> Iterator[tuple[float, AudioFrame]]:
-    for _, packet in placed:
-        try:
-            frames = stream.codec_context.decode(packet)
-        except av.error.FFmpegError:
-            continue  # its time stays silent
-        yield from ((clock.seconds(frame.pts), frame) for frame in frames if _placed(frame))
-
-
-def _placed(frame: AudioFrame) -> bool:
-    return bool(frame.samples) and frame.sample_rate > 0 and frame.pts is not None
-
-
-class _Line:
-    """Lays resampled frames on a time line and hands them out in chunks."""
-
-    def __init__(self, rate: int, speech: SpeechFinder | None = None) -> None:
-        self.heard = False
-        self._rate = rate
-        self._speech = speech
-        self._size = round(CHUNK * rate)
-        self._pieces: list[NDArray[np.float32]] = []
-        self._held = 0
-        self._given = 0
-        self._resampler: Any = None
-        self._filled_to = 0.0
-        self._silence = 0.0
-
-    def add(self, frame: AudioFrame, time: float) -> Iterator[NDArray[np.float32]]:
-        """Lay down a frame that begins at ``time`` seconds."""
-        length = frame.samples / frame.sample_rate
-        ahead = time - self._filled_to
-        if ahead < -_TOLERANCE:
-            return  # before the start, or heard already
-        if self._resampler is None or ahead > _TOLERANCE:
-            yield from self._restart(time, frame)
-        try:
-            self._lay(self._resample(frame))
-        except _ODD_FRAME:
-            # The format changed in the middle: another resampler takes it from here.
-            yield from self._restart(time, frame)
-            try:
-                self._lay(self._resample(frame))
-            except _ODD_FRAME:
-                self._resampler = None  # damage that decodes to no format at all: its time stays silent
-                return
-        self._filled_to += length
-        yield from self._full_chunks()
-
-    def finish(self) -> Iterator[NDArray[np.float32]]:
-        """What is left."""
-        self._lay(self._rest())
-        yield from self._full_chunks()
-        if self._held:
-            yield self._joined()
-
-    def _restart(self, time: float, frame: AudioFrame) -> Iterator[NDArray[np.float32]]:
-        self._lay(self._rest())
-        self._resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self._rate)
-        missing = round(max(0.0, time) * self._rate) - self._given - self._held
-        self._silence += max(0, missing) / self._rate
-        if self._silence > MOST_SILENCE:
-            raise MediaError(
-                f"its sound has gaps of more than {MOST_SILENCE // 3600} hours", "cut it into shorter videos"
-            )
-        while missing > 0:
-            count = min(missing, self._size)
-            self._lay(np.zeros((count, 1), np.float32))
-            missing -= count
-            yield from self._full_chunks()
-        self._filled_to = (self._given + self._held) / self._rate
-
-    def _resample(self, frame: AudioFrame | None) -> NDArray[np.float32]:
-        """Samples [n, channels]."""
-        if frame is not None:
-            if frame.layout.nb_channels > _MOST_CHANNELS:
-                raise ValueError(frame.layout.name)
-            frame.pts = None
-        parts = [part.to_ndarray().reshape(-1, part.layout.nb_channels) for part in self._resampler.resample(frame)]
-        self.heard = self.heard or frame is not None
-        return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
-
-    def _rest(self) -> NDArray[np.float32]:
-        """What the resampler still holds; nothing where an odd frame broke it, or where there is none."""
-        try:
-            return self._resample(None) if self._resampler is not None else np.zeros((0, 1), np.float32)
-        except _ODD_FRAME:
-            return np.zeros((0, 1), np.float32)
-
-    def _lay(self, samples: NDArray[np.float32]) -> None:
-        if samples.size:
-            self._pieces.append(np.clip(np.nan_to_num(samples), -1.0, 1.0).astype(np.float32))
-            self._held += len(samples)
-
-    def _joined(self) -> NDArray[np.float32]:
-        """All pieces as mono; they are of several formats where a gap or another programme begins."""
-        groups = itertools.groupby(self._pieces, key=lambda piece: piece.shape[1])
-        return np.concatenate([to_mono(np.concatenate(list(group)), self._speech) for _, group in groups])
-
-    def _full_chunks(self) -> Iterator[NDArray[np.float32]]:
-        if self._held < self._size:
-            return
-        joined = self._joined()
-        whole = joined.size // self._size * self._size
-        for start in range(0, whole, self._size):
-            yield joined[start : start + self._size]
-        self._pieces = [joined[whole:, None]]
-        self._held = joined.size - whole
-        self._given += whole

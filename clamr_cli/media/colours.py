@@ -4,48 +4,36 @@ from __future__ import annotations
 
 import functools
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from av.sidedata.sidedata import Type
+from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-if TYPE_CHECKING:
-    from av.video.frame import VideoFrame
-    from numpy.typing import NDArray
-
-_WHITE: Final = 203.0
-"""Luminance of reference white in HDR, in cd/m2 (ITU-R BT.2408)."""
-
+_WHITE: Final = 203.0  # luminance of reference white in HDR, in cd/m2 (ITU-R BT.2408)
 _HLG_PEAK: Final = 1000.0
-_PEAKS: Final = (1000.0, 2000.0, 4000.0, 10_000.0)
-"""Peak luminances that tables are made for; a stream is shown by the next one up."""
-
-_GRID: Final = 49
-"""Points along each side of a colour table; between them it is interpolated."""
-
+_PEAKS: Final = (1000.0, 2000.0, 4000.0, 10_000.0)  # that tables are made for; a stream is shown by the next one up
+_GRID: Final = 49  # points along each side of a colour table; between them it is interpolated
+# Sizes beyond these are HD, whose matrix is BT.709 where a stream does not say.
 _HD_HEIGHT: Final = 576
 _HD_WIDTH: Final = 1024
-"""Sizes beyond these are HD, whose matrix is BT.709 where a stream does not say."""
-
 _WHITE_POINT: Final = (0.3127, 0.3290)
 _BT709: Final = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
+# CIE xy of red, green and blue, by the primaries that differ visibly from BT.709's.
 _WIDE: Final = {
     ColorPrimaries.BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     ColorPrimaries.SMPTE431: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     ColorPrimaries.SMPTE432: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
-"""CIE xy of red, green and blue, by the primaries that differ visibly from BT.709's."""
-
 _HDR: Final = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
-_NOT_STATED: Final = 2
-"""What a frame says of its matrix, transfer or primaries where its stream says nothing (ITU-T H.273)."""
-
+_NOT_STATED: Final = 2  # matrix, transfer or primaries of a frame whose stream says nothing (ITU-T H.273)
 _CONSTANT_LUMINANCE: Final = 10
 _LIGHT_LEVEL: Final = struct.Struct("=I")
+# AVMasteringDisplayMetadata: eight primaries and the two luminances as fractions, and whether each is given.
 _MASTERING: Final = struct.Struct("=22i")
-"""AVMasteringDisplayMetadata: eight primaries and the two luminances as fractions, and whether each is given."""
 
 
 def to_rgb(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
@@ -78,27 +66,23 @@ def _matrix(frame: VideoFrame) -> Colorspace | None:
 def _table_for(frame: VideoFrame) -> ImageFilter.Color3DLUT | None:
     """The colour table from a frame's R'G'B' to sRGB; None where they are nearly the same."""
     trc, primaries = frame.color_trc, frame.color_primaries
-    mastered = any(kind in frame.side_data for kind in (Type.MASTERING_DISPLAY_METADATA, Type.CONTENT_LIGHT_LEVEL))
-    if trc == _NOT_STATED and primaries == ColorPrimaries.BT2020 and mastered:
-        trc = ColorTrc.SMPTE2084
-    if trc in _HDR:
-        # What does not name its primaries is BT.2020, the only ones that HDR is broadcast and filmed in.
-        known = primaries in _WIDE or primaries == ColorPrimaries.BT709
-        peak = _peak(frame) if trc == ColorTrc.SMPTE2084 else _HLG_PEAK
-        return _table(int(trc), int(primaries if known else ColorPrimaries.BT2020), peak)
-    return _table(int(ColorTrc.IEC61966_2_1), int(primaries), _WHITE) if primaries in _WIDE else None
-
-
-def _peak(frame: VideoFrame) -> float:
-    """The greatest luminance of a PQ stream, in cd/m2: as it says, else the usual one."""
-    stated = 0.0
     side: Any = frame.side_data
-    if Type.CONTENT_LIGHT_LEVEL in side:
-        stated = float(_LIGHT_LEVEL.unpack_from(bytes(side[Type.CONTENT_LIGHT_LEVEL]))[0])
-    if not stated and Type.MASTERING_DISPLAY_METADATA in side:
-        *_, numerator, denominator, _, given = _MASTERING.unpack_from(bytes(side[Type.MASTERING_DISPLAY_METADATA]))
-        stated = numerator / denominator if given and denominator else 0.0
-    return next((peak for peak in _PEAKS if stated <= peak), _PEAKS[0])
+    light_level, mastering = Type.CONTENT_LIGHT_LEVEL in side, Type.MASTERING_DISPLAY_METADATA in side
+    if trc == _NOT_STATED and primaries == ColorPrimaries.BT2020 and (light_level or mastering):
+        trc = ColorTrc.SMPTE2084
+    if trc not in _HDR:
+        return _table(int(ColorTrc.IEC61966_2_1), int(primaries), _WHITE) if primaries in _WIDE else None
+    peak = _HLG_PEAK
+    if trc == ColorTrc.SMPTE2084:
+        # The greatest luminance, in cd/m2: as the stream says, else the usual one.
+        stated = float(_LIGHT_LEVEL.unpack_from(bytes(side[Type.CONTENT_LIGHT_LEVEL]))[0]) if light_level else 0.0
+        if not stated and mastering:
+            *_, numerator, denominator, _, given = _MASTERING.unpack_from(bytes(side[Type.MASTERING_DISPLAY_METADATA]))
+            stated = numerator / denominator if given and denominator else 0.0
+        peak = next((peak for peak in _PEAKS if stated <= peak), _PEAKS[0])
+    # What does not name its primaries is BT.2020, the only ones that HDR is broadcast and filmed in.
+    known = primaries in _WIDE or primaries == ColorPrimaries.BT709
+    return _table(int(trc), int(primaries if known else ColorPrimaries.BT2020), peak)
 
 
 @functools.lru_cache(maxsize=8)
@@ -112,10 +96,13 @@ def _table(trc: int, primaries: int, peak: float) -> ImageFilter.Color3DLUT:
     elif trc == ColorTrc.ARIB_STD_B67:
         light = _tone_mapped(_from_hlg(signal) / _WHITE, peak / _WHITE)
     else:
-        light = _from_srgb(signal)
+        light = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
     if primaries in _WIDE:
-        light = light @ _conversion(_WIDE[ColorPrimaries(primaries)]).T
-    return ImageFilter.Color3DLUT(_GRID, _to_srgb(np.clip(light, 0.0, 1.0)).astype(np.float32).reshape(-1))
+        # From linear RGB of these primaries to that of BT.709, both with the white point D65.
+        light = light @ (np.linalg.inv(_to_xyz(_BT709)) @ _to_xyz(_WIDE[ColorPrimaries(primaries)])).T
+    light = np.clip(light, 0.0, 1.0)
+    shown = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    return ImageFilter.Color3DLUT(_GRID, shown.astype(np.float32).reshape(-1))
 
 
 def _from_pq(signal: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -152,19 +139,6 @@ def _tone_mapped(light: NDArray[np.float64], peak: float) -> NDArray[np.float64]
     )
     mapped = _from_pq(np.where(level < knee, level, bent) * top) / _WHITE
     return np.asarray(light * mapped / np.maximum(strongest, 1e-9))
-
-
-def _from_srgb(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
-
-
-def _to_srgb(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
-
-
-def _conversion(primaries: tuple[tuple[float, float], ...]) -> NDArray[np.float64]:
-    """The matrix from linear RGB of some primaries to that of BT.709, both with the white point D65."""
-    return np.asarray(np.linalg.inv(_to_xyz(_BT709)) @ _to_xyz(primaries))
 
 
 def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> NDArray[np.float64]:

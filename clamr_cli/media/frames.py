@@ -1,58 +1,44 @@
-"""Sampled frames of a video: upright, in square pixels, small enough to work with, and dense enough to miss nothing."""
+"""Frames of a video: upright, in square pixels, small enough to work with; sampled densely, or taken at given times.
+
+Keyframes can be decoded alone, at a hundredth of the cost of all frames. Where they lie close they are enough; where
+they lie far apart the frames between them are decoded in sequence, up to the last one that is wanted.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from itertools import islice, takewhile
+from typing import Any, Final, NamedTuple
 
 import av.error
 import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 
 from clamr_cli.errors import MediaError
 from clamr_cli.media.colours import to_rgb
-from clamr_cli.media.container import MOST_PIXELS, Clock, open_media, read_packets
-from clamr_cli.media.plan import Alone, InTurn, Mark, Plan, Stop
+from clamr_cli.media.container import MOST_PIXELS, Clock, open_media, origin, read_packets, seek_key
 from clamr_cli.media.probe import display_size
+from clamr_cli.types import MediaInfo
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+_PROVEN: Final = 2  # keyframes decoded alone before one that cannot is damage, and not how the stream is made
+_WIDEST: Final = 4.0  # shapes of pictures, in that of 16:9, up to which small text of wide screens is kept legible
+_LATE: Final = 1.0  # seconds after a keyframe at which the first picture shows that it was not complete by itself
+_DENSE: Final = 0.1  # seconds between packets below which a frame is on screen too briefly to matter by itself
+_MOST_AHEAD: Final = 256 * 2**20  # bytes of packets held while looking ahead; only absurd bit rates reach it
+_ROUNDING: Final = 0.002
+_FAR: Final = 0.5  # seconds after the wanted time beyond which a frame is another one
+_MOST_PACKETS: Final = 20_000  # looked at for one frame at a time: minutes of video
 
-    from av.packet import Packet
-    from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
-    from numpy.typing import NDArray
+Placed = tuple[float, Any]
+"""A packet with its time in seconds, as :meth:`Clock.placed` gives it; of the packet is_keyframe and size are used."""
 
-    from clamr_cli.types import MediaInfo
-
-_PROVEN: Final = 2
-"""Keyframes that must have been decoded alone before one that cannot is damage, and not how the stream is made."""
-
-_WIDEST: Final = 4.0
-"""Shapes of pictures, in that of 16:9, up to which small text of wide screens is kept legible."""
-
-_LATE: Final = 1.0
-"""Seconds after a keyframe at which the first picture shows that it was not complete by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class FrameOptions:
-    """How densely and how large to sample.
-
-    Attributes:
-        interval: seconds wanted between frames.
-        longest_gap: seconds between keyframes up to which the keyframes alone are enough. Any stretch of the video that
-            is a frame longer than this (or than ``interval``) has a sampled frame.
-        max_side: pixels of a frame's longer side at most, or of a 16:9 picture of that area where a frame is longer;
-            smaller videos are not enlarged.
-        threads: decoder threads, 0 for as many as there are cores.
-    """
-
-    interval: float = 2.0
-    longest_gap: float = 4.0
-    max_side: int = 1280
-    threads: int = 0
+Shown = tuple[float, VideoFrame]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +57,123 @@ class SampledFrame:
     enlarge: Callable[[int], NDArray[np.uint8]] | None = None
 
 
-def sample_frames(path: str, info: MediaInfo, options: FrameOptions | None = None) -> Iterator[SampledFrame]:
+class Alone(NamedTuple):
+    """Step of a plan: decode the first packet by itself; the others follow it up to the next keyframe."""
+
+    group: list[Placed]
+
+
+class InTurn(NamedTuple):
+    """Decode a packet in sequence. ``first`` begins a run; a ``dense`` one may be left out if no other needs it."""
+
+    packet: Placed
+    first: bool
+    dense: bool
+
+
+class Stop(NamedTuple):
+    """The run is over: take the frames that the decoder still holds, up to ``until`` seconds."""
+
+    until: float
+
+
+class Plan:
+    """The packets that must be decoded so that no stretch of a video stays unseen, found in one pass.
+
+    Args:
+        packets: in decoding order; those of ``longest_gap`` seconds are held in memory.
+        interval: seconds wanted between sampled frames.
+        longest_gap: seconds between keyframes up to which the keyframes alone are enough, at least ``interval``.
+        trust_keys: False where keyframes cannot be decoded alone; everything is then decoded in sequence.
+    """
+
+    def __init__(
+        self, packets: Iterable[Placed], interval: float, longest_gap: float, *, trust_keys: bool = True
+    ) -> None:
+        self._packets = iter(packets)
+        self._interval = interval
+        self._longest_gap = longest_gap
+        self.trust_keys = trust_keys
+        self._ahead: deque[Placed] = deque()
+        self._keys: deque[float] = deque()
+        self._bytes = 0
+
+    def steps(self) -> Iterator[Alone | InTurn | Stop]:
+        """The steps in their order."""
+        last = -math.inf
+        while self._ahead or self._read():
+            time, packet = self._ahead[0]
+            alone = packet.is_keyframe and self.trust_keys
+            following = self._next_key(time + self._longest_gap, skip=1) if alone else None
+            if following is None:
+                last = yield from self._run()
+                continue
+            group = [self._take()]
+            while self._ahead and not self._ahead[0][1].is_keyframe:
+                group.append(self._take())
+            # The latest keyframe within the interval stands for those before it.
+            if following > last + self._interval + _ROUNDING:
+                yield Alone(group)
+                last = time
+
+    def _run(self) -> Generator[InTurn | Stop, None, float]:
+        """From here in sequence until the next keyframe is near enough; returns the last wanted time."""
+        start = furthest = before = self._ahead[0][0]
+        first = True
+        while self._ahead or self._read():
+            packet = self._take()
+            time = packet[0]
+            after = self._ahead[0][0] if self._ahead or self._read() else math.inf
+            yield InTurn(packet, first, dense=max(abs(time - before), abs(after - time)) < _DENSE)
+            first, before = False, time
+            furthest = max(furthest, time)
+            wanted = start + (furthest - start) // self._interval * self._interval
+            if self.trust_keys and self._next_key(wanted + self._longest_gap) is not None:
+                # Packets come in decoding order: a frame that is shown earlier may still lie ahead.
+                rest = list(takewhile(lambda ahead: not ahead[1].is_keyframe, self._ahead))
+                if all(time > wanted for time, _ in rest):
+                    for _ in rest:
+                        self._take()
+                    yield Stop(wanted)
+                    return wanted
+        yield Stop(math.inf)
+        return furthest
+
+    def _next_key(self, until: float, *, skip: int = 0) -> float | None:
+        """The time of the next keyframe if it comes by ``until``; the one at hand may be skipped."""
+        while len(self._keys) <= skip:
+            if self._ahead and (self._ahead[-1][0] > until or self._bytes > _MOST_AHEAD):
+                return None
+            if not self._read():
+                return None
+        return self._keys[skip] if self._keys[skip] <= until else None
+
+    def _read(self) -> bool:
+        for time, packet in self._packets:
+            self._ahead.append((time, packet))
+            self._bytes += packet.size
+            if packet.is_keyframe:
+                self._keys.append(time)
+            return True
+        return False
+
+    def _take(self) -> Placed:
+        time, packet = self._ahead.popleft()
+        self._bytes -= packet.size
+        if packet.is_keyframe:
+            self._keys.popleft()
+        return time, packet
+
+
+def sample_frames(
+    path: str,
+    info: MediaInfo,
+    *,
+    interval: float = 2.0,
+    longest_gap: float = 4.0,
+    max_side: int = 1280,
+    threads: int = 0,
+) -> Iterator[SampledFrame]:
     """Frames in time order, about one each ``interval``, by decoding as little as the keyframes allow.
 
     Rotation and sample aspect ratio are applied. Damaged stretches are stepped over. A video without a picture gives
@@ -79,8 +181,13 @@ def sample_frames(path: str, info: MediaInfo, options: FrameOptions | None = Non
 
     Args:
         path: the file.
-        info: what :func:`clamr_cli.media.probe.probe` said of it.
-        options: see :class:`FrameOptions`.
+        info: of the file, from :func:`clamr_cli.media.probe.probe`.
+        interval: seconds wanted between frames.
+        longest_gap: seconds between keyframes up to which the keyframes alone are enough. Any stretch of the video that
+            is a frame longer than this (or than ``interval``) has a sampled frame.
+        max_side: pixels of a frame's longer side at most, or of a 16:9 picture of that area where a frame is longer;
+            smaller videos are not enlarged.
+        threads: decoder threads, 0 for as many as there are cores.
 
     Raises:
         MediaError: the file is gone, the disk fails, or not one frame can be decoded.
@@ -92,90 +199,89 @@ def sample_frames(path: str, info: MediaInfo, options: FrameOptions | None = Non
             f"the picture is too large: {info.width} x {info.height} pixels",
             f"make a copy of at most {MOST_PIXELS // 10**6} megapixels",
         )
-    sampler = _Sampler(info, options or FrameOptions())
-    # An edit list that shows nothing at all is damage.
+    shape = max(info.width, info.height) / max(1, min(info.width, info.height))
+    side = round(max_side * max(1.0, min(_WIDEST, shape * 9 / 16)) ** 0.5)
+    last = -math.inf
+    # Keyframes may lean on others, as in streams with intra refresh; an edit list that shows nothing at all is damage.
     for trust_keys, edits in ((True, True), (False, True), (False, False)):
         with open_media(path, edits=edits) as container:
-            if info.video_stream >= len(container.streams) or container.streams[info.video_stream].type != "video":
-                raise MediaError("the file changed while it was read", "index again")
-            stream: Any = container.streams[info.video_stream]
+            stream = _video_stream(container, info, "the file changed while it was read", "index again")
             clock = Clock(container, stream, step=1 / (info.fps or 25.0))
-            packets = read_packets(container, [stream])
-            yield from sampler.run(stream, clock, _marks(packets, clock), trust_keys=trust_keys)
-        if sampler.seen and not sampler.keys_failed:
-            break
-    if not sampler.seen:
+            packets = clock.placed(read_packets(container, [stream]))
+            plan = Plan(packets, interval, max(longest_gap, interval), trust_keys=trust_keys)
+            decoder = _Decoder(stream, clock, interval, threads)
+            # A later reading goes on where the one before ended.
+            for time, frame in decoder.frames(plan, last, info.duration):
+                last = time
+                image = picture_of(frame, stream, info, side)
+                larger = max(info.width, info.height) > max(image.shape)
+                enlarge = partial(picture_of, frame, stream, info) if larger else None
+                yield SampledFrame(max(0.0, time), image, enlarge)
+        if last > -math.inf and not decoder.keys_failed:
+            return
+    if last == -math.inf:
         raise MediaError("no frame of the picture can be decoded", "copy or download it again, or convert it to H.264")
 
 
-def _marks(packets: Iterable[Packet[Any]], clock: Clock) -> Iterator[Mark[Packet[Any]]]:
-    for time, packet in clock.placed(packets):
-        yield Mark(time, bool(packet.is_keyframe), packet.size, packet)
+def _video_stream(container: InputContainer, info: MediaInfo, *changed: str) -> Any:  # noqa: ANN401
+    number = info.video_stream or 0
+    if number >= len(container.streams) or container.streams[number].type != "video":
+        raise MediaError(*changed)
+    return container.streams[number]
 
 
-class _Sampler:
-    """Carries out a plan's steps with one decoder and turns the wanted frames into arrays.
+class _Decoder:
+    """Carries out a plan and picks the wanted frames.
 
-    Attributes:
-        seen: whether any frame was decoded.
-        keys_failed: whether the last run ended because keyframes cannot be decoded alone.
+    ``keys_failed`` is True once keyframes turn out to lean on others.
     """
 
-    def __init__(self, info: MediaInfo, options: FrameOptions) -> None:
-        self.seen = False
+    def __init__(self, stream: Any, clock: Clock, interval: float, threads: int) -> None:  # noqa: ANN401
         self.keys_failed = False
-        self._info = info
-        self._options = options
-        shape = max(info.width, info.height) / max(1, min(info.width, info.height))
-        self._side = round(options.max_side * max(1.0, min(_WIDEST, shape * 9 / 16)) ** 0.5)
-        self._proven = 0
-        self._awaited: float | None = None
-        self._last = -math.inf
-
-    def run(
-        self, stream: VideoStream, clock: Clock, marks: Iterable[Mark[Packet[Any]]], *, trust_keys: bool
-    ) -> Iterator[SampledFrame]:
-        """Sample from the start; ends early with ``keys_failed`` where keyframes turn out to lean on others.
-
-        That is so in streams with intra refresh. A second run without ``trust_keys`` goes on where the first ended.
-        """
-        self.keys_failed = False
-        self._stream, self._clock = stream, clock
+        self._clock = clock
+        self._interval = interval
         self._context: Any = stream.codec_context
         self._context.thread_type = "AUTO"
-        self._context.thread_count = self._options.threads
-        interval = self._options.interval
-        grid = _Grid(0.0, interval)
-        for step in Plan[Any](interval, max(self._options.longest_gap, interval), trust_keys).steps(marks):
+        self._context.thread_count = threads
+        self._proven = 0
+        self._awaited: float | None = None
+
+    def frames(self, plan: Plan, last: float, duration: float) -> Iterator[Shown]:
+        """The wanted frames after ``last`` with their times; ends early with ``keys_failed``."""
+        grid = _Grid(0.0, self._interval)
+        for step in plan.steps():
             match step:
                 case Alone(group):
-                    chosen: Iterable[tuple[float, VideoFrame]] = self._alone(group)
-                case InTurn(mark, first, dense):
+                    wanted: Iterable[Shown] = self._alone(group)
+                case InTurn((time, packet), first, dense):
                     if first:
-                        grid = _Grid(mark.time, interval)
-                        self._awaited = mark.time if mark.key and trust_keys else None
+                        grid = _Grid(time, self._interval)
+                        self._awaited = time if packet.is_keyframe and plan.trust_keys else None
                     self._context.skip_frame = "NONREF" if dense else "DEFAULT"
-                    chosen = grid.choose(self._in_run(self._decode(mark.item)))
+                    wanted = grid.choose(self._in_run(packet))
                 case Stop(until):
-                    end = max(self._info.duration, self._last) if math.isinf(until) else until
-                    chosen = [*grid.choose(self._in_run(self._drain())), *grid.finish(end)]
+                    end = max(duration, last) if math.isinf(until) else until
+                    wanted = [*grid.choose(self._in_run(None)), *grid.finish(end)]
             if self.keys_failed:
                 return
-            yield from self._emit(chosen)
+            for time, frame in wanted:
+                if time > last:
+                    last = time
+                    yield time, frame
 
-    def _alone(self, group: tuple[Mark[Packet[Any]], ...]) -> list[tuple[float, VideoFrame]]:
+    def _alone(self, group: list[Placed]) -> list[Shown]:
         """The keyframe of a group; where it is damaged, the first frame of the group that is not."""
         self._context.skip_frame = "DEFAULT"
-        frames = [*self._decode(group[0].item), *self._drain()]
+        frames = [*_decode(self._context, group[0][1]), *_decode(self._context, None)]
         self._prove(works=bool(frames))
         if not frames and not self.keys_failed:
-            for mark in group:
-                frames += self._decode(mark.item)
-            frames += self._drain()
+            for _, packet in group:
+                frames += _decode(self._context, packet)
+            frames += _decode(self._context, None)
         return self._timed(frames)[:1]
 
-    def _in_run(self, frames: list[VideoFrame]) -> list[tuple[float, VideoFrame]]:
-        timed = self._timed(frames)
+    def _in_run(self, packet: Any | None) -> list[Shown]:  # noqa: ANN401
+        timed = self._timed(_decode(self._context, packet))
         if timed and self._awaited is not None:
             self._prove(works=timed[0][0] < self._awaited + _LATE)
             self._awaited = None
@@ -185,42 +291,19 @@ class _Sampler:
         self._proven += works
         self.keys_failed |= not works and self._proven < _PROVEN
 
-    def _decode(self, packet: Packet[Any]) -> list[VideoFrame]:
-        try:
-            return list(self._context.decode(packet))
-        except av.error.FFmpegError:
-            return []  # a damaged packet costs its own frames, not the rest of the video
-
-    def _drain(self) -> list[VideoFrame]:
-        try:
-            return list(self._context.decode(None))
-        except av.error.FFmpegError:
-            return []
-        finally:
-            self._context.flush_buffers()
-
-    def _timed(self, frames: list[VideoFrame]) -> list[tuple[float, VideoFrame]]:
+    def _timed(self, frames: list[VideoFrame]) -> list[Shown]:
         return [(self._clock.seconds(frame.pts), frame) for frame in frames if frame.pts is not None]
 
-    def _emit(self, frames: Iterable[tuple[float, VideoFrame]]) -> Iterator[SampledFrame]:
-        for time, frame in frames:
-            if time > self._last:
-                self._last = time
-                self.seen = True
-                image = picture_of(frame, self._stream, self._info, self._side)
-                larger = max(self._info.width, self._info.height) > max(image.shape)
-                enlarge = partial(picture_of, frame, self._stream, self._info) if larger else None
-                yield SampledFrame(max(0.0, time), image, enlarge)
 
-
-def picture_of(frame: VideoFrame, stream: VideoStream, info: MediaInfo, max_side: int) -> NDArray[np.uint8]:
-    """A decoded frame as people see it, [height, width, 3] uint8 sRGB: upright, in square pixels, small enough."""
-    width, height = display_size(frame.width, frame.height, stream.sample_aspect_ratio)
-    scale = min(1.0, max_side / max(width, height))
-    stored = to_rgb(frame, max(1, round(width * scale)), max(1, round(height * scale)))
-    if info.mirrored:
-        stored = stored[:, ::-1]
-    return np.ascontiguousarray(np.rot90(stored, -info.rotation // 90))
+def _decode(context: Any, packet: Any | None) -> list[VideoFrame]:  # noqa: ANN401
+    """The frames that a packet gives, or, for None, those that the decoder still holds."""
+    try:
+        return list(context.decode(packet))
+    except av.error.FFmpegError:
+        return []  # a damaged packet costs its own frames, not the rest of the video
+    finally:
+        if packet is None:
+            context.flush_buffers()
 
 
 class _Grid:
@@ -230,17 +313,81 @@ class _Grid:
         self._start = start
         self._interval = interval
         self._due = start
-        self._held: tuple[float, VideoFrame] | None = None
+        self._held: Shown | None = None
 
-    def choose(self, frames: Iterable[tuple[float, VideoFrame]]) -> Iterator[tuple[float, VideoFrame]]:
+    def choose(self, frames: Iterable[Shown]) -> Iterator[Shown]:
         for time, frame in frames:
             if self._due < time:
                 yield from self.finish(self._due)
                 self._due = self._start + math.ceil((time - self._start) / self._interval) * self._interval
             self._held = (time, frame)
 
-    def finish(self, end: float) -> Iterator[tuple[float, VideoFrame]]:
+    def finish(self, end: float) -> Iterator[Shown]:
         """The frame that is on screen at the next grid point, if that lies not after ``end``."""
         if self._held is not None and self._due <= end:
             yield self._held
             self._held = None
+
+
+def picture_of(frame: VideoFrame, stream: Any, info: MediaInfo, max_side: int) -> NDArray[np.uint8]:  # noqa: ANN401
+    """A decoded frame as people see it, [height, width, 3] uint8 sRGB: upright, in square pixels, small enough."""
+    width, height = display_size(frame.width, frame.height, stream.sample_aspect_ratio)
+    scale = min(1.0, max_side / max(width, height))
+    stored = to_rgb(frame, max(1, round(width * scale)), max(1, round(height * scale)))
+    if info.mirrored:
+        stored = stored[:, ::-1]
+    return np.ascontiguousarray(np.rot90(stored, -info.rotation // 90))
+
+
+def frames_at(
+    path: str, info: MediaInfo, times: Sequence[float], *, max_side: int
+) -> Iterator[tuple[float, NDArray[Any] | None]]:
+    """The frames shown from the given times on, as [height, width, 3] uint8 RGB, in the order of the times.
+
+    As little is decoded as the way to each from the keyframe before it. None stands for a frame that cannot be found or
+    decoded. Time stamps are taken as the file has them, so in a recording whose stamps jump the frame may be another
+    one: compare it with the one that was seen before.
+
+    Args:
+        path: the file.
+        info: of the file, from :func:`clamr_cli.media.probe.probe`.
+        times: seconds.
+        max_side: pixels of the longer side at most.
+
+    Raises:
+        MediaError: the file is gone or cannot be opened.
+    """
+    if info.video_stream is None:
+        return
+    with open_media(path) as container:
+        stream = _video_stream(container, info, "the file changed since it was prepared", "run the command again")
+        stream.thread_type = "AUTO"
+        for time in times:
+            frame = _frame_at(container, stream, time)
+            yield time, None if frame is None else picture_of(frame, stream, info, max_side)
+
+
+def _frame_at(container: InputContainer, stream: Any, time: float) -> VideoFrame | None:  # noqa: ANN401
+    zero = origin(container)
+    try:
+        seek_key(container, stream, time + zero)
+        for frame in _decoded(container, stream, time + zero):
+            if frame.pts is not None:
+                shown = frame.pts * float(stream.time_base) - zero
+                if shown >= time - _ROUNDING:
+                    return frame if shown < time + _FAR else None
+    except av.error.FFmpegError:
+        pass
+    return None
+
+
+def _decoded(container: InputContainer, stream: Any, wanted: float) -> Iterator[VideoFrame]:  # noqa: ANN401
+    """Frames from the keyframe on; one that is itself wanted (a stamp in seconds) is decoded alone."""
+    first = True
+    for packet in islice(container.demux(stream), _MOST_PACKETS):
+        yield from _decode(stream.codec_context, packet)
+        stamp = packet.pts
+        alone = first and packet.is_keyframe and stamp is not None
+        if alone and abs(float(stamp * stream.time_base) - wanted) < _ROUNDING:
+            yield from _decode(stream.codec_context, None)
+        first = False

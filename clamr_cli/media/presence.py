@@ -4,31 +4,25 @@ Only a file that is missing from a folder which still holds others is gone. An e
 disk that is not plugged in, and what cannot be read says nothing about what is there.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re
 import threading
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from clamr_cli.media.trouble import explain
+from clamr_cli.media.files import explain
 from clamr_cli.media.walk import is_hidden
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
-    from clamr_cli.types import FileRecord
+from clamr_cli.types import FileRecord
 
 MISSING: Final = (errno.ENOENT, errno.ENOTDIR)
 """Errors that say that there is no such file. All others say that it could not be looked at."""
 
+# Folders in which disks and shares appear as folders of their own, and vanish when they are unplugged.
 _MOUNTS: Final = re.compile(r"/(?:media(?:/[^/]+)?|run/media/[^/]+|run/user/[^/]+/gvfs|mnt|Volumes|net)")
-"""Folders in which disks and shares appear as folders of their own, and vanish when they are unplugged."""
-
-_PATIENCE: Final = 1.5
+PATIENCE: Final = 1.5
 """Seconds for looking at files that are shown: a network share that hangs must not hang a search."""
 
 
@@ -58,7 +52,7 @@ class _State(Enum):
 
 
 class Folders:
-    """What became of the folders of absent files. Each folder is looked at once.
+    """The state of the folders of absent files. Each folder is looked at once.
 
     Args:
         unreadable: paths that a walk could not look at.
@@ -70,9 +64,9 @@ class Folders:
 
     def absence(self, path: str, root: str) -> Absence | None:
         """The reason why a file below a root is absent, None where it is there."""
-        for place in (path, *ancestors(path)):
-            if place in self._unreadable:
-                return Absence(place, gone=False, missing=is_missing(path), reason="it cannot be read")
+        for parent in (path, *ancestors(path)):
+            if parent in self._unreadable:
+                return Absence(parent, gone=False, missing=is_missing(path), reason="it cannot be read")
         try:
             os.lstat(path)
         except OSError as error:
@@ -80,25 +74,21 @@ class Folders:
                 return Absence(os.path.dirname(path), gone=False, missing=False, reason=explain(error)[0])
         else:
             return None
-        return self._of_missing(path, root)
-
-    def _of_missing(self, path: str, root: str) -> Absence:
         below, folder = path, os.path.dirname(path)
-        while len(folder) > len(root) and self._look(folder)[0] is _State.ABSENT:
+        while len(folder) > len(root) and self._state(folder)[0] is _State.ABSENT:
             below, folder = folder, os.path.dirname(folder)
-        state, reason = self._look(folder)
+        state, reason = self._state(folder)
         if state is _State.HOLDS and below != path and _MOUNTS.fullmatch(folder):
             return Absence(below, gone=False, missing=True, reason="its disk is not there")
         return Absence(folder, gone=state is _State.HOLDS, missing=True, reason=reason)
 
-    def _look(self, folder: str) -> tuple[_State, str]:
-        known = self._states.get(folder)
-        if known is None:
-            known = self._states[folder] = _look(folder)
-        return known
+    def _state(self, folder: str) -> tuple[_State, str]:
+        if folder not in self._states:
+            self._states[folder] = _state(folder)
+        return self._states[folder]
 
 
-def _look(folder: str) -> tuple[_State, str]:
+def _state(folder: str) -> tuple[_State, str]:
     try:
         with os.scandir(folder) as entries:
             # What desktops and file systems leave behind by themselves is nobody's content.
@@ -132,9 +122,9 @@ def ancestors(path: str) -> Iterator[str]:
         path, folder = folder, os.path.dirname(folder)
 
 
-def is_below(path: str, place: str) -> bool:
-    """Whether a path is a place or lies below it."""
-    return path == place or path.startswith(os.path.join(place, ""))
+def is_below(path: str, folder: str) -> bool:
+    """Whether a path is a folder or lies below it."""
+    return path == folder or path.startswith(os.path.join(folder, ""))
 
 
 def readable(files: Sequence[FileRecord]) -> frozenset[str]:
@@ -150,22 +140,16 @@ def readable(files: Sequence[FileRecord]) -> frozenset[str]:
 
     def look(paths: Sequence[str]) -> None:
         for path in paths:
-            answers[path] = _can_open(path)
+            # os.access refuses a null byte with an error.
+            answers[path] = "\0" not in path and os.access(path, os.R_OK)
 
     # The threads are daemons: one that hangs in a system call must not keep the program from ending.
-    lookers = [threading.Thread(target=look, args=(paths,), daemon=True) for paths in by_root.values()]
-    for looker in lookers:
-        looker.start()
-    patience = _PATIENCE
-    for looker in lookers:
-        looker.join(timeout=patience)
-        patience = 0.0 if looker.is_alive() else patience
-    met = dict(answers)
-    return frozenset(file.path for file in files if met.get(file.path, not file.missing_since) and not file.error)
-
-
-def _can_open(path: str) -> bool:
-    try:
-        return os.access(path, os.R_OK)
-    except ValueError:  # a null byte
-        return False
+    threads = [threading.Thread(target=look, args=(paths,), daemon=True) for paths in by_root.values()]
+    for thread in threads:
+        thread.start()
+    patience = PATIENCE
+    for thread in threads:
+        thread.join(timeout=patience)
+        patience = 0.0 if thread.is_alive() else patience
+    seen = dict(answers)
+    return frozenset(file.path for file in files if seen.get(file.path, not file.missing_since) and not file.error)

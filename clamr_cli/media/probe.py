@@ -1,21 +1,29 @@
-"""What a file says about itself, and what is measured where it lies or is silent."""
+"""Reads the facts that a file states about itself, and measures those that it lacks or gets wrong."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import itertools
+import re
 import struct
+import unicodedata
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import av
 import av.error
+from av.container import InputContainer
+from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Disposition
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
+from clamr_cli.dates import is_recording_date
 from clamr_cli.errors import MediaError
 from clamr_cli.languages import short_code
 from clamr_cli.media.audio import audio_role
@@ -23,42 +31,30 @@ from clamr_cli.media.container import (
     LONGEST_HOLE,
     MOST_PIXELS,
     Clock,
-    ends_amiss,
-    missing_bytes,
     open_media,
     origin,
     read_packets,
     stated_length,
 )
-from clamr_cli.media.tags import clean_tags, clean_text, created, location
+from clamr_cli.media.formats import truncation
 from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from av.container import InputContainer
-    from av.packet import Packet
-    from av.stream import Stream
-    from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
-
-MOST_CHAPTERS: Final = 2_000
+_MOST_CHAPTERS: Final = 2_000
+_MOST_TAGS: Final = 100
+_LONGEST_TAG: Final = 5_000
+_UNWANTED: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
+_LOCATION: Final = re.compile(r"[+-]\d{1,3}(\.\d+)?[+-]\d{1,3}(\.\d+)?([+-]\d+(\.\d+)?)?(CRS\w+)?/?")
+_LOCATION_TAGS: Final = ("com.apple.quicktime.location.iso6709", "location", "location-eng")
+_CREATED_TAGS: Final = ("com.apple.quicktime.creationdate", "date_recorded", "creation_time", "date")
+_NO_DATE_BEFORE: Final = 1971  # a creation time of 1904 or 1970 is a clock that was never set
 
 _NO_MOVING_PICTURE: Final = Disposition.attached_pic | Disposition.timed_thumbnails
 _PROTECTED_TAGS: Final = frozenset(("encv", "enca", "drmi", "drms", "drmt"))
-_FIRST_PACKETS: Final = 300
-"""Packets within which a readable stream shows its first frame, or its encryption."""
-
-_TAIL: Final = 10.0
-"""Seconds before the stated end at which measuring the true end begins."""
-
+_FIRST_PACKETS: Final = 300  # within which a readable stream shows its first frame, or its encryption
+_TAIL: Final = 10.0  # seconds before the stated end at which measuring the true end begins
 _ROUNDING: Final = 0.2
-_MISCOUNTED: Final = 1024
-"""Bytes that a whole file may be shorter than its container says."""
-
-_PARTS: Final = 8
-"""Parts of a long file at whose borders is looked whether there is anything."""
-
+_MISCOUNTED: Final = 1024  # bytes that a whole file may be shorter than its container says
+_PARTS: Final = 8  # of a long file at whose borders is looked whether there is anything
 _FASTEST: Final = 500
 
 _AUDIO_FLAGS: Final = {
@@ -70,17 +66,6 @@ _AUDIO_FLAGS: Final = {
     Disposition.hearing_impaired: "hearing-impaired",
     Disposition.dub: "dub",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """The chosen video stream and its geometry: display size after sample aspect ratio and rotation."""
-
-    stream: VideoStream
-    width: int
-    height: int
-    rotation: int
-    mirrored: bool
 
 
 def probe(path: str) -> MediaInfo:
@@ -98,78 +83,11 @@ def probe(path: str) -> MediaInfo:
         with open_media(path, edits=edits) as container:
             video = _choose_video(container)
             readable = [video] if video else [stream for stream in container.streams.audio if stream.codec_context]
-            if not readable:
-                raise _nothing_readable(container)
-            frame = _look(container, readable, video)
+            frame = _first_frame(container, readable, video)
             # An edit list that shows nothing at all is damage.
             if frame or not video or not edits:
-                picture = _geometry(video, frame) if video else None
-                if picture is None and not container.streams.audio:
-                    raise MediaError(
-                        f"no frame can be decoded: it is damaged, or larger than {MOST_PIXELS // 10**6} megapixels",
-                        "copy or download it again, or convert it to H.264",
-                    )
-                return _describe(path, container, picture, edits=edits)
+                return _describe(path, container, video, frame, edits=edits)
     raise AssertionError("the second reading always ends")  # pragma: no cover
-
-
-def _describe(path: str, container: InputContainer, picture: _Picture | None, *, edits: bool) -> MediaInfo:
-    stream = picture.stream if picture else None
-    # Both measures seek, which must come after the first frame and before nothing else.
-    header = stated_length(container)
-    content = _content_duration(path, container, header, edits=edits)
-    tags = clean_tags(container.metadata)
-    return MediaInfo(
-        container=str(container.format.name),
-        duration=choose_duration(header, content),
-        duration_from_header=header,
-        duration_from_content=content,
-        width=picture.width if picture else 0,
-        height=picture.height if picture else 0,
-        rotation=picture.rotation if picture else 0,
-        mirrored=picture is not None and picture.mirrored,
-        fps=_rate(stream) if stream else 0.0,
-        video_codec=_codec(stream) if stream else "",
-        video_stream=int(stream.index) if stream else None,
-        audio=tuple(_audio_track(each) for each in container.streams.audio),
-        subtitles=tuple(_subtitle_track(each) for each in container.streams.subtitles),
-        chapters=_chapters(container),
-        tags=tags,
-        created=created(tags),
-        location=location(tags),
-        incomplete=is_incomplete(path, header, content),
-    )
-
-
-def is_incomplete(path: str, header: float | None, content: float | None) -> bool:
-    """Whether a file holds less than it says, as after a download or a copy that was cut off.
-
-    Its length in bytes tells it where a container names that, else its end where the header states more than there is.
-
-    Args:
-        path: the file.
-        header: seconds that the header states.
-        content: seconds that were measured.
-    """
-    if content is None:
-        return False
-    absent = missing_bytes(path)
-    missing = (header or 0.0) - content
-    # Some writers are off by a few bytes.
-    if absent and (header is None or missing > _ROUNDING or absent > _MISCOUNTED):
-        return True
-    return ends_amiss(path) and (missing > _ROUNDING or _ends_blank(path, content))
-
-
-def _ends_blank(path: str, content: float) -> bool:
-    """Whether the index of a file names pictures of which nothing but zeros is there."""
-    with open_media(path) as container:
-        video = _choose_video(container)
-        if video is None or _codec(video) == "rawvideo":
-            return False
-        _seek(container, max(0.0, content - _TAIL) + origin(container))
-        last = deque(read_packets(container, [video]), maxlen=1)
-    return bool(last) and not any(bytes(last[0]))
 
 
 def _choose_video(container: InputContainer) -> VideoStream | None:
@@ -185,32 +103,18 @@ def _choose_video(container: InputContainer) -> VideoStream | None:
     )
 
 
-def _nothing_readable(container: InputContainer) -> MediaError:
-    if any(_tag(stream) in _PROTECTED_TAGS for stream in container.streams):
-        return _protected()
-    if container.streams.video or container.streams.audio:
-        return MediaError("no decoder for its picture or its sound", "convert it to H.264 and AAC first")
-    return MediaError("it holds neither picture nor sound", "leave it out with --exclude or in a .clamrignore")
-
-
-def _protected() -> MediaError:
-    return MediaError("the video is encrypted (DRM)", "clamr reads only videos without copy protection")
-
-
-def _tag(stream: Stream) -> str:
-    try:
-        return str(stream.codec_context.codec_tag) if stream.codec_context else ""
-    except UnicodeDecodeError:
-        return ""  # a damaged tag is none that marks protection
-
-
-def _look(container: InputContainer, readable: Sequence[Stream], video: VideoStream | None) -> VideoFrame | None:
-    """Decode the first frame of the picture, and refuse what is protected."""
-    if any(_tag(stream) in _PROTECTED_TAGS for stream in readable):
-        raise _protected()
+def _first_frame(container: InputContainer, readable: Sequence[Stream], video: VideoStream | None) -> VideoFrame | None:
+    """The first frame of the picture, None where none can be decoded; what is protected or unreadable is refused."""
+    protected = MediaError("the video is encrypted (DRM)", "clamr reads only videos without copy protection")
+    if any(_tag(stream) in _PROTECTED_TAGS for stream in readable or container.streams):
+        raise protected
+    if not readable:
+        if container.streams.video or container.streams.audio:
+            raise MediaError("no decoder for its picture or its sound", "convert it to H.264 and AAC first")
+        raise MediaError("it holds neither picture nor sound", "leave it out with --exclude or in a .clamrignore")
     for packet in itertools.islice(read_packets(container, readable), _FIRST_PACKETS):
         if packet.has_sidedata("encryption_info"):
-            raise _protected()
+            raise protected
         if video is None:
             return None
         try:
@@ -222,22 +126,57 @@ def _look(container: InputContainer, readable: Sequence[Stream], video: VideoStr
     return None
 
 
-def _geometry(video: VideoStream, frame: VideoFrame | None) -> _Picture | None:
-    width, height = (frame.width, frame.height) if frame else (video.width, video.height)
-    if not width or not height:
-        return None
-    rotation, mirrored = orientation(_display_matrix(frame))
-    width, height = display_size(width, height, video.sample_aspect_ratio)
-    if rotation in (90, 270):
-        width, height = height, width
-    return _Picture(video, width, height, rotation, mirrored)
+def _tag(stream: Stream) -> str:
+    try:
+        return str(stream.codec_context.codec_tag) if stream.codec_context else ""
+    except UnicodeDecodeError:
+        return ""  # a damaged tag is none that marks protection
 
 
-def _display_matrix(frame: VideoFrame | None) -> tuple[int, ...]:
-    """The nine numbers of ISO 14496-12, 8.3.2, that say how a frame is to be shown; none where it says nothing."""
-    side: Any = frame.side_data if frame else {}
-    return (
-        struct.unpack_from("=9i", bytes(side[SideDataType.DISPLAYMATRIX])) if SideDataType.DISPLAYMATRIX in side else ()
+def _describe(
+    path: str, container: InputContainer, video: VideoStream | None, frame: VideoFrame | None, *, edits: bool
+) -> MediaInfo:
+    width = height = rotation = 0
+    mirrored = False
+    if video is not None:
+        width, height = (frame.width, frame.height) if frame else (video.width, video.height)
+        if width and height:
+            side: Any = frame.side_data if frame else {}
+            matrix = SideDataType.DISPLAYMATRIX
+            rotation, mirrored = orientation(struct.unpack_from("=9i", bytes(side[matrix])) if matrix in side else ())
+            width, height = display_size(width, height, video.sample_aspect_ratio)
+            if rotation in (90, 270):
+                width, height = height, width
+        elif container.streams.audio:
+            width, height, video = 0, 0, None
+        else:
+            raise MediaError(
+                f"no frame can be decoded: it is damaged, or larger than {MOST_PIXELS // 10**6} megapixels",
+                "copy or download it again, or convert it to H.264",
+            )
+    # Both measures seek, which must come after the first frame and before nothing else.
+    header = stated_length(container)
+    content = _content_duration(path, container, header, edits=edits)
+    tags = clean_tags(container.metadata)
+    return MediaInfo(
+        container=str(container.format.name),
+        duration=choose_duration(header, content),
+        duration_from_header=header,
+        duration_from_content=content,
+        width=width,
+        height=height,
+        rotation=rotation,
+        mirrored=mirrored,
+        fps=_rate(video) if video else 0.0,
+        video_codec=_codec(video) if video else "",
+        video_stream=int(video.index) if video else None,
+        audio=tuple(_audio_track(stream) for stream in container.streams.audio),
+        subtitles=tuple(_subtitle_track(stream) for stream in container.streams.subtitles),
+        chapters=_chapters(container),
+        tags=tags,
+        created=created(tags),
+        location=location(tags),
+        incomplete=_is_incomplete(path, header, content),
     )
 
 
@@ -245,15 +184,17 @@ def orientation(matrix: Sequence[int]) -> tuple[int, bool]:
     """Clockwise degrees (0, 90, 180, 270) of a display matrix, and whether the picture is mirrored before that.
 
     Of the eight ways to lay a picture on its sides the nearest is taken; a matrix without numbers leaves it as it is.
+
+    Args:
+        matrix: the nine numbers of ISO 14496-12, 8.3.2; none where the file says nothing.
     """
     if not any(matrix[:5]):
         return 0, False
     right_x, right_y, _, down_x, down_y = matrix[:5]
     if abs(right_x) + abs(down_y) >= abs(right_y) + abs(down_x):
-        mirrored = (right_x < 0) != (down_y < 0)
-        return (180 if down_y < 0 else 0), mirrored
+        return (180 if down_y < 0 else 0), (right_x < 0) != (down_y < 0)
     mirrored = (right_y < 0) == (down_x < 0)
-    return (270 if right_y < 0 else 90) if not mirrored else (90 if right_y < 0 else 270), mirrored
+    return (270 if (right_y < 0) != mirrored else 90), mirrored
 
 
 def display_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
@@ -284,6 +225,20 @@ def _content_duration(path: str, container: InputContainer, header: float | None
         return _last_end(anew, whole=True)
 
 
+def _has_hole(container: InputContainer, length: float) -> bool:
+    """Whether some time before the end is far from any packet: clocks may have jumped, and all must be read to tell."""
+    if length < LONGEST_HOLE:
+        return False
+    for part in range(1, _PARTS):
+        wanted = length * part / _PARTS + origin(container)
+        _seek(container, wanted)
+        packets = read_packets(container, _moving(container))
+        first = next((packet.pts * packet.time_base for packet in packets if packet.pts is not None), None)
+        if first is None or abs(wanted - float(first)) > LONGEST_HOLE / 2:
+            return True
+    return False
+
+
 def _moving(container: InputContainer) -> list[Stream]:
     streams = (*container.streams.video, *container.streams.audio)
     return [stream for stream in streams if not stream.disposition & _NO_MOVING_PICTURE]
@@ -294,41 +249,52 @@ def _seek(container: InputContainer, seconds: float) -> None:
         container.seek(round(seconds * av.time_base))
 
 
-def _has_hole(container: InputContainer, length: float) -> bool:
-    """Whether some time before the end is far from any packet: clocks may have jumped, and all must be read to tell."""
-    if length < LONGEST_HOLE:
-        return False
-    for part in range(1, _PARTS):
-        wanted = length * part / _PARTS + origin(container)
-        _seek(container, wanted)
-        stamps = (one.pts * one.time_base for one in read_packets(container, _moving(container)) if one.pts is not None)
-        first = next(stamps, None)
-        if first is None or abs(wanted - float(first)) > LONGEST_HOLE / 2:
-            return True
-    return False
-
-
 def _last_end(container: InputContainer, *, whole: bool) -> float | None:
     streams = _moving(container)
-    clocks = {s.index: Clock(container, s, step=_packet_length(s), whole=whole) for s in streams}
-    end = 0.0
+    clocks = {
+        stream.index: Clock(
+            container, stream, step=1.0 / (_rate(stream) or 25.0) if stream.type == "video" else 0.02, whole=whole
+        )
+        for stream in streams
+    }
+
+    def placed() -> Iterator[tuple[float, Packet[Any]]]:
+        for packet in read_packets(container, streams):
+            yield from clocks[packet.stream_index].push(packet)
+        for clock in clocks.values():
+            yield from clock.rest()
+
     # The last packets of each stream; how long those before them last, their successors tell.
     last: dict[int, tuple[float, Packet[Any]]] = {}
-    for packet in read_packets(container, streams):
-        for time, placed in clocks[packet.stream_index].push(packet):
-            last[placed.stream_index] = max(
-                last.get(placed.stream_index, (-1.0, placed)), (time, placed), key=itemgetter(0)
-            )
-    for index, clock in clocks.items():
-        for time, placed in clock.rest():
-            last[index] = max(last.get(index, (-1.0, placed)), (time, placed), key=itemgetter(0))
-        if index in last:
-            end = max(end, last[index][0] + clock.length(last[index][1], last[index][0]))
-    return end or None
+    for time, packet in placed():
+        index = packet.stream_index
+        last[index] = max(last.get(index, (-1.0, packet)), (time, packet), key=itemgetter(0))
+    ends = (time + clocks[index].length(packet, time) for index, (time, packet) in last.items())
+    return max((0.0, *ends)) or None
 
 
-def _packet_length(stream: Stream) -> float:
-    return 1.0 / (_rate(stream) or 25.0) if stream.type == "video" else 0.02
+def _is_incomplete(path: str, header: float | None, content: float | None) -> bool:
+    """Whether a file holds less than it says, as after a download or a copy that was cut off.
+
+    Its length in bytes tells it where a container names that, else its end where the header states more than there is.
+    """
+    if content is None:
+        return False
+    absent, unfilled = truncation(path)
+    missing = (header or 0.0) - content
+    # Some writers are off by a few bytes.
+    if absent and (header is None or missing > _ROUNDING or absent > _MISCOUNTED):
+        return True
+    if not unfilled or missing > _ROUNDING:
+        return unfilled
+    # The index of the file may name pictures of which nothing but zeros is there.
+    with open_media(path) as container:
+        video = _choose_video(container)
+        if video is None or _codec(video) == "rawvideo":
+            return False
+        _seek(container, max(0.0, content - _TAIL) + origin(container))
+        last = deque(read_packets(container, [video]), maxlen=1)
+    return bool(last) and not any(bytes(last[0]))
 
 
 def _rate(stream: Stream) -> float:
@@ -369,10 +335,43 @@ def _subtitle_track(stream: Stream) -> SubtitleTrack:
 
 def _chapters(container: InputContainer) -> tuple[Chapter, ...]:
     start = origin(container)
-    found = []
-    for mark in container.chapters()[:MOST_CHAPTERS]:
+    chapters = []
+    for mark in container.chapters()[:_MOST_CHAPTERS]:
         base = float(mark["time_base"] or 0)
         begin = max(0.0, mark["start"] * base - start)
         end = max(begin, mark["end"] * base - start)
-        found.append(Chapter(Span(begin, end), clean_text(mark["metadata"].get("title", ""))))
-    return tuple(sorted(found, key=lambda chapter: chapter.span))
+        chapters.append(Chapter(Span(begin, end), clean_text(mark["metadata"].get("title", ""))))
+    return tuple(sorted(chapters, key=lambda chapter: chapter.span))
+
+
+def clean_text(text: str) -> str:
+    """One line of at most 5,000 characters, without control characters or marks that turn direction."""
+    # Joiners are part of words in many scripts and of emoji.
+    characters = (
+        c if c in "\u200c\u200d" or unicodedata.category(c) not in _UNWANTED else " " for c in text[: 2 * _LONGEST_TAG]
+    )
+    return " ".join("".join(characters).split())[:_LONGEST_TAG]
+
+
+def clean_tags(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Container tags with lower-case keys and clean, capped values; the empty ones left out."""
+    cleaned = ((clean_text(key).lower()[:100], clean_text(value)) for key, value in metadata.items())
+    return dict(itertools.islice(((key, value) for key, value in cleaned if key and value), _MOST_TAGS))
+
+
+def created(tags: Mapping[str, str]) -> str:
+    """The recording date as ISO 8601, with its time where the container has one; empty where none can be trusted."""
+    for key in _CREATED_TAGS:
+        try:
+            moment = datetime.datetime.fromisoformat(tags.get(key, ""))
+        except ValueError:
+            continue
+        if moment.year >= _NO_DATE_BEFORE and is_recording_date(moment.date().isoformat()):
+            whole_day = len(tags[key]) <= len("YYYY-MM-DD")
+            return moment.date().isoformat() if whole_day else moment.isoformat()
+    return ""
+
+
+def location(tags: Mapping[str, str]) -> str:
+    """The recording place as an ISO 6709 string such as ``+52.5200+013.4050/``, or an empty string."""
+    return next((tags[key] for key in _LOCATION_TAGS if _LOCATION.fullmatch(tags.get(key, ""))), "")

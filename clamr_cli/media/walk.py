@@ -1,21 +1,21 @@
-"""From targets on the command line to the files that may be videos: by content, each file once, in a steady order."""
-
-from __future__ import annotations
+"""Finds the files under targets that may be videos: by content, each file once, in a steady order."""
 
 import codecs
 import fnmatch
 import glob
 import os
+import re
 import stat
 import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pathspec import GitIgnoreSpec
 
 from clamr_cli.errors import UsageError
-from clamr_cli.media.cameras import copied_from
-from clamr_cli.media.sniff import (
+from clamr_cli.media.files import NO_FILE, explain
+from clamr_cli.media.formats import (
     AUDIO_EXTENSIONS,
     HEAD,
     UNFINISHED_EXTENSIONS,
@@ -23,22 +23,44 @@ from clamr_cli.media.sniff import (
     extension,
     may_hold_video,
 )
-from clamr_cli.media.trouble import explain
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 IGNORE_FILE: Final = ".clamrignore"
 _LONGEST_IGNORE_FILE: Final = 1 << 20
-
 _SYSTEM_NAMES: Final = frozenset(
     ("$recycle.bin", "system volume information", "lost+found", "__macosx", "@eadir", "#recycle", "thumbs.db",
      "desktop.ini")
 )  # fmt: skip
 
+_COPY_EXTENSIONS: Final = frozenset((".lrv", ".lrf", ".glv", ".thm"))
+_MASTER_EXTENSIONS: Final = frozenset((*VIDEO_EXTENSIONS - _COPY_EXTENSIONS, ".360", ".mts"))
+
+# Stem of a small copy -> stems that its video may have.
+_STEMS: Final = tuple(
+    (re.compile(pattern), masters)
+    for pattern, masters in (
+        (r"gl(\d{6})", (r"gx\1", r"gh\1", r"gs\1")),  # GoPro
+        (r"(pro_)?lrv_(\d{8}_\d{6})_\d\d_(\d{3})", (r"\1vid_\2_00_\3", r"\1vid_\2_10_\3")),  # Insta360
+        (r"([a-z]\d{3}c\d{3}(?:_\w+)?)_p", (r"\1",)),  # Canon
+        (r"(\d{6}_\d{6}_\d{3}_[fr])l", (r"\1h",)),  # Nextbase
+        (r"(\d{14}_\d{4}(?:_[a-z]+)?)_s", (r"\1",)),  # DDPai
+        (r"(ydxj\d+)_sec", (r"\1",)),  # Yi
+        (r"(.+)[_-](?:proxy|thm)", (r"\1",)),
+    )
+)
+_SONY_COPY: Final = re.compile(r"(.+)s\d\d")
+# Folder of small copies -> where their videos lie, beside it or above.
+_FOLDERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "proxy": ("", "video"),
+    "proxies": ("",),
+    "lrv": ("",),
+    "lrf": ("",),
+    "proxy media": ("../original media",),
+    "sub": ("clip",),
+}
+
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class VideoFile:
     """A file that may be a video.
 
     ``path`` and ``root`` are absolute; ``root`` is the folder that was asked for, or the parent of a named file. Bytes
@@ -60,7 +82,7 @@ class Unreadable:
     hint: str
 
 
-def discover(targets: Sequence[str], *, exclude: Sequence[str] = ()) -> Iterator[Found | Unreadable]:
+def discover(targets: Sequence[str], *, exclude: Sequence[str] = ()) -> Iterator[VideoFile | Unreadable]:
     """Find the candidates under files, folders and globs (``**`` too), sorted, each real file once.
 
     In folders, hidden and system files are passed over, and so are unfinished downloads, sound, still images, and the
@@ -70,145 +92,92 @@ def discover(targets: Sequence[str], *, exclude: Sequence[str] = ()) -> Iterator
     its lines match in its folder and below, by the rules of ``.gitignore``.
 
     Args:
-        targets: what to look at; a name that exists is never taken for a glob.
+        targets: to look at; a name that exists is never taken for a glob.
         exclude: globs matched against the name and the path relative to the root; a folder that matches is not entered.
 
     Raises:
         UsageError: a target does not exist or a glob matches nothing; before anything is found.
     """
-    return _Walk(tuple(exclude)).run(places(targets))
+    return _Walk(exclude).run(expand_targets(targets))
 
 
-def places(targets: Sequence[str]) -> list[str]:
+def expand_targets(targets: Sequence[str]) -> list[str]:
     """The files and folders that targets name, absolute; ``~`` and globs are resolved.
 
     Raises:
         UsageError: a target does not exist or a glob matches nothing.
     """
-    return [place for target in targets for place in _expand(target)]
-
-
-def _expand(target: str) -> list[str]:
-    path = os.path.expanduser(target)
-    if os.path.lexists(path):
-        return [os.path.abspath(path)]
-    matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
-    if not matches:
-        missing = "nothing matches" if glob.has_magic(path) else "there is no file or folder"
-        raise UsageError(f"{missing} {target!r}", "check the spelling")
-    return [os.path.abspath(match) for match in matches]
-
-
-@dataclass(frozen=True, slots=True)
-class _Ignored:
-    """The rules of a folder's ``.clamrignore``."""
-
-    folder: str
-    rules: GitIgnoreSpec
-
-    @classmethod
-    def read(cls, folder: str) -> _Ignored:
-        """Raises: OSError: it cannot be read. UsageError: one of its lines is invalid."""
-        path = os.path.join(folder, IGNORE_FILE)
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise UsageError(f"invalid {path}: it is not a file", "move it away, or make it a text file")
-        with open(path, "rb") as file:
-            content = file.read(_LONGEST_IGNORE_FILE)
-        # Windows writes UTF-16 where a line is sent to a file.
-        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-        text = content.decode(encoding, "replace" if encoding == "utf-16" else "surrogateescape")
-        lines = [line.removesuffix("\r") for line in unicodedata.normalize("NFC", text).split("\n")]
-        for number, line in enumerate(lines, 1):
-            try:
-                GitIgnoreSpec.from_lines([line])
-            except ValueError as error:
-                raise UsageError(
-                    f"invalid pattern in {path}, line {number}: {line!r}", "write it as in a .gitignore, or remove it"
-                ) from error
-        return cls(folder, GitIgnoreSpec.from_lines(lines))
-
-
-def _is_ignored(entry: os.DirEntry[str], ignored: Sequence[_Ignored]) -> bool:
-    """Whether the last rule that matches leaves an entry out; those of the nearest folder come last."""
-    is_folder = entry.is_dir()
-    for one in reversed(ignored):
-        name = unicodedata.normalize("NFC", entry.path[len(os.path.join(one.folder, "")) :].replace(os.sep, "/"))
-        if is_folder:
-            # The library judges a folder by the files in it: for "*" and "!*/", say, it leaves out every folder.
-            matches = (rule.include for rule in reversed(list(one.rules.patterns)) if rule.match_file(f"{name}/"))
-            verdict = next((include for include in matches if include is not None), None)
-        else:
-            verdict = one.rules.check_file(name).include
-        if verdict is not None:
-            return verdict
-    return False
+    named: list[str] = []
+    for target in targets:
+        path = os.path.expanduser(target)
+        matches = [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True))
+        if not matches:
+            missing = "nothing matches" if glob.has_magic(path) else "no such file or folder:"
+            raise UsageError(f"{missing} {target!r}", "check the spelling")
+        named += map(os.path.abspath, matches)
+    return named
 
 
 class _Walk:
-    """One walk: remembers which real files and folders it has met."""
+    """One walk: remembers the real files and folders that it has met."""
 
-    def __init__(self, exclude: tuple[str, ...]) -> None:
-        self._exclude = tuple(pattern.rstrip("/").removeprefix("./") for pattern in exclude)
-        self._files: set[str] = set()
-        self._folders: set[str] = set()
+    def __init__(self, exclude: Sequence[str]) -> None:
+        self._exclude = [pattern.rstrip("/").removeprefix("./") for pattern in exclude]
+        self._met: set[str] = set()
 
-    def run(self, places: Sequence[str]) -> Iterator[Found | Unreadable]:
-        for place in places:
+    def run(self, targets: Sequence[str]) -> Iterator[VideoFile | Unreadable]:
+        for target in targets:
             try:
-                status = os.stat(place)
+                status = os.stat(target)
             except OSError as error:
-                yield _unreadable(place, error)
+                yield _unreadable(target, error)
                 continue
             if stat.S_ISDIR(status.st_mode):
-                yield from self._folder(place)
-            elif not self._excluded(os.path.basename(place), os.path.basename(place)):
-                yield from self._named_file(place, status)
+                yield from self._folder(target)
+            elif self._excluded(os.path.basename(target), os.path.basename(target)):
+                continue
+            elif not stat.S_ISREG(status.st_mode):
+                yield Unreadable(target, *NO_FILE)
+            elif self._is_new(target):
+                yield VideoFile(target, os.path.dirname(target), status.st_size, status.st_mtime_ns)
 
-    def _named_file(self, path: str, status: os.stat_result) -> Iterator[Found | Unreadable]:
-        if not stat.S_ISREG(status.st_mode):
-            yield Unreadable(path, "this is a pipe or a device, not a file", "save the recording to a file first")
-        elif self._is_new(self._files, path):
-            yield Found(path, os.path.dirname(path), status.st_size, status.st_mtime_ns)
-
-    def _folder(self, root: str) -> Iterator[Found | Unreadable]:
-        waiting: list[tuple[str, tuple[_Ignored, ...]]] = [(root, ())]
+    def _folder(self, root: str) -> Iterator[VideoFile | Unreadable]:
+        waiting: list[tuple[str, list[tuple[str, GitIgnoreSpec]]]] = [(root, [])]
         while waiting:
             folder, ignored = waiting.pop()
             below: list[str] = []
             try:
-                if not self._is_new(self._folders, folder):
+                if not self._is_new(folder):
                     continue
-                with os.scandir(folder) as entries:
-                    sorted_entries = sorted(entries, key=lambda entry: entry.name)
-                if any(entry.name == IGNORE_FILE for entry in sorted_entries):
-                    ignored = (*ignored, _Ignored.read(folder))
+                with os.scandir(folder) as listing:
+                    entries = sorted(listing, key=lambda entry: entry.name)
+                names = [entry.name for entry in entries]
+                if IGNORE_FILE in names:
+                    ignored = [*ignored, (folder, _read_ignore_file(os.path.join(folder, IGNORE_FILE)))]
             except OSError as error:
                 yield Unreadable(folder, *explain(error))
                 continue
-            names = [entry.name for entry in sorted_entries]
-            for entry in sorted_entries:
+            for entry in entries:
                 if is_hidden(entry.name) or self._excluded(entry.name, os.path.relpath(entry.path, root)):
                     continue
                 if ignored and _is_ignored(entry, ignored):
                     continue
-                yield from self._entry(entry, root, names, below)
-            waiting.extend((each, ignored) for each in reversed(below))
-
-    def _entry(
-        self, entry: os.DirEntry[str], root: str, names: list[str], below: list[str]
-    ) -> Iterator[Found | Unreadable]:
-        try:
-            status = entry.stat()
-            if stat.S_ISDIR(status.st_mode):
-                below.append(entry.path)
-            elif not stat.S_ISREG(status.st_mode) or _is_small_copy(entry.path, status.st_size, names):
-                return
-            elif _is_candidate(entry) and self._is_new(self._files, entry.path):
-                yield Found(entry.path, root, status.st_size, status.st_mtime_ns)
-        except OSError as error:
-            # Of a file that cannot be opened only the name is left to judge by.
-            if extension(entry.name) in VIDEO_EXTENSIONS or not extension(entry.name):
-                yield _unreadable(entry.path, error)
+                try:
+                    status = entry.stat()
+                    if stat.S_ISDIR(status.st_mode):
+                        below.append(entry.path)
+                    elif (
+                        stat.S_ISREG(status.st_mode)
+                        and not _is_small_copy(entry.path, status.st_size, names)
+                        and _is_candidate(entry)
+                        and self._is_new(entry.path)
+                    ):
+                        yield VideoFile(entry.path, root, status.st_size, status.st_mtime_ns)
+                except OSError as error:
+                    # Of a file that cannot be opened only the name is left to judge by.
+                    if extension(entry.name) in VIDEO_EXTENSIONS or not extension(entry.name):
+                        yield _unreadable(entry.path, error)
+            waiting.extend((path, ignored) for path in reversed(below))
 
     def _excluded(self, name: str, relative: str) -> bool:
         relative = relative.replace(os.sep, "/")
@@ -219,12 +188,46 @@ class _Walk:
             for pattern in self._exclude
         )
 
-    @staticmethod
-    def _is_new(met: set[str], path: str) -> bool:
+    def _is_new(self, path: str) -> bool:
         real = os.path.realpath(path)
-        new = real not in met
-        met.add(real)
+        new = real not in self._met
+        self._met.add(real)
         return new
+
+
+def _read_ignore_file(path: str) -> GitIgnoreSpec:
+    """Raises: OSError: it cannot be read. UsageError: one of its lines is invalid."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise UsageError(f"invalid {path}: it is not a file", "move it away, or make it a text file")
+    with open(path, "rb") as file:
+        content = file.read(_LONGEST_IGNORE_FILE)
+    # Windows writes UTF-16 where a line is sent to a file.
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    text = content.decode(encoding, "replace" if encoding == "utf-16" else "surrogateescape")
+    lines = [line.removesuffix("\r") for line in unicodedata.normalize("NFC", text).split("\n")]
+    for number, line in enumerate(lines, 1):
+        try:
+            GitIgnoreSpec.from_lines([line])
+        except ValueError as error:
+            raise UsageError(
+                f"invalid pattern in {path}, line {number}: {line!r}", "write it as in a .gitignore, or remove it"
+            ) from error
+    return GitIgnoreSpec.from_lines(lines)
+
+
+def _is_ignored(entry: os.DirEntry[str], ignored: Sequence[tuple[str, GitIgnoreSpec]]) -> bool:
+    """Whether the last rule that matches leaves an entry out; those of the nearest folder come last."""
+    for folder, rules in reversed(ignored):
+        name = unicodedata.normalize("NFC", entry.path[len(os.path.join(folder, "")) :].replace(os.sep, "/"))
+        if entry.is_dir():
+            # The library judges a folder by the files in it: for "*" and "!*/", say, it leaves out every folder.
+            matches = (rule.include for rule in reversed(list(rules.patterns)) if rule.match_file(f"{name}/"))
+            verdict = next((include for include in matches if include is not None), None)
+        else:
+            verdict = rules.check_file(name).include
+        if verdict is not None:
+            return verdict
+    return False
 
 
 def _unreadable(path: str, error: OSError) -> Unreadable:
@@ -238,15 +241,6 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
-def _is_small_copy(path: str, size: int, names: list[str]) -> bool:
-    """Whether a camera made this file of a larger one that is there too."""
-    master = copied_from(path, names)
-    try:
-        return bool(master) and os.path.isfile(master) and os.path.getsize(master) > size
-    except OSError:
-        return False
-
-
 def _is_candidate(entry: os.DirEntry[str]) -> bool:
     ending = extension(entry.name)
     if ending in UNFINISHED_EXTENSIONS or ending in AUDIO_EXTENSIONS:
@@ -257,3 +251,60 @@ def _is_candidate(entry: os.DirEntry[str]) -> bool:
         head = file.read(HEAD)
         # Some recorders leave room for a header that they never write.
         return may_hold_video(head if head.strip(b"\0") else head + file.read(16 * HEAD))
+
+
+def _is_small_copy(path: str, size: int, siblings: Collection[str]) -> bool:
+    """Whether a camera made this file of a larger one that is there too.
+
+    Of ``GX010777.MP4`` and ``GL010777.LRV`` the second is the copy, and so are ``DJI_0007.LRF``,
+    ``LRV_20231225_183000_01_001.insv``, ``SUB/C0001S03.MP4`` beside ``CLIP``, and the files in a folder ``Proxy`` of
+    the video's.
+    """
+    folder, name = os.path.split(path)
+    stem, ending = os.path.splitext(name.lower())
+    is_copy = ending in _COPY_EXTENSIONS
+    stems = [match.expand(one) for pattern, ones in _STEMS if (match := pattern.fullmatch(stem)) for one in ones]
+    master = ""
+    if stems or is_copy:
+        master = _master(folder, siblings, [stem, *stems] if is_copy else stems)
+    inside = os.path.basename(folder).lower()
+    if inside == "sub":
+        stems = [match[1]] if (match := _SONY_COPY.fullmatch(stem)) else []
+    else:
+        stems.append(stem)
+    for relative in _FOLDERS.get(inside, ()):
+        other = "" if master else _below(os.path.dirname(folder), relative)
+        if other:
+            master = _master(other, _names(other), stems)
+    try:
+        return bool(master) and os.path.isfile(master) and os.path.getsize(master) > size
+    except OSError:
+        return False
+
+
+def _master(folder: str, names: Collection[str], stems: Collection[str]) -> str:
+    for name in names:
+        stem, ending = os.path.splitext(name.lower())
+        if stem in stems and ending in _MASTER_EXTENSIONS:
+            return os.path.join(folder, name)
+    return ""
+
+
+def _below(folder: str, relative: str) -> str:
+    """A folder by its relative path in any case; empty where there is none."""
+    for part in relative.split("/") if relative else ():
+        if part == "..":
+            folder = os.path.dirname(folder)
+        else:
+            name = next((name for name in _names(folder) if name.lower() == part), "")
+            if not name:
+                return ""
+            folder = os.path.join(folder, name)
+    return folder
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

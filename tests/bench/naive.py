@@ -15,7 +15,7 @@ from pathlib import Path
 import easyocr
 from faster_whisper import WhisperModel, decode_audio
 
-from clamr_cli.media.frames import FrameOptions, sample_frames
+from clamr_cli.media.frames import sample_frames
 from clamr_cli.media.probe import probe
 from clamr_cli.weights import locate
 
@@ -42,7 +42,7 @@ def read(path: str, reader: easyocr.Reader, whisper: WhisperModel) -> Reading:
     info = probe(path)
     found = Reading(path, info.duration)
     clock = time.perf_counter()
-    for sample in sample_frames(path, info, FrameOptions(max_side=1 << 20)):
+    for sample in sample_frames(path, info, max_side=1 << 20):
         now = time.perf_counter()
         found.decode += now - clock
         found.frames += 1

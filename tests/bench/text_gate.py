@@ -29,7 +29,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 from torch.nn import functional
 
-from clamr_cli.media import textchange, textmap
+from clamr_cli.media import text_change
 
 SIDE = 256
 BATCH = 16
@@ -70,7 +70,7 @@ class Maker:
             turn = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), rng.uniform(-6, 6), 1)
             picture = cv2.warpAffine(picture, turn, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT)
             label = cv2.warpAffine(label, turn, (SIDE, SIDE))
-        cells = SIDE // textmap.CELL
+        cells = SIDE // text_change.CELL
         return self._degrade(picture), cv2.resize(label, (cells, cells), interpolation=cv2.INTER_AREA)
 
     def _photo(self) -> np.ndarray:
@@ -152,7 +152,7 @@ def compressed(picture: np.ndarray, quality: int) -> np.ndarray:
 
 
 def network() -> nn.Sequential:
-    """The layers that ``clamr_cli.media.textmap`` runs in numpy."""
+    """The layers that ``clamr_cli.media.text_change`` runs in numpy."""
     return nn.Sequential(
         *(nn.Conv2d(1, 8, 5, 2, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU()),
         *(nn.Conv2d(16, 24, 3, 2, 1), nn.ReLU(), nn.Conv2d(24, 32, 3, 1, 1), nn.ReLU()),
@@ -202,20 +202,20 @@ def measure(photos: list[Path], fonts: list[Path], count: int) -> None:
     """Print how many drawn words are seen, by size and contrast, and how many photographs are taken for text."""
     rng = RNG(5)
     alarms = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in photos]
-    maps = [textmap.text_map(alarm) for alarm in alarms]
-    for limit in (textchange._LIKELY, textchange._CERTAIN):
-        print(f"photographs alarming at {limit}: {np.mean([textchange._pairs(m, limit).any() for m in maps]):.3f}")
+    maps = [text_change.text_map(alarm) for alarm in alarms]
+    for limit in (text_change.LIKELY, text_change.CERTAIN):
+        print(f"photographs alarming at {limit}: {np.mean([text_change.paired(m, limit).any() for m in maps]):.3f}")
     seen: dict[tuple[str, int], list[bool]] = defaultdict(list)
     for _ in range(count):
         size, contrast = rng.choice((14, 16, 20, 28, 40, 60, 90, 140)), rng.choice((45, 70, 120, 200))
         plain = np.full((720, 1280), rng.randrange(256), np.uint8)
         under = cv2.resize(rng.choice(alarms), (1280, 720)) if rng.random() < 0.6 else plain
         picture, (left, top, right, bottom) = _written(rng, under, fonts, size, contrast)
-        found = textmap.text_map(cv2.resize(compressed(picture, rng.choice((50, 70, 90))), (960, 536)))
-        scale = 960 / 1280 / textmap.CELL
+        found = text_change.text_map(cv2.resize(compressed(picture, rng.choice((50, 70, 90))), (960, 536)))
+        scale = 960 / 1280 / text_change.CELL
         rows = slice(int(top * scale), int(bottom * scale) + 1)
         here = found[rows, int(left * scale) : int(right * scale) + 1]
-        hit = bool(textchange._pairs(here, textchange._LIKELY).any())
+        hit = bool(text_change.paired(here, text_change.LIKELY).any())
         for key in (("size", size), ("contrast", contrast), ("all", count)):
             seen[key].append(hit)
     for (name, value), hits in sorted(seen.items()):

@@ -101,11 +101,11 @@ def _opened(settings: Settings, flags: Flags) -> tuple[Store, list[str]]:
         UsageError: a target does not exist, and there is no index that knows it. It is told before an index is made.
     """
     from clamr_cli.cli.runtime import open_store
-    from clamr_cli.media.walk import places
+    from clamr_cli.media.walk import expand_targets
 
     targets = flags.targets or []
     try:
-        return open_store(settings, create=bool(places(targets))), targets
+        return open_store(settings, create=bool(expand_targets(targets))), targets
     except UsageError as misspelled:
         try:
             store = open_store(settings)

@@ -146,7 +146,7 @@ def _target(name: str) -> Target:
 def _videos(store: Store, folder: str | None) -> list[FileRecord]:
     """The videos to write queries for; says so if there are none, or if some of the folder are not indexed."""
     from clamr_cli.index.documents import indexed_videos
-    from clamr_cli.media.walk import Found, discover
+    from clamr_cli.media.walk import VideoFile, discover
     from clamr_cli.types import FileState
 
     if folder is None:
@@ -163,7 +163,7 @@ def _videos(store: Store, folder: str | None) -> list[FileRecord]:
     paths: set[str] = set()
     # What was indexed can be used though its disk is not there now.
     if os.path.lexists(root) or not inside:
-        paths = {found.path for found in discover([root]) if isinstance(found, Found)}
+        paths = {found.path for found in discover([root]) if isinstance(found, VideoFile)}
     if missing := len(paths - {file.path for file in indexed}):
         verb, them = ("is", "it") if missing == 1 else ("are", "them")
         command = f"clamr index {shlex.quote(root)}"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clamr_cli.frames.selection import ALIKE, CLOSE, select
-from clamr_cli.media.images import THUMB, change
+from clamr_cli.media.images import THUMB, image_difference
 
 STRATEGIES = ("top", "diverse", "windows")
 
@@ -29,7 +29,7 @@ def videos(draw):
 
 
 def repeat(one: int, other: int, times, thumbs, silent) -> bool:
-    alike = change(thumbs[one][None], thumbs[other])[0] <= ALIKE
+    alike = image_difference(thumbs[one][None], thumbs[other])[0] <= ALIKE
     return bool(alike) and (abs(times[one] - times[other]) < CLOSE or silent[one] or silent[other])
 
 

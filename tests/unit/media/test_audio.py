@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.audio import _Line, audio_role, choose_track, read_audio, track_groups, without
+from clamr_cli.media.audio import MonoLine, audio_role, choose_track, read_audio, track_groups, without
 from clamr_cli.media.probe import probe
 from clamr_cli.types import AudioTrack, MediaInfo
 from tests.unit.media.clips import Clip, Sound
@@ -182,7 +182,7 @@ def second_of(layout):
 
 
 def test_frames_that_damage_made_of_no_known_format_stay_silent_and_the_rest_is_heard():
-    line = _Line(RATE)
+    line = MonoLine(RATE)
     layouts = ["mono", "27 channels", "27 channels", "stereo", "27 channels"]
     laid = [chunk for time, layout in enumerate(layouts) for chunk in line.add(second_of(layout), float(time))]
     samples = np.concatenate([*laid, *line.finish()])
@@ -191,6 +191,6 @@ def test_frames_that_damage_made_of_no_known_format_stay_silent_and_the_rest_is_
 
 
 def test_frames_of_no_known_format_alone_are_not_heard():
-    line = _Line(RATE)
+    line = MonoLine(RATE)
     assert list(line.add(second_of("27 channels"), 0.0)) == list(line.finish()) == []
     assert not line.heard

@@ -12,16 +12,15 @@ import pytest
 from PIL import Image
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.frames import FrameOptions, sample_frames
+from clamr_cli.media.frames import frames_at, sample_frames
 from clamr_cli.media.probe import probe
-from clamr_cli.media.stills import frames_at
 from tests.unit.media.clips import Clip, Sound, moving, plain
 
 RED, GREEN, BLUE = (220, 30, 30), (30, 200, 30), (30, 30, 220)
 
 
 def sample(path, **options):
-    return list(sample_frames(str(path), probe(str(path)), FrameOptions(**options)))
+    return list(sample_frames(str(path), probe(str(path)), **options))
 
 
 def shade(image) -> str:
@@ -152,7 +151,7 @@ def test_wide_samples_are_squared_and_large_frames_made_small(tmp_path):
     path = Clip(picture=lambda time: moving(time, (640, 480)), aspect=Fraction(4, 3)).write(tmp_path / "a.mkv")
     (frame, *_) = sample(path, max_side=320)
     assert frame.image.shape == (180, 320, 3)
-    samples = sample_frames(path, probe(path), FrameOptions(max_side=320))
+    samples = sample_frames(path, probe(path), max_side=320)
     assert [next(samples).enlarge(side).shape for side in (640, 4000)] == [(360, 640, 3), (480, 853, 3)]
     (frame, *_) = sample(path)
     assert frame.image.shape == (480, 853, 3)
@@ -199,7 +198,7 @@ def test_a_picture_that_cannot_be_decoded_at_all_is_an_error(tmp_path):
     start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
     path.write_bytes(content[:start] + bytes(end - start) + content[end:])
     with pytest.raises(MediaError, match="no frame"):
-        list(sample_frames(str(path), info, FrameOptions()))
+        list(sample_frames(str(path), info))
 
 
 def test_a_file_that_became_another_is_an_error(tmp_path):
@@ -207,7 +206,7 @@ def test_a_file_that_became_another_is_an_error(tmp_path):
     info = probe(Clip().write(path))
     Clip(picture=None, sounds=(Sound(),)).write(path)
     with pytest.raises(MediaError, match="changed"):
-        list(sample_frames(str(path), info, FrameOptions()))
+        list(sample_frames(str(path), info))
 
 
 def test_sound_alone_gives_no_frames(tmp_path):

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clamr_cli.media.plan import Alone, InTurn, Mark, Plan, Stop
+from clamr_cli.media.frames import Alone, InTurn, Plan, Stop
 
 
-def marks(keys, *, seconds, fps=10):
+def packet(*, key):
+    return SimpleNamespace(is_keyframe=key, size=1)
+
+
+def packets(keys, *, seconds, fps=10):
     """Packets of a stream without reordering; ``keys`` are the times of its keyframes."""
     numbers = {round(key * fps) for key in keys}
-    return [Mark(index / fps, index in numbers, 1, index) for index in range(round(seconds * fps))]
+    return [(index / fps, packet(key=index in numbers)) for index in range(round(seconds * fps))]
 
 
 def sampled(stream, interval=2.0, longest_gap=4.0):
     """The times a decoder would give, and how many packets it had to decode for that."""
     times, decoded, run = [], 0, []
-    for step in Plan(interval, longest_gap).steps(stream):
+    for step in Plan(stream, interval, longest_gap).steps():
         match step:
             case Alone(group):
-                times.append(group[0].time)
+                times.append(group[0][0])
                 decoded += 1
-            case InTurn(mark, first, _):
-                run = [mark.time] if first else [*run, mark.time]
+            case InTurn((time, _), first, _):
+                run = [time] if first else [*run, time]
                 decoded += 1
             case Stop():
                 grid = [run[0] + number * interval for number in range(int((run[-1] - run[0]) / interval + 1e-6) + 1)]
@@ -34,36 +39,36 @@ def sampled(stream, interval=2.0, longest_gap=4.0):
 
 
 def test_close_keyframes_are_decoded_alone():
-    times, decoded = sampled(marks(range(0, 100, 4), seconds=98))
+    times, decoded = sampled(packets(range(0, 100, 4), seconds=98))
     assert times == list(range(0, 97, 4))
     # Only the last group is decoded whole, since nothing follows it.
     assert decoded == 24 + 20
 
 
 def test_a_stream_of_keyframes_is_thinned_out():
-    times, decoded = sampled(marks([index / 10 for index in range(300)], seconds=30))
+    times, decoded = sampled(packets([index / 10 for index in range(300)], seconds=30))
     assert max(after - before for before, after in pairwise(times)) <= 2.0
     assert decoded <= 20
 
 
 def test_a_long_group_is_decoded_up_to_the_last_frame_that_is_wanted():
-    times, decoded = sampled(marks([0, 10, 20], seconds=20.1))
+    times, decoded = sampled(packets([0, 10, 20], seconds=20.1))
     assert times == [0, 2, 4, 6, 10, 12, 14, 16, 20]
     assert decoded == 61 + 61 + 1
 
 
 def test_a_keyframe_at_a_cut_between_two_regular_ones_is_taken():
-    times, _ = sampled(marks([0, 2, 2.8, 5.2, 7.2], seconds=7.3))
+    times, _ = sampled(packets([0, 2, 2.8, 5.2, 7.2], seconds=7.3))
     assert 2.8 in times
 
 
 def test_without_any_keyframe_everything_is_decoded():
-    _, decoded = sampled(marks([], seconds=30))
+    _, decoded = sampled(packets([], seconds=30))
     assert decoded == 300
 
 
 def test_where_keyframes_are_not_trusted_nothing_is_left_out():
-    steps = list(Plan(2.0, 4.0, trust_keys=False).steps(marks(range(30), seconds=30)))
+    steps = list(Plan(packets(range(30), seconds=30), 2.0, 4.0, trust_keys=False).steps())
     assert all(isinstance(step, InTurn) for step in steps[:-1])
     assert len(steps) == 300 + 1
 
@@ -74,10 +79,10 @@ def test_little_is_looked_ahead():
     def endless():
         nonlocal taken
         while True:
-            yield Mark(taken / 10, taken % 100 == 0, 1, taken)
+            yield taken / 10, packet(key=taken % 100 == 0)
             taken += 1
 
-    steps = Plan(2.0, 4.0).steps(endless())
+    steps = Plan(endless(), 2.0, 4.0).steps()
     for _ in range(50):
         next(steps)
     assert taken <= 50 + 41 + 1
@@ -89,7 +94,7 @@ def test_little_is_looked_ahead():
     longest_gap=st.sampled_from([3.0, 4.0, 6.0]),
 )
 def test_any_stretch_longer_than_the_gap_has_a_sample(keys, interval, longest_gap):
-    times, _ = sampled(marks(keys, seconds=60), interval, longest_gap)
+    times, _ = sampled(packets(keys, seconds=60), interval, longest_gap)
     assert times == sorted(set(times))
     edges = [times[0], *times, 59.9]
     assert max(after - before for before, after in pairwise(edges)) <= longest_gap + 0.101

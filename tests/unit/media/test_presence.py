@@ -31,7 +31,7 @@ def test_a_share_that_hangs_delays_nothing_and_what_was_met_last_counts(
     away = [record(share / "away.mp4", missing_since="2024-05-17T12:00:00+00:00")]
     near = [record(tmp_path / "here.mp4"), record(tmp_path / "gone.mp4")]
     # One that is quick must be seen though it comes after a slow one.
-    monkeypatch.setattr(presence, "_PATIENCE", 0.5)
+    monkeypatch.setattr(presence, "PATIENCE", 0.5)
     found = readable([*there, *away, *near])
     released.set()
     assert found == {file.path for file in (*there, near[0])}

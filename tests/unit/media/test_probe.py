@@ -14,8 +14,16 @@ import pytest
 from clamr_cli.errors import MediaError
 from clamr_cli.languages import short_code
 from clamr_cli.media.container import open_media, read_packets
-from clamr_cli.media.probe import choose_duration, display_size, orientation, probe
-from clamr_cli.media.tags import clean_tags, clean_text, created, location
+from clamr_cli.media.probe import (
+    choose_duration,
+    clean_tags,
+    clean_text,
+    created,
+    display_size,
+    location,
+    orientation,
+    probe,
+)
 from clamr_cli.timeline import format_time, readable_part
 from tests.unit.media.clips import Clip, Sound
 

@@ -10,7 +10,7 @@ import pytest
 from clamr_cli.errors import MediaError
 from clamr_cli.media import audio
 from clamr_cli.media.audio import choose_track, read_audio
-from clamr_cli.media.frames import FrameOptions, sample_frames
+from clamr_cli.media.frames import sample_frames
 from clamr_cli.media.probe import probe
 from tests.unit.media.clips import Clip, Sound, plain, restamp
 
@@ -136,7 +136,7 @@ def test_a_slide_that_stands_for_long_is_no_damage(tmp_path, name, stays):
     path = Clip(third, stays + 2, FPS, times=times, gop=100).write(tmp_path / name)
     info = probe(path)
     assert info.duration == pytest.approx(stays + 2, abs=1)
-    assert [frame.time for frame in sample_frames(path, info, FrameOptions())][-1] > stays
+    assert [frame.time for frame in sample_frames(path, info)][-1] > stays
 
 
 @pytest.mark.parametrize("every", [60, 300])

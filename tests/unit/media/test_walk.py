@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import UsageError
-from clamr_cli.media.sniff import HEAD, may_hold_video
-from clamr_cli.media.walk import Found, Unreadable, discover
+from clamr_cli.media.formats import HEAD, may_hold_video
+from clamr_cli.media.walk import Unreadable, VideoFile, discover
 
 MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isommp42" + bytes(64)
 MKV = b"\x1a\x45\xdf\xa3" + bytes(60)
@@ -153,7 +153,7 @@ def test_a_broken_file_with_a_videos_name_is_found_so_that_it_can_be_recorded(tm
 def test_a_named_file_is_taken_hidden_or_not_of_any_kind(tmp_path):
     put(tmp_path, DOThiddenDOTmp4=MP4, songDOTmp3=b"ID3" + bytes(40))
     found = list(discover([str(tmp_path / ".hidden.mp4"), str(tmp_path / "song.mp3")]))
-    assert [(os.path.basename(item.path), item.root) for item in found if isinstance(item, Found)] == [
+    assert [(os.path.basename(item.path), item.root) for item in found if isinstance(item, VideoFile)] == [
         (".hidden.mp4", str(tmp_path)),
         ("song.mp3", str(tmp_path)),
     ]
@@ -166,7 +166,7 @@ def test_hidden_and_system_files_are_passed_over_and_the_order_is_steady(tmp_pat
     put(tmp_path, aDOTmp4=MP4)
     assert names([tmp_path]) == ["a.mp4", "b.mp4", "x.mp4"]
     item = next(discover([str(tmp_path)]))
-    assert item == Found(str(tmp_path / "a.mp4"), str(tmp_path), len(MP4), (tmp_path / "a.mp4").stat().st_mtime_ns)
+    assert item == VideoFile(str(tmp_path / "a.mp4"), str(tmp_path), len(MP4), (tmp_path / "a.mp4").stat().st_mtime_ns)
 
 
 @pytest.mark.parametrize("pattern", ["raw", "raw/*", "raw/", "./raw", "**/raw", "[q-s]aw"])
@@ -247,7 +247,7 @@ def test_circles_end_and_each_real_file_comes_once(tmp_path):
     (tmp_path / "again.mp4").symlink_to(tmp_path / "deep" / "a.mp4")
     (tmp_path / "self.mp4").symlink_to(tmp_path / "self.mp4")
     found = list(discover([str(tmp_path), str(tmp_path / "deep" / "a.mp4"), str(tmp_path / "deep")]))
-    assert [item.path for item in found if isinstance(item, Found)] == [str(tmp_path / "again.mp4")]
+    assert [item.path for item in found if isinstance(item, VideoFile)] == [str(tmp_path / "again.mp4")]
     assert [item.path for item in found if isinstance(item, Unreadable)] == [str(tmp_path / "self.mp4")]
 
 
@@ -305,7 +305,7 @@ def test_what_may_not_be_read_is_told_and_stops_nothing(open_folder):
     become_nobody()
     found = list(discover([str(root)]))
     assert [(type(item), os.path.basename(item.path)) for item in found] == [
-        (Found, "a.mp4"),
+        (VideoFile, "a.mp4"),
         (Unreadable, "locked.mp4"),
         (Unreadable, "private"),
     ]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clamr_cli.media.textchange import News, TextWatch
-from clamr_cli.media.textmap import CELL, text_map
+from clamr_cli.media.text_change import CELL, TextChange, TextWatch, text_map
 from tests.unit.media.clips import moving, plain, written
 
 SIZE = (960, 544)
@@ -53,11 +52,15 @@ def test_a_text_that_fades_in_is_read_again_once_it_is_clear():
     clear = written(empty, "Chapter One", at=(200, 200), height=60)
     faint = (empty * 0.7 + clear * 0.3).astype(np.uint8)
     news = [watch.look(2.0 * number, picture) for number, picture in enumerate((empty, faint, clear, clear, empty))]
-    assert news == [News.NONE, News.READ, News.READ, News.SAME, News.GONE]
+    assert news == [TextChange.NONE, TextChange.READ, TextChange.READ, TextChange.SAME, TextChange.GONE]
 
 
 def test_frames_that_follow_too_soon_are_read_later():
     watch = TextWatch(1.5, 4.0)
     one, two = (written(plain((40, 40, 40), SIZE), text, at=(200, 200), height=60) for text in ("First", "Other"))
     looks = ((0.0, one), (0.5, two), (1.6, two))
-    assert [watch.look(time, picture) for time, picture in looks] == [News.READ, News.LATER, News.READ]
+    assert [watch.look(time, picture) for time, picture in looks] == [
+        TextChange.READ,
+        TextChange.LATER,
+        TextChange.READ,
+    ]

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.cut import copied_suffix, copy_clip, encode_clip
-from clamr_cli.media.frames import FrameOptions, sample_frames
+from clamr_cli.media.clips import copied_suffix, copy_clip, encode_clip
+from clamr_cli.media.frames import frames_at, sample_frames
 from clamr_cli.media.probe import probe
-from clamr_cli.media.stills import frames_at
 from clamr_cli.types import Span
 from tests import clips
 
@@ -41,7 +40,7 @@ def close(image, other) -> bool:
 
 def test_frames_are_those_that_sampling_saw(video):
     info = probe(video)
-    seen = {one.time: one.image for one in sample_frames(video, info, FrameOptions(interval=1.0, longest_gap=1.0))}
+    seen = {one.time: one.image for one in sample_frames(video, info, interval=1.0, longest_gap=1.0)}
     assert len(seen) >= 11
     found = dict(frames_at(video, info, list(seen), max_side=1280))
     assert list(found) == list(seen)
@@ -63,7 +62,7 @@ def test_beyond_the_end_there_is_nothing(video):
 def held(path: Path) -> tuple[list[str], float]:
     """What streams a clip has and how long its picture lasts."""
     info = probe(os.fspath(path))
-    frames = list(sample_frames(os.fspath(path), info, FrameOptions(interval=0.1, longest_gap=0.1)))
+    frames = list(sample_frames(os.fspath(path), info, interval=0.1, longest_gap=0.1))
     assert frames
     return ["video"] + ["audio"] * len(info.audio), frames[-1].time - frames[0].time
 

@@ -8,10 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from clamr_cli.media.frames import SampledFrame
-from clamr_cli.media.scenes import PickOptions, pick_frames
+from clamr_cli.media.images import THUMB, image_difference, thumbnail
+from clamr_cli.media.key_frames import dedupe_frames, pick_frames
 from clamr_cli.types import Span
 from tests.unit.media.clips import moving, plain, written
 
@@ -43,33 +46,37 @@ def film(*stretches, step=2.0):
         start += seconds
 
 
-def pick(*stretches, duration=None, **options):
+def pick(*stretches, duration=None):
     duration = duration or sum(seconds for seconds, _ in stretches)
-    return list(pick_frames(film(*stretches), duration, PickOptions(**options)))
+    return list(pick_frames(film(*stretches), duration))
+
+
+def dedupe(*stretches):
+    return [frame for frame, _ in dedupe_frames(film(*stretches), sum(seconds for seconds, _ in stretches))]
 
 
 def read_at(picked):
-    return [frame.time for frame in picked if frame.text_jpeg is not None]
+    return [key.frame.time for key in picked if key.text_jpeg is not None]
 
 
 def test_a_still_picture_gives_one_frame_for_its_whole_time():
-    (frame,) = pick((60, lambda time: noisy(photo(1), time)))
-    assert (frame.time, frame.span, frame.shot, frame.text_jpeg) == (0, Span(0, 60), 0, None)
+    (key,) = pick((60, lambda time: noisy(photo(1), time)))
+    assert (key.frame.time, key.frame.span, key.shot, key.text_jpeg) == (0, Span(0, 60), 0, None)
 
 
 def test_each_shot_gives_a_frame_and_the_spans_tile_the_time_line():
     picked = pick((10, photo(1)), (6, photo(2)), (20, photo(3)), (4, photo(1)), duration=41)
-    assert [frame.time for frame in picked] == [0, 10, 16, 36]
-    assert [frame.shot for frame in picked] == [0, 1, 2, 3]
-    assert picked[0].span.start == 0
-    assert picked[-1].span.end == 41
-    assert all(before.span.end == after.span.start for before, after in pairwise(picked))
+    assert [key.frame.time for key in picked] == [0, 10, 16, 36]
+    assert [key.shot for key in picked] == [0, 1, 2, 3]
+    assert picked[0].frame.span.start == 0
+    assert picked[-1].frame.span.end == 41
+    assert all(before.frame.span.end == after.frame.span.start for before, after in pairwise(picked))
 
 
 def test_a_long_shot_that_moves_gives_about_ten_frames_a_minute():
     picked = pick((60, lambda time: moving(time, SIZE)))
     assert 10 <= len(picked) <= 20
-    assert {frame.shot for frame in picked} == {0}
+    assert {key.shot for key in picked} == {0}
 
 
 @pytest.mark.parametrize("height", [12, 20, 40, 140])
@@ -92,8 +99,8 @@ def test_text_of_a_picture_that_lies_on_its_side_is_read(turns):
 @pytest.mark.parametrize("ground", [40, 200])
 def test_faint_text_is_read_with_more_contrast(ground):
     faint = written(plain((ground,) * 3, SIZE), "Departures", at=(80, 250), height=14, fill=(ground + 20,) * 3)
-    (frame,) = pick((6, faint))
-    assert np.ptp(np.asarray(Image.open(io.BytesIO(frame.text_jpeg)))) > 50
+    (key,) = pick((6, faint))
+    assert np.ptp(np.asarray(Image.open(io.BytesIO(key.text_jpeg)))) > 50
 
 
 def test_a_caption_that_follows_another_is_read():
@@ -113,7 +120,7 @@ def test_a_running_clock_is_read_again_and_again():
 def test_the_end_of_a_text_is_told_so_that_it_is_not_thought_to_go_on():
     text = written(photo(6), "Breaking News", at=(100, 100), height=48)
     picked = pick((8, lambda time: noisy(text, time)), (8, lambda time: noisy(photo(6), time)))
-    assert [(frame.time, frame.text_jpeg is not None, frame.text_stays) for frame in picked] == [
+    assert [(key.frame.time, key.text_jpeg is not None, key.text_stays) for key in picked] == [
         (0, True, False),
         (8, False, False),
     ]
@@ -126,7 +133,7 @@ def test_a_text_that_stays_while_the_picture_moves_is_read_once():
     picked = pick((30, logo))
     assert read_at(picked) == [0]
     assert len(picked) > 3
-    assert all(frame.text_stays for frame in picked[1:])
+    assert all(key.text_stays for key in picked[1:])
 
 
 def test_brighter_light_is_no_new_text():
@@ -141,19 +148,20 @@ def test_moving_shapes_are_not_read():
 
 def test_short_black_between_shots_is_no_frame_of_its_own():
     picked = pick((10, photo(1)), (2, plain((0, 0, 0), SIZE)), (10, photo(2)))
-    assert [frame.time for frame in picked] == [0, 12]
-    assert picked[1].span == Span(10, 22)
+    assert [key.frame.time for key in picked] == [0, 12]
+    assert picked[1].frame.span == Span(10, 22)
 
 
 def test_a_video_that_is_black_throughout_still_gives_a_frame():
-    (frame,) = pick((20, plain((0, 0, 0), SIZE)))
-    assert frame.span == Span(0, 20)
+    (key,) = pick((20, plain((0, 0, 0), SIZE)))
+    assert key.frame.span == Span(0, 20)
 
 
-def test_pictures_have_the_sizes_that_were_asked_for():
-    picked = pick((4, written(photo(1), "Hello world", height=60)), frame_side=100, text_side=640)
-    assert Image.open(io.BytesIO(picked[0].jpeg)).size == (100, 56)
-    assert Image.open(io.BytesIO(picked[0].text_jpeg)).size == (640, 360)
+def test_pictures_to_read_text_from_are_larger_than_the_others():
+    large = np.asarray(Image.fromarray(written(photo(1), "Hello world", height=60)).resize((1600, 900)))
+    (key,) = pick((4, large))
+    assert Image.open(io.BytesIO(key.frame.jpeg)).size == (448, 252)
+    assert Image.open(io.BytesIO(key.text_jpeg)).size == (1280, 720)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +191,9 @@ def test_small_text_of_a_large_screen_is_kept_at_its_size_and_only_that(screen, 
         return np.asarray(Image.fromarray(picture).resize([int(length * scale) for length in screen]))
 
     sample = SampledFrame(0.0, shrunk(1280), shrunk if max(screen) > 1280 else None)
-    (frame,) = pick_frames([sample], 2.0)
-    assert Image.open(io.BytesIO(frame.text_jpeg)).size == pytest.approx(wanted, abs=1)
-    assert max(Image.open(io.BytesIO(frame.jpeg)).size) == 448
+    (key,) = pick_frames([sample], 2.0)
+    assert Image.open(io.BytesIO(key.text_jpeg)).size == pytest.approx(wanted, abs=1)
+    assert max(Image.open(io.BytesIO(key.frame.jpeg)).size) == 448
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (16, 16), (1280, 720)])
@@ -195,11 +203,11 @@ def test_pictures_of_any_shape_are_taken(size):
 
 def test_a_picture_that_changes_its_size_is_taken():
     picked = pick((4, plain((200, 10, 10), (640, 360))), (4, plain((10, 10, 200), (360, 640))))
-    assert [frame.time for frame in picked] == [0, 4]
+    assert [key.frame.time for key in picked] == [0, 4]
 
 
 def test_nothing_gives_nothing():
-    assert list(pick_frames([], 10.0)) == []
+    assert list(pick_frames([], 10.0)) == list(dedupe_frames([], 10.0)) == []
 
 
 def test_memory_does_not_grow_with_length():
@@ -214,3 +222,54 @@ def test_memory_does_not_grow_with_length():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 200e6
+
+
+def test_every_scene_gives_a_candidate_and_a_still_one_no_more_than_it_must():
+    scenes = [(20, plain((200, 30, 30))), (10, moving), (30, written(moving(1.0), "Platform nine"))]
+    frames = dedupe(*scenes)
+    assert [frame.time for frame in frames] == [0.0, 16.0, 20.0, 22.0, 24.0, 26.0, 28.0, 30.0, 46.0]
+    assert frames[0].span == Span(0.0, 16.0)
+
+
+def test_a_line_of_text_that_comes_and_goes_gives_candidates():
+    scenes = [(6, moving(0.0)), (4, written(moving(0.0), "Departures", at=(20, 120))), (6, moving(0.0))]
+    assert [frame.time for frame in dedupe(*scenes)] == [0.0, 6.0, 10.0]
+
+
+def test_a_black_pause_is_no_candidate():
+    scenes = [(4, moving(0.0)), (2, plain((0, 0, 0))), (4, moving(3.0))]
+    assert [frame.time for frame in dedupe(*scenes)] == [0.0, 6.0]
+
+
+def test_a_plain_picture_that_lasts_is_a_candidate():
+    scenes = [(6, plain((200, 20, 20))), (6, plain((20, 20, 200)))]
+    assert [frame.time for frame in dedupe(*scenes)] == [0.0, 6.0]
+
+
+def test_candidates_are_small_and_have_their_thumbnails():
+    ((frame, thumb),) = dedupe_frames([SampledFrame(1.0, moving(0.0, (1280, 720)))], 5.0, side=100)
+    picture = np.asarray(Image.open(io.BytesIO(frame.jpeg)))
+    assert picture.shape == (56, 100, 3)
+    assert frame.span == Span(0.0, 5.0)
+    assert image_difference(thumbnail(picture)[None], thumb)[0] < 0.03
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([0, 40, 90, 200]), min_size=1, max_size=30), st.floats(0, 9))
+def test_spans_of_candidates_tile_the_time_line(levels, rest):
+    samples = [SampledFrame(2.0 * n, moving(level / 40)) for n, level in enumerate(levels)]
+    duration = 2.0 * (len(levels) - 1) + rest
+    frames = [frame for frame, _ in dedupe_frames(samples, duration, longest=8.0)]
+    assert frames[0].span.start == 0.0
+    assert frames[-1].span.end == duration
+    assert all(one.span.end == other.span.start for one, other in pairwise(frames))
+    assert all(one.span.start <= one.time <= one.span.end for one in frames)
+    assert all(one.span.duration <= 8.0 + 2.0 for one in frames[:-1])
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0, 0.0), (255, 1.0), (51, 0.2)])
+def test_the_difference_of_images_is_that_of_the_pixel_that_differs_most(level, expected):
+    before = np.zeros((THUMB, THUMB, 3), np.uint8)
+    after = before.copy()
+    after[4, 5] = level
+    assert image_difference(after[None], before)[0] == pytest.approx(expected, abs=1e-6)

@@ -8,8 +8,7 @@ from itertools import pairwise
 import pytest
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media import identity
-from clamr_cli.media.identity import content_hash, replaced, stamp, video_id
+from clamr_cli.media.files import BLOCK, WHOLE_UP_TO, blocks, content_hash, replaced, stamp, video_id
 
 
 def test_the_name_does_not_count_the_content_does(tmp_path):
@@ -30,7 +29,7 @@ def test_an_empty_file_has_an_identity_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("place", ["first", "last", "size"])
 def test_of_a_large_file_the_size_the_first_and_the_last_block_count(tmp_path, place):
-    size = identity.WHOLE_UP_TO + 3 * identity.BLOCK + 7
+    size = WHOLE_UP_TO + 3 * BLOCK + 7
     path = tmp_path / "large.mp4"
     with path.open("wb") as file:
         file.truncate(size)
@@ -46,11 +45,11 @@ def test_of_a_large_file_the_size_the_first_and_the_last_block_count(tmp_path, p
 
 def test_the_blocks_of_a_large_file_are_spread_evenly_from_the_first_byte_to_the_last():
     size = 10 * 2**30 + 12345
-    blocks = identity._blocks(size)
-    assert blocks[0][0] == 0
-    assert sum(blocks[-1]) == size
-    assert len(blocks) == 64
-    steps = [b[0] - a[0] for a, b in pairwise(blocks)]
+    counted = blocks(size)
+    assert counted[0][0] == 0
+    assert sum(counted[-1]) == size
+    assert len(counted) == 64
+    steps = [b[0] - a[0] for a, b in pairwise(counted)]
     assert max(steps) - min(steps) <= 1
 
 

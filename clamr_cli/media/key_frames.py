@@ -1,0 +1,185 @@
+"""Chooses, among sampled frames, the few that matter. One frame is held back; nothing else grows with the length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clamr_cli.media.frames import SampledFrame
+from clamr_cli.media.images import image_difference, thumbnail, to_jpeg
+from clamr_cli.media.text_change import TextChange, TextWatch, stretched
+from clamr_cli.types import Frame, Span
+
+FRAME_SIDE: Final = 448
+"""Pixels of the longer side of stored frames at most."""
+
+_QUALITY: Final = 90
+_TEXT_SIDE: Final = 1280  # the same of frames to read text from
+_SMALL_TEXT_PIXELS: Final = 4_000_000  # of a picture with small text at most, whatever its sides
+_CHANGED_AFTER: Final = 6.0  # seconds after which a shot that has changed gives another frame
+_MUCH_CHANGED_AFTER: Final = 3.0
+_TEXT_AFTER: Final = 1.0  # seconds between two frames to read text from, at least
+_DOUBTFUL_TEXT_AFTER: Final = 4.0  # the same where it is doubtful that there is any text
+
+_SIDE: Final = 32  # pixels along each side of the copy in which shots are told apart
+_BLOCK: Final = 4  # of these along each side of the blocks in which local change is measured
+_LEVELS: Final = 6  # histogram bins for each colour
+
+_CANDIDATE_QUALITY: Final = 85
+_DIFFERENT: Final = 0.05  # image difference from which a picture shows something new
+_ONE_COLOUR: Final = 15  # a picture whose thumbnail spans fewer of the 256 levels is one colour
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFrame:
+    """A frame worth keeping.
+
+    Attributes:
+        frame: taken at the first moment its content was seen; the spans of a video's frames tile its time line.
+        shot: number of the shot, from 0.
+        text_jpeg: the picture, large, where what could be text differs from the last such picture; else None.
+        text_stays: True where ``text_jpeg`` is None because what could be text is still what it was in the last such
+            picture. False with None means that what was read there is gone.
+    """
+
+    frame: Frame
+    shot: int
+    text_jpeg: bytes | None = field(repr=False)
+    text_stays: bool = False
+
+
+def pick_frames(samples: Iterable[SampledFrame], duration: float) -> Iterator[KeyFrame]:
+    """Choose among sampled frames: at least one for each shot, more where a shot changes, few where nothing does.
+
+    A frame is picked when a shot begins, when what could be text has changed, and every few seconds while the picture
+    changes. Short black or blank stretches between shots are no frames of their own.
+
+    Args:
+        samples: in time order.
+        duration: seconds of the whole video; the last span ends there.
+    """
+    watch = TextWatch(_TEXT_AFTER, _DOUBTFUL_TEXT_AFTER)
+    shot = 0
+    before: _Look | None = None
+    last: _Look | None = None
+    held: KeyFrame | None = None
+    held_blank = False
+    for sample in samples:
+        look = _Look.of(sample.image)
+        cut = before is not None and look.is_cut_from(before)
+        before = look
+        shot += cut
+        text = watch.look(sample.time, sample.image)
+        changed = cut or text in (TextChange.READ, TextChange.GONE)
+        start = 0.0
+        if held is not None and last is not None:
+            since = sample.time - held.frame.time
+            change = 0.0 if changed else look.local_change(last)
+            if not (
+                changed
+                or (change > 0.06 and since >= _CHANGED_AFTER)
+                or (change > 0.25 and since >= _MUCH_CHANGED_AFTER)
+            ):
+                continue
+            if held_blank and since < _MUCH_CHANGED_AFTER:
+                start = held.frame.span.start
+            else:
+                yield _ending(held, sample.time)
+                start = sample.time
+        last, held_blank = look, look.blank and text in (TextChange.NONE, TextChange.GONE)
+        held = KeyFrame(
+            Frame(sample.time, Span(start, sample.time), to_jpeg(sample.image, _QUALITY, max_side=FRAME_SIDE)),
+            shot,
+            _text_jpeg(sample, watch) if text is TextChange.READ else None,
+            text_stays=text is TextChange.SAME,
+        )
+    if held is not None:
+        yield _ending(held, max(duration, held.frame.time))
+
+
+def _ending(key_frame: KeyFrame, end: float) -> KeyFrame:
+    frame = key_frame.frame
+    return replace(key_frame, frame=replace(frame, span=Span(frame.span.start, end)))
+
+
+def _text_jpeg(sample: SampledFrame, watch: TextWatch) -> bytes:
+    """The picture to read text from: as large as the video where the text is small."""
+    if sample.enlarge is None or not watch.sees_small_letters(sample.image):
+        return to_jpeg(stretched(sample.image), _QUALITY, max_side=_TEXT_SIDE)
+    long, short = max(sample.image.shape[:2]), min(sample.image.shape[:2])
+    side = int((_SMALL_TEXT_PIXELS * long / short) ** 0.5)
+    return to_jpeg(stretched(sample.enlarge(side)), _QUALITY, max_side=side)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """A picture's signature: a tiny copy [32, 32, 3] in [0, 1] and a colour histogram that sums to 1."""
+
+    thumb: NDArray[np.float32]
+    histogram: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, image: NDArray[np.uint8]) -> _Look:
+        bins = thumbnail(image, 2 * _SIDE).astype(np.int64) * _LEVELS // 256
+        flat = (bins[..., 0] * _LEVELS + bins[..., 1]) * _LEVELS + bins[..., 2]
+        histogram = np.bincount(flat.ravel(), minlength=_LEVELS**3) / flat.size
+        return cls(thumbnail(image, _SIDE).astype(np.float32) / np.float32(255), histogram)
+
+    @property
+    def blank(self) -> bool:
+        """Whether the picture is one colour."""
+        return float(np.ptp(self.thumb, axis=(0, 1)).max()) < 0.06
+
+    def is_cut_from(self, other: _Look) -> bool:
+        """Whether another shot began: the picture differs everywhere, and so do its colours."""
+        difference = float(np.abs(self.thumb - other.thumb).mean())
+        colours = 1.0 - float(np.minimum(self.histogram, other.histogram).sum())
+        return (difference > 0.12 and colours > 0.35) or difference > 0.3
+
+    def local_change(self, other: _Look) -> float:
+        """Mean difference of the block that differs most, in [0, 1]."""
+        blocks = np.abs(self.thumb - other.thumb).mean(axis=2).reshape(_SIDE // _BLOCK, _BLOCK, -1, _BLOCK)
+        return float(blocks.mean(axis=(1, 3)).max())
+
+
+def dedupe_frames(
+    samples: Iterable[SampledFrame], duration: float, *, longest: float = 16.0, side: int = FRAME_SIDE
+) -> Iterator[tuple[Frame, NDArray[np.uint8]]]:
+    """Leave out samples that show what the last candidate shows: all that might answer a question remains.
+
+    The spans of the candidates tile the time line. A blank picture is no candidate unless it lasts.
+
+    Args:
+        samples: in time order.
+        duration: seconds of the whole video; the last span ends there.
+        longest: seconds that one candidate may stand for where nothing changes; something may be said meanwhile.
+        side: pixels of the longer side of the candidates at most.
+
+    Yields:
+        A candidate and its thumbnail [THUMB, THUMB, 3] uint8 RGB.
+    """
+    held: tuple[Frame, NDArray[np.uint8]] | None = None
+    lasting = False
+    for sample in samples:
+        thumb = thumbnail(sample.image)
+        blank = int(np.ptp(thumb.reshape(-1, 3), axis=0).max()) < _ONE_COLOUR
+        # A blank picture that was not seen before may be between two scenes.
+        passing, lasting = blank and not lasting, blank
+        start = 0.0
+        if held is not None:
+            frame, other = held
+            if sample.time - frame.time < longest and (
+                passing or float(image_difference(thumb[None], other)[0]) <= _DIFFERENT
+            ):
+                continue
+            yield replace(frame, span=Span(frame.span.start, sample.time)), other
+            start = sample.time
+        jpeg = to_jpeg(sample.image, _CANDIDATE_QUALITY, max_side=side)
+        held = Frame(sample.time, Span(start, sample.time), jpeg), thumb
+    if held is not None:
+        frame, thumb = held
+        yield replace(frame, span=Span(frame.span.start, max(duration, frame.time))), thumb
