@@ -84,8 +84,8 @@ class Export:
     def _folder(
         self, store: Store, prepared: Prepared, question: str, choice: Choice, hits: Sequence[FrameHit]
     ) -> bool:
+        from clamr_cli.cli.frames_output import listing
         from clamr_cli.frames.export import Folder
-        from clamr_cli.render.frames import listing
 
         assert self.out is not None
         self._name(prepared, hits)
@@ -153,7 +153,6 @@ class Export:
 
     def _told(self, doing: str, items: Iterator[Item], total: int) -> Iterator[Item]:
         """The items, with a bar on a terminal."""
-        from clamr_cli.cli.output import talk
-        from clamr_cli.render.preparing import counted
+        from clamr_cli.cli.progress import counted
 
-        yield from counted(talk(), doing, items, total, quiet=self.quiet)
+        yield from counted(doing, items, total, quiet=self.quiet)

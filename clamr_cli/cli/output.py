@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from operator import attrgetter
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from clamr_cli.text import command_line, escape_field, escape_json, escape_terminal, file_link, size
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
     from rich.text import Text
+
+    from clamr_cli.types import Span
 
 STYLES: Final[Mapping[str, str]] = {
     "video": "magenta", "speech": "cyan", "ocr": "yellow", "metadata": "green", "audio": "blue",
@@ -56,6 +57,11 @@ def as_time(seconds: float | None) -> str:
     return "" if seconds is None else format_time(seconds)
 
 
+def as_span(span: Span) -> str:
+    """``12:03-12:41``."""
+    return f"{format_time(span.start)}-{format_time(span.end)}"
+
+
 def as_size(count: int | None) -> str:
     """``1.5 MB``."""
     return "" if count is None else size(count)
@@ -86,7 +92,7 @@ class Column:
     Attributes:
         name: the key of JSON objects and the header of CSV.
         about: one sentence for the reference pages.
-        get: the value of a row; by default the attribute of the column's name.
+        get: the value of a row; by default the attribute, or the key of a dict, of the column's name.
         label: the header of tables, and the name where a single thing is printed; by default the name with spaces.
         cell: the table's cell of a row, where the value alone is not enough.
         link: the path that a click on the cell opens.
@@ -103,7 +109,7 @@ class Column:
     tsv: Callable[[Any], Any] | None = as_is
     table: Callable[[Any], str | Text] | None = str
     label: str = ""
-    cell: Callable[[Any], str | Text] | None = None
+    cell: Callable[[Any], Any] | None = None
     link: Callable[[Any], str] | None = None
     right: bool = False
     wide: bool = False
@@ -111,14 +117,16 @@ class Column:
     below: str = ""
 
     def value(self, row: Any) -> Any:  # noqa: ANN401
-        return (self.get or attrgetter(self.name))(row)
+        if self.get:
+            return self.get(row)
+        return row.get(self.name) if isinstance(row, dict) else getattr(row, self.name)
 
     @property
     def header(self) -> str:
         return self.label or self.name.replace("_", " ")
 
 
-def table_only(name: str, cell: Callable[[Any], str | Text], **layout: Any) -> Column:  # noqa: ANN401
+def table_only(name: str, cell: Callable[[Any], Any], **layout: Any) -> Column:  # noqa: ANN401
     """A column that only people see."""
     return Column(name, json=None, tsv=None, cell=cell, **layout)
 
@@ -152,28 +160,26 @@ def emit(
             print_table(table(columns, list(rows), row_style))
         case Form.CSV:
             header = [column.name for column in columns if column.tsv]
-            write([_csv_text(header, (fields(columns, row) for row in rows))])
+            write([csv_text(header, (fields(columns, row) for row in rows))])
         case _:
             write(tsv_line(fields(columns, row)) for row in rows)
 
 
 def emit_one(columns: Sequence[Column], thing: Any, form: Form) -> None:  # noqa: ANN401
-    """Print one thing: a JSON object, else a line of name and value per column; a list of values takes a line each."""
+    """Print one thing: a JSON object, else lines of name and value.
+
+    A column's value is what ``cell`` makes of the thing, else what ``tsv`` makes of the value; a list takes a line for
+    each of its values, and None takes none.
+    """
     if form is Form.JSON:
         write([json_line(record(columns, thing))])
         return
-    pairs = [
-        (column.header, value)
-        for column in columns
-        if column.tsv
-        for field in [column.tsv(column.value(thing))]
-        for value in (field if isinstance(field, list) else [field])
-    ]
-    names = (
-        Column("name", get=lambda pair: pair[0]),
-        Column("value", get=lambda pair: pair[1], wide=True),
-    )
-    emit(names, pairs, form)
+    pairs = []
+    for column in columns:
+        value = column.cell(thing) if column.cell else column.tsv(column.value(thing)) if column.tsv else None
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        pairs += [{"name": column.header, "value": each} for each in values]
+    emit((Column("name"), Column("value", wide=True)), pairs, form)
 
 
 def record(columns: Sequence[Column], row: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -196,7 +202,7 @@ def tsv_line(cells: Sequence[object]) -> bytes:
     return ("\t".join("" if cell is None else escape_field(str(cell)) for cell in cells) + "\n").encode()
 
 
-def _csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     """CSV with a header, UTF-8; control characters in fields are escaped, so that every record is one line."""
     import csv
 
@@ -285,11 +291,15 @@ def safe(content: object, style: str = "", *, link: str = "") -> Text:
 
 
 def table(
-    columns: Sequence[Column], rows: Sequence[Any], row_style: Callable[[Any], str] | None = None
+    columns: Sequence[Column],
+    rows: Sequence[Any],
+    row_style: Callable[[Any], str] | None = None,
+    *,
+    header: bool = True,
 ) -> RenderableType:
     """A Rich table; narrow screens get its rows as paragraphs where it has more columns than a name and a value."""
     upright = [column for column in columns if column.table and not column.below]
-    wide = empty_table()
+    wide = empty_table(header=header)
     for column in upright:
         wide.add_column(
             column.header,
@@ -358,20 +368,5 @@ def by_width(wide: RenderableType, narrow: RenderableType) -> RenderableType:
     return ByWidth()
 
 
-# For commands that have no list of columns yet.
-
-
 def talk() -> Console:
     return console(sys.stderr)
-
-
-def listing(flags: Any, columns: Sequence[Any], rows: Sequence[Any]) -> None:  # noqa: ANN401
-    from clamr_cli.render import listing as lists
-
-    match flags.form:
-        case Form.JSON:
-            write(lists.json_lines(columns, rows))
-        case Form.TABLE:
-            print_table(lists.drawn(columns, rows))
-        case _:
-            write(lists.tsv(rows))

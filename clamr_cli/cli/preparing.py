@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clamr_cli.cli.commands.index import close
+from clamr_cli.cli.index_progress import PrepareView
 from clamr_cli.cli.options import EncoderOptions, names_file
+from clamr_cli.cli.progress import follow
 from clamr_cli.cli.recognising import AsrModel, Device, Language, Ocr, OcrLanguages, chosen, wanted
-from clamr_cli.cli.signals import interruptible
-from clamr_cli.errors import EXIT_INTERRUPTED, MediaError, StoreError, UsageError
+from clamr_cli.errors import MediaError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from clamr_cli.cli.runtime import Context
@@ -54,12 +54,6 @@ class PrepareFlags(EncoderOptions, PreparingFlags):
     """How to prepare a video for questions, the encoder's own settings among it."""
 
 
-class Interrupted(UsageError):
-    """Preparing was interrupted; what was finished is kept."""
-
-    exit_code = EXIT_INTERRUPTED
-
-
 @dataclass(frozen=True, slots=True)
 class Session:
     """An open index, the settings of this run, and a prepared video."""
@@ -85,7 +79,7 @@ def prepared_for(before: Context, flags: PreparingFlags, video: str) -> Session:
 
     Raises:
         UsageError: there is no such video, or an option cannot be used.
-        Interrupted: the user had enough.
+        typer.Exit: it was interrupted.
         MediaError: the file cannot be used.
         ModelError, StoreError: it cannot go on.
     """
@@ -141,27 +135,16 @@ def options_of(store: Store, settings: Settings, flags: PreparingFlags, interval
 
 
 def _wait(store: Store, target: Target, options: DenseOptions, *, quiet: bool) -> Prepared:
-    from clamr_cli.cli.output import talk
-    from clamr_cli.frames import Prepared, prepare
+    from clamr_cli.frames import prepare
 
-    events = prepare(store, target, options)
+    view = PrepareView()
     try:
-        event = next(events)
-        if isinstance(event, Prepared):
-            return event
-        from clamr_cli.render.preparing import preparing
-
-        with interruptible(), preparing(talk(), quiet=quiet) as shown:
-            while not isinstance(event, Prepared):
-                shown.show(event)
-                event = next(events)
-        return event
+        code = follow(prepare(store, target, options), view, quiet=quiet)
     except MediaError as error:
         raise _of_one_video(error, target.path or target.video_id) from error
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted", "what is done is kept; run the same command again to go on") from None
-    finally:
-        close(events)
+    if code:
+        raise typer.Exit(code)
+    return view.prepared
 
 
 def _of_one_video(error: MediaError, video: str) -> MediaError:

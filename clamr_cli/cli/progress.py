@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -47,7 +48,7 @@ class Screen:
         clock: Callable[[], float] = time.monotonic,
         target: Console | None = None,
     ) -> None:
-        self._quiet, self._interval, self._clock = quiet, interval, clock
+        self.quiet, self._interval, self._clock = quiet, interval, clock
         if target is None and bars and not quiet and sys.stderr.isatty():
             target = console(sys.stderr)
         self._console = target if target and bars and not quiet and can_draw(target) else None
@@ -66,13 +67,18 @@ class Screen:
             self._progress.stop()
 
     @property
+    def draws(self) -> bool:
+        """True if bars are drawn, False if lines are printed."""
+        return self._console is not None
+
+    @property
     def silent_for(self) -> float:
         """Seconds since the last line, or since the screen was opened."""
         return self._clock() - self._last
 
     def line(self, text: str, *, always: bool = False) -> None:
         """A line that stays to be read; ``always`` also with --quiet. Control characters are escaped."""
-        if self._quiet and not always:
+        if self.quiet and not always:
             return
         self._last = self._clock()
         if self._progress is not None:
@@ -107,7 +113,7 @@ class Screen:
             detail: shown behind the time left as far as the screen has room; on terminals only.
             due: whether it is time for a line; by default when the last one of this bar is long ago.
         """
-        if self._quiet:
+        if self.quiet:
             return
         now = self._clock()
         began, first = self._first.setdefault(key, (now, done))
@@ -146,16 +152,19 @@ class Screen:
         self._progress.update(self._tasks[key], description=text, completed=done, total=total, left=left, detail=detail)
 
 
-class RunView(Generic[Event]):
+class RunView(ABC, Generic[Event]):
     """What people and programs see of a run; one subclass per kind of run. ``screen`` is there while it goes on."""
 
     screen: Screen
     interval = INTERVAL
     bars = True
 
+    def start(self) -> None:
+        """Called when the screen is open, before the first event."""
+
+    @abstractmethod
     def show(self, event: Event) -> None:
         """Take an event into account and show it on the screen."""
-        raise NotImplementedError
 
     def record(self, event: Event) -> Mapping[str, object]:
         """The JSON object of an event."""
@@ -197,6 +206,7 @@ def follow(
     with interruptible(view.on_signal) as signals:
         try:
             with Screen(quiet=quiet, bars=view.bars, interval=view.interval) as view.screen:
+                view.start()
                 for event in events:
                     if signals or received:
                         raise KeyboardInterrupt

@@ -129,6 +129,12 @@ def _most_complete(store: Store, default: str) -> str:
     return name
 
 
+def partial_coverage(store: Store, fingerprint: str) -> dict[str, object]:
+    """The keys ``searched`` and ``of`` of JSON objects; empty where all videos have vectors of the encoder."""
+    searched, of = store.coverage(fingerprint)
+    return {"searched": searched, "of": of} if searched < of else {}
+
+
 def settings_for(store: Store, name: str, settings: Settings, own: Mapping[str, object]) -> Mapping[str, object]:
     """An encoder's own settings: the configuration's, the command line's on top; else those it was last used with."""
     return {**settings.encoder_settings(name), **own} or store.encoder_settings(name)

@@ -13,10 +13,10 @@ from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 
 if TYPE_CHECKING:
     from clamr_cli.ask import Material, Question
+    from clamr_cli.cli.ask_output import Told
     from clamr_cli.cli.preparing import Session
     from clamr_cli.cli.runtime import Context
     from clamr_cli.frames import Choice, FrameHit
-    from clamr_cli.render.answers import Told
 
 _NOTHING: Final = "has neither a picture nor words that were found"
 _KEPT_SIDE: Final = 448
@@ -70,8 +70,8 @@ def run(before: Context, flags: Flags) -> int:
     shown has is marked with a question mark.
     """
     from clamr_cli.cli import output
+    from clamr_cli.cli.ask_output import answer_line, lines
     from clamr_cli.cli.preparing import prepared_for
-    from clamr_cli.render.answers import json_line, lines
     from clamr_cli.text import plural
 
     question, choice, around = _asked(flags)
@@ -86,7 +86,7 @@ def run(before: Context, flags: Flags) -> int:
     if flags.dry_run:
         return _show_prompt(question, material, flags)
     told = _answered(before, session, flags, question, material, hits)
-    output.write([json_line(told)] if flags.json else lines(told))
+    output.write([answer_line(told)] if flags.json else lines(told))
     return _tell(told)
 
 
@@ -158,8 +158,7 @@ def _pictures(session: Session, hits: list[FrameHit], side: int) -> dict[int, by
 
 def _show_prompt(question: Question, material: Material, flags: Flags) -> int:
     from clamr_cli.ask import prompt_for
-    from clamr_cli.cli.output import write
-    from clamr_cli.render.records import json_line
+    from clamr_cli.cli.output import json_line, write
 
     prompt = prompt_for(question, material, seed=flags.seed, temperature=flags.temperature)
     write([json_line({"seed": prompt.seed, "temperature": prompt.temperature, "messages": prompt.describe()})])
@@ -170,13 +169,13 @@ def _answered(
     before: Context, session: Session, flags: Flags, question: Question, material: Material, hits: list[FrameHit]
 ) -> Told:
     from clamr_cli.ask import ask
-    from clamr_cli.cli.output import talk
-    from clamr_cli.render.answers import Told
-    from clamr_cli.render.waiting import waiting
+    from clamr_cli.cli.ask_output import Told
+    from clamr_cli.cli.progress import Screen
 
     target = session.prepared.target
     known = session.store.files([target.video_id])
-    with waiting(talk(), f"asking about {len(material.shots)} frames", quiet=flags.quiet):
+    with Screen(quiet=flags.quiet) as screen:
+        screen.bar(f"asking about {len(material.shots)} frames", 0, None, due=False)
         writer = flags.load_model(session.settings, image_hint=_FEWER)
         try:
             answer = ask(writer, question, material, seed=flags.seed, temperature=flags.temperature)

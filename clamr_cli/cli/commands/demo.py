@@ -1,45 +1,39 @@
-"""``clamr demo``."""
+"""``clamr demo``: a library in one command."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from clamr_cli.cli.output import print_line
+from clamr_cli.cli.runtime import Context, quiet_libraries
 from clamr_cli.errors import UsageError
 
-if TYPE_CHECKING:
-    from clamr_cli.cli.runtime import Context
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flags:
-    """Options of ``clamr demo``."""
-
+@dataclass(frozen=True, kw_only=True)
+class DemoArguments:
     directory: Annotated[
         str | None,
         typer.Option("--dir", metavar="DIR", help="Where clips and index go (default: in the cache folder)."),
     ] = None
 
 
-def run(before: Context, flags: Flags) -> int:
+def demo(context: Context, arguments: DemoArguments) -> int:
     """Index and search a few short clips made here.
 
     It searches by each modality and explains a result. It needs no network and no videos of yours, and prints each
     command that it ran.
     """
-    import os
-    from pathlib import Path
+    from clamr_cli import demo as library
 
-    from clamr_cli.cli.output import print_line
-    from clamr_cli.cli.runtime import quiet_libraries
-    from clamr_cli.demo import run as demonstrate
-
-    cache = before.settings().cache
+    cache = context.settings().cache
     quiet_libraries()
-    directory = Path(os.path.expanduser(flags.directory)).absolute() if flags.directory else cache / "demo"
+    folder = Path(os.path.expanduser(arguments.directory)).absolute() if arguments.directory else cache / "demo"
     try:
-        return demonstrate(directory, cache, print_line)
+        return library.run(folder, cache, print_line)
     except PermissionError as error:
-        raise UsageError(f"{directory} cannot be written ({error.strerror})", "choose another with --dir") from error
+        raise UsageError(f"{folder} cannot be written ({error.strerror})", "choose another with --dir") from error

@@ -123,11 +123,10 @@ def _options(before: Context, flags: Flags) -> tuple[Settings, EvaluationOptions
 
 
 def _of_index(before: Context, flags: Flags) -> Outcome:
-    from clamr_cli.cli import output
+    from clamr_cli.cli.progress import steps
     from clamr_cli.cli.runtime import encoder_for, open_store, quiet_libraries
     from clamr_cli.encoders.mini.encoder import SentenceModel
     from clamr_cli.evaluate.run import evaluate
-    from clamr_cli.render.waiting import steps
 
     settings, options = _options(before, flags)
     loaded = _queries(flags)
@@ -135,7 +134,7 @@ def _of_index(before: Context, flags: Flags) -> Outcome:
     quiet_libraries()
     store = open_store(settings)
     encoder = encoder_for(store, settings, flags.encoder_settings())
-    with steps(output.talk()) as progress:
+    with steps() as progress:
         return evaluate(
             store,
             encoder,
@@ -219,8 +218,8 @@ def _tell(outcome: Outcome) -> None:
 
 
 def _show(outcome: Outcome, form: Form) -> None:
+    from clamr_cli.cli import eval_output as evaluation
     from clamr_cli.cli import output
-    from clamr_cli.render import evaluation
 
     if form is Form.TABLE:
         output.print_table(evaluation.Screen(outcome.report))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from clamr_cli.cli import options
+from clamr_cli.cli.index_progress import event_line, stage_text
 from clamr_cli.cli.llm_options import LlmOptions
 from clamr_cli.cli.options import FormOptions
 from clamr_cli.cli.output import (
@@ -250,11 +251,8 @@ class QaView(RunView["QaEvent"]):
 
     def show_preparation(self, event: Event) -> None:
         """Take in how far the preparation of the next video is."""
-        from clamr_cli.render.preparing import told as stage_text
-        from clamr_cli.render.progress import line as event_line
-
         if isinstance(event, Notice):
-            self.screen.line(event_line(event) or "", always=True)
+            self.screen.line(event_line(event), always=True)
         if isinstance(event, Progress):
             self._stage = stage_text(event)
         self._progress()

@@ -1,37 +1,113 @@
-"""``clamr explain``."""
+"""``clamr explain``: why a video ranks where it does."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from clamr_cli.cli.options import EncoderOptions, FormOptions
-from clamr_cli.cli.output import Form
+from clamr_cli.cli import options
+from clamr_cli.cli.commands.search import HIT, evidence_record
+from clamr_cli.cli.commands.show import print_timeline
+from clamr_cli.cli.options import DeviceOption, EncoderOption, EncoderOptions, FormOptions
+from clamr_cli.cli.output import (
+    Column,
+    Form,
+    as_span,
+    emit,
+    fixed,
+    json_only,
+    print_table,
+    rounded,
+    safe,
+    table,
+    table_only,
+    warn,
+)  # fmt: skip
+from clamr_cli.cli.runtime import Context, encoder_for, open_store, partial_coverage
 from clamr_cli.errors import EXIT_FOUND
+from clamr_cli.text import shorten
+from clamr_cli.timeline import format_time
+from clamr_cli.types import SHOWN_MODALITIES, Evidence, Explanation, Modality, SearchOptions, WhatIf, WordEvidence
 
 if TYPE_CHECKING:
-    from clamr_cli.cli.runtime import Context
-    from clamr_cli.store import LastSearch
-    from clamr_cli.types import Explanation, Timeline
+    from rich.text import Text
+
+_LONGEST_TEXT: Final = 120
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormOptions, EncoderOptions):
-    """Options of ``clamr explain``."""
-
+@dataclass(frozen=True, kw_only=True)
+class ExplainArguments(FormOptions, EncoderOptions):
     video: Annotated[str, typer.Argument(metavar="ID", help="A video's id, or the beginning of it.")]
     query: Annotated[
         str | None, typer.Option("--query", metavar="TEXT", help="Explain this query instead of the last search.")
     ] = None
-    encoder: Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="Use the vectors of this one.")] = (
-        None
-    )
-    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
+    encoder: EncoderOption = None
+    device: DeviceOption = None
 
 
-def run(before: Context, flags: Flags) -> int:
+def _word_record(word: WordEvidence) -> dict[str, object]:
+    return {
+        "query_token": word.query_token,
+        "best": None if word.best is None else evidence_record(word.best),
+        "by_modality": {name: evidence_record(evidence) for name, evidence in word.by_modality.items()},
+    }
+
+
+def _what_if_record(what: WhatIf) -> dict[str, object]:
+    return {"without": what.modality, "score": rounded(4)(what.score), "rank": what.rank}
+
+
+def _of_hit(column: Column) -> Column:
+    return replace(column, tsv=None, get=lambda explanation: column.value(explanation.hit))
+
+
+COLUMNS: Final = (
+    json_only("query", "The query."),
+    json_only("total", "Videos that were ranked."),
+    *(_of_hit(column) for column in HIT if column.json),
+    json_only(
+        "words", "What answers each query word: query_token, best, by_modality.",
+        lambda why: [_word_record(word) for word in why.words],
+    ),
+    json_only(
+        "shares", "Part of the score that each modality won.",
+        lambda why: {name: round(share, 4) for name, share in why.shares.items()},
+    ),
+    json_only(
+        "what_if", "Score and rank if a modality did not count: without, score, rank.",
+        lambda why: [_what_if_record(what) for what in why.what_if],
+    ),
+)  # fmt: skip
+LINE_COLUMNS: Final = (
+    Column("kind", "rank, at (where the evidence is strongest), word, share or without.", json=None),
+    Column("word", "The query word.", json=None),
+    Column("modality", "The modality.", json=None),
+    Column("start", "Seconds.", json=None, tsv=fixed(2)),
+    Column("end", "Seconds.", json=None, tsv=fixed(2)),
+    Column("value", "Score, similarity, or part of the score.", json=None, tsv=fixed(4)),
+    Column("text", "The text that matched; of rank the rank and the total; of without the rank.", json=None),
+)
+"""TSV lines of an explanation."""
+
+_WORDS: Final = (
+    table_only("word", lambda word: word.query_token),
+    table_only("by", lambda word: word.best.modality if word.best else "-"),
+    table_only("time", lambda word: as_span(word.best.span) if word.best else ""),
+    table_only("similarity", lambda word: f"{word.best.similarity:.2f}" if word.best else "", right=True),
+    table_only("matched", lambda word: _matched(word.best) if word.best else safe("nothing", "dim"), wide=True),
+)
+_MODALITIES: Final = (
+    table_only("modality", lambda row: row["modality"]),
+    table_only("share", lambda row: f"{row['share']:.0%}", right=True),
+    table_only("alone", lambda row: "-" if row["alone"] is None else f"{row['alone']:.2f}", right=True),
+    table_only("rank without it", lambda row: row["rank"], right=True),
+)
+
+
+def explain(context: Context, arguments: ExplainArguments) -> int:
     """Say why a video ranks where it does.
 
     Per word of the query it shows what matched, when, how much of the score each modality has, and what the rank would
@@ -40,66 +116,90 @@ def run(before: Context, flags: Flags) -> int:
     Piped, it prints tab-separated lines: kind (rank, at, word, share, without), word, modality, start, end, value,
     text.
     """
-    from clamr_cli.cli import output
-    from clamr_cli.cli.runtime import encoder_for, open_store, quiet_libraries
-    from clamr_cli.search import explain, timeline
+    from clamr_cli import search as library
 
-    asked = _asked(flags.query)
-    settings = before.settings(encoder=flags.encoder, device=flags.device)
-    form = flags.form
-    quiet_libraries()
+    query = None if arguments.query is None else options.query(arguments.query, '--query "red car"')
+    settings = context.settings(encoder=arguments.encoder, device=arguments.device)
+    form = arguments.form
     store = open_store(settings)
-    video_id = store.resolve(flags.video)
-    search = asked or store.last_search()
-    if search is None:
-        output.warn("no --query and no search before: this is the video's time line")
-        show_timeline(timeline(store, video_id), form)
-        return EXIT_FOUND
-    if asked is None:
-        output.warn(f"explaining the last search: {search.query}")
+    video_id = store.resolve(arguments.video)
+    search_options = SearchOptions()
+    if query is None:
+        search = store.last_search()
+        if search is None:
+            warn("no --query and no search before: this is the video's time line")
+            print_timeline(library.timeline(store, video_id), form)
+            return EXIT_FOUND
+        warn(f"explaining the last search: {search.query}")
+        query, search_options = search.query, search.options
         # The encoder of that search, unless another one is asked for.
-        settings = before.settings(encoder=flags.encoder or search.encoder or None, device=flags.device)
-    encoder = encoder_for(store, settings, flags.encoder_settings())
-    found = explain(store, encoder, video_id, search.query, search.options)
-    _show(found, form, store.coverage(encoder.info.fingerprint))
+        settings = context.settings(encoder=arguments.encoder or search.encoder or None, device=arguments.device)
+    encoder = encoder_for(store, settings, arguments.encoder_settings())
+    explanation = library.explain(store, encoder, video_id, query, search_options)
+    match form:
+        case Form.JSON:
+            emit(COLUMNS, [explanation], form, extra=partial_coverage(store, encoder.info.fingerprint))
+        case Form.TABLE:
+            _print(explanation)
+        case _:
+            emit(LINE_COLUMNS, _lines(explanation), form)
     return EXIT_FOUND
 
 
-def _asked(query: str | None) -> LastSearch | None:
-    """A search for the query of the command line, with the options that a search has by default."""
-    from clamr_cli.cli import options
-    from clamr_cli.store import LastSearch
-    from clamr_cli.types import SearchOptions
-
-    if query is None:
-        return None
-    return LastSearch(options.query(query, '--query "red car"'), SearchOptions())
-
-
-def _show(explanation: Explanation, form: Form, coverage: tuple[int, int]) -> None:
-    from clamr_cli.cli import output
-    from clamr_cli.render import explanation as why
-    from clamr_cli.render.records import json_line, partial, tsv_line
-
-    match form:
-        case Form.JSON:
-            output.write([json_line(why.record(explanation) | partial(coverage))])
-        case Form.TABLE:
-            output.print_table(*why.drawn(explanation))
-        case _:
-            output.write(tsv_line(row) for row in why.rows(explanation))
+def _lines(explanation: Explanation) -> list[dict[str, Any]]:
+    hit = explanation.hit
+    modality: dict[str, Any] = {"modality": hit.modality}
+    lines = [
+        {"kind": "rank", **modality, "start": hit.span.start, "end": hit.span.end, "value": hit.score,
+         "text": f"{hit.rank}/{explanation.total}"},
+        {"kind": "at", **modality, "start": hit.at, "end": hit.at},
+    ]  # fmt: skip
+    for word in explanation.words:
+        best = word.best
+        found = {} if best is None else {
+            "modality": best.modality, "start": best.span.start, "end": best.span.end, "value": best.similarity,
+            "text": best.text,
+        }  # fmt: skip
+        lines.append({"kind": "word", "word": word.query_token, **found})
+    lines += [{"kind": "share", "modality": name, "value": share} for name, share in explanation.shares.items()]
+    for what in explanation.what_if:
+        lines.append({"kind": "without", "modality": what.modality, "value": what.score, "text": what.rank})
+    return lines
 
 
-def show_timeline(line: Timeline, form: Form) -> None:
-    """Print what the index knows of a video along its time."""
-    from clamr_cli.cli import output
-    from clamr_cli.render import details, timeline
-    from clamr_cli.render.records import json_line, tsv_line
+def _print(explanation: Explanation) -> None:
+    """The moment, what matched each word, and what each modality is worth, for people."""
+    hit = explanation.hit
+    title = safe(shorten(hit.title or hit.path, _LONGEST_TEXT), "bold", link=hit.path)
+    print_table(
+        title + safe("  ") + safe(hit.video_id, "dim"),
+        safe(
+            f"rank {hit.rank} of {explanation.total}, score {hit.score:.2f}, "
+            f"moment {as_span(hit.span)}, strongest at {format_time(hit.at)}"
+        ),
+        safe(""),
+        table(_WORDS, explanation.words),
+        safe(""),
+        table(_MODALITIES, [_modality_row(explanation, modality) for modality in SHOWN_MODALITIES]),
+    )
 
-    match form:
-        case Form.JSON:
-            output.write([json_line(timeline.record(line))])
-        case Form.TABLE:
-            output.print_table(details.table(line), *timeline.drawn(line))
-        case _:
-            output.write(tsv_line(row) for row in timeline.rows(line))
+
+def _modality_row(explanation: Explanation, modality: Modality) -> dict[str, Any]:
+    what = next((what for what in explanation.what_if if what.modality == modality), None)
+    rank, before = "-", explanation.hit.rank
+    if what is not None:
+        rank = "not found" if what.rank is None else str(what.rank)
+        rank += f" (from {before})" if what.rank not in (None, before) else ""
+    share = explanation.shares.get(modality, 0.0)
+    return {"modality": modality, "share": share, "alone": explanation.hit.modalities.get(modality), "rank": rank}
+
+
+def _matched(best: Evidence) -> Text:
+    """What matched, in bold, inside the line that it is from."""
+    line = shorten(best.context, _LONGEST_TEXT)
+    # Whole words only: "the" is not what matched in "other".
+    match = re.search(rf"(?<!\w){re.escape(best.text)}(?!\w)", line) if best.text else None
+    if match is None:
+        return safe(best.text, "bold")
+    start, end = match.span()
+    return safe(line[:start], "dim") + safe(line[start:end], "bold") + safe(line[end:], "dim")

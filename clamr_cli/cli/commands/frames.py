@@ -121,9 +121,9 @@ def _found(prepared: Prepared, encoder: Encoder, question: str, choice: Choice) 
 
 
 def _show(hits: Sequence[FrameHit], form: Form, export: Export) -> None:
+    from clamr_cli.cli import frames_output as frames
     from clamr_cli.cli import output
-    from clamr_cli.render import frames
-    from clamr_cli.render.records import json_line, tsv_line
+    from clamr_cli.cli.output import json_line, tsv_line
 
     match form:
         case Form.TABLE:

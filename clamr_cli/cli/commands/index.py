@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clamr_cli.cli.index_progress import IndexView
 from clamr_cli.cli.options import EncoderOptions
+from clamr_cli.cli.progress import follow
 from clamr_cli.cli.recognising import AsrModel, Device, Language, Ocr, OcrLanguages, chosen, wanted
 from clamr_cli.cli.signals import interruptible
-from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL, StoreError, UsageError
+from clamr_cli.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from clamr_cli.cli.runtime import Context
     from clamr_cli.config import Settings
-    from clamr_cli.events import Event
     from clamr_cli.index.run import IndexOptions
     from clamr_cli.store import Store
 
@@ -88,10 +88,11 @@ def _run(before: Context, flags: Flags, told: Sequence[int]) -> int:
     from clamr_cli.index.run import index, prune
 
     if everything:
-        return follow(prune(store), flags, told)
+        return follow(prune(store), IndexView(), quiet=flags.quiet, json=flags.json, received=told)
     own = flags.encoder_settings() if flags.pool is None else {**flags.encoder_settings(), "pool": flags.pool}
     options = options_of(settings, flags, settings_for(store, settings.encoder, settings, own))
-    return follow(index(store, targets, options), flags, told)
+    events = index(store, targets, options)
+    return follow(events, IndexView(), quiet=flags.quiet, json=flags.json, received=told)
 
 
 def _opened(settings: Settings, flags: Flags) -> tuple[Store, list[str]]:
@@ -138,53 +139,3 @@ def options_of(settings: Settings, flags: Flags, encoder_settings: Mapping[str, 
     return replace(
         made, exclude=settings.exclude, window=settings.window, retry_failed=flags.retry_failed, prune=flags.prune
     )
-
-
-def follow(events: Iterator[Event], flags: Flags, told: Sequence[int] = ()) -> int:
-    """Show events until the last; an interruption keeps what is finished and says how to go on.
-
-    Output that nobody reads any more is an interruption too: the run has not come to its end.
-
-    Args:
-        events: of the run.
-        flags: of the command.
-        told: signals that came, which grows: an exception alone can get lost in what a library calls back.
-    """
-    from clamr_cli.cli.output import talk, warn, write
-    from clamr_cli.cli.signals import leave_broken_pipes
-    from clamr_cli.events import Indexed, Skipped
-    from clamr_cli.render.progress import Unfinished, reporter
-    from clamr_cli.render.records import event_record, json_line
-    from clamr_cli.text import plural
-
-    kept = failed = 0
-    unfinished = Unfinished()
-    try:
-        with reporter(talk(), quiet=flags.quiet) as shown:
-            for event in events:
-                if told:
-                    raise KeyboardInterrupt
-                kept += isinstance(event, Indexed)
-                failed += isinstance(event, Skipped)
-                unfinished.take(event)
-                if flags.json:
-                    write([json_line(event_record(event))])
-                shown.show(event)
-    except (KeyboardInterrupt, BrokenPipeError):
-        close(events)
-        leave_broken_pipes()
-        parts = [f"{plural(kept, 'video')} kept", unfinished.stored(), "run the same command again to go on"]
-        with contextlib.suppress(BrokenPipeError):
-            warn(f"interrupted: {'; '.join(part for part in parts if part)}")
-        return EXIT_INTERRUPTED
-    finally:
-        close(events)
-    return EXIT_PARTIAL if failed else EXIT_FOUND
-
-
-def close(events: Iterator[object]) -> None:
-    """End the work behind an iterator at once."""
-    close = getattr(events, "close", None)
-    if close is not None:
-        with contextlib.suppress(KeyboardInterrupt):
-            close()

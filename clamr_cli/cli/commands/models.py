@@ -1,69 +1,59 @@
-"""``clamr models`` and ``clamr models pull``."""
+"""``clamr models`` and ``clamr models pull``: the weights that clamr can use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from clamr_cli.cli.options import FormOptions
-from clamr_cli.cli.runtime import Context
+from clamr_cli import weights
+from clamr_cli.cli.options import FormOptions, QuietOption
+from clamr_cli.cli.output import Column, as_size, emit, warn
+from clamr_cli.cli.progress import transfer
+from clamr_cli.cli.runtime import Context, quiet_libraries
 from clamr_cli.errors import EXIT_FOUND
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormOptions):
-    """Options of ``clamr models``."""
+@dataclass(frozen=True, kw_only=True)
+class ModelsArguments(FormOptions):
+    pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PullFlags:
-    """Options of ``clamr models pull``."""
-
+@dataclass(frozen=True, kw_only=True)
+class PullArguments:
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name that 'clamr models' lists.")]
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False
+    quiet: QuietOption = False
 
 
-def run(before: Context, flags: Flags) -> int:
-    """List the models, or fetch one.
+COLUMNS: Final = (
+    Column("name", "Name of the model."),
+    Column("state", "ok or absent.", get=lambda model: "ok" if model.installed else "absent"),
+    Column("size", "Bytes.", table=as_size, right=True),
+    Column("licence", "SPDX identifier or name of the licence.", below="purpose"),
+    Column("purpose", "What it is for.", wide=True),
+    Column("where", "The folder it is in, or how to get it.", lambda model: model.where or model.hint, below="purpose"),
+)
 
-    It shows what each is for, its licence and size, and where it is. Piped, it prints tab-separated lines: name, state,
-    size in bytes, licence, purpose, where it is or how to get it.
+
+def models(context: Context, arguments: ModelsArguments) -> int:
+    """List the models that clamr can use.
+
+    It shows what each is for, its licence and size, and where it is. 'clamr models pull NAME' fetches one.
+
+    Piped, it prints tab-separated lines: name, state, size in bytes, licence, purpose, where it is or how to get it.
     """
-    from clamr_cli import weights
-    from clamr_cli.cli import output
-    from clamr_cli.render.listing import Column, as_size
-
-    cache = before.settings().cache
-    known = [weights.status(name, cache) for name in weights.names()]
-    columns = (
-        Column("name"),
-        Column("state"),
-        Column("size", show=as_size, justify="right"),
-        Column("licence", below="purpose"),
-        Column("purpose", wide=True),
-        Column("where", below="purpose"),
-    )
-    rows = [
-        (one.name, "ok" if one.installed else "absent", one.size, one.licence, one.purpose, one.where or one.hint)
-        for one in known
-    ]
-    output.listing(flags, columns, rows)
+    cache = context.settings().cache
+    emit(COLUMNS, [weights.status(name, cache) for name in weights.names()], arguments.form)
     return EXIT_FOUND
 
 
-def pull(before: Context, flags: PullFlags) -> int:
+def pull(context: Context, arguments: PullArguments) -> int:
     """Fetch a model into the cache folder and check it. This is the one command that uses the network."""
-    from clamr_cli import weights
-    from clamr_cli.cli.output import talk, warn
-    from clamr_cli.cli.runtime import quiet_libraries
-    from clamr_cli.render.progress import transfer
-
-    cache = before.settings().cache
-    weights.model(flags.name)
+    cache = context.settings().cache
+    weights.model(arguments.name)
     quiet_libraries()
-    with transfer(talk(), flags.name, quiet=flags.quiet) as progress:
-        place = weights.pull(flags.name, cache, progress)
-    warn(f"{flags.name} is in {place}")
+    with transfer(arguments.name, quiet=arguments.quiet) as moved:
+        folder = weights.pull(arguments.name, cache, moved)
+    warn(f"{arguments.name} is in {folder}")
     return EXIT_FOUND

@@ -12,6 +12,7 @@ from clamr_cli.cli.options import DeviceOption, EncoderOption, EncoderOptions, F
 from clamr_cli.cli.output import (
     Column,
     Form,
+    as_span,
     emit,
     fixed,
     json_only,
@@ -21,11 +22,11 @@ from clamr_cli.cli.output import (
     warn,
     write_paths,
 )
-from clamr_cli.cli.runtime import Context, encoder_for, open_store
+from clamr_cli.cli.runtime import Context, encoder_for, open_store, partial_coverage
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.text import plural, shorten
 from clamr_cli.timeline import format_time, parse_time
-from clamr_cli.types import SHOWN_MODALITIES, Evidence, Filters, Hit, Scoring, SearchOptions, Span
+from clamr_cli.types import SHOWN_MODALITIES, Evidence, Filters, Hit, Scoring, SearchOptions
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store
@@ -89,11 +90,6 @@ def matched_texts(evidence: tuple[Evidence, ...]) -> list[str]:
     return list(dict.fromkeys(text for text in texts if text))
 
 
-def clock(span: Span) -> str:
-    """``12:03-12:41``."""
-    return f"{format_time(span.start)}-{format_time(span.end)}"
-
-
 def evidence_record(evidence: Evidence) -> dict[str, object]:
     """What matched a query word, as a JSON object."""
     return {
@@ -130,7 +126,7 @@ HIT: Final = (
     _time_column("start", "Where the moment starts, in seconds.", lambda hit: hit.span.start),
     _time_column("end", "Where it ends.", lambda hit: hit.span.end),
     _time_column("at", "The second inside it where the evidence is strongest.", lambda hit: hit.at),
-    table_only("moment", lambda hit: clock(hit.span)),
+    table_only("moment", lambda hit: as_span(hit.span)),
     table_only("at", lambda hit: f"at {format_time(hit.at)}", below="moment"),
     Column("modality", "The modality that matches best.", table=str, label="by"),
     json_only("modalities", "Score of each modality alone; null where the moment has none of it.", _modality_scores),
@@ -204,7 +200,7 @@ def search(context: Context, arguments: SearchArguments) -> int:
         # What a weak hit names is probably no answer, and a program that gets paths cannot tell.
         write_paths([hit.path for hit in hits if not hit.weak], null=arguments.null)
     else:
-        coverage = partial_coverage(store.coverage(encoder.info.fingerprint))
+        coverage = partial_coverage(store, encoder.info.fingerprint)
         emit(HIT, hits, form, extra=coverage, row_style=lambda hit: "dim" if hit.weak else "")
     if hits[0].approximate:
         warn("approximate: candidates came from an index; --exact compares with everything")
@@ -215,12 +211,6 @@ def search(context: Context, arguments: SearchArguments) -> int:
     if form is Form.PATHS and weak:
         warn(f"{plural(weak, 'weak hit')} left out (--floor 0 accepts them){_more_later(store)}")
     return EXIT_FOUND
-
-
-def partial_coverage(coverage: tuple[int, int]) -> dict[str, object]:
-    """The keys ``searched`` and ``of`` of a JSON object; empty where all videos can answer."""
-    searched, of = coverage
-    return {"searched": searched, "of": of} if searched < of else {}
 
 
 def _no_hits(store: Store) -> str:

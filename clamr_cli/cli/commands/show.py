@@ -1,46 +1,229 @@
-"""``clamr show``."""
+"""``clamr show``: everything the index knows of a video, along its time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Final
 
 import typer
 
 from clamr_cli.cli.options import FormOptions
-from clamr_cli.cli.output import Form
+from clamr_cli.cli.output import (
+    Column,
+    Form,
+    as_span,
+    emit,
+    fixed,
+    json_only,
+    print_table,
+    record,
+    rounded,
+    safe,
+    table,
+    table_only,
+)  # fmt: skip
+from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.errors import EXIT_FOUND
+from clamr_cli.text import plural
+from clamr_cli.timeline import format_time
+from clamr_cli.types import FileState, Modality, MomentRecord, Segment, Span, Timeline, TimelineEntry
 
-if TYPE_CHECKING:
-    from clamr_cli.cli.runtime import Context
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormOptions):
-    """Options of ``clamr show``."""
-
+@dataclass(frozen=True, kw_only=True)
+class ShowArguments(FormOptions):
     video: Annotated[str, typer.Argument(metavar="ID", help="A video's id, or the beginning of it.")]
 
 
-def run(before: Context, flags: Flags) -> int:
+_seconds: Final = rounded(3)
+
+
+def _segment_record(segment: Segment) -> dict[str, object]:
+    return {
+        "start": _seconds(segment.span.start),
+        "end": _seconds(segment.span.end),
+        "text": segment.text,
+        "source": segment.source,
+        "language": segment.language,
+        "confidence": rounded(4)(segment.confidence),
+    }
+
+
+def _moment_record(moment: MomentRecord) -> dict[str, object]:
+    frames = zip(moment.frame_times, moment.frame_spans, strict=True)
+    return {
+        "moment_id": moment.moment_id,
+        "start": _seconds(moment.span.start),
+        "end": _seconds(moment.span.end),
+        "frames": [{"time": _seconds(at), "start": _seconds(s.start), "end": _seconds(s.end)} for at, s in frames],
+        "speech": [_segment_record(segment) for segment in moment.speech],
+        "ocr": [_segment_record(segment) for segment in moment.ocr],
+        "metadata": [_segment_record(segment) for segment in moment.metadata],
+    }
+
+
+def _file_records(timeline: Timeline) -> list[dict[str, object]]:
+    return [
+        {"path": file.path, "state": file.state, "size": file.size, "offline": file.path in timeline.offline}
+        for file in timeline.files
+    ]
+
+
+def _is_offline(timeline: Timeline) -> bool:
+    """True if no indexed file of the video can be opened now."""
+    return {file.path for file in timeline.files if file.state is FileState.INDEXED} <= timeline.offline
+
+
+COLUMNS: Final = (
+    json_only("video_id", "Id of the video.", lambda line: line.video.video_id),
+    json_only("content_hash", "Hash of its content.", lambda line: line.video.content_hash),
+    json_only("title", "Title.", lambda line: line.video.fields.title),
+    json_only("uploader", "Who published it; empty where unknown.", lambda line: line.video.fields.uploader),
+    json_only("date", "ISO 8601, as much as is known.", lambda line: line.video.fields.date),
+    json_only("language", "Two-letter code; empty where unknown.", lambda line: line.video.fields.language),
+    json_only("duration", "Seconds.", lambda line: _seconds(line.video.media.duration)),
+    json_only("indexed_at", "When it was indexed, ISO 8601.", lambda line: line.video.indexed_at),
+    json_only("files", "Files that hold it: path, state, size, offline.", _file_records),
+    json_only("offline", "True if no indexed file of it can be opened now.", _is_offline),
+    json_only(
+        "media", "What the file says about itself, and what was measured.", lambda line: asdict(line.video.media)
+    ),
+)
+MORE_COLUMNS: Final = (
+    json_only("moments", "Its moments: moment_id, start, end, frames, speech, ocr, metadata."),
+    json_only("part", "Number of this file, where a camera made one recording of several files; only then."),
+    json_only("of", "How many files the recording has."),
+    json_only("group", "Name of the recording."),
+)
+TIMELINE_COLUMNS: Final = (
+    json_only("video_id", "Id of the video.", lambda line: line.video.video_id),
+    json_only("title", "Title.", lambda line: line.video.fields.title),
+    json_only(
+        "moments", "The parts that can be found: start, end.",
+        lambda line: [{"start": _seconds(span.start), "end": _seconds(span.end)} for span in line.moments],
+    ),
+    json_only(
+        "timeline", "All the index knows, in time order: modality, start, end, text, source.",
+        lambda line: [
+            {
+                "modality": entry.modality,
+                "start": _seconds(entry.span.start),
+                "end": _seconds(entry.span.end),
+                "text": entry.text,
+                "source": entry.source,
+            }
+            for entry in line.entries
+        ],
+    ),
+)  # fmt: skip
+LINE_COLUMNS: Final = (
+    Column("kind", "Name of a fact, moment, or the modality.", json=None),
+    Column("start", "Seconds; empty for facts, which have no time.", json=None, tsv=fixed(2)),
+    Column("end", "Seconds.", json=None, tsv=fixed(2)),
+    Column("source", "How the text came to be.", json=None),
+    Column("text", "The text, or the value of the fact.", json=None),
+)
+"""TSV lines of a time line."""
+
+_FACTS: Final = (
+    Column("name", style="dim"),
+    Column("value", link=lambda fact: fact["value"] if fact["name"] == "file" else "", wide=True),
+)
+_ENTRIES: Final = (
+    table_only("time", lambda entry: as_span(entry.span)),
+    table_only("modality", lambda entry: entry.modality),
+    table_only(
+        "text", lambda entry: safe(entry.text) + safe(f"  {entry.source}" if entry.source else "", "dim"), wide=True
+    ),
+)
+
+
+def show(context: Context, arguments: ShowArguments) -> int:
     """Show everything the index knows of a video.
 
     Piped, it prints tab-separated lines: what it is, start, end, source, text.
     """
-    from clamr_cli.cli import output
-    from clamr_cli.cli.commands.explain import show_timeline
-    from clamr_cli.cli.runtime import open_store, quiet_libraries
-    from clamr_cli.render import details
-    from clamr_cli.render.records import json_line
     from clamr_cli.search import timeline
 
-    settings = before.settings()
-    form = flags.form
-    quiet_libraries()
+    settings, form = context.settings(), arguments.form
     store = open_store(settings)
-    line = timeline(store, store.resolve(flags.video))
+    line = timeline(store, store.resolve(arguments.video))
     if form is Form.JSON:
-        output.write([json_line(details.record(line, store.moments([line.video.video_id])))])
+        fields = line.video.fields
+        moments = [_moment_record(moment) for moment in store.moments([line.video.video_id])]
+        more = {"moments": moments, "part": fields.part, "of": fields.of, "group": fields.group}
+        emit(COLUMNS, [line], form, extra=record(MORE_COLUMNS if fields.part else MORE_COLUMNS[:1], more))
     else:
-        show_timeline(line, form)
+        print_timeline(line, form)
     return EXIT_FOUND
+
+
+def print_timeline(line: Timeline, form: Form) -> None:
+    """What the index knows of a video along its time."""
+    match form:
+        case Form.JSON:
+            emit(TIMELINE_COLUMNS, [line], form)
+        case Form.TABLE:
+            _print_moments(line)
+        case _:
+            emit(LINE_COLUMNS, _lines(line), form)
+
+
+def _lines(line: Timeline) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = [{"kind": fact["name"], "text": fact["value"]} for fact in _facts(line)]
+    lines += [{"kind": "moment", "start": span.start, "end": span.end} for span in line.moments]
+    for entry in line.entries:
+        source = "frame" if entry.modality is Modality.VIDEO else entry.source
+        times = {"start": entry.span.start, "end": entry.span.end}
+        lines.append({"kind": entry.modality, **times, "source": source, "text": entry.text})
+    return lines
+
+
+def _print_moments(line: Timeline) -> None:
+    """The facts, what holds for all of the video, then moment by moment."""
+    print_table(table(_FACTS, _facts(line), header=False))
+    whole = [entry for entry in line.entries if entry.modality is Modality.METADATA]
+    if whole:
+        print_table(safe(""), safe("metadata", "bold"), table(_ENTRIES, whole, header=False))
+    inside = [entry for entry in line.entries if entry.modality is not Modality.METADATA]
+    for number, moment in enumerate(line.moments):
+        last = number == len(line.moments) - 1
+        here = [e for e in inside if moment.start <= e.span.start and (last or e.span.start < moment.end)]
+        # What began earlier and reaches in was shown where it began; before the first moment there is none.
+        inside = [entry for entry in inside if entry not in here]
+        frames = [entry.span for entry in here if entry.modality is Modality.VIDEO]
+        rows = []
+        if frames:
+            times = " ".join(format_time(span.start) for span in frames)
+            around = Span(min(span.start for span in frames), max(span.end for span in frames))
+            text = f"{plural(len(frames), 'frame')}: {times}"
+            rows.append(TimelineEntry(Modality.VIDEO, around, text))
+        rows += [entry for entry in here if entry.modality is not Modality.VIDEO]
+        print_table(safe(""), safe(as_span(moment), "bold"), table(_ENTRIES, rows, header=False))
+
+
+def _facts(line: Timeline) -> list[dict[str, str]]:
+    """Name and value of what is known of a video as a whole; the unknown is left out."""
+    video, media, fields = line.video, line.video.media, line.video.fields
+
+    def track(*parts: str) -> str:
+        return " ".join(part for part in parts if part)
+
+    facts = [
+        ("id", video.video_id),
+        ("title", fields.title),
+        *(("file", file.path) for file in line.files),
+        *(("offline", file.path) for file in line.files if file.path in line.offline),
+        *(("unreadable", f"{file.error}: {file.path}") for file in line.files if file.error),
+        ("duration", format_time(media.duration)),
+        ("picture", f"{media.width}x{media.height} {media.video_codec} {media.fps:g} fps" if media.video_codec else ""),
+        ("rotated", f"{media.rotation} degrees" if media.rotation else ""),
+        *(("audio", track(stream.codec, stream.language, stream.title)) for stream in media.audio),
+        *(("subtitles", track(stream.codec, stream.language, stream.title)) for stream in media.subtitles),
+        ("uploader", fields.uploader),
+        ("date", fields.date),
+        ("language", fields.language),
+        ("recorded", media.created),
+        ("location", media.location),
+        ("indexed", video.indexed_at),
+    ]
+    return [{"name": name, "value": value} for name, value in facts if value]

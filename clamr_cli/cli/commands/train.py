@@ -181,10 +181,9 @@ def _path(given: str | None) -> Path | None:
 
 def _follow(events: Iterator[TrainEvent], flags: Flags, out: Path) -> int:
     """Show events until the last; an interruption ends the step, keeps a checkpoint and says how to go on."""
-    from clamr_cli.cli.output import talk, warn, write
+    from clamr_cli.cli.output import json_line, talk, warn, write
     from clamr_cli.cli.signals import interruptible
-    from clamr_cli.render.records import json_line
-    from clamr_cli.render.training import TrainingReporter
+    from clamr_cli.cli.training import TrainingReporter
 
     # A step takes a while, so it is said at once that it was heard.
     with interruptible(on_signal=lambda: warn("stopping after this step")):

@@ -211,7 +211,7 @@ def test_rm_of_a_file_that_the_index_does_not_know_speaks_of_a_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "film.mp4").touch()
-    assert "knows no file film.mp4" in clamr("--db", str(db), "rm", "film.mp4", "--yes").err
+    assert "the index has no file film.mp4" in clamr("--db", str(db), "rm", "film.mp4", "--yes").err
     assert "id that begins with 'none.mp4'" in clamr("--db", str(db), "rm", "none.mp4", "--yes").err
     # A file that happens to be called like the beginning of an id stands in nobody's way.
     (tmp_path / BEES[:5]).touch()
@@ -244,7 +244,7 @@ def test_status_without_failures_says_so(clamr: Clamr, db: Path) -> None:
     failed = next(file.path for file in Store.open(db).files() if file.state is FileState.FAILED)
     clamr("--db", str(db), "rm", failed, "--yes")
     ended = clamr("--db", str(db), "status", "--failed")
-    assert (ended.code, ended.out, ended.err) == (0, b"", "no file of the index failed\n")
+    assert (ended.code, ended.out, ended.err) == (0, b"", "no failed files\n")
 
 
 def test_status_names_files_of_which_only_a_part_can_be_read(clamr: Clamr, db: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.cli.commands import index
+from clamr_cli.cli.index_progress import IndexView
+from clamr_cli.cli.progress import follow
 from clamr_cli.cli.runtime import Context
-from clamr_cli.cli.signals import interruptible
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Skipped
 from tests.unit.cli.conftest import Clamr
 
@@ -36,14 +37,12 @@ def _flags(**given: object) -> index.Flags:
     return index.Flags(**given)  # type: ignore[arg-type]
 
 
-def _followed(events: Iterator[Event]) -> int:
-    """As the command follows them: told of signals."""
-    with interruptible() as told:
-        return index.follow(events, _flags(), told)
+def _follow(events: Iterator[Event]) -> int:
+    return follow(events, IndexView())
 
 
 def test_a_run_without_failures_ends_with_0_and_a_summary(capfdbinary: Capture) -> None:
-    assert index.follow(iter((*DONE, Finished(2, 0, 0, 0, 0, 3.0))), _flags()) == 0
+    assert _follow(iter((*DONE, Finished(2, 0, 0, 0, 0, 3.0)))) == 0
     out, err = capfdbinary.readouterr()
     assert out == b""
     assert err.decode().splitlines()[-1] == "2 videos indexed in 3 s"
@@ -51,12 +50,12 @@ def test_a_run_without_failures_ends_with_0_and_a_summary(capfdbinary: Capture) 
 
 def test_a_failed_video_makes_it_3_and_is_named_even_when_quiet(capfdbinary: Capture) -> None:
     events = (*DONE, Skipped("/c.mp4", "it is empty", "copy it again"), Finished(2, 0, 0, 0, 1, 3.0))
-    assert index.follow(iter(events), _flags(quiet=True)) == 3
+    assert follow(iter(events), IndexView(), quiet=True) == 3
     assert capfdbinary.readouterr().err == b"failed /c.mp4: it is empty: copy it again\n"
 
 
 def test_events_are_json_lines_on_stdout_and_talk_stays_on_stderr(capfdbinary: Capture) -> None:
-    index.follow(iter((*DONE, Finished(2, 0, 0, 0, 0, 3.0))), _flags(json=True))
+    follow(iter((*DONE, Finished(2, 0, 0, 0, 0, 3.0))), IndexView(), json=True)
     out, err = capfdbinary.readouterr()
     assert [json.loads(line)["event"] for line in out.splitlines()] == ["discovered", "indexed", "indexed", "finished"]
     assert b"2 videos indexed" in err
@@ -75,7 +74,7 @@ def test_an_interruption_closes_the_run_and_says_what_is_kept_and_how_to_go_on(
         finally:
             closed.append(True)
 
-    assert _followed(events()) == 130
+    assert _follow(events()) == 130
     assert closed == [True]
     last = capfdbinary.readouterr().err.decode().splitlines()[-1]
     assert last == "interrupted: 2 videos kept; run the same command again to go on"
@@ -84,11 +83,12 @@ def test_an_interruption_closes_the_run_and_says_what_is_kept_and_how_to_go_on(
 @pytest.mark.parametrize("broken", ["stdout", "stderr"])
 def test_output_that_nobody_reads_any_more_is_an_interruption(broken: str) -> None:
     script = (
-        "import sys; from clamr_cli.cli.commands import index; from clamr_cli.events import Discovered, Indexed\n"
+        "import sys; from clamr_cli.cli.index_progress import IndexView; from clamr_cli.cli.progress import follow\n"
+        "from clamr_cli.events import Discovered, Indexed\n"
         "def events():\n"
         "    yield Discovered(9, 0, 9)\n"
         "    for number in range(9): yield Indexed('/a.mp4', 'aa', 60.0, 1)\n"
-        "sys.exit(index.follow(events(), index.Flags(json=True)))"
+        "sys.exit(follow(events(), IndexView(), json=True))"
     )
     read, written = os.pipe()
     os.close(read)
@@ -114,7 +114,7 @@ def test_an_interruption_that_a_library_swallows_still_ends_the_run(capfdbinary:
             signal.raise_signal(signal.SIGINT)
         yield from DONE[1:]
 
-    assert _followed(events()) == 130
+    assert _follow(events()) == 130
     assert capfdbinary.readouterr().err.decode().splitlines()[-1].startswith("interrupted: 0 videos kept")
 
 
@@ -125,7 +125,7 @@ def test_a_signal_that_the_run_was_started_to_ignore_stays_ignored(number: signa
         signal.raise_signal(number)
 
     signal.signal(number, signal.SIG_IGN)
-    assert _followed(events()) == 0
+    assert _follow(events()) == 0
 
 
 def test_a_second_interruption_while_stopping_changes_nothing(capfdbinary: Capture) -> None:
@@ -144,7 +144,7 @@ def test_a_second_interruption_while_stopping_changes_nothing(capfdbinary: Captu
         finally:
             inner.close()  # type: ignore[attr-defined]
 
-    assert _followed(interrupted()) == 130
+    assert _follow(interrupted()) == 130
     assert capfdbinary.readouterr().err.decode().splitlines()[-1].startswith("interrupted: 0 videos kept")
 
 

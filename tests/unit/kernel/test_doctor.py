@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli import kernel
-from clamr_cli.cli.checks import _kernel
+from clamr_cli.cli.commands.doctor import checks
 from clamr_cli.config import Settings
 from clamr_cli.kernel import native
 
@@ -13,13 +13,13 @@ from clamr_cli.kernel import native
 def test_doctor_names_the_path_in_use(compiled: bool) -> None:
     if not compiled:
         pytest.skip("no C compiler")
-    [check] = _kernel(Settings(threads=1))
+    [check] = [check for check in checks(Settings(threads=1)) if check.check == "kernel"]
     assert (check.state, check.found) == ("ok", f"{kernel.backends()[0]}, 1 thread")
 
 
 def test_doctor_says_what_to_do_where_numpy_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "LIBRARY", tmp_path / "absent.so")
-    [check] = _kernel(Settings())
+    [check] = [check for check in checks(Settings()) if check.check == "kernel"]
     assert check.state == "warn"
     assert check.found.startswith("numpy: searches work")
     assert "compiler" in check.hint

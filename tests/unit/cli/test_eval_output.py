@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from clamr_cli.cli import eval_output as evaluation
+from clamr_cli.cli.output import console
 from clamr_cli.evaluate.report import Line, Report
-from clamr_cli.render import evaluation, waiting
-from clamr_cli.render.console import console
 
 JOINT = Line("mini joint", {"AP": 0.75}, (0.7, 0.8), None, {"speech": 0.5, "base": 1.0}, 0.9, {"speech": 0.9}, None)
 ORACLE = replace(JOINT, name="oracle", means={"AP": 0.9}, oracle=True)
@@ -80,16 +80,3 @@ def test_columns_for_programs_stay_where_they_are() -> None:
     heard = replace(REPORT, rows={"audio": 1})
     assert [name for name in evaluation.columns(heard) if name not in usual] == ["AP audio"]
     assert {len(line.split(b"\t")) for line in evaluation.tsv_lines(heard)} == {len(usual) + 1}
-
-
-def test_progress_is_told_now_and_then_with_the_time_left() -> None:
-    stream, now = io.StringIO(), [0.0]
-    lines = waiting.Lines(stream, lambda: now[0])
-    for second in range(0, 41, 4):
-        now[0] = float(second)
-        lines.moved("encoding", second, 40)
-    assert stream.getvalue().splitlines() == [
-        "encoding: 30 %, about 28 s left",
-        "encoding: 60 %, about 16 s left",
-        "encoding: 90 %, about 4 s left",
-    ]

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from clamr_cli.render.console import text
-from clamr_cli.render.hits import MODALITY_STYLES, clock
-from clamr_cli.render.listing import empty_table
-from clamr_cli.render.records import Cell, evidence_record, matched, score, seconds
+from clamr_cli.cli.commands.search import evidence_record, matched_texts
+from clamr_cli.cli.output import STYLES, as_span, empty_table, rounded, safe
 from clamr_cli.text import escape_json, shorten
 from clamr_cli.timeline import format_time
 
@@ -35,14 +33,14 @@ def record(hit: FrameHit, files: Mapping[str, str]) -> dict[str, object]:
     """A frame as a JSON object."""
     return {
         "rank": hit.rank,
-        "time": seconds(hit.time),
-        "start": seconds(hit.span.start),
-        "end": seconds(hit.span.end),
-        "at": seconds(hit.at),
-        "score": score(hit.score),
+        "time": rounded(3)(hit.time),
+        "start": rounded(3)(hit.span.start),
+        "end": rounded(3)(hit.span.end),
+        "at": rounded(3)(hit.at),
+        "score": rounded(4)(hit.score),
         "modality": hit.modality,
-        "modalities": {name: score(value) for name, value in hit.modalities.items()},
-        "words": matched(hit.evidence),
+        "modalities": {name: rounded(4)(value) for name, value in hit.modalities.items()},
+        "words": matched_texts(hit.evidence),
         "evidence": [evidence_record(evidence) for evidence in hit.evidence],
         "speech": [_line(segment) for segment in hit.speech],
         "ocr": [_line(segment) for segment in hit.ocr],
@@ -52,7 +50,12 @@ def record(hit: FrameHit, files: Mapping[str, str]) -> dict[str, object]:
 
 def _line(segment: Segment) -> dict[str, object]:
     span = segment.span
-    return {"start": seconds(span.start), "end": seconds(span.end), "text": segment.text, "source": segment.source}
+    return {
+        "start": rounded(3)(span.start),
+        "end": rounded(3)(span.end),
+        "text": segment.text,
+        "source": segment.source,
+    }
 
 
 def listing(
@@ -70,7 +73,7 @@ def listing(
         "video_id": prepared.target.video_id,
         "path": prepared.target.path,
         "title": prepared.fields.title,
-        "duration": seconds(prepared.media.duration),
+        "duration": rounded(3)(prepared.media.duration),
         "question": question,
         "select": choice.select,
         "k": choice.k,
@@ -83,7 +86,7 @@ def listing(
     return escape_json(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
 
 
-def row(hit: FrameHit, files: Mapping[str, str]) -> tuple[Cell, ...]:
+def row(hit: FrameHit, files: Mapping[str, str]) -> tuple[object, ...]:
     """A frame as the fields of :data:`COLUMNS`."""
     return (
         hit.rank,
@@ -93,7 +96,7 @@ def row(hit: FrameHit, files: Mapping[str, str]) -> tuple[Cell, ...]:
         f"{hit.span.end:.3f}",
         f"{hit.at:.3f}",
         hit.modality,
-        " ".join(matched(hit.evidence)),
+        " ".join(matched_texts(hit.evidence)),
         _joined(hit.speech),
         _joined(hit.ocr),
         files.get("file", ""),
@@ -118,15 +121,15 @@ def table(hits: Sequence[FrameHit]) -> Table:
         drawn.add_row(
             str(hit.rank),
             f"{hit.score:.2f}",
-            Text.assemble(format_time(hit.time), "\n", (clock(hit.span), "dim")),
-            text(hit.modality or "-", MODALITY_STYLES.get(hit.modality or "", "")),
-            text(shorten(" · ".join(matched(hit.evidence)), _LONGEST_CELL)),
+            Text.assemble(format_time(hit.time), "\n", (as_span(hit.span), "dim")),
+            safe(hit.modality or "-", STYLES.get(hit.modality or "", "")),
+            safe(shorten(" · ".join(matched_texts(hit.evidence)), _LONGEST_CELL)),
             _words(hit),
         )
     return drawn
 
 
 def _words(hit: FrameHit) -> Text:
-    said = text(shorten(_joined(hit.speech), _LONGEST_CELL), MODALITY_STYLES["speech"] if hit.speech else "")
-    seen = text(shorten(_joined(hit.ocr), _LONGEST_CELL), MODALITY_STYLES["ocr"] if hit.ocr else "")
+    said = safe(shorten(_joined(hit.speech), _LONGEST_CELL), STYLES["speech"] if hit.speech else "")
+    seen = safe(shorten(_joined(hit.ocr), _LONGEST_CELL), STYLES["ocr"] if hit.ocr else "")
     return Text("\n").join(part for part in (said, seen) if part.plain)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clamr_cli.ask.prompts import LETTERS
-from clamr_cli.render import records
+from clamr_cli.cli.output import json_line, rounded
 from clamr_cli.text import command_line, escape_terminal
 from clamr_cli.timeline import format_time
 
@@ -58,10 +58,10 @@ def opening(told: Told, citation: Citation) -> str:
     return command_line(["clamr", "open", f"{told.opened}@{format_time(citation.start)}"])
 
 
-def json_line(told: Told) -> bytes:
+def answer_line(told: Told) -> bytes:
     """All of it as one JSON object."""
     answer, question = told.answer, told.question
-    return records.json_line(
+    return json_line(
         {
             "video_id": told.video_id,
             "path": told.path,
@@ -74,8 +74,8 @@ def json_line(told: Told) -> bytes:
             "frames": _frames(told),
             "lines": [
                 {
-                    "start": records.seconds(line.span.start),
-                    "end": records.seconds(line.span.end),
+                    "start": rounded(3)(line.span.start),
+                    "end": rounded(3)(line.span.end),
                     "kind": line.kind,
                     "text": line.text,
                 }
@@ -90,16 +90,14 @@ def _frames(told: Told) -> list[dict[str, object]]:
     """The frames that the model was shown in the end, in the order of time."""
     by_rank = {hit.rank: hit for hit in told.hits}
     hits = [by_rank[shot.rank] for shot in told.answer.material.shots]
-    return [
-        {"time": records.seconds(hit.time), "score": records.score(hit.score), "modality": hit.modality} for hit in hits
-    ]
+    return [{"time": rounded(3)(hit.time), "score": rounded(4)(hit.score), "modality": hit.modality} for hit in hits]
 
 
 def _citation(told: Told, citation: Citation) -> dict[str, object]:
     return {
         "text": citation.text,
-        "start": records.seconds(citation.start),
-        "end": records.seconds(citation.end),
+        "start": rounded(3)(citation.start),
+        "end": rounded(3)(citation.end),
         "source": citation.source,
         "open": None if citation.source is None else opening(told, citation),
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from clamr_cli.render.progress import about
+from clamr_cli.cli.progress import time_left as about
 from clamr_cli.text import escape_terminal
 from clamr_cli.train.options import Evaluated, Trained, TrainNote, TrainStep
 

@@ -1,23 +1,15 @@
+"""Index runs and preparations as people see them: the time left, lines, bars, interruptions."""
+
 import io
-import re
 
 import pytest
-from rich.cells import cell_len
 from rich.console import Console
 
+from clamr_cli.cli.index_progress import Estimate, IndexView, PrepareView, event_line
+from clamr_cli.cli.progress import Screen, follow
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Progress, Removed, Skipped
-from clamr_cli.render.progress import (
-    BarReporter,
-    Estimate,
-    PlainReporter,
-    QuietReporter,
-    Unfinished,
-    about,
-    line,
-    reporter,
-    summary,
-)
 
+FILM = "/v/film\x1b[2J.mp4"
 RUN: tuple[Event, ...] = (
     Discovered(4, 1, 3),
     Progress("/v/a.mp4", "decode", 30.0, 60.0),
@@ -29,28 +21,31 @@ RUN: tuple[Event, ...] = (
     Offline("/v/usb \x1b[2J", 2, "the folder is empty"),
     Finished(1, 1, 1, 1, 1, 12.3),
 )
-
 OFFLINE = (
     "offline /v/usb \\x1b[2J: the folder is empty; 2 videos stay in the index; "
     "forget with: clamr index --prune $'/v/usb \\033[2J'"
 )
 
 
-def _played(kind: type[QuietReporter]) -> list[str]:
+def play(view: IndexView, events: tuple[Event, ...], *, quiet: bool = False, bars: bool = False) -> str:
+    """What a view shows of events."""
     stream = io.StringIO()
-    times = iter(range(0, 1000, 10))
-    target = PlainReporter(stream, lambda: float(next(times))) if kind is PlainReporter else kind(stream)
-    with target as shown:
-        for event in RUN:
-            shown.show(event)
-    return stream.getvalue().splitlines()
+    target = Console(file=stream, width=100, force_terminal=bars, color_system=None, _environ={})
+    with Screen(target=target, quiet=quiet) as view.screen:
+        view.start()
+        for event in events:
+            view.show(event)
+    return stream.getvalue()
 
 
-def test_plain_progress_is_a_line_for_each_video_and_change() -> None:
-    assert _played(PlainReporter) == [
-        "[1/3] indexed /v/a.mp4 (1:00, 2 moments, 4 s), about 3 min left",
+def test_without_a_terminal_there_is_a_line_for_each_video_and_change(capsys: pytest.CaptureFixture[str]) -> None:
+    assert follow(iter(RUN), IndexView()) == 3
+    lines = capsys.readouterr().err.splitlines()
+    lines[:3] = [line.partition(", about")[0] for line in lines[:3]]
+    assert lines == [
+        "[1/3] indexed /v/a.mp4 (1:00, 2 moments, 4 s)",
         "note /v/a.mp4: no speech: it has no audio",
-        "[2/3] moved /v/old.mp4 -> /v/new.mp4, about 3 min left",
+        "[2/3] moved /v/old.mp4 -> /v/new.mp4",
         "[3/3] failed /v/bad\\n\\x1b[2J.mp4: it is empty: copy it again",
         "removed /v/gone.mp4",
         OFFLINE,
@@ -58,62 +53,60 @@ def test_plain_progress_is_a_line_for_each_video_and_change() -> None:
     ]
 
 
-def test_plain_progress_says_how_far_a_long_video_is_now_and_then() -> None:
-    stream = io.StringIO()
+def test_a_long_video_shows_how_far_it_is_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    with PlainReporter(stream, lambda: now) as shown:
-        shown.show(Discovered(1, 0, 1))
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    view, stream = IndexView(), io.StringIO()
+    with Screen(target=Console(file=stream), clock=lambda: now) as view.screen:
+        view.show(Discovered(1, 0, 1))
         for now in map(float, range(0, 100, 5)):
-            shown.show(Progress("/v/a\n.mp4", "decode", now, 100.0))
+            view.show(Progress("/v/a\n.mp4", "decode", now, 100.0))
     assert stream.getvalue().splitlines() == [
-        "[0/1] decode a\\n.mp4 30%, about 8 min left",
-        "[0/1] decode a\\n.mp4 60%, about 7 min left",
-        "[0/1] decode a\\n.mp4 90%, about 7 min left",
+        "[0/1] decode 30 % a\\n.mp4, about 8 min left",
+        "[0/1] decode 60 % a\\n.mp4, about 7 min left",
+        "[0/1] decode 90 % a\\n.mp4, about 7 min left",
     ]
 
 
-def test_quiet_progress_says_only_what_failed_and_what_is_offline() -> None:
-    assert _played(QuietReporter) == ["failed /v/bad\\n\\x1b[2J.mp4: it is empty: copy it again", OFFLINE]
+def test_quiet_shows_only_what_failed_and_what_is_offline(capsys: pytest.CaptureFixture[str]) -> None:
+    follow(iter(RUN), IndexView(), quiet=True)
+    failed = "failed /v/bad\\n\\x1b[2J.mp4: it is empty: copy it again"
+    assert capsys.readouterr().err.splitlines() == [failed, OFFLINE]
 
 
 def test_a_bar_leaves_failures_moves_and_the_summary_on_the_terminal() -> None:
-    stream = io.StringIO()
-    terminal = Console(file=stream, width=100, force_terminal=True, color_system=None, _environ={})
-    with BarReporter(terminal) as shown:
-        for event in RUN:
-            shown.show(event)
-    drawn = stream.getvalue()
-    assert "failed /v/bad\\n\\x1b[2J.mp4: it is empty: copy it again" in drawn
-    assert "moved /v/old.mp4 -> /v/new.mp4" in drawn
-    assert summary(Finished(1, 1, 1, 1, 1, 12.3)) in drawn
+    shown = play(IndexView(), RUN, bars=True)
+    assert "looking for videos" in shown
+    assert "failed /v/bad\\n\\x1b[2J.mp4: it is empty: copy it again" in shown
+    assert "moved /v/old.mp4 -> /v/new.mp4" in shown
+    assert "indexed /v/a.mp4" not in shown
+    assert event_line(RUN[-1]) in shown
+    assert "decode 50 % a.mp4" in play(IndexView(), RUN[:2], bars=True)
 
 
-@pytest.mark.parametrize("width", [60, 80])
-@pytest.mark.parametrize(
-    "name", ["a.mp4", "\x1b[2J\n" * 20, "灯台の動画" * 20, "\U0001f41f" * 9], ids=["short", "control", "wide", "emoji"]
-)
-def test_a_bar_stays_whole_and_in_one_line_whatever_a_file_is_called(width: int, name: str) -> None:
-    stream = io.StringIO()
-    terminal = Console(file=stream, width=width, force_terminal=True, color_system=None, _environ={})
-    now = 0.0
-    with BarReporter(terminal, lambda: now) as shown:
-        shown.show(Discovered(10, 0, 10))
-        now = 90.0
-        shown.show(Progress(f"/v/{name}", "encode", 30.0, 60.0))
-    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", stream.getvalue()).splitlines()
-    bars = [one for one in lines if "0/10" in one]
-    assert bars
-    assert all(re.match(r"[━╸╺ ]{20} 0/10 videos", one) and cell_len(one) <= width for one in bars)
-    assert "encode" in bars[-1]
+def test_the_preparation_of_a_video_has_a_line_when_a_stage_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    view = PrepareView()
+    steps = [Progress(FILM, "sample", done, 120.0) for done in (0.0, 30.0, 60.0)]
+    events = [*steps, Notice(FILM, "frames left out: \x1b]0;x\x07"), Progress(FILM, "ocr", 0, 0), "prepared"]
+    assert follow(iter(events), view) == 0  # type: ignore[arg-type]
+    assert view.prepared == "prepared"
+    assert capsys.readouterr().err.splitlines() == [
+        "taking candidate frames: 0 %",
+        r"note /v/film\x1b[2J.mp4: frames left out: \x1b]0;x\x07",
+        "reading on-screen text: 100 %",
+    ]
 
 
-@pytest.mark.parametrize(
-    ("terminal", "environment", "kind"),
-    [(True, {"TERM": "xterm"}, BarReporter), (True, {"TERM": "dumb"}, PlainReporter), (False, {}, PlainReporter)],
-)
-def test_only_a_terminal_that_can_draw_gets_a_bar(terminal: bool, environment: dict[str, str], kind: type) -> None:
-    target = Console(file=io.StringIO(), force_terminal=terminal, _environ=environment)
-    assert type(reporter(target, quiet=False)) is kind
+def test_the_stages_of_a_preparation_have_a_bar_each() -> None:
+    view, stream = PrepareView(), io.StringIO()
+    with Screen(target=Console(file=stream, force_terminal=True, width=100, _environ={})) as view.screen:
+        view.show(Progress(FILM, "sample", 50.0, 100.0))
+        view.show(Progress(FILM, "encode", 1, 4))
+        view.show(Notice(FILM, "[bold]no speech"))
+    shown = stream.getvalue()
+    assert "taking candidate frames: 50 %" in shown
+    assert "encoding the frames: 25 %" in shown
+    assert "[bold]no speech" in shown
 
 
 def test_the_time_left_follows_the_fraction_done() -> None:
@@ -189,25 +182,27 @@ def test_no_time_is_told_from_the_first_moments_of_a_long_run() -> None:
 
 
 def test_an_interruption_names_what_is_stored_of_videos_in_work() -> None:
-    unfinished = Unfinished()
-    for event in _whole("/done.mp4", 9.0, "decode", "speech"):
-        unfinished.take(event)
-    unfinished.take(Progress("/v/new\n.mp4", "decode", 5.0, 9.0))
-    assert unfinished.stored() == ""
-    unfinished.take(Progress("/v/talk\x1b.mp4", "decode", 9_600.0, 9_600.0, 9_600.0))
-    unfinished.take(Progress("/v/talk\x1b.mp4", "speech", 6_700.0, 9_600.0, 6_600.0))
-    unfinished.take(Progress("/v/talk\x1b.mp4", "ocr", 30.0, 90.0, 20.0))
-    assert unfinished.stored() == (
-        "of talk\\x1b.mp4 decoding and 1:50:00 of 2:40:00 of speech and 20 of 90 pictures of on-screen text"
+    view = IndexView()
+    play(view, (*_whole("/done.mp4", 9.0, "decode", "speech"), Progress("/v/new\n.mp4", "decode", 5.0, 9.0)))
+    assert view.interrupted() == "interrupted: 1 video kept; run the same command again to go on"
+    stored = (
+        Progress("/v/talk.mp4", "decode", 9_600.0, 9_600.0, 9_600.0),
+        Progress("/v/talk.mp4", "speech", 6_700.0, 9_600.0, 6_600.0),
+        Progress("/v/talk.mp4", "ocr", 30.0, 90.0, 20.0),
     )
-    for name in "bcd":
-        unfinished.take(Progress(f"/v/{name}.mp4", "decode", 1.0, 1.0, 1.0))
-    assert unfinished.stored().endswith(", of b.mp4 decoding, and of 2 more")
+    play(view, stored)
+    assert view.interrupted() == (
+        "interrupted: 1 video kept; "
+        "of talk.mp4 decoding and 1:50:00 of 2:40:00 of speech and 20 of 90 frames of on-screen text; "
+        "run the same command again to go on"
+    )
+    play(view, tuple(Progress(f"/v/{name}.mp4", "decode", 1.0, 1.0, 1.0) for name in "bcd"))
+    assert ", of b.mp4 decoding, and of 2 more; " in view.interrupted()
 
 
 def test_seconds_of_a_video_count_what_ran_side_by_side_once() -> None:
     seconds = {"decode": 2.0, "speech": 10.0, "ocr": 7.0, "encode": 1.0}
-    assert line(Indexed("/a.mp4", "aa", 60.0, 2, (), seconds)) == "indexed /a.mp4 (1:00, 2 moments, 13 s)"
+    assert event_line(Indexed("/a.mp4", "aa", 60.0, 2, (), seconds)) == "indexed /a.mp4 (1:00, 2 moments, 13 s)"
 
 
 def test_progress_without_a_total_or_beyond_it_breaks_nothing() -> None:
@@ -218,17 +213,7 @@ def test_progress_without_a_total_or_beyond_it_breaks_nothing() -> None:
     assert 0.0 <= estimate.done <= 1.0
 
 
-def test_time_left_is_rough() -> None:
-    assert [about(value) for value in (None, 0.2, 42.4, 600.0, 9000.0)] == [
-        "",
-        "about 1 s left",
-        "about 42 s left",
-        "about 10 min left",
-        "about 2.5 h left",
-    ]
-
-
 def test_steps_and_counts_are_no_lines() -> None:
-    assert line(Discovered(1, 0, 1)) is None
-    assert line(Progress("/a", "decode", 0.0, 1.0)) is None
-    assert line(Notice("", "nothing changed")) == "note: nothing changed"
+    assert event_line(Discovered(1, 0, 1)) == ""
+    assert event_line(Progress("/a", "decode", 0.0, 1.0)) == ""
+    assert event_line(Notice("", "nothing changed")) == "note: nothing changed"

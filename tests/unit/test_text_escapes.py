@@ -1,11 +1,12 @@
 import json
 import os
+import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clamr_cli.text import escape_field, escape_json, escape_terminal, file_link, plural, shorten, size
+from clamr_cli.text import command_line, escape_field, escape_json, escape_terminal, file_link, plural, shorten, size
 
 HOSTILE = {
     "line\nbreak": "line\\nbreak",
@@ -72,3 +73,13 @@ def test_numbers_read_well() -> None:
         "3.0 TB",
     ]
     assert [plural(count, "video") for count in (0, 1, 2)] == ["0 videos", "1 video", "2 videos"]
+
+
+def test_a_shell_reads_a_quoted_name_as_it_is() -> None:
+    name = os.fsdecode(b"/videos/caf\xe9\n[red]\x1b]8;;evil\x07'\\.mp4")
+    line = command_line([name])
+    read = subprocess.run(["bash", "-c", f"printf %s {line}"], capture_output=True, check=True)
+    assert read.stdout == os.fsencode(name)
+    assert line.isascii()
+    assert not set(line.encode()) & set(range(32))
+    assert command_line(["mpv", "a b.mp4"]) == "mpv 'a b.mp4'"

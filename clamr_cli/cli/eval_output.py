@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from clamr_cli.cli.output import STYLES, csv_text, empty_table, json_line, safe, tsv_line
 from clamr_cli.evaluate.report import AUDIO, LABELS, Report
-from clamr_cli.render import records
-from clamr_cli.render.console import text
-from clamr_cli.render.hits import MODALITY_STYLES
-from clamr_cli.render.listing import empty_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
-    from clamr_cli.render.records import Cell
 
 _SURE: Final = 0.05
 _NARROW: Final = 110
@@ -47,8 +43,8 @@ class Screen:
                 yield _drawn(self._report, columns, shortest)
                 yield Text()
         if told := verdict(self._report):
-            yield text(told)
-        yield text(basis(self._report), "dim")
+            yield safe(told)
+        yield safe(basis(self._report), "dim")
 
 
 def verdict(report: Report) -> str:
@@ -115,7 +111,7 @@ def _drawn(report: Report, columns: Sequence[_Column], shortest: int) -> Table:
         drawn.add_column(column.name, justify="right", no_wrap=True)
     best = max(line.means[report.measures[0]] for line in report.lines)
     for line, *cells in zip(report.lines, *(column.cells for column in columns), strict=True):
-        drawn.add_row(text(line.name, "bold" if line.means[report.measures[0]] == best else ""), *cells)
+        drawn.add_row(safe(line.name, "bold" if line.means[report.measures[0]] == best else ""), *cells)
     return drawn
 
 
@@ -123,10 +119,10 @@ def _means(report: Report) -> list[_Column]:
     main, *others = report.measures
     return _filled(
         (
-            _Column(text(main), [text(_number(line.means[main]), "bold") for line in report.lines]),
-            _Column(text("95 % interval"), [text(_between(line.interval), "dim") for line in report.lines]),
-            _Column(text("p"), [_sureness(line.p) for line in report.lines]),
-            *(_Column(text(name), [text(_number(line.means[name])) for line in report.lines]) for name in others),
+            _Column(safe(main), [safe(_number(line.means[main]), "bold") for line in report.lines]),
+            _Column(safe("95 % interval"), [safe(_between(line.interval), "dim") for line in report.lines]),
+            _Column(safe("p"), [_sureness(line.p) for line in report.lines]),
+            *(_Column(safe(name), [safe(_number(line.means[name])) for line in report.lines]) for name in others),
         )
     )
 
@@ -135,10 +131,10 @@ def _labels(report: Report) -> list[_Column]:
     lines = report.lines
     found = []
     for label in report.rows:
-        cells = [text(_number(line.by_label.get(label))) for line in lines]
-        found.append(_Column(text(label, MODALITY_STYLES.get(label, "")), cells))
-    found.append(_Column(text("aim met"), [text(_number(line.accuracy)) for line in lines]))
-    found.append(_Column(text("AUROC"), [text(_number(line.auroc)) for line in lines]))
+        cells = [safe(_number(line.by_label.get(label))) for line in lines]
+        found.append(_Column(safe(label, STYLES.get(label, "")), cells))
+    found.append(_Column(safe("aim met"), [safe(_number(line.accuracy)) for line in lines]))
+    found.append(_Column(safe("AUROC"), [safe(_number(line.auroc)) for line in lines]))
     return _filled(found)
 
 
@@ -147,7 +143,7 @@ def _between(interval: tuple[float, float] | None) -> str:
 
 
 def _sureness(p: float | None) -> Text:
-    return text("") if p is None else text(_chance(p), "" if p < _SURE else "dim")
+    return safe("") if p is None else safe(_chance(p), "" if p < _SURE else "dim")
 
 
 def _chance(p: float) -> str:
@@ -172,16 +168,16 @@ def _always(report: Report) -> list[str]:
 
 def tsv_lines(report: Report) -> Iterator[bytes]:
     """A header and a line a system."""
-    yield records.tsv_line(columns(report))
-    yield from map(records.tsv_line, _rows(report))
+    yield tsv_line(columns(report))
+    yield from map(tsv_line, _rows(report))
 
 
 def csv_lines(report: Report) -> Iterator[bytes]:
     """CSV with a header."""
-    yield records.csv_lines(columns(report), _rows(report))
+    yield csv_text(columns(report), _rows(report))
 
 
-def _rows(report: Report) -> Iterable[list[Cell]]:
+def _rows(report: Report) -> Iterable[list[object]]:
     for line in report.lines:
         low, high = line.interval or (None, None)
         means = [_rounded(line.means[name]) for name in report.measures]
@@ -200,7 +196,7 @@ def _rows(report: Report) -> Iterable[list[Cell]]:
 def json_lines(report: Report) -> Iterator[bytes]:
     """An object a system."""
     for line in report.lines:
-        yield records.json_line(
+        yield json_line(
             {
                 "system": line.name,
                 "rows": dict(report.rows),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from clamr_cli.render.training import Course, TrainingReporter, line
+from clamr_cli.cli.training import Course, TrainingReporter, line
 from clamr_cli.train.options import Evaluated, Trained, TrainNote, TrainStep
 
 

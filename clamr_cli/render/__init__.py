@@ -1,1 +1,0 @@
-"""Draws values and events for people and programs; decides nothing."""
