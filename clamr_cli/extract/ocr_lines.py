@@ -1,16 +1,14 @@
-"""Lines of text as they are read in pictures, and the same lines over time: pure."""
+"""Lines of text as they are read in pictures, and the same lines over time: pure, and cheap to import."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from clamr_cli.extract.clean import clean, fingerprint
 from clamr_cli.types import Segment, Span
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are outside."""
@@ -38,11 +36,10 @@ class TextLine:
     turns: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Track:
     """A line that is being followed: its best reading, when it was seen, and how many pictures missed it since."""
 
-    number: int
     line: TextLine
     start: float
     end: float
@@ -61,48 +58,68 @@ def in_reading_order(lines: Iterable[TextLine]) -> list[TextLine]:
     Turned lines come last, in the order given: they were in order when they were read.
     """
     rows: list[list[TextLine]] = []
-    given = list(lines)
-    level = [line for line in given if not line.turns]
-    for line in sorted(level, key=lambda line: (line.box[1] + line.box[3], line.box[0])):
-        if rows and _same_row(rows[-1][0].box, line.box):
+    lines = list(lines)
+    for line in sorted(
+        (line for line in lines if not line.turns), key=lambda line: (line.box[1] + line.box[3], line.box[0])
+    ):
+        first = rows[-1][0].box if rows else (0, 0, 0, 0)
+        shared = min(first[3], line.box[3]) - max(first[1], line.box[1])
+        if rows and shared > 0.5 * min(first[3] - first[1], line.box[3] - line.box[1]):
             rows[-1].append(line)
         else:
             rows.append([line])
-    ordered = [joined for row in rows for joined in _joined(sorted(row, key=lambda line: line.box[0]))]
-    return [*ordered, *(line for line in given if line.turns)]
+    ordered: list[TextLine] = []
+    for row in rows:
+        last: TextLine | None = None
+        for line in sorted(row, key=lambda line: line.box[0]):
+            height = min(line.box[3] - line.box[1], last.box[3] - last.box[1]) if last else 0
+            if last is not None and line.box[0] - last.box[2] < 0.6 * height:
+                box = (last.box[0], min(last.box[1], line.box[1]), line.box[2], max(last.box[3], line.box[3]))
+                line = TextLine(f"{last.text} {line.text}", min(last.confidence, line.confidence), box)
+                ordered.pop()
+            ordered.append(line)
+            last = line
+    return [*ordered, *(line for line in lines if line.turns)]
 
 
-def merge_lines(seen: Iterable[tuple[Span, Sequence[TextLine]]], source: str) -> list[Segment]:
+def merge_lines(pictures: Iterable[tuple[Span, Sequence[TextLine]]], source: str) -> list[Segment]:
     """One segment per line on screen, from where it is first seen to where it is last, in time and reading order.
 
     Readings of one line differ a little from picture to picture; the most confident one is kept. Lines whose digits
     differ are different lines: a running clock is not one line.
 
     Args:
-        seen: the stretch each picture stands for, in time order, and the lines read in it, in reading order.
+        pictures: the stretch each picture stands for, in time order, and the lines read in it, in reading order.
         source: the segments' source.
     """
-    done: list[_Track] = []
+    tracks: list[_Track] = []
     running: list[_Track] = []
-    for span, lines in seen:
+    for span, lines in pictures:
         free = list(running)
         for line in lines:
             key = fingerprint(line.text)
             if len(key) < 2 and key.isascii():
                 # One letter or digit is what texture looks like; one sign of another script may be a word.
                 continue
-            track = _match(line, key, free) or next((t for t in running if t not in free and t.key == key), None)
+            same = [track for track in running if track.key == key]
+            # The same text anywhere (it may scroll), else nearly the same in the same place, else the same again.
+            track = next((track for track in same if track in free), None) or next(
+                (track for track in free if _same_place(track.line.box, line.box) and same_text(track.key, key)), None
+            )
+            track = track or next(iter(same), None)
             if track is None:
-                running.append(_Track(len(done) + len(running), line, span.start, span.end, key))
+                track = _Track(line, span.start, span.end, key)
+                tracks.append(track)
+                running.append(track)
                 continue
             if track in free:
                 free.remove(track)
-            _extend(track, line, key, span)
+            track.end, track.missed = span.end, 0
+            if line.confidence > track.line.confidence:
+                track.line, track.key = line, key
         for track in free:
             track.missed += 1
-        done += [track for track in running if track.missed > _PATIENCE]
         running = [track for track in running if track.missed <= _PATIENCE]
-    tracks = sorted(done + running, key=lambda track: track.number)
     return [
         Segment(Span(t.start, max(t.start, t.end)), clean(t.line.text), source, confidence=round(t.line.confidence, 3))
         for t in tracks
@@ -113,49 +130,15 @@ def same_text(first: str, second: str) -> bool:
     """Whether two fingerprints are readings of one line: nearly equal, and equal in every digit."""
     if first == second:
         return True
-    if min(len(first), len(second)) < _SHORTEST_FUZZY or _digits(first) != _digits(second):
+    digits = ("".join(filter(str.isdigit, text)) for text in (first, second))
+    if min(len(first), len(second)) < _SHORTEST_FUZZY or len(set(digits)) > 1:
         return False
     matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
     return matcher.quick_ratio() >= _SIMILAR and matcher.ratio() >= _SIMILAR
 
 
-def _extend(track: _Track, line: TextLine, key: str, span: Span) -> None:
-    track.end, track.missed = span.end, 0
-    if line.confidence > track.line.confidence:
-        track.line, track.key = line, key
-
-
-def _match(line: TextLine, key: str, tracks: Sequence[_Track]) -> _Track | None:
-    """The track that a line continues: the same text anywhere (it may scroll), nearly the same in the same place."""
-    exact = next((track for track in tracks if track.key == key), None)
-    near = (track for track in tracks if _same_place(track.line.box, line.box) and same_text(track.key, key))
-    return exact or next(near, None)
-
-
 def _same_place(first: Box, second: Box) -> bool:
     """Whether two boxes share most of the smaller one."""
-    shared = [min(first[2], second[2]) - max(first[0], second[0]), min(first[3], second[3]) - max(first[1], second[1])]
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return min(shared) > 0 and shared[0] * shared[1] > 0.5 * min(areas)
-
-
-def _digits(text: str) -> str:
-    return "".join(character for character in text if character.isdigit())
-
-
-def _same_row(first: Box, second: Box) -> bool:
-    shared = min(first[3], second[3]) - max(first[1], second[1])
-    return shared > 0.5 * min(first[3] - first[1], second[3] - second[1])
-
-
-def _joined(row: Sequence[TextLine]) -> list[TextLine]:
-    result: list[TextLine] = []
-    for line in row:
-        last = result[-1] if result else None
-        height = min(line.box[3] - line.box[1], last.box[3] - last.box[1]) if last else 0
-        if last is not None and line.box[0] - last.box[2] < 0.6 * height:
-            box = (last.box[0], min(last.box[1], line.box[1]), line.box[2], max(last.box[3], line.box[3]))
-            result[-1] = TextLine(f"{last.text} {line.text}", min(last.confidence, line.confidence), box)
-        else:
-            result.append(line)
-    return result
+    width, height = (min(first[k + 2], second[k + 2]) - max(first[k], second[k]) for k in (0, 1))
+    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
+    return min(width, height) > 0 and width * height > 0.5 * smaller

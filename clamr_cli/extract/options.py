@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from pathlib import Path
+from typing import Final
 
 from clamr_cli import weights
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
+from clamr_cli.types import Device, OcrEngine
 
 ASR_VERSION: Final = "1"
 """Changes when the same sound and options would give other segments."""
@@ -62,7 +59,7 @@ class OcrOptions:
         min_confidence: readings below it are dropped.
     """
 
-    engine: Literal["easyocr", "rapidocr"] = "easyocr"
+    engine: OcrEngine = "easyocr"
     languages: tuple[str, ...] = ("en",)
     device: Device = "auto"
     threads: int = 0

@@ -23,7 +23,7 @@ from clamr_cli.types import Segment, Span
 if TYPE_CHECKING:
     from clamr_cli.extract.asr import WhisperAsr
     from clamr_cli.extract.captions import Captions
-    from clamr_cli.extract.ocr import OcrEngine
+    from clamr_cli.extract.ocr_engines import TextEngine
     from clamr_cli.extract.options import AsrOptions, OcrOptions
     from clamr_cli.media.files import Stamp
     from clamr_cli.media.frames import SampledFrame
@@ -305,8 +305,8 @@ def read_text(
 
 
 @functools.lru_cache(maxsize=1)
-def _text_engine(model: Path | None, options: OcrOptions) -> OcrEngine:
-    from clamr_cli.extract.ocr import make_engine
+def _text_engine(model: Path | None, options: OcrOptions) -> TextEngine:
+    from clamr_cli.extract.ocr_engines import make_engine
 
     return make_engine(model, options)
 

