@@ -1,9 +1,7 @@
 """Questions about one video, answered by a vision-language model from frames and lines that were chosen for them."""
 
-from clamr_cli.ask.asking import Answer, ask
-from clamr_cli.ask.citations import Citation
-from clamr_cli.ask.material import Line, Material, Shot, in_time, lines_near
-from clamr_cli.ask.prompts import LETTERS, PROMPT_VERSION, Question, checked, prompt_for
+from clamr_cli.ask.answer import Answer, Citation, ask
+from clamr_cli.ask.prompt import LETTERS, PROMPT_VERSION, Line, Material, Question, lines_near, prompt_for, smaller
 
 __all__ = [
     "LETTERS",
@@ -13,10 +11,8 @@ __all__ = [
     "Line",
     "Material",
     "Question",
-    "Shot",
     "ask",
-    "checked",
-    "in_time",
     "lines_near",
     "prompt_for",
+    "smaller",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clamr_cli.ask.prompts import LETTERS
+from clamr_cli.ask import LETTERS
 from clamr_cli.cli.output import json_line, rounded
 from clamr_cli.text import command_line, escape_terminal
 from clamr_cli.timeline import format_time
@@ -88,8 +88,7 @@ def answer_line(told: Told) -> bytes:
 
 def _frames(told: Told) -> list[dict[str, object]]:
     """The frames that the model was shown in the end, in the order of time."""
-    by_rank = {hit.rank: hit for hit in told.hits}
-    hits = [by_rank[shot.rank] for shot in told.answer.material.shots]
+    hits = sorted(told.hits[: len(told.answer.material.frames)], key=lambda hit: hit.time)
     return [{"time": rounded(3)(hit.time), "score": rounded(4)(hit.score), "modality": hit.modality} for hit in hits]
 
 

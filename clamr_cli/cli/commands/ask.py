@@ -94,12 +94,12 @@ def _asked(flags: Flags) -> tuple[Question, Choice, float]:
     """What the flags ask for; all of it is checked before anything is opened."""
     import math
 
-    from clamr_cli.ask import Question, checked
+    from clamr_cli.ask import Question
     from clamr_cli.cli import options
     from clamr_cli.frames import Choice
     from clamr_cli.timeline import parse_time
 
-    question = checked(Question(" ".join(flags.question), (*(flags.choice or ()), *filter(None, [flags.choices]))))
+    question = Question.of(" ".join(flags.question), (*(flags.choice or ()), *filter(None, [flags.choices])))
     for name, number in (("-k", flags.count), ("--side", flags.side)):
         if number is not None and number < 1:
             raise UsageError(f"{name} {number} would show nothing", "give 1 or more")
@@ -132,17 +132,17 @@ def _chosen(session: Session, question: Question, choice: Choice) -> list[FrameH
 
 def _material(session: Session, hits: list[FrameHit], around: float, side: int) -> Material:
     from clamr_cli import ask
-    from clamr_cli.ask.pictures import smaller
     from clamr_cli.cli.output import warn
+    from clamr_cli.types import Frame
 
     prepared = session.prepared
     jpegs = _pictures(session, hits, side)
-    shots = [ask.Shot(hit.time, jpegs[hit.number], hit.rank) for hit in hits]
+    frames = [Frame(hit.time, hit.span, jpegs[hit.number]) for hit in hits]
     spans = [hit.span for hit in hits] or [line.span for line in prepared.speech]
     lines = ask.lines_near(spans, prepared.speech, prepared.ocr, around=around)
     if not hits and sum(line.kind == "said" for line in lines) < len(prepared.speech):
         warn("not all that is said fits into the question: the model is shown its beginning")
-    return smaller(ask.in_time(shots, lines), side)
+    return ask.Material(ask.smaller(frames, side), lines)
 
 
 def _pictures(session: Session, hits: list[FrameHit], side: int) -> dict[int, bytes]:
@@ -175,7 +175,7 @@ def _answered(
     target = session.prepared.target
     known = session.store.files([target.video_id])
     with Screen(quiet=flags.quiet) as screen:
-        screen.bar(f"asking about {len(material.shots)} frames", 0, None, due=False)
+        screen.bar(f"asking about {len(material.frames)} frames", 0, None, due=False)
         writer = flags.load_model(session.settings, image_hint=_FEWER)
         try:
             answer = ask(writer, question, material, seed=flags.seed, temperature=flags.temperature)

@@ -28,7 +28,7 @@ from clamr_cli.journal import Journal
 from clamr_cli.llm import AnswerError, ChatModel
 from clamr_cli.llm.concurrency import map_ordered
 from clamr_cli.store import Store
-from clamr_cli.types import Encoder, Span
+from clamr_cli.types import Encoder, Frame, Span
 
 Record: TypeAlias = dict[str, Any]
 
@@ -224,13 +224,13 @@ class QaRun:
 
     def _material(self, strategy: Strategy, prepared: Prepared, hits: Sequence[FrameHit]) -> asking.Material:
         jpegs = frames.stills(self._store, prepared, [hit.number for hit in hits])
-        shots = [asking.Shot(hit.time, jpeg, rank) for rank, (hit, jpeg) in enumerate(zip(hits, jpegs, strict=True), 1)]
+        shown = [Frame(hit.time, hit.span, jpeg) for hit, jpeg in zip(hits, jpegs, strict=True)]
         lines: tuple[asking.Line, ...] = ()
         if strategy.subtitles:
             # Without a picture there are no frames that the lines could stand around.
             spans = [hit.span for hit in hits] or [line.span for line in prepared.speech]
             lines = asking.lines_near(spans, prepared.speech, around=self._options.around, most=self._options.most)
-        return asking.in_time(shots, lines)
+        return asking.Material(tuple(shown), lines)
 
     def _selection(
         self, question: LabelledQuestion, strategy: Strategy, prepared: Prepared, hits: Sequence[FrameHit]
@@ -300,7 +300,7 @@ def _with_answer(record: Record, answer: asking.Answer | AnswerError | None) -> 
     return record | {
         "outcome": "answered",
         "choice": answer.choice,
-        "shown": len(answer.material.shots),
+        "shown": len(answer.material.frames),
         "notes": list(answer.notes),
         "answer": answer.said[:_LONGEST_ANSWER],
     }

@@ -4,8 +4,8 @@ import io
 
 from PIL import Image
 
-from clamr_cli.ask import Line, Material, Shot, in_time
-from clamr_cli.types import Span
+from clamr_cli.ask import Line, Material
+from clamr_cli.types import Frame, Span
 
 
 def jpeg(colour: str = "red", size: tuple[int, int] = (64, 48)) -> bytes:
@@ -24,5 +24,6 @@ def written(start: float, end: float, text: str) -> Line:
 
 def material(count: int = 3, size: tuple[int, int] = (64, 48)) -> Material:
     """Frames at 10.5, 20.5, 30.5 s and so on, the last the best; a line said from 12 to 15 s, one written at 21 s."""
-    shots = [Shot(10.5 + 10 * place, jpeg(size=size), count - place) for place in range(count)]
-    return in_time(shots, [said(12.0, 15.2, "the ferry leaves at noon"), written(21.0, 21.0, "EXIT")])
+    times = [10.5 + 10 * place for place in reversed(range(count))]
+    frames = tuple(Frame(time, Span(time, time), jpeg(size=size)) for time in times)
+    return Material(frames, (said(12.0, 15.2, "the ferry leaves at noon"), written(21.0, 21.0, "EXIT")))

@@ -187,7 +187,7 @@ def test_a_model_without_eyes_answers_from_what_is_said(ask):
 @pytest.mark.parametrize(
     ("reply", "code", "said"),
     [
-        (Sent(200, b"\x1b[2J<html>"), 3, "the endpoint's answer is no JSON (after one try)"),
+        (Sent(200, b"\x1b[2J<html>"), 3, "the endpoint's answer is not JSON (after one try)"),
         (error(500, "line one\n\x1b[2Jline two"), 3, r"500: line one \x1b[2Jline two (after one try)"),
         (answer(" "), 3, "the answer is empty"),
         (error(401, "bad key"), 2, "refuses the key"),
@@ -219,7 +219,7 @@ def test_an_endpoint_that_is_down_is_told(ask):
         ((FERRY,), "no model to ask"),
         ((" ", "--model", "m"), "the question is empty"),
         ((FERRY, "--model", "no/such/folder"), "there is no folder"),
-        ((FERRY, "--model", "m", "--base-url", "localhost:1"), "localhost:1' is not http or https"),
+        ((FERRY, "--model", "m", "--base-url", "localhost:1"), "invalid address: --base-url 'localhost:1'"),
         ((FERRY, "--model", "m", "--choices", "one"), "invalid choices"),
         ((FERRY, "--model", "m", "--choice", "a", "--choice", "a"), "invalid choices"),
         ((FERRY, "--model", "m", "--choices"), "requires an argument"),

@@ -1,6 +1,6 @@
 """Which lines are shown, in which order, and how much of them."""
 
-from clamr_cli.ask.material import Line, lines_near
+from clamr_cli.ask import Line, lines_near
 from clamr_cli.types import Segment, Span
 from tests.unit.ask.shown import material
 
@@ -39,6 +39,6 @@ def test_a_line_is_one_line():
     assert len(line.text) == 600
 
 
-def test_the_best_frames_are_kept_in_the_order_of_time():
-    assert [shot.time for shot in material(4).best(2).shots] == [30.5, 40.5]
+def test_the_best_frames_are_kept_and_all_lines():
+    assert [frame.time for frame in material(4).best(2).frames] == [40.5, 30.5]
     assert material(4).best(2).lines == material(4).lines
