@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from clamr_cli import config, encoders, weights
-from clamr_cli.types import SHOWN_MODALITIES
+from clamr_cli import encoders, weights
+from clamr_cli.types import SHOWN_MODALITIES, OcrEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +16,7 @@ _VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "--modality": tuple(SHOWN_MODALITIES),
     "--weight": tuple(f"{name}=" for name in SHOWN_MODALITIES),
     "--encoder": tuple(encoders.TABLE),
-    "--scoring": config.SCORINGS,
-    "--device": config.DEVICES,
-    "--ocr": config.OCR_ENGINES,
+    "--ocr": get_args(OcrEngine),
     "--asr-model": tuple(name for name in weights.names() if name.startswith(_ASR)),
 }
 _POSITIONS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -79,7 +77,7 @@ def _commands(one: Any, words: tuple[str, ...], below: Mapping[str, Any]) -> lis
 
 def _option(one: Any) -> Option:  # noqa: ANN401
     value = "" if one.is_flag else str(one.metavar or one.name).upper()
-    values = next((_VALUES[name] for name in one.opts if name in _VALUES), ())
+    values = next((_VALUES[name] for name in one.opts if name in _VALUES), tuple(getattr(one.type, "choices", ())))
     return Option((*one.opts, *one.secondary_opts), one.help or "", value, values)
 
 
