@@ -30,7 +30,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "status": "status:status",
     "optimize": "optimize:optimize",
     "encode": "encode:run",
-    "eval": "eval:run",
+    "eval": "eval:evaluate",
     "eval qa": "eval_qa:eval_qa",
     "synth": "synth:synth",
     "train": "train:run",

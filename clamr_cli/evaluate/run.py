@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from clamr_cli.errors import UsageError
 from clamr_cli.evaluate import ids
+from clamr_cli.evaluate.data import Ranking
 from clamr_cli.evaluate.metrics import Sampling
-from clamr_cli.evaluate.report import Report, report
-from clamr_cli.evaluate.runs import Run, Task, from_trec, plain_task, published_task
-from clamr_cli.evaluate.systems import Pool, all_systems
+from clamr_cli.evaluate.report import Report, Task, make_task, report
+from clamr_cli.evaluate.systems import Progress, QueryRanking, Run, VideoPool, all_systems
+from clamr_cli.queries import LabelledQuery
 from clamr_cli.search.filters import select
 from clamr_cli.search.search import require_vectors
-from clamr_cli.types import Filters
+from clamr_cli.store import Store
+from clamr_cli.types import Encoder, FileRecord, Filters, Scoring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from clamr_cli.evaluate.systems import Progress, SentenceSpace
-    from clamr_cli.queries import LabelledQuery
-    from clamr_cli.store import Store
-    from clamr_cli.types import Encoder, FileRecord, Scoring
-
-    Ranking = Mapping[str, Sequence[tuple[str, float]]]
-    """Documents with scores by query, as :func:`clamr_cli.evaluate.data.read_run` gives them."""
+    from clamr_cli.encoders.mini.encoder import SentenceModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +29,7 @@ class EvaluationOptions:
     Attributes:
         measures: as :func:`~clamr_cli.evaluate.metrics.parse` gives them; the first is the main one.
         scoring: of the joint run.
-        published: the published evaluation's pool, see :func:`~clamr_cli.evaluate.runs.published_task`.
+        published: the published evaluation's pool, see :mod:`clamr_cli.evaluate.report`.
         judged_only: leave out answers that the index does not hold.
         baselines: compare with the systems that are built from the same extraction.
         sampling: of intervals and tests.
@@ -51,7 +46,7 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Evaluation:
     """The result of an evaluation.
 
     Attributes:
@@ -65,10 +60,10 @@ class Outcome:
 
     report: Report
     task: Task
-    runs: tuple[Run, ...]
-    unknown: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    runs: Sequence[Run]
+    unknown: Sequence[str] = ()
+    lost: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def evaluate(
@@ -78,9 +73,9 @@ def evaluate(
     options: EvaluationOptions,
     *,
     others: Mapping[str, Ranking] | None = None,
-    sentences: Callable[[], SentenceSpace] | None = None,
+    sentences: Callable[[], SentenceModel] | None = None,
     progress: Progress = lambda *_: None,
-) -> Outcome:
+) -> Evaluation:
     """Rank all videos of an index for every query, with every system, and score the rankings.
 
     Args:
@@ -89,7 +84,7 @@ def evaluate(
         queries: with their answers, by any name of a video.
         options: what to do.
         others: runs of other tools, by name.
-        sentences: makes the space of the sentence baselines; None leaves those out.
+        sentences: makes the model of the sentence baselines; None leaves those out.
         progress: called while it takes long.
 
     Raises:
@@ -112,55 +107,74 @@ def evaluate(
     document_of = {video_id: video_id for video_id in video_ids}
     document_of |= {video_id: name for name, video_id in reversed([*resolved.videos.items()])}
     by_name = {name: document_of[video_id] for name, video_id in resolved.videos.items()}
-    task = _task(ids.renamed(queries, by_name, judged_only=options.judged_only), options)
+    task = make_task(ids.renamed(queries, by_name, judged_only=options.judged_only), published=options.published)
     documents = [document_of[video_id] for video_id in video_ids]
-    pool = Pool(store, encoder, video_ids, documents, files, progress)
+    pool = VideoPool(store, encoder, video_ids, documents, files, progress)
     runs = all_systems(pool, task.queries, options.scoring, baselines=options.baselines, sentences=sentences)
     notes = list(pool.notes)
     for name, ranking in (others or {}).items():
-        run, unknown = from_trec(name, ranking, task.queries, _documents(ranking, document_of, files))
+        run, unknown = run_of(name, ranking, task.queries, _our_names(ranking, document_of, files))
         runs.append(run)
         if unknown:
             notes.append(f"{name}: {len(unknown)} of its documents are no videos of the pool ({ids.listed(unknown)})")
     lost = [query.id for query in task.queries if query.relevant and not set(query.relevant) & set(documents)]
     scores = report(task, runs, options.measures, options.sampling, lost)
-    return Outcome(scores, task, tuple(runs), resolved.unknown, tuple(lost), tuple(notes))
+    return Evaluation(scores, task, runs, resolved.unknown, lost, notes)
 
 
 def evaluate_runs(
     rankings: Mapping[str, Ranking], queries: Sequence[LabelledQuery], options: EvaluationOptions
-) -> Outcome:
+) -> Evaluation:
     """Score runs of any tools on judgements, without an index; the first run is the one to compare with.
 
     Raises:
         UsageError: no query has an answer, or a measure cannot be computed.
     """
-    task = _task(queries, options)
+    task = make_task(queries, published=options.published)
     judged = {ids.escape(document): document for query in task.queries for document in query.relevant}
-    known = {name for query in task.queries for name in (query.id, ids.escape(query.id))}
+    query_ids = {name for query in task.queries for name in (query.id, ids.escape(query.id))}
     runs, notes = [], []
     for name, ranking in rankings.items():
-        documents = {document: judged.get(document, document) for document in _ids(ranking)}
-        runs.append(from_trec(name, ranking, task.queries, documents)[0])
-        if extra := [query for query in ranking if query not in known]:
+        documents = {document: judged.get(document, document) for document in _documents(ranking)}
+        runs.append(run_of(name, ranking, task.queries, documents)[0])
+        if extra := [query for query in ranking if query not in query_ids]:
             notes.append(f"{name}: {len(extra)} of its queries were not judged ({ids.listed(extra)})")
-    scores = report(task, runs, options.measures, options.sampling)
-    return Outcome(scores, task, tuple(runs), notes=tuple(notes))
+    return Evaluation(report(task, runs, options.measures, options.sampling), task, runs, notes=notes)
 
 
-def _task(queries: Sequence[LabelledQuery], options: EvaluationOptions) -> Task:
-    return published_task(queries) if options.published else plain_task(queries)
+def run_of(
+    name: str, ranking: Ranking, queries: Sequence[LabelledQuery], documents: Mapping[str, str]
+) -> tuple[Run, list[str]]:
+    """A run that was read from a file, and its unknown documents.
+
+    Args:
+        name: of the system.
+        ranking: documents with scores by query.
+        queries: of the collection, whose ids may be escaped in the run.
+        documents: by their id in the run; those that are not in it are left out.
+    """
+    unknown: dict[str, None] = {}
+    rankings = []
+    for query in queries:
+        best: dict[str, float] = {}
+        for document, score in ranking.get(query.id) or ranking.get(ids.escape(query.id)) or ():
+            if document in documents:
+                best.setdefault(documents[document], score)
+            else:
+                unknown[document] = None
+        rankings.append(QueryRanking(tuple(best), tuple(best.values())))
+    return Run(name, tuple(rankings)), list(unknown)
 
 
-def _ids(ranking: Ranking) -> list[str]:
+def _documents(ranking: Ranking) -> list[str]:
     """The documents of a run, each once."""
     return list(dict.fromkeys(document for documents in ranking.values() for document, _ in documents))
 
 
-def _documents(ranking: Ranking, document_of: Mapping[str, str], files: Sequence[FileRecord]) -> dict[str, str]:
+def _our_names(ranking: Ranking, document_of: Mapping[str, str], files: Sequence[FileRecord]) -> dict[str, str]:
     """Our names of another tool's documents, which may go by any name of a video, also an escaped one."""
     escaped = {ids.escape(name): name for name in document_of.values()}
-    as_written = ids.resolve([name for name in _ids(ranking) if name not in escaped], files)
+    as_written = ids.resolve([name for name in _documents(ranking) if name not in escaped], files)
     original = {name: ids.unescape(name) for name in as_written.unknown}
     unescaped = ids.resolve(original.values(), files).videos
     videos = {**as_written.videos, **{name: unescaped[one] for name, one in original.items() if one in unescaped}}

@@ -16,50 +16,40 @@ no score.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli.errors import MediaError, ModelError
-from clamr_cli.evaluate.runs import Run, ranked
-from clamr_cli.index.documents import documents_of
+from clamr_cli.evaluate.data import DEPTH
+from clamr_cli.index.documents import document_of, documents_of
+from clamr_cli.queries import LabelledQuery
 from clamr_cli.search import scoring as maxsim
 from clamr_cli.search.scoring import order, score_videos, video_of
-from clamr_cli.store import PackedVectors
-from clamr_cli.types import DIMENSION, MODALITY_IDS, NO_MODALITY, SHOWN_MODALITIES, Document, FileState, Modality
+from clamr_cli.store import PackedVectors, Store
+from clamr_cli.types import (
+    DIMENSION,
+    MODALITY_IDS,
+    NO_MODALITY,
+    SHOWN_MODALITIES,
+    Document,
+    Encoder,
+    FileRecord,
+    FileState,
+    Modality,
+    Scoring,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Protocol
+    from clamr_cli.encoders.mini.encoder import SentenceModel
 
-    from numpy.typing import NDArray
-
-    from clamr_cli.queries import LabelledQuery
-    from clamr_cli.store import Store
-    from clamr_cli.types import Encoder, FileRecord, Scoring
-
-    Array = NDArray[np.float32]
-
-    Progress = Callable[[str, float, float], None]
-    """Called with the work that is done, how much of it is done, and how much there is."""
-
-    class SentenceSpace(Protocol):
-        """One vector a sentence and one a picture, in one space."""
-
-        def query(self, text: str) -> Array:
-            """The unit vector of a query, [width]."""
-            ...
-
-        def passages(self, texts: Sequence[str], *, across: bool) -> Array:
-            """Unit vectors of the passages of texts, [n, width]; ``across`` reads several texts together."""
-            ...
-
-        def frames(self, jpegs: Sequence[bytes]) -> Array:
-            """Unit vectors of pictures, [n, width]."""
-            ...
-
+Array: TypeAlias = NDArray[np.float32]
+Progress: TypeAlias = Callable[[str, float, float], None]
+"""Called with the work that is done, how much of it is done, and how much there is."""
 
 RRF_K: Final = 60
 """The constant of Cormack, Clarke and Buettcher, "Reciprocal rank fusion outperforms Condorcet", SIGIR 2009."""
@@ -68,8 +58,62 @@ _BATCH: Final = 8
 """Moments encoded together, each as up to five documents."""
 
 
+@dataclass(frozen=True, slots=True)
+class QueryRanking:
+    """A system's answer to one query, best first.
+
+    ``scores`` are comparable between queries as far as the system allows: sums over query tokens are divided by their
+    number. ``winners`` are the modality ids that won each document (0 for none), empty if the system does not say.
+    """
+
+    documents: tuple[str, ...]
+    scores: tuple[float, ...]
+    winners: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A system's name and its rankings, in the order of the collection's queries.
+
+    ``oracle`` marks a system that knows the modality each query aims at: a bound, not a system that anyone could have.
+    """
+
+    name: str
+    rankings: tuple[QueryRanking, ...]
+    oracle: bool = False
+
+
+def rank(
+    name: str,
+    scores: Array,
+    documents: Sequence[str],
+    *,
+    winners: NDArray[np.uint8] | None = None,
+    lengths: Array | None = None,
+    oracle: bool = False,
+) -> Run:
+    """Rank the videos of each query by their scores, ties in the order of ``documents``.
+
+    Args:
+        name: of the system.
+        scores: [q, v] float32, minus infinity for a video that is not an answer.
+        documents: [v] names of the videos.
+        winners: [q, v] uint8 modality ids, None if the system does not say.
+        lengths: [q] the number of tokens that scores are divided by, to compare them between queries.
+        oracle: see :class:`Run`.
+    """
+    names = np.array(documents, dtype=object)
+    rankings = []
+    for number, row in enumerate(scores):
+        best = order(row)[:DEPTH]
+        length = 1.0 if lengths is None else float(lengths[number])
+        won = () if winners is None else tuple(winners[number, best].tolist())
+        rankings.append(QueryRanking(tuple(names[best].tolist()), tuple((row[best] / length).tolist()), won))
+    return Run(name, tuple(rankings), oracle)
+
+
 @dataclass(slots=True)
-class Pool:
+class VideoPool:
     """The videos that may answer.
 
     Attributes:
@@ -92,12 +136,12 @@ class Pool:
 
 
 def all_systems(
-    pool: Pool,
+    pool: VideoPool,
     queries: Sequence[LabelledQuery],
     scoring: Scoring,
     *,
     baselines: bool,
-    sentences: Callable[[], SentenceSpace] | None,
+    sentences: Callable[[], SentenceModel] | None,
 ) -> list[Run]:
     """The runs of every system, the encoder's stored vectors first.
 
@@ -106,38 +150,48 @@ def all_systems(
         queries: of the collection.
         scoring: of the stored vectors and of separate encoding.
         baselines: also run the systems to compare with.
-        sentences: makes the space of the sentence baselines; None leaves those out, and so does an error of models that
+        sentences: makes the model of the sentence baselines; None leaves those out, and so does an error of models that
             are absent, which is noted.
     """
     name = pool.encoder.info.name
-    aims = [query.modality for query in queries]
     pool.progress("encoding queries", 0, 1)
     tokens = pool.encoder.encode_queries([query.text for query in queries])
-    lengths = np.array([len(one) for one in tokens], np.float32)
+    lengths = np.array([len(query) for query in tokens], np.float32)
     stored = score_videos(_stored_vectors(pool), tokens, pool.video_ids, scoring)
-    runs = [ranked(f"{name} joint", stored.joint, pool.names, winners=stored.winners, lengths=lengths)]
+    runs = [rank(f"{name} joint", stored.joint, pool.names, winners=stored.winners, lengths=lengths)]
     if not baselines:
         return runs
-    modalities = (*SHOWN_MODALITIES, Modality.AUDIO)
-    alone = {modality: stored.alone[:, :, MODALITY_IDS[modality]] for modality in modalities}
-    alone = {modality: scores for modality, scores in alone.items() if np.isfinite(scores).any()}
-    runs += [ranked(f"{name} {modality}", scores, pool.names, lengths=lengths) for modality, scores in alone.items()]
+    alone: dict[Modality, Array] = {}
+    for modality in (*SHOWN_MODALITIES, Modality.AUDIO):
+        scores = stored.alone[:, :, MODALITY_IDS[modality]]
+        if np.isfinite(scores).any():
+            alone[modality] = scores
+            runs.append(rank(f"{name} {modality}", scores, pool.names, lengths=lengths))
     if alone:
-        runs.append(ranked(f"{name} oracle router", routed(alone, aims), pool.names, lengths=lengths, oracle=True))
-    sentence_vectors = None
+        scores = routed(alone, [query.modality for query in queries])
+        runs.append(rank(f"{name} oracle router", scores, pool.names, lengths=lengths, oracle=True))
+    sentence_baselines = None
     try:
-        sentence_vectors = SentenceBaselines(sentences()) if sentences is not None else None
+        sentence_baselines = SentenceBaselines(sentences()) if sentences is not None else None
     except ModelError as error:
         pool.notes.append(f"left out the baselines of sentence vectors: {error}")
-    apart = score_videos(_separate_vectors(pool, sentence_vectors), tokens, pool.video_ids, scoring)
-    runs.append(ranked(f"{name} apart", apart.joint, pool.names, winners=apart.winners, lengths=lengths))
-    if sentence_vectors is not None:
-        runs += sentence_vectors.runs(queries, pool.names)
-    runs.append(_full_text(pool, queries))
-    return runs
+    separate = score_videos(_separate_vectors(pool, sentence_baselines), tokens, pool.video_ids, scoring)
+    runs.append(rank(f"{name} apart", separate.joint, pool.names, winners=separate.winners, lengths=lengths))
+    if sentence_baselines is not None:
+        runs += sentence_baselines.runs(queries, pool.names)
+    # BM25 over all texts of a moment; a video is as good as its best moment.
+    columns = {video_id: column for column, video_id in enumerate(pool.video_ids)}
+    texts = np.full((len(queries), len(columns)), -np.inf, np.float32)
+    for number, query in enumerate(queries):
+        pool.progress("searching texts", number, len(queries))
+        for moment_id, score in pool.store.scored_text(query.text):
+            column = columns.get(video_of(moment_id))
+            if column is not None:
+                texts[number, column] = max(texts[number, column], score)
+    return [*runs, rank("BM25 all texts", texts, pool.names)]
 
 
-def _stored_vectors(pool: Pool) -> Iterator[PackedVectors]:
+def _stored_vectors(pool: VideoPool) -> Iterator[PackedVectors]:
     fingerprint = pool.encoder.info.fingerprint
     total, done = len(pool.store.encoded(fingerprint)), 0
     for batch in pool.store.scan_packed(fingerprint):
@@ -146,23 +200,10 @@ def _stored_vectors(pool: Pool) -> Iterator[PackedVectors]:
         done += len(batch.moment_ids)
 
 
-def _full_text(pool: Pool, queries: Sequence[LabelledQuery]) -> Run:
-    """BM25 over all texts of a moment; a video is as good as its best moment."""
-    columns = {video_id: column for column, video_id in enumerate(pool.video_ids)}
-    scores = np.full((len(queries), len(columns)), -np.inf, np.float32)
-    for number, query in enumerate(queries):
-        pool.progress("searching texts", number, len(queries))
-        for moment_id, score in pool.store.scored_text(query.text):
-            column = columns.get(video_of(moment_id))
-            if column is not None:
-                scores[number, column] = max(scores[number, column], score)
-    return ranked("BM25 all texts", scores, pool.names)
-
-
 # --- separate encoding ------------------------------------------------------------------------------------------------
 
 
-def _separate_vectors(pool: Pool, baselines: SentenceBaselines | None) -> Iterator[PackedVectors]:
+def _separate_vectors(pool: VideoPool, baselines: SentenceBaselines | None) -> Iterator[PackedVectors]:
     """The vectors of one video after another; the sentence baselines see its documents on the way."""
     encoded = pool.store.encoded(pool.encoder.info.fingerprint)
     file_of: dict[str, FileRecord] = {}
@@ -173,17 +214,14 @@ def _separate_vectors(pool: Pool, baselines: SentenceBaselines | None) -> Iterat
         pool.progress("encoding again", number, len(pool.video_ids))
         documents: list[Document] | None = None
         if video_id in file_of:
-            with suppress(MediaError):  # the frames of this video are no longer kept
+            with suppress(MediaError):  # the frames of this video are no longer stored
                 documents = documents_of(pool.store, file_of[video_id])[1]
         if documents is None:
             without_frames += 1
-            documents = [
-                Document(moment.moment_id, moment.span, (), moment.speech, moment.ocr, moment.metadata)
-                for moment in pool.store.moments([video_id])
-            ]
+            documents = [document_of(moment, {}) for moment in pool.store.moments([video_id])]
         if baselines is not None:
             baselines.add(documents)
-        # Moments without stored vectors cannot be found by the joint run either.
+        # Skip moments the joint run has no vectors for.
         documents = [document for document in documents if document.id in encoded]
         for start in range(0, len(documents), _BATCH):
             yield encode_separately(pool.encoder, documents[start : start + _BATCH])
@@ -241,8 +279,8 @@ def encode_separately(encoder: Encoder, documents: Sequence[Document]) -> Packed
 class SentenceBaselines:
     """Collects the sentence and frame vectors of videos, one after another, and ranks them."""
 
-    def __init__(self, space: SentenceSpace) -> None:
-        self._space = space
+    def __init__(self, model: SentenceModel) -> None:
+        self._model = model
         self._videos: list[Mapping[Modality, Array]] = []
 
     def add(self, documents: Sequence[Document]) -> None:
@@ -250,17 +288,16 @@ class SentenceBaselines:
         vectors: dict[Modality, Array] = {}
         for modality in SHOWN_MODALITIES:
             if modality is Modality.VIDEO:
-                frames = [frame.jpeg for document in documents for frame in document.frames]
-                vectors[modality] = self._space.frames(frames)
+                vectors[modality] = self._model.frames([frame.jpeg for doc in documents for frame in doc.frames])
                 continue
             # Metadata, and text that stays on screen, stand in several moments; once is enough for a maximum.
             texts = dict.fromkeys(segment.text for document in documents for segment in document.segments(modality))
-            vectors[modality] = self._space.passages(list(texts), across=modality is Modality.SPEECH)
+            vectors[modality] = self._model.passages(list(texts), across=modality is Modality.SPEECH)
         self._videos.append(vectors)
 
     def runs(self, queries: Sequence[LabelledQuery], names: Sequence[str]) -> list[Run]:
         """Each modality alone, and what can be made of their scores; ``names`` [v] are those of the videos."""
-        vectors = np.stack([self._space.query(query.text) for query in queries])
+        vectors = np.stack([self._model.query(query.text) for query in queries])
         scores: dict[Modality, Array] = {}
         for modality in SHOWN_MODALITIES:
             parts = [video[modality] for video in self._videos]
@@ -272,11 +309,11 @@ class SentenceBaselines:
         parts = list(scores.values())
         router = routed(scores, [query.modality for query in queries])
         return [
-            *(ranked(f"sentences {modality}", values, names) for modality, values in scores.items()),
-            ranked("sentences mean", mean(parts), names),
-            ranked("sentences max", maximum(parts), names, winners=best_modality(scores)),
-            ranked("sentences RRF", reciprocal_ranks(parts), names),
-            ranked("sentences oracle router", router, names, oracle=True),
+            *(rank(f"sentences {modality}", values, names) for modality, values in scores.items()),
+            rank("sentences mean", mean(parts), names),
+            rank("sentences max", maximum(parts), names, winners=best_modality(scores)),
+            rank("sentences RRF", reciprocal_ranks(parts), names),
+            rank("sentences oracle router", router, names, oracle=True),
         ]
 
 

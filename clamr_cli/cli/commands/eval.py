@@ -1,37 +1,64 @@
-"""``clamr eval``."""
+"""``clamr eval``: how well queries find their answers, for the index and for the runs of other tools."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from clamr_cli.cli.options import EncoderOptions, FormOptions
-from clamr_cli.cli.output import Form
+from clamr_cli.cli import options
+from clamr_cli.cli.options import DeviceOption, EncoderOption, EncoderOptions, FormOptions
+from clamr_cli.cli.output import (
+    STYLES,
+    Column,
+    Form,
+    console,
+    emit,
+    empty_table,
+    json_only,
+    print_table,
+    rounded,
+    safe,
+    tsv_line,
+    warn,
+    write,
+)
+from clamr_cli.cli.progress import steps
+from clamr_cli.cli.runtime import Context, encoder_for, open_store
 from clamr_cli.errors import EXIT_FOUND, UsageError
+from clamr_cli.types import Filters, Scoring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from rich.table import Table
+    from rich.text import Text
 
-    from clamr_cli.cli.runtime import Context
-    from clamr_cli.config import Settings
-    from clamr_cli.evaluate.data import QuerySet
-    from clamr_cli.evaluate.run import EvaluationOptions, Outcome, Ranking
+    from clamr_cli.evaluate.data import QuerySet, Ranking
+    from clamr_cli.evaluate.report import Report
+    from clamr_cli.evaluate.run import Evaluation
+
+_WIDE: Final = 110
+"""Columns of a screen from which the values by modality stand beside the means."""
+
+_NAME_WIDTH: Final = 16
+"""Characters of a system's name that stand side by side at least, where it is as long."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormOptions, EncoderOptions):
-    """Options of ``clamr eval``."""
-
+@dataclass(frozen=True, kw_only=True)
+class EvalArguments(FormOptions, EncoderOptions):
     queries: Annotated[
-        str | None, typer.Argument(metavar="[QUERIES]", help="File of queries with answers.", show_default=False)
+        Path | None, typer.Argument(metavar="[QUERIES]", help="File of queries with answers.", show_default=False)
     ] = None
-    layout: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="auto, jsonl, json, multivent, msrvtt or trec.")
+    format: Annotated[
+        Literal["auto", "jsonl", "json", "multivent", "msrvtt", "trec"],
+        typer.Option("--format", help="Format of the queries."),
     ] = "auto"
     qrels: Annotated[
-        str | None, typer.Option("--qrels", metavar="FILE", help="Judgements: TREC's four columns, or JSON lines.")
+        Path | None, typer.Option("--qrels", metavar="FILE", help="Judgements: TREC's four columns, or JSON lines.")
     ] = None
     published_pool: Annotated[
         bool, typer.Option("--published-pool", help="A document for each judgement, as CLaMR was published.")
@@ -46,35 +73,37 @@ class Flags(FormOptions, EncoderOptions):
         ),
     ] = None
     baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Compare with simpler systems.")] = True
-    run_in: Annotated[
-        list[str] | None,
+    run: Annotated[
+        list[Path] | None,
         typer.Option("--run", metavar="FILE", help="Score this TREC run, without an index; repeatable."),
     ] = None
     compare: Annotated[
-        list[str] | None, typer.Option("--compare", metavar="FILE", help="Test this TREC run too; repeatable.")
+        list[Path] | None, typer.Option("--compare", metavar="FILE", help="Test this TREC run too; repeatable.")
     ] = None
     run_out: Annotated[
-        str | None, typer.Option("--run-out", metavar="FILE", help="Write the encoder's ranking as a TREC run.")
+        Path | None,
+        typer.Option(
+            "--run-out", metavar="FILE", parser=options.out_file, help="Write the encoder's ranking as a TREC run."
+        ),
     ] = None
     qrels_out: Annotated[
-        str | None, typer.Option("--qrels-out", metavar="FILE", help="Write the judgements for TREC's tools.")
+        Path | None,
+        typer.Option(
+            "--qrels-out", metavar="FILE", parser=options.out_file, help="Write the judgements for TREC's tools."
+        ),
     ] = None
     path: Annotated[str | None, typer.Option("--path", metavar="GLOB", help="Only files whose path matches.")] = None
-    scoring: Annotated[
-        str | None, typer.Option("--scoring", metavar="NAME", help="token-max (default) or modality-max.")
-    ] = None
-    encoder: Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="Use the vectors of this one.")] = (
-        None
-    )
-    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None
+    scoring: Annotated[Scoring | None, typer.Option("--scoring", help="token-max is the default.")] = None
+    encoder: EncoderOption = None
+    device: DeviceOption = None
     bootstrap: Annotated[
         int, typer.Option("--bootstrap", metavar="N", help="Resamples of intervals and tests; 0 for none.", min=0)
     ] = 2000
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the resamples.", min=0)] = 0
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed of the resamples.", min=0)] = 0
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False
 
 
-def run(before: Context, flags: Flags) -> int:
+def evaluate(context: Context, arguments: EvalArguments) -> int:
     """Measure how well queries find their answers.
 
     One screen says whether joint encoding pays on your library, compared with simpler systems built from the same.
@@ -82,154 +111,269 @@ def run(before: Context, flags: Flags) -> int:
     Piped, it prints tab-separated lines, a header first: system, rows, measures, interval, p, main measure by
     modality.
     """
-    form = flags.form
-    _check(flags)
-    outcome = _of_runs(before, flags) if flags.run_in else _of_index(before, flags)
-    _write_files(flags, outcome)
-    _tell(outcome)
-    _show(outcome, form)
+    from clamr_cli.evaluate import metrics, run
+
+    form = arguments.form
+    if arguments.run and not (arguments.qrels or arguments.queries):
+        raise UsageError("a run is scored against judgements", "give --qrels FILE, or queries with answers")
+    if not arguments.run and not arguments.queries:
+        raise UsageError("no queries to evaluate", "give a file: clamr eval QUERIES")
+    settings = context.settings(encoder=arguments.encoder, scoring=arguments.scoring, device=arguments.device)
+    evaluation_options = run.EvaluationOptions(
+        measures=tuple(dict.fromkeys(map(metrics.parse, arguments.measure or metrics.DEFAULT_MEASURES))),
+        scoring=settings.scoring,
+        published=arguments.published_pool,
+        judged_only=arguments.judged_only,
+        baselines=arguments.baselines,
+        sampling=metrics.Sampling(arguments.bootstrap, arguments.seed),
+        filters=Filters(path=arguments.path),
+    )
+    queries = _read_queries(arguments).queries
+    runs = _read_runs([*(arguments.run or ()), *(arguments.compare or ())])
+    if arguments.run:
+        evaluation = run.evaluate_runs(runs, queries, evaluation_options)
+    else:
+        from clamr_cli.encoders.mini.encoder import SentenceModel
+
+        store = open_store(settings)
+        encoder = encoder_for(store, settings, arguments.encoder_settings())
+
+        def sentences() -> SentenceModel:
+            return SentenceModel.create(cache=settings.cache, device=settings.device, threads=settings.threads)
+
+        with steps() as progress:
+            evaluation = run.evaluate(
+                store, encoder, queries, evaluation_options, others=runs, sentences=sentences, progress=progress
+            )
+    _write_files(arguments, evaluation)
+    _warn_of_gaps(evaluation)
+    _show(evaluation.report, form)
     return EXIT_FOUND
 
 
-def _check(flags: Flags) -> None:
-    """Refuse what cannot be done before anything is read."""
-    from pathlib import Path
-
-    if flags.run_in and not (flags.qrels or flags.queries):
-        raise UsageError("a run is scored against judgements", "give --qrels FILE, or queries with answers")
-    if not flags.run_in and not flags.queries:
-        raise UsageError("no queries to evaluate", "give a file: clamr eval QUERIES")
-    for target in filter(None, (flags.run_out, flags.qrels_out)):
-        if Path(target).is_dir() or not Path(target).absolute().parent.is_dir():
-            raise UsageError(f"{target} cannot be written", "name a file in a folder that is there")
-
-
-def _options(before: Context, flags: Flags) -> tuple[Settings, EvaluationOptions]:
-    from clamr_cli.evaluate import metrics
-    from clamr_cli.evaluate.run import EvaluationOptions
-    from clamr_cli.types import Filters
-
-    settings = before.settings(encoder=flags.encoder, scoring=flags.scoring, device=flags.device)
-    options = EvaluationOptions(
-        measures=tuple(dict.fromkeys(map(metrics.parse, flags.measure or metrics.DEFAULT_MEASURES))),
-        scoring=settings.scoring,
-        published=flags.published_pool,
-        judged_only=flags.judged_only,
-        baselines=flags.baselines,
-        sampling=metrics.Sampling(flags.bootstrap, flags.seed),
-        filters=Filters(path=flags.path),
-    )
-    return settings, options
-
-
-def _of_index(before: Context, flags: Flags) -> Outcome:
-    from clamr_cli.cli.progress import steps
-    from clamr_cli.cli.runtime import encoder_for, open_store, quiet_libraries
-    from clamr_cli.encoders.mini.encoder import SentenceModel
-    from clamr_cli.evaluate.run import evaluate
-
-    settings, options = _options(before, flags)
-    loaded = _queries(flags)
-    others = _runs(flags.compare or [])
-    quiet_libraries()
-    store = open_store(settings)
-    encoder = encoder_for(store, settings, flags.encoder_settings())
-    with steps() as progress:
-        return evaluate(
-            store,
-            encoder,
-            loaded.queries,
-            options,
-            others=others,
-            sentences=lambda: SentenceModel.create(
-                cache=settings.cache, device=settings.device, threads=settings.threads
-            ),
-            progress=progress,
-        )
-
-
-def _of_runs(before: Context, flags: Flags) -> Outcome:
-    from clamr_cli.evaluate.run import evaluate_runs
-
-    _, options = _options(before, flags)
-    return evaluate_runs(_runs([*(flags.run_in or ()), *(flags.compare or ())]), _queries(flags).queries, options)
-
-
-def _queries(flags: Flags) -> QuerySet:
-    from pathlib import Path
-
-    from clamr_cli.cli import output
+def _read_queries(arguments: EvalArguments) -> QuerySet:
     from clamr_cli.evaluate import data
 
-    qrels = Path(flags.qrels) if flags.qrels else None
-    if flags.queries is None:
-        return data.queries_of_qrels(qrels or Path())
-    loaded = data.read_queries(Path(flags.queries), flags.layout, qrels)
-    if loaded.unjudged:
-        output.warn(f"{loaded.unjudged} of the queries were not judged and are left out")
-    return loaded
+    if arguments.queries is None:
+        return data.queries_of_qrels(arguments.qrels or Path())
+    queries = data.read_queries(arguments.queries, arguments.format, arguments.qrels)
+    if queries.unjudged:
+        warn(f"{queries.unjudged} of the queries were not judged and are left out")
+    return queries
 
 
-def _runs(files: Sequence[str]) -> dict[str, Ranking]:
+def _read_runs(paths: Sequence[Path]) -> dict[str, Ranking]:
     """Runs by the stems of their files, numbered from the second of a stem."""
-    from itertools import count
-    from pathlib import Path
-
     from clamr_cli.evaluate.data import read_run
 
     runs: dict[str, Ranking] = {}
-    for path in map(Path, files):
+    for path in paths:
         names = (path.stem if number == 1 else f"{path.stem}-{number}" for number in count(1))
         runs[next(name for name in names if name not in runs)] = read_run(path)
     return runs
 
 
-def _write_files(flags: Flags, outcome: Outcome) -> None:
+def _write_files(arguments: EvalArguments, evaluation: Evaluation) -> None:
     from clamr_cli.evaluate import data
 
-    if flags.run_out:
-        run = outcome.runs[0]
-        _write(flags.run_out, data.run_lines(outcome.task.scored(run), run.name.replace(" ", "-")))
-    if flags.qrels_out:
-        _write(flags.qrels_out, data.qrel_lines(outcome.task.qrels))
+    def write_lines(path: Path, lines: Iterable[str]) -> None:
+        try:
+            with path.open("w", encoding="utf-8", newline="\n") as stream:
+                stream.writelines(lines)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written ({error.strerror})", "name another file") from error
+
+    if arguments.run_out:
+        run = evaluation.runs[0]
+        write_lines(arguments.run_out, data.run_lines(evaluation.task.scored(run), run.name.replace(" ", "-")))
+    if arguments.qrels_out:
+        write_lines(arguments.qrels_out, data.qrel_lines(evaluation.task.qrels))
 
 
-def _write(target: str, lines: Iterable[str]) -> None:
-    from pathlib import Path
-
-    try:
-        with Path(target).open("w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(lines)
-    except OSError as problem:
-        raise UsageError(f"{target} cannot be written ({problem.strerror})", "name another file") from problem
-
-
-def _tell(outcome: Outcome) -> None:
-    """What the figures rest on, and what was left out."""
-    from clamr_cli.cli import output
+def _warn_of_gaps(evaluation: Evaluation) -> None:
+    """Say what was left out."""
     from clamr_cli.evaluate.ids import listed
 
-    if outcome.unknown:
-        strangers = f"answers that are no video of the index, or several: {len(outcome.unknown)} "
-        lost = f"; queries without another answer: {len(outcome.lost)}, which count as 0 unless --judged-only"
-        output.warn(f"{strangers}({listed(outcome.unknown)}){lost if outcome.lost else ''}")
-    for note in outcome.notes:
-        output.warn(note)
+    if evaluation.unknown:
+        unknown = f"answers that are no video of the index, or several: {len(evaluation.unknown)} "
+        lost = f"; queries without another answer: {len(evaluation.lost)}, which count as 0 unless --judged-only"
+        warn(f"{unknown}({listed(evaluation.unknown)}){lost if evaluation.lost else ''}")
+    for note in evaluation.notes:
+        warn(note)
 
 
-def _show(outcome: Outcome, form: Form) -> None:
-    from clamr_cli.cli import eval_output as evaluation
-    from clamr_cli.cli import output
+# --- output -----------------------------------------------------------------------------------------------------------
 
+_four = rounded(4)
+"""Digits of every value for programs. The rows of all columns are pairs of a report and one of its systems."""
+
+
+def _rounded_values(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: _four(value) for name, value in values.items()}
+
+
+SYSTEM: Final = (
+    json_only("system", "Name of the system.", lambda row: row[1].name),
+    json_only("rows", "How many queries count, by the modality they aim at.", lambda row: dict(row[0].rows)),
+    json_only("measures", "Mean of each measure.", lambda row: _rounded_values(row[1].means)),
+    json_only("main", "The measure of interval, test and values by modality.", lambda row: row[0].measures[0]),
+    json_only(
+        "interval",
+        "95 % confidence interval of the main measure.",
+        lambda row: None if row[1].interval is None else [_four(border) for border in row[1].interval],
+    ),
+    json_only("p", "Of the paired randomisation test against the first system.", lambda row: _four(row[1].p)),
+    json_only("by_modality", "The main measure by modality.", lambda row: _rounded_values(row[1].by_label)),
+    json_only(
+        "modality_accuracy",
+        "Share of labelled queries whose best answer was won by the modality they aim at.",
+        lambda row: _four(row[1].accuracy),
+    ),
+    json_only(
+        "modality_accuracy_by_modality", "The same by modality.", lambda row: _rounded_values(row[1].accuracy_by_label)
+    ),
+    json_only(
+        "auroc",
+        "Chance that the top score of an answered query is above that of one without an answer.",
+        lambda row: _four(row[1].auroc),
+    ),
+    json_only("oracle", "True if it knows what queries aim at.", lambda row: row[1].oracle),
+    json_only(
+        "auroc_against",
+        "unanswerable: queries without an answer; leave-one-out: the same ones without their answers.",
+        lambda row: row[0].separation,
+    ),
+    json_only("queries_without_answer", "How many there are.", lambda row: row[0].unanswered),
+)
+
+
+def figures(report: Report) -> list[Column]:
+    """The columns of TSV and CSV."""
+    from clamr_cli.evaluate.report import LABELS
+
+    def border(number: int) -> Any:  # noqa: ANN401
+        return lambda row: None if row[1].interval is None else row[1].interval[number]
+
+    def mean(measure: str) -> Any:  # noqa: ANN401
+        return lambda row: row[1].means[measure]
+
+    def mean_of(label: str) -> Any:  # noqa: ANN401
+        return lambda row: row[1].by_label.get(label)
+
+    main = report.measures[0]
+    # All usual labels, so that columns stay where they are; audio where there is any.
+    labels = [label for label in LABELS if label != "audio" or label in report.rows]
+    return [
+        Column("system", get=lambda row: row[1].name),
+        Column("rows", get=lambda row: sum(row[0].rows.values())),
+        *(Column(name, get=mean(name), tsv=_four) for name in report.measures),
+        Column("low", get=border(0), tsv=_four),
+        Column("high", get=border(1), tsv=_four),
+        Column("p", get=lambda row: row[1].p, tsv=_four),
+        *(Column(f"{main} {label}", get=mean_of(label), tsv=_four) for label in labels),
+        Column("modality accuracy", get=lambda row: row[1].accuracy, tsv=_four),
+        Column("auroc", get=lambda row: row[1].auroc, tsv=_four),
+    ]
+
+
+def _show(report: Report, form: Form) -> None:
     if form is Form.TABLE:
-        output.print_table(evaluation.Screen(outcome.report))
-    else:
-        for line in filter(None, (evaluation.verdict(outcome.report), evaluation.basis(outcome.report))):
-            output.warn(line)
-    match form:
-        case Form.JSON:
-            output.write(evaluation.json_lines(outcome.report))
-        case Form.CSV:
-            output.write(evaluation.csv_lines(outcome.report))
-        case Form.TSV:
-            output.write(evaluation.tsv_lines(outcome.report))
+        print_table(*screen(report, console(sys.stdout).width))
+        return
+    for line in filter(None, (verdict(report), basis(report))):
+        warn(line)
+    rows = [(report, system) for system in report.systems]
+    if form is Form.JSON:
+        emit(SYSTEM, rows, form)
+        return
+    columns = figures(report)
+    if form is Form.TSV:
+        write([tsv_line([column.name for column in columns])])
+    emit(columns, rows, form)
+
+
+def verdict(report: Report) -> str:
+    """The first system against the best other one that needs no oracle, in one line; empty where there is none."""
+    first, rival, main = report.systems[0], report.rival, report.measures[0]
+    if rival is None:
+        return ""
+    p = "" if rival.p is None else f", p {_probability(rival.p)}"
+    gap = first.means[main] - rival.means[main]
+    return f"{first.name} against {rival.name}, the best other without an oracle: {main} {gap:+.3f}{p}"
+
+
+def basis(report: Report) -> str:
+    """What the figures rest on, in one line."""
+    counts = ", ".join(f"{number} {label}" for label, number in report.rows.items())
+    total = sum(report.rows.values())
+    parts = [f"{total} {'query' if total == 1 else 'queries'} ({counts})"]
+    if any(system.p is not None for system in report.systems):
+        parts.append("p: paired randomisation test against the first")
+    if any(system.auroc is not None for system in report.systems):
+        if report.separation == "unanswerable":
+            parts.append(f"AUROC: against the queries without an answer ({report.unanswered})")
+        else:
+            parts.append("AUROC: against the same queries without their answers (leave one out)")
+    return "; ".join(parts)
+
+
+def screen(report: Report, width: int) -> Iterator[Table | Text]:
+    """A report as one table where the screen is wide enough, else as several beneath each other."""
+    systems = report.systems
+    main, *others = report.measures
+
+    def values(header: str, numbers: Sequence[float | None], style: str = "") -> list[Text]:
+        return [safe(header), *(safe("" if value is None else f"{value:.3f}", style) for value in numbers)]
+
+    intervals = ["" if s.interval is None else f"{s.interval[0]:.3f}-{s.interval[1]:.3f}" for s in systems]
+    tests = [safe("") if s.p is None else safe(_probability(s.p), "" if s.p < 0.05 else "dim") for s in systems]
+    means = [
+        values(main, [system.means[main] for system in systems], "bold"),
+        [safe("95 % interval"), *(safe(interval, "dim") for interval in intervals)],
+        [safe("p"), *tests],
+        *(values(name, [system.means[name] for system in systems]) for name in others),
+    ]
+    labels = [
+        *(values(label, [system.by_label.get(label) for system in systems]) for label in report.rows),
+        values("aim met", [system.accuracy for system in systems]),
+        values("AUROC", [system.auroc for system in systems]),
+    ]
+    for cells, label in zip(labels, report.rows, strict=False):
+        cells[0] = safe(label, STYLES.get(label, ""))
+    shortest = min(_NAME_WIDTH, max(len(system.name) for system in systems))
+    wide = width >= _WIDE + 8 * len(report.measures)
+    best = max(system.means[main] for system in systems)
+    names = [safe(system.name, "bold" if system.means[main] == best else "") for system in systems]
+    for group in [[*means, *labels]] if wide else [means, labels]:
+        for columns in _fitting([column for column in group if any(column[1:])], width - shortest):
+            drawn = empty_table()
+            drawn.add_column("system", overflow="fold", min_width=shortest)
+            for header, *_ in columns:
+                drawn.add_column(header, justify="right", no_wrap=True)
+            for name, *cells in zip(names, *(column[1:] for column in columns), strict=True):
+                drawn.add_row(name, *cells)
+            yield drawn
+            yield safe("")
+    if line := verdict(report):
+        yield safe(line)
+    yield safe(basis(report), "dim")
+
+
+def _fitting(columns: Sequence[list[Text]], room: int) -> Iterator[list[list[Text]]]:
+    """The columns in groups that fit beside the names, one at least in each."""
+    group: list[list[Text]] = []
+    used = 0
+    for column in columns:
+        # Two blanks stand between columns.
+        width = 2 + max(cell.cell_len for cell in column)
+        if group and used + width > room:
+            yield group
+            group, used = [], 0
+        group.append(column)
+        used += width
+    if group:
+        yield group
+
+
+def _probability(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

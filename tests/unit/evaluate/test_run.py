@@ -10,7 +10,7 @@ from clamr_cli.encoders.mini.encoder import SentenceModel
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.evaluate import data, systems
 from clamr_cli.evaluate.metrics import Sampling
-from clamr_cli.evaluate.run import EvaluationOptions, Outcome, evaluate, evaluate_runs
+from clamr_cli.evaluate.run import Evaluation, EvaluationOptions, evaluate, evaluate_runs
 from clamr_cli.queries import LabelledQuery
 from clamr_cli.search import search
 from clamr_cli.store import Store
@@ -34,7 +34,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     return encoders.create("hashed", cache=tmp_path_factory.mktemp("cache"))
 
 
-def evaluated(store: Store, encoder: Encoder, *queries: LabelledQuery, **options: object) -> Outcome:
+def evaluated(store: Store, encoder: Encoder, *queries: LabelledQuery, **options: object) -> Evaluation:
     asked = EvaluationOptions(**{"measures": ("nDCG@10", "R@1"), "sampling": Sampling(50), **options})  # type: ignore[arg-type]
     return evaluate(store, encoder, queries, asked)
 
@@ -46,25 +46,25 @@ def test_rankings_scores_and_winners_are_those_of_a_search(store: Store, encoder
     for place, text in enumerate(TEXTS):
         length = len(encoder.encode_queries([text])[0])
         hits = search(store, encoder, text, SearchOptions(scoring=scoring))  # type: ignore[arg-type]
-        answer = runs["hashed joint"].answers[place]
+        answer = runs["hashed joint"].rankings[place]
         assert list(answer.documents) == [hit.video_id for hit in hits]
         assert list(answer.scores) == pytest.approx([hit.score / length for hit in hits], abs=1e-5)
         assert list(answer.winners) == [MODALITY_IDS[hit.modality] if hit.modality else 0 for hit in hits]
         for modality in (Modality.VIDEO, Modality.SPEECH, Modality.OCR, Modality.METADATA):
             alone = search(store, encoder, text, SearchOptions(modalities=(modality,)))
-            assert list(runs[f"hashed {modality}"].answers[place].documents) == [hit.video_id for hit in alone]
+            assert list(runs[f"hashed {modality}"].rankings[place].documents) == [hit.video_id for hit in alone]
 
 
 def test_texts_are_searched_by_their_words(store: Store, encoder: Encoder) -> None:
     outcome = evaluated(store, encoder, LabelledQuery("a", "protest crowd", None, {LAGOS: 1}))
     bm25 = next(run for run in outcome.runs if run.name.startswith("BM25"))
-    assert bm25.answers[0].documents == (LAGOS, BEES)
+    assert bm25.rankings[0].documents == (LAGOS, BEES)
 
 
 def test_a_label_routes_the_oracle(store: Store, encoder: Encoder) -> None:
     query = LabelledQuery("a", "sale bees", Modality.OCR, {SALE: 1})
     runs = {run.name: run for run in evaluated(store, encoder, query).runs}
-    assert runs["hashed oracle router"].answers == runs["hashed ocr"].answers
+    assert runs["hashed oracle router"].rankings == runs["hashed ocr"].rankings
 
 
 def test_documents_go_by_the_collections_names_and_strangers_are_told(store: Store, encoder: Encoder) -> None:
@@ -74,12 +74,12 @@ def test_documents_go_by_the_collections_names_and_strangers_are_told(store: Sto
         LabelledQuery("c", "x", None, {"gone.mp4": 1}),
     ]
     outcome = evaluated(store, encoder, *queries, baselines=False)
-    assert outcome.runs[0].answers[0].documents[0] == "bees.mkv"
+    assert outcome.runs[0].rankings[0].documents[0] == "bees.mkv"
     assert outcome.task.qrels["b"] == {"copy of lagos.mp4": 1, "gone.mp4": 1}
-    assert (outcome.unknown, outcome.lost) == (("gone.mp4",), ("c",))
-    assert outcome.report.lines[0].means["R@1"] == pytest.approx((1 + 0.5 + 0) / 3)
+    assert (outcome.unknown, outcome.lost) == (("gone.mp4",), ["c"])
+    assert outcome.report.systems[0].means["R@1"] == pytest.approx((1 + 0.5 + 0) / 3)
     judged = evaluated(store, encoder, *queries, baselines=False, judged_only=True)
-    assert judged.report.lines[0].means["R@1"] == 1.0
+    assert judged.report.systems[0].means["R@1"] == 1.0
     for judged_only in (False, True):
         with pytest.raises(UsageError, match=r"none of the videos that answer \(gone\.mp4\)"):
             evaluated(store, encoder, queries[2], judged_only=judged_only)
@@ -88,7 +88,7 @@ def test_documents_go_by_the_collections_names_and_strangers_are_told(store: Sto
 def test_filters_choose_the_pool(store: Store, encoder: Encoder) -> None:
     query = LabelledQuery("a", "crowd", None, {LAGOS: 1})
     outcome = evaluated(store, encoder, query, filters=Filters(path="lagos.mp4"))
-    assert {answer.documents for run in outcome.runs for answer in run.answers} <= {(LAGOS,), ()}
+    assert {answer.documents for run in outcome.runs for answer in run.rankings} <= {(LAGOS,), ()}
     with pytest.raises(UsageError, match="no video"):
         evaluated(store, encoder, query, filters=Filters(path="nowhere"))
 
@@ -98,8 +98,8 @@ def test_runs_of_others_go_by_any_name_of_a_video(store: Store, encoder: Encoder
     other = {"a": [("nature/bees.mkv", 2.0), ("lagos", 1.0), ("stranger", 0.5)]}
     options = EvaluationOptions(("RR",), baselines=False)
     outcome = evaluate(store, encoder, [query], options, others={"theirs": other})
-    assert outcome.runs[1].answers[0].documents == ("bees.mkv", LAGOS)
-    assert outcome.report.lines[1].means == {"RR": 1.0}
+    assert outcome.runs[1].rankings[0].documents == ("bees.mkv", LAGOS)
+    assert outcome.report.systems[1].means == {"RR": 1.0}
     assert "stranger" in outcome.notes[0]
 
 
@@ -108,8 +108,8 @@ def test_ids_that_were_encoded_for_a_run_are_understood(store: Store, encoder: E
     other = {"a": [("copy%20of%20lagos.mp4", 2.0)]}
     options = EvaluationOptions(("RR",), baselines=False)
     outcome = evaluate(store, encoder, [query], options, others={"theirs": other})
-    assert outcome.runs[1].answers[0].documents == (LAGOS,)
-    assert outcome.notes == ()
+    assert outcome.runs[1].rankings[0].documents == (LAGOS,)
+    assert outcome.notes == []
 
 
 def test_a_run_is_scored_without_an_index_by_the_names_it_was_written_with(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_run_is_scored_without_an_index_by_the_names_it_was_written_with(tmp_p
     run = tmp_path / "ours.trec"
     run.write_text("".join(data.run_lines({name: [(video, 1.0)] for name, video in named.items()}, "ours")))
     outcome = evaluate_runs({"ours": data.read_run(run)}, queries, EvaluationOptions(("RR",)))
-    assert outcome.report.lines[0].means == {"RR": 1.0}
+    assert outcome.report.systems[0].means == {"RR": 1.0}
 
 
 def test_without_the_models_the_baselines_of_sentences_are_left_out_aloud(store: Store, encoder: Encoder) -> None:
@@ -164,7 +164,7 @@ def test_sentences_find_what_means_the_same(tmp_path: Path) -> None:
     runs = {run.name: run for run in baselines.runs([query], ["a", "b"])}
     names = ("speech", "metadata", "mean", "max", "RRF", "oracle router")
     assert list(runs) == [f"sentences {name}" for name in names]
-    (speech,), (metadata,) = runs["sentences speech"].answers, runs["sentences metadata"].answers
+    (speech,), (metadata,) = runs["sentences speech"].rankings, runs["sentences metadata"].rankings
     assert speech.documents == ("a", "b")
     assert speech.scores[0] > speech.scores[1] + 0.2
     assert metadata.documents == ("b",)

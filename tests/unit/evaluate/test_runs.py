@@ -6,7 +6,8 @@ import pytest
 
 from clamr_cli.errors import UsageError
 from clamr_cli.evaluate import data, metrics
-from clamr_cli.evaluate.runs import Answer, Run, Task, plain_task, published_task
+from clamr_cli.evaluate.report import Task, make_task
+from clamr_cli.evaluate.systems import QueryRanking, Run
 from clamr_cli.queries import LabelledQuery
 
 QUERIES = [
@@ -17,7 +18,9 @@ QUERIES = [
 
 
 def run(*rankings: tuple[str, ...]) -> Run:
-    return Run("r", tuple(Answer(documents, tuple(-float(n) for n in range(len(documents)))) for documents in rankings))
+    return Run(
+        "r", tuple(QueryRanking(documents, tuple(-float(n) for n in range(len(documents)))) for documents in rankings)
+    )
 
 
 PERFECT = run(("v1", "v2", "v3"), ("v3",), ("v1", "v3"))
@@ -28,14 +31,14 @@ def mean(task: Task, made: Run, name: str) -> float:
 
 
 def test_each_video_stands_once_by_default() -> None:
-    task = plain_task(QUERIES)
-    assert [row.id for row in task.rows] == ["a", "b"]
+    task = make_task(QUERIES)
+    assert list(task.rows) == ["a", "b"]
     assert task.ranking(PERFECT) == {"a": ["v1", "v2", "v3"], "b": ["v1", "v3"]}
     assert mean(task, PERFECT, "nDCG@10") == 1.0
 
 
 def test_the_published_pool_has_a_document_a_judgement() -> None:
-    task = published_task(QUERIES)
+    task = make_task(QUERIES, published=True)
     assert task.qrels == {"a~1": {"v1~1": 1}, "a~2": {"v2~1": 1}, "b~1": {"v1~2": 2}}
     assert task.ranking(PERFECT) == {
         "a~1": ["v1~1", "v1~2", "v2~1"],
@@ -48,7 +51,7 @@ def test_the_published_pool_has_a_document_a_judgement() -> None:
 
 def test_queries_without_any_answer_cannot_be_scored() -> None:
     with pytest.raises(UsageError, match="no query has an answer"):
-        plain_task(QUERIES[1:2])
+        make_task(QUERIES[1:2])
 
 
 def test_the_published_pool_has_the_ceilings_of_its_duplicates(shared: Path) -> None:
@@ -62,10 +65,10 @@ def test_the_published_pool_has_the_ceilings_of_its_duplicates(shared: Path) -> 
     pairs = [
         LabelledQuery(f"{query.id}/{video}", "x", None, {video: 1}) for query in queries for video in query.relevant
     ]
-    task = published_task(pairs)
+    task = make_task(pairs, published=True)
     perfect = run(*((next(iter(query.relevant)),) for query in task.queries))
     assert 100 * mean(task, perfect, "R@1") == pytest.approx(27.5, abs=0.05)
     assert 100 * mean(task, perfect, "nDCG@10") == pytest.approx(64.8, abs=0.05)
     honest = run(*(tuple(query.relevant) for query in queries))
-    assert mean(plain_task(queries), honest, "nDCG@10") == 1.0
-    assert mean(published_task(queries), honest, "nDCG@10") < 0.61
+    assert mean(make_task(queries), honest, "nDCG@10") == 1.0
+    assert mean(make_task(queries, published=True), honest, "nDCG@10") < 0.61

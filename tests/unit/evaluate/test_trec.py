@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clamr_cli.errors import UsageError
-from clamr_cli.evaluate import data, runs
+from clamr_cli.evaluate import data
 from clamr_cli.evaluate.ids import escape, unescape
+from clamr_cli.evaluate.run import run_of
 from clamr_cli.queries import LabelledQuery
 
 names = st.text(st.characters(exclude_categories=()), min_size=1, max_size=8)
@@ -70,9 +71,9 @@ def test_other_tools_read_the_files_alike(tmp_path: Path) -> None:
 def test_a_run_finds_its_queries_by_their_written_ids() -> None:
     queries = [LabelledQuery("q 1", "x", None, {"v1": 1}), LabelledQuery("q2", "y", None, {"v1": 1})]
     found = {"q%201": [("clip", 3.0), ("stranger", 2.0), ("v1", 1.0)]}
-    run, unknown = runs.from_trec("r", found, queries, {"clip": "v1", "v1": "v1", "v2": "v2"})
-    assert [answer.documents for answer in run.answers] == [("v1",), ()]
-    assert run.answers[0].scores == (3.0,)
+    run, unknown = run_of("r", found, queries, {"clip": "v1", "v1": "v1", "v2": "v2"})
+    assert [answer.documents for answer in run.rankings] == [("v1",), ()]
+    assert run.rankings[0].scores == (3.0,)
     assert unknown == ["stranger"]
 
 

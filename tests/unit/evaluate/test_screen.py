@@ -1,15 +1,17 @@
-"""A report as people see it, and progress where there is no terminal."""
+"""A report as people see it, and its columns for programs."""
 
 import io
 from dataclasses import replace
 
 import pytest
 
-from clamr_cli.cli import eval_output as evaluation
+from clamr_cli.cli.commands import eval as evaluation
 from clamr_cli.cli.output import console
-from clamr_cli.evaluate.report import Line, Report
+from clamr_cli.evaluate.report import Report, SystemResult
 
-JOINT = Line("mini joint", {"AP": 0.75}, (0.7, 0.8), None, {"speech": 0.5, "base": 1.0}, 0.9, {"speech": 0.9}, None)
+JOINT = SystemResult(
+    "mini joint", {"AP": 0.75}, (0.7, 0.8), None, {"speech": 0.5, "base": 1.0}, 0.9, {"speech": 0.9}, None
+)
 ORACLE = replace(JOINT, name="oracle", means={"AP": 0.9}, oracle=True)
 HOSTILE = replace(JOINT, name="run\x1b[2J[red]\n", means={"AP": 0.5}, p=0.0004, accuracy=None)
 REPORT = Report(("AP",), (JOINT, ORACLE, HOSTILE), {"speech": 4, "base": 4}, 0, "leave-one-out")
@@ -17,14 +19,15 @@ REPORT = Report(("AP",), (JOINT, ORACLE, HOSTILE), {"speech": 4, "base": 4}, 0, 
 
 def shown(report: Report, width: int) -> str:
     stream = io.StringIO()
-    console(stream, width=width).print(evaluation.Screen(report))
+    for part in evaluation.screen(report, width):
+        console(stream, width=width).print(part)
     return stream.getvalue()
 
 
 def test_the_best_rival_is_one_that_needs_no_oracle() -> None:
     told = evaluation.verdict(REPORT)
     assert told == "mini joint against run\x1b[2J[red]\n, the best other without an oracle: AP +0.250, p <0.001"
-    assert evaluation.verdict(replace(REPORT, lines=(JOINT, ORACLE))) == ""
+    assert evaluation.verdict(replace(REPORT, systems=(JOINT, ORACLE))) == ""
 
 
 def test_names_of_runs_are_harmless_and_empty_cells_are_blank() -> None:
@@ -52,7 +55,7 @@ LINES = tuple(replace(FULL, name=name) for name in NAMES)
 
 @pytest.mark.parametrize("width", [40, 60, 72, 80, 120, 200])
 def test_every_figure_and_name_is_whole_at_any_width(width: int) -> None:
-    drawn = shown(replace(REPORT, measures=MEASURES, lines=LINES, rows=dict.fromkeys(FULL.by_label, 4)), width)
+    drawn = shown(replace(REPORT, measures=MEASURES, systems=LINES, rows=dict.fromkeys(FULL.by_label, 4)), width)
     lines = drawn.splitlines()
     assert max(map(len, lines)) <= width
     assert "…" not in drawn
@@ -68,15 +71,14 @@ def test_every_figure_and_name_is_whole_at_any_width(width: int) -> None:
 
 def test_what_nobody_knows_takes_no_column() -> None:
     alone = replace(JOINT, interval=None, accuracy=None)
-    drawn = shown(replace(REPORT, lines=(alone,), rows={"speech": 1}), 80)
+    drawn = shown(replace(REPORT, systems=(alone,), rows={"speech": 1}), 80)
     for name in ("interval", "p:", " p ", "aim met", "AUROC"):
         assert name not in drawn
     assert "1 query (1 speech)\n" in drawn
-    assert "AUROC: " in shown(replace(REPORT, lines=(replace(alone, auroc=0.5),)), 80)
+    assert "AUROC: " in shown(replace(REPORT, systems=(replace(alone, auroc=0.5),)), 80)
 
 
 def test_columns_for_programs_stay_where_they_are() -> None:
-    usual = evaluation.columns(REPORT)
-    heard = replace(REPORT, rows={"audio": 1})
-    assert [name for name in evaluation.columns(heard) if name not in usual] == ["AP audio"]
-    assert {len(line.split(b"\t")) for line in evaluation.tsv_lines(heard)} == {len(usual) + 1}
+    usual = [column.name for column in evaluation.figures(REPORT)]
+    with_audio = evaluation.figures(replace(REPORT, rows={"audio": 1}))
+    assert [column.name for column in with_audio if column.name not in usual] == ["AP audio"]
