@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
 from faster_whisper.vad import VadOptions, get_speech_timestamps
+from numpy.typing import NDArray
 
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.extract.clean import clean, fingerprint
+from clamr_cli.extract.options import AsrOptions
 from clamr_cli.languages import short_code
 from clamr_cli.types import Segment, Span, Word
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from clamr_cli.extract.options import AsrOptions
-
-    Samples = NDArray[np.int16] | NDArray[np.float32]
+Samples = NDArray[np.int16] | NDArray[np.float32]
+"""[n] mono samples at 16 kHz, int16 or float32 in [-1, 1]; may be a memory map of hours."""
 
 SAMPLE_RATE: Final = 16_000
 
@@ -86,23 +83,14 @@ class WhisperAsr:
         missing = [name for name in _NEEDED if not (model / name).is_file()]
         if missing:
             # Without its tokenizer faster-whisper would fetch one from the hub.
-            raise ModelError(f"{model} has no {', '.join(missing)}", "give the folder of a CTranslate2 Whisper model")
+            raise ModelError(f"{model} lacks {', '.join(missing)}", "give the folder of a CTranslate2 Whisper model")
         self._model = _load(model, options)
-        self._languages = frozenset(self._model.supported_languages)
-
-    @property
-    def version(self) -> str:
-        """Key under which results may be kept; see :attr:`AsrOptions.version`."""
-        return self.options.version
 
     def detect_language(self, audio: Samples) -> tuple[str, float]:
         """The language that most of the speech is in, and its probability; ``("", 0.0)`` where nobody speaks.
 
         Speech is taken from up to five places spread over the recording, and each votes with its probabilities and its
         length. Two clear votes for one language, with none for another, end the vote.
-
-        Args:
-            audio: as for :meth:`transcribe`.
         """
         if not self._model.model.is_multilingual:
             return "en", 1.0
@@ -135,7 +123,7 @@ class WhisperAsr:
         of the last stretch, in its language, and gives what it would have given.
 
         Args:
-            audio: [n] mono samples at 16 kHz, int16 or float32 in [-1, 1]; may be a memory map of hours.
+            audio: the recording.
             language: what is spoken, any ISO 639 tag; empty for the options', else it is detected for the whole.
             start: sample to begin at, 0 or the end of a stretch.
             seconds: length of a stretch at most.
@@ -144,132 +132,39 @@ class WhisperAsr:
         Raises:
             UsageError: a language that the model does not know.
         """
-        spoken = self._known_language(language or self.options.language) or self.detect_language(audio)[0]
+        tag = language or self.options.language
+        spoken = short_code(tag) or tag.lower()
+        spoken = _WHISPER_CODES.get(spoken, spoken)
+        if spoken and spoken not in (supported := sorted(set(self._model.supported_languages))):
+            raise UsageError(f"the speech model does not know the language {tag!r}", f"it knows {' '.join(supported)}")
+        spoken = spoken or self.detect_language(audio)[0]
         for first, end in pieces(audio, seconds, start):
             ctranslate2.set_random_seed(0)
-            repeats = _Repeats()
-            said: list[Segment] = []
-            segments, info = self._recognise(_as_float(audio[first:end]), spoken)
-            for raw in segments if info.duration_after_vad > 0 else ():
-                segment = _segment(raw, first / SAMPLE_RATE, info.language)
-                if segment is not None and _credible(raw) and repeats.allow(segment):
-                    said += split_long(segment)
-                if progress is not None:
-                    progress(min(end, first + int(raw.end * SAMPLE_RATE)) / SAMPLE_RATE)
+            raw_segments, info = self._model.transcribe(
+                _as_float(audio[first:end]),
+                language=spoken or None,
+                beam_size=self.options.beam,
+                # Where greedy search fails it is rarely speech: one more guess each, not five.
+                temperature=(0.0, 0.4, 0.8),
+                best_of=1,
+                compression_ratio_threshold=_COMPRESSION,
+                log_prob_threshold=_LEAST_LOGPROB,
+                no_speech_threshold=_DOUBTFUL_SILENCE,
+                # Text of the window before as a prompt is what makes a loop go on for minutes.
+                condition_on_previous_text=False,
+                word_timestamps=True,
+                vad_filter=True,
+                vad_parameters=_VAD,
+            )
+            segments: list[Segment] = []
+            if info.duration_after_vad > 0:
+                for seconds_done, some in credible_segments(raw_segments, first / SAMPLE_RATE, info.language):
+                    segments += some
+                    if progress is not None:
+                        progress(min(end, first + int(seconds_done * SAMPLE_RATE)) / SAMPLE_RATE)
             if progress is not None:
                 progress(end / SAMPLE_RATE)
-            yield Stretch(end, spoken, tuple(said))
-
-    def _known_language(self, tag: str) -> str:
-        code = short_code(tag) or tag.lower()
-        code = _WHISPER_CODES.get(code, code)
-        if code and code not in self._languages:
-            known = " ".join(sorted(self._languages))
-            raise UsageError(f"the speech model does not know the language {tag!r}", f"it knows {known}")
-        return code
-
-    def _recognise(self, samples: NDArray[np.float32], language: str) -> tuple[Iterable[Any], Any]:
-        return self._model.transcribe(  # type: ignore[no-any-return]
-            samples,
-            language=language or None,
-            beam_size=self.options.beam,
-            # Where greedy search fails it is rarely speech: one more guess each, not five.
-            temperature=(0.0, 0.4, 0.8),
-            best_of=1,
-            compression_ratio_threshold=_COMPRESSION,
-            log_prob_threshold=_LEAST_LOGPROB,
-            no_speech_threshold=_DOUBTFUL_SILENCE,
-            # Text of the window before as a prompt is what makes a loop go on for minutes.
-            condition_on_previous_text=False,
-            word_timestamps=True,
-            vad_filter=True,
-            vad_parameters=_VAD,
-        )
-
-
-def pieces(audio: Samples, seconds: int = LONGEST_STRETCH, start: int = 0) -> Iterator[tuple[int, int]]:
-    """First and last sample of pieces of at most ``seconds``, cut where it is quietest in the last 30 s of each.
-
-    A piece depends only on where it starts.
-    """
-    length = seconds * SAMPLE_RATE
-    while len(audio) - start > length:
-        latest = start + length
-        earliest = max(start + length // 2, latest - _SEARCH_SECONDS * SAMPLE_RATE)
-        end = earliest + _quietest(_as_float(audio[earliest:latest]))
-        yield start, end
-        start = end
-    if start < len(audio):
-        yield start, len(audio)
-
-
-def speech_stretches(samples: NDArray[np.float32]) -> list[tuple[int, int]]:
-    """The first and the last sample of each stretch of speech in mono sound at 16 kHz, in order."""
-    return [(one["start"], one["end"]) for one in get_speech_timestamps(samples, VadOptions(**_VAD))]
-
-
-def _places_of_speech(audio: Samples) -> Iterator[NDArray[np.float32]]:
-    """Speech of at most a window from each of the places where the language is detected.
-
-    Each place is an equal part of the recording, searched from its middle on and then from its start. Those around the
-    first and the third quarter come first, the beginning last.
-    """
-    count = max(1, min(_PLACES, len(audio) // (_PLACE_SECONDS * SAMPLE_RATE)))
-    borders = [len(audio) * number // count for number in range(count + 1)]
-    telling = (count // 4 or 1, 3 * count // 4)
-    for place in sorted(range(count), key=lambda place: (place not in telling, place == 0, place)):
-        first, last = borders[place], borders[place + 1]
-        block = _BLOCK_SECONDS * SAMPLE_RATE
-        middle = (first + last) // 2 if last - first > block else first
-        starts = [*range(middle, last, block), *range(first, middle, block)][:_MOST_BLOCKS]
-        parts: list[NDArray[np.float32]] = []
-        for start in starts:
-            samples = _as_float(audio[start : min(start + block, last)])
-            parts += [samples[begin:end] for begin, end in speech_stretches(samples)]
-            if sum(map(len, parts)) >= _ENOUGH_SPEECH * SAMPLE_RATE:
-                break
-        if parts:
-            yield np.concatenate(parts)[: _WINDOW_SECONDS * SAMPLE_RATE]
-
-
-def split_long(segment: Segment, seconds: float = _LONGEST_SEGMENT) -> Iterator[Segment]:
-    """A segment cut into parts of at most ``seconds``, at ends of sentences and pauses; word offsets stay exact."""
-    words = segment.words
-    if segment.span.duration <= seconds or len(words) < 2:
-        yield segment
-        return
-    cut = max(range(1, len(words)), key=lambda index: _fitness(segment, index))
-    for chosen in (words[:cut], words[cut:]):
-        begin = chosen[0].start
-        moved = tuple(Word(word.start - begin, word.end - begin, word.span) for word in chosen)
-        span = Span(chosen[0].span.start, max(chosen[0].span.start, chosen[-1].span.end))
-        yield from split_long(
-            replace(segment, span=span, text=segment.text[begin : chosen[-1].end], words=moved), seconds
-        )
-
-
-def _fitness(segment: Segment, index: int) -> float:
-    """How well a segment is cut before its word ``index``: a pause, an end of a sentence, not far from the middle."""
-    before, after = segment.words[index - 1], segment.words[index]
-    mark = segment.text[before.end - 1]
-    sentence = 1.0 if mark in ".?!。？！" else 0.4 if mark in ",;:、，" else 0.0
-    middle = abs((before.span.end + after.span.start) / 2 - (segment.span.start + segment.span.end) / 2)
-    return max(0.0, after.span.start - before.span.end) + sentence - 2.0 * middle / segment.span.duration
-
-
-def _quietest(samples: NDArray[np.float32]) -> int:
-    """The middle of the quietest half second."""
-    hops = len(samples) // _HOP
-    energy = np.square(samples[: hops * _HOP]).reshape(hops, _HOP).mean(axis=1)
-    width = min(5, hops)
-    smooth = np.convolve(energy, np.ones(width), mode="valid")
-    return int((int(smooth.argmin()) + width / 2) * _HOP)
-
-
-def _as_float(samples: Samples) -> NDArray[np.float32]:
-    if samples.dtype == np.int16:
-        return np.asarray(samples, dtype=np.float32) / 32_768.0
-    return np.asarray(samples, dtype=np.float32)
+            yield Stretch(end, spoken, tuple(segments))
 
 
 def _load(model: Path, options: AsrOptions) -> WhisperModel:
@@ -291,17 +186,94 @@ def _load(model: Path, options: AsrOptions) -> WhisperModel:
     raise ModelError(f"the speech model {model} cannot be loaded ({error})", "try --device cpu, or another model")
 
 
+def pieces(audio: Samples, seconds: int = LONGEST_STRETCH, start: int = 0) -> Iterator[tuple[int, int]]:
+    """First and last sample of pieces of at most ``seconds``, cut where it is quietest in the last 30 s of each.
+
+    A piece depends only on where it starts.
+    """
+    length = seconds * SAMPLE_RATE
+    while len(audio) - start > length:
+        latest = start + length
+        earliest = max(start + length // 2, latest - _SEARCH_SECONDS * SAMPLE_RATE)
+        samples = _as_float(audio[earliest:latest])
+        hops = len(samples) // _HOP
+        energy = np.square(samples[: hops * _HOP]).reshape(hops, _HOP).mean(axis=1)
+        width = min(5, hops)  # half a second
+        quietest = int(np.convolve(energy, np.ones(width), mode="valid").argmin())
+        end = earliest + int((quietest + width / 2) * _HOP)
+        yield start, end
+        start = end
+    if start < len(audio):
+        yield start, len(audio)
+
+
+def speech_stretches(samples: NDArray[np.float32]) -> list[tuple[int, int]]:
+    """The first and the last sample of each stretch of speech in mono sound at 16 kHz, in order."""
+    return [(each["start"], each["end"]) for each in get_speech_timestamps(samples, VadOptions(**_VAD))]
+
+
+def _places_of_speech(audio: Samples) -> Iterator[NDArray[np.float32]]:
+    """Speech of at most a window from each of the places where the language is detected.
+
+    Each place is an equal part of the recording, searched from its middle on and then from its start. Those around the
+    first and the third quarter come first, the beginning last.
+    """
+    count = max(1, min(_PLACES, len(audio) // (_PLACE_SECONDS * SAMPLE_RATE)))
+    borders = [len(audio) * number // count for number in range(count + 1)]
+    quarters = (count // 4 or 1, 3 * count // 4)
+    block = _BLOCK_SECONDS * SAMPLE_RATE
+    for place in sorted(range(count), key=lambda place: (place not in quarters, place == 0, place)):
+        first, last = borders[place], borders[place + 1]
+        middle = (first + last) // 2 if last - first > block else first
+        parts: list[NDArray[np.float32]] = []
+        for start in [*range(middle, last, block), *range(first, middle, block)][:_MOST_BLOCKS]:
+            samples = _as_float(audio[start : min(start + block, last)])
+            parts += [samples[begin:end] for begin, end in speech_stretches(samples)]
+            if sum(map(len, parts)) >= _ENOUGH_SPEECH * SAMPLE_RATE:
+                break
+        if parts:
+            yield np.concatenate(parts)[: _WINDOW_SECONDS * SAMPLE_RATE]
+
+
+def credible_segments(
+    raw_segments: Iterable[Any], offset: float, language: str
+) -> Iterator[tuple[float, list[Segment]]]:
+    """Of each segment of faster-whisper, where it ends in seconds, and our segments of it.
+
+    There are none of it if it was rather made up than heard: by its probabilities, or because the same is said over
+    and over. Long ones are split.
+
+    Args:
+        raw_segments: as faster-whisper gives them, with words.
+        offset: seconds to add to their times.
+        language: of the segments.
+    """
+    last, repeats = "", 0
+    for raw in raw_segments:
+        segments: list[Segment] = []
+        segment = _segment(raw, offset, language)
+        is_doubtful = raw.no_speech_prob > _DOUBTFUL_SILENCE and raw.avg_logprob < _DOUBTFUL_LOGPROB
+        is_made_up = raw.compression_ratio > _COMPRESSION or raw.avg_logprob < _LEAST_LOGPROB or is_doubtful
+        if segment is not None and not is_made_up:
+            key = fingerprint(segment.text)
+            repeats = repeats + 1 if key == last else 1
+            last = key
+            if repeats <= _MOST_REPEATS:
+                segments += split_long(segment)
+        yield raw.end, segments
+
+
 def _segment(raw: Any, offset: float, language: str) -> Segment | None:  # noqa: ANN401  (faster-whisper is untyped)
-    """A segment whose text is made of its words, so that their offsets are exact."""
+    """A segment whose text is made of its words, so that their offsets are exact; None without letters or digits."""
     text, words = "", []
     for word in raw.words or ():
-        said = clean(word.word)
-        if not said:
+        spelled = clean(word.word)
+        if not spelled:
             continue
         text += " " if text and word.word[:1].isspace() else ""
         span = Span(offset + float(word.start), offset + max(float(word.start), float(word.end)))
-        words.append(Word(len(text), len(text) + len(said), span))
-        text += said
+        words.append(Word(len(text), len(text) + len(spelled), span))
+        text += spelled
     text = text or clean(raw.text)
     if not fingerprint(text):
         return None
@@ -311,22 +283,31 @@ def _segment(raw: Any, offset: float, language: str) -> Segment | None:  # noqa:
     return Segment(Span(start, max(start, end)), text, "whisper", language, confidence, tuple(words))
 
 
-def _credible(raw: Any) -> bool:  # noqa: ANN401
-    """Whether a segment was rather heard than made up."""
-    if raw.compression_ratio > _COMPRESSION or raw.avg_logprob < _LEAST_LOGPROB:
-        return False
-    return not (raw.no_speech_prob > _DOUBTFUL_SILENCE and raw.avg_logprob < _DOUBTFUL_LOGPROB)
+def split_long(segment: Segment, seconds: float = _LONGEST_SEGMENT) -> Iterator[Segment]:
+    """A segment cut into parts of at most ``seconds``, at ends of sentences and pauses; word offsets stay exact."""
+    words = segment.words
+    if segment.span.duration <= seconds or len(words) < 2:
+        yield segment
+        return
+
+    def fitness(index: int) -> float:
+        """How well it is cut before its word ``index``: a pause, an end of a sentence, not far from the middle."""
+        before, after = words[index - 1], words[index]
+        mark = segment.text[before.end - 1]
+        sentence = 1.0 if mark in ".?!。？！" else 0.4 if mark in ",;:、，" else 0.0
+        middle = abs((before.span.end + after.span.start) / 2 - (segment.span.start + segment.span.end) / 2)
+        return max(0.0, after.span.start - before.span.end) + sentence - 2.0 * middle / segment.span.duration
+
+    cut = max(range(1, len(words)), key=fitness)
+    for part in (words[:cut], words[cut:]):
+        begin = part[0].start
+        moved = tuple(Word(word.start - begin, word.end - begin, word.span) for word in part)
+        span = Span(part[0].span.start, max(part[0].span.start, part[-1].span.end))
+        text = segment.text[begin : part[-1].end]
+        yield from split_long(replace(segment, span=span, text=text, words=moved), seconds)
 
 
-class _Repeats:
-    """Lets a text pass that is said again, not one that is said over and over."""
-
-    def __init__(self) -> None:
-        self._last = ""
-        self._count = 0
-
-    def allow(self, segment: Segment) -> bool:
-        key = fingerprint(segment.text)
-        self._count = self._count + 1 if key == self._last else 1
-        self._last = key
-        return self._count <= _MOST_REPEATS
+def _as_float(samples: Samples) -> NDArray[np.float32]:
+    if samples.dtype == np.int16:
+        return np.asarray(samples, dtype=np.float32) / 32_768.0
+    return np.asarray(samples, dtype=np.float32)

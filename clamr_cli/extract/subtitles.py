@@ -6,8 +6,10 @@ import html
 import json
 import math
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 from xml.etree import ElementTree
 
 from clamr_cli.errors import MediaError
@@ -15,11 +17,8 @@ from clamr_cli.extract.captions import marks_of
 from clamr_cli.extract.clean import clean, encoding_of
 from clamr_cli.types import Segment, Span
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    Cue = tuple[float, float, str]
+Cue = tuple[float, float, str]
+"""Start and end in seconds, and raw text."""
 
 SUFFIXES: Final = (
     ".srt", ".vtt", ".ass", ".ssa", ".ttml", ".dfxp", ".sbv", ".srv3", ".json3", ".srv2", ".srv1", ".smi", ".sami",
@@ -29,6 +28,11 @@ SUFFIXES: Final = (
 
 QUIET: Final = frozenset((".json", ".tsv", ".xml"))
 """Names that need not be subtitles at all: nobody is told when they are none."""
+
+_DAMAGED: Final = (
+    ElementTree.ParseError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError
+)  # fmt: skip
+"""Errors of the parsers below on content that is not as it should be."""
 
 _LARGEST: Final = 64 << 20
 _LONGEST_LINE: Final = 10_000
@@ -47,6 +51,7 @@ _TOUCHING: Final = 0.15
 _MOST_REPEATED: Final = 50
 """Lines that a scrolling caption repeats at most."""
 
+_ASS_FIELDS: Final = "Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text"
 _TIME: Final = r"(-)?(?:(\d{1,4}) ?: ?)?(\d{1,3}) ?: ?(\d{1,2})(?: ?[.,:] ?(\d{1,9}))?"
 _ARROW: Final = re.compile(
     rf"\s*{_TIME} ?(?:[-\u2010-\u2015]{{1,2}} ?>|[\u2192\u21d2]) ?{_TIME}(?![\d:])".replace(" ?", r"[ \t]{0,9}")
@@ -92,15 +97,7 @@ def read_subtitle_file(
         notices.append(f"{path.name} {doubt}")
     try:
         cues = list(_cues(text.lstrip("\ufeff"), language, fps))
-    except (
-        ElementTree.ParseError,
-        ValueError,
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except _DAMAGED as error:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise MediaError(f"{path.name} is damaged ({reason})", "remove it, or convert it to .srt") from error
     segments = from_events(cues, language)
@@ -109,18 +106,21 @@ def read_subtitle_file(
     return segments
 
 
-def from_events(
-    events: Iterable[tuple[float, float, str]], language: str = "", source: str = "subtitle"
-) -> list[Segment]:
-    """Segments of (start, end, text) cues in seconds; the text may carry markup and several lines."""
-    ordered = sorted((event for event in events if all(map(math.isfinite, event[:2]))), key=lambda event: event[:2])
+def from_events(cues: Iterable[Cue], language: str = "", source: str = "subtitle") -> list[Segment]:
+    """Segments of cues, whose text may carry markup and several lines."""
+    ordered = sorted((cue for cue in cues if all(map(math.isfinite, cue[:2]))), key=lambda cue: cue[:2])
     segments: list[Segment] = []
     shown: list[str] = []
     shown_until = float("-inf")
     for start, end, raw in ordered:
-        lines = _lines(raw)
-        fresh = lines[_repeated(shown, lines) :] if start - shown_until <= _TOUCHING else lines
-        if fresh:
+        text = _DRAWING.sub("", raw[:_LONGEST_CUE]).replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ")
+        lines = [line for line in (clean(html.unescape(line)) for line in _TAG.sub("", text).split("\n")) if line]
+        repeated = 0
+        if start - shown_until <= _TOUCHING:
+            # Captions that scroll show each line again: the first lines may be the last ones shown.
+            most = min(len(shown), len(lines), _MOST_REPEATED)
+            repeated = next((count for count in range(most, 0, -1) if shown[-count:] == lines[:count]), 0)
+        if fresh := lines[repeated:]:
             begin = max(0.0, start)
             segments.append(Segment(Span(begin, max(begin, end)), clean(" ".join(fresh)), source, language))
         elif segments and lines:
@@ -169,18 +169,20 @@ def _timed(text: str) -> Iterator[Cue]:
             continue
         if times is not None:
             yield *times, "\n".join(_without_number(lines))
-        times, lines = _span(match), []
+        times, lines = _times(match), []
     if times is not None:
         yield *times, "\n".join(lines)
 
 
 def _without_number(lines: list[str]) -> list[str]:
-    kept = lines.copy()
-    while kept and not kept[-1].strip():
-        kept.pop()
-    if kept and kept[-1].strip().isdigit() and (len(kept) == len(lines) or len(kept) == 1 or not kept[-2].strip()):
-        kept.pop()
-    return kept
+    """The lines before a line of times without the number of the next cue, which is none of the text."""
+    count = len(lines)
+    while count and not lines[count - 1].strip():
+        count -= 1
+    is_alone = count in (1, len(lines)) or (count > 1 and not lines[count - 2].strip())
+    if count and lines[count - 1].strip().isdigit() and is_alone:
+        count -= 1
+    return lines[:count]
 
 
 def _webvtt(text: str) -> Iterator[Cue]:
@@ -210,12 +212,13 @@ def _webvtt(text: str) -> Iterator[Cue]:
                 continue
             if times is not None:
                 yield *times, "\n".join(_without_number(shown))
-            times, shown = _span(match), []
+            times, shown = _times(match), []
         if times is not None:
             yield *times, "\n".join(shown)
 
 
 def _substation(text: str) -> Iterator[Cue]:
+    """ASS and SSA, by pysubs2."""
     # Only here: most videos have no such file, and need not wait for the import.
     import pysubs2
 
@@ -229,9 +232,6 @@ def _substation(text: str) -> Iterator[Cue]:
     for event in events:
         if not event.is_comment:
             yield event.start / 1000, event.end / 1000, event.text
-
-
-_ASS_FIELDS: Final = "Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text"
 
 
 def _json(text: str) -> Iterator[Cue]:
@@ -258,7 +258,7 @@ def _json(text: str) -> Iterator[Cue]:
 
 def _number(value: Any) -> float:  # noqa: ANN401  (from JSON)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError("a time is no number")
+        raise TypeError("a time is not a number")
     return float(value)
 
 
@@ -267,10 +267,10 @@ def _xml(text: str) -> Iterator[Cue]:
     if re.search(r"<!(?:DOCTYPE|ENTITY)", text, re.IGNORECASE):
         raise ValueError("it declares a document type or entities")
     root = ElementTree.fromstring(text)  # noqa: S314  (entities are refused above)
-    rates = {name.rpartition("}")[2]: value for name, value in root.attrib.items()}
-    frames, ticks = float(rates.get("frameRate", 30)), float(rates.get("tickRate", 0) or 1)
     if _local(root) not in ("tt", "transcript", "timedtext"):
         raise ValueError("it has no subtitles")
+    rates = {name.rpartition("}")[2]: value for name, value in root.attrib.items()}
+    frames, ticks = float(rates.get("frameRate", 30)), float(rates.get("tickRate", 0) or 1)
     for element in root.iter():
         start = element.get("begin") or element.get("start") or element.get("t")
         if _local(element) not in ("p", "text") or start is None:
@@ -278,22 +278,19 @@ def _xml(text: str) -> Iterator[Cue]:
         scale = 0.001 if element.get("t") is not None else 1.0
         begin = _clock(start, frames, ticks) * scale
         end, length = element.get("end"), element.get("dur") or element.get("d")
-        until = (
-            _clock(end, frames, ticks) if end else begin + (_clock(length, frames, ticks) * scale if length else _STAY)
-        )
-        yield begin, until, _text_of(element)
+        if end:
+            until = _clock(end, frames, ticks)
+        else:
+            until = begin + (_clock(length, frames, ticks) * scale if length else _STAY)
+        parts = [element.text or ""]
+        for child in element.iter():
+            if child is not element:
+                parts += ["\n" if _local(child) == "br" else "", child.text or "", child.tail or ""]
+        yield begin, until, "".join(parts)
 
 
 def _local(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2].lower()
-
-
-def _text_of(element: ElementTree.Element) -> str:
-    parts = [element.text or ""]
-    for child in element.iter():
-        if child is not element:
-            parts += ["\n" if _local(child) == "br" else "", child.text or "", child.tail or ""]
-    return "".join(parts)
 
 
 def _clock(value: str, frames: float, ticks: float) -> float:
@@ -313,14 +310,18 @@ def _clock(value: str, frames: float, ticks: float) -> float:
 def _sami(text: str, language: str) -> Iterator[Cue]:
     """SAMI: each SYNC shows until the next. Of several languages the wanted one is taken, else the first."""
     marks = list(_SYNC.finditer(text))
-    bodies = [text[mark.end() : after][:_LONGEST_CUE] for mark, after in
-        zip(marks, [*(mark.start() for mark in marks[1:]), len(text)], strict=True)]  # fmt: skip
-    classes = list(dict.fromkeys(found[1].lower() for body in bodies if (found := _CLASS.search(body))))
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    cues = []
+    for mark, end in zip(marks, ends, strict=True):
+        body = text[mark.end() : end][:_LONGEST_CUE]
+        name = _CLASS.search(body)
+        cues.append((int(mark[1]) / 1000, body, name[1].lower() if name else ""))
+    classes = [name for _, _, name in cues if name]
     wanted = next((name for name in classes if language and name.startswith(language)), classes[0] if classes else "")
     shown = [
-        (int(mark[1]) / 1000, re.sub(r"<br\b[^<>]{0,20}>", "\n", body.replace("\n", " "), flags=re.IGNORECASE))
-        for mark, body in zip(marks, bodies, strict=True)
-        if not (found := _CLASS.search(body)) or found[1].lower() == wanted
+        (start, re.sub(r"<br\b[^<>]{0,20}>", "\n", body.replace("\n", " "), flags=re.IGNORECASE))
+        for start, body, name in cues
+        if name in ("", wanted)
     ]
     return _until_next(shown)
 
@@ -370,28 +371,10 @@ def _tsv(text: str) -> Iterator[Cue]:
             yield int(start) / 1000, int(end) / 1000, words
 
 
-def _span(match: re.Match[str]) -> tuple[float, float]:
-    start, end = (_seconds(*match.groups()[first : first + 5]) for first in (0, 5))
-    return start, end
-
-
-def _seconds(sign: str | None, hours: str | None, minutes: str, seconds: str, fraction: str | None) -> float:
-    part = int(fraction) / 10 ** len(fraction) if fraction else 0.0
-    return (3600 * int(hours or 0) + 60 * int(minutes) + int(seconds) + part) * (-1 if sign else 1)
-
-
-def _lines(raw: str) -> list[str]:
-    """The visible lines of a cue."""
-    text = _TAG.sub(
-        "", _DRAWING.sub("", raw[:_LONGEST_CUE]).replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ")
-    )
-    lines = (clean(html.unescape(line)) for line in text.split("\n"))
-    return [line for line in lines if line]
-
-
-def _repeated(shown: list[str], lines: list[str]) -> int:
-    """How many of the first lines were the last ones shown: captions that scroll show each line again."""
-    for count in range(min(len(shown), len(lines), _MOST_REPEATED), 0, -1):
-        if shown[-count:] == lines[:count]:
-            return count
-    return 0
+def _times(match: re.Match[str]) -> tuple[float, float]:
+    """The start and the end that a line of times names."""
+    times = []
+    for sign, hours, minutes, seconds, fraction in (match.groups()[:5], match.groups()[5:]):
+        part = int(fraction) / 10 ** len(fraction) if fraction else 0.0
+        times.append((3600 * int(hours or 0) + 60 * int(minutes) + int(seconds) + part) * (-1 if sign else 1))
+    return times[0], times[1]

@@ -13,8 +13,7 @@ import pytest
 from clamr_cli import weights
 from clamr_cli.demo.clips import NARRATIONS, samples_of
 from clamr_cli.errors import ModelError, UsageError
-from clamr_cli.extract import asr
-from clamr_cli.extract.asr import SAMPLE_RATE, Stretch, WhisperAsr, pieces, split_long
+from clamr_cli.extract.asr import SAMPLE_RATE, Stretch, WhisperAsr, credible_segments, pieces, split_long
 from clamr_cli.extract.options import AsrOptions
 from clamr_cli.types import Segment, Span, Word
 
@@ -64,9 +63,12 @@ def test_short_and_empty_sound_is_one_piece_or_none() -> None:
     assert list(pieces(np.zeros(0, np.float32))) == []
 
 
+def heard(*raws: SimpleNamespace, offset: float = 0.0) -> list[Segment]:
+    return [segment for _, segments in credible_segments(raws, offset, "en") for segment in segments]
+
+
 def test_words_point_into_the_text() -> None:
-    segment = asr._segment(raw(" x", [(" Hello", 0.5, 0.9), (",", 0.9, 0.9), (" wor\x1bld", 1.0, 1.5)]), 600.0, "en")
-    assert segment is not None
+    (segment,) = heard(raw(" x", [(" Hello", 0.5, 0.9), (",", 0.9, 0.9), (" wor\x1bld", 1.0, 1.5)]), offset=600.0)
     assert segment.text == "Hello, wor ld"
     assert [segment.text[word.start : word.end] for word in segment.words] == ["Hello", ",", "wor ld"]
     assert segment.span == Span(600.5, 601.5)
@@ -74,29 +76,27 @@ def test_words_point_into_the_text() -> None:
 
 
 def test_languages_without_spaces_get_none() -> None:
-    segment = asr._segment(raw("", [("カスタム", 0.0, 0.5), ("スピーチ", 0.5, 1.0)]), 0.0, "ja")
-    assert segment is not None
+    (segment,) = heard(raw("", [("カスタム", 0.0, 0.5), ("スピーチ", 0.5, 1.0)]))
     assert segment.text == "カスタムスピーチ"
     assert segment.words[1].start == 4
 
 
-def test_what_is_only_punctuation_is_nothing() -> None:
-    assert asr._segment(raw(" ...", [(" ...", 0.0, 0.5)]), 0.0, "en") is None
+def test_punctuation_alone_gives_no_segment() -> None:
+    assert heard(raw(" ...", [(" ...", 0.0, 0.5)])) == []
 
 
 @pytest.mark.parametrize(
     "changes",
     [{"compression_ratio": 3.0}, {"avg_logprob": -1.2}, {"no_speech_prob": 0.8, "avg_logprob": -0.7}],
 )
-def test_made_up_segments_are_not_credible(changes: dict[str, float]) -> None:
-    assert asr._credible(raw("x", []))
-    assert not asr._credible(raw("x", [], **changes))
+def test_made_up_segments_are_left_out(changes: dict[str, float]) -> None:
+    assert len(heard(raw("x", []))) == 1
+    assert heard(raw("x", [], **changes)) == []
 
 
 def test_a_text_said_over_and_over_passes_twice() -> None:
-    repeats = asr._Repeats()
     texts = ["no", "No!", "no", "no", "yes", "no"]
-    assert [repeats.allow(Segment(Span(0, 1), text)) for text in texts] == [True, True, False, False, True, True]
+    assert [segment.text for segment in heard(*(raw(text, []) for text in texts))] == ["no", "No!", "yes", "no"]
 
 
 def test_long_segments_are_cut_at_sentences_and_pauses() -> None:
@@ -116,7 +116,7 @@ def test_long_segments_are_cut_at_sentences_and_pauses() -> None:
 def test_a_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.bin").touch()
     (tmp_path / "config.json").touch()
-    with pytest.raises(ModelError, match=r"has no tokenizer\.json"):
+    with pytest.raises(ModelError, match=r"lacks tokenizer\.json"):
         WhisperAsr(tmp_path, AsrOptions())
 
 
