@@ -110,7 +110,7 @@ def finish(tables: Tables, grace: timedelta) -> None:
     for name in SCHEMAS:
         tables.compact(name)
     if tables.count(MOMENTS):
-        tables.index_text(MOMENTS, "text")
+        tables.index(MOMENTS, "text")
     # Nothing that is replaced goes before what replaces it is on the disk.
     tables.sync()
     for name in SCHEMAS:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -43,24 +43,20 @@ if TYPE_CHECKING:
     from clamr_cli.store.vectors import PackedVectors
     from clamr_cli.types import FloatArray, SearchOptions, TokenVectors
 
-Unpacked = TypeVar("Unpacked")
-
+# The folder with the scan caches, beside the lock and the notes.
 _SCAN_CACHES: Final = "scan"
-"""The folder with the scan caches, beside the lock and the notes."""
 
+# Before an encoder's name: the row of the meta table with its settings.
 _SETTINGS_OF: Final = "encoder/"
-"""Before an encoder's name: the row of the meta table with its settings."""
 
+# Rows that are not packed make a search slower by about a millisecond each.
 _WORTH_PACKING: Final = 256
-"""Rows that are not packed make a search slower by about a millisecond each."""
 
+# Up to this many moments are picked by the scan itself; more are picked from what it gives.
 _FILTERED_IDS: Final = 1000
-"""Up to this many moments are picked by the scan itself; more are picked from what it gives."""
 
+# How often to read again what a writer changed meanwhile.
 _READ_ATTEMPTS: Final = 5
-"""How often to read again what a writer changed meanwhile."""
-
-_SHOWN_CANDIDATES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +88,9 @@ class StoreStats:
 
 class Store:
     """An index. Make one with :meth:`open`.
+
+    What changes it needs the block of :meth:`writer`. All methods raise StoreError where the index cannot be read or
+    written.
 
     Attributes:
         tables: of LanceDB.
@@ -172,11 +171,7 @@ class Store:
         return location.is_being_written(self.tables.location)
 
     def sync(self) -> None:
-        """Force all that was written to the disk. What is recorded afterwards can rest on it.
-
-        Raises:
-            StoreError: the disk refuses.
-        """
+        """Force all that was written to the disk. What is recorded afterwards can rest on it."""
         self._writable().sync()
 
     def sweep(self) -> None:
@@ -187,8 +182,7 @@ class Store:
     def finish(self, *, grace: timedelta = READER_GRACE) -> None:
         """Put the index in order after a run: sweep what killed writers left, join fragments, index the texts.
 
-        Args:
-            grace: how long replaced data stays on disk for readers that are still at it.
+        Replaced data stays on disk for ``grace``, for readers that are still at it.
         """
         maintenance.finish(self._writable(), grace)
 
@@ -197,11 +191,9 @@ class Store:
         return [name for name in SCHEMAS if self.tables.is_behind(name)]
 
     def problems(self) -> list[str]:
-        """Contradictions between the tables, each with its remedy, a line each.
-
-        A video is written to one table after another, so while somebody writes there is nothing to compare.
-        """
+        """Contradictions between the tables, each with its remedy, a line each."""
         lines = [f"the newest version of the table {name} cannot be read: clamr index DIR" for name in self.set_back()]
+        # A video is written to one table after another, so while somebody writes there is nothing to compare.
         return lines if self.is_being_written() else lines + maintenance.contradictions(self.tables)
 
     def stats(self) -> StoreStats:
@@ -262,36 +254,22 @@ class Store:
         return sorted((VideoFacts(**row) for row in rows), key=lambda facts: facts.video_id)
 
     def video(self, video_id: str) -> VideoRecord:
-        """One video.
-
-        Raises:
-            UsageError: the index has none of that id.
-        """
+        """One video; UsageError where the index has none of that id."""
         videos = self.videos([video_id])
         if not videos:
             raise _unknown(video_id)
         return videos[0]
 
     def resolve(self, prefix: str) -> str:
-        """The id that begins with ``prefix``.
-
-        Raises:
-            UsageError: there is none, or several; the message lists them.
-        """
+        """The id that begins with ``prefix``; UsageError where there is none, or several, which the message lists."""
         ids = sorted(self.tables.column(VIDEOS, "video_id"))
         candidates = [video_id for video_id in ids if prefix and video_id.startswith(prefix)]
-        if prefix in candidates:
-            return prefix
+        if prefix in candidates or len(candidates) == 1:
+            return prefix if prefix in candidates else str(candidates[0])
         if not candidates:
             raise _unknown(prefix)
-        if len(candidates) > 1:
-            more = f" and {len(candidates) - _SHOWN_CANDIDATES} more" if len(candidates) > _SHOWN_CANDIDATES else ""
-            raise UsageError(
-                f"{prefix!r} begins the ids of {len(candidates)} videos: "
-                f"{', '.join(candidates[:_SHOWN_CANDIDATES])}{more}",
-                "give more of the id",
-            )
-        return str(candidates[0])
+        shown = ", ".join(candidates[:10]) + (f" and {len(candidates) - 10} more" if len(candidates) > 10 else "")
+        raise UsageError(f"{prefix!r} begins the ids of {len(candidates)} videos: {shown}", "give more of the id")
 
     def put_video(self, video: VideoRecord, moments: Sequence[MomentRecord]) -> None:
         """Record a video and its moments, replacing what was recorded of it.
@@ -335,11 +313,11 @@ class Store:
         """The moments of the given videos (of all without), by video and time."""
         moments: list[MomentRecord] = []
         for _ in range(_READ_ATTEMPTS):
-            version = self.tables.version(VIDEOS)
+            version = self.tables.dataset(VIDEOS).version
             visible = set(self.tables.column(VIDEOS, "video_id", "video_id", video_ids))
             moments = [moment for moment in self._moments_as_stored(video_ids) if moment.video_id in visible]
             # A video that was replaced meanwhile may have been caught between its old and its new moments.
-            if self.tables.version(VIDEOS) == version:
+            if self.tables.dataset(VIDEOS).version == version:
                 break
         return moments
 
@@ -470,38 +448,23 @@ class Store:
     def scan_vectors(
         self, fingerprint: str, moment_ids: Collection[str] | None = None
     ) -> Iterator[tuple[str, TokenVectors]]:
-        """Moments and their vectors, a batch in memory at a time, in no particular order.
-
-        Args:
-            fingerprint: of the encoder.
-            moment_ids: only these; all without.
-        """
+        """All or the given moments with their vectors, a batch in memory at a time, in no particular order."""
         wanted = None if moment_ids is None else frozenset(moment_ids)
-        for items in self._scan(vectors.STORED, lambda *batch: list(vectors.unpacked(*batch)), fingerprint, wanted):
-            yield from ((moment_id, item) for moment_id, item in items if wanted is None or moment_id in wanted)
-
-    def scan_packed(self, fingerprint: str, moment_ids: Collection[str] | None = None) -> Iterator[PackedVectors]:
-        """Like :meth:`scan_vectors`, only what scoring needs, and packed. May give moments beside the wanted ones."""
-        wanted = None if moment_ids is None else frozenset(moment_ids)
-        return self._scan(vectors.SCORED, vectors.packed, fingerprint, wanted)
-
-    def _scan(
-        self,
-        columns: Sequence[str],
-        unpack: Callable[[pa.RecordBatch, str], Unpacked],
-        fingerprint: str,
-        wanted: Collection[str] | None,
-    ) -> Iterator[Unpacked]:
-        columns = vectors.columns(columns, self.tables.dataset(VECTORS))
+        columns = vectors.columns(vectors.STORED, self.tables.dataset(VECTORS))
         where = one_of("fingerprint", [fingerprint])
         if wanted is not None and len(wanted) <= _FILTERED_IDS:
             where += f" AND {one_of('moment_id', sorted(wanted))}"
         for batch in self.tables.batches(VECTORS, columns, where):
             try:
-                yield unpack(batch, fingerprint)
+                items = list(vectors.unpacked(batch, fingerprint))
             except vectors.DamagedRow as row:
                 moment_id = batch.column("moment_id")[row.number].as_py()
                 raise vectors.refusal(self.tables, fingerprint, moment_id) from row
+            yield from ((moment_id, item) for moment_id, item in items if wanted is None or moment_id in wanted)
+
+    def scan_packed(self, fingerprint: str) -> Iterator[PackedVectors]:
+        """Like :meth:`scan_vectors` for all moments, only what scoring needs, and packed."""
+        return self.snapshot(fingerprint, use_cache=False).uncovered()
 
     def nearest(self, fingerprint: str, query: FloatArray, limit: int) -> list[str]:
         """Moments that the approximate index has near a query's vectors: about ``limit``, in no particular order."""
@@ -514,7 +477,7 @@ class Store:
 
     def index_vectors(self) -> None:
         """Build the approximate index over all vectors, or bring it up to date."""
-        self._writable().index_vectors(VECTORS, "vectors")
+        self._writable().index(VECTORS, "vectors")
 
     def put_encoder_settings(self, name: str, settings: Mapping[str, object]) -> None:
         """Remember the settings an encoder was last used with, so that a search can make the same one."""
@@ -598,9 +561,6 @@ class Store:
 
         Returns:
             None where a remote index has no folder for it, or another process is at it.
-
-        Raises:
-            StoreError: the index cannot be read, or the cache not be written; the old one stays.
         """
         folder = self._scan_cache(fingerprint)
         if folder is None:
@@ -625,12 +585,7 @@ class Store:
         return problems
 
     def refresh(self, fingerprint: str, *, report: Callable[[int, int], None] | None = None) -> None:
-        """Before a search: pack what was not, where that is worth it, nobody writes to the index and the disk allows.
-
-        Args:
-            fingerprint: of the encoder.
-            report: called with how many vectors are packed, of how many.
-        """
+        """Pack what was not, where a search gains by it, nobody writes to the index and the disk allows."""
         if self._scan_cache(fingerprint) is None or self.snapshot(fingerprint).uncovered_rows < _WORTH_PACKING:
             return
         if not self.is_being_written():
@@ -643,11 +598,7 @@ class Store:
 
 
 def _file(key: str, text: str) -> FileRecord:
-    """A file's record.
-
-    Raises:
-        StoreError: it is damaged, or not that of its key.
-    """
+    """A file's record; StoreError where it is damaged, or not that of its key."""
     file = records.load(FileRecord, text)
     if records.path_key(file.path) != key:
         raise StoreError(f"the index holds a damaged FileRecord (of {file.path!r})", "index its folder again")

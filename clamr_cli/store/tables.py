@@ -27,31 +27,23 @@ if TYPE_CHECKING:
 
     from clamr_cli.store.location import Location
 
+# 64 moments of 2,048 vectors are 32 MiB.
 BATCH_ROWS: Final = 64
-"""Rows read at once: 64 moments of 2,048 vectors are 32 MiB."""
 
+# Small fragments are joined up to this size, where there are enough of them. Larger ones are left alone, so no row is
+# rewritten again and again.
 FRAGMENT_BYTES: Final = 8 << 20
-"""Small fragments are joined up to this size. Larger ones are left alone, so no row is rewritten again and again."""
-
 SMALL_FRAGMENTS: Final = 8
-"""Number of fragments smaller than that which makes compaction worth it."""
 
+# Commits to one table before its small fragments are joined within a run: each commit writes a list of all fragments,
+# so ten thousand of them would cost gigabytes.
 COMMITS_BETWEEN: Final = 64
-"""Commits to one table before its small fragments are joined within a run: each commit writes a list of all fragments,
-so ten thousand of them would cost gigabytes."""
 
 READER_GRACE: Final = timedelta(minutes=1)
 """Replaced data stays so long for readers that are still at it."""
 
-PROBES: Final = 64
-"""Partitions of an approximate index that are looked into for each vector of a query."""
-
-REFINED: Final = 5
-"""As many times the rows asked for are compared by their vectors: what the index says of multivectors is no MaxSim."""
-
-CACHES: Final = {"index_cache_size_bytes": 32 << 20, "metadata_cache_size_bytes": 4 << 20}
-"""Memory for Lance's caches, for reading and for writing each: by default it is gigabytes, which fill with the
-manifests of a long run."""
+# For reading and for writing each: by default it is gigabytes, which fill with the manifests of a long run.
+_CACHES: Final = {"index_cache_size_bytes": 32 << 20, "metadata_cache_size_bytes": 4 << 20}
 
 _IDS_PER_FILTER: Final = 500
 
@@ -85,7 +77,7 @@ class Tables:
     def __init__(self, location: Location) -> None:
         self.location = location
         self.uri = location.uri
-        self._session = lance.Session(**CACHES)
+        self._session = lance.Session(**_CACHES)
         self._connection: Any = None
         self._handles: dict[str, Any] = {}
         self._commits: Counter[str] = Counter()
@@ -98,11 +90,7 @@ class Tables:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def exists(self, name: str) -> bool:
-        """Whether the table is there.
-
-        Raises:
-            StoreError: the location cannot be reached, or holds something else.
-        """
+        """Whether the table is there."""
         folder = self._folder(name)
         with store_errors("read", self.uri, name):
             try:
@@ -152,11 +140,7 @@ class Tables:
         raise reason
 
     def _at(self, name: str, version: int | None) -> Any:  # noqa: ANN401
-        """A version of a table, the newest where None.
-
-        Raises:
-            ValueError: it cannot be read.
-        """
+        """A version of a table, the newest where None; ValueError where it cannot be read."""
         try:
             return lance.dataset(f"{self.uri}/{name}.lance", version=version, session=self._session)
         except BaseException as error:
@@ -192,14 +176,9 @@ class Tables:
         data: lance.LanceDataset | None = None,
         fragments: Sequence[lance.LanceFragment] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Like :meth:`read`, a few rows at a time: :data:`BATCH_ROWS` and a short read-ahead bound the memory.
+        """Like :meth:`read`, a few rows at a time, of given fragments of a given version, or all of the newest.
 
-        Args:
-            name: of the table.
-            columns: to read.
-            where: made by :func:`one_of`.
-            data: a version of the table, the newest where None.
-            fragments: of that version, all where None.
+        Small batches and a short read-ahead bound the memory.
         """
         data = data or self.dataset(name)
         with store_errors("read", self.uri, name):
@@ -221,10 +200,6 @@ class Tables:
             if batch.num_rows:
                 yield batch
 
-    def version(self, name: str) -> int:
-        """A number that changes with every write to a table."""
-        return int(self.dataset(name).version)
-
     def count(self, name: str, where: str | None = None) -> int:
         """The number of rows that pass a filter."""
         with self._reading(name) as data:
@@ -232,28 +207,27 @@ class Tables:
 
     def matching_text(self, name: str, column: str, key: str, text: str, limit: int) -> list[tuple[str, float]]:
         """Keys and scores (BM25) of rows whose text holds words of ``text``, best first; it is no query language."""
+        query = {"columns": [column], "query": text}
         with self._reading(name) as data:
-            rows = data.to_table(
-                columns=[key, "_score"], full_text_query={"columns": [column], "query": text}, limit=limit
-            )
+            rows = data.to_table(columns=[key, "_score"], full_text_query=query, limit=limit)
         pairs = zip(rows.column(key).to_pylist(), rows.column("_score").to_pylist(), strict=True)
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
-
-    def has_index(self, name: str, column: str) -> bool:
-        """Whether a column has an index."""
-        with self._reading(name) as data:
-            return any(column in index.field_names for index in data.describe_indices())
 
     def nearest(
         self, name: str, column: str, key: str, query: Sequence[Sequence[float]], where: str, limit: int
     ) -> list[str]:
         """Keys of rows whose multivector an index has near a query's, in no particular order; of about ``limit``."""
-        nearest = {
-            "column": column, "q": query, "k": limit, "metric": "cosine", "nprobes": PROBES, "refine_factor": REFINED,
-        }  # fmt: skip
+        nearest = {"column": column, "q": query, "k": limit, "metric": "cosine", "nprobes": 64}
+        # What the index says of multivectors is no MaxSim: as many times the rows are compared by their vectors.
+        nearest["refine_factor"] = 5
         with self._reading(name) as data:
             rows = data.scanner(columns=[key, "_distance"], filter=where, prefilter=True, nearest=nearest).to_table()
         return list(rows.column(key).to_pylist())
+
+    def has_index(self, name: str, column: str) -> bool:
+        """Whether a column has an index."""
+        with self._reading(name) as data:
+            return any(column in index.field_names for index in data.describe_indices())
 
     # --- writing: the caller holds the writer lock --------------------------------------------------------------------
 
@@ -281,7 +255,7 @@ class Tables:
         if self._connection is None:
             import lancedb
 
-            self._connection = lancedb.connect(self.uri, session=lancedb.Session(**CACHES))
+            self._connection = lancedb.connect(self.uri, session=lancedb.Session(**_CACHES))
         return self._connection
 
     def create(self, name: str, schema: pa.Schema) -> None:
@@ -323,19 +297,15 @@ class Tables:
     ) -> int:
         """Take the fragments that cannot be read out of a table, with all of their rows; returns their number.
 
-        Args:
-            name: of the table.
-            columns: to read, all where None.
-            look: called with all rows that can be read, some at a time.
+        ``look`` is called with all rows that can be read, some at a time.
         """
         data = self.dataset(name)
         unreadable: list[int] = []
         for fragment in data.get_fragments():
             try:
                 with store_errors("read", self.uri, name):
-                    for batch in data.scanner(
-                        columns=columns, fragments=[fragment], batch_size=BATCH_ROWS
-                    ).to_batches():
+                    scanner = data.scanner(columns=columns, fragments=[fragment], batch_size=BATCH_ROWS)
+                    for batch in scanner.to_batches():
                         batch.validate(full=True)
                         if look is not None:
                             look(batch)
@@ -350,30 +320,18 @@ class Tables:
             self._tidy(name)
         return len(unreadable)
 
-    def index_text(self, name: str, column: str) -> None:
-        """Build the full-text index of a column, or bring it up to date. Words of all scripts, as they are written."""
-        if not self._refresh_index(name, column):
-            from lancedb.index import FTS
+    def index(self, name: str, column: str) -> None:
+        """Build the index of a column, of words or of multivectors, or bring it up to date."""
+        if self.has_index(name, column):
+            with self._changing(name) as data:
+                data.optimize.optimize_indices()
+            return
+        from lancedb.index import FTS, IvfRq
 
-            with self._committing(name) as table:
-                table.create_index(column, config=FTS(base_tokenizer="icu", stem=False, remove_stop_words=False))
-
-    def index_vectors(self, name: str, column: str) -> None:
-        """Build the approximate index of a column of multivectors, or bring it up to date."""
-        if not self._refresh_index(name, column):
-            from lancedb.index import IvfRq
-
-            with self._committing(name) as table:
-                # Multivectors can be compared by their cosine only.
-                table.create_index(column, config=IvfRq(distance_type="cosine"))
-
-    def _refresh_index(self, name: str, column: str) -> bool:
-        """Bring an index up to date; False where there is none."""
-        if not self.has_index(name, column):
-            return False
-        with self._changing(name) as data:
-            data.optimize.optimize_indices()
-        return True
+        # Words of all scripts, as they are written. Multivectors can be compared by their cosine only.
+        words = FTS(base_tokenizer="icu", stem=False, remove_stop_words=False)
+        with self._committing(name) as table:
+            table.create_index(column, config=words if column == "text" else IvfRq(distance_type="cosine"))
 
     def compact(self, name: str) -> None:
         """Join small fragments, if there are enough of them."""

@@ -73,33 +73,29 @@ class DamagedRow(Exception):
 
 
 def check(encoder: EncoderInfo, moment_id: str, item: TokenVectors) -> None:
-    """Refuse vectors that would spoil searches.
+    """Refuse vectors that would spoil searches: of the wrong shape, length or modality, or not finite.
 
     Raises:
-        StoreError: the width is wrong, the arrays differ in length, or a row is not finite, not of unit length or of an
-            unknown modality; the message names the moment and the row.
+        StoreError: the message names the moment and the row.
     """
     count = len(item)
     place = f"vectors of {moment_id!r} by {encoder.name!r} cannot be stored"
     hint = "this is a defect of the encoder"
     if encoder.dimension != DIMENSION or item.vectors.shape != (count, DIMENSION):
         raise StoreError(f"{place}: their shape is {item.vectors.shape}, not (n, {DIMENSION})", hint)
-    widths = {"modality_ids": None, "spans": 2, "segments": None, "offsets": 2, "input_ids": None}
-    for name, width in widths.items():
-        shape = (count,) if width is None else (count, width)
-        if getattr(item, name).shape != shape:
-            raise StoreError(f"{place}: {name} has shape {getattr(item, name).shape}, not {shape}", hint)
+    pairs = ("spans", "offsets")
+    for name in ("modality_ids", "segments", "input_ids", *pairs):
+        shape, wanted = getattr(item, name).shape, (count, 2) if name in pairs else (count,)
+        if shape != wanted:
+            raise StoreError(f"{place}: {name} has shape {shape}, not {wanted}", hint)
     norms = np.linalg.norm(item.vectors.astype(np.float32), axis=1)
     # Written so that NaN is refused too.
-    unfit = np.flatnonzero(~(np.abs(norms - 1.0) <= NORM_TOLERANCE))
-    if unfit.size:
+    if len(unfit := np.flatnonzero(~(np.abs(norms - 1.0) <= NORM_TOLERANCE))):
         raise StoreError(f"{place}: row {unfit[0]} has length {norms[unfit[0]]:.4g}, not 1", hint)
-    unknown = np.flatnonzero(~np.isin(item.modality_ids, _MODALITY_IDS))
-    if unknown.size:
-        raise StoreError(f"{place}: row {unknown[0]} is of modality {item.modality_ids[unknown[0]]}", hint)
-    timeless = np.flatnonzero(~np.isfinite(item.spans).all(axis=1))
-    if timeless.size:
-        raise StoreError(f"{place}: row {timeless[0]} has no finite span", hint)
+    if len(unfit := np.flatnonzero(~np.isin(item.modality_ids, _MODALITY_IDS))):
+        raise StoreError(f"{place}: row {unfit[0]} is of modality {item.modality_ids[unfit[0]]}", hint)
+    if len(unfit := np.flatnonzero(~np.isfinite(item.spans).all(axis=1))):
+        raise StoreError(f"{place}: row {unfit[0]} has no finite span", hint)
 
 
 def to_rows(encoder: EncoderInfo, items: Mapping[str, TokenVectors]) -> pa.Table:
@@ -138,13 +134,7 @@ def _one_list(values: NDArray[Any]) -> pa.Array:
 
 
 def _sums(moment_id: str, fingerprint: str, arrays: Sequence[NDArray[Any]]) -> list[int]:
-    """The checksums of a row: of its vectors, of what else is scored by, and of the rest.
-
-    Args:
-        moment_id: of the row.
-        fingerprint: of the row.
-        arrays: of the columns of :data:`STORED` behind the moment, or the first of them.
-    """
+    """The checksums of a row: of its vectors, of what else is scored by, and of the rest, as far as it is given."""
     vectors, *more = (np.ascontiguousarray(array).tobytes() for array in arrays)
     key = f"{moment_id}\0{fingerprint}\0".encode("utf-8", "surrogatepass")
     parts = [vectors, *([key + more[0]] if more else []), *([b"".join(more[1:])] if more[1:] else [])]
@@ -187,11 +177,8 @@ def _checked(
 ) -> tuple[NDArray[np.int64], list[NDArray[Any]], NDArray[np.bool_]]:
     """Compare rows with their checksums as far as their columns were read; those without are checked for unit length.
 
-    Returns:
-        Where the lists of each row begin, the values of the columns ([n] or [n, width]), and which rows have checksums.
-
-    Raises:
-        DamagedRow: the first that is not what was stored.
+    Returns where the lists of each row begin, the values of the columns ([n] or [n, width]), and which rows have
+    checksums.
     """
     lists = [batch.column(name) for name in names if name in batch.schema.names]
     starts = [np.asarray(column.offsets.to_numpy(zero_copy_only=False), np.int64) for column in lists]

@@ -57,23 +57,10 @@ def update(
     join: bool = False,
     report: Callable[[int, int], None] | None = None,
 ) -> PackResult | None:
-    """Make an encoder's scan cache stand for the newest version of the table.
+    """Make an encoder's scan cache stand for the newest version of the table; see :meth:`Store.pack_vectors`.
 
-    A build that is cut off leaves nothing that is trusted.
-
-    Args:
-        tables: of the index.
-        folder: of the encoder's scan cache.
-        fingerprint: of the encoder; an unknown one gives a cache without vectors.
-        join: put all files together.
-        report: called with how many vectors are written, of how many.
-
-    Returns:
-        None where another process is at it; it is waited for with ``join``.
-
-    Raises:
-        OSError: the cache cannot be written; the old one stays.
-        StoreError: the index cannot be read.
+    A build that is cut off leaves nothing that is trusted. Another process that is at it is waited for with ``join``,
+    else left alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK_NAME, wait=join) as free:

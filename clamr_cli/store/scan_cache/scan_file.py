@@ -129,8 +129,7 @@ class ScanFile:
 def read(path: Path, fingerprint: str) -> ScanFile:
     """Map a file. Its vectors may be used after :meth:`ScanFile.verify`, the rest at once.
 
-    Raises:
-        CorruptCache: it is absent, cut off, damaged, of another format or another encoder.
+    CorruptCache where it is absent, cut off, damaged, of another format or another encoder.
     """
     try:
         codes, scales, residuals = (
@@ -178,17 +177,8 @@ def write(
 ) -> Iterator[int]:
     """Write a file, a batch of vectors in memory at a time; yields how many vectors are written so far.
 
-    Args:
-        path: the name it gets when it is whole and on the disk.
-        fingerprint: of the encoder.
-        fragments: for which the file stands.
-        count: of all vectors.
-        rows: [m] addresses of the moments.
-        batches: the moments' vectors, in the order of the file.
-
-    Raises:
-        OSError: it cannot be written.
-        ValueError: there are not as many vectors as were announced.
+    It gets its name ``path`` when it is whole and on the disk. ``count`` is of all vectors, ``rows`` are the addresses
+    of the moments, and ``batches`` their vectors in the order of the file.
     """
     draft = path.with_name(f"{TEMPORARY_PREFIX}{path.stem}")
     draft.mkdir()

@@ -42,14 +42,7 @@ class Snapshot:
     ) -> None:
         """Take the newest version of the table.
 
-        Args:
-            tables: of the index.
-            folder: of the encoder's scan cache, None to do without.
-            fingerprint: of the encoder.
-            mapped: files of an earlier snapshot, which are not opened again.
-
-        Raises:
-            StoreError: the index cannot be read.
+        ``folder`` is the encoder's scan cache, None to do without; ``mapped`` are files that need not be opened again.
         """
         self._tables, self._folder, self._fingerprint = tables, folder, fingerprint
         self._paths = _paths(folder)
@@ -77,7 +70,7 @@ class Snapshot:
 
     def current(self) -> bool:
         """Whether this is still the newest version of the table, and the scan cache has the same files."""
-        return self._paths == _paths(self._folder) and self._tables.version(VECTORS) == int(self.data.version)
+        return self._paths == _paths(self._folder) and self._tables.dataset(VECTORS).version == self.data.version
 
     @property
     def uncovered_rows(self) -> int:
