@@ -38,7 +38,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "models": "models:models",
     "models pull": "models:pull",
     "demo": "demo:demo",
-    "completions": "completions:run",
+    "completions": "completions:completions",
 }
 """Command, of one word or two, and the module of ``clamr_cli.cli.commands`` and the function in it that does it."""
 
@@ -112,7 +112,7 @@ def _root(
     ] = False,
 ) -> None:
     """Search a folder of videos by what is seen, said, written on screen and noted about it."""
-    context.obj = Context(db, config)
+    context.obj = Context(db, config, context.command)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clamr_cli.cli.output import warn
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command gets beside its own arguments: the options before the command."""
+    """What a command gets beside its own arguments: the options before the command, and the whole program."""
 
     db: str | None = None
     config: str | None = None
+    program: Any = None
 
     def settings(self, **options: object) -> Settings:
         """The settings of this run; options of the command line that are None were not given.

@@ -7,7 +7,7 @@ import typer
 
 from clamr_cli import weights
 from clamr_cli.cli import build
-from clamr_cli.cli.scripts import SCRIPTS, commands_of
+from clamr_cli.cli.completion import SCRIPTS, commands_of
 from tests.unit.cli.conftest import Clamr
 
 FOLDER = Path(__file__).resolve().parents[3] / "completions"
@@ -48,7 +48,7 @@ def test_the_scripts_in_the_repository_fit_the_declared_commands(clamr: Clamr, s
 def test_an_unknown_shell_is_refused_with_the_known_ones(clamr: Clamr) -> None:
     ended = clamr("completions", "tcsh")
     assert (ended.code, ended.err.count("\n")) == (2, 1)
-    assert "bash, zsh, fish" in ended.err
+    assert "'bash', 'zsh', 'fish'" in ended.err
 
 
 def test_every_visible_option_of_every_command_is_in_every_script() -> None:

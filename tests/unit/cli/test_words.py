@@ -29,9 +29,8 @@ def test_values_one_after_another_become_options_of_one_value(given: str, found:
 
 def test_eval_qa_is_a_command_and_eval_still_takes_a_file(clamr: Clamr, tmp_path) -> None:
     ended = clamr("eval", "qa", str(tmp_path / "no.jsonl"))
-    assert (ended.code, ended.err.splitlines()) == (
-        2, [f"clamr: cannot read {tmp_path / 'no.jsonl'} (No such file or directory): give a file of questions"],
-    )  # fmt: skip
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert f"cannot read {tmp_path / 'no.jsonl'}" in ended.err
     ended = clamr("eval", str(tmp_path / "no.jsonl"))
     assert ended.code == 2
     assert "no.jsonl" in ended.err
