@@ -99,8 +99,9 @@ async def _prepare(work: Work, target: Target, options: DenseOptions) -> None:
         # What is known already must not be recognised again, with whatever it was recognised.
         work.options = replace(work.options, speech="speech" in missing, text="ocr" in missing)
         work.options.check_models()
-        media, _ = await extract(work)
-        media.release()
+        media, _, _ = await extract(work)
+        if media.workdir is not None:
+            media.workdir.remove()
         texts, _ = stored_texts(work.store, target, sampled, options)
     await _encode(work, sampled, texts, options)
 

@@ -22,23 +22,14 @@ def language_key(content: str, options: AsrOptions) -> str:
 
 @dataclass
 class CaptionSet:
-    """The captions of a video, their lines as far as they were read, and what is known of the spoken language.
-
-    Attributes:
-        files: captions beside the video.
-        language: the language that the owner says is spoken, as a short code; empty where he does not.
-        noted_language: the language that a sidecar names.
-        detected_language: the language that was heard; None where nobody has listened, empty where it is not clear.
-        tracks: captions inside the video.
-        lines: by the name of the captions.
-    """
+    """The captions of a video, their lines as far as they were read, and what is known of the spoken language."""
 
     files: list[Captions]
-    language: str = ""
-    noted_language: str = ""
-    detected_language: str | None = None
+    language: str = ""  # as the owner says
+    noted_language: str = ""  # as a sidecar says
+    detected_language: str | None = None  # None where nobody has listened, empty where it is not clear
     tracks: list[Captions] = field(default_factory=list)
-    lines: dict[str, Sequence[Segment]] = field(default_factory=dict)
+    lines: dict[str, Sequence[Segment]] = field(default_factory=dict)  # by the name of the captions
     media: MediaInfo | None = None
 
     @property
@@ -86,9 +77,7 @@ class CaptionSet:
     def choose(self, *, recognise: bool, sure: bool = False) -> tuple[Choice, list[Captions]]:
         """Choose the captions that stand for the speech, and list the files that must be read before that is final.
 
-        Args:
-            recognise: whether speech can be recognised instead, where there is sound.
-            sure: whether the spoken language need not be detected in any case.
+        ``recognise`` says whether sound can be recognised instead, ``sure`` that its language need not be detected.
         """
         choice = choose(
             self.all,

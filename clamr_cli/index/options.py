@@ -18,6 +18,9 @@ MEDIA_VERSION: Final = "1"
 """Changes when decoding, frame picking or subtitle reading would give other results for the same file."""
 
 
+StoredStage = Literal["media", "speech", "text"]
+
+
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
     """Options of an index run.
@@ -118,6 +121,6 @@ class Recipe(msgspec.Struct, frozen=True):
         """As text, equal for equal recipes."""
         return msgspec.json.encode(self).decode()
 
-    def key(self, content_hash: str, stage: Literal["media", "speech", "text"]) -> str:
+    def key(self, content_hash: str, stage: StoredStage) -> str:
         """The name under which a stage's result for a content is stored."""
         return f"{content_hash}/{stage}/{getattr(self, stage)}"

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -17,14 +16,14 @@ from clamr_cli import encoders
 from clamr_cli.errors import MediaError
 from clamr_cli.events import Event, Notice, Progress, Stage
 from clamr_cli.extract.captions import Choice, passed_over
-from clamr_cli.extract.metadata import read_metadata as read_metadata_without
 from clamr_cli.extract.options import READABLE_BEFORE
 from clamr_cli.extract.sidecars import find_sidecars, sidecar_signature
 from clamr_cli.index import tasks
 from clamr_cli.index.captions import CaptionSet, language_key
 from clamr_cli.index.documents import Shot, frames_from, moment_of, segments_from, split_video, with_sound
 from clamr_cli.index.executors import Executor, Kind, Report, Result, TaskFailed
-from clamr_cli.index.options import IndexOptions, Recipe
+from clamr_cli.index.options import IndexOptions, Recipe, StoredStage
+from clamr_cli.index.scan import now
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, Workdir
 from clamr_cli.media.files import Stamp, stamp, video_id
 from clamr_cli.types import Document, Frame, MomentRecord, Segment, TokenVectors, VideoFields, VideoRecord
@@ -49,20 +48,12 @@ _MOST_STALLS = 4
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the work on every video of a run uses.
+    """What the work on every video of a run uses."""
 
-    Attributes:
-        store: extractions are read from it and written to it; the caller is its one writer.
-        options: with a number of threads, see :meth:`IndexOptions.with_threads`.
-        executor: runs the tasks.
-        folder: for working directories.
-        emit: takes events.
-    """
-
-    store: Store
-    options: IndexOptions
+    store: Store  # the caller is its one writer
+    options: IndexOptions  # with a number of threads, see IndexOptions.with_threads
     executor: Executor
-    folder: Path
+    folder: Path  # for working directories
     emit: Callable[[Event], None]
 
 
@@ -109,19 +100,9 @@ class Work:
         kind: Kind,
         task: Callable[..., Result],
         *args: object,
-        on_part: Callable[[Any], None] | None = None,
         on_report: Report | None = None,
     ) -> Result:
-        """Run a task with progress events, and return its result.
-
-        Args:
-            stage: for events.
-            kind: for the executor.
-            task: see :meth:`Executor.run`.
-            args: of the task.
-            on_part: called with the parts of the result that the task reports.
-            on_report: called in place of an event with all that the task reports.
-        """
+        """Run a task and return its result; what it reports becomes events, or goes to ``on_report``."""
         started = 0.0
 
         def report(done: float, total: float, part: Any = None, /) -> None:  # noqa: ANN401
@@ -129,10 +110,8 @@ class Work:
             started = started or time.monotonic()
             if on_report is not None:
                 on_report(done, total, part)
-            elif part is None:
+            else:
                 self.progress(stage, done, total)
-            elif on_part is not None:
-                on_part(part)
 
         timeout = self.options.time_limit * (1 if kind in ("decode", "sidecars") else _PATIENCE)
         result = await self.context.executor.run(kind, task, *args, stall_timeout=timeout, on_report=report)
@@ -160,15 +139,15 @@ class Work:
         """Emit something the user should know."""
         self.context.emit(Notice(self.path, text))
 
-    def key(self, stage: Literal["media", "speech", "text"]) -> str:
+    def key(self, stage: StoredStage) -> str:
         """The name of a stage's result in the store."""
         return self.recipe.key(self.content, stage)
 
-    def load(self, stage: Literal["media", "speech", "text"]) -> Extraction | None:
+    def load(self, stage: StoredStage) -> Extraction | None:
         """The stored result of a stage."""
         return self.store.extraction(self.key(stage))
 
-    def has(self, stage: Literal["media", "speech", "text"]) -> bool:
+    def has(self, stage: StoredStage) -> bool:
         """Whether the result of a stage is stored."""
         return self.store.has_extraction(self.key(stage))
 
@@ -186,48 +165,27 @@ class Media:
         """In seconds."""
         return self.decoded.media.duration
 
-    def release(self) -> None:
-        """Delete the working directory: nothing needs it any more."""
-        if self.workdir is not None:
-            self.workdir.remove()
 
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """What is said in a video and in which language, and what is written on screen."""
-
-    speech: Sequence[Segment]
-    language: str
-    ocr: Sequence[Segment]
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedVideo:
-    """A video that is ready to be written; ``vectors`` is None where the index has those of equal moments already."""
-
-    record: VideoRecord
-    moments: list[MomentRecord]
-    vectors: dict[str, TokenVectors] | None
-    media: Media
-
-
-async def index_video(work: Work, encoded: list[MomentRecord] | None = None) -> IndexedVideo:
+async def index_video(
+    work: Work, encoded: list[MomentRecord] | None = None
+) -> tuple[VideoRecord, list[MomentRecord], dict[str, TokenVectors] | None]:
     """Take one video from its file to its vectors.
 
     Args:
         work: on it, identified.
         encoded: its moments, if the index has vectors of them.
 
+    Returns:
+        the video, its moments, and their vectors by moment; None if the index has those of equal moments already.
+
     Raises:
         MediaError: the file cannot be indexed.
         ModelError, StoreError: the run cannot go on.
     """
-    media, texts = await extract(work)
+    media, (speech, language), ocr = await extract(work)
     metadata, fields = await read_metadata(work, media.decoded)
     shots = [Shot(frame, stored.shot) for frame, stored in zip(media.frames, media.decoded.frames, strict=True)]
-    documents = split_video(
-        work.video_id, media.duration, shots, texts.speech, texts.ocr, metadata, window=work.options.window
-    )
+    documents = split_video(work.video_id, media.duration, shots, speech, ocr, metadata, window=work.options.window)
     moments = [moment_of(document, work.video_id) for document in documents]
     vectors = None
     if moments == encoded:
@@ -236,23 +194,22 @@ async def index_video(work: Work, encoded: list[MomentRecord] | None = None) -> 
         if encoders.hears(work.options.encoder) and media.workdir is not None and media.decoded.samples:
             documents = with_sound(documents, media.workdir.audio())
         vectors = await encode(work, documents)
-    fields = replace(fields, language=fields.language or texts.language)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return IndexedVideo(
-        VideoRecord(work.video_id, work.content, media.decoded.media, fields, now), moments, vectors, media
-    )
+    if media.workdir is not None:
+        media.workdir.remove()
+    fields = replace(fields, language=fields.language or language)
+    return VideoRecord(work.video_id, work.content, media.decoded.media, fields, now()), moments, vectors
 
 
-async def extract(work: Work) -> tuple[Media, Texts]:
-    """Decode a video, and recognise what is said and what is written in it, as far as the options ask for it."""
+async def extract(work: Work) -> tuple[Media, tuple[Sequence[Segment], str], Sequence[Segment]]:
+    """Decode a video, and recognise its speech, the language of it, and its on-screen text, as the options say."""
     captions = await find_captions(work)
     media = await decode(work, captions)
     captions.set_media(media.decoded)
     for notice in media.decoded.notices:
         work.notice(notice)
     # What is said and what is written have nothing to wait for in each other.
-    (speech, language), ocr = await both(transcribe(work, media, captions), read_text(work, media))
-    return media, Texts(speech, language, ocr)
+    speech, ocr = await both(transcribe(work, media, captions), read_text(work, media))
+    return media, speech, ocr
 
 
 async def both(first: Awaitable[First], second: Awaitable[Second]) -> tuple[First, Second]:
@@ -427,13 +384,8 @@ async def _in_parts(
 ) -> list[Segment]:
     """Recognise what earlier runs have not: each part is stored as soon as it is there, until the whole is.
 
-    Args:
-        work: on the video.
-        stage: which one.
-        end: of the last part.
-        scale: how much of a part's end is one of the stage's progress.
-        task: the recogniser's.
-        args: its arguments before the length of a part and the parts that are there.
+    ``end`` is that of the last part, ``scale`` of it are one of the stage's progress. ``args`` are the arguments of the
+    task before the length of a part and the parts that are there.
     """
     store, key = work.store, work.key("text" if stage == "ocr" else stage)
     # Parts of another decoding, with another end, do not count.
@@ -443,16 +395,19 @@ async def _in_parts(
         parts.append(msgspec.convert(stored.payload, tasks.Part))
     work.checkpoints[stage] = parts[-1].end / scale if parts else 0.0
 
-    def store_part(part: tasks.Part) -> None:
-        if part.end < end:  # the last is stored with the whole
+    def report(done: float, total: float, part: tasks.Part | None = None, /) -> None:
+        if part is None:
+            work.progress(stage, done, total)
+        elif part.end < end:  # the last is stored with the whole
             store.put_extraction(f"{name}/{len(parts)}", msgspec.to_builtins(part))
             parts.append(part)
             work.checkpoints[stage] = part.end / scale
             work.context.emit(Progress(work.path, stage, work.checkpoints[stage], end / scale, work.checkpoints[stage]))
 
-    segments = await work.run(stage, stage, task, *args, work.options.stretch, tuple(parts), on_part=store_part)
+    segments = await work.run(stage, stage, task, *args, work.options.stretch, tuple(parts), on_report=report)
     store.put_extraction(key, {"segments": msgspec.to_builtins(segments)})
-    store.delete_extractions([f"{name}/{number}" for number in range(len(parts))])
+    if parts:
+        store.delete_extractions([f"{name}/{number}" for number in range(len(parts))])
     work.stored(stage, end / scale)
     return segments
 
@@ -462,34 +417,31 @@ async def _in_parts(
 
 async def read_metadata(work: Work, decoded: DecodedMedia) -> tuple[tuple[Segment, ...], VideoFields]:
     """The metadata; sidecars are read in a process of their own, and one that stalls it is left out."""
+    paths = [os.fspath(path) for path in find_sidecars(work.path, root=work.root).notes.values()]
     without: list[str] = []
-    sidecar = ""
+    started: list[str] = []
 
-    def note(path: str) -> None:
-        nonlocal sidecar
-        sidecar = path
+    def report(_done: float, _total: float, path: str = "", /) -> None:
+        started.append(path)
 
-    while set(find_sidecars(work.path, root=work.root).notes) and len(without) < _MOST_STALLS:
-        sidecar = ""
+    while True:
+        if len(without) == _MOST_STALLS:
+            without = paths
         try:
             segments, fields, notices = await work.run(
-                "decode", "sidecars", tasks.read_metadata, work.path, work.root, decoded.media, tuple(without),
-                on_part=note,
+                "decode", "sidecars" if set(paths) - set(without) else "decode", tasks.read_metadata,
+                work.path, work.root, decoded.media, tuple(without), on_report=report,
             )  # fmt: skip
         except TaskFailed as error:
-            if not sidecar:
+            if not started:
                 raise
-            work.notice(f"{os.path.basename(sidecar)} was left out: {error}")
-            without.append(sidecar)
+            work.notice(f"{os.path.basename(started[-1])} was left out: {error}")
+            without.append(started[-1])
+            started.clear()
         else:
             for notice in notices:
                 work.notice(notice)
             return segments, fields
-    notes = find_sidecars(work.path, root=work.root).notes.values()
-    segments, fields, _ = read_metadata_without(
-        work.path, work.root, decoded.media, without=[os.fspath(path) for path in notes]
-    )
-    return segments, fields
 
 
 async def encode(work: Work, documents: Sequence[Document], on_report: Report | None = None) -> dict[str, TokenVectors]:

@@ -29,8 +29,7 @@ from clamr_cli.index.executors import Executor
 from clamr_cli.index.executors.local import LocalExecutor
 from clamr_cli.index.options import IndexOptions, Recipe
 from clamr_cli.index.pipeline import Context, Work, encode, for_each, index_video
-from clamr_cli.index.register import Register, now
-from clamr_cli.index.scan import Scan
+from clamr_cli.index.scan import Register, Scan, now
 from clamr_cli.index.workdir import sweep, work_area
 from clamr_cli.media.presence import is_missing
 from clamr_cli.media.walk import VideoFile
@@ -99,8 +98,16 @@ def index(
         yield Discovered(
             total, unchanged, len(files) + len(scan.returned) + refused, {file.path: file.size for file in files}
         )
-        for line in (*store.repairs, *_damage(damaged), *_left_out(scan.left_out)):
+        for line in store.repairs:
             yield Notice("", line)
+        if damaged:
+            names = _listed(sorted(set(filter(None, damaged)))) or "some videos"
+            again = "clamr index DIR makes them anew, and clamr index --encoder NAME the vectors of that encoder"
+            yield Notice("", f"damaged rows of the index were removed ({names}): {again}")
+        if scan.left_out:
+            why = "left out by .clamrignore, --exclude or as a small copy of another video, but still in the index"
+            names = _listed([file.path for file in scan.left_out])
+            yield Notice("", f"{why}: {names}; forget with: clamr rm FILE")
         counts: Counter[type[Event]] = Counter()
         offline = 0
         for event in run.events(files):
@@ -228,7 +235,12 @@ class IndexRun:
             try:
                 self.register.drop([record.path for record in self.scan.resolved])
                 self.register.put([replace(file, missing_since="", error="", hint="") for file in self.scan.back])
-                yield from self._returned()
+                if self.scan.returned:  # nothing has to be done for videos that are back
+                    durations = {facts.video_id: facts.duration for facts in self.store.catalog()}
+                    moments = Counter(one.partition("#")[0] for one in self.store.encoded(self.encoder.fingerprint))
+                    for file in self.scan.returned:
+                        duration = durations.get(file.video_id, 0.0)
+                        yield Indexed(file.path, file.video_id, duration, moments[file.video_id], _STAGES)
                 yield from self._unreadable()
 
                 async def work(emit: Callable[[Event], None]) -> None:
@@ -279,14 +291,13 @@ class IndexRun:
                 work.context.emit(Indexed(path, video_id, duration, len(moments), _STAGES))
                 return
             encoded = list(self.store.moments([video_id])) if video_id in self.encoded else None
-            video = await index_video(work, encoded)
-            self._commit(record, video.record, None if video.vectors is None else video.moments, video.vectors)
+            video, moments, vectors = await index_video(work, encoded)
+            self._commit(record, video, None if vectors is None else moments, vectors)
             if holders and not copies:
                 work.context.emit(Moved(path, video_id, holders[0].path))
             else:
-                duration, count = video.media.duration, len(video.moments)
+                duration, count = video.media.duration, len(moments)
                 work.context.emit(Indexed(path, video_id, duration, count, work.reused, work.seconds))
-            video.media.release()
 
     async def _encode_stored(self, work: Work, record: FileRecord) -> None:
         """Encode a video from what is stored of it: the file itself need not be at hand."""
@@ -367,16 +378,6 @@ class IndexRun:
             self._drop_unheld(before.video_id)
         return Skipped(record.path, reason, hint)
 
-    def _returned(self) -> Iterator[Event]:
-        """The videos that are back; nothing has to be done for them."""
-        if not self.scan.returned:
-            return
-        durations = {facts.video_id: facts.duration for facts in self.store.catalog()}
-        moments = Counter(one.partition("#")[0] for one in self.store.encoded(self.encoder.fingerprint))
-        for record in self.scan.returned:
-            video_id = record.video_id
-            yield Indexed(record.path, video_id, durations.get(video_id, 0.0), moments[video_id], _STAGES)
-
     def _unreadable(self) -> Iterator[Event]:
         """Record what could not be looked at, and say how many videos stay in the index nevertheless."""
         away = Counter(absence.folder for record, absence, _ in self.scan.absent if record.state is FileState.INDEXED)
@@ -442,23 +443,8 @@ def _drop_damaged_rows(store: Store, *, everything: bool) -> list[str]:
     return damaged
 
 
-def _damage(damaged: Sequence[str]) -> Iterator[str]:
-    if damaged:
-        videos = ", ".join(sorted(set(filter(None, damaged)))[:_SHOWN]) or "some videos"
-        yield (
-            f"damaged rows of the index were removed ({videos}): clamr index DIR makes them anew, and "
-            "clamr index --encoder NAME the vectors of that encoder"
-        )
-
-
-def _left_out(files: Sequence[FileRecord]) -> Iterator[str]:
-    """A notice of indexed files that are there and would not be indexed any more."""
-    if files:
-        names = ", ".join(file.path for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
-        yield (
-            "left out by .clamrignore, --exclude or as a small copy of another video, but still in the index: "
-            f"{names}; forget with: clamr rm FILE"
-        )
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _answered_by_others(store: Store, encoder: EncoderInfo) -> int:

@@ -44,17 +44,7 @@ class SampledMedia:
 
 
 def sample(report: Report, path: str, folder: str, interval: float) -> SampledMedia:
-    """Probe a file and bring its candidate frames, densely sampled and thinned, into a working directory.
-
-    Args:
-        report: seconds of the video.
-        path: the file.
-        folder: the working directory; made anew.
-        interval: seconds wanted between candidates.
-
-    Raises:
-        MediaError: the file gives nothing at all.
-    """
+    """Probe a file and bring its candidate frames, densely sampled and thinned, into a working directory."""
     from clamr_cli.media.frames import sample_frames
     from clamr_cli.media.key_frames import FRAME_SIDE, dedupe_frames
     from clamr_cli.media.probe import probe
@@ -86,13 +76,7 @@ def take_frames(
 ) -> None:
     """Report the frames at some times as JPEG, in their order; None for one that is not what it was when prepared.
 
-    Args:
-        report: the number of frames, and the JPEG.
-        path: the video.
-        info: the probe's answer.
-        times: seconds.
-        thumbs: what was seen at each of them, [8, 8, 3] uint8 as bytes.
-        side: pixels of the longer side at most.
+    ``thumbs`` are the thumbs at each of them then, [8, 8, 3] uint8 as bytes; ``side`` are pixels at most.
     """
     import numpy as np
 
@@ -107,11 +91,7 @@ def take_frames(
 
 
 def cut_clip(_report: Report, path: str, info: MediaInfo, target: str, span: Span, exact: bool) -> Span:
-    """Cut one clip, encoded anew if ``exact``; returns the stretch that it holds.
-
-    Raises:
-        MediaError: it cannot be cut.
-    """
+    """Cut one clip, encoded anew if ``exact``; returns the stretch that it holds."""
     from clamr_cli.media.clips import copy_clip, encode_clip
 
     return (encode_clip if exact else copy_clip)(path, info, Path(target), span)

@@ -52,17 +52,7 @@ def write_sound(
     speech: a moment is never heard twice, so that copies and translations do no harm. Where these tracks have no speech
     the remaining ones are tried. A file with one track costs nothing of that.
 
-    Args:
-        path: the file.
-        info: the probe's answer.
-        workdir: begun.
-        language: chooses among tracks.
-        notices: gets what the user should know of the choice.
-        progress: called now and then with the number of samples that are done.
-
-    Raises:
-        MediaError: nothing of the sound can be decoded, or the file is gone.
-        StoreError: the working directory cannot be written.
+    ``language`` chooses among tracks; ``progress`` is called now and then with the number of samples that are done.
     """
     groups = track_groups(info, language)
     quiet = 0
@@ -88,17 +78,13 @@ def write_sound(
             # Nobody speaks: the first track that has any sound is as good as another, unless there is speech elsewhere.
             quiet = workdir.use_track(next((n for n, track in enumerate(tracks) if not _is_silent(track)), 0))
     workdir.remove_tracks()
-    if failure is not None and not workdir.has_audio():
+    if failure is not None and not quiet:
         raise failure
     return quiet
 
 
 def share(speech: Sequence[Stretches]) -> list[Share]:
-    """Where each of some tracks is to be heard, the one that is heard wherever no other is first.
-
-    Args:
-        speech: of the tracks, best first.
-    """
+    """Where each of some tracks, the best first, is heard by its speech; the one that is heard elsewhere is first."""
     amounts = [length(stretches) for stretches in speech]
     first = next(number for number, amount in enumerate(amounts) if amount >= _NEARLY_MOST * max(amounts))
     shares: list[Share] = [(first, speech[first])]
@@ -138,10 +124,9 @@ def _write_shares(
                         chunk[low - start : high - start] = gain * _as_float(tracks[number][low:high])
             yield chunk
 
-    written = 0
-    for written in workdir.write_audio(blocks()):
+    for written in workdir.write_tracks((len(tracks), block) for block in blocks()):
         progress(written)
-    return written
+    return workdir.use_track(len(tracks))
 
 
 def _speech(samples: NDArray[np.float32]) -> Stretches:

@@ -88,22 +88,14 @@ def identify(_report: Report, path: str) -> str:
 
 
 def read_captions(_report: Report, captions: Captions, video: str, hint: str) -> tuple[list[Segment], list[str]]:
-    """Read the lines of a subtitle file; the second list are notices.
-
-    Args:
-        captions: of the file.
-        video: the file that it belongs to, whose frame rate counts where the subtitles count frames.
-        hint: short code of the language that it is probably in.
-
-    Raises:
-        MediaError: it is no subtitle file, or cannot be read.
-    """
+    """Read the lines of a subtitle file, and notices; ``hint`` is the language that it is probably in."""
     from clamr_cli.extract.subtitles import QUIET, read_subtitle_file
     from clamr_cli.media.probe import probe
 
     notices: list[str] = []
     path = Path(captions.path or "")
     try:
+        # Some subtitles count frames.
         fps = probe(video).fps if path.suffix.lower() == ".sub" else 0.0
         return read_subtitle_file(path, captions.language, notices, hint=hint, fps=fps), notices
     except MediaError:
@@ -131,21 +123,14 @@ def read_language(_report: Report, path: str, root: str) -> str:
 def decode(report: Report, path: str, folder: str, options: DecodeOptions, stamp: Stamp | None) -> DecodedMedia:
     """Probe a file and bring its frames, sound and embedded subtitles into a working directory.
 
-    What cannot be decoded is left out with a notice as long as something remains.
-
-    Args:
-        report: seconds of the video; frames are the first half of the work, sound the second.
-        path: the file.
-        folder: the working directory; made anew.
-        options: what to decode.
-        stamp: of the file when its content was identified, under which all this is to be stored.
-
-    Raises:
-        MediaError: the file gives nothing at all, or another one has taken its place.
+    What cannot be decoded is left out with a notice as long as something remains. ``stamp`` is the file's when its
+    content was identified. Frames are the first half of the work, sound the second.
     """
     from clamr_cli.index.captions import CaptionSet
     from clamr_cli.index.sound import write_sound
     from clamr_cli.media.files import replaced
+    from clamr_cli.media.frames import sample_frames
+    from clamr_cli.media.key_frames import pick_frames
     from clamr_cli.media.probe import probe
 
     info = probe(path)
@@ -156,7 +141,17 @@ def decode(report: Report, path: str, folder: str, options: DecodeOptions, stamp
     frames: list[StoredFrame] = []
     text: list[StoredFrame] = []
     try:
-        _decode_frames(report, path, info, workdir, options, frames, text)
+        samples = reporting(report, sample_frames(path, info), info, scale=0.5)
+        for number, key in enumerate(pick_frames(samples, info.duration) if info.video_stream is not None else ()):
+            frame = StoredFrame(number, key.frame.time, key.frame.span, key.shot)
+            workdir.add_frame("frames", number, key.frame.jpeg)
+            frames.append(frame)
+            if options.text and key.text_jpeg is not None:
+                workdir.add_frame("text", number, key.text_jpeg)
+                text.append(frame)
+            elif key.text_stays and text:
+                # The text that was there is still there: what is read of it holds for this frame too.
+                text[-1] = replace(text[-1], span=Span(text[-1].span.start, key.frame.span.end))
     except MediaError as error:
         notices.append(f"pictures left out: {error}")
     tracks = subtitle_tracks(path, info)
@@ -164,54 +159,26 @@ def decode(report: Report, path: str, folder: str, options: DecodeOptions, stamp
     captions.set_media(DecodedMedia(info, tracks=tracks))
     choice, _ = captions.choose(recognise=True)
     wants_sound = options.all_sound or (options.sound and (choice.speech is None or choice.detect))
-    samples = 0
+    count = 0
     if wants_sound:
         try:
-            samples = write_sound(
+            count = write_sound(
                 path, info, workdir, options.language, notices,
-                lambda count: report((info.duration + count / SAMPLE_RATE) / 2, info.duration),
+                lambda samples: report((info.duration + samples / SAMPLE_RATE) / 2, info.duration),
             )  # fmt: skip
         except MediaError as error:
             notices.append(f"speech left out: {error}")
-    if not (frames or tracks or samples) and notices:
+    if not (frames or tracks or count) and notices:
         raise MediaError(notices[0].split(": ", 1)[1], "the file may be damaged; try to play it")
     if stamp is not None and replaced(path, stamp):
         raise MediaError("the file was changed while it was read", "index again when it is complete")
     if info.incomplete:
         notices.insert(0, readable_part(info))
     decoded = DecodedMedia(
-        info, tuple(frames), tuple(text), (), samples, tuple(notices), tracks=tracks, sound=wants_sound
+        info, tuple(frames), tuple(text), (), count, tuple(notices), tracks=tracks, sound=wants_sound
     )
     workdir.finish(decoded)
     return decoded
-
-
-def _decode_frames(
-    report: Report,
-    path: str,
-    info: MediaInfo,
-    workdir: Workdir,
-    options: DecodeOptions,
-    frames: list[StoredFrame],
-    text: list[StoredFrame],
-) -> None:
-    """Bring the frames into the working directory and note them in the lists, which keep what came before an error."""
-    from clamr_cli.media.frames import sample_frames
-    from clamr_cli.media.key_frames import pick_frames
-
-    if info.video_stream is None:
-        return
-    samples = reporting(report, sample_frames(path, info), info, scale=0.5)
-    for number, key in enumerate(pick_frames(samples, info.duration)):
-        frame = StoredFrame(number, key.frame.time, key.frame.span, key.shot)
-        workdir.add_frame("frames", number, key.frame.jpeg)
-        frames.append(frame)
-        if options.text and key.text_jpeg is not None:
-            workdir.add_frame("text", number, key.text_jpeg)
-            text.append(frame)
-        elif key.text_stays and text:
-            # The text that was there is still there: what is read of it holds for this frame too.
-            text[-1] = replace(text[-1], span=Span(text[-1].span.start, key.frame.span.end))
 
 
 def reporting(

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from clamr_cli.errors import StoreError
-from clamr_cli.files import locked, make_folder
+from clamr_cli.files import locked, make_folder, write_atomically
 from clamr_cli.media.files import video_id
 from clamr_cli.types import Frame, MediaInfo, Segment, Span
 
@@ -108,7 +108,7 @@ class Workdir:
             yield Frame(frame.time, frame.span, self._frame(kind, frame.number).read_bytes())
 
     def write_tracks(self, chunks: Iterable[tuple[int, NDArray[np.float32]]]) -> Iterator[int]:
-        """Write chunks to the sound of their tracks, as :meth:`write_audio` does; yields the samples of the longest."""
+        """Write float32 chunks in [-1, 1] to the sound of their tracks; yields the samples of the longest so far."""
         written: dict[int, int] = {}
         with contextlib.ExitStack() as stack:
             files: dict[int, IO[bytes]] = {}
@@ -116,7 +116,7 @@ class Workdir:
                 with self._refusals():
                     if number not in files:
                         files[number] = stack.enter_context(self._track(number).open("wb"))
-                    files[number].write(_as_bytes(chunk))
+                    files[number].write((np.clip(chunk, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
                 written[number] = written.get(number, 0) + len(chunk)
                 yield max(written.values())
 
@@ -140,32 +140,14 @@ class Workdir:
         for path in self.folder.glob("track-*.s16"):
             path.unlink(missing_ok=True)
 
-    def write_audio(self, chunks: Iterable[NDArray[np.float32]]) -> Iterator[int]:
-        """Write float32 chunks in [-1, 1] as 16-bit samples; yields the number of samples written so far."""
-        written = 0
-        with self._refusals():
-            out = (self.folder / "audio.s16").open("wb")
-        with out:
-            for chunk in chunks:
-                with self._refusals():
-                    out.write(_as_bytes(chunk))
-                written += len(chunk)
-                yield written
-
     def audio(self) -> NDArray[np.int16]:
         """The sound, [samples] int16, mapped from disk rather than read."""
         return np.memmap(self.folder / "audio.s16", dtype="<i2", mode="r")
 
-    def has_audio(self) -> bool:
-        """Whether the sound was written."""
-        return (self.folder / "audio.s16").exists()
-
     def finish(self, decoded: DecodedMedia) -> None:
         """Note that everything is there."""
         with self._refusals():
-            draft = self.folder / "decoded.json.tmp"
-            draft.write_bytes(msgspec.json.encode(decoded))
-            draft.replace(self.folder / "decoded.json")
+            write_atomically(self.folder / "decoded.json", msgspec.json.encode(decoded), sync=False)
 
     def decoded(self) -> DecodedMedia | None:
         """The result of an earlier decoding that came to its end."""
@@ -190,10 +172,6 @@ class Workdir:
                 f"cannot write to the cache folder {os.fspath(self.folder.parent)}: {error.strerror or error}",
                 "free some space, or choose another place with CLAMR_CACHE",
             ) from error
-
-
-def _as_bytes(chunk: NDArray[np.float32]) -> bytes:
-    return (np.clip(chunk, -1.0, 1.0) * 32767.0).astype("<i2").tobytes()
 
 
 @contextlib.contextmanager

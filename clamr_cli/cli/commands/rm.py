@@ -53,7 +53,7 @@ def rm(context: Context, arguments: RmArguments) -> int:
     A later index run of their folder finds them again; leave them out for good with --exclude.
     """
     from clamr_cli.frames.target import forget
-    from clamr_cli.index.register import Register
+    from clamr_cli.index.scan import Register
 
     if not arguments.videos and not arguments.missing and not arguments.encoder:
         raise UsageError("nothing to remove", "name videos, files or folders, or give --missing or --encoder NAME")

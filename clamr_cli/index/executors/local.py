@@ -109,34 +109,32 @@ class Worker:
     ) -> Result:
         """Run a task, see :meth:`Executor.run`, for callers that have nothing else to do meanwhile."""
         with self._running(task, args) as connection:
-            while True:
-                if not connection.poll(stall_timeout):
-                    raise self._stalled(stall_timeout)
-                match connection.recv():
-                    case "report", report:
-                        on_report(*report)
-                    case _, answer:
-                        break
-        if isinstance(answer, ClamrError):
-            raise answer
-        return answer  # type: ignore[no-any-return]
+            while connection.poll(stall_timeout):
+                kind, value = connection.recv()
+                if kind == "answer":
+                    break
+                on_report(*value)
+            else:
+                raise self._stalled(stall_timeout)
+        if isinstance(value, ClamrError):
+            raise value
+        return value  # type: ignore[no-any-return]
 
     async def run_async(
         self, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Report
     ) -> Result:
         """Run a task, see :meth:`Executor.run`."""
         with self._running(task, args) as connection:
-            while True:
-                if not await _readable(connection, stall_timeout):
-                    raise self._stalled(stall_timeout)
-                match connection.recv():
-                    case "report", report:
-                        on_report(*report)
-                    case _, answer:
-                        break
-        if isinstance(answer, ClamrError):
-            raise answer
-        return answer  # type: ignore[no-any-return]
+            while await _readable(connection, stall_timeout):
+                kind, value = connection.recv()
+                if kind == "answer":
+                    break
+                on_report(*value)
+            else:
+                raise self._stalled(stall_timeout)
+        if isinstance(value, ClamrError):
+            raise value
+        return value  # type: ignore[no-any-return]
 
     def stop(self) -> None:
         """End the process at once; the next task starts a new one."""
@@ -169,8 +167,17 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *self._arguments), name=self.name, daemon=True)
-        with _interrupts_held_back(), _tracker_kept_quiet():
+        # The first process starts a tracker of shared resources too, which complains about those of killed processes.
+        # It frees them all the same, and takes its warning filters from the interpreter that starts it.
+        sys.warnoptions.append("ignore:resource_tracker")
+        # Ctrl-C reaches the whole process group; a child inherits the mask and is born deaf to it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else ()
+        try:
             self._process.start()
+        finally:
+            if hasattr(signal, "pthread_sigmask"):
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            sys.warnoptions.remove("ignore:resource_tracker")
         theirs.close()
 
     def _stalled(self, timeout: float) -> TaskFailed:
@@ -212,32 +219,6 @@ async def _readable(connection: Connection, timeout: float) -> bool:
     finally:
         loop.remove_reader(number)
     return ready.done()
-
-
-@contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Ctrl-C reaches the whole process group; a child inherits the mask and is born deaf to it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _tracker_kept_quiet() -> Iterator[None]:
-    """The first spawned process starts a tracker of shared resources, which complains about those of killed ones.
-
-    It frees them all the same, and takes its warning filters from the interpreter that starts it.
-    """
-    sys.warnoptions.append("ignore:resource_tracker")
-    try:
-        yield
-    finally:
-        sys.warnoptions.remove("ignore:resource_tracker")
 
 
 # --- in the worker process --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.cli import main
-from clamr_cli.index import register
+from clamr_cli.index import scan
 from clamr_cli.store import Store
 from clamr_cli.types import FileState
 from tests.clips import Clip
@@ -297,7 +297,7 @@ def test_forgetting_that_is_cut_off_is_finished_by_the_next_run(shelf: Shelf, mo
     for name in ("alpha", "bravo"):
         (shelf.videos / f"{name}.mp4").unlink()
     with monkeypatch.context() as patched:
-        patched.setattr(register, "_AT_ONCE", 1)
+        patched.setattr(scan, "_AT_ONCE", 1)
         calls = iter((None, KeyboardInterrupt()))
         put = Store.put_files
 

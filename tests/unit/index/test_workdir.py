@@ -15,7 +15,9 @@ def test_what_goes_in_comes_out(tmp_path: Path):
     workdir = Workdir(tmp_path / "area" / "abc")
     workdir.begin()
     workdir.add_frame("frames", 0, b"jpeg")
-    assert list(workdir.write_audio([np.array([0.0, 1.0], np.float32), np.array([-2.0], np.float32)])) == [2, 3]
+    chunks = [(0, np.array([0.0, 1.0], np.float32)), (1, np.zeros(1, np.float32)), (0, np.array([-2.0], np.float32))]
+    assert list(workdir.write_tracks(chunks)) == [2, 2, 3]
+    assert workdir.use_track(0) == 3
     decoded = DecodedMedia(
         MEDIA, (StoredFrame(0, 0.5, Span(0, 2), 3),), (), (Segment(Span(0, 1), "hi"),), 3, ("left out",)
     )
