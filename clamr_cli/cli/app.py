@@ -33,7 +33,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "eval": "eval:evaluate",
     "eval qa": "eval_qa:eval_qa",
     "synth": "synth:synth",
-    "train": "train:run",
+    "train": "train:train",
     "doctor": "doctor:doctor",
     "models": "models:models",
     "models pull": "models:pull",

@@ -23,7 +23,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from clamr_cli.errors import ModelError
 from clamr_cli.train.losses import LOSSES, Batch, Encoded, Scores, scores
 from clamr_cli.train.options import Evaluated, TrainStep
-from clamr_cli.train.run_dir import Log, newest_checkpoint
+from clamr_cli.train.run_dir import Log, last_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -277,7 +277,7 @@ def _work(trainer: LateInteractionTrainer, put: Callable[[TrainEvent | BaseExcep
         # Each thread has its own current device.
         if trainer.args.device.type == "cuda":
             torch.cuda.set_device(trainer.args.device)
-        newest = newest_checkpoint(trainer.follower.log.folder) if trainer.options.resume else None
+        newest = last_checkpoint(trainer.follower.log.folder) if trainer.options.resume else None
         trainer.train_from(newest)
         if trainer.is_world_process_zero():
             trainer.follower.log.plot()

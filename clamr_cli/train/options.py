@@ -6,16 +6,19 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-from clamr_cli.errors import MissingExtra, UsageError
+from clamr_cli.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from clamr_cli.store import Store
 
-RECIPES: Final[Mapping[str, str]] = {
+RecipeName = Literal["mini", "clamr", "clamr-omni"]
+LossName = Literal["contrastive", "hard-positive", "hard-negative", "pairwise"]
+Aggregation = Literal["token-max", "modality-max"]
+
+RECIPES: Final[Mapping[RecipeName, str]] = {
     "mini": "clamr_cli.train.mini.recipe:run",
     "clamr": "clamr_cli.train.clamr.recipe:run",
     "clamr-omni": "clamr_cli.train.clamr.recipe:run_omni",
@@ -25,10 +28,6 @@ RECIPES: Final[Mapping[str, str]] = {
 STAGES: Final[Mapping[str, tuple[str, ...]]] = {"mini": ("heads", "joint")}
 """Folders, within that of a run, of the stages of recipes that have several, in order."""
 
-LOSS_NAMES: Final = ("contrastive", "hard-positive", "hard-negative", "pairwise")
-"""The keys of :data:`clamr_cli.train.losses.LOSSES`, without importing torch."""
-
-AGGREGATIONS: Final = ("token-max", "modality-max")
 PACKAGES: Final = ("accelerate", "matplotlib", "peft")
 """The packages of the extra ``train``."""
 
@@ -55,8 +54,8 @@ class TrainOptions:
         device: "auto", "cpu", "cuda" or "mps".
     """
 
-    loss: str = "contrastive"
-    aggregation: Literal["token-max", "modality-max"] = "modality-max"
+    loss: LossName = "contrastive"
+    aggregation: Aggregation = "modality-max"
     temperature: float = 0.02
     learning_rate: float = 1e-5
     warmup: float = 0.1
@@ -74,7 +73,7 @@ class TrainOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeOptions:
-    """Options of ``clamr train``. None and empty mean the recipe's own default.
+    """Options of a recipe. None and empty mean the recipe's own default; the others are those of :class:`TrainOptions`.
 
     Attributes:
         out: folder of the run: checkpoints, log, plot and the trained model.
@@ -89,8 +88,6 @@ class RecipeOptions:
         four_bit: load the frozen layers in 4 bits.
         checkpointing: compute activations again on the way back instead of keeping them.
         threads: CPU threads; 0 leaves the choice to the libraries.
-
-    The others are those of :class:`TrainOptions`.
     """
 
     out: Path
@@ -103,8 +100,8 @@ class RecipeOptions:
     adapter: str = ""
     projection_init: str = ""
     lora_rank: int | None = None
-    loss: str | None = None
-    aggregation: Literal["token-max", "modality-max"] | None = None
+    loss: LossName | None = None
+    aggregation: Aggregation | None = None
     learning_rate: float | None = None
     epochs: float | None = None
     steps: int | None = None
@@ -120,12 +117,12 @@ class RecipeOptions:
     threads: int = 0
 
     def training(self, defaults: TrainOptions | None = None) -> TrainOptions:
-        """The options of the trainer: those given here, else a recipe's defaults."""
-        values = {option.name: getattr(self, option.name, None) for option in fields(TrainOptions)}
-        given = {name: value for name, value in values.items() if value is not None}
+        """The options of the trainer: those of the user, else a recipe's defaults."""
+        options = {option.name: getattr(self, option.name, None) for option in fields(TrainOptions)}
+        changes = {name: value for name, value in options.items() if value is not None}
         if self.steps is None and self.epochs is not None:
-            given["steps"] = 0
-        return replace(defaults or TrainOptions(), **given)
+            changes["steps"] = 0
+        return replace(defaults or TrainOptions(), **changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +163,12 @@ Recipe = Callable[[RecipeOptions], Iterator[TrainEvent]]
 """A generator of events, :class:`Trained` last. Closed early, it saves a checkpoint and ends."""
 
 
-def load_recipe(name: str) -> Recipe:
+def load_recipe(name: RecipeName) -> Recipe:
     """The function behind a recipe's name.
 
     Raises:
-        UsageError: the name is unknown.
         MissingExtra: the packages for training are not installed.
     """
-    if name not in RECIPES:
-        raise UsageError(f"invalid recipe {name!r}", f"use one of {', '.join(RECIPES)}")
     if any(importlib.util.find_spec(package) is None for package in PACKAGES):
         raise MissingExtra("training", "train")
     module, _, function = RECIPES[name].partition(":")

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 from clamr_cli.errors import MissingExtra, UsageError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-CHECKPOINT: Final = "checkpoint-"
+_CHECKPOINT: Final = "checkpoint-"
 """Prefix of the folders that hold a checkpoint; the number of the step follows."""
 
-SETTINGS: Final = "run.json"
+_SETTINGS: Final = "run.json"
 _SMOOTHING: Final = 0.9
 
 
-def acquire(
+def start_run(
     out: Path,
     settings: Mapping[str, object],
     *,
     resume: bool,
-    results: Sequence[str] = (),
+    result: str,
     stages: Sequence[str] = (),
 ) -> None:
     """Start or resume a run in a folder.
@@ -33,7 +31,7 @@ def acquire(
         out: the folder; it is created if needed.
         settings: everything that the course of the run depends on, as JSON values; stored in ``run.json``.
         resume: resume the run that is there.
-        results: names of files that a finished run leaves.
+        result: name of the file that a finished run leaves.
         stages: folders of the run's stages, if it has several.
 
     Raises:
@@ -41,9 +39,9 @@ def acquire(
             settings, or it cannot be written.
     """
     if resume:
-        previous = _read_object(out / SETTINGS)
+        previous = _read_object(out / _SETTINGS)
         if previous is None or last_checkpoint(out, stages) is None:
-            raise UsageError(f"there is no run to resume in {out}", "leave --resume out to start one")
+            raise UsageError(f"no run to resume in {out}", "leave --resume out to start one")
         # The values as they are read back: JSON has no tuples.
         current = json.loads(json.dumps(settings))
         for name in sorted(previous.keys() | current.keys()):
@@ -52,36 +50,33 @@ def acquire(
                 what = f"the run in {out} was started with {name} {old!r}, not {new!r}"
                 raise UsageError(what, "resume with the options it was started with, or name another --out")
         return
-    started = any(any((out / stage).glob(f"{CHECKPOINT}*")) for stage in stages or ("",))
-    if started or any((out / name).exists() for name in results):
+    started = any(any((out / stage).glob(f"{_CHECKPOINT}*")) for stage in stages or ("",))
+    if started or (out / result).exists():
         raise UsageError(f"{out} holds a run already", "resume it with --resume, or name another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        temporary = out / f"{SETTINGS}.{os.getpid()}"
+        temporary = out / f"{_SETTINGS}.{os.getpid()}"
         temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         # All processes of a run write the same.
-        temporary.replace(out / SETTINGS)
-    except OSError as problem:
-        raise UsageError(f"{out} cannot be written: {problem.strerror}", "name another --out") from problem
+        temporary.replace(out / _SETTINGS)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}", "name another --out") from error
 
 
-def last_checkpoint(out: Path, stages: Sequence[str]) -> Path | None:
-    """The checkpoint that a run is resumed from; ``stages`` are the folders of its stages, none if it has only one."""
-    folders = [out / stage for stage in reversed(stages)] or [out]
-    return next((newest for folder in folders if (newest := newest_checkpoint(folder))), None)
-
-
-def newest_checkpoint(out: Path) -> Path | None:
-    """The newest complete checkpoint in the folder of a run or of one of its stages.
+def last_checkpoint(out: Path, stages: Sequence[str] = ()) -> Path | None:
+    """The newest complete checkpoint of a run; ``stages`` are the folders of its stages, none if it has only one.
 
     The trainer's state is written last: a checkpoint with a readable state is complete.
     """
-    steps = {
-        int(path.name.removeprefix(CHECKPOINT)): path
-        for path in out.glob(f"{CHECKPOINT}*")
-        if path.name.removeprefix(CHECKPOINT).isdecimal() and _read_object(path / "trainer_state.json") is not None
-    }
-    return steps[max(steps)] if steps else None
+    for folder in [out / stage for stage in reversed(stages)] or [out]:
+        steps = {
+            int(path.name.removeprefix(_CHECKPOINT)): path
+            for path in folder.glob(f"{_CHECKPOINT}*")
+            if path.name.removeprefix(_CHECKPOINT).isdecimal() and _read_object(path / "trainer_state.json") is not None
+        }
+        if steps:
+            return steps[max(steps)]
+    return None
 
 
 def _read_object(path: Path) -> dict[str, Any] | None:
@@ -132,25 +127,26 @@ class Log:
         try:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
-        except ImportError as problem:
-            raise MissingExtra("drawing the loss", "train") from problem
+        except ImportError as error:
+            raise MissingExtra("drawing the loss", "train") from error
 
         entries = self.entries()
-        training = [entry for entry in entries if "loss" in entry]
-        development = [entry for entry in entries if "dev_loss" in entry]
-        steps, losses = [entry["step"] for entry in training], [entry["loss"] for entry in training]
+        losses = [(entry["step"], entry["loss"]) for entry in entries if "loss" in entry]
+        development = [(entry["step"], entry["dev_loss"]) for entry in entries if "dev_loss" in entry]
         # An exponential running mean, without bias at its start.
         smoothed, mean = [], 0.0
-        for number, loss in enumerate(losses, 1):
+        for number, (step, loss) in enumerate(losses, 1):
             mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
-            smoothed.append(mean / (1 - _SMOOTHING**number))
+            smoothed.append((step, mean / (1 - _SMOOTHING**number)))
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot(xlabel="step", ylabel="loss")
-        axes.plot(steps, losses, color="#9ecae1", linewidth=0.8, label="each step")
-        axes.plot(steps, smoothed, color="#08519c", label="smoothed")
-        if development:
-            points = [entry["step"] for entry in development], [entry["dev_loss"] for entry in development]
-            axes.plot(*points, "o-", color="#d94801", label="development queries")
+        for points, style, options in (
+            (losses, "-", {"color": "#9ecae1", "linewidth": 0.8, "label": "each step"}),
+            (smoothed, "-", {"color": "#08519c", "label": "smoothed"}),
+            (development, "o-", {"color": "#d94801", "label": "development queries"}),
+        ):
+            if points or style == "-":
+                axes.plot([step for step, _ in points], [loss for _, loss in points], style, **options)
         axes.legend()
         figure.savefig(self.folder / "loss.png", dpi=120)

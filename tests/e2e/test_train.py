@@ -91,14 +91,14 @@ def test_being_told_to_end_is_an_interruption_too(desk: Path):
 
 
 REFUSED = {
-    "another recipe": (["--recipe", "large"], "invalid recipe 'large'"),
-    "another loss": (["--loss", "triplet"], "invalid --loss 'triplet'"),
-    "another aggregation": (["--aggregation", "mean"], "invalid --aggregation 'mean'"),
+    "another recipe": (["--recipe", "large"], "'large' is not one of"),
+    "another loss": (["--loss", "triplet"], "'triplet' is not one of"),
+    "another aggregation": (["--aggregation", "mean"], "'mean' is not one of"),
     "steps and epochs": (["--steps", "3", "--epochs", "2"], "exclude each other"),
-    "no rate": (["--lr", "0"], "--lr 0"),
+    "no rate": (["--lr", "0"], "invalid number: 0"),
     "no steps": (["--steps", "0"], "--steps"),
     "4 bits without a GPU": (["--4bit"], "CUDA"),
-    "no development queries": (["--dev", "nowhere.jsonl"], "there is no nowhere.jsonl"),
+    "no development queries": (["--dev", "nowhere.jsonl"], "no file or folder nowhere.jsonl"),
     "no base": (["--model", "no-such-folder"], "no folder 'no-such-folder'"),
 }
 

@@ -23,7 +23,7 @@ from clamr_cli.train.clamr.model import WEIGHTS_FILE, Collator, LoraOptions, Tra
 from clamr_cli.train.clamr.pairs import IndexedDocuments, Pairs, PositiveFinder, index_encoder, read_pairs
 from clamr_cli.train.loop import LateInteractionTrainer, train
 from clamr_cli.train.options import Evaluated, Trained, TrainNote, TrainOptions, TrainStep
-from clamr_cli.train.run_dir import acquire
+from clamr_cli.train.run_dir import start_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ def _run(options: RecipeOptions, kind: type[ClamrEncoder]) -> Iterator[TrainEven
         "queries": digest,
     }
     settings |= {name: value for name, value in asdict(training).items() if name not in _CHANGEABLE}
-    acquire(options.out, settings, resume=options.resume, results=(WEIGHTS_FILE,))
+    start_run(options.out, settings, resume=options.resume, result=WEIGHTS_FILE)
     encoder, model = create_model(options, kind)
     trainer = LateInteractionTrainer(model, training, options.out, data, Collator(encoder, options.threads), dev=dev)
     if training.batch * trainer.args.world_size < 2:

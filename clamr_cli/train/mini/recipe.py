@@ -21,7 +21,7 @@ from clamr_cli.train.mini.evaluate import evaluate
 from clamr_cli.train.mini.material import PHOTOS, Material, load
 from clamr_cli.train.mini.model import MiniModel
 from clamr_cli.train.options import Trained, TrainNote, TrainOptions
-from clamr_cli.train.run_dir import acquire
+from clamr_cli.train.run_dir import start_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -117,8 +117,8 @@ def run(options: RecipeOptions) -> Iterator[TrainEvent]:
     training = replace(options.training(DEFAULTS), device="cpu")
     settings = {"recipe": "mini", "data": str(data.resolve()), "aggregation": options.aggregation}
     settings |= {name: getattr(training, name) for name in _SETTINGS}
-    acquire(
-        options.out, settings, resume=options.resume, results=(WEIGHTS,), stages=tuple(stage.name for stage in STAGES)
+    start_run(
+        options.out, settings, resume=options.resume, result=WEIGHTS, stages=tuple(stage.name for stage in STAGES)
     )
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -300,7 +300,7 @@ def test_doctor_fails_on_what_is_broken_and_goes_on(
 def test_the_home_of_nobody_is_a_place_that_is_not_there(clamr: Clamr, tmp_path: Path) -> None:
     ended = clamr("train", "--recipe", "mini", "--data", "~nosuchuser/data", "--out", str(tmp_path / "out"))
     assert (ended.code, ended.out) == (2, b"")
-    assert "there is no ~nosuchuser/data" in ended.err
+    assert "no file or folder ~nosuchuser/data" in ended.err
 
 
 def test_rm_takes_the_vectors_of_an_encoder_out_and_leaves_the_videos(clamr: Clamr, db: Path) -> None:

@@ -12,7 +12,7 @@ from torch.multiprocessing import spawn
 from clamr_cli.errors import ModelError
 from clamr_cli.train.loop import train, trained_state
 from clamr_cli.train.options import Evaluated, TrainStep
-from clamr_cli.train.run_dir import newest_checkpoint
+from clamr_cli.train.run_dir import last_checkpoint
 from tests.unit.train import toy
 
 
@@ -54,7 +54,7 @@ def test_checkpoints_hold_what_is_trained_and_no_more(tmp_path: Path):
     trainer = toy.trainer(tmp_path)
     list(train(trainer))
     assert set(trained_state(trainer.model)) == {"layer.1.weight", "layer.1.bias", "asked.weight"}
-    newest = newest_checkpoint(tmp_path)
+    newest = last_checkpoint(tmp_path)
     assert newest is not None
     assert newest.name == "checkpoint-6"
     assert (newest / "model.safetensors").stat().st_size < 4 * 128 * (32 + 1 + toy.WORDS) + 500
@@ -84,7 +84,7 @@ def test_a_run_closed_early_keeps_a_checkpoint_and_goes_on_from_there(tmp_path: 
     events = train(broken)
     next(events)
     events.close()
-    newest = newest_checkpoint(tmp_path / "broken")
+    newest = last_checkpoint(tmp_path / "broken")
     assert newest is not None
     resumed = toy.trainer(tmp_path / "broken", save_every=100, resume=True)
     list(train(resumed))
