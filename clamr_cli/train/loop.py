@@ -12,26 +12,21 @@ import math
 import queue
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
+from accelerate import Accelerator  # type: ignore[import-untyped]
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
+from torch.utils.data import Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from clamr_cli.errors import ModelError
-from clamr_cli.train.losses import LOSSES, Batch, Encoded, Scores, scores
-from clamr_cli.train.options import Evaluated, TrainStep
+from clamr_cli.train.losses import Batch, Encoded, Scores, loss, scores
+from clamr_cli.train.options import Evaluated, TrainEvent, TrainOptions, TrainStep
 from clamr_cli.train.run_dir import Log, last_checkpoint
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from accelerate import Accelerator  # type: ignore[import-untyped]
-    from torch.utils.data import Dataset
-
-    from clamr_cli.train.options import TrainEvent, TrainOptions
 
 _WEIGHTS: Final = "model.safetensors"
 _CHECKPOINTS: Final = 10
@@ -111,32 +106,29 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         batch_scores = scores(*(torch.cat(part) for part in parts), aggregation=self.options.aggregation)
         starts = torch.tensor([0, *(len(part) for part in parts[2][:-1])]).cumsum(0).tolist()
         targets = all_gather(self.accelerator, inputs["targets"])
-        loss = self.loss_of(
+        # Documents that are no negatives of a query [Q, D]: those that answer it too, and repeated ones.
+        keys = torch.cat(all_gather(self.accelerator, inputs["document_keys"]))
+        answer_keys = torch.cat(all_gather(self.accelerator, inputs["answers"], fill=-1))
+        answers = (answer_keys.unsqueeze(-1) == keys).any(dim=1)
+        if "document_ids" in inputs:
+            ids = torch.cat(all_gather(self.accelerator, inputs["document_ids"]))
+            first = (ids[:, None] == ids).byte().argmax(dim=1)
+            answers = answers | (first != torch.arange(len(ids), device=ids.device))
+        batch_loss = self.loss_of(
             batch_scores,
             torch.cat([part + start for part, start in zip(targets, starts, strict=True)]),
             torch.cat(all_gather(self.accelerator, inputs["query_modalities"])),
             temperature=self.options.temperature,
-            answers=self._answers(inputs),
+            answers=answers,
         )
         # A process has only its own part of the gradient of the common loss. Their sum is wanted, and distributed
         # training takes the mean: the value stays, the gradient is multiplied by the number of processes.
-        loss = loss + (self.accelerator.num_processes - 1) * (loss - loss.detach())
-        return (loss, encoded) if return_outputs else loss
-
-    def _answers(self, batch: Batch) -> torch.Tensor:
-        """True for documents that are no negatives of a query [Q, D], over all processes."""
-        keys = torch.cat(all_gather(self.accelerator, batch["document_keys"]))
-        answer_keys = torch.cat(all_gather(self.accelerator, batch["answers"], fill=-1))
-        answers = (answer_keys.unsqueeze(-1) == keys).any(dim=1)
-        if "document_ids" in batch:
-            ids = torch.cat(all_gather(self.accelerator, batch["document_ids"]))
-            first = (ids[:, None] == ids).byte().argmax(dim=1)
-            answers = answers | (first != torch.arange(len(ids), device=ids.device))
-        return answers
+        batch_loss = batch_loss + (self.accelerator.num_processes - 1) * (batch_loss - batch_loss.detach())
+        return (batch_loss, encoded) if return_outputs else batch_loss
 
     def loss_of(self, batch_scores: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
-        """The loss of these scores; arguments are those of :class:`clamr_cli.train.losses.Loss`."""
-        return LOSSES[self.options.loss](batch_scores, *labels, **more)
+        """The loss of these scores; arguments are those of :func:`clamr_cli.train.losses.loss`."""
+        return loss(self.options.loss, batch_scores, *labels, **more)
 
     def prediction_step(
         self,
@@ -147,9 +139,9 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
     ) -> tuple[torch.Tensor, None, None]:
         """The loss of a batch, without gradients."""
         with torch.no_grad(), self.compute_loss_context_manager():
-            loss = self.compute_loss(model, self._prepare_inputs(inputs))
-        assert isinstance(loss, torch.Tensor)
-        return loss.detach(), None, None
+            batch_loss = self.compute_loss(model, self._prepare_inputs(inputs))
+        assert isinstance(batch_loss, torch.Tensor)
+        return batch_loss.detach(), None, None
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Save the trained tensors alone, without the frozen base."""
@@ -160,7 +152,7 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
             save_file({name: value.contiguous() for name, value in state.items()}, folder / _WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        target = model if model is not None else self.model
+        target = self.model if model is None else model
         state = load_file(Path(resume_from_checkpoint) / _WEIGHTS)
         if state.keys() != trained_state(target).keys():
             raise ModelError("the checkpoint is of another model", "train into another folder, or remove this one")
@@ -251,8 +243,25 @@ def train(trainer: LateInteractionTrainer) -> Iterator[TrainEvent]:
         ModelError: the loss is not finite, or the GPU's memory is too small.
     """
     events: queue.SimpleQueue[TrainEvent | BaseException | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            # Each thread has its own current device.
+            if trainer.args.device.type == "cuda":
+                torch.cuda.set_device(trainer.args.device)
+            trainer.train_from(last_checkpoint(trainer.follower.log.folder) if trainer.options.resume else None)
+            if trainer.is_world_process_zero():
+                trainer.follower.log.plot()
+            events.put(None)
+        except torch.OutOfMemoryError:
+            hint = "use a smaller --batch, add --gradient-checkpointing or --4bit"
+            events.put(ModelError(f"the GPU's memory does not hold a batch of {trainer.options.batch}", hint))
+        except BaseException as error:
+            events.put(error)
+
     trainer.follower.report = events.put
-    worker = threading.Thread(target=_work, args=(trainer, events.put), name="training", daemon=True)
+    # On a thread of its own, so that an interruption meets a waiting main thread.
+    worker = threading.Thread(target=work, name="training", daemon=True)
     worker.start()
     try:
         while True:
@@ -269,24 +278,6 @@ def train(trainer: LateInteractionTrainer) -> Iterator[TrainEvent]:
     finally:
         trainer.follower.stop.set()
         worker.join()
-
-
-def _work(trainer: LateInteractionTrainer, put: Callable[[TrainEvent | BaseException | None], None]) -> None:
-    """The training itself, on its own thread, so that an interruption meets a waiting main thread."""
-    try:
-        # Each thread has its own current device.
-        if trainer.args.device.type == "cuda":
-            torch.cuda.set_device(trainer.args.device)
-        newest = last_checkpoint(trainer.follower.log.folder) if trainer.options.resume else None
-        trainer.train_from(newest)
-        if trainer.is_world_process_zero():
-            trainer.follower.log.plot()
-        put(None)
-    except torch.OutOfMemoryError:
-        hint = "use a smaller --batch, add --gradient-checkpointing or --4bit"
-        put(ModelError(f"the GPU's memory does not hold a batch of {trainer.options.batch}", hint))
-    except BaseException as error:
-        put(error)
 
 
 class _Follower(TrainerCallback):  # type: ignore[misc]
@@ -314,23 +305,20 @@ class _Follower(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: object) -> None:  # noqa: ANN401, ARG002
         """A step or an evaluation."""
         if "eval_loss" in logs:
-            self._record({"step": state.global_step, "dev_loss": logs["eval_loss"]}, state)
+            entry = {"step": state.global_step, "dev_loss": logs["eval_loss"]}
+            event: TrainEvent = Evaluated(state.global_step, logs["eval_loss"])
         elif "loss" in logs:
-            loss, norm = logs["loss"], logs.get("grad_norm", 0.0)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+            mean, norm = logs["loss"], logs.get("grad_norm", 0.0)
+            if not (math.isfinite(mean) and math.isfinite(norm)):
                 what = f"the loss or its gradient is not finite at step {state.global_step}"
                 raise ModelError(what, "use a lower --lr; the last checkpoint is kept")
-            seconds = time.monotonic() - self._started
+            seconds = round(time.monotonic() - self._started, 3)
             self._started = time.monotonic()
-            entry = {"step": state.global_step, "loss": loss, "lr": logs["learning_rate"], "grad_norm": norm}
-            self._record({**entry, "seconds": round(seconds, 3)}, state)
-
-    def _record(self, entry: Mapping[str, float], state: Any) -> None:  # noqa: ANN401 -- the library's state
-        """Write and report, on one process only."""
-        if not state.is_world_process_zero:
-            return
-        self.log.write(entry)
-        if "dev_loss" in entry:
-            self.report(Evaluated(state.global_step, entry["dev_loss"]))
+            entry = {"step": state.global_step, "loss": mean, "lr": logs["learning_rate"], "grad_norm": norm}
+            entry["seconds"] = seconds
+            event = TrainStep(state.global_step, state.max_steps, mean, seconds)
         else:
-            self.report(TrainStep(state.global_step, state.max_steps, entry["loss"], entry["seconds"]))
+            return
+        if state.is_world_process_zero:
+            self.log.write(entry)
+            self.report(event)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, NotRequired, Protocol, TypedDict
+from typing import Any, Final, Literal, NamedTuple, NotRequired, TypedDict
 
 import torch
 from torch.nn import functional
 
+from clamr_cli.train.options import Aggregation, LossName
 from clamr_cli.types import MODALITY_IDS, NO_MODALITY
-
-Aggregation = Literal["token-max", "modality-max"]
-Reduction = Literal["mean", "none"]
 
 TEMPERATURE: Final = 0.02
 """The paper's, fixed."""
@@ -73,33 +71,6 @@ class Scores:
 
     total: torch.Tensor
     per_modality: torch.Tensor
-
-
-class Loss(Protocol):
-    """A loss over scores; see :data:`LOSSES`."""
-
-    def __call__(
-        self,
-        scores: Scores,
-        targets: torch.Tensor,
-        query_modalities: torch.Tensor,
-        *,
-        temperature: float = TEMPERATURE,
-        answers: torch.Tensor | None = None,
-        reduction: Reduction = "mean",
-    ) -> torch.Tensor:
-        """The loss.
-
-        Args:
-            scores: of Q queries and D documents.
-            targets: [Q] int64, each query's positive document. Queries may share one: it is a negative of neither.
-            query_modalities: [Q] int64, the modality id a query aims at; 0 where it aims at none.
-            temperature: divides the scores.
-            answers: [Q, D] bool, documents that answer a query too (another copy or moment of its positive, say) and
-                are therefore no negatives of it; the positives may be among them.
-            reduction: "mean" gives one number, "none" the loss of each query [Q].
-        """
-        ...
 
 
 def scores(
@@ -205,111 +176,57 @@ class _Maxima(torch.autograd.Function):
         return of_queries.view_as(queries), of_documents.view_as(documents), None
 
 
-def contrastive(
-    scores: Scores,
-    targets: torch.Tensor,
-    query_modalities: torch.Tensor,  # noqa: ARG001 -- all losses have one signature
-    *,
-    temperature: float = TEMPERATURE,
-    answers: torch.Tensor | None = None,
-    reduction: Reduction = "mean",
-) -> torch.Tensor:
-    """InfoNCE over the aggregate scores; with "modality-max" the paper's own objective."""
-    logits = _without_other_answers(scores.total, targets, answers) / temperature
-    return functional.cross_entropy(logits, targets, reduction=reduction)
-
-
-def hard_positive(
+def loss(
+    name: LossName,
     scores: Scores,
     targets: torch.Tensor,
     query_modalities: torch.Tensor,
     *,
     temperature: float = TEMPERATURE,
     answers: torch.Tensor | None = None,
-    reduction: Reduction = "mean",
+    reduction: Literal["mean", "none"] = "mean",
 ) -> torch.Tensor:
-    """InfoNCE where the positive is scored by the modality the query aims at.
+    """A loss over scores.
 
-    Where the positive has none of it, or the query aims at none, its aggregate score counts; the published code gives
-    an infinite loss there.
+    "contrastive" is InfoNCE over the aggregate scores; with "modality-max" the paper's own objective.
+
+    "hard-positive" scores the positive by the modality the query aims at. Where the positive has none of it, or the
+    query aims at none, its aggregate score counts; the published code gives an infinite loss there.
+
+    "hard-negative" has every other pair of document and modality as a further negative. Among them are the positive's
+    own other modalities, unless its positive score is the aggregate of all of them. The published code always uses that
+    aggregate, so that a winning modality stands on both sides at once.
+
+    "pairwise" is the softplus of the hardest negative minus the positive, both aggregate scores, without temperature.
+
+    Args:
+        name: of the loss.
+        scores: of Q queries and D documents.
+        targets: [Q] int64, each query's positive document. Queries may share one: it is a negative of neither.
+        query_modalities: [Q] int64, the modality id a query aims at; 0 where it aims at none.
+        temperature: divides the scores.
+        answers: [Q, D] bool, documents that answer a query too (another copy or moment of its positive, say) and are
+            therefore no negatives of it; the positives may be among them.
+        reduction: "mean" gives one number, "none" the loss of each query [Q].
     """
-    positive, _ = _positive(scores, targets, query_modalities)
-    logits = _with_positive(_without_other_answers(scores.total, targets, answers), targets, positive)
+    own = functional.one_hot(targets, scores.total.shape[1]).bool()
+    total = scores.total if answers is None else scores.total.masked_fill(answers.bool() & ~own, -torch.inf)
+    if name == "pairwise":
+        positive = total.gather(1, targets[:, None]).squeeze(1)
+        hardest = total.masked_fill(own, -torch.inf).max(dim=1).values
+        each = functional.softplus(hardest - positive)
+        return each.mean() if reduction == "mean" else each
+    logits = total
+    if name != "contrastive":
+        rows = torch.arange(len(targets), device=targets.device)
+        of_modality = scores.per_modality[rows, targets, (query_modalities - 1).clamp(min=0)]
+        restricted = (query_modalities > NO_MODALITY) & of_modality.isfinite()
+        positive = torch.where(restricted, of_modality, scores.total[rows, targets])
+        logits = torch.where(own, positive[:, None], total)
+    if name == "hard-negative":
+        other = scores.per_modality.masked_fill(~total.isfinite().unsqueeze(-1), -torch.inf)
+        ids = torch.arange(1, other.shape[-1] + 1, device=other.device)
+        not_negative = ~restricted[:, None] | (ids == query_modalities[:, None])
+        other = other.masked_fill(own.unsqueeze(-1) & not_negative[:, None, :], -torch.inf)
+        logits = torch.cat([logits, other.flatten(1)], dim=1)
     return functional.cross_entropy(logits / temperature, targets, reduction=reduction)
-
-
-def hard_negative(
-    scores: Scores,
-    targets: torch.Tensor,
-    query_modalities: torch.Tensor,
-    *,
-    temperature: float = TEMPERATURE,
-    answers: torch.Tensor | None = None,
-    reduction: Reduction = "mean",
-) -> torch.Tensor:
-    """:func:`hard_positive` with every other pair of document and modality as a further negative.
-
-    Among them are the positive's own other modalities, unless its positive score is the aggregate of all of them. The
-    published code always uses that aggregate, so that a winning modality stands on both sides at once.
-    """
-    positive, restricted = _positive(scores, targets, query_modalities)
-    total = _without_other_answers(scores.total, targets, answers)
-    other = scores.per_modality.masked_fill(~total.isfinite().unsqueeze(-1), -torch.inf)
-    ids = torch.arange(1, other.shape[-1] + 1, device=other.device)
-    own = functional.one_hot(targets, other.shape[1]).bool().unsqueeze(-1)
-    not_negative = ~restricted[:, None] | (ids == query_modalities[:, None])
-    other = other.masked_fill(own & not_negative[:, None, :], -torch.inf)
-    logits = torch.cat([_with_positive(total, targets, positive), other.flatten(1)], dim=1)
-    return functional.cross_entropy(logits / temperature, targets, reduction=reduction)
-
-
-def pairwise(
-    scores: Scores,
-    targets: torch.Tensor,
-    query_modalities: torch.Tensor,  # noqa: ARG001 -- all losses have one signature
-    *,
-    temperature: float = TEMPERATURE,  # noqa: ARG001 -- the published pairwise loss has none
-    answers: torch.Tensor | None = None,
-    reduction: Reduction = "mean",
-) -> torch.Tensor:
-    """Softplus of the hardest negative minus the positive, both aggregate scores, without temperature."""
-    total = _without_other_answers(scores.total, targets, answers)
-    positive = total.gather(1, targets[:, None]).squeeze(1)
-    own = functional.one_hot(targets, total.shape[1]).bool()
-    hardest = total.masked_fill(own, -torch.inf).max(dim=1).values
-    each = functional.softplus(hardest - positive)
-    return each.mean() if reduction == "mean" else each
-
-
-LOSSES: Final[Mapping[str, Loss]] = {
-    "contrastive": contrastive,
-    "hard-positive": hard_positive,
-    "hard-negative": hard_negative,
-    "pairwise": pairwise,
-}
-"""Losses by the names they have on the command line."""
-
-
-def _without_other_answers(total: torch.Tensor, targets: torch.Tensor, answers: torch.Tensor | None) -> torch.Tensor:
-    """The aggregate scores with minus infinity for documents that answer too but are not the positive."""
-    if answers is None:
-        return total
-    own = functional.one_hot(targets, total.shape[1]).bool()
-    return total.masked_fill(answers.bool() & ~own, -torch.inf)
-
-
-def _positive(
-    scores: Scores, targets: torch.Tensor, query_modalities: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The score of each query's positive [Q] and whether it is that of the labelled modality alone [Q]."""
-    rows = torch.arange(len(targets), device=targets.device)
-    labelled = query_modalities > NO_MODALITY
-    restricted = scores.per_modality[rows, targets, (query_modalities - 1).clamp(min=0)]
-    usable = labelled & restricted.isfinite()
-    return torch.where(usable, restricted, scores.total[rows, targets]), usable
-
-
-def _with_positive(total: torch.Tensor, targets: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
-    """Scores with the positive's own in its place."""
-    own = functional.one_hot(targets, total.shape[1]).bool()
-    return torch.where(own, positive[:, None], total)

@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,6 +146,19 @@ class ImageFeatures:
         return len(self.pooled)
 
 
+class Connector(NamedTuple):
+    """A linear map [1306, 384] and [384] from what an image shows to the vectors of sentences about it."""
+
+    weight: Array
+    bias: Array
+
+    def image_rows(self, features: ImageFeatures, classes: Array) -> Array:
+        """See :meth:`Heads.image_rows`; ``classes`` [1000, 384] are sentence vectors of the classes' names."""
+        named = unit(features.probabilities @ classes)
+        rows = unit(features.inputs() @ self.weight + self.bias + np.float32(CLASS_SHARE) * named)
+        return np.concatenate([rows[:, :1], named[:, :1], rows[:, 1:]], axis=1)
+
+
 class Heads:
     """The trained tensors of a weights file.
 
@@ -185,10 +198,8 @@ class Heads:
 
     def image_rows(self, features: ImageFeatures) -> Array:
         """Rows [n, 11, 384] of unit length: the whole image, the classes recognised in it, and its regions."""
-        classes = unit(features.probabilities @ self.classes)
-        mapped = features.inputs() @ self._tensors["connector.weight"] + self._tensors["connector.bias"]
-        rows = unit(mapped + np.float32(CLASS_SHARE) * classes)
-        return np.concatenate([rows[:, :1], classes[:, :1], rows[:, 1:]], axis=1)
+        connector = Connector(self._tensors["connector.weight"], self._tensors["connector.bias"])
+        return connector.image_rows(features, self.classes)
 
     def vectors(self, rows: Array, types: NDArray[np.int64], times: Array, lexical: Array) -> Array:
         """Token vectors of all rows of one document or query.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -27,9 +27,9 @@ from clamr_cli.encoders.clamr.hub import shorten
 from clamr_cli.encoders.clamr.model import Backbone
 from clamr_cli.encoders.clamr.prompt import EncoderInput
 from clamr_cli.errors import ModelError
-from clamr_cli.train.clamr.pairs import Example
+from clamr_cli.train.clamr.pairs import Pair
 from clamr_cli.train.losses import Batch, Encoded
-from clamr_cli.types import DIMENSION
+from clamr_cli.types import DIMENSION, Document
 
 TARGETS: Final = "(.*(model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj).*$|.*(custom_text_proj).*$)"
 """The published pattern."""
@@ -39,8 +39,7 @@ _NAME: Final = "default"
 _PREFIX: Final = "base_model.model."
 
 
-@dataclass(frozen=True, slots=True)
-class LoraOptions:
+class LoraOptions(NamedTuple):
     """A low-rank adapter: rank, alpha (its scale times the rank) and dropout; the defaults are the paper's."""
 
     rank: int = 128
@@ -68,19 +67,19 @@ class Collator:
         self._encoder = encoder
         self._pool = ThreadPoolExecutor(threads or min(MAX_THREADS, os.cpu_count() or 1), "images")
 
-    def __call__(self, examples: Sequence[Example]) -> Batch:
+    def __call__(self, examples: Sequence[tuple[Pair, Document]]) -> Batch:
         """One batch; a document of several examples is in it once."""
-        by_moment = {example.pair.moment: example for example in examples}
+        by_moment = {pair.moment: (pair, document) for pair, document in examples}
         positions = {moment: position for position, moment in enumerate(by_moment)}
-        documents = [self._encoder.prepare(example.document) for example in by_moment.values()]
-        queries = [self._encoder.prepare_query(example.pair.query) for example in examples]
-        answers = [torch.tensor(example.pair.answers) for example in examples]
+        documents = [self._encoder.prepare(document) for _, document in by_moment.values()]
+        queries = [self._encoder.prepare_query(pair.query) for pair, _ in examples]
+        answers = [torch.tensor(pair.answers) for pair, _ in examples]
         return {
             "inputs": {"model_input": ModelInput(list(self._pool.map(EncoderInput.decoded, documents)), queries)},
-            "targets": torch.tensor([positions[example.pair.moment] for example in examples]),
-            "query_modalities": torch.tensor([example.pair.modality for example in examples]),
-            "document_keys": torch.tensor([example.pair.video for example in by_moment.values()]),
-            "document_ids": torch.tensor([example.pair.document for example in by_moment.values()]),
+            "targets": torch.tensor([positions[pair.moment] for pair, _ in examples]),
+            "query_modalities": torch.tensor([pair.modality for pair, _ in examples]),
+            "document_keys": torch.tensor([pair.video for pair, _ in by_moment.values()]),
+            "document_ids": torch.tensor([pair.document for pair, _ in by_moment.values()]),
             "answers": pad_sequence(answers, batch_first=True, padding_value=-1),
         }
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
@@ -19,20 +20,13 @@ from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.evaluate.data import read_queries
 from clamr_cli.evaluate.ids import resolve
 from clamr_cli.index.documents import documents_of, indexed_videos
+from clamr_cli.queries import LabelledQuery
 from clamr_cli.search import search
-from clamr_cli.types import MODALITY_IDS, NO_MODALITY, Filters, SearchOptions
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from clamr_cli.queries import LabelledQuery
-    from clamr_cli.store import Store
-    from clamr_cli.types import Document, Encoder, MomentRecord
+from clamr_cli.store import Store
+from clamr_cli.types import MODALITY_IDS, NO_MODALITY, Document, Encoder, Filters, MomentRecord, SearchOptions
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """A query and the moment that answers it.
 
     ``modality`` is the id of the modality that the query aims at, 0 for none; ``video`` the number of the moment's
@@ -45,14 +39,6 @@ class Pair:
     video: int
     document: int
     answers: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Example:
-    """A pair with its document."""
-
-    pair: Pair
-    document: Document
 
 
 class IndexedDocuments:
@@ -89,8 +75,8 @@ class IndexedDocuments:
         return self._cache[video][moment]
 
 
-class Pairs(Dataset[Example]):
-    """Pairs as a data set."""
+class Pairs(Dataset[tuple[Pair, Document]]):
+    """Pairs with their documents, as a data set."""
 
     def __init__(self, pairs: Sequence[Pair], documents: IndexedDocuments) -> None:
         self.pairs = tuple(pairs)
@@ -107,36 +93,22 @@ class Pairs(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> Example:
-        return Example(self.pairs[index], self._documents[self.pairs[index].moment])
+    def __getitem__(self, index: int) -> tuple[Pair, Document]:
+        return self.pairs[index], self._documents[self.pairs[index].moment]
 
 
-class PositiveFinder:
-    """Chooses the moment of a video that answers a query.
-
-    Args:
-        store: the index.
-        create_encoder: creates the encoder to search with, when it is needed first.
-    """
-
-    def __init__(self, store: Store, create_encoder: Callable[[], Encoder]) -> None:
-        self._store, self._create_encoder = store, create_encoder
-        self._encoder: Encoder | None = None
-
-    def best(self, query: LabelledQuery, video: str, moments: Sequence[MomentRecord]) -> str:
-        """The id of the best of these moments (at least one) for the query."""
-        if len(moments) == 1:
-            return moments[0].moment_id
-        if self._encoder is None:
-            self._encoder = self._create_encoder()
-        filters = Filters(videos=(video,))
-        candidates = {moment.moment_id for moment in moments}
-        for modalities in ((query.modality,) if query.modality else (), ()):
-            options = SearchOptions(modalities=modalities, limit=len(moments), moments=True, filters=filters)
-            for hit in search(self._store, self._encoder, query.text, options):
-                if hit.moment_id in candidates:
-                    return hit.moment_id
-        return moments[0].moment_id
+def best_moment(
+    store: Store, encoder: Encoder, query: LabelledQuery, video: str, moments: Sequence[MomentRecord]
+) -> str:
+    """The id of the moment of a video that answers a query best, of these moments."""
+    filters = Filters(videos=(video,))
+    candidates = {moment.moment_id for moment in moments}
+    for modalities in ((query.modality,) if query.modality else (), ()):
+        options = SearchOptions(modalities=modalities, limit=len(moments), moments=True, filters=filters)
+        for hit in search(store, encoder, query.text, options):
+            if hit.moment_id in candidates:
+                return hit.moment_id
+    return moments[0].moment_id
 
 
 def index_encoder(store: Store, *, cache: Path, device: str, threads: int) -> Encoder:
@@ -154,9 +126,15 @@ def index_encoder(store: Store, *, cache: Path, device: str, threads: int) -> En
 
 
 def read_pairs(
-    path: Path, store: Store, documents: IndexedDocuments, finder: PositiveFinder
+    path: Path, store: Store, documents: IndexedDocuments, encoder: Callable[[], Encoder]
 ) -> tuple[Pairs, list[str]]:
     """The pairs of a file of labelled queries, in its order, and a sentence on each kind of queries left out.
+
+    Args:
+        path: of the file.
+        store: the index.
+        documents: of the index.
+        encoder: called where videos have several moments to choose from, once or more.
 
     Raises:
         UsageError: the file cannot be read, or no query of it has an answer in the index.
@@ -182,7 +160,9 @@ def read_pairs(
         answers = tuple(video_numbers[video] for video in videos)
         for video in videos:
             if moments[video]:
-                best = finder.best(query, video, moments[video])
+                best = moments[video][0].moment_id
+                if len(moments[video]) > 1:
+                    best = best_moment(store, encoder(), query, video, moments[video])
                 number = moment_numbers.setdefault(best, len(moment_numbers))
                 pairs.append(Pair(query.text, modality, best, video_numbers[video], number, answers))
     if not pairs:

@@ -5,12 +5,14 @@ The paper's recipe (arXiv 2506.06144): LoRA on the language model of a Qwen2.5 a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shlex
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import torch
 
@@ -20,16 +22,10 @@ from clamr_cli.encoders.clamr.model import pick_device
 from clamr_cli.encoders.clamr.options import NO_ADAPTER
 from clamr_cli.errors import UsageError
 from clamr_cli.train.clamr.model import WEIGHTS_FILE, Collator, LoraOptions, TrainableEncoder
-from clamr_cli.train.clamr.pairs import IndexedDocuments, Pairs, PositiveFinder, index_encoder, read_pairs
+from clamr_cli.train.clamr.pairs import IndexedDocuments, index_encoder, read_pairs
 from clamr_cli.train.loop import LateInteractionTrainer, train
-from clamr_cli.train.options import Evaluated, Trained, TrainNote, TrainOptions, TrainStep
+from clamr_cli.train.options import Evaluated, RecipeOptions, Trained, TrainEvent, TrainNote, TrainOptions, TrainStep
 from clamr_cli.train.run_dir import start_run
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from clamr_cli.store import Store
-    from clamr_cli.train.options import RecipeOptions, TrainEvent
 
 _LAST_STEPS: Final = 20
 """Steps whose mean loss is reported at the end."""
@@ -38,35 +34,35 @@ _CHANGEABLE: Final = ("resume", "device", "save_every")
 """Options that may differ when a run is resumed."""
 
 
-def run(options: RecipeOptions) -> Iterator[TrainEvent]:
+def run(options: RecipeOptions, kind: type[ClamrEncoder] = ClamrEncoder) -> Iterator[TrainEvent]:
     """Train a CLaMR adapter for a Qwen2.5-VL.
 
     Raises:
         UsageError: options or queries that cannot be used.
         ModelError: the base or the starting adapter cannot be used, or training fails.
     """
-    return _run(options, ClamrEncoder)
-
-
-def run_omni(options: RecipeOptions) -> Iterator[TrainEvent]:
-    """Train a CLaMR adapter for a Qwen2.5-Omni, on frames and texts: indexes keep no sound.
-
-    Raises:
-        UsageError: options or queries that cannot be used.
-        ModelError: the base or the starting adapter cannot be used, or training fails.
-    """
-    return _run(options, ClamrOmniEncoder)
-
-
-def _run(options: RecipeOptions, kind: type[ClamrEncoder]) -> Iterator[TrainEvent]:
+    queries, store = options.queries, options.store
+    if options.data is not None:
+        raise UsageError("this recipe is trained on the documents of an index", "leave --data out and give QUERIES")
+    if queries is None or store is None:
+        raise UsageError("this recipe needs labelled queries", "clamr train QUERIES.jsonl --recipe clamr")
+    if options.adapter and options.lora_rank is not None:
+        raise UsageError("the adapter to start from has a rank already", "leave out --lora-rank or --adapter")
+    if options.four_bit and pick_device(options.device).type != "cuda":
+        raise UsageError("training in 4 bits needs a CUDA device", "leave --4bit out")
+    documents = IndexedDocuments(store)
+    encoder_of_index = functools.cache(
+        lambda: index_encoder(store, cache=options.cache, device=options.device, threads=options.threads)
+    )
+    data, notes = read_pairs(queries, store, documents, encoder_of_index)
+    if len({pair.video for pair in data.pairs}) < 2:
+        raise UsageError("all queries have the same answer", "give queries about several videos: others are negatives")
+    dev = None
+    if options.dev is not None:
+        dev, dev_notes = read_pairs(options.dev, store, documents, encoder_of_index)
+        dev, notes = dev.shuffled(options.seed), notes + dev_notes
     training = options.training(TrainOptions(bf16=options.bf16 or options.four_bit))
-    queries, store = _checked(options)
-    data, dev, notes = _data(options, queries, store)
     base = options.model or kind.BASE
-    try:
-        digest = hashlib.sha256(queries.read_bytes()).hexdigest()
-    except OSError as problem:
-        raise UsageError(f"{queries.name} cannot be read: {problem.strerror}", "give a file of queries") from problem
     settings = {
         "recipe": kind.NAME,
         "model": _absolute(base),
@@ -74,7 +70,7 @@ def _run(options: RecipeOptions, kind: type[ClamrEncoder]) -> Iterator[TrainEven
         "projection_init": options.projection_init,
         "lora_rank": options.lora_rank,
         "4bit": options.four_bit,
-        "queries": digest,
+        "queries": hashlib.sha256(queries.read_bytes()).hexdigest(),
     }
     settings |= {name: value for name, value in asdict(training).items() if name not in _CHANGEABLE}
     start_run(options.out, settings, resume=options.resume, result=WEIGHTS_FILE)
@@ -101,31 +97,9 @@ def _run(options: RecipeOptions, kind: type[ClamrEncoder]) -> Iterator[TrainEven
     trainer.accelerator.end_training()
 
 
-def _checked(options: RecipeOptions) -> tuple[Path, Store]:
-    """The file of queries and the index, after all options were checked that need nothing large to be read."""
-    if options.data is not None:
-        raise UsageError("this recipe is trained on the documents of an index", "leave --data out and give QUERIES")
-    if options.queries is None or options.store is None:
-        raise UsageError("this recipe needs labelled queries", "clamr train QUERIES.jsonl --recipe clamr")
-    if options.adapter and options.lora_rank is not None:
-        raise UsageError("the adapter to start from has a rank already", "leave out --lora-rank or --adapter")
-    if options.four_bit and pick_device(options.device).type != "cuda":
-        raise UsageError("training in 4 bits needs a CUDA device", "leave --4bit out")
-    return options.queries, options.store
-
-
-def _data(options: RecipeOptions, queries: Path, store: Store) -> tuple[Pairs, Pairs | None, list[str]]:
-    """Training pairs, development pairs, and notes on queries that were left out."""
-    documents = IndexedDocuments(store)
-    settings: dict[str, Any] = {"cache": options.cache, "device": options.device, "threads": options.threads}
-    finder = PositiveFinder(store, lambda: index_encoder(store, **settings))
-    data, notes = read_pairs(queries, store, documents, finder)
-    if len({pair.video for pair in data.pairs}) < 2:
-        raise UsageError("all queries have the same answer", "give queries about several videos: others are negatives")
-    if options.dev is None:
-        return data, None, notes
-    dev, dev_notes = read_pairs(options.dev, store, documents, finder)
-    return data, dev.shuffled(options.seed), notes + dev_notes
+def run_omni(options: RecipeOptions) -> Iterator[TrainEvent]:
+    """Train a CLaMR adapter for a Qwen2.5-Omni, on frames and texts: indexes keep no sound. Raises like :func:`run`."""
+    return run(options, ClamrOmniEncoder)
 
 
 def create_model(options: RecipeOptions, kind: type[ClamrEncoder]) -> tuple[ClamrEncoder, TrainableEncoder]:

@@ -8,9 +8,10 @@ something else.
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import ChainMap, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from clamr_cli.encoders.mini.heads import (
     QUERY_WORD,
     TIMELESS,
     WORD,
+    Array,
     time_features,
 )
 from clamr_cli.train.losses import Batch
@@ -33,27 +35,22 @@ from clamr_cli.train.mini.material import GENERATED, PHOTOS, PSEUDO, STYLED, THI
 from clamr_cli.train.mini.model import Rows, empty_rows
 from clamr_cli.types import MODALITY_IDS, Modality
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from clamr_cli.train.mini.material import Array
-
 _SIZES: Final = {
     Modality.SPEECH: (0, 0, 2, 3, 5),
     Modality.OCR: (0, 0, 1, 2, 4),
     Modality.METADATA: (0, 1, 1, 2, 4),
 }
-_CHANNELS: Final = 10
+"""Texts of a document, as in short home and web videos: most have little text, some have much."""
 
-IMAGES_PER_BATCH: Final = {PHOTOS: 500, PSEUDO: 80, STYLED: 80, GENERATED: 40, THINGS: 40}
+_CHANNELS: Final = 10
+_IMAGES_PER_BATCH: Final = {PHOTOS: 500, PSEUDO: 80, STYLED: 80, GENERATED: 40, THINGS: 40}
 """Images of each group that a batch is composed of, at most."""
 
 MAX_ROWS: Final = 256
-MAX_QUERY_ROWS: Final = 24
+_MAX_QUERY_ROWS: Final = 24
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedText:
+class PlacedText(NamedTuple):
     """A text of a document: an entry by its index, or a caption of a photo. Its time is in seconds, None for always."""
 
     time: float | None
@@ -73,8 +70,7 @@ class ComposedDocument:
     queries: list[tuple[str, Modality | None]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class CompositionConfig:
+class CompositionConfig(NamedTuple):
     """Probabilities of relations within and between documents.
 
     Attributes:
@@ -92,65 +88,72 @@ UNRELATED: Final = CompositionConfig(0.0, 0.0, 0.0)
 """All contents are unrelated, and each query aims at one modality."""
 
 
-@dataclass(slots=True)
 class Composer:
-    """Composes random documents. After :meth:`shuffle` each text and image is used once, so a query has one answer.
+    """Composes random documents. Each text and image is used once, so a query has one answer.
 
-    Sizes are those of short home and web videos: most have little text, some have much.
+    Args:
+        images: all images.
+        image_ids: indices of those to use.
+        entries: all texts.
+        entry_ids: likewise.
+        rng: of all choices.
+        config: probabilities of relations.
     """
 
-    images: list[CaptionedImage]
-    image_ids: list[int]
-    entries: list[Entry]
-    entry_ids: list[int]
-    rng: random.Random
-    config: CompositionConfig = UNRELATED
-    _images_left: list[int] = field(default_factory=list)
-    _texts_left: dict[Modality, list[int]] = field(default_factory=dict)
-    _used: set[int] = field(default_factory=set)
-    _channels: list[int] = field(default_factory=list)
-
-    def shuffle(self) -> None:
-        """Make all texts and images available again, in a new order."""
-        self._images_left = self.rng.sample(self.image_ids, len(self.image_ids))
-        self._used = set()
+    def __init__(
+        self,
+        images: Sequence[CaptionedImage],
+        image_ids: Sequence[int],
+        entries: Sequence[Entry],
+        entry_ids: Sequence[int],
+        rng: random.Random,
+        config: CompositionConfig = UNRELATED,
+    ) -> None:
+        self._images, self._entries, self._rng, self._config = images, entries, rng, config
+        self._images_left = rng.sample(image_ids, len(image_ids))
+        self._texts_left: dict[Modality, list[int]] = {}
+        self._used: set[int] = set()
         for modality in _SIZES:
-            candidates = [index for index in self.entry_ids if modality in self.entries[index].modalities]
-            self._texts_left[modality] = self.rng.sample(candidates, len(candidates))
+            candidates = [index for index in entry_ids if modality in entries[index].modalities]
+            self._texts_left[modality] = rng.sample(candidates, len(candidates))
         self._channels = [index for _ in range(_CHANNELS) if (index := self._take(Modality.METADATA)) is not None]
 
     def compose(self, max_images: int = 3) -> ComposedDocument:
         """The next document; it has no images or texts once all are used."""
-        document, length = ComposedDocument(), self.rng.uniform(5.0, 60.0)
-        count = min(max_images, self.rng.choice((1, 1, 2, 3)), len(self._images_left))
+        rng, config = self._rng, self._config
+        document, length = ComposedDocument(), rng.uniform(5.0, 60.0)
+        texts, queries = document.texts, document.queries
+        count = min(max_images, rng.choice((1, 1, 2, 3)), len(self._images_left))
         for number in range(count):
-            self._add_image(document, length * (number + 0.5) / count)
+            index, time = self._images_left.pop(), length * (number + 0.5) / count
+            document.images.append((index, time))
+            image = self._images[index]
+            spoken = rng.choice(image.captions) if rng.random() < config.related else ""
+            if spoken:
+                texts[Modality.SPEECH].append(PlacedText(time, caption=spoken))
+            candidates = image.captions if rng.random() < 0.7 else image.pieces
+            others = [query for query in candidates if query != spoken and not (spoken and query in spoken)]
+            queries.append((rng.choice(others or candidates), Modality.VIDEO))
         for modality, sizes in _SIZES.items():
-            size = self.rng.choice(sizes)
+            size = rng.choice(sizes)
             for number in range(size):
-                self._add_text(document, modality, length * (number + 0.5) / size)
-        self._add_channel(document)
-        self._add_query_for_both(document)
+                entry = self._take(modality)
+                if entry is not None:
+                    placed = None if modality is Modality.METADATA else length * (number + 0.5) / size
+                    texts[modality].append(PlacedText(placed, entry=entry))
+                    queries.append((rng.choice(self._entries[entry].queries), modality))
+        # A line that other documents have too identifies this one only together with something else.
+        if self._channels and queries and rng.random() < config.channel:
+            entry = rng.choice(self._channels)
+            texts[Modality.METADATA].append(PlacedText(None, entry=entry))
+            query, _ = rng.choice(queries)
+            queries.append((self._joint_query(query, keywords(rng, self._entries[entry].text)), None))
+        aims = {aim for _, aim in queries if aim is not None}
+        if len(aims) >= 2 and rng.random() < config.both:
+            first, second = rng.sample(sorted(aims), 2)
+            parts = [rng.choice([query for query, aim in queries if aim is one]) for one in (first, second)]
+            queries.append((self._joint_query(*parts), None))
         return document
-
-    def _add_image(self, document: ComposedDocument, time: float) -> None:
-        index = self._images_left.pop()
-        document.images.append((index, time))
-        image = self.images[index]
-        spoken = self.rng.choice(image.captions) if self.rng.random() < self.config.related else ""
-        if spoken:
-            document.texts[Modality.SPEECH].append(PlacedText(time, caption=spoken))
-        queries = image.captions if self.rng.random() < 0.7 else image.pieces
-        others = [query for query in queries if query != spoken and not (spoken and query in spoken)]
-        document.queries.append((self.rng.choice(others or queries), Modality.VIDEO))
-
-    def _add_text(self, document: ComposedDocument, modality: Modality, time: float) -> None:
-        index = self._take(modality)
-        if index is None:
-            return
-        placed = PlacedText(None if modality is Modality.METADATA else time, entry=index)
-        document.texts[modality].append(placed)
-        document.queries.append((self.rng.choice(self.entries[index].queries), modality))
 
     def _take(self, modality: Modality) -> int | None:
         left = self._texts_left[modality]
@@ -161,36 +164,17 @@ class Composer:
                 return index
         return None
 
-    def _add_channel(self, document: ComposedDocument) -> None:
-        """Add a line that other documents have too: it identifies this one only together with something else."""
-        if not self._channels or not document.queries or self.rng.random() >= self.config.channel:
-            return
-        index = self.rng.choice(self._channels)
-        document.texts[Modality.METADATA].append(PlacedText(None, entry=index))
-        query, _ = self.rng.choice(document.queries)
-        document.queries.append((_joint_query(self.rng, query, keywords(self.rng, self.entries[index].text)), None))
-
-    def _add_query_for_both(self, document: ComposedDocument) -> None:
-        aims = {aim for _, aim in document.queries if aim is not None}
-        if len(aims) < 2 or self.rng.random() >= self.config.both:
-            return
-        first, second = self.rng.sample(sorted(aims), 2)
-        parts = [self.rng.choice([query for query, aim in document.queries if aim is one]) for one in (first, second)]
-        document.queries.append((_joint_query(self.rng, *parts), None))
+    def _joint_query(self, *texts: str) -> str:
+        """A query about two things at once."""
+        parts = [text if len(text.split()) <= 6 else fragment(self._rng, text, 3, 6) for text in texts]
+        return " ".join(self._rng.sample(parts, 2))
 
 
-def _joint_query(rng: random.Random, first: str, second: str) -> str:
-    """A query about two things at once."""
-    parts = [part if len(part.split()) <= 6 else fragment(rng, part, 3, 6) for part in (first, second)]
-    return " ".join(rng.sample(parts, 2))
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     state: Array
     kind: int
     time: float
-    spelled: Array | None = None
+    lexical: Array | None = None
 
 
 class Batches(Dataset[Batch]):
@@ -212,53 +196,44 @@ class Batches(Dataset[Batch]):
         return self._count
 
     def __getitem__(self, number: int) -> Batch:
-        rng = random.Random(self._seed * 1_000_003 + number)
-        material = self._material
+        rng, material = random.Random(self._seed * 1_000_003 + number), self._material
         chosen = [
             index
-            for name, most in IMAGES_PER_BATCH.items()
+            for name, most in _IMAGES_PER_BATCH.items()
             for index in distinct(material.images, material.groups[name], most, rng)
         ]
         chosen = distinct(material.images, chosen, len(chosen), rng)
         composer = Composer(material.images, chosen, material.entries, material.train_texts, rng, self._config)
-        composer.shuffle()
         documents = [composer.compose() for _ in range(self._documents)]
-        queries = [
-            (*query, position) for position, document in enumerate(documents) for query in three_aims(document, rng)
-        ]
-        return make_batch(material, documents, queries)
+        queries: list[tuple[str, Modality | None, int]] = []
+        for position, document in enumerate(documents):
+            by_aim: dict[Modality | None, list[str]] = defaultdict(list)
+            for query, aim in document.queries:
+                by_aim[aim].append(query)
+            # One query each for three aims: speech, which has the most, must not outweigh the others.
+            aims = sorted(by_aim, key=str)
+            queries += [(rng.choice(by_aim[aim]), aim, position) for aim in rng.sample(aims, min(3, len(aims)))]
+        return _make_batch(material, documents, queries)
 
 
-def three_aims(document: ComposedDocument, rng: random.Random) -> list[tuple[str, Modality | None]]:
-    """One query each for three aims of the document: speech, which has the most, must not outweigh the others."""
-    by_aim: dict[Modality | None, list[str]] = {}
-    for query, aim in document.queries:
-        by_aim.setdefault(aim, []).append(query)
-    aims = sorted(by_aim, key=str)
-    return [(rng.choice(by_aim[aim]), aim) for aim in rng.sample(aims, min(3, len(aims)))]
-
-
-def make_batch(
-    material: Material,
-    documents: Sequence[ComposedDocument],
-    queries: Sequence[tuple[str, Modality | None, int]],
+def _make_batch(
+    material: Material, documents: Sequence[ComposedDocument], queries: Sequence[tuple[str, Modality | None, int]]
 ) -> Batch:
     """The batch of these documents and queries (text, aim, number of the document that answers)."""
-    model = material.text_model
-    unknown = [query for query, _, _ in queries if query not in material.queries]
-    encoded = dict(zip(unknown, model.encode([model.query(query) for query in unknown]), strict=True))
+    new = [query for query, _, _ in queries if query not in material.queries]
+    features = ChainMap(material.queries, dict(zip(new, material.text_model.queries(new), strict=True)))
     query_rows = []
     for query, _, _ in queries:
-        features = material.queries.get(query) or encoded[query]
-        rows = [_Row(features.mean, QUERY_SENTENCE, float(TIMELESS))]
-        for state, spelled in zip(features.states, features.spelled, strict=True):
-            rows.append(_Row(state, QUERY_WORD, float(TIMELESS), spelled))
+        rows = [_Row(features[query].mean, QUERY_SENTENCE, float(TIMELESS))]
+        for state, lexical in zip(features[query].states, features[query].lexical, strict=True):
+            rows.append(_Row(state, QUERY_WORD, float(TIMELESS), lexical))
         query_rows.append(rows)
     targets = torch.tensor([number for _, _, number in queries])
+    document_rows = [list(_document_rows(material, document)) for document in documents]
     return Batch(
         inputs={
-            "queries": padded_rows(query_rows, MAX_QUERY_ROWS)._asdict(),
-            "documents": padded_rows([list(_document_rows(material, one)) for one in documents], MAX_ROWS)._asdict(),
+            "queries": _pad(query_rows, _MAX_QUERY_ROWS)._asdict(),
+            "documents": _pad(document_rows, MAX_ROWS)._asdict(),
         },
         targets=targets,
         query_modalities=torch.tensor([0 if aim is None else MODALITY_IDS[aim] for _, aim, _ in queries]),
@@ -267,7 +242,7 @@ def make_batch(
     )
 
 
-def padded_rows(rows: Sequence[Sequence[_Row]], most: int) -> Rows:
+def _pad(rows: Sequence[Sequence[_Row]], most: int) -> Rows:
     """Rows of several documents or queries, padded, and cut at ``most``."""
     padded = empty_rows(len(rows), min(most, max(1, *map(len, rows))))
     for number, whole in enumerate(rows):
@@ -280,8 +255,8 @@ def padded_rows(rows: Sequence[Sequence[_Row]], most: int) -> Rows:
         times = np.array([row.time for row in part], dtype=np.float32)
         padded.times[number, :count] = torch.from_numpy(time_features(times))
         for position, row in enumerate(part):
-            if row.spelled is not None:
-                padded.spelled[number, position] = torch.from_numpy(row.spelled)
+            if row.lexical is not None:
+                padded.lexical[number, position] = torch.from_numpy(row.lexical)
     return padded
 
 
@@ -294,6 +269,6 @@ def _document_rows(material: Material, document: ComposedDocument) -> Iterator[_
             time = float(TIMELESS) if text.time is None else text.time
             passages = material.texts[text.entry] if text.entry >= 0 else [material.queries[text.caption]]
             for passage in passages:
-                for state, spelled in zip(passage.states, passage.spelled, strict=True):
-                    yield _Row(state, WORD[modality], time, spelled)
+                for state, lexical in zip(passage.states, passage.lexical, strict=True):
+                    yield _Row(state, WORD[modality], time, lexical)
                 yield _Row(passage.mean, PASSAGE[modality], time)

@@ -11,24 +11,23 @@ import hashlib
 import json
 import random
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from clamr_cli.types import Modality
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
-
-HELD_OUT: Final = 5
+_HELD_OUT: Final = 5
 """One text of this many is held out, and one photo."""
 
-CLIPS_AS_TEXTS: Final = 600
+_CLIPS_AS_TEXTS: Final = 600
 """The captions of this many clips are texts of documents; those of the others describe scenes."""
 
 _PER_CLASS: Final = 12
 """Photos of one class of things, at most."""
 
+_SPOKEN: Final = (Modality.SPEECH, Modality.METADATA)
 _FORMS: Final = ("{}", "a {}", "a photo of a {}", "close-up of a {}", "picture showing a {}")
 _THINGS: Final = {"Faces": "face of a person", "Faces_easy": "face of a person", "car_side": "car from the side"}
 _MONTHS: Final = (
@@ -58,7 +57,7 @@ class CaptionedImage:
 
 def held_out(text: str) -> bool:
     """Whether a text is held out, by a stable hash."""
-    return hashlib.blake2b(text.encode(), digest_size=4).digest()[0] % HELD_OUT == 0
+    return hashlib.blake2b(text.encode(), digest_size=4).digest()[0] % _HELD_OUT == 0
 
 
 def entries(data: Path, seed: int = 0) -> list[Entry]:
@@ -75,21 +74,25 @@ def clip_captions(data: Path) -> list[list[str]]:
     return sorted(clips.values())
 
 
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
 def _clips(data: Path, rng: random.Random) -> Iterator[Entry]:
     """Captions of one clip: they have the same meaning in other words."""
-    for captions in clip_captions(data)[:CLIPS_AS_TEXTS]:
+    for captions in clip_captions(data)[:_CLIPS_AS_TEXTS]:
         if len(captions) >= 4:
             text, *queries = rng.sample(captions, 4)
             if rng.random() < 0.4:
                 yield Entry(misheard(rng, text), (Modality.SPEECH,), tuple(queries))
             else:
-                yield Entry(text, (Modality.SPEECH, Modality.METADATA), tuple(queries))
+                yield Entry(text, _SPOKEN, tuple(queries))
 
 
 def _news(data: Path, rng: random.Random) -> Iterator[Entry]:
     """Descriptions of news videos in five languages, and the names of their events."""
-    with (data / "text/multivent1_base.csv").open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
+    rows = _rows(data / "text/multivent1_base.csv")
     for row in rows:
         english = row["language"] == "english"
         if not english and rng.random() > 0.2:
@@ -101,11 +104,11 @@ def _news(data: Path, rng: random.Random) -> Iterator[Entry]:
             if rng.random() < 0.4:
                 yield Entry(misheard(rng, text), (Modality.SPEECH,), queries_for(rng, text, *event))
             else:
-                yield Entry(text, (Modality.SPEECH, Modality.METADATA), queries_for(rng, text, *event))
-    for name, text in sorted({(row["event_name"], row["en_article_excerpt"]) for row in rows}):
-        if text:
-            cut = text[:400]
-            yield Entry(cut, (Modality.SPEECH, Modality.METADATA), queries_for(rng, cut, name.replace("_", " ")))
+                yield Entry(text, _SPOKEN, queries_for(rng, text, *event))
+    for name, excerpt in sorted({(row["event_name"], row["en_article_excerpt"]) for row in rows}):
+        if excerpt:
+            text = excerpt[:400]
+            yield Entry(text, _SPOKEN, queries_for(rng, text, name.replace("_", " ")))
 
 
 def _scenes(data: Path, rng: random.Random) -> Iterator[Entry]:
@@ -114,13 +117,12 @@ def _scenes(data: Path, rng: random.Random) -> Iterator[Entry]:
         with gzip.open(data / f"text/multi30k_train.{language}.gz", "rt", encoding="utf-8", errors="replace") as lines:
             texts = [line.strip() for line in lines if line.strip().count(" ") > 3]
         for text in rng.sample(texts[1:], min(count, len(texts) - 1)):
-            yield Entry(text, (Modality.SPEECH, Modality.METADATA, Modality.OCR), queries_for(rng, text))
+            yield Entry(text, (*_SPOKEN, Modality.OCR), queries_for(rng, text))
 
 
 def _titles(data: Path, rng: random.Random) -> Iterator[Entry]:
     """Several human queries of one video: one is the text, the others are queries for it."""
-    with (data / "text/multivent2_q.csv").open(newline="", encoding="utf-8") as lines:
-        by_id = {row["Query_id"]: row["query"] for row in csv.DictReader(lines)}
+    by_id = {row["Query_id"]: row["query"] for row in _rows(data / "text/multivent2_q.csv")}
     groups: dict[str, list[str]] = defaultdict(list)
     for line in (data / "text/multivent2_qrels.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
@@ -133,12 +135,15 @@ def _titles(data: Path, rng: random.Random) -> Iterator[Entry]:
 
 
 def _short(data: Path, rng: random.Random) -> Iterator[Entry]:
-    """Short lines, some with recognition errors."""
+    """Short lines; those on screen have a few wrong letters, like recognised text."""
     rows = json.loads((data / "text/clamr_val_queries.json").read_text("utf-8"))
     for row in list(rows.values())[:700]:
-        text = row["query"]
+        text = shown = row["query"]
         modality = rng.choice((Modality.OCR, Modality.METADATA))
-        shown = misread(rng, text) if modality is Modality.OCR else text
+        if modality is Modality.OCR:
+            shown = "".join(
+                rng.choice(_LETTERS) if letter.isalnum() and rng.random() < 0.03 else letter for letter in text
+            )
         yield Entry(shown, (modality,), queries_for(rng, text))
 
 
@@ -168,9 +173,8 @@ def split_entries(pool: Iterable[Entry]) -> tuple[list[int], list[int]]:
 def photos(data: Path) -> list[CaptionedImage]:
     """The captioned photos in order of their names."""
     captions: dict[str, list[str]] = defaultdict(list)
-    with (data / "train/flickr8k_1k/captions.csv").open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            captions[row["image"]].append(row["caption"].removesuffix(" .").strip())
+    for row in _rows(data / "train/flickr8k_1k/captions.csv"):
+        captions[row["image"]].append(row["caption"].removesuffix(" .").strip())
     rng = random.Random(5)
     return [with_pieces(name, captions[name], rng) for name in sorted(captions)]
 
@@ -204,7 +208,7 @@ def split_photos(all_photos: list[CaptionedImage]) -> tuple[list[int], list[int]
     """Indices of the training photos and of the held-out ones (every fifth)."""
     parts: tuple[list[int], list[int]] = ([], [])
     for index in range(len(all_photos)):
-        parts[index % HELD_OUT == HELD_OUT - 1].append(index)
+        parts[index % _HELD_OUT == _HELD_OUT - 1].append(index)
     return parts
 
 
@@ -212,7 +216,7 @@ def scenes(data: Path) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Captions of scenes without an image: five that describe each, and five that are queries for it."""
     rng = random.Random(3)
     described = []
-    for captions in clip_captions(data)[CLIPS_AS_TEXTS:]:
+    for captions in clip_captions(data)[_CLIPS_AS_TEXTS:]:
         usable = sorted({caption.strip() for caption in captions if 3 <= len(caption.split()) <= 16})
         if len(usable) >= 10:
             sample = rng.sample(usable, 10)
@@ -238,11 +242,6 @@ def keywords(rng: random.Random, text: str) -> str:
     words = text.split()
     longest = sorted(range(len(words)), key=lambda index: -len(words[index]))[: rng.randint(2, 4)]
     return " ".join(words[index] for index in sorted(longest))
-
-
-def misread(rng: random.Random, text: str) -> str:
-    """The text with a few wrong letters, like recognised text."""
-    return "".join(rng.choice(_LETTERS) if letter.isalnum() and rng.random() < 0.03 else letter for letter in text)
 
 
 def misheard(rng: random.Random, text: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -21,14 +22,10 @@ from clamr_cli.encoders.mini.heads import (
     SENTENCE_COPIES,
     WIDTH,
     WORD,
+    Array,
 )
 from clamr_cli.train.losses import Encoded
-from clamr_cli.types import MODALITY_IDS, Modality
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
+from clamr_cli.types import DIMENSION, MODALITY_IDS, Modality
 
 _SCALE: Final = 10.0
 _NEVER: Final = -30.0
@@ -41,9 +38,9 @@ _GATES: Final[dict[str, list[list[float]]]] = {
     "picture": [[1.0, _NEVER, 0.0, -1.0]] * 3,
 }
 _NAMES: Final = tuple(_GATES)
-_NOT_LEXICAL: Final = ("query.sentence", "passage", "picture")
+_LEXICAL_HEADS: Final = ("query_word", "word")
 
-MODALITY_OF_KIND: Final = torch.tensor(
+_MODALITY_OF_KIND: Final = torch.tensor(
     [0, 0, *[MODALITY_IDS[Modality.VIDEO]] * 3] + [MODALITY_IDS[modality] for modality in (*WORD, *PASSAGE)] + [0]
 )
 """Modality id of each kind of row; the last is that of padding (kind -1)."""
@@ -56,13 +53,13 @@ class Rows(NamedTuple):
         rows: [b, n, 384].
         kinds: [b, n], -1 where padded.
         times: [b, n, 16], see :func:`clamr_cli.encoders.mini.heads.time_features`.
-        spelled: [b, n, 48].
+        lexical: [b, n, 48].
     """
 
     rows: Tensor
     kinds: Tensor
     times: Tensor
-    spelled: Tensor
+    lexical: Tensor
 
     @property
     def mask(self) -> Tensor:
@@ -104,7 +101,7 @@ class MiniModel(nn.Module):
         means: of each head, the mean of its rows [384].
     """
 
-    def __init__(self, directions: NDArray[np.float32], means: Mapping[str, NDArray[np.float32]]) -> None:
+    def __init__(self, directions: Array, means: Mapping[str, Array]) -> None:
         super().__init__()
         self.separate = False
         """If true, rows are encoded separately, without the joint transformer."""
@@ -135,30 +132,29 @@ class MiniModel(nn.Module):
 
     def vectors(self, batch: Rows) -> Tensor:
         """[b, n, 128] token vectors, of unit length; zeros where padded."""
-        vectors = batch.rows.new_zeros(*batch.kinds.shape, 128)
+        vectors = batch.rows.new_zeros(*batch.kinds.shape, DIMENSION)
         rows = self.contextual(batch)
         heads = torch.where(batch.mask, self._head_of[batch.kinds.clamp_min(0)], -1)  # type: ignore[index]
-        for number, name in enumerate(_NAMES):
-            here = heads == number
-            if here.any():
-                gates = self._gate_of[batch.kinds[here]]  # type: ignore[index]
-                vectors[here] = self._head(name, rows[here], gates, batch.spelled[here])
+        for number, name in enumerate(map(_key, _NAMES)):
+            members = heads == number
+            if not members.any():
+                continue
+            inputs = rows[members]
+            semantic = functional.normalize(inputs @ self.maps[name] + self.shifts[name], dim=-1)
+            gates = self._gate_of[batch.kinds[members]]  # type: ignore[index]
+            logits, lexical = self.gates[name][gates], batch.lexical[members]
+            if name in self.tilts:
+                logits = logits + _SCALE * inputs @ self.tilts[name]
+            if name not in _LEXICAL_HEADS:
+                logits = torch.cat([logits[:, :1], torch.full_like(logits[:, 1:2], _NEVER), logits[:, 2:]], dim=1)
+                lexical = torch.zeros_like(lexical)
+            # The clamp keeps the square root's slope finite.
+            shares = logits.softmax(dim=-1).clamp_min(1e-9).sqrt()
+            null = [shares[:, 3:], torch.zeros_like(shares[:, 3:])]
+            ends = null if name.startswith("query") else null[::-1]
+            parts = [shares[:, :1] * semantic, shares[:, 1:2] * lexical, shares[:, 2:3], *ends]
+            vectors[members] = torch.cat(parts, dim=1)
         return vectors
-
-    def _head(self, name: str, rows: Tensor, kind: Tensor, spelled: Tensor) -> Tensor:
-        key = _key(name)
-        semantic = functional.normalize(rows @ self.maps[key] + self.shifts[key], dim=-1)
-        logits = self.gates[key][kind]
-        if key in self.tilts:
-            logits = logits + _SCALE * rows @ self.tilts[key]
-        if name in _NOT_LEXICAL:
-            logits = torch.cat([logits[:, :1], torch.full_like(logits[:, 1:2], _NEVER), logits[:, 2:]], dim=1)
-            spelled = torch.zeros_like(spelled)
-        # The clamp keeps the square root's slope finite.
-        shares = logits.softmax(dim=-1).clamp_min(1e-9).sqrt()
-        null = [shares[:, 3:], torch.zeros_like(shares[:, 3:])]
-        ends = null if name.startswith("query") else null[::-1]
-        return torch.cat([shares[:, :1] * semantic, shares[:, 1:2] * spelled, shares[:, 2:3], *ends], dim=1)
 
     def forward(self, queries: Mapping[str, Tensor], documents: Mapping[str, Tensor]) -> Encoded:
         """Token vectors of queries and documents; both arguments are the fields of :class:`Rows` by name.
@@ -168,13 +164,14 @@ class MiniModel(nn.Module):
         query_rows, document_rows = Rows(**queries), Rows(**documents)
         copies = torch.where(query_rows.kinds == QUERY_SENTENCE, float(SENTENCE_COPIES), 1.0)
         query_vectors = self.vectors(query_rows) * copies[..., None]
-        ids = MODALITY_OF_KIND[document_rows.kinds]
+        ids = _MODALITY_OF_KIND[document_rows.kinds]
         return Encoded(query_vectors, query_rows.mask, self.vectors(document_rows), document_rows.mask, ids)
 
-    def tensors(self) -> dict[str, NDArray[np.float32]]:
+    def tensors(self) -> dict[str, Array]:
         """The tensors under the names that the encoder reads; matrices are [in, out]."""
-        named: dict[str, Tensor] = {"joint.kind": self.kind, "joint.time": self.time}
-        named |= {
+        named: dict[str, Tensor] = {
+            "joint.kind": self.kind,
+            "joint.time": self.time,
             "joint.correction": self.correction,
             "joint.norm.weight": self.norm.weight,
             "joint.norm.bias": self.norm.bias,
@@ -183,11 +180,14 @@ class MiniModel(nn.Module):
             for name, tensor in layer.named_parameters():
                 named[f"joint.{number}.{name}"] = tensor.T if tensor.ndim == 2 else tensor
         for name in _NAMES:
-            key = _key(name)
-            named |= {f"{name}.weight": self.maps[key], f"{name}.bias": self.shifts[key]}
-            named[f"{name}.gate.bias"] = self.gates[key]
-            if key in self.tilts:
-                named[f"{name}.gate.weight"] = self.tilts[key]
+            for part, tensors in (
+                ("weight", self.maps),
+                ("bias", self.shifts),
+                ("gate.bias", self.gates),
+                ("gate.weight", self.tilts),
+            ):
+                if (key := _key(name)) in tensors:
+                    named[f"{name}.{part}"] = tensors[key]
         return {name: np.ascontiguousarray(tensor.detach().numpy()) for name, tensor in named.items()}
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,23 +21,14 @@ from clamr_cli.train.mini.compose import UNRELATED, Batches, CompositionConfig
 from clamr_cli.train.mini.evaluate import evaluate
 from clamr_cli.train.mini.material import PHOTOS, Material, load
 from clamr_cli.train.mini.model import MiniModel
-from clamr_cli.train.options import Trained, TrainNote, TrainOptions
+from clamr_cli.train.options import Aggregation, RecipeOptions, Trained, TrainEvent, TrainNote, TrainOptions
 from clamr_cli.train.run_dir import start_run
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from clamr_cli.train.losses import Aggregation
-    from clamr_cli.train.options import RecipeOptions, TrainEvent
-
-DOCUMENTS: Final = 48
-"""Documents of a batch."""
-
 DEFAULTS: Final = TrainOptions(
-    learning_rate=2e-4, temperature=0.06, weight_decay=0.01, steps=800, warmup=0.05, batch=DOCUMENTS
+    learning_rate=2e-4, temperature=0.06, weight_decay=0.01, steps=800, warmup=0.05, batch=48
 )
-"""The steps are multiplied by each stage's share. The temperature is higher than the paper's 0.02."""
+"""``batch`` counts documents. The steps are multiplied by each stage's share. The temperature is higher than the
+paper's 0.02."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +105,20 @@ def run(options: RecipeOptions) -> Iterator[TrainEvent]:
         UsageError: the data folder is not given or lacks a part.
         ModelError: the frozen models' weights are absent.
     """
-    data = _checked_data(options)
+    for name, flag in _UNUSED_OPTIONS.items():
+        if getattr(options, name):
+            hint = "give --steps" if name == "epochs" else f"leave {flag} out"
+            raise UsageError(f"the recipe mini generates its own batches and takes no {flag}", hint)
+    data = options.data
+    if data is None:
+        raise UsageError("the recipe mini needs its own data", "give --data DIR, see the model card of mini")
+    if missing := [name for name in REQUIRED_FILES if not (data / name).exists()]:
+        raise UsageError(f"{data} lacks {listed(missing)}", "see the model card of mini for what it holds")
     training = replace(options.training(DEFAULTS), device="cpu")
     settings = {"recipe": "mini", "data": str(data.resolve()), "aggregation": options.aggregation}
     settings |= {name: getattr(training, name) for name in _SETTINGS}
-    start_run(
-        options.out, settings, resume=options.resume, result=WEIGHTS, stages=tuple(stage.name for stage in STAGES)
-    )
+    stages = [stage.name for stage in STAGES]
+    start_run(options.out, settings, resume=options.resume, result=WEIGHTS, stages=stages)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
@@ -168,7 +167,7 @@ class MiniTrainer(loop.LateInteractionTrainer):
         if self.stage.aggregations == ("token-max", "modality-max"):
             per_modality = batch_scores.per_modality
             aggregated.append(Scores(modality_max(batch_scores.total, per_modality), per_modality))
-        return torch.stack([super(MiniTrainer, self).loss_of(one, *labels, **more) for one in aggregated]).mean()
+        return torch.stack([super(MiniTrainer, self).loss_of(scores, *labels, **more) for scores in aggregated]).mean()
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:  # noqa: ARG002
         """AdamW with the stage's rates for maps and gates."""
@@ -205,24 +204,9 @@ def initial_model(material: Material) -> MiniModel:
 
 def weights_file(model: MiniModel, material: Material) -> bytes:
     """The trained tensors in float16, as the encoder reads them."""
-    connector = material.connector
-    tensors = model.tensors()
-    tensors |= {"classes": material.classes, "connector.weight": connector.weight, "connector.bias": connector.bias}
+    weight, bias = material.connector
+    tensors = {**model.tensors(), "classes": material.classes, "connector.weight": weight, "connector.bias": bias}
     missing = {*TENSORS, *JOINT_TENSORS} - set(tensors)
     assert not missing, f"not trained: {sorted(missing)}"
     content: bytes = save({name: np.ascontiguousarray(tensors[name], dtype=np.float16) for name in sorted(tensors)})
     return content
-
-
-def _checked_data(options: RecipeOptions) -> Path:
-    """The data folder, after all options were checked."""
-    for name, flag in _UNUSED_OPTIONS.items():
-        if getattr(options, name):
-            hint = "give --steps" if name == "epochs" else f"leave {flag} out"
-            raise UsageError(f"the recipe mini generates its own batches and takes no {flag}", hint)
-    if options.data is None:
-        raise UsageError("the recipe mini needs its own data", "give --data DIR, see the model card of mini")
-    missing = [name for name in REQUIRED_FILES if not (options.data / name).exists()]
-    if missing:
-        raise UsageError(f"{options.data} lacks {listed(missing)}", "see the model card of mini for what it holds")
-    return options.data

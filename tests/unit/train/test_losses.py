@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from clamr_cli.train import losses
-from clamr_cli.train.losses import LOSSES, Scores, scores
+from clamr_cli.train.losses import Scores, scores
 
 PUBLISHED = {
     "contrastive": "contrastive",
@@ -73,7 +73,7 @@ def oracle(shared: Path) -> np.lib.npyio.NpzFile:
 @pytest.mark.parametrize(("name", "loss"), SAME)
 def test_losses_and_gradients_are_the_published_ones(oracle, name, loss, aggregation):
     batch = Batch(oracle, name)
-    found = LOSSES[loss](batch.scores(aggregation), DIAGONAL, batch.query_modalities)
+    found = losses.loss(loss, batch.scores(aggregation), DIAGONAL, batch.query_modalities)
     batch.agrees(found, loss, aggregation)
 
 
@@ -88,7 +88,7 @@ def test_hard_negative_differs_from_the_published_one_by_its_positive_alone(orac
     others = found.per_modality.clone()
     others[DIAGONAL, DIAGONAL, labelled] = -torch.inf
     published = functional.cross_entropy(torch.cat([found.total, others.flatten(1)], 1) / losses.TEMPERATURE, DIAGONAL)
-    corrected = LOSSES["hard-negative"](found, DIAGONAL, batch.query_modalities)
+    corrected = losses.loss("hard-negative", found, DIAGONAL, batch.query_modalities)
     positive = own[DIAGONAL, labelled]
     logits = torch.cat([torch.where(torch.eye(4).bool(), positive[:, None], found.total), others.flatten(1)], 1)
     torch.testing.assert_close(corrected, functional.cross_entropy(logits / losses.TEMPERATURE, DIAGONAL))
@@ -102,10 +102,10 @@ def test_missing_modality_falls_back_to_the_aggregate(oracle, loss, aggregation)
     # "missing_modality_is_minus_inf": query 0 aims at a modality that its document has not.
     batch = Batch(oracle, "missing_positive")
     found = batch.scores(aggregation)
-    each = LOSSES[loss](found, DIAGONAL, batch.query_modalities, reduction="none")
+    each = losses.loss(loss, found, DIAGONAL, batch.query_modalities, reduction="none")
     unlabelled = batch.query_modalities.clone()
     unlabelled[0] = 0
-    torch.testing.assert_close(each, LOSSES[loss](found, DIAGONAL, unlabelled, reduction="none"))
+    torch.testing.assert_close(each, losses.loss(loss, found, DIAGONAL, unlabelled, reduction="none"))
     each.mean().backward()
     assert each.isfinite().all()
     assert batch.queries.grad.isfinite().all()
@@ -182,38 +182,38 @@ def test_absent_modalities_score_minus_infinity_and_give_no_gradient_that_is_non
     assert documents.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", PUBLISHED)
 def test_queries_of_one_document_are_no_negatives_of_each_other(loss):
     generator = torch.Generator().manual_seed(1)
     total, per_modality = torch.rand(3, 2, generator=generator), torch.rand(3, 2, 5, generator=generator)
     labels = torch.tensor([1, 2, 0])
-    both = LOSSES[loss](Scores(total, per_modality), torch.tensor([0, 0, 1]), labels, reduction="none")
-    alone = LOSSES[loss](Scores(total[:1], per_modality[:1]), torch.tensor([0]), labels[:1], reduction="none")
+    both = losses.loss(loss, Scores(total, per_modality), torch.tensor([0, 0, 1]), labels, reduction="none")
+    alone = losses.loss(loss, Scores(total[:1], per_modality[:1]), torch.tensor([0]), labels[:1], reduction="none")
     torch.testing.assert_close(both[:1], alone)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", PUBLISHED)
 def test_other_answers_are_no_negatives(loss):
     generator = torch.Generator().manual_seed(2)
     total, per_modality = torch.rand(2, 3, generator=generator), torch.rand(2, 3, 5, generator=generator)
     labels, answers = torch.tensor([3, 4]), torch.tensor([[True, False, True], [False, True, True]])
-    found = LOSSES[loss](Scores(total, per_modality), torch.tensor([0, 1]), labels, answers=answers)
-    without = LOSSES[loss](Scores(total[:, :2], per_modality[:, :2]), torch.tensor([0, 1]), labels)
+    found = losses.loss(loss, Scores(total, per_modality), torch.tensor([0, 1]), labels, answers=answers)
+    without = losses.loss(loss, Scores(total[:, :2], per_modality[:, :2]), torch.tensor([0, 1]), labels)
     torch.testing.assert_close(found, without)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", PUBLISHED)
 def test_the_mean_is_the_mean_of_the_queries(loss):
     batch = random_batch(3)
     found = scores(*batch, aggregation="modality-max")
     arguments = (found, torch.tensor([4, 0, 0]), torch.tensor([1, 2, 0]))
-    torch.testing.assert_close(LOSSES[loss](*arguments), LOSSES[loss](*arguments, reduction="none").mean())
+    torch.testing.assert_close(losses.loss(loss, *arguments), losses.loss(loss, *arguments, reduction="none").mean())
 
 
 def test_a_better_labelled_modality_lowers_the_modality_losses():
     total, per_modality = torch.zeros(1, 2), torch.full((1, 2, 5), -0.1)
     for loss in ("hard-positive", "hard-negative"):
-        before = LOSSES[loss](Scores(total, per_modality), torch.tensor([0]), torch.tensor([2]))
+        before = losses.loss(loss, Scores(total, per_modality), torch.tensor([0]), torch.tensor([2]))
         better = per_modality.clone()
         better[0, 0, 1] = 0.1
-        assert LOSSES[loss](Scores(total, better), torch.tensor([0]), torch.tensor([2])) < before
+        assert losses.loss(loss, Scores(total, better), torch.tensor([0]), torch.tensor([2])) < before

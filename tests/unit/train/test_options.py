@@ -4,13 +4,11 @@ import importlib.util
 import shutil
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from clamr_cli.errors import MissingExtra
 from clamr_cli.train import options
-from clamr_cli.train.losses import LOSSES
 from clamr_cli.train.options import RecipeOptions, TrainOptions, load_recipe
 from clamr_cli.train.run_dir import last_checkpoint
 
@@ -28,10 +26,6 @@ def test_without_the_packages_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else real(name))
     with pytest.raises(MissingExtra, match=r"\[train\]"):
         load_recipe("clamr")
-
-
-def test_the_names_known_without_torch_are_the_losses():
-    assert tuple(LOSSES) == get_args(options.LossName)
 
 
 def test_what_was_asked_for_goes_before_a_recipes_defaults():

@@ -3,16 +3,17 @@ from __future__ import annotations
 import pytest
 
 from clamr_cli.errors import UsageError
-from clamr_cli.train.clamr.pairs import IndexedDocuments, PositiveFinder, index_encoder, read_pairs
+from clamr_cli.train.clamr.pairs import IndexedDocuments, index_encoder, read_pairs
 from tests.unit.train.clamr import shelf
 
 
 def read(bench, tmp_path, *records):
     path = shelf.write_queries(tmp_path / "queries.jsonl", list(records))
-    finder = PositiveFinder(
-        bench.store, lambda: index_encoder(bench.store, cache=bench.root / "cache", device="cpu", threads=1)
-    )
-    return read_pairs(path, bench.store, IndexedDocuments(bench.store), finder)
+
+    def encoder():
+        return index_encoder(bench.store, cache=bench.root / "cache", device="cpu", threads=1)
+
+    return read_pairs(path, bench.store, IndexedDocuments(bench.store), encoder)
 
 
 def line(text: str, video: str | None, modality: str | None = None, name: str = "q") -> dict[str, object]:
@@ -24,7 +25,7 @@ def test_the_positive_is_the_moment_that_search_finds_best(bench, tmp_path):
         bench, tmp_path, line("chef cooks soup", "2.mp4", "speech"), line("bees dance", "2.mp4", "speech", "r")
     )
     assert [pair.moment for pair in pairs.pairs] == [f"{shelf.video_id(2)}#1", f"{shelf.video_id(2)}#0"]
-    assert pairs[0].document.speech[0].text == "the chef cooks a soup"
+    assert pairs[0][1].speech[0].text == "the chef cooks a soup"
 
 
 def test_a_modality_that_no_moment_has_leaves_the_others_to_choose(bench, tmp_path):

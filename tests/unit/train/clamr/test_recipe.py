@@ -104,9 +104,9 @@ def test_the_saved_adapter_gives_the_vectors_of_the_model_that_was_trained(bench
 
 def collated(made: ClamrEncoder, documents):
     from clamr_cli.train.clamr.model import Collator
-    from clamr_cli.train.clamr.pairs import Example, Pair
+    from clamr_cli.train.clamr.pairs import Pair
 
-    examples = [Example(Pair("find it", 0, one.id, place, place, (place,)), one) for place, one in enumerate(documents)]
+    examples = [(Pair("find it", 0, one.id, place, place, (place,)), one) for place, one in enumerate(documents)]
     return Collator(made, 1)(examples)
 
 

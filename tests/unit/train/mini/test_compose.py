@@ -26,17 +26,16 @@ ENTRIES = [Entry(f"text number {n} of many words", EVERY, (f"number {n}",)) for 
 
 
 def composer(config: CompositionConfig = UNRELATED, seed: int = 0) -> Composer:
-    made = Composer(PHOTOS, list(range(60)), ENTRIES, list(range(400)), random.Random(seed), config)
-    made.shuffle()
-    return made
+    return Composer(PHOTOS, list(range(60)), ENTRIES, list(range(400)), random.Random(seed), config)
 
 
 def test_nothing_stands_in_two_documents() -> None:
-    drawn = [document for made in [composer()] for document in [made.compose() for _ in range(25)]]
-    shown = [index for document in drawn for index, _ in document.images]
-    told = [said.entry for document in drawn for texts in document.texts.values() for said in texts]
-    assert len(shown) == len(set(shown)) > 25
-    assert len(told) == len(set(told)) > 25
+    unrelated = composer()
+    documents = [unrelated.compose() for _ in range(25)]
+    images = [index for document in documents for index, _ in document.images]
+    entries_used = [text.entry for document in documents for texts in document.texts.values() for text in texts]
+    assert len(images) == len(set(images)) > 25
+    assert len(entries_used) == len(set(entries_used)) > 25
 
 
 def test_the_same_seed_draws_the_same() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clamr_cli.config import default_cache
-from clamr_cli.encoders.mini.heads import LEXICAL, Heads, unit
+from clamr_cli.encoders.mini.heads import LEXICAL, Connector, Heads, unit
 from clamr_cli.encoders.mini.lexical import lexical_vectors
 from clamr_cli.errors import UsageError
 from clamr_cli.train import loop
@@ -22,7 +22,6 @@ from clamr_cli.train.mini.material import (
     PSEUDO,
     STYLED,
     THINGS,
-    Connector,
     Material,
     PassageFeatures,
 )
@@ -43,18 +42,15 @@ class WordModel:
     def __init__(self) -> None:
         self._turn = np.linalg.qr(np.random.default_rng(9).normal(size=(384, 384)))[0].astype(np.float32)
 
-    def query(self, text: str) -> tuple[str, bool]:
-        return text, True
+    def queries(self, texts: list[str]) -> list[PassageFeatures]:
+        return [self.read(text, query=True) for text in texts]
 
-    def encode(self, texts: list[tuple[str, bool]]) -> list[PassageFeatures]:
-        return [self._one(*text) for text in texts]
-
-    def _one(self, text: str, asked: bool) -> PassageFeatures:
+    def read(self, text: str, *, query: bool = False) -> PassageFeatures:
         words = text.split()
         states = np.stack([word_state(word) for word in words])
-        spelled = lexical_vectors([word[::-1] + "?" if asked else word for word in words], LEXICAL)
-        turned = states @ self._turn if asked else states
-        return PassageFeatures(turned, spelled, unit(turned.mean(axis=0)))
+        lexical = lexical_vectors([word[::-1] + "?" if query else word for word in words], LEXICAL)
+        turned = states @ self._turn if query else states
+        return PassageFeatures(turned, lexical, unit(turned.mean(axis=0)))
 
 
 def word_state(word: str) -> np.ndarray:
@@ -68,10 +64,10 @@ def material() -> Material:
         CaptionedImage(f"p{n}", tuple(f"thing{n} seen{n} {k}" for k in "abcde"), (f"thing{n}",)) for n in range(40)
     ]
     pool = [Entry(f"word{n} term{n} more{n}", EVERY, (f"word{n}", f"term{n} more{n}")) for n in range(160)]
-    texts = [model.encode([(entry.text, False)]) for entry in pool]
-    asked = [q for entry in pool for q in entry.queries] + [q for p in photos for q in (*p.captions, *p.pieces)]
-    vectors = np.stack([[model.encode([(caption, False)])[0].mean for caption in photo.captions] for photo in photos])
-    queries = dict(zip(asked, model.encode([model.query(one) for one in asked]), strict=True))
+    texts = [[model.read(entry.text)] for entry in pool]
+    questions = [q for entry in pool for q in entry.queries] + [q for p in photos for q in (*p.captions, *p.pieces)]
+    vectors = np.stack([[model.read(caption).mean for caption in photo.captions] for photo in photos])
+    queries = dict(zip(questions, model.queries(questions), strict=True))
     # What a fair connector would say: the caption, disturbed.
     means = np.repeat(vectors.mean(axis=1)[:, None], 11, axis=1)
     disturbed = means + 0.05 * np.random.default_rng(0).normal(size=means.shape).astype(np.float32)

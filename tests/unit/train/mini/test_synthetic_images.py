@@ -7,7 +7,7 @@ from PIL import Image
 
 from clamr_cli.encoders.mini.heads import ImageFeatures, unit
 from clamr_cli.train.mini import material
-from clamr_cli.train.mini.material import Sample, cross_fit, fit, pseudo_images
+from clamr_cli.train.mini.material import Examples, cross_fit, fit, pseudo_images
 from clamr_cli.train.mini.synthetic_images import SyntheticImage, encode_jpeg, generate, restyle
 
 
@@ -90,28 +90,24 @@ def test_no_picture_is_seen_by_a_connector_that_knows_it() -> None:
     targets = unit(chance.normal(size=(60, 384)).astype(np.float32))
     folds = np.arange(60) % material.FOLDS
     folds[:6] = material.HELD_OUT_FOLD
-    sample = Sample(seen.inputs()[:, 0], targets, folds, 1.0)
-    rows, final = cross_fit([sample], targets.mean(axis=0), seen, folds, classes)
-    known = final.apply(seen, classes)
+    examples = Examples(seen.inputs()[:, 0], targets, folds, np.ones(60))
+    rows, final = cross_fit(examples, targets.mean(axis=0), seen, folds, classes)
+    known = final.image_rows(seen, classes)
     # There are more features than pictures, so a connector knows its own by heart.
     right = np.einsum("nd,nd->n", known[:, 0], targets)
     apart = np.einsum("nd,nd->n", rows[:, 0], targets)
     assert right[6:].min() > apart[6:].max()
     np.testing.assert_allclose(rows[:6], known[:6], atol=1e-6)
-    left_out = fit([sample], targets.mean(axis=0), without=3)
+    left_out = fit(examples, targets.mean(axis=0), without=3)
     mine = np.flatnonzero(folds == 3)
-    np.testing.assert_allclose(rows[mine], left_out.apply(seen.take(mine), classes), atol=1e-5)
+    np.testing.assert_allclose(rows[mine], left_out.image_rows(seen.take(mine), classes), atol=1e-5)
 
 
 def test_a_picture_that_counts_more_is_met_better() -> None:
     seen = features(2)
     inputs = np.repeat(seen.inputs()[:1, 0], 2, axis=0)
     targets = unit(np.random.default_rng(3).normal(size=(2, 384)).astype(np.float32))
-    always = np.full(1, material.ANY_FOLD)
-    samples = [
-        Sample(inputs[:1], targets[:1], always, 1.0),
-        Sample(inputs[1:], targets[1:], always, 0.1),
-    ]
-    found = fit(samples, np.zeros(384, np.float32))
+    examples = Examples(inputs, targets, np.full(2, material.ANY_FOLD), np.array([1.0, 0.1]))
+    found = fit(examples, np.zeros(384, np.float32))
     said = inputs[0] @ found.weight + found.bias
     np.testing.assert_allclose(said, (targets[0] + 0.1 * targets[1]) / 1.1, atol=1e-4)
