@@ -1,4 +1,4 @@
-"""Where the process begins: ``python -m clamr_cli`` is ``clamr``."""
+"""``python -m clamr_cli`` is ``clamr``."""
 
 import sys
 
@@ -10,8 +10,7 @@ def main() -> int:
 
         return run()
     except KeyboardInterrupt:
-        if sys.stderr is not None:
-            sys.stderr.write("clamr: interrupted\n")
+        sys.stderr.write("clamr: interrupted\n")
         return 130
 
 

@@ -27,7 +27,7 @@ _SWITCH: Final = {"yes": True, "on": True, "no": False, "off": False}
 _FOR_ALL_ENCODERS: Final = {"cache", "device", "threads"}
 
 _Text = Annotated[str, Meta(pattern=r"^[^\0]*[^\s\0][^\0]*$")]
-_Language = Annotated[str, Meta(pattern=r"^([A-Za-z]{2,3})?$", examples=["en"])]
+_Language = Annotated[str, Meta(pattern=r"^([A-Za-z]{2,3})?$")]
 _Seconds = Annotated[float, Meta(ge=1.0, le=1e9)]
 
 
@@ -222,26 +222,30 @@ def expected(name: str) -> str:
     """What a value of a setting must be, as a request."""
     from msgspec import inspect
 
-    info = inspect.type_info(_type_of(name))
-    examples = []
-    if isinstance(info, inspect.Metadata):
-        examples = (info.extra_json_schema or {}).get("examples", [])
-        info = info.type
-    match info:
+    info: Any = inspect.type_info(_type_of(name))
+    match info.type:
         case inspect.BoolType():
             return "use true or false"
         case inspect.LiteralType():
-            return f"use {', '.join(map(str, info.values[:-1]))} or {info.values[-1]}"
+            return f"use {', '.join(map(str, info.type.values[:-1]))} or {info.type.values[-1]}"
         case inspect.IntType():
-            return f"give a whole number, at least {info.ge} and at most {info.le}"
+            return f"give a whole number, at least {info.type.ge} and at most {info.type.le}"
         case inspect.FloatType():
-            return f"give a number of seconds, at least {info.ge:g}"
+            return f"give a number of seconds, at least {info.type.ge:g}"
         case inspect.VarTupleType():
             return "give a list of texts"
         case inspect.DictType():
             return "write tables such as [encoders.clamr]"
         case _:
-            return f"give a language code such as {examples[0]}" if examples else "give a text"
+            return "give a language code such as en" if name == "language" else "give a text"
+
+
+def about(name: str) -> str:
+    """What a setting is, in a sentence."""
+    from msgspec import inspect
+
+    info: Any = inspect.type_info(_type_of(name))
+    return str(info.extra_json_schema["description"])
 
 
 def _shown(value: object) -> str:

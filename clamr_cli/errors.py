@@ -19,6 +19,13 @@ EXIT_NOTHING: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_PARTIAL: Final = 3
 EXIT_INTERRUPTED: Final = 130
+EXIT_CODES: Final = {
+    EXIT_FOUND: "found or done",
+    EXIT_NOTHING: "nothing found",
+    EXIT_USAGE: "wrong usage, configuration or an error",
+    EXIT_PARTIAL: "some videos failed (the others are indexed)",
+    EXIT_INTERRUPTED: "interrupted",
+}
 
 
 class ClamrError(Exception):

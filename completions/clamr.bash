@@ -147,7 +147,7 @@ _clamr() {
         "encode":--projection-init) COMPREPLY=(); return ;;
         "encode":--template-vectors) COMPREPLY=(); return ;;
         "encode":--quantize) COMPREPLY=(); return ;;
-        "eval":--format) COMPREPLY=(); return ;;
+        "eval":--format) COMPREPLY=($(compgen -W "auto jsonl json multivent msrvtt trec" -- "$current")); return ;;
         "eval":--qrels) COMPREPLY=(); return ;;
         "eval":--measure) COMPREPLY=(); return ;;
         "eval":--run) COMPREPLY=(); return ;;

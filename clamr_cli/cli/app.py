@@ -15,7 +15,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from clamr_cli import __version__
 from clamr_cli.cli import signals
+from clamr_cli.cli.output import print_table, write
 from clamr_cli.cli.runtime import Context
+from clamr_cli.errors import EXIT_CODES
 
 COMMANDS: Final[Mapping[str, str]] = {
     "index": "index:run",
@@ -64,11 +66,7 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
 }
 """Command of clamr, and what other programs call it."""
 
-_EPILOG: Final = (
-    "'clamr help COMMAND' shows the options of a command.\n\n"
-    "Exit codes: 0 found or done, 1 nothing found, 2 wrong usage, configuration or an error, "
-    "3 some videos failed (the others are indexed), 130 interrupted."
-)
+_DOCS: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "docs")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows the program's name; the process's own arguments where None.
     """
-    return signals.run(typer.main.get_command(build()), list(sys.argv[1:] if arguments is None else arguments))
+    return signals.run(build_program(), list(sys.argv[1:] if arguments is None else arguments))
+
+
+def build_program() -> Any:  # noqa: ANN401 -- Typer's command has no public type
+    """The whole command line, ready to parse."""
+    return typer.main.get_command(build())
 
 
 def build() -> typer.Typer:
@@ -89,8 +92,29 @@ def build() -> typer.Typer:
         invoke_without_command=True,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback(epilog=_EPILOG)(_root)
+    codes = ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+    app.callback(
+        epilog="'clamr help COMMAND' shows the options of a command, 'clamr help TOPIC' a page of the manual: "
+        f"{', '.join(_topics())}.\n\nExit codes: {codes}."
+    )(_root)
     return app
+
+
+def _topics() -> list[str]:
+    """The pages of the manual."""
+    return sorted(name.removesuffix(".md") for name in os.listdir(_DOCS) if name.endswith(".md"))
+
+
+def _print_topic(topic: str) -> None:
+    """A page of the manual, drawn on a terminal, plain elsewhere."""
+    with open(os.path.join(_DOCS, f"{topic}.md"), encoding="utf-8") as file:
+        text = file.read()
+    if not sys.stdout.isatty():
+        write([text.encode()])
+        return
+    from rich.markdown import Markdown
+
+    print_table(Markdown(text))
 
 
 def _show_version(wanted: bool) -> None:
@@ -183,7 +207,8 @@ class Program(TyperGroup):
     """The commands of clamr.
 
     A name may be two words: ``eval qa`` is one, and ``eval FILE`` still is ``eval``. ``help COMMAND`` is
-    ``COMMAND --help``. Names that other programs have for a command lead to it.
+    ``COMMAND --help``, ``help TOPIC`` shows a page of the manual. Names that other programs have for a command lead to
+    it.
     """
 
     def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 -- untyped
@@ -200,6 +225,9 @@ class Program(TyperGroup):
             topic = [word for word in args if word != "help" and not word.startswith("-")]
             if not topic:
                 typer.echo(ctx.get_help())
+                raise typer.Exit
+            if topic[0] in _topics():
+                _print_topic(topic[0])
                 raise typer.Exit
             args = [*topic, "--help"]
         name = " ".join(args[:2])

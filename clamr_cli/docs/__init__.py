@@ -1,0 +1,1 @@
+"""Guides and reference pages, which ``clamr help TOPIC`` shows."""
