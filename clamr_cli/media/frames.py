@@ -371,23 +371,16 @@ def _frame_at(container: InputContainer, stream: Any, time: float) -> VideoFrame
     zero = origin(container)
     try:
         seek_key(container, stream, time + zero)
-        for frame in _decoded(container, stream, time + zero):
-            if frame.pts is not None:
-                shown = frame.pts * float(stream.time_base) - zero
-                if shown >= time - _ROUNDING:
+        for number, packet in enumerate(islice(container.demux(stream), _MOST_PACKETS)):
+            frames = _decode(stream.codec_context, packet)
+            alone = number == 0 and packet.is_keyframe and packet.pts is not None
+            if alone and abs(float(packet.pts * stream.time_base) - (time + zero)) < _ROUNDING:
+                # The keyframe is itself wanted: no other packet is needed.
+                frames += _decode(stream.codec_context, None)
+            for frame in frames:
+                shown = math.inf if frame.pts is None else frame.pts * float(stream.time_base) - zero
+                if time - _ROUNDING <= shown < math.inf:
                     return frame if shown < time + _FAR else None
     except av.error.FFmpegError:
         pass
     return None
-
-
-def _decoded(container: InputContainer, stream: Any, wanted: float) -> Iterator[VideoFrame]:  # noqa: ANN401
-    """Frames from the keyframe on; one that is itself wanted (a stamp in seconds) is decoded alone."""
-    first = True
-    for packet in islice(container.demux(stream), _MOST_PACKETS):
-        yield from _decode(stream.codec_context, packet)
-        stamp = packet.pts
-        alone = first and packet.is_keyframe and stamp is not None
-        if alone and abs(float(stamp * stream.time_base) - wanted) < _ROUNDING:
-            yield from _decode(stream.codec_context, None)
-        first = False

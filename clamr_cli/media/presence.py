@@ -10,7 +10,6 @@ import re
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Final
 
 from clamr_cli.media.files import explain
@@ -22,6 +21,7 @@ MISSING: Final = (errno.ENOENT, errno.ENOTDIR)
 
 # Folders in which disks and shares appear as folders of their own, and vanish when they are unplugged.
 _MOUNTS: Final = re.compile(r"/(?:media(?:/[^/]+)?|run/media/[^/]+|run/user/[^/]+/gvfs|mnt|Volumes|net)")
+_ABSENT: Final = "the folder is not there"
 PATIENCE: Final = 1.5
 """Seconds for looking at files that are shown: a network share that hangs must not hang a search."""
 
@@ -44,13 +44,6 @@ class Absence:
     reason: str = ""
 
 
-class _State(Enum):
-    HOLDS = auto()
-    EMPTY = auto()
-    ABSENT = auto()
-    UNREADABLE = auto()
-
-
 class Folders:
     """The state of the folders of absent files. Each folder is looked at once.
 
@@ -60,7 +53,7 @@ class Folders:
 
     def __init__(self, unreadable: Collection[str] = ()) -> None:
         self._unreadable = frozenset(unreadable)
-        self._states: dict[str, tuple[_State, str]] = {}
+        self._reasons: dict[str, str] = {}
 
     def absence(self, path: str, root: str) -> Absence | None:
         """The reason why a file below a root is absent, None where it is there."""
@@ -75,32 +68,29 @@ class Folders:
         else:
             return None
         below, folder = path, os.path.dirname(path)
-        while len(folder) > len(root) and self._state(folder)[0] is _State.ABSENT:
+        while len(folder) > len(root) and self._empty(folder) == _ABSENT:
             below, folder = folder, os.path.dirname(folder)
-        state, reason = self._state(folder)
-        if state is _State.HOLDS and below != path and _MOUNTS.fullmatch(folder):
+        reason = self._empty(folder)
+        if not reason and below != path and _MOUNTS.fullmatch(folder):
             return Absence(below, gone=False, missing=True, reason="its disk is not there")
-        return Absence(folder, gone=state is _State.HOLDS, missing=True, reason=reason)
+        return Absence(folder, gone=not reason, missing=True, reason=reason)
 
-    def _state(self, folder: str) -> tuple[_State, str]:
-        if folder not in self._states:
-            self._states[folder] = _state(folder)
-        return self._states[folder]
+    def _empty(self, folder: str) -> str:
+        """The reason why a folder holds nothing; empty where it holds something."""
+        if folder not in self._reasons:
+            self._reasons[folder] = _reason(folder)
+        return self._reasons[folder]
 
 
-def _state(folder: str) -> tuple[_State, str]:
+def _reason(folder: str) -> str:
     try:
         with os.scandir(folder) as entries:
             # What desktops and file systems leave behind by themselves is nobody's content.
-            if any(not is_hidden(entry.name) for entry in entries):
-                return _State.HOLDS, ""
-            return _State.EMPTY, "the folder is empty"
+            return "" if any(not is_hidden(entry.name) for entry in entries) else "the folder is empty"
     except OSError as error:
         if error.errno not in MISSING:
-            return _State.UNREADABLE, explain(error)[0]
-    if os.path.islink(folder):
-        return _State.UNREADABLE, "the link leads to nothing"
-    return _State.ABSENT, "the folder is not there"
+            return explain(error)[0]
+    return "the link leads to nothing" if os.path.islink(folder) else _ABSENT
 
 
 def is_missing(path: str) -> bool:
