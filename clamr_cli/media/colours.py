@@ -41,26 +41,19 @@ def to_rgb(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
 
     A frame that does not say by which matrix its colours are stored has BT.709's if it is of HD size, else BT.601's.
     """
-    # Scaling inside libswscale, before the copy to an array, keeps large videos cheap.
+    matrix = None  # the one that the frame names
+    if not frame.format.is_rgb and frame.colorspace in (_NOT_STATED, _CONSTANT_LUMINANCE):
+        wide = frame.color_primaries == ColorPrimaries.BT2020 or frame.color_trc in _HDR
+        if wide or frame.colorspace == _CONSTANT_LUMINANCE:
+            matrix = Colorspace.BT2020
+        elif frame.width > _HD_WIDTH or frame.height > _HD_HEIGHT:
+            matrix = Colorspace.ITU709
     table = _table_for(frame)
-    # To planes libswscale rounds right; what it loses on the way to rgb24 would show after tone mapping.
-    small = frame.reformat(width, height, format="gbrp" if table else "rgb24", src_colorspace=_matrix(frame))
+    # Scaling inside libswscale, before the copy to an array, keeps large videos cheap. To planes libswscale rounds
+    # right; what it loses on the way to rgb24 would show after tone mapping.
+    small = frame.reformat(width, height, format="gbrp" if table else "rgb24", src_colorspace=matrix)
     picture = np.asarray(small.to_ndarray(), np.uint8)
     return np.asarray(Image.fromarray(picture).filter(table), np.uint8) if table else picture
-
-
-def _matrix(frame: VideoFrame) -> Colorspace | None:
-    """The matrix to read a frame's colours with; None for the one that it names."""
-    if frame.format.is_rgb or frame.colorspace not in (_NOT_STATED, _CONSTANT_LUMINANCE):
-        return None
-    if (
-        frame.colorspace == _CONSTANT_LUMINANCE
-        or frame.color_primaries == ColorPrimaries.BT2020
-        or frame.color_trc in _HDR
-    ):
-        return Colorspace.BT2020
-    hd = frame.width > _HD_WIDTH or frame.height > _HD_HEIGHT
-    return Colorspace.ITU709 if hd else None
 
 
 def _table_for(frame: VideoFrame) -> ImageFilter.Color3DLUT | None:

@@ -91,12 +91,17 @@ def pick_frames(samples: Iterable[SampledFrame], duration: float) -> Iterator[Ke
                 yield _ending(held, sample.time)
                 start = sample.time
         last, held_blank = look, look.blank and text in (TextChange.NONE, TextChange.GONE)
-        held = KeyFrame(
-            Frame(sample.time, Span(start, sample.time), to_jpeg(sample.image, _QUALITY, max_side=FRAME_SIDE)),
-            shot,
-            _text_jpeg(sample, watch) if text is TextChange.READ else None,
-            text_stays=text is TextChange.SAME,
-        )
+        jpeg = to_jpeg(sample.image, _QUALITY, max_side=FRAME_SIDE)
+        text_jpeg = None
+        if text is TextChange.READ:
+            image, side = sample.image, _TEXT_SIDE
+            if sample.enlarge is not None and watch.sees_small_letters(image):
+                # As large as the video.
+                side = int((_SMALL_TEXT_PIXELS * max(image.shape[:2]) / min(image.shape[:2])) ** 0.5)
+                image = sample.enlarge(side)
+            text_jpeg = to_jpeg(stretched(image), _QUALITY, max_side=side)
+        frame = Frame(sample.time, Span(start, sample.time), jpeg)
+        held = KeyFrame(frame, shot, text_jpeg, text_stays=text is TextChange.SAME)
     if held is not None:
         yield _ending(held, max(duration, held.frame.time))
 
@@ -104,15 +109,6 @@ def pick_frames(samples: Iterable[SampledFrame], duration: float) -> Iterator[Ke
 def _ending(key_frame: KeyFrame, end: float) -> KeyFrame:
     frame = key_frame.frame
     return replace(key_frame, frame=replace(frame, span=Span(frame.span.start, end)))
-
-
-def _text_jpeg(sample: SampledFrame, watch: TextWatch) -> bytes:
-    """The picture to read text from: as large as the video where the text is small."""
-    if sample.enlarge is None or not watch.sees_small_letters(sample.image):
-        return to_jpeg(stretched(sample.image), _QUALITY, max_side=_TEXT_SIDE)
-    long, short = max(sample.image.shape[:2]), min(sample.image.shape[:2])
-    side = int((_SMALL_TEXT_PIXELS * long / short) ** 0.5)
-    return to_jpeg(stretched(sample.enlarge(side)), _QUALITY, max_side=side)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,6 +5,7 @@ disk that is not plugged in, and what cannot be read says nothing about what is 
 """
 
 import errno
+import functools
 import os
 import re
 import threading
@@ -53,7 +54,7 @@ class Folders:
 
     def __init__(self, unreadable: Collection[str] = ()) -> None:
         self._unreadable = frozenset(unreadable)
-        self._reasons: dict[str, str] = {}
+        self._reason_of = functools.cache(_reason)
 
     def absence(self, path: str, root: str) -> Absence | None:
         """The reason why a file below a root is absent, None where it is there."""
@@ -68,21 +69,16 @@ class Folders:
         else:
             return None
         below, folder = path, os.path.dirname(path)
-        while len(folder) > len(root) and self._empty(folder) == _ABSENT:
+        while len(folder) > len(root) and self._reason_of(folder) == _ABSENT:
             below, folder = folder, os.path.dirname(folder)
-        reason = self._empty(folder)
+        reason = self._reason_of(folder)
         if not reason and below != path and _MOUNTS.fullmatch(folder):
             return Absence(below, gone=False, missing=True, reason="its disk is not there")
         return Absence(folder, gone=not reason, missing=True, reason=reason)
 
-    def _empty(self, folder: str) -> str:
-        """The reason why a folder holds nothing; empty where it holds something."""
-        if folder not in self._reasons:
-            self._reasons[folder] = _reason(folder)
-        return self._reasons[folder]
-
 
 def _reason(folder: str) -> str:
+    """The reason why a folder holds nothing; empty where it holds something."""
     try:
         with os.scandir(folder) as entries:
             # What desktops and file systems leave behind by themselves is nobody's content.

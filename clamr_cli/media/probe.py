@@ -158,6 +158,27 @@ def _describe(
     header = stated_length(container)
     content = _content_duration(path, container, header, edits=edits)
     tags = clean_tags(container.metadata)
+    audio = []
+    for stream in container.streams.audio:
+        track = _track(stream)
+        role = next((role for flag, role in _AUDIO_FLAGS.items() if stream.disposition & flag), "")
+        audio.append(AudioTrack(**track, role=role or audio_role(track["title"], track["language"])))
+    subtitles = [
+        SubtitleTrack(
+            **_track(stream),
+            text=bool(stream.codec_context and stream.codec_context.codec.text_sub),
+            forced=bool(stream.disposition & Disposition.forced),
+            hearing_impaired=bool(stream.disposition & Disposition.hearing_impaired),
+            comment=bool(stream.disposition & Disposition.comment),
+        )
+        for stream in container.streams.subtitles
+    ]
+    chapters = []
+    for mark in container.chapters()[:_MOST_CHAPTERS]:
+        base = float(mark["time_base"] or 0)
+        begin = max(0.0, mark["start"] * base - origin(container))
+        end = max(begin, mark["end"] * base - origin(container))
+        chapters.append(Chapter(Span(begin, end), clean_text(mark["metadata"].get("title", ""))))
     return MediaInfo(
         container=str(container.format.name),
         duration=choose_duration(header, content),
@@ -170,9 +191,9 @@ def _describe(
         fps=_rate(video) if video else 0.0,
         video_codec=_codec(video) if video else "",
         video_stream=int(video.index) if video else None,
-        audio=tuple(_audio_track(stream) for stream in container.streams.audio),
-        subtitles=tuple(_subtitle_track(stream) for stream in container.streams.subtitles),
-        chapters=_chapters(container),
+        audio=tuple(audio),
+        subtitles=tuple(subtitles),
+        chapters=tuple(sorted(chapters, key=lambda chapter: chapter.span)),
         tags=tags,
         created=created(tags),
         location=location(tags),
@@ -308,6 +329,7 @@ def _codec(stream: Stream) -> str:
 
 
 def _track(stream: Stream) -> dict[str, Any]:
+    """The fields that audio and subtitle tracks have in common."""
     return {
         "index": int(stream.index),
         "codec": _codec(stream),
@@ -315,33 +337,6 @@ def _track(stream: Stream) -> dict[str, Any]:
         "title": clean_text(stream.metadata.get("title", "")),
         "default": bool(stream.disposition & Disposition.default),
     }
-
-
-def _audio_track(stream: Stream) -> AudioTrack:
-    described = _track(stream)
-    role = next((role for flag, role in _AUDIO_FLAGS.items() if stream.disposition & flag), "")
-    return AudioTrack(**described, role=role or audio_role(described["title"], described["language"]))
-
-
-def _subtitle_track(stream: Stream) -> SubtitleTrack:
-    return SubtitleTrack(
-        **_track(stream),
-        text=bool(stream.codec_context and stream.codec_context.codec.text_sub),
-        forced=bool(stream.disposition & Disposition.forced),
-        hearing_impaired=bool(stream.disposition & Disposition.hearing_impaired),
-        comment=bool(stream.disposition & Disposition.comment),
-    )
-
-
-def _chapters(container: InputContainer) -> tuple[Chapter, ...]:
-    start = origin(container)
-    chapters = []
-    for mark in container.chapters()[:_MOST_CHAPTERS]:
-        base = float(mark["time_base"] or 0)
-        begin = max(0.0, mark["start"] * base - start)
-        end = max(begin, mark["end"] * base - start)
-        chapters.append(Chapter(Span(begin, end), clean_text(mark["metadata"].get("title", ""))))
-    return tuple(sorted(chapters, key=lambda chapter: chapter.span))
 
 
 def clean_text(text: str) -> str:
