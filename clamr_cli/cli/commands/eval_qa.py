@@ -109,14 +109,16 @@ class EvalQaArguments(FormOptions, LlmOptions, PreparingFlags):
         Raises:
             UsageError: an unknown one.
         """
-        from clamr_cli.evaluate.qa.strategies import ALL, Strategy, parse
+        from clamr_cli.evaluate.qa.strategies import Strategy
 
-        names = [part for name in self.strategy or () for part in name.split(",")]
-        strategies = tuple(dict.fromkeys(map(parse, names))) or ALL
-        if self.model is None:
-            # What the model is told changes nothing where none is asked.
-            strategies = tuple(dict.fromkeys(Strategy(strategy.sampling) for strategy in strategies))
-        return strategies
+        strategies = list(Strategy)
+        if self.strategy:
+            names = [part.strip().lower() for name in self.strategy for part in name.split(",")]
+            if unknown := [name for name in names if name not in strategies]:
+                raise UsageError(f"invalid strategy {unknown[0]!r}", f"use {', '.join(strategies)}")
+            strategies = [Strategy(name) for name in names]
+        # What the model is told changes nothing where none is asked.
+        return tuple(dict.fromkeys(strategy if self.model else strategy.silent for strategy in strategies))
 
 
 def eval_qa(context: Context, arguments: EvalQaArguments) -> int:
@@ -129,13 +131,12 @@ def eval_qa(context: Context, arguments: EvalQaArguments) -> int:
     from clamr_cli.evaluate.metrics import Sampling
     from clamr_cli.evaluate.qa import questions as collections
     from clamr_cli.evaluate.qa.report import report
-    from clamr_cli.evaluate.qa.run import RESULT_KEY, QaOptions, QaRun
-    from clamr_cli.evaluate.qa.strategies import Picking
+    from clamr_cli.evaluate.qa.run import RESULT_KEY, QaRun
+    from clamr_cli.evaluate.qa.strategies import QaOptions
     from clamr_cli.journal import Journal
 
     form, strategies = arguments.form, arguments.strategies()
-    picking = Picking(arguments.count, arguments.dense_frames, arguments.select)
-    qa_options = QaOptions(strategies, picking, seed=arguments.seed)
+    qa_options = QaOptions(strategies, arguments.count, arguments.dense_frames, arguments.select, seed=arguments.seed)
     arguments.check_llm()
     if arguments.base_url and not arguments.model:
         raise UsageError("no model to ask at --base-url", "name it with --model")

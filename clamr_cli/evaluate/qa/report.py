@@ -82,7 +82,7 @@ def report(
     """Sum up the results of some questions and strategies; others are passed over."""
     order = {question.id: place for place, question in enumerate(questions)}
     groups = (ALL, *dict.fromkeys(question.group for question in questions if question.group not in ("", ALL)))
-    by_strategy: dict[str, list[Mapping[str, Any]]] = {strategy.name: [] for strategy in strategies}
+    by_strategy: dict[str, list[Mapping[str, Any]]] = {strategy.value: [] for strategy in strategies}
     for record in records:
         if record["id"] in order and record["strategy"] in by_strategy:
             by_strategy[record["strategy"]].append(record)

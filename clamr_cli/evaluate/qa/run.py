@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, TypeAlias
 
@@ -21,7 +21,7 @@ from clamr_cli.errors import MediaError
 from clamr_cli.evaluate.qa import strategies
 from clamr_cli.evaluate.qa.media_lookup import Media
 from clamr_cli.evaluate.qa.questions import LabelledQuestion
-from clamr_cli.evaluate.qa.strategies import Picking, Strategy
+from clamr_cli.evaluate.qa.strategies import QaOptions, Strategy
 from clamr_cli.events import GaveUp, Notice, VideoDone
 from clamr_cli.frames import DenseOptions, FrameHit, Prepared
 from clamr_cli.journal import Journal
@@ -42,25 +42,6 @@ RESULT_KEY: Final = ("id", "strategy", "setup", "outcome")
 """Fields of every record in a journal of results."""
 
 _LONGEST_ANSWER: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class QaOptions:
-    """The strategies to compare, and what a model is shown.
-
-    Attributes:
-        strategies: ways to choose frames; those that differ in what the model is told only count once without a model.
-        picking: how many frames, and which of the ranked ones.
-        around: seconds around a frame whose speech is shown, if it is shown.
-        most: characters of speech that are shown at most.
-        seed: of the answers' sampling.
-    """
-
-    strategies: tuple[Strategy, ...]
-    picking: Picking = field(default_factory=Picking)
-    around: float = 2.0
-    most: int = 40_000
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +97,13 @@ class QaRun:
     ) -> None:
         self._store, self._encoder, self._prepare, self._model = store, encoder, prepare, model
         self._options, self._journal = options, journal
-        picking = options.picking
         # All that results depend on beside question and strategy; compared as text with what journals hold.
         self._setup = json.dumps(
             [
                 model.name if model is not None else None,
                 *(encoder.info.fingerprint, dense.interval, dense.context, dense.index.language),
                 dense.index.asr.version if dense.index.speech else "",
-                *(picking.k, picking.dense, picking.select, picking.scoring),
+                *(options.k, options.dense, options.select, options.scoring),
                 *(asking.PROMPT_VERSION, options.around, options.most, options.seed),
             ]
         )
@@ -190,7 +170,7 @@ class QaRun:
                 (question, strategy)
                 for question in group
                 for strategy in self._options.strategies
-                if self.results.get((question.id, strategy.name), {"outcome": FAILED})["outcome"] == FAILED
+                if self.results.get((question.id, strategy), {"outcome": FAILED})["outcome"] == FAILED
             ]
             if left:
                 yield from self._steps_of_video(media[name], left)
@@ -203,14 +183,14 @@ class QaRun:
         except MediaError as error:
             problem = str(error)
         for question, strategy in left:
-            record: Record = {"id": question.id, "strategy": strategy.name}
+            record: Record = {"id": question.id, "strategy": strategy.value}
             record |= {"video": question.video, "group": question.group}
             if question.choices:
                 record["right"] = question.answer
             if prepared is None:
                 yield _Step(_failed(record, problem))
                 continue
-            hits = strategies.pick(strategy, prepared, self._encoder, question.text, self._options.picking)
+            hits = strategies.pick(strategy, prepared, self._encoder, question.text, self._options)
             record |= self._selection(question, strategy, prepared, hits)
             if self._model is None or not question.choices:
                 yield _Step(record)
@@ -247,9 +227,7 @@ class QaRun:
             record["inside"] = round(strategies.inside(shown, windows), 4)
         if not (strategy.modalities and question.windows and prepared.candidates):
             return record
-        picking = self._options.picking
-        choice = frames.Choice(picking.k, picking.select, strategy.modalities, picking.scoring)
-        ranking = frames.rank(prepared, self._encoder, question.text, choice)
+        ranking = frames.rank(prepared, self._encoder, question.text, self._options.choice(strategy))
         moments = strategies.propose([candidate.span for candidate in prepared.candidates], ranking.scores)
         windows = question.windows
         record |= {

@@ -14,101 +14,92 @@ window against the annotated one it overlaps most; HIT@1 of the clip with the hi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from enum import StrEnum
+from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli import frames
-from clamr_cli.errors import UsageError
 from clamr_cli.evaluate.qa.questions import CLIP
-from clamr_cli.types import Modality, Span
+from clamr_cli.frames import FrameHit, Prepared
+from clamr_cli.types import Encoder, Modality, Scoring, Span
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from clamr_cli.frames import FrameHit, Prepared
-    from clamr_cli.types import Encoder, Scoring
-
-    Scores = NDArray[np.float32] | NDArray[np.float64]
-
-Sampling: TypeAlias = Literal["uniform", "dense", "clamr", "clamr+speech"]
-
-_SUBTITLES: Final = "+subs"
-_SAMPLINGS: Final[tuple[Sampling, ...]] = ("uniform", "dense", "clamr", "clamr+speech")
-_RANKED: Final[Mapping[Sampling, tuple[Modality, ...]]] = {
-    "clamr": (Modality.VIDEO,),
-    "clamr+speech": (Modality.VIDEO, Modality.SPEECH),
-}
-"""Modalities that rank frames: the picture alone, or the speech around it too."""
+Scores: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """A way to choose frames, and whether the model is shown the speech around them.
+class Strategy(StrEnum):
+    """A way to choose frames, in the order of reports; with ``+subs`` the model is shown the speech around them.
 
     ``uniform`` takes k frames at equal distances, ``dense`` as many as the model may be shown, ``clamr`` the k that
     answer best by picture, ``clamr+speech`` those that answer best by picture and speech together.
     """
 
-    sampling: Sampling
-    subtitles: bool = False
+    UNIFORM = "uniform"
+    DENSE = "dense"
+    CLAMR = "clamr"
+    CLAMR_SPEECH = "clamr+speech"
+    UNIFORM_SUBS = "uniform+subs"
+    DENSE_SUBS = "dense+subs"
+    CLAMR_SUBS = "clamr+subs"
+    CLAMR_SPEECH_SUBS = "clamr+speech+subs"
 
     @property
-    def name(self) -> str:
-        """As people write it: ``clamr+speech+subs``."""
-        return self.sampling + (_SUBTITLES if self.subtitles else "")
+    def subtitles(self) -> bool:
+        return self.endswith("+subs")
+
+    @property
+    def silent(self) -> Strategy:
+        """The same choice of frames without subtitles."""
+        return Strategy(self.removesuffix("+subs"))
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """The modalities that rank the frames; none if they are sampled."""
-        return _RANKED.get(self.sampling, ())
-
-
-ALL: Final = tuple(Strategy(sampling, subtitles) for subtitles in (False, True) for sampling in _SAMPLINGS)
-"""In the order of reports."""
-
-
-def parse(name: str) -> Strategy:
-    """A strategy by its name.
-
-    Raises:
-        UsageError: no strategy has that name.
-    """
-    for strategy in ALL:
-        if strategy.name == name.strip().lower():
-            return strategy
-    raise UsageError(f"invalid strategy {name!r}", f"use {', '.join(one.name for one in ALL)}")
+        if self.silent is Strategy.CLAMR:
+            return (Modality.VIDEO,)
+        return (Modality.VIDEO, Modality.SPEECH) if self.silent is Strategy.CLAMR_SPEECH else ()
 
 
 @dataclass(frozen=True, slots=True)
-class Picking:
-    """The number of frames to choose, and how to choose ranked ones.
+class QaOptions:
+    """The strategies to compare, and what a model is shown.
 
     Attributes:
+        strategies: ways to choose frames; those that differ in what the model is told only count once without a model.
         k: frames of a strategy.
         dense: frames of ``dense``.
-        select: which of the ranked ones, see :func:`clamr_cli.frames.selection.select`.
+        select: how ranked frames are chosen.
         scoring: how they are scored.
+        around: seconds around a frame whose speech is shown, if it is shown.
+        most: characters of speech that are shown at most.
+        seed: of the answers' sampling.
     """
 
+    strategies: tuple[Strategy, ...]
     k: int = 32
     dense: int = 768
     select: frames.Strategy = "diverse"
     scoring: Scoring = "token-max"
+    around: float = 2.0
+    most: int = 40_000
+    seed: int = 0
+
+    def choice(self, strategy: Strategy) -> frames.Choice:
+        """How a strategy that ranks frames chooses them."""
+        return frames.Choice(self.k, self.select, strategy.modalities, self.scoring)
 
 
-def pick(strategy: Strategy, prepared: Prepared, encoder: Encoder, text: str, picking: Picking) -> list[FrameHit]:
+def pick(strategy: Strategy, prepared: Prepared, encoder: Encoder, text: str, options: QaOptions) -> list[FrameHit]:
     """The frames that a strategy chooses, the most important first; all of them if there are fewer than it wants.
 
     Sampled frames have no best one: they come in an order that is spread over the video however few are looked at.
     """
     if strategy.modalities:
-        choice = frames.Choice(picking.k, picking.select, strategy.modalities, picking.scoring)
-        return frames.find(prepared, encoder, text, choice)
-    return spread(frames.uniform(prepared, picking.dense if strategy.sampling == "dense" else picking.k))
+        return frames.find(prepared, encoder, text, options.choice(strategy))
+    return spread(frames.uniform(prepared, options.dense if strategy.silent is Strategy.DENSE else options.k))
 
 
 def spread(hits: Sequence[FrameHit]) -> list[FrameHit]:
@@ -118,7 +109,6 @@ def spread(hits: Sequence[FrameHit]) -> list[FrameHit]:
 
 
 # --- moments ----------------------------------------------------------------------------------------------------------
-
 
 LEVELS: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Levels between the median (0) and the best score (1)."""
@@ -184,7 +174,6 @@ def _runs_above(values: NDArray[np.float64], level: float) -> Iterator[tuple[int
 
 
 # --- measures ---------------------------------------------------------------------------------------------------------
-
 
 THRESHOLDS: Final = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """Overlaps over which average precision is averaged: 0.5 to 0.95."""

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from clamr_cli.errors import MediaError, UsageError
+from clamr_cli.errors import MediaError
 from clamr_cli.evaluate.metrics import Sampling
 from clamr_cli.evaluate.qa import media_lookup, strategies
 from clamr_cli.evaluate.qa.questions import LabelledQuestion
 from clamr_cli.evaluate.qa.report import report
 from clamr_cli.evaluate.qa.run import evidence
+from clamr_cli.evaluate.qa.strategies import Strategy
 from clamr_cli.extract.subtitles import read_subtitle_file
 from clamr_cli.frames import FrameHit
 from clamr_cli.types import FileRecord, FileState, Span
@@ -114,9 +115,9 @@ def test_subtitles_that_cannot_be_read_are_told(tmp_path, content):
 
 
 def test_strategies_by_name():
-    assert [strategies.parse(one.name) for one in strategies.ALL] == list(strategies.ALL)
-    with pytest.raises(UsageError, match="invalid strategy 'best'"):
-        strategies.parse("best")
+    assert [strategy.silent for strategy in Strategy] == [*list(Strategy)[:4], *list(Strategy)[:4]]
+    assert [strategy.subtitles for strategy in Strategy] == [False] * 4 + [True] * 4
+    assert [len(strategy.modalities) for strategy in Strategy] == [0, 0, 1, 2, 0, 0, 1, 2]
 
 
 def test_every_beginning_of_sampled_frames_is_spread_over_the_video():
@@ -136,7 +137,7 @@ def test_annotated_frames_are_counted_at_the_rate_of_the_file():
 # --- reports ----------------------------------------------------------------------------------------------------------
 
 QUESTIONS = [LabelledQuestion(f"q{n}", "v", "q", ("a", "b"), 0, "short" if n < 4 else "long") for n in range(8)]
-TWO = [strategies.parse("uniform"), strategies.parse("clamr")]
+TWO = [Strategy.UNIFORM, Strategy.CLAMR]
 
 
 def answered(strategy: str, right: set[int], failed: frozenset[int] = frozenset()) -> list[dict]:
