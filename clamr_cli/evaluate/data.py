@@ -25,7 +25,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
@@ -69,14 +69,6 @@ _QREL_LINE: Final = 'a line is: query 0 document grade, or {"query_id": ..., "do
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class QuerySet:
-    """The queries of a file, and how many others were left out because they were not judged."""
-
-    queries: list[LabelledQuery]
-    unjudged: int = 0
-
-
 class _JsonQuery(msgspec.Struct):
     """A query of a ``json`` file."""
 
@@ -102,17 +94,15 @@ class _JsonJudgement(msgspec.Struct):
     relevance: int = 1
 
 
-def read_queries(path: Path, format_name: str = "auto", qrels: Path | None = None) -> QuerySet:
-    """Read the queries of a file, in order, with their answers.
+def read_queries(path: Path, format_name: str = "auto") -> list[LabelledQuery]:
+    """Read the queries of a file, in order, with the answers that they name themselves.
 
     Args:
         path: the file of the queries.
         format_name: a key of :data:`FORMATS`, or ``auto`` to detect it.
-        qrels: judgements, four columns (TREC) or JSON lines (``query_id``, ``doc_id``, ``relevance``). They replace
-            answers that the queries name themselves; queries that were not judged are left out.
 
     Raises:
-        UsageError: a file cannot be read, is not of that format, or has no query.
+        UsageError: the file cannot be read, is not of that format, or has no query.
     """
     text = read_text(path)
     queries: list[LabelledQuery] = []
@@ -123,22 +113,31 @@ def read_queries(path: Path, format_name: str = "auto", qrels: Path | None = Non
     ids = Counter(query.id for query in queries)
     if len(ids) != len(queries):
         raise UsageError(f"{path.name}: two queries have the id {ids.most_common(1)[0][0]!r}", "number them")
-    if qrels is None:
-        return QuerySet(queries)
+    return queries
+
+
+def judged_queries(queries: Sequence[LabelledQuery], qrels: Path) -> list[LabelledQuery]:
+    """The queries that a file of judgements judges, with the answers that it gives them.
+
+    The file has four columns (TREC), or JSON lines (``query_id``, ``doc_id``, ``relevance``).
+
+    Raises:
+        UsageError: the file cannot be read, or judges none of them.
+    """
     grades = read_qrels(qrels)
     judged = [replace(query, relevant=grades[query.id]) for query in queries if query.id in grades]
     if not judged:
         raise UsageError(f"{qrels.name} judges none of the queries", "give the judgements that belong to them")
-    return QuerySet(judged, len(queries) - len(judged))
+    return judged
 
 
-def queries_of_qrels(path: Path) -> QuerySet:
+def queries_of_qrels(path: Path) -> list[LabelledQuery]:
     """Queries without a text, from judgements alone: enough to score runs.
 
     Raises:
         UsageError: the file cannot be read or has no judgement.
     """
-    return QuerySet([LabelledQuery(name, "", _modality_of_id(name), grade) for name, grade in read_qrels(path).items()])
+    return [LabelledQuery(name, "", _modality_of_id(name), grade) for name, grade in read_qrels(path).items()]
 
 
 def read_text(path: Path) -> str:

@@ -98,19 +98,11 @@ def make_task(queries: Sequence[LabelledQuery], *, published: bool = False) -> T
 
 @dataclass(frozen=True, slots=True)
 class SystemResult:
-    """One system.
+    """One system: means by measure, and of the main measure its 95 % interval, paired test and means by label.
 
-    Attributes:
-        name: of the system.
-        means: by measure, over all rows.
-        interval: 95 % confidence interval of the first measure.
-        p: of the paired test of the first measure against the first system; None for that one.
-        by_label: the first measure over the rows of each label that has any.
-        accuracy: share of labelled queries whose best answer was won by the modality they aim at, of those with any
-            answer in the run; None if the system does not say.
-        accuracy_by_label: the same by label.
-        auroc: chance that the top score of an answered query is above that of one without.
-        oracle: whether it knows what queries aim at.
+    ``accuracy`` is the share of labelled queries whose best answer was won by the modality they aim at, of those with
+    any answer in the run; None if the system does not say. ``auroc`` is the chance that the top score of an answered
+    query is above that of one without.
     """
 
     name: str
@@ -147,15 +139,10 @@ class Report:
 def report(
     task: Task, runs: Sequence[Run], names: Sequence[str], sampling: metrics.Sampling, lost: Collection[str] = ()
 ) -> Report:
-    """Score runs.
+    """Score runs by measures (names, the main one first); the others are tested against the first.
 
-    Args:
-        task: rows and judgements.
-        runs: at least one; the others are tested against the first.
-        names: measures, as :func:`~clamr_cli.evaluate.metrics.parse` gives them; the first is the main one.
-        sampling: of intervals and tests.
-        lost: ids of queries whose answers are all outside the collection; they are neither answered nor known to have
-            no answer, so they take no part in the separation.
+    ``lost`` are ids of queries whose answers are all outside the collection: they are neither answered nor known to
+    have no answer, so they take no part in the separation.
 
     Raises:
         UsageError: a measure cannot be computed.

@@ -145,13 +145,9 @@ def evaluate_runs(
 def run_of(
     name: str, ranking: Ranking, queries: Sequence[LabelledQuery], documents: Mapping[str, str]
 ) -> tuple[Run, list[str]]:
-    """A run that was read from a file, and its unknown documents.
+    """A run that was read from a file, and its documents that are not in ``documents`` (our names by theirs).
 
-    Args:
-        name: of the system.
-        ranking: documents with scores by query.
-        queries: of the collection, whose ids may be escaped in the run.
-        documents: by their id in the run; those that are not in it are left out.
+    The ids of queries may be escaped in the run.
     """
     unknown: dict[str, None] = {}
     rankings = []

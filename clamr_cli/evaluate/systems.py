@@ -92,15 +92,9 @@ def rank(
     lengths: Array | None = None,
     oracle: bool = False,
 ) -> Run:
-    """Rank the videos of each query by their scores, ties in the order of ``documents``.
+    """Rank the videos [v] of each query by scores [q, v], minus infinity for no answer; ties in the order of videos.
 
-    Args:
-        name: of the system.
-        scores: [q, v] float32, minus infinity for a video that is not an answer.
-        documents: [v] names of the videos.
-        winners: [q, v] uint8 modality ids, None if the system does not say.
-        lengths: [q] the number of tokens that scores are divided by, to compare them between queries.
-        oracle: see :class:`Run`.
+    ``winners`` are modality ids [q, v]; scores are divided by ``lengths`` [q], to compare them between queries.
     """
     names = np.array(documents, dtype=object)
     rankings = []
@@ -114,16 +108,9 @@ def rank(
 
 @dataclass(slots=True)
 class VideoPool:
-    """The videos that may answer.
+    """The videos that may answer: ids (ascending), names in runs in the same order, and files.
 
-    Attributes:
-        store: the index.
-        encoder: of the stored vectors.
-        video_ids: ascending.
-        names: of the videos in runs, in the order of ``video_ids``.
-        files: of all the videos, by path.
-        progress: called while it takes long.
-        notes: filled with what was left out, and why.
+    ``notes`` is filled with what was left out, and why.
     """
 
     store: Store
@@ -143,15 +130,10 @@ def all_systems(
     baselines: bool,
     sentences: Callable[[], SentenceModel] | None,
 ) -> list[Run]:
-    """The runs of every system, the encoder's stored vectors first.
+    """The runs of every system, the encoder's stored vectors first; the others if ``baselines``.
 
-    Args:
-        pool: the videos.
-        queries: of the collection.
-        scoring: of the stored vectors and of separate encoding.
-        baselines: also run the systems to compare with.
-        sentences: makes the model of the sentence baselines; None leaves those out, and so does an error of models that
-            are absent, which is noted.
+    ``sentences`` makes the model of the sentence baselines; None leaves those out, and so does an error of models that
+    are absent, which is noted.
     """
     name = pool.encoder.info.name
     pool.progress("encoding queries", 0, 1)

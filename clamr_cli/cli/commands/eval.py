@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from clamr_cli.evaluate.data import QuerySet, Ranking
+    from clamr_cli.evaluate.data import Ranking
     from clamr_cli.evaluate.report import Report
     from clamr_cli.evaluate.run import Evaluation
+    from clamr_cli.queries import LabelledQuery
 
 _WIDE: Final = 110
 """Columns of a screen from which the values by modality stand beside the means."""
@@ -128,7 +129,7 @@ def evaluate(context: Context, arguments: EvalArguments) -> int:
         sampling=metrics.Sampling(arguments.bootstrap, arguments.seed),
         filters=Filters(path=arguments.path),
     )
-    queries = _read_queries(arguments).queries
+    queries = _read_queries(arguments)
     runs = _read_runs([*(arguments.run or ()), *(arguments.compare or ())])
     if arguments.run:
         evaluation = run.evaluate_runs(runs, queries, evaluation_options)
@@ -151,15 +152,18 @@ def evaluate(context: Context, arguments: EvalArguments) -> int:
     return EXIT_FOUND
 
 
-def _read_queries(arguments: EvalArguments) -> QuerySet:
+def _read_queries(arguments: EvalArguments) -> list[LabelledQuery]:
     from clamr_cli.evaluate import data
 
     if arguments.queries is None:
         return data.queries_of_qrels(arguments.qrels or Path())
-    queries = data.read_queries(arguments.queries, arguments.format, arguments.qrels)
-    if queries.unjudged:
-        warn(f"{queries.unjudged} of the queries were not judged and are left out")
-    return queries
+    queries = data.read_queries(arguments.queries, arguments.format)
+    if not arguments.qrels:
+        return queries
+    judged = data.judged_queries(queries, arguments.qrels)
+    if unjudged := len(queries) - len(judged):
+        warn(f"{unjudged} of the queries were not judged and are left out")
+    return judged
 
 
 def _read_runs(paths: Sequence[Path]) -> dict[str, Ranking]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -19,7 +20,6 @@ from clamr_cli.cli.output import (
     Form,
     emit,
     empty_table,
-    json_only,
     print_table,
     rounded,
     safe,
@@ -270,15 +270,22 @@ class QaView(RunView["QaEvent"]):
         return "run the same command again to go on" if self._out else "with --out FILE a run can go on later"
 
 
-def _accuracy_record(accuracy: dict[str, Share]) -> dict[str, object]:
+_four = rounded(4)
+
+
+def _accuracy_record(accuracy: Mapping[str, Share]) -> dict[str, object]:
     return {
         group: {
             "questions": share.count,
-            "mean": rounded(4)(share.mean),
-            "interval": None if share.interval is None else [rounded(4)(border) for border in share.interval],
+            "mean": _four(share.mean),
+            "interval": None if share.low is None else [_four(share.low), _four(share.high)],
         }
         for group, share in accuracy.items()
     }
+
+
+def _selection_record(selection: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _four(value) for name, value in selection.items()}
 
 
 STRATEGY: Final = (
@@ -286,16 +293,12 @@ STRATEGY: Final = (
     Column("frames", "How many were shown or chosen on average.", json=rounded(1), tsv=rounded(1)),
     Column("unclear", "Answers that take no choice; they count as wrong."),
     Column("failed", "Questions without an answer; they do not count."),
-    Column("p", "Of being no better than the first strategy.", json=rounded(4), tsv=rounded(4)),
+    Column("p", "Of being no better than the first strategy.", json=_four, tsv=_four),
     Column("accuracy", "Share of right answers by class of length.", json=_accuracy_record, tsv=None),
 )
 EVIDENCE: Final = (
     Column("evidence", "Questions whose evidence is annotated."),
-    json_only(
-        "selection",
-        "Means of the measures of the chosen frames.",
-        lambda row: {name: rounded(4)(value) for name, value in row.selection.items()},
-    ),
+    Column("selection", "Means of the measures of the chosen frames.", json=_selection_record, tsv=None),
 )
 
 
@@ -303,27 +306,25 @@ def _columns(report: QaReport) -> list[Column]:
     """The columns of a report; those of TSV depend on its classes of length."""
     from clamr_cli.evaluate.qa.report import SELECTION
 
-    def tsv_only(name: str, value: Any) -> Column:  # noqa: ANN401
-        return Column(name, get=value, json=None)
+    columns = list(STRATEGY)
+    for group in report.groups:
+        share = partial(_share, group)
+        columns += [
+            Column(f"questions {group}", "", share, None, lambda share: share.count if share else 0),
+            Column(f"accuracy {group}", "", share, None, lambda share: share and _four(share.mean)),
+            Column(f"low {group}", "", share, None, lambda share: share and _four(share.low)),
+            Column(f"high {group}", "", share, None, lambda share: share and _four(share.high)),
+        ]
+    columns += EVIDENCE
+    return [*columns, *(Column(name, "", partial(_selected, name), None, _four) for name in SELECTION.values())]
 
-    def share(group: str, number: int) -> Any:  # noqa: ANN401
-        """Questions, mean and borders of the interval of a class."""
 
-        def cell(row: StrategyResult) -> float | None:
-            if group not in row.accuracy:
-                return None if number else 0
-            found = row.accuracy[group]
-            low, high = found.interval or (None, None)
-            return (found.count, *map(rounded(4), (found.mean, low, high)))[number]
+def _share(group: str, row: StrategyResult) -> Share | None:
+    return row.accuracy.get(group)
 
-        return cell
 
-    names = ("questions", "accuracy", "low", "high")
-    groups = [tsv_only(f"{name} {group}", share(group, n)) for group in report.groups for n, name in enumerate(names)]
-    selection = [
-        tsv_only(name, lambda row, name=name: rounded(4)(row.selection.get(name))) for name in SELECTION.values()
-    ]
-    return [*STRATEGY, *groups, *EVIDENCE, *selection]
+def _selected(measure: str, row: StrategyResult) -> float | None:
+    return row.selection.get(measure)
 
 
 def _show(report: QaReport, form: Form) -> None:
@@ -366,10 +367,9 @@ def _accuracy_table(report: QaReport) -> Table:
 
 def _percentage(share: Share | None) -> Text:
     """A percentage, and below it its interval."""
-    if share is None or share.interval is None:
+    if share is None or share.low is None or share.high is None:
         return safe("" if share is None else f"{100 * share.mean:.1f}")
-    low, high = share.interval
-    return safe(f"{100 * share.mean:.1f}").append(f"\n{100 * low:.1f}-{100 * high:.1f}", "dim")
+    return safe(f"{100 * share.mean:.1f}").append(f"\n{100 * share.low:.1f}-{100 * share.high:.1f}", "dim")
 
 
 def _selection_table(report: QaReport) -> Table:

@@ -50,13 +50,7 @@ def find_media(
     videos: Iterable[Path],
     subtitles: Iterable[Path],
 ) -> tuple[dict[str, Media], list[str]]:
-    """Find the videos of questions: as paths, in the folders, then in the index.
-
-    Args:
-        questions: each names its video.
-        files: of the index.
-        videos: folders to look in, and in those that collections have inside.
-        subtitles: the same for subtitle files.
+    """Find the videos of questions: as paths, in the folders and those that collections have inside, in the index.
 
     Returns:
         The media by their name in the collection, and the names without any.
@@ -93,10 +87,6 @@ def cached_subtitles(media: Media, cache: Path) -> str:
     """The path of the collection's subtitles of a video, in SubRip and on its clock; empty without any.
 
     An empty file says that nobody speaks.
-
-    Args:
-        media: the video.
-        cache: a folder for what is written.
 
     Raises:
         MediaError: the subtitles cannot be read.

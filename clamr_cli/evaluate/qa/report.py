@@ -36,22 +36,16 @@ class Share:
 
     count: int
     mean: float
-    interval: tuple[float, float] | None
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyResult:
-    """A strategy's results.
+    """A strategy's results: accuracy by class of length, and means of the measures of :data:`SELECTION`.
 
-    Attributes:
-        strategy: its name.
-        accuracy: by class of length; empty where no model answered.
-        p: of being no better than the first strategy, on the questions that both have; None for itself.
-        unclear: answers that take no choice; they count as wrong.
-        failed: questions without an answer; they do not count.
-        frames: how many were shown or chosen on average.
-        selection: means of the measures of :data:`SELECTION` that could be taken, by their name in reports.
-        evidence: how many questions those are means over.
+    ``p`` is of being no better than the first strategy, on the questions that both have. ``evidence`` counts the
+    questions that the measures are means over.
     """
 
     strategy: str
@@ -102,7 +96,8 @@ def report(
         for group in groups:
             values = np.array([value for question, value in correct.items() if group in (ALL, group_of[question])])
             if len(values):
-                accuracy[group] = Share(len(values), float(values.mean()), metrics.interval(values, sampling))
+                low, high = metrics.interval(values, sampling) or (None, None)
+                accuracy[group] = Share(len(values), float(values.mean()), low, high)
         shared = [question for question in correct if question in first]
         ours, other = (np.array([values[question] for question in shared]) for values in (correct, first))
         selection = {name: [record[key] for record in good if key in record] for key, name in SELECTION.items()}

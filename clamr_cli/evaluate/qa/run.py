@@ -69,15 +69,8 @@ class QaRun:
     Results depend on the videos, the models and the options alone: answers are asked for concurrently, but written in
     the order of the questions, those of one video together.
 
-    Args:
-        store: the index, which keeps what is prepared.
-        encoder: ranks frames.
-        prepare: makes a video ready; it may raise MediaError.
-        model: who answers; None measures the choice of frames alone.
-        options: what is compared.
-        dense: how videos are prepared.
-        journal: entered, with the key :data:`RESULT_KEY`. Results of these settings are not computed again.
-        questions: of the collection.
+    Without a model the choice of frames alone is measured. ``prepare`` makes a video ready, as ``dense`` says; it may
+    raise MediaError. The journal is entered and has the key :data:`RESULT_KEY`; what it holds is not computed again.
 
     Attributes:
         results: by question and strategy.

@@ -140,7 +140,7 @@ def read_pairs(
         UsageError: the file cannot be read, or no query of it has an answer in the index.
     """
     try:
-        queries = read_queries(path).queries
+        queries = read_queries(path)
     except UsageError as error:
         if "--format" in error.hint:  # clamr train has no such option
             raise UsageError(error.what, "give labelled queries as clamr synth writes them") from error

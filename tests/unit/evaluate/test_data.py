@@ -30,9 +30,9 @@ LAYOUTS = {
 def test_a_layout_is_told_from_the_file(layout: str, tmp_path: Path) -> None:
     text, modality = LAYOUTS[layout]
     path = write(tmp_path, "queries", text)
-    (query,) = data.read_queries(path).queries
+    (query,) = data.read_queries(path)
     assert (query.text, query.modality, query.relevant) == ("a\u2028dog", modality, {"v1.mp4": 1})
-    assert data.read_queries(path, layout).queries == [query]
+    assert data.read_queries(path, layout) == [query]
 
 
 MESSY = {
@@ -51,7 +51,7 @@ def test_files_are_read_as_people_save_them(case: str, tmp_path: Path) -> None:
     text, modality = MESSY[case]
     path = tmp_path / "queries"
     path.write_bytes(text.encode())
-    (query,) = data.read_queries(path).queries
+    (query,) = data.read_queries(path)
     assert query.text.startswith("a dog")
     assert query.modality is modality
 
@@ -62,12 +62,11 @@ def test_judgements_come_from_their_own_file(tmp_path: Path) -> None:
     trec = write(tmp_path, "trec", "".join(f"{query}\t0  {doc} {grade}\n" for query, doc, grade in lines))
     records = [json.dumps({"query_id": query, "doc_id": doc, "relevance": grade}) for query, doc, grade in lines]
     for qrels in (trec, write(tmp_path, "qrels.jsonl", "\n".join(records))):
-        loaded = data.read_queries(queries, qrels=qrels)
-        assert loaded.queries == [
+        loaded = data.judged_queries(data.read_queries(queries), qrels)
+        assert loaded == [
             LabelledQuery("x_english_ocr_0", "one", Modality.OCR, {"v1": 2}),
             LabelledQuery("x_base_1", "two", None, {}),
         ]
-        assert loaded.unjudged == 1
 
 
 @pytest.mark.parametrize(
@@ -80,7 +79,7 @@ def test_judgements_come_from_their_own_file(tmp_path: Path) -> None:
 def test_topics_are_read_as_lines_and_as_elements(topics: str, tmp_path: Path) -> None:
     path = write(tmp_path, "topics", topics)
     qrels = write(tmp_path, "qrels", "q_speech_1 0 v1 1\nq2 0 v2 1\n")
-    found = data.read_queries(path, qrels=qrels).queries
+    found = data.judged_queries(data.read_queries(path), qrels)
     assert [(query.id, query.text, query.modality) for query in found] == [
         ("q_speech_1", "a dog", Modality.SPEECH),
         ("q2", "a cat", None),
@@ -90,7 +89,7 @@ def test_topics_are_read_as_lines_and_as_elements(topics: str, tmp_path: Path) -
 def test_the_same_words_for_two_videos_are_one_query_with_two_answers(tmp_path: Path) -> None:
     items = [{"video": video, "query": "a dog", "modality": "video"} for video in ("v1", "v2")]
     items.append({"video": None, "query": "a unicorn", "modality": None})
-    one, other = data.read_queries(write(tmp_path, "q.json", json.dumps(items))).queries
+    one, other = data.read_queries(write(tmp_path, "q.json", json.dumps(items)))
     assert one.relevant == {"v1": 1, "v2": 1}
     assert (other.text, other.relevant) == ("a unicorn", {})
 
@@ -132,7 +131,7 @@ BAD = {
 def test_a_file_that_is_no_collection_is_refused_by_name(case: str, tmp_path: Path) -> None:
     path = write(tmp_path, "bad.queries", BAD[case])
     if case == "null byte":
-        assert data.read_queries(path).queries[0].text == "\0x"
+        assert data.read_queries(path)[0].text == "\0x"
         return
     with pytest.raises(UsageError, match=r"bad\.queries"):
         data.read_queries(path)
@@ -154,7 +153,7 @@ def test_a_file_that_is_no_collection_is_refused_by_name(case: str, tmp_path: Pa
 def test_judgements_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
     queries = write(tmp_path, "q.csv", "Query_id,query\na,x\n")
     with pytest.raises(UsageError, match="judge"):
-        data.read_queries(queries, qrels=write(tmp_path, "judged", text))
+        data.judged_queries(data.read_queries(queries), write(tmp_path, "judged", text))
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
@@ -166,7 +165,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
 
 def test_published_collections_are_read_whole(shared: Path) -> None:
     text = shared / "text"
-    plus = data.read_queries(text / "clamr_val_queries.json").queries
+    plus = data.read_queries(text / "clamr_val_queries.json")
     assert Counter(query.modality for query in plus) == {
         Modality.METADATA: 405,
         Modality.SPEECH: 371,
@@ -174,9 +173,10 @@ def test_published_collections_are_read_whole(shared: Path) -> None:
         Modality.VIDEO: 105,
     }
     assert all(len(next(iter(query.relevant))) == 11 for query in plus)
-    assert len(data.read_queries(text / "msrvtt_1kA_test.csv").queries) == 1000
-    loaded = data.read_queries(text / "multivent2_q.csv", qrels=text / "multivent2_qrels.jsonl")
-    counts = Counter(query.modality for query in loaded.queries)
+    assert len(data.read_queries(text / "msrvtt_1kA_test.csv")) == 1000
+    queries = data.read_queries(text / "multivent2_q.csv")
+    loaded = data.judged_queries(queries, text / "multivent2_qrels.jsonl")
+    counts = Counter(query.modality for query in loaded)
     assert counts == {None: 404, Modality.METADATA: 358, Modality.SPEECH: 322, Modality.OCR: 277}
-    assert (loaded.unjudged, len({video for query in loaded.queries for video in query.relevant})) == (0, 417)
-    assert len(data.read_queries(shared / "videos" / "queries.json").queries) > 50
+    assert (len(queries) - len(loaded), len({video for query in loaded for video in query.relevant})) == (0, 417)
+    assert len(data.read_queries(shared / "videos" / "queries.json")) > 50

@@ -61,7 +61,7 @@ def test_the_published_pool_has_the_ceilings_of_its_duplicates(shared: Path) -> 
     videos: R@1 417 / 1518 = 27.5, and nDCG@10 64.8, where about 66.2 is told for the paper's choice of pairs.
     """
     text = shared / "text"
-    queries = data.read_queries(text / "multivent2_q.csv", qrels=text / "multivent2_qrels.jsonl").queries
+    queries = data.judged_queries(data.read_queries(text / "multivent2_q.csv"), text / "multivent2_qrels.jsonl")
     pairs = [
         LabelledQuery(f"{query.id}/{video}", "x", None, {video: 1}) for query in queries for video in query.relevant
     ]

@@ -163,8 +163,7 @@ def test_accuracy_by_class_of_length():
     }  # fmt: skip
     assert (uniform.failed, clamr.failed, uniform.p) == (0, 1, None)
     assert 0 < clamr.p < 1
-    low, high = uniform.accuracy["all"].interval
-    assert 0 <= low <= 3 / 8 <= high <= 1
+    assert 0 <= uniform.accuracy["all"].low <= 3 / 8 <= uniform.accuracy["all"].high <= 1
     assert found == report(reversed(records), QUESTIONS, TWO, Sampling(500, 0))
 
 
@@ -172,7 +171,7 @@ def test_an_unclear_answer_is_a_wrong_one_and_an_unknown_right_one_does_not_coun
     records = [record("q0", right=0, choice=None, shown=2), record("q1", right=None, choice=1, shown=2)]
     (row,) = report(records, QUESTIONS, TWO[:1], Sampling(0)).rows
     assert (row.unclear, row.accuracy["all"].count, row.accuracy["all"].mean) == (1, 1, 0.0)
-    assert row.accuracy["all"].interval is None
+    assert row.accuracy["all"].low is None
 
 
 def test_measures_of_the_choice_are_means_over_what_is_known():
