@@ -80,11 +80,13 @@ class Journal:
         content = stream.read()
         end = content.rfind(b"\n") + 1
         rest = content[end:]
-        if _is_json(rest):
+        try:
+            json.loads(rest)
             end = len(content)
-        elif not (rest.startswith(_LINE_START) or _LINE_START.startswith(rest)):
-            # Not the beginning of a line of ours.
-            raise self._foreign()
+        except (ValueError, RecursionError):
+            if not (rest.startswith(_LINE_START) or _LINE_START.startswith(rest)):
+                # Not the beginning of a line of ours.
+                raise self._foreign() from None
         try:
             lines = content[:end].decode("utf-8").split("\n")
             self.records = [json.loads(line) for line in lines if line.strip()]
@@ -121,11 +123,3 @@ def _exclusive(path: Path) -> Iterator[None]:
             yield
         finally:
             lock_file.unlink(missing_ok=True)
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True

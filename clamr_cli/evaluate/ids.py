@@ -45,7 +45,8 @@ def resolve(names: Iterable[str], files: Sequence[FileRecord]) -> Resolved:
     """
     unique = list(dict.fromkeys(names))
     videos: dict[str, str] = {}
-    for form in (str, _normalize):
+    # Systems differ in whether they take letters with accents apart.
+    for form in (str, lambda name: unicodedata.normalize("NFC", PurePath(name).as_posix())):
         if not (left := [name for name in unique if name not in videos]):
             break
         steps = _lookup_tables(files, form)
@@ -54,11 +55,6 @@ def resolve(names: Iterable[str], files: Sequence[FileRecord]) -> Resolved:
             if len(matches) == 1:
                 videos[name] = next(iter(matches))
     return Resolved(videos, tuple(name for name in unique if name not in videos))
-
-
-def _normalize(name: str) -> str:
-    """A name in one spelling: systems differ in whether they take letters with accents apart."""
-    return unicodedata.normalize("NFC", PurePath(name).as_posix())
 
 
 def _lookup_tables(files: Sequence[FileRecord], form: Callable[[str], str]) -> tuple[dict[str, set[str]], ...]:

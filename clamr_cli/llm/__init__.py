@@ -127,10 +127,9 @@ def without_reasoning(answer: str) -> str:
 
 def readable(answer: str) -> str:
     """An answer for people, in Unicode's normal form C: no reasoning, chat markup or control characters."""
-    lines = _CHAT_MARK.sub(" ", without_reasoning(answer)[:LONGEST_ANSWER]).splitlines()
-    text = "\n".join("".join(map(_printable, unicodedata.normalize("NFC", line))).rstrip() for line in lines)
-    return re.sub(r"\n{3,}", "\n\n", text).strip()
-
-
-def _printable(character: str) -> str:
-    return " " if unicodedata.category(character) in _UNPRINTABLE and character not in _JOINERS else character
+    lines = []
+    for line in _CHAT_MARK.sub(" ", without_reasoning(answer)[:LONGEST_ANSWER]).splitlines():
+        characters = unicodedata.normalize("NFC", line)
+        printable = (" " if unicodedata.category(c) in _UNPRINTABLE and c not in _JOINERS else c for c in characters)
+        lines.append("".join(printable).rstrip())
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()

@@ -97,10 +97,11 @@ class LocalModel:
         return self._apply_template([("user", (prompt.system + "\n", *user) if prompt.system else user)])
 
     def _apply_template(self, messages: list[tuple[str, tuple[str | bytes, ...]]]) -> Any:  # noqa: ANN401
-        chat: list[dict[str, Any]] = [
-            {"role": role, "content": [_content_part(part) for part in parts] if self.supports_images else _text(parts)}
-            for role, parts in messages
-        ]
+        chat: list[dict[str, Any]] = []
+        for role, parts in messages:
+            text = "\n".join(part for part in parts if isinstance(part, str))
+            content = [_content_part(part) for part in parts] if self.supports_images else text
+            chat.append({"role": role, "content": content})
         return self._processor.apply_chat_template(
             chat,
             tokenize=True,
@@ -173,10 +174,6 @@ def _content_part(part: str | bytes) -> dict[str, Any]:
         return {"type": "text", "text": part}
     with Image.open(io.BytesIO(part)) as image:
         return {"type": "image", "image": image.convert("RGB")}
-
-
-def _text(parts: tuple[str | bytes, ...]) -> str:
-    return "\n".join(part for part in parts if isinstance(part, str))
 
 
 def _load(folder: Path, model: str, device: torch.device) -> tuple[Any, Any]:

@@ -128,7 +128,10 @@ class QaRun:
                 continue
             worked = True
             record = _with_answer(step.record, answer)
-            self._write(record)
+            head = {"id": record["id"], "strategy": record["strategy"], "setup": self._setup}
+            line = {**head, "mark": self._marks[record["id"]], **record}
+            self.results[line["id"], line["strategy"]] = line
+            self._journal.append(line)
             yield from self._notes(answer)
             yield QuestionSettled(record)
             # A video that cannot be read fails for every question and strategy; that says nothing of the model.
@@ -137,12 +140,6 @@ class QaRun:
             if failures >= MOST_FAILURES:
                 yield GaveUp(failures)
                 return
-
-    def _write(self, record: Record) -> None:
-        head = {"id": record["id"], "strategy": record["strategy"], "setup": self._setup}
-        line = {**head, "mark": self._marks.get(record["id"], ""), **record}
-        self.results[line["id"], line["strategy"]] = line
-        self._journal.append(line)
 
     def _notes(self, answer: asking.Answer | AnswerError | None) -> Iterator[Notice]:
         """The new notes of the model, and those of its answers, each once."""

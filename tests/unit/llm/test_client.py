@@ -30,7 +30,7 @@ def test_question_is_a_chat_with_seed_temperature_and_key():
     assert (asked.body["model"], asked.body["seed"], asked.body["temperature"]) == ("m", 42, 0.0)
 
 
-def test_what_is_no_character_is_asked_as_a_question_mark():
+def test_invalid_characters_become_question_marks():
     """Arguments and file names may hold any bytes."""
     with endpoint(lambda _: answer("a query")) as there:
         odd = Prompt("caf\udce9", ("look", b"jpeg", "\ud83d"), 1)
@@ -136,12 +136,12 @@ def test_a_stream_without_an_answer_is_one_clear_line(reply, said):
         model(there.url, retries=0).answer(PROMPT)
 
 
-def test_silence_is_cut_off_by_the_time_limit():
+def test_no_answer_within_the_time_limit_is_an_error():
     with endpoint(lambda _: Sent(hang=True)) as there, pytest.raises(AnswerError, match=r"no answer within 0.2 s"):
         model(there.url, timeout=0.2, retries=0).answer(PROMPT)
 
 
-def test_who_is_silent_for_the_whole_time_is_asked_once_more_and_not_for_ever():
+def test_a_timeout_is_retried_once():
     with endpoint(lambda _: Sent(hang=True)) as there:
         with pytest.raises(AnswerError, match=r"\(after 2 tries\): give it more with --timeout"):
             model(there.url, timeout=1.0, retries=9).answer(PROMPT)
@@ -172,7 +172,7 @@ def test_wrong_addresses_are_named():
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://x/v1", "http://", "http://x:port/v1"])
-def test_what_is_no_address_is_refused_at_once(url):
+def test_an_invalid_address_is_refused_at_once(url):
     with pytest.raises(UsageError, match="--base-url"):
         model(url)
 
@@ -194,7 +194,7 @@ def test_an_endpoint_that_goes_away_later_is_a_failure_of_the_query():
         error(422, "image_url is not a permitted content type"),
     ],
 )
-def test_a_model_that_cannot_see_says_so(reply):
+def test_a_model_that_takes_no_pictures_says_so(reply):
     with endpoint(lambda _: reply) as there, pytest.raises(ImagesRefused):
         model(there.url, retries=0).answer(SEEING)
 
@@ -213,7 +213,7 @@ def test_a_model_that_cannot_see_says_so(reply):
         ("image width and height are limited to 768", None),
     ],
 )
-def test_too_many_frames_are_no_blindness(said, most):
+def test_too_many_or_too_large_pictures_are_not_a_refusal(said, most):
     with endpoint(lambda _: error(400, said)) as there, pytest.raises(AnswerError, match="--max-frames") as caught:
         model(there.url, image_hint="show fewer --max-frames").answer(SEEING)
     assert isinstance(caught.value, ImagesTooLarge)

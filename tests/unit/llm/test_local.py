@@ -74,7 +74,7 @@ def test_answers_depend_on_the_prompt_alone(model):
     assert (one.name, one.workers, one.supports_images) == ("tiny-qwen2", 1, False)
 
 
-def test_drawing_leaves_the_global_generator_alone(model):
+def test_sampling_leaves_the_global_generator_alone(model):
     one = load(model)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
@@ -94,7 +94,7 @@ def test_a_prompt_that_is_too_long_is_a_failure_of_the_query(model):
         load(model).answer(prompt("storm " * 300))
 
 
-def test_a_model_without_eyes_refuses_pictures(model):
+def test_a_model_for_text_refuses_pictures(model):
     with pytest.raises(ImagesRefused):
         load(model).answer(Prompt("", ("look", jpeg("red")), 1))
 
@@ -167,7 +167,7 @@ def answered(seeing: LocalModel, picture: bytes) -> bool:
         return False
 
 
-def test_a_seeing_model_looks_at_the_frames(tmp_path):
+def test_a_vision_model_reads_the_frames(tmp_path):
     seeing = LocalModel(str(write_seeing_model(tmp_path / "tiny-vl")), device="cpu", max_tokens=12)
     inputs = [
         seeing.tokenize(Prompt("", ("look", *frames, "now"), 1))

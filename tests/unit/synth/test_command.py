@@ -83,7 +83,7 @@ def test_what_the_filters_took_is_counted_by_reason(synth):
     ]
 
 
-def test_a_model_without_eyes_is_noted_once(synth):
+def test_a_model_that_takes_no_pictures_is_noted_once(synth):
     with endpoint(lambda asked: error(400, "no image input") if asked.images else inventive(asked)) as there:
         ended = synth(there=there)
     assert ended.code == 0

@@ -137,7 +137,7 @@ def test_the_same_query_for_two_videos_is_dropped(store):
     assert [event.outcome for event in events if isinstance(event, QuerySettled)] == [Outcome.WRITTEN, Outcome.DROPPED]
 
 
-def test_a_model_without_eyes_skips_what_is_seen_and_says_so_once(store):
+def test_a_model_that_takes_no_pictures_skips_video_queries_and_says_so_once(store):
     def reply(asked: Asked) -> Sent:
         return error(400, "image input is not supported") if asked.images else inventive(asked)
 

@@ -316,7 +316,7 @@ def test_a_collection_without_its_videos_is_one_line(clamr, tmp_path):  # noqa: 
     assert "say where they are with --videos DIR" in ended.err
 
 
-def test_no_optional_package_is_needed():
+def test_the_modules_of_eval_qa_import_without_ir_measures():
     modules = ("cli.commands.eval_qa", "evaluate.qa.run", "evaluate.qa.questions", "evaluate.qa.media_lookup")
     script = "import sys; sys.modules['ir_measures'] = None; import importlib\n" + "".join(
         f"importlib.import_module('clamr_cli.{name}')\n" for name in (*modules, "evaluate.qa.report")
