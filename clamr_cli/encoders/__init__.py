@@ -15,17 +15,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, cast
+from pathlib import Path
+from typing import Any, Final
 
 from clamr_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-    from typing import Any
-
-    from clamr_cli.types import Document, Encoder, EncoderInfo, TokenVectors
+from clamr_cli.types import Document, Encoder, EncoderInfo, TokenVectors
 
 TABLE: Final[Mapping[str, str]] = {
     "mini": "clamr_cli.encoders.mini.encoder:MiniEncoder",
@@ -38,8 +34,6 @@ TABLE: Final[Mapping[str, str]] = {
 
 DEFAULT: Final = "mini"
 """The encoder that needs no download beyond the offline packages."""
-
-_COMMON: Final = frozenset({"cache", "device", "threads"})
 
 
 def create(name: str, *, cache: Path, device: str = "auto", threads: int = 0, **settings: object) -> Encoder:
@@ -56,16 +50,13 @@ def create(name: str, *, cache: Path, device: str = "auto", threads: int = 0, **
         UsageError: unknown name or setting.
         ModelError: the encoder's weights are absent or damaged.
     """
-    name, settings = _with_model(name, settings)
-    size = _pool(settings)
-    factory = _entry(name).create
-    _check_settings(name, factory, settings)
-    encoder = cast("Encoder", factory(cache=cache, device=device, threads=threads, **settings))
-    if size == 1:
+    factory, settings, pool = _resolved(name, "create", settings)
+    encoder: Encoder = factory(cache=cache, device=device, threads=threads, **settings)
+    if pool == 1:
         return encoder
     from clamr_cli.encoders.pooling import PooledEncoder
 
-    return PooledEncoder(encoder, size)
+    return PooledEncoder(encoder, pool)
 
 
 def describe(name: str, *, cache: Path, **settings: object) -> EncoderInfo:
@@ -74,20 +65,26 @@ def describe(name: str, *, cache: Path, **settings: object) -> EncoderInfo:
     Raises:
         UsageError: unknown name or setting.
     """
-    name, settings = _with_model(name, settings)
-    size = _pool(settings)
-    entry = _entry(name)
-    _check_settings(name, entry.create, settings)
-    info = cast("EncoderInfo", entry.describe(cache=cache, **settings))
-    if size == 1:
+    factory, settings, pool = _resolved(name, "describe", settings)
+    info: EncoderInfo = factory(cache=cache, **settings)
+    if pool == 1:
         return info
     from clamr_cli.encoders.pooling import pooled_info
 
-    return pooled_info(info, size)
+    return pooled_info(info, pool)
+
+
+def accepts_audio(name: str) -> bool:
+    """Whether the encoder of that name takes the sound itself (:attr:`clamr_cli.types.Document.audio`).
+
+    Raises:
+        UsageError: unknown name.
+    """
+    return bool(getattr(_encoder_class(name), "ACCEPTS_AUDIO", False))
 
 
 @dataclass(frozen=True, slots=True)
-class _Earlier:
+class _EarlierEncoder:
     """An encoder under the fingerprint of an earlier version."""
 
     encoder: Encoder
@@ -102,48 +99,34 @@ class _Earlier:
 
 def for_earlier(encoder: Encoder, fingerprint: str) -> Encoder:
     """The encoder, to search the vectors that an earlier version of it made (see :attr:`EncoderInfo.earlier`)."""
-    return _Earlier(encoder, replace(encoder.info, fingerprint=fingerprint, earlier=()))
+    return _EarlierEncoder(encoder, replace(encoder.info, fingerprint=fingerprint, earlier=()))
 
 
-def _pool(settings: dict[str, object]) -> int:
-    """Take the setting ``pool``, which every encoder has, out of the others: how many vectors become one."""
-    if "pool" not in settings:
-        return 1
-    from clamr_cli.encoders.pooling import factor
-
-    return factor(settings.pop("pool"))
-
-
-def _with_model(name: str, settings: dict[str, object]) -> tuple[str, dict[str, object]]:
-    """Split ``st:ID`` into the name and the setting that the ID stands for."""
-    kind, _, model = name.partition(":")
-    return (kind, {"model": model, **settings}) if model and kind in TABLE else (name, settings)
-
-
-def hears(name: str) -> bool:
-    """Whether the encoder of that name takes the sound itself (:attr:`clamr_cli.types.Document.audio`).
-
-    Raises:
-        UsageError: unknown name.
-    """
-    return bool(getattr(_entry(name), "ACCEPTS_AUDIO", False))
-
-
-def _entry(name: str) -> Any:  # noqa: ANN401 -- a class known only by its name in the table
-    """The class behind a name."""
+def _encoder_class(name: str) -> Any:  # noqa: ANN401 -- a class known only by its name in the table
     if name not in TABLE:
-        raise UsageError(f"there is no encoder {name!r}", f"use one of {', '.join(TABLE)}")
+        raise UsageError(f"invalid encoder {name!r}", f"use one of {', '.join(TABLE)}")
     module, _, attribute = TABLE[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
-def _check_settings(name: str, factory: object, settings: Mapping[str, object]) -> None:
-    """Raise a UsageError for settings that the factory does not name."""
-    parameters = inspect.signature(cast("Any", factory)).parameters.values()
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = sorted({parameter.name for parameter in parameters} - _COMMON)
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        hint = f"it knows {', '.join(known)}" if known else "it has no settings"
-        raise UsageError(f"encoder {name!r} has no setting {', '.join(map(repr, unknown))}", hint)
+def _resolved(name: str, method: str, settings: dict[str, object]) -> tuple[Any, dict[str, object], int]:
+    """A class method of the encoder of that name, its own settings, and how many vectors become one.
+
+    Raises:
+        UsageError: unknown name or setting.
+    """
+    kind, _, model = name.partition(":")
+    if model and kind in TABLE:
+        name, settings = kind, {"model": model, **settings}
+    factory = getattr(_encoder_class(name), method)
+    pool = settings.pop("pool", 1)
+    if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1:
+        raise UsageError(f"{pool!r} vectors cannot be pooled to one", "give a whole number, 2 or more: --pool 2")
+    parameters = inspect.signature(factory).parameters.values()
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        known = sorted({parameter.name for parameter in parameters} - {"cache", "device", "threads"})
+        unknown = sorted(set(settings) - set(known))
+        if unknown:
+            hint = f"it knows {', '.join(known)}" if known else "it has no settings"
+            raise UsageError(f"encoder {name!r} has no setting {', '.join(map(repr, unknown))}", hint)
+    return factory, settings, pool

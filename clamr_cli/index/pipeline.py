@@ -191,7 +191,7 @@ async def index_video(
     if moments == encoded:
         work.reuse("encode", media.duration)
     else:
-        if encoders.hears(work.options.encoder) and media.workdir is not None and media.decoded.samples:
+        if encoders.accepts_audio(work.options.encoder) and media.workdir is not None and media.decoded.samples:
             documents = with_sound(documents, media.workdir.audio())
         vectors = await encode(work, documents)
     if media.workdir is not None:
@@ -243,13 +243,13 @@ async def decode(work: Work, captions: CaptionSet) -> Media:
         captions.set_media(decoded)
         _adopt_earlier_text(work, decoded)
         needs_text = work.options.text and not work.has("text")
-        needs_sound = encoders.hears(work.options.encoder) and bool(decoded.media.audio)
+        needs_sound = encoders.accepts_audio(work.options.encoder) and bool(decoded.media.audio)
         if not needs_sound and not await _lacks_speech(work, captions) and not needs_text:
             work.reuse("decode", decoded.media.duration)
             return Media(decoded, frames_from(decoded, stored.blobs), None)
     options = tasks.DecodeOptions(
         work.options.language, captions.noted_language, tuple(captions.files),
-        sound=work.options.speech, text=work.options.text, all_sound=encoders.hears(work.options.encoder),
+        sound=work.options.speech, text=work.options.text, all_sound=encoders.accepts_audio(work.options.encoder),
     )  # fmt: skip
     marks = "".join(mark for mark, on in (("s", options.sound), ("t", options.text), ("a", options.all_sound)) if on)
     workdir = Workdir(work.context.folder / f"{work.content[:32]}-{marks}{work.options.language}")

@@ -218,7 +218,11 @@ class IndexRun:
         """A file of each indexed video without vectors of the encoder, as a record if it need not be at hand."""
         files = {file.video_id: file for file in self.scan.unchanged if file.video_id not in self.encoded}
         # Sound is not stored, so an encoder that takes audio needs the file, and so does a video that a table has lost.
-        stored = set() if encoders.hears(self.options.encoder) else self.register.videos & self.store.videos_described()
+        stored = (
+            set()
+            if encoders.accepts_audio(self.options.encoder)
+            else self.register.videos & self.store.videos_described()
+        )
         return [
             file if file.video_id in stored else VideoFile(file.path, file.root, file.size, file.mtime_ns)
             for file in files.values()

@@ -45,5 +45,5 @@ def test_weights_that_are_not_installed_are_said_with_the_way_out(tmp_path, monk
 
 
 def test_an_unknown_encoder_is_said():
-    with pytest.raises(UsageError, match="there is no encoder"):
+    with pytest.raises(UsageError, match="invalid encoder"):
         clamr_cli.load_encoder("other")
