@@ -1,7 +1,6 @@
 """Model weights: where they are, and whether they may be trusted.
 
-Nothing here downloads except :func:`pull`, and nothing that fails its checksum is ever handed out. Importing this
-package costs next to nothing, so that a search does not pay for what only a download needs.
+Nothing here downloads except :func:`pull`, and nothing that fails its checksum is ever handed out.
 """
 
 from __future__ import annotations

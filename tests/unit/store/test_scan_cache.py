@@ -422,17 +422,14 @@ def test_a_folder_that_takes_nothing_is_an_error_and_searches_go_on(store):
     assert_same_as_table(store)
 
 
-def test_refreshing_waits_until_it_is_worth_it_and_leaves_writers_alone(store, monkeypatch):
-    from clamr_cli.store import store as module
-
-    monkeypatch.setattr(module, "_WORTH_PACKING", 4)
-    put(store, "v1", 1, moments=3)
+def test_refreshing_waits_until_it_is_worth_it_and_leaves_writers_alone(store):
+    put(store, "v1", 1, moments=200, count=1)
     store.refresh(FINGERPRINT)
-    assert uncovered(store) == 3
-    put(store, "v2", 1, moments=3)
+    assert uncovered(store) == 200
+    put(store, "v2", 1, moments=100, count=1)
     with reopened(store).writer("another"):
         store.refresh(FINGERPRINT)
-    assert uncovered(store) == 6
+    assert uncovered(store) == 300
     store.refresh(FINGERPRINT)
     assert uncovered(store) == 0
 
