@@ -32,12 +32,12 @@ _clamr() {
         "":--config) COMPREPLY=(); return ;;
         "index":--exclude) COMPREPLY=(); return ;;
         "index":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "index":--window) COMPREPLY=(); return ;;
+        "index":--pool) COMPREPLY=(); return ;;
         "index":--language) COMPREPLY=(); return ;;
         "index":--asr-model) COMPREPLY=($(compgen -W "whisper-base whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo" -- "$current")); return ;;
         "index":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
         "index":--ocr-lang) COMPREPLY=(); return ;;
-        "index":--window) COMPREPLY=(); return ;;
-        "index":--pool) COMPREPLY=(); return ;;
         "index":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "index":--model) COMPREPLY=(); return ;;
         "index":--adapter) COMPREPLY=(); return ;;
@@ -212,7 +212,7 @@ _clamr() {
         "synth":--api-key-file) COMPREPLY=(); return ;;
         "synth":--timeout) COMPREPLY=(); return ;;
         "synth":--retries) COMPREPLY=(); return ;;
-        "train":--recipe) COMPREPLY=(); return ;;
+        "train":--recipe) COMPREPLY=($(compgen -W "mini clamr clamr-omni" -- "$current")); return ;;
         "train":--out|"train":-o) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "train":--data) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "train":--dev) COMPREPLY=(); return ;;
@@ -220,8 +220,8 @@ _clamr() {
         "train":--adapter) COMPREPLY=(); return ;;
         "train":--projection-init) COMPREPLY=(); return ;;
         "train":--lora-rank) COMPREPLY=(); return ;;
-        "train":--loss) COMPREPLY=(); return ;;
-        "train":--aggregation) COMPREPLY=(); return ;;
+        "train":--loss) COMPREPLY=($(compgen -W "contrastive hard-positive hard-negative pairwise" -- "$current")); return ;;
+        "train":--aggregation) COMPREPLY=($(compgen -W "token-max modality-max" -- "$current")); return ;;
         "train":--lr) COMPREPLY=(); return ;;
         "train":--epochs) COMPREPLY=(); return ;;
         "train":--steps) COMPREPLY=(); return ;;
@@ -235,17 +235,17 @@ _clamr() {
     case "$words:$current" in
         ":"-*) offers="--db --config --version -V -h --help" ;;
         ":"*) offers="index search explain frames open ask ls show rm status optimize encode eval synth train doctor models demo completions" ;;
-        "index:"-*) offers="--exclude --encoder --language --asr-model --ocr --ocr-lang --no-speech --no-ocr --window --pool --retry-failed --prune --device --json --quiet -q --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize -h --help" ;;
+        "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize -h --help" ;;
         "index:"*) offers="" ;;
         "search:"-*) offers="--modality -m --weight --since --until --longer --shorter --path --language --limit -n --moments --scoring --floor --encoder --device --exact --hybrid --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize -h --help" ;;
         "search:"*) offers="" ;;
         "explain:"-*) offers="--query --encoder --device --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize -h --help" ;;
         "explain:"*) offers="" ;;
-        "frames:"-*) offers="--count -k --select --modality -m --out -o --sheet --around --exact --side --force --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --interval --no-speech --no-asr --no-ocr --encoder --language --asr-model --ocr --ocr-lang --device --quiet -q -h --help" ;;
+        "frames:"-*) offers="--count -k --select --modality -m --out -o --sheet --around --exact --side --force --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --interval --no-speech --no-asr --no-ocr --quiet -q --encoder --language --asr-model --ocr --ocr-lang --device -h --help" ;;
         "frames:"*) offers="" ;;
         "open:"-*) offers="--player --print -h --help" ;;
         "open:"*) offers="" ;;
-        "ask:"-*) offers="--choice --choices --count -k --select --modality -m --side --around --seed --temperature --timeout --dry-run --json --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --encoder --language --asr-model --ocr --ocr-lang --device --quiet -q -h --help" ;;
+        "ask:"-*) offers="--choice --choices --count -k --select --modality -m --side --around --seed --temperature --timeout --dry-run --json --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --quiet -q --encoder --language --asr-model --ocr --ocr-lang --device -h --help" ;;
         "ask:"*) offers="" ;;
         "ls:"-*) offers="--path --json --tsv --table -h --help" ;;
         "ls:"*) offers="" ;;
@@ -261,7 +261,7 @@ _clamr() {
         "encode:"*) offers="" ;;
         "eval:"-*) offers="--format --qrels --published-pool --judged-only --measure --baselines --no-baselines --run --compare --run-out --qrels-out --path --scoring --encoder --device --bootstrap --seed --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize -h --help" ;;
         "eval:"*) offers="qa" ;;
-        "eval qa:"-*) offers="--format --videos --subtitles --strategy --count -k --dense-frames --select --context --out -o --limit -n --concurrency --timeout --bootstrap --seed --json --tsv --table --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --encoder --language --asr-model --ocr --ocr-lang --device --quiet -q -h --help" ;;
+        "eval qa:"-*) offers="--format --videos --subtitles --strategy --count -k --dense-frames --select --context --out -o --limit -n --concurrency --timeout --bootstrap --seed --json --tsv --table --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --quiet -q --encoder --language --asr-model --ocr --ocr-lang --device -h --help" ;;
         "eval qa:"*) offers="" ;;
         "synth:"-*) offers="--out -o --modality -m --per-modality --examples --shots --seed --max-frames --vision --temperature --concurrency --limit -n --device --dry-run --quiet -q --model --base-url --api-key-env --api-key-file --timeout --retries -h --help" ;;
         "synth:"*) offers="" ;;

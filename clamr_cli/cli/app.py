@@ -20,7 +20,7 @@ from clamr_cli.cli.runtime import Context
 from clamr_cli.errors import EXIT_CODES
 
 COMMANDS: Final[Mapping[str, str]] = {
-    "index": "index:run",
+    "index": "index:index",
     "search": "search:search",
     "explain": "explain:explain",
     "frames": "frames:run",
@@ -31,7 +31,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "rm": "rm:rm",
     "status": "status:status",
     "optimize": "optimize:optimize",
-    "encode": "encode:run",
+    "encode": "encode:encode",
     "eval": "eval:evaluate",
     "eval qa": "eval_qa:eval_qa",
     "synth": "synth:synth",

@@ -27,7 +27,7 @@ from clamr_cli.cli.output import (
     warn,
     write,
 )
-from clamr_cli.cli.preparing import PreparingFlags, options_of, settings_of
+from clamr_cli.cli.preparing import PreparingFlags
 from clamr_cli.cli.progress import RunView, follow
 from clamr_cli.cli.runtime import Context, create_encoder, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_PARTIAL, MediaError, StoreError, UsageError
@@ -141,13 +141,12 @@ def eval_qa(context: Context, arguments: EvalQaArguments) -> int:
     if arguments.base_url and not arguments.model:
         raise UsageError("no model to ask at --base-url", "name it with --model")
     arguments.check_model()
-    settings = settings_of(context, arguments)
-    interval = 2.0 if arguments.interval is None else parse_time(arguments.interval)
+    settings = arguments.settings(context)
     questions = collections.read(collections.locate(Path(arguments.data)), arguments.format)[: arguments.limit]
     store = open_store(settings, create=True)
     media, missing = _find_media(store, questions, arguments)
     # The same for every strategy; no strategy looks at on-screen text.
-    dense = options_of(store, settings, arguments, interval)
+    dense = arguments.dense_options(store, settings)
     dense = replace(dense, index=replace(dense.index, text=False), context=arguments.nearby)
     encoder = create_encoder(dense.index.encoder, settings, dense.index.encoder_settings)
     model = None

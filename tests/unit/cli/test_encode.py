@@ -46,7 +46,7 @@ def test_settings_reach_the_encoder(model: list[str], tmp_path: Path) -> None:
         (["--frames", "/nowhere.png"], 2, "there is no picture /nowhere.png"),
         (["--frames", __file__], 2, "is not a picture that can be read"),
         (["--asr", "dog", "--model", "/nowhere"], 2, "no folder"),
-        (["--asr", "dog", "--encoder", "mini"], 2, "cannot use the encoder"),
+        (["--asr", "dog", "--encoder", "mini"], 2, "'mini' is not one of"),
         (["--asr", "dog", "--max-asr-tokens", "0"], 2, "max-asr-tokens"),
     ],
 )

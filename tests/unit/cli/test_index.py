@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from clamr_cli.cli.commands import index
+from clamr_cli.cli.commands.index import IndexArguments
+from clamr_cli.cli.extraction_options import index_options
 from clamr_cli.cli.index_progress import IndexView
 from clamr_cli.cli.progress import follow
 from clamr_cli.cli.runtime import Context
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Skipped
+from clamr_cli.index.options import IndexOptions
 from tests.unit.cli.conftest import Clamr
 
 
@@ -31,10 +33,6 @@ def signals() -> Iterator[None]:
 Capture = pytest.CaptureFixture[bytes]
 
 DONE = (Discovered(2, 0, 2), Indexed("/a.mp4", "aa", 60.0, 1), Indexed("/b.mp4", "bb", 60.0, 1))
-
-
-def _flags(**given: object) -> index.Flags:
-    return index.Flags(**given)  # type: ignore[arg-type]
 
 
 def _follow(events: Iterator[Event]) -> int:
@@ -148,30 +146,23 @@ def test_a_second_interruption_while_stopping_changes_nothing(capfdbinary: Captu
     assert capfdbinary.readouterr().err.decode().splitlines()[-1].startswith("interrupted: 0 videos kept")
 
 
-def test_flags_become_options_of_the_run() -> None:
-    flags = _flags(
-        targets=["/v"],
-        exclude=["*.tmp"],
+def test_arguments_become_options_of_the_run() -> None:
+    arguments = IndexArguments(
         language="EN",
         asr_model="whisper-tiny",
         ocr="rapidocr",
         ocr_lang=["en,fr", "de"],
         no_speech=True,
         no_ocr=True,
-        window="1:30",
-        retry_failed=True,
         device="mps",
     )
-    options = index.options_of(index.settings_of(Context(), flags), flags, flags.encoder_settings())
+    options = index_options(arguments.settings(Context(), exclude=["*.tmp"], window=90.0), {"pool": 2})
     assert (options.exclude, options.language, options.window, options.device) == (("*.tmp",), "en", 90.0, "mps")
-    assert (options.speech, options.text, options.retry_failed) == (False, False, True)
+    assert (options.speech, options.text, options.encoder_settings) == (False, False, {"pool": 2})
     assert (options.asr.model, options.asr.language, options.asr.device) == ("whisper-tiny", "en", "mps")
     assert (options.ocr.engine, options.ocr.languages, options.ocr.device) == ("rapidocr", ("en", "fr", "de"), "mps")
 
 
-def test_without_flags_a_run_does_what_the_library_does_by_default() -> None:
-    from clamr_cli.index.run import IndexOptions
-
-    flags = _flags(targets=["/v"])
-    found = index.options_of(index.settings_of(Context(), flags), flags, flags.encoder_settings())
-    assert found == IndexOptions(cache=found.cache)
+def test_without_arguments_a_run_does_what_the_library_does_by_default() -> None:
+    options = index_options(IndexArguments().settings(Context()), {})
+    assert options == IndexOptions(cache=options.cache)
