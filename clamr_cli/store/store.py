@@ -449,18 +449,18 @@ class Store:
         self, fingerprint: str, moment_ids: Collection[str] | None = None
     ) -> Iterator[tuple[str, TokenVectors]]:
         """All or the given moments with their vectors, a batch in memory at a time, in no particular order."""
-        wanted = None if moment_ids is None else frozenset(moment_ids)
+        chosen = None if moment_ids is None else frozenset(moment_ids)
         columns = vectors.columns(vectors.STORED, self.tables.dataset(VECTORS))
         where = one_of("fingerprint", [fingerprint])
-        if wanted is not None and len(wanted) <= _FILTERED_IDS:
-            where += f" AND {one_of('moment_id', sorted(wanted))}"
+        if chosen is not None and len(chosen) <= _FILTERED_IDS:
+            where += f" AND {one_of('moment_id', sorted(chosen))}"
         for batch in self.tables.batches(VECTORS, columns, where):
             try:
                 items = list(vectors.unpacked(batch, fingerprint))
             except vectors.DamagedRow as row:
                 moment_id = batch.column("moment_id")[row.number].as_py()
                 raise vectors.refusal(self.tables, fingerprint, moment_id) from row
-            yield from ((moment_id, item) for moment_id, item in items if wanted is None or moment_id in wanted)
+            yield from ((moment_id, item) for moment_id, item in items if chosen is None or moment_id in chosen)
 
     def scan_packed(self, fingerprint: str) -> Iterator[PackedVectors]:
         """Like :meth:`scan_vectors` for all moments, only what scoring needs, and packed."""

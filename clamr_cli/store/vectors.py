@@ -79,23 +79,23 @@ def check(encoder: EncoderInfo, moment_id: str, item: TokenVectors) -> None:
         StoreError: the message names the moment and the row.
     """
     count = len(item)
-    place = f"vectors of {moment_id!r} by {encoder.name!r} cannot be stored"
+    subject = f"vectors of {moment_id!r} by {encoder.name!r} cannot be stored"
     hint = "this is a defect of the encoder"
     if encoder.dimension != DIMENSION or item.vectors.shape != (count, DIMENSION):
-        raise StoreError(f"{place}: their shape is {item.vectors.shape}, not (n, {DIMENSION})", hint)
+        raise StoreError(f"{subject}: their shape is {item.vectors.shape}, not (n, {DIMENSION})", hint)
     pairs = ("spans", "offsets")
     for name in ("modality_ids", "segments", "input_ids", *pairs):
-        shape, wanted = getattr(item, name).shape, (count, 2) if name in pairs else (count,)
-        if shape != wanted:
-            raise StoreError(f"{place}: {name} has shape {shape}, not {wanted}", hint)
+        shape, expected = getattr(item, name).shape, (count, 2) if name in pairs else (count,)
+        if shape != expected:
+            raise StoreError(f"{subject}: {name} has shape {shape}, not {expected}", hint)
     norms = np.linalg.norm(item.vectors.astype(np.float32), axis=1)
     # Written so that NaN is refused too.
     if len(unfit := np.flatnonzero(~(np.abs(norms - 1.0) <= NORM_TOLERANCE))):
-        raise StoreError(f"{place}: row {unfit[0]} has length {norms[unfit[0]]:.4g}, not 1", hint)
+        raise StoreError(f"{subject}: row {unfit[0]} has length {norms[unfit[0]]:.4g}, not 1", hint)
     if len(unfit := np.flatnonzero(~np.isin(item.modality_ids, _MODALITY_IDS))):
-        raise StoreError(f"{place}: row {unfit[0]} is of modality {item.modality_ids[unfit[0]]}", hint)
+        raise StoreError(f"{subject}: row {unfit[0]} is of modality {item.modality_ids[unfit[0]]}", hint)
     if len(unfit := np.flatnonzero(~np.isfinite(item.spans).all(axis=1))):
-        raise StoreError(f"{place}: row {unfit[0]} has no finite span", hint)
+        raise StoreError(f"{subject}: row {unfit[0]} has no finite span", hint)
 
 
 def to_rows(encoder: EncoderInfo, items: Mapping[str, TokenVectors]) -> pa.Table:

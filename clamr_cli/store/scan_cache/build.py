@@ -14,6 +14,7 @@ from clamr_cli.files import locked
 from clamr_cli.store.errors import store_errors
 from clamr_cli.store.records import VECTORS, moment_order
 from clamr_cli.store.scan_cache import scan_file
+from clamr_cli.store.scan_cache.scan_file import CorruptCache
 from clamr_cli.store.scan_cache.snapshot import Snapshot, fragment_of
 from clamr_cli.store.tables import one_of
 
@@ -23,20 +24,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from clamr_cli.store.scan_cache.scan_file import ScanFile
     from clamr_cli.store.tables import Tables
     from clamr_cli.store.vectors import PackedVectors
 
 LOCK_NAME: Final = "lock"
 
+# 16 MiB of float16 in memory at a time, three times that while they are packed.
 VECTORS_AT_ONCE: Final = 1 << 16
-"""Vectors in memory at a time: 16 MiB of float16, three times that while they are packed."""
 
+# Files smaller than this, as against what is written anyway, are written again with it: so there are few of them.
 JOINED_SHARE: Final = 0.5
-"""Files smaller than this, as against what is written anyway, are written again with it: so there are few of them."""
 
+# Files with more of them deleted are written again.
 DEAD_SHARE: Final = 0.3
-"""Files with more of them deleted are written again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,68 +64,49 @@ def update(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK_NAME, wait=join) as free:
-        return _update(tables, folder, fingerprint, join, report or (lambda _done, _total: None)) if free else None
-
-
-def _update(
-    tables: Tables, folder: Path, fingerprint: str, join: bool, report: Callable[[int, int], None]
-) -> PackResult:
-    snapshot = Snapshot(tables, folder, fingerprint)
-    with store_errors("read", tables.uri, VECTORS):
-        rows = snapshot.data.to_table(
-            columns=["moment_id", "count"], filter=one_of("fingerprint", [fingerprint]), with_row_address=True
-        )
-    addresses, counts = rows.column("_rowaddr").to_numpy(), rows.column("count").to_numpy()
-    alive = {file.name: _alive(file) for file in snapshot.files}
-    kept = sorted(filter(_is_good, snapshot.files), key=lambda file: -alive[file.name])
-    missing, chosen = _missing(snapshot, kept, addresses)
-    if join and (missing or len(kept) > 1):
-        kept = []
-    while kept and missing and alive[kept[-1].name] * JOINED_SHARE <= counts[chosen].sum():
-        kept.pop()
-        missing, chosen = _missing(snapshot, kept, addresses)
-    missing, chosen = _missing(snapshot, kept, addresses)
-    written = int(counts[chosen].sum())
-    names = {LOCK_NAME, *(file.name for file in kept)}
-    if missing:
-        moment_ids = rows.column("moment_id").to_pylist()
-        chosen = np.array(sorted(chosen.tolist(), key=lambda row: moment_order(moment_ids[row])), np.int64)
-        path = folder / f"{uuid.uuid4().hex}{scan_file.SUFFIX}"
-        batches = _batches(snapshot, addresses[chosen], counts[chosen])
-        for done in scan_file.write(path, fingerprint, missing, written, addresses[chosen], batches):
-            report(done, written)
-        names.add(path.name)
-    # Files that were joined, are damaged or of an older format, and what builds left that were cut off.
-    for path in folder.iterdir():
-        if path.name not in names:
-            with suppress(OSError):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    sizes = [path.stat().st_size for path in folder.glob(f"*{scan_file.SUFFIX}/*")]
-    return PackResult(sum(len(file.codes) for file in kept) + written, written, sum(sizes), len(names) - 1)
-
-
-def _alive(file: ScanFile) -> int:
-    """How many vectors of a file are still in the table."""
-    return int(np.diff(file.starts)[file.places >= 0].sum())
-
-
-def _is_good(file: ScanFile) -> bool:
-    """Whether a file is whole, stands for anything, and most of it is not deleted."""
-    try:
-        file.verify(np.array([[0, len(file.codes)]]))
-    except scan_file.CorruptCache:
-        return False
-    return bool(file.covered) and _alive(file) >= (1 - DEAD_SHARE) * len(file.codes)
-
-
-def _missing(
-    snapshot: Snapshot, kept: list[ScanFile], addresses: NDArray[np.uint64]
-) -> tuple[list[scan_file.Fragment], NDArray[np.int64]]:
-    """The fragments that none of these files stands for, and which of the rows at these addresses lie in them."""
-    covered = {number for file in kept for number in file.covered}
-    missing = [fragment for number, fragment in sorted(snapshot.fragments.items()) if number not in covered]
-    numbers = np.array([fragment.number for fragment in missing], np.uint64)
-    return missing, np.flatnonzero(np.isin(fragment_of(addresses), numbers))
+        if not free:
+            return None
+        snapshot = Snapshot(tables, folder, fingerprint)
+        with store_errors("read", tables.uri, VECTORS):
+            rows = snapshot.data.to_table(
+                columns=["moment_id", "count"], filter=one_of("fingerprint", [fingerprint]), with_row_address=True
+            )
+        addresses, counts = rows.column("_rowaddr").to_numpy(), rows.column("count").to_numpy()
+        alive = {file.name: int(np.diff(file.starts)[file.places >= 0].sum()) for file in snapshot.files}
+        files = []
+        for file in sorted(snapshot.files, key=lambda file: -alive[file.name]):
+            with suppress(CorruptCache):
+                file.verify(np.array([[0, len(file.codes)]]))
+                if file.covered and alive[file.name] >= (1 - DEAD_SHARE) * len(file.codes):
+                    files.append(file)
+        while True:
+            covered = {number for file in files for number in file.covered}
+            missing = [fragment for number, fragment in snapshot.fragments.items() if number not in covered]
+            numbers = np.array([fragment.number for fragment in missing], np.uint64)
+            chosen = np.flatnonzero(np.isin(fragment_of(addresses), numbers))
+            written = int(counts[chosen].sum())
+            # Files that are left out are written again, with what is missing.
+            joined = bool(missing) and (join or (files and alive[files[-1].name] * JOINED_SHARE <= written))
+            if not files or not (joined or (join and len(files) > 1)):
+                break
+            files.pop()
+        names = {LOCK_NAME, *(file.name for file in files)}
+        if missing:
+            moment_ids = rows.column("moment_id").to_pylist()
+            chosen = np.array(sorted(chosen.tolist(), key=lambda row: moment_order(moment_ids[row])), np.int64)
+            path = folder / f"{uuid.uuid4().hex}{scan_file.SUFFIX}"
+            batches = _batches(snapshot, addresses[chosen], counts[chosen])
+            for done in scan_file.write(path, fingerprint, missing, written, addresses[chosen], batches):
+                if report is not None:
+                    report(done, written)
+            names.add(path.name)
+        # Files that were joined, are damaged or of an older format, and what builds left that were cut off.
+        for path in folder.iterdir():
+            if path.name not in names:
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        size = sum(path.stat().st_size for path in folder.glob(f"*{scan_file.SUFFIX}/*"))
+        return PackResult(sum(len(file.codes) for file in files) + written, written, size, len(names) - 1)
 
 
 def _batches(snapshot: Snapshot, addresses: NDArray[np.uint64], counts: NDArray[np.int32]) -> Iterator[PackedVectors]:

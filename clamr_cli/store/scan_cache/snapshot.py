@@ -52,7 +52,7 @@ class Snapshot:
             fragments = self.data.get_fragments()
         self._order = np.argsort(rows, kind="stable")
         self._sorted: NDArray[np.uint64] = rows[self._order]
-        self.fragments = {one.fragment_id: self._described(one.metadata) for one in fragments}
+        self.fragments = {fragment.fragment_id: self._described(fragment.metadata) for fragment in fragments}
         opened = {file.name: file for file in mapped}
         files: list[ScanFile] = []
         covered: set[int] = set()
@@ -61,12 +61,12 @@ class Snapshot:
             with suppress(CorruptCache):
                 file = opened.get(path.name) or read(path, fingerprint)
                 # Of several files with one fragment, as a killed build leaves them, the first stands for it.
-                own = {one.number for one in file.fragments if self._has_all_rows(one)} - covered
+                own = {fragment.number for fragment in file.fragments if self._has_all_rows(fragment)} - covered
                 covered |= own
                 inside = np.isin(fragment_of(file.rows), np.array(sorted(own), np.uint64))
                 files.append(replace(file, covered=own, places=np.where(inside, self.find(file.rows), -1)))
         self.files = tuple(files)
-        self._uncovered = [one for one in fragments if one.fragment_id not in covered]
+        self._uncovered = [fragment for fragment in fragments if fragment.fragment_id not in covered]
 
     def current(self) -> bool:
         """Whether this is still the newest version of the table, and the scan cache has the same files."""
