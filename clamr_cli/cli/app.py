@@ -19,30 +19,30 @@ from clamr_cli.cli.output import print_table, write
 from clamr_cli.cli.runtime import Context
 from clamr_cli.errors import EXIT_CODES
 
-COMMANDS: Final[Mapping[str, str]] = {
-    "index": "index:index",
-    "search": "search:search",
-    "explain": "explain:explain",
-    "frames": "frames:run",
-    "open": "open:run",
-    "ask": "ask:run",
-    "ls": "ls:ls",
-    "show": "show:show",
-    "rm": "rm:rm",
-    "status": "status:status",
-    "optimize": "optimize:optimize",
-    "encode": "encode:encode",
-    "eval": "eval:evaluate",
-    "eval qa": "eval_qa:eval_qa",
-    "synth": "synth:synth",
-    "train": "train:train",
-    "doctor": "doctor:doctor",
-    "models": "models:models",
-    "models pull": "models:pull",
-    "demo": "demo:demo",
-    "completions": "completions:completions",
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "index": ("index:index", "Make videos searchable, or bring the index up to date."),
+    "search": ("search:search", "Find the moments that match a query, and why."),
+    "explain": ("explain:explain", "Say why a video ranks where it does."),
+    "frames": ("frames:run", "Find the frames that answer a question inside one long video."),
+    "open": ("open:run", "Open a video in a player, at a moment."),
+    "ask": ("ask:run", "Ask a vision-language model a question about one video."),
+    "ls": ("ls:ls", "List the videos of the index."),
+    "show": ("show:show", "Show everything the index knows of a video."),
+    "rm": ("rm:rm", "Take videos out of the index."),
+    "status": ("status:status", "Say what the index holds, where it is, what failed."),
+    "optimize": ("optimize:optimize", "Put the index in order: smaller on disk, faster to search."),
+    "encode": ("encode:encode", "Write the token vectors of a document, a query or both."),
+    "eval": ("eval:evaluate", "Measure how well queries find their answers."),
+    "eval qa": ("eval_qa:eval_qa", "Measure which frames let a model answer questions best."),
+    "synth": ("synth:synth", "Write search queries for the indexed videos."),
+    "train": ("train:train", "Train an encoder on your own library."),
+    "doctor": ("doctor:doctor", "Check that everything clamr needs works."),
+    "models": ("models:models", "List the models that clamr can use."),
+    "models pull": ("models:pull", "Fetch a model into the cache folder and check it."),
+    "demo": ("demo:demo", "Index and search a few short clips made here."),
+    "completions": ("completions:completions", "Print a completion script for bash, zsh or fish."),
 }
-"""Command, of one word or two, and the module of ``clamr_cli.cli.commands`` and the function in it that does it."""
+"""Command, of one word or two: the module of ``clamr_cli.cli.commands`` and its function, and what it does."""
 
 OTHER_NAMES: Final[Mapping[str, str]] = {
     "ask": "chat question answer",
@@ -158,7 +158,7 @@ class Commands(Mapping[str, TyperCommand]):
 
     def __getitem__(self, name: str) -> TyperCommand:
         if name not in self._loaded:
-            module, _, function = COMMANDS[name].partition(":")
+            module, _, function = COMMANDS[name][0].partition(":")
             self._loaded[name] = declare(name, getattr(import_module(f"clamr_cli.cli.commands.{module}"), function))
         return self._loaded[name]
 
@@ -218,6 +218,11 @@ class Program(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 -- untyped
         """The names, without importing the commands."""
         return list(COMMANDS)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 -- untyped
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 -- untyped
         """The command that the first words name, the longest name first."""

@@ -33,9 +33,9 @@ class Context:
         Raises:
             UsageError: an invalid setting.
         """
-        from clamr_cli import config
+        from clamr_cli.config import load
 
-        return config.load({"db": self.db, **options}, config=self.config)
+        return load({"db": self.db, **options}, config=self.config)
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -44,11 +44,11 @@ def open_store(settings: Settings, *, create: bool = False) -> Store:
     Raises:
         StoreError: there is none and ``create`` is false, or it cannot be used.
     """
-    from clamr_cli import config
+    from clamr_cli.config import state_folder
     from clamr_cli.store import Store
 
     quiet_libraries()
-    store = Store.open(settings.db, create=create, lock_dir=config.state_folder())
+    store = Store.open(settings.db, create=create, lock_dir=state_folder())
     if lost := store.set_back():
         warn(
             f"the newest version of {' and '.join(lost)} in the index cannot be read; what was written before is used: "
@@ -61,9 +61,9 @@ def quiet_libraries() -> None:
     """Keep what libraries log or warn of off the terminal, unless unexpected errors are being looked into."""
     import logging
 
-    from clamr_cli import config
+    from clamr_cli.config import debugging
 
-    if config.debugging():
+    if debugging():
         return
     warnings.simplefilter("ignore")
     if not sys.warnoptions:
@@ -88,7 +88,7 @@ def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> 
         UsageError: unknown encoder or setting.
         ModelError: its weights are absent or damaged.
     """
-    from clamr_cli import encoders
+    from clamr_cli.encoders import for_earlier
 
     name = settings.encoder
     if "encoder" not in settings.given:
@@ -102,7 +102,7 @@ def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> 
             warn(
                 f"answers from vectors of an earlier version of {name}{rest}: clamr index --encoder {name} renews them"
             )
-            return encoders.for_earlier(encoder, fingerprint)
+            return for_earlier(encoder, fingerprint)
     if searched < of and store.has_vectors(encoder.info.fingerprint):
         warn(f"answers from {searched} of {of} videos: clamr index --encoder {name} finishes")
     return encoder
@@ -143,7 +143,7 @@ def settings_for(store: Store, name: str, settings: Settings, own: Mapping[str, 
 
 def create_encoder(name: str, settings: Settings, own: Mapping[str, object] | None = None) -> Encoder:
     """Make the encoder of that name, with its own settings, by default those of the configuration file."""
-    from clamr_cli import encoders
+    from clamr_cli.encoders import create
 
     own = settings.encoder_settings(name) if own is None else own
-    return encoders.create(name, cache=settings.cache, device=settings.device, threads=settings.threads, **own)
+    return create(name, cache=settings.cache, device=settings.device, threads=settings.threads, **own)

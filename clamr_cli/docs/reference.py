@@ -82,7 +82,7 @@ def json_page() -> str:
     """The JSON keys and TSV columns of every command, and the events of index runs."""
     parts = [_JSON]
     done: set[int] = set()
-    for name, place in COMMANDS.items():
+    for name, (place, _) in COMMANDS.items():
         module = import_module(f"clamr_cli.cli.commands.{place.partition(':')[0]}")
         for variable, columns in vars(module).items():
             if variable.startswith("_") or id(columns) in done or not _are_columns(columns):

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from clamr_cli.cli.completion import SCRIPTS, commands_of
 from clamr_cli.cli.output import write
 from clamr_cli.cli.runtime import Context
 from clamr_cli.errors import EXIT_FOUND
@@ -29,5 +28,7 @@ def completions(context: Context, arguments: CompletionsArguments) -> int:
     clamr completions zsh > "${fpath[1]}/_clamr"
     clamr completions fish > ~/.config/fish/completions/clamr.fish
     """  # noqa: D301 -- the parser wants the backspace itself, and then leaves the lines as they are
+    from clamr_cli.cli.completion import SCRIPTS, commands_of
+
     write([SCRIPTS[arguments.shell](commands_of(context.program)).encode()])
     return EXIT_FOUND

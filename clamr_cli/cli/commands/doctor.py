@@ -7,11 +7,10 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from clamr_cli import __version__, weights
+from clamr_cli import __version__
 from clamr_cli.cli.options import FormOptions
 from clamr_cli.cli.output import Column, emit
 from clamr_cli.cli.runtime import Context, create_encoder, open_store, quiet_libraries
@@ -80,6 +79,8 @@ def checks(settings: Settings) -> Iterator[Check]:
 
 
 def _versions(settings: Settings) -> Iterator[Check]:
+    from importlib import metadata
+
     yield Check("ok", "clamr", f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
     for name in _PACKAGES:
         try:
@@ -128,11 +129,17 @@ def _decoders(_: Settings) -> Iterator[Check]:
 
 
 def _speech_model(settings: Settings) -> Iterator[Check]:
+    from clamr_cli import weights
+
     folder = weights.locate(settings.asr_model, settings.cache)
     yield Check("ok", "speech model", f"{settings.asr_model}, verified, in {folder}")
 
 
 def _screen_text(settings: Settings) -> Iterator[Check]:
+    from importlib import metadata
+
+    from clamr_cli import weights
+
     if settings.ocr == "easyocr":
         model = weights.ocr_weights(settings.ocr_languages)
         yield Check("ok", "screen text", f"{model}, verified, in {weights.locate(model, settings.cache)}")

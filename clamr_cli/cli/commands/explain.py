@@ -116,7 +116,8 @@ def explain(context: Context, arguments: ExplainArguments) -> int:
     Piped, it prints tab-separated lines: kind (rank, at, word, share, without), word, modality, start, end, value,
     text.
     """
-    from clamr_cli import search as library
+    from clamr_cli.search import explain as find_reasons
+    from clamr_cli.search import timeline
 
     query = None if arguments.query is None else options.query(arguments.query, '--query "red car"')
     settings = context.settings(encoder=arguments.encoder, device=arguments.device)
@@ -128,14 +129,14 @@ def explain(context: Context, arguments: ExplainArguments) -> int:
         search = store.last_search()
         if search is None:
             warn("no --query and no search before: this is the video's time line")
-            print_timeline(library.timeline(store, video_id), form)
+            print_timeline(timeline(store, video_id), form)
             return EXIT_FOUND
         warn(f"explaining the last search: {search.query}")
         query, search_options = search.query, search.options
         # The encoder of that search, unless another one is asked for.
         settings = context.settings(encoder=arguments.encoder or search.encoder or None, device=arguments.device)
     encoder = encoder_for(store, settings, arguments.encoder_settings())
-    explanation = library.explain(store, encoder, video_id, query, search_options)
+    explanation = find_reasons(store, encoder, video_id, query, search_options)
     match form:
         case Form.JSON:
             emit(COLUMNS, [explanation], form, extra=partial_coverage(store, encoder.info.fingerprint))

@@ -7,7 +7,6 @@ from typing import Annotated, Final
 
 import typer
 
-from clamr_cli import weights
 from clamr_cli.cli.options import FormOptions, QuietOption
 from clamr_cli.cli.output import Column, as_size, emit, warn
 from clamr_cli.cli.progress import transfer
@@ -43,6 +42,8 @@ def models(context: Context, arguments: ModelsArguments) -> int:
 
     Piped, it prints tab-separated lines: name, state, size in bytes, licence, purpose, where it is or how to get it.
     """
+    from clamr_cli import weights
+
     cache = context.settings().cache
     emit(COLUMNS, [weights.status(name, cache) for name in weights.names()], arguments.form)
     return EXIT_FOUND
@@ -50,6 +51,8 @@ def models(context: Context, arguments: ModelsArguments) -> int:
 
 def pull(context: Context, arguments: PullArguments) -> int:
     """Fetch a model into the cache folder and check it. This is the one command that uses the network."""
+    from clamr_cli import weights
+
     cache = context.settings().cache
     weights.model(arguments.name)
     quiet_libraries()

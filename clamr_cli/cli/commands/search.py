@@ -160,7 +160,7 @@ def search(context: Context, arguments: SearchArguments) -> int:
 
     --paths leaves weak hits out, unless --floor 0 is given. On a terminal it quotes names as a shell needs it; piped, they come as they are, and a name with a line break takes two lines: -0 is safe with any name.
     """  # noqa: E501 -- a paragraph of help is a line
-    from clamr_cli import search as library
+    from clamr_cli.search import search as find
 
     settings = context.settings(
         encoder=arguments.encoder, limit=arguments.limit, scoring=arguments.scoring, device=arguments.device
@@ -191,7 +191,7 @@ def search(context: Context, arguments: SearchArguments) -> int:
     store = open_store(settings)
     encoder = encoder_for(store, settings, arguments.encoder_settings())
     store.refresh(encoder.info.fingerprint)
-    hits = library.search(store, encoder, query, search_options, device=settings.device)
+    hits = find(store, encoder, query, search_options, device=settings.device)
     store.remember_search(query, search_options, encoder.info.name)
     if not hits:
         warn(_no_hits(store))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from clamr_cli.cli.app import COMMANDS, build_program
 from clamr_cli.docs import reference
 from tests.unit.cli.conftest import Clamr
 
@@ -31,3 +32,9 @@ def test_the_reference_names_every_setting_and_exit_code() -> None:
     assert "| 130 | interrupted |" in pages["reference-exit-codes.md"]
     assert "| `weak` | yes | 12 |" in pages["reference-json.md"]
     assert "## clamr eval qa\n" in pages["reference-commands.md"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_the_help_of_each_says(name: str) -> None:
+    command = build_program().commands[name]
+    assert command.help.split("\n")[0].startswith(COMMANDS[name][1])
