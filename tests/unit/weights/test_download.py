@@ -110,7 +110,7 @@ def test_a_file_that_is_not_what_the_hub_promised_is_refused(hub: str, tmp_path:
 def test_a_pinned_file_that_the_hub_changed_is_refused(
     hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.unit.weights.test_pulling.REPO", "Systran/faster-whisper-base")
+    monkeypatch.setattr("tests.unit.weights.test_download.REPO", "Systran/faster-whisper-base")
     with pytest.raises(ModelError, match="expected"):
         weights.pull("whisper-base", tmp_path, endpoint=hub)
     assert not (tmp_path / "whisper-base").exists()
