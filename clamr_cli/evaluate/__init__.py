@@ -1,1 +1,1 @@
-"""How well queries find their answers."""
+"""Measures of how well queries find their answers."""

@@ -236,8 +236,8 @@ def _topics(text: str, source: str) -> Iterator[LabelledQuery]:
     """Lines ``id<tab>text``, or ``<top>`` elements with ``<num>`` and ``<title>``."""
     topics: list[tuple[str, str, str]] = []
     for number, topic in enumerate(_TOPIC.findall(text), 1):
-        found = [re.search(_TOPIC_FIELD.format(field), topic, re.IGNORECASE) for field in ("num", "title")]
-        query_id, query = (match[1] if match else "" for match in found)
+        matches = [re.search(_TOPIC_FIELD.format(field), topic, re.IGNORECASE) for field in ("num", "title")]
+        query_id, query = (match[1] if match else "" for match in matches)
         topics.append((f"{source}, topic {number}", query_id, query))
     if not topics:
         for number, line in _numbered_lines(text):

@@ -6,16 +6,14 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import quote, unquote
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from clamr_cli.queries import LabelledQuery
-    from clamr_cli.types import FileRecord
+from clamr_cli.queries import LabelledQuery
+from clamr_cli.types import FileRecord
 
 _BRACKETED_ID: Final = re.compile(r"\[([^\[\]]+)\]$")
 """The id that download tools put at the end of a stem: ``Title [PPQVve-Jeb4].mp4``."""

@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
 from clamr_cli.errors import UsageError
 from clamr_cli.evaluate.data import require_ir_measures
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    Qrels = Mapping[str, Mapping[str, int]]
-    Ranking = Mapping[str, Sequence[str]]
+Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
+Ranking: TypeAlias = Mapping[str, Sequence[str]]
 
 DEFAULT_MEASURES: Final = ("nDCG@10", "R@1", "R@10", "RR", "AP")
 

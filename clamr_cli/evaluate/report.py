@@ -1,4 +1,4 @@
-"""What runs are scored on, and the report: means, intervals, tests, modality accuracy and separation of each system.
+"""Tasks that runs are scored on, and the report: means, intervals, tests, modality accuracy and separation by system.
 
 The published evaluation of CLaMR (arXiv 2506.06144, section 5; 1,504 pairs over 414 videos) takes each judgement as a
 pair of its own: a row of the query and a document of the pool. A video that was judged for four queries stands in the

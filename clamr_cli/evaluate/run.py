@@ -116,7 +116,7 @@ def evaluate(
         run, unknown = run_of(name, ranking, task.queries, _our_names(ranking, document_of, files))
         runs.append(run)
         if unknown:
-            notes.append(f"{name}: {len(unknown)} of its documents are no videos of the pool ({ids.listed(unknown)})")
+            notes.append(f"{name}: {len(unknown)} of its documents are not videos of the pool ({ids.listed(unknown)})")
     lost = [query.id for query in task.queries if query.relevant and not set(query.relevant) & set(documents)]
     scores = report(task, runs, options.measures, options.sampling, lost)
     return Evaluation(scores, task, runs, resolved.unknown, lost, notes)

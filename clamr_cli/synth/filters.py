@@ -1,4 +1,4 @@
-"""Which answers become queries: cleaned of what models put around them, no repetition, nothing that leaks the source.
+"""From answers to queries: cleaned of quotes and labels, without repetition, without what leaks the source.
 
 A leak is what nobody who looks for a video would type, but only somebody who has its files or its transcript: a file
 name, an id, an address, a long quotation, talk about the transcript itself. A model trained or judged on such queries
@@ -30,7 +30,7 @@ SIMILAR: Final = 0.8
 
 
 class Reason(StrEnum):
-    """Why a query is dropped."""
+    """A reason to drop a query."""
 
     EMPTY = "empty"
     TOO_LONG = "too long"
@@ -131,7 +131,7 @@ class QueryFilter:
         self._of_video: defaultdict[str, list[frozenset[str]]] = defaultdict(list)
 
     def check(self, query: str, planned: PlannedQuery) -> Reason | None:
-        """Why a cleaned query must be dropped; None if it may be kept."""
+        """The reason to drop a cleaned query; None if it may be kept."""
         words, content = tuple(words_of(query)), content_of(query)
         if not words:
             return Reason.EMPTY
@@ -159,7 +159,7 @@ class QueryFilter:
 
 
 def find_leak(query: str, planned: PlannedQuery) -> Reason | None:
-    """What a query gives away of its video, if anything."""
+    """The reason why a query gives its video away, if it does."""
     if _ADDRESS.search(query):
         return Reason.ADDRESS
     if planned.video_id and planned.video_id.casefold() in query.casefold():
@@ -224,5 +224,5 @@ def longest_quote(query: Sequence[str], source: Sequence[str]) -> float:
 
 
 def length(words: Sequence[str]) -> float:
-    """How many words these are; a character of a script without spaces counts half."""
+    """The number of words; a character of a script without spaces counts half."""
     return sum(0.5 if len(word) == 1 and re.match(f"[{_IDEOGRAPHS}]", word) else 1.0 for word in words)

@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 from clamr_cli.types import SHOWN_MODALITIES, Document, FileRecord, Modality, Segment, Span, VideoRecord
 
 Target: TypeAlias = Modality | None
-"""What a query aims at; None is a base query, about the video as a whole."""
+"""The modality that a query aims at; None for a base query, about the video as a whole."""
 
 TARGETS: Final[tuple[Target, ...]] = (None, *SHOWN_MODALITIES)
 TEXT_BUDGET: Final = 1000
@@ -31,7 +31,7 @@ _NAME_WORD: Final = re.compile(r"[^\W\d_]{3,}")
 
 @dataclass(frozen=True, slots=True)
 class SynthOptions:
-    """Which queries to write, and how to ask for them.
+    """The queries to write, and how to ask for them.
 
     Attributes:
         targets: kinds of queries, in order.

@@ -32,7 +32,7 @@ _LONGEST_ANSWER: Final = 500
 
 
 class Outcome(StrEnum):
-    """What became of a query; ``unseen`` where it needs frames and the model takes none."""
+    """The end of a query; ``unseen`` where it needs frames and the model takes none."""
 
     WRITTEN = "written"
     DROPPED = "dropped"
@@ -65,8 +65,8 @@ def query_journals(out: Path | None) -> tuple[Journal, Journal]:
 
     What was dropped is not asked for again under the same settings, what failed is.
     """
-    rejected = out and out.with_name(f"{out.name}.rejected")
-    return Journal(out, "queries", ("id", "query")), Journal(rejected, "queries", ("id", "outcome"), ascii_only=True)
+    rejects = out and out.with_name(f"{out.name}.rejected")
+    return Journal(out, "queries", ("id", "query")), Journal(rejects, "queries", ("id", "outcome"), ascii_only=True)
 
 
 def synthesise(

@@ -350,13 +350,13 @@ def screen(report: Report, width: int) -> Iterator[Table | Text]:
     names = [safe(system.name, "bold" if system.means[main] == best else "") for system in systems]
     for group in [[*means, *labels]] if wide else [means, labels]:
         for columns in _fitting([column for column in group if any(column[1:])], width - shortest):
-            drawn = empty_table()
-            drawn.add_column("system", overflow="fold", min_width=shortest)
+            table = empty_table()
+            table.add_column("system", overflow="fold", min_width=shortest)
             for header, *_ in columns:
-                drawn.add_column(header, justify="right", no_wrap=True)
+                table.add_column(header, justify="right", no_wrap=True)
             for name, *cells in zip(names, *(column[1:] for column in columns), strict=True):
-                drawn.add_row(name, *cells)
-            yield drawn
+                table.add_row(name, *cells)
+            yield table
             yield safe("")
     if line := verdict(report):
         yield safe(line)

@@ -351,17 +351,17 @@ def _show(report: QaReport, form: Form) -> None:
 
 
 def _accuracy_table(report: QaReport) -> Table:
-    drawn = empty_table()
-    drawn.add_column("strategy", overflow="fold", min_width=_NAME_WIDTH)
+    table = empty_table()
+    table.add_column("strategy", overflow="fold", min_width=_NAME_WIDTH)
     for name in ("frames", *report.groups, "p", "unclear"):
-        drawn.add_column(safe(name), justify="right", no_wrap=name not in report.groups)
+        table.add_column(safe(name), justify="right", no_wrap=name not in report.groups)
     best = max(row.accuracy["all"].mean for row in report.rows if row.accuracy)
     for row in report.rows:
         style = "bold" if row.accuracy and row.accuracy["all"].mean == best else ""
         shares = [_percentage(row.accuracy.get(group)) for group in report.groups]
         p = "" if row.p is None else f"{row.p:.3f}"
-        drawn.add_row(safe(row.strategy, style), f"{row.frames:.0f}", *shares, p, str(row.unclear or ""))
-    return drawn
+        table.add_row(safe(row.strategy, style), f"{row.frames:.0f}", *shares, p, str(row.unclear or ""))
+    return table
 
 
 def _percentage(share: Share | None) -> Text:
@@ -372,16 +372,16 @@ def _percentage(share: Share | None) -> Text:
 
 
 def _selection_table(report: QaReport) -> Table:
-    drawn = empty_table()
-    drawn.add_column("strategy", overflow="fold")
+    table = empty_table()
+    table.add_column("strategy", overflow="fold")
     for name in ("frames", *report.measures):
-        drawn.add_column("prec." if name == "precision" else name, justify="right", no_wrap=True)
-    shown = []
+        table.add_column("prec." if name == "precision" else name, justify="right", no_wrap=True)
+    choices = []
     for row in report.rows:
         # A strategy that chooses as an earlier one does, and only tells the model more, is left out.
-        if (row.frames, row.selection) not in shown:
-            shown.append((row.frames, row.selection))
+        if (row.frames, row.selection) not in choices:
+            choices.append((row.frames, row.selection))
             values = [row.selection.get(name) for name in report.measures]
             cells = ("" if value is None else f"{100 * value:.1f}" for value in values)
-            drawn.add_row(safe(row.strategy), f"{row.frames:.0f}", *cells)
-    return drawn
+            table.add_row(safe(row.strategy), f"{row.frames:.0f}", *cells)
+    return table

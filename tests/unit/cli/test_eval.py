@@ -80,7 +80,7 @@ def test_a_run_is_compared_with_the_index(clamr: Clamr, db: Path, queries: Path,
     theirs.write_text(f"a Q0 lagos.mp4 1 2 t\nb Q0 nowhere 1 3 t\nb Q0 {BEES} 2 2 t\nc%20d Q0 77ff00aa11bb 1 1 t\n")
     ended = clamr("--db", str(db), "eval", str(queries), "--no-baselines", "--json", "--compare", str(theirs))
     assert json.loads(ended.out.splitlines()[1])["measures"]["R@1"] == 1.0
-    assert "theirs: 1 of its documents are no videos of the pool (nowhere)" in ended.err
+    assert "theirs: 1 of its documents are not videos of the pool (nowhere)" in ended.err
 
 
 def test_the_published_pool_is_scored_by_judgements(clamr: Clamr, db: Path, tmp_path: Path) -> None:
