@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, takewhile
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import av.error
 import numpy as np
@@ -55,114 +55,6 @@ class SampledFrame:
     time: float
     image: NDArray[np.uint8]
     enlarge: Callable[[int], NDArray[np.uint8]] | None = None
-
-
-class Alone(NamedTuple):
-    """Step of a plan: decode the first packet by itself; the others follow it up to the next keyframe."""
-
-    group: list[Placed]
-
-
-class InTurn(NamedTuple):
-    """Decode a packet in sequence. ``first`` begins a run; a ``dense`` one may be left out if no other needs it."""
-
-    packet: Placed
-    first: bool
-    dense: bool
-
-
-class Stop(NamedTuple):
-    """The run is over: take the frames that the decoder still holds, up to ``until`` seconds."""
-
-    until: float
-
-
-class Plan:
-    """The packets that must be decoded so that no stretch of a video stays unseen, found in one pass.
-
-    Args:
-        packets: in decoding order; those of ``longest_gap`` seconds are held in memory.
-        interval: seconds wanted between sampled frames.
-        longest_gap: seconds between keyframes up to which the keyframes alone are enough, at least ``interval``.
-        trust_keys: False where keyframes cannot be decoded alone; everything is then decoded in sequence.
-    """
-
-    def __init__(
-        self, packets: Iterable[Placed], interval: float, longest_gap: float, *, trust_keys: bool = True
-    ) -> None:
-        self._packets = iter(packets)
-        self._interval = interval
-        self._longest_gap = longest_gap
-        self.trust_keys = trust_keys
-        self._ahead: deque[Placed] = deque()
-        self._keys: deque[float] = deque()
-        self._bytes = 0
-
-    def steps(self) -> Iterator[Alone | InTurn | Stop]:
-        """The steps in their order."""
-        last = -math.inf
-        while self._ahead or self._read():
-            time, packet = self._ahead[0]
-            alone = packet.is_keyframe and self.trust_keys
-            following = self._next_key(time + self._longest_gap, skip=1) if alone else None
-            if following is None:
-                last = yield from self._run()
-                continue
-            group = [self._take()]
-            while self._ahead and not self._ahead[0][1].is_keyframe:
-                group.append(self._take())
-            # The latest keyframe within the interval stands for those before it.
-            if following > last + self._interval + _ROUNDING:
-                yield Alone(group)
-                last = time
-
-    def _run(self) -> Generator[InTurn | Stop, None, float]:
-        """From here in sequence until the next keyframe is near enough; returns the last wanted time."""
-        start = furthest = before = self._ahead[0][0]
-        first = True
-        while self._ahead or self._read():
-            packet = self._take()
-            time = packet[0]
-            after = self._ahead[0][0] if self._ahead or self._read() else math.inf
-            yield InTurn(packet, first, dense=max(abs(time - before), abs(after - time)) < _DENSE)
-            first, before = False, time
-            furthest = max(furthest, time)
-            wanted = start + (furthest - start) // self._interval * self._interval
-            if self.trust_keys and self._next_key(wanted + self._longest_gap) is not None:
-                # Packets come in decoding order: a frame that is shown earlier may still lie ahead.
-                rest = list(takewhile(lambda ahead: not ahead[1].is_keyframe, self._ahead))
-                if all(time > wanted for time, _ in rest):
-                    for _ in rest:
-                        self._take()
-                    yield Stop(wanted)
-                    return wanted
-        yield Stop(math.inf)
-        return furthest
-
-    def _next_key(self, until: float, *, skip: int = 0) -> float | None:
-        """The time of the next keyframe if it comes by ``until``; the one at hand may be skipped."""
-        while len(self._keys) <= skip:
-            if self._ahead and (self._ahead[-1][0] > until or self._bytes > _MOST_AHEAD):
-                return None
-            if not self._read():
-                return None
-        return self._keys[skip] if self._keys[skip] <= until else None
-
-    def _read(self) -> bool:
-        for time, packet in self._packets:
-            self._ahead.append((time, packet))
-            self._bytes += packet.size
-            if packet.is_keyframe:
-                self._keys.append(time)
-            return True
-        return False
-
-    def _take(self) -> Placed:
-        time, packet = self._ahead.popleft()
-        self._bytes -= packet.size
-        if packet.is_keyframe:
-            self._keys.popleft()
-        return time, packet
 
 
 def sample_frames(
@@ -208,16 +100,18 @@ def sample_frames(
             stream = _video_stream(container, info, "the file changed while it was read", "index again")
             clock = Clock(container, stream, step=1 / (info.fps or 25.0))
             packets = clock.placed(read_packets(container, [stream]))
-            plan = Plan(packets, interval, max(longest_gap, interval), trust_keys=trust_keys)
-            decoder = _Decoder(stream, clock, interval, threads)
+            context = stream.codec_context
+            context.thread_type, context.thread_count = "AUTO", threads
+            gap = max(longest_gap, interval)
+            sampler = FrameSampler(packets, context, clock, interval=interval, longest_gap=gap, trust_keys=trust_keys)
             # A later reading goes on where the one before ended.
-            for time, frame in decoder.frames(plan, last, info.duration):
+            for time, frame in sampler.frames(last, info.duration):
                 last = time
                 image = picture_of(frame, stream, info, side)
                 larger = max(info.width, info.height) > max(image.shape)
                 enlarge = partial(picture_of, frame, stream, info) if larger else None
                 yield SampledFrame(max(0.0, time), image, enlarge)
-        if last > -math.inf and not decoder.keys_failed:
+        if last > -math.inf and not sampler.keys_failed:
             return
     if last == -math.inf:
         raise MediaError("no frame of the picture can be decoded", "copy or download it again, or convert it to H.264")
@@ -230,44 +124,68 @@ def _video_stream(container: InputContainer, info: MediaInfo, *changed: str) -> 
     return container.streams[number]
 
 
-class _Decoder:
-    """Carries out a plan and picks the wanted frames.
+class FrameSampler:
+    """Decodes as little of a video stream as leaves no stretch of it unseen.
 
-    ``keys_failed`` is True once keyframes turn out to lean on others.
+    Attributes:
+        keys_failed: True once keyframes turn out to lean on others; sampling has then ended early.
+
+    Args:
+        packets: in decoding order; those of ``longest_gap`` seconds are held in memory.
+        context: the decoder.
+        clock: gives the times of decoded frames.
+        interval: seconds wanted between frames.
+        longest_gap: seconds between keyframes up to which the keyframes alone are enough, at least ``interval``.
+        trust_keys: False where keyframes cannot be decoded alone; everything is then decoded in sequence.
     """
 
-    def __init__(self, stream: Any, clock: Clock, interval: float, threads: int) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        packets: Iterable[Placed],
+        context: Any,  # noqa: ANN401
+        clock: Clock,
+        *,
+        interval: float,
+        longest_gap: float,
+        trust_keys: bool = True,
+    ) -> None:
         self.keys_failed = False
+        self._packets = iter(packets)
+        self._context = context
         self._clock = clock
         self._interval = interval
-        self._context: Any = stream.codec_context
-        self._context.thread_type = "AUTO"
-        self._context.thread_count = threads
+        self._longest_gap = longest_gap
+        self._trust_keys = trust_keys
         self._proven = 0
-        self._awaited: float | None = None
+        self._ahead: deque[Placed] = deque()
+        self._keys: deque[float] = deque()
+        self._bytes = 0
+        self._last = self._end = -math.inf
 
-    def frames(self, plan: Plan, last: float, duration: float) -> Iterator[Shown]:
-        """The wanted frames after ``last`` with their times; ends early with ``keys_failed``."""
-        grid = _Grid(0.0, self._interval)
-        for step in plan.steps():
-            match step:
-                case Alone(group):
-                    wanted: Iterable[Shown] = self._alone(group)
-                case InTurn((time, packet), first, dense):
-                    if first:
-                        grid = _Grid(time, self._interval)
-                        self._awaited = time if packet.is_keyframe and plan.trust_keys else None
-                    self._context.skip_frame = "NONREF" if dense else "DEFAULT"
-                    wanted = grid.choose(self._in_run(packet))
-                case Stop(until):
-                    end = max(duration, last) if math.isinf(until) else until
-                    wanted = [*grid.choose(self._in_run(None)), *grid.finish(end)]
-            if self.keys_failed:
-                return
-            for time, frame in wanted:
-                if time > last:
-                    last = time
-                    yield time, frame
+    def frames(self, after: float, duration: float) -> Iterator[Shown]:
+        """The frames that are shown after a time, of a video of some length, with their times."""
+        self._last, self._end = after, duration
+        for time, frame in self._wanted():
+            if time > self._last:
+                self._last = time
+                yield time, frame
+
+    def _wanted(self) -> Iterator[Shown]:
+        last = -math.inf
+        while not self.keys_failed and (self._ahead or self._read()):
+            time, packet = self._ahead[0]
+            alone = packet.is_keyframe and self._trust_keys
+            following = self._next_key(time + self._longest_gap, skip=1) if alone else None
+            if following is None:
+                last = yield from self._run()
+                continue
+            group = [self._take()]
+            while self._ahead and not self._ahead[0][1].is_keyframe:
+                group.append(self._take())
+            # The latest keyframe within the interval stands for those before it.
+            if following > last + self._interval + _ROUNDING:
+                yield from self._alone(group)
+                last = time
 
     def _alone(self, group: list[Placed]) -> list[Shown]:
         """The keyframe of a group; where it is damaged, the first frame of the group that is not."""
@@ -280,12 +198,43 @@ class _Decoder:
             frames += _decode(self._context, None)
         return self._timed(frames)[:1]
 
-    def _in_run(self, packet: Any | None) -> list[Shown]:  # noqa: ANN401
-        timed = self._timed(_decode(self._context, packet))
-        if timed and self._awaited is not None:
-            self._prove(works=timed[0][0] < self._awaited + _LATE)
-            self._awaited = None
-        return timed
+    def _run(self) -> Generator[Shown, None, float]:
+        """The frames from here in sequence until the next keyframe is near enough; returns the last wanted time."""
+        start, packet = self._ahead[0]
+        furthest = before = start
+        grid = _Grid(start, self._interval)
+        unproven = packet.is_keyframe and self._trust_keys
+        while self._ahead or self._read():
+            time, packet = self._take()
+            after = self._ahead[0][0] if self._ahead or self._read() else math.inf
+            dense = max(abs(time - before), abs(after - time)) < _DENSE
+            self._context.skip_frame = "NONREF" if dense else "DEFAULT"
+            frames = self._timed(_decode(self._context, packet))
+            if frames and unproven:
+                self._prove(works=frames[0][0] < start + _LATE)
+                unproven = False
+            if self.keys_failed:
+                return before
+            yield from grid.choose(frames)
+            before = time
+            furthest = max(furthest, time)
+            wanted = start + (furthest - start) // self._interval * self._interval
+            if self._trust_keys and self._next_key(wanted + self._longest_gap) is not None:
+                # Packets come in decoding order: a frame that is shown earlier may still lie ahead.
+                rest = list(takewhile(lambda ahead: not ahead[1].is_keyframe, self._ahead))
+                if all(time > wanted for time, _ in rest):
+                    for _ in rest:
+                        self._take()
+                    break
+        else:
+            wanted = math.inf
+        frames = self._timed(_decode(self._context, None))
+        if frames and unproven:
+            self._prove(works=frames[0][0] < start + _LATE)
+        if not self.keys_failed:
+            end = max(self._end, self._last) if math.isinf(wanted) else wanted
+            yield from [*grid.choose(frames), *grid.finish(end)]
+        return furthest if math.isinf(wanted) else wanted
 
     def _prove(self, *, works: bool) -> None:
         self._proven += works
@@ -293,6 +242,31 @@ class _Decoder:
 
     def _timed(self, frames: list[VideoFrame]) -> list[Shown]:
         return [(self._clock.seconds(frame.pts), frame) for frame in frames if frame.pts is not None]
+
+    def _next_key(self, until: float, *, skip: int = 0) -> float | None:
+        """The time of the next keyframe if it comes by ``until``; the one at hand may be skipped."""
+        while len(self._keys) <= skip:
+            if self._ahead and (self._ahead[-1][0] > until or self._bytes > _MOST_AHEAD):
+                return None
+            if not self._read():
+                return None
+        return self._keys[skip] if self._keys[skip] <= until else None
+
+    def _read(self) -> bool:
+        for time, packet in self._packets:
+            self._ahead.append((time, packet))
+            self._bytes += packet.size
+            if packet.is_keyframe:
+                self._keys.append(time)
+            return True
+        return False
+
+    def _take(self) -> Placed:
+        time, packet = self._ahead.popleft()
+        self._bytes -= packet.size
+        if packet.is_keyframe:
+            self._keys.popleft()
+        return time, packet
 
 
 def _decode(context: Any, packet: Any | None) -> list[VideoFrame]:  # noqa: ANN401

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clamr_cli.media.frames import Alone, InTurn, Plan, Stop
+from clamr_cli.media.frames import FrameSampler
+
+FPS = 10
+CLOCK = SimpleNamespace(seconds=lambda pts: pts / FPS)
 
 
-def packet(*, key):
-    return SimpleNamespace(is_keyframe=key, size=1)
+class Decoder:
+    """Gives a frame for each packet, and counts the packets."""
+
+    def __init__(self):
+        self.decoded = 0
+
+    def decode(self, packet):
+        self.decoded += packet is not None
+        return [] if packet is None else [packet]
+
+    def flush_buffers(self):
+        pass
 
 
-def packets(keys, *, seconds, fps=10):
+def packet(number, *, key):
+    return number / FPS, SimpleNamespace(is_keyframe=key, size=1, pts=number)
+
+
+def packets(keys, *, seconds):
     """Packets of a stream without reordering; ``keys`` are the times of its keyframes."""
-    numbers = {round(key * fps) for key in keys}
-    return [(index / fps, packet(key=index in numbers)) for index in range(round(seconds * fps))]
+    numbers = {round(key * FPS) for key in keys}
+    return [packet(number, key=number in numbers) for number in range(round(seconds * FPS))]
 
 
-def sampled(stream, interval=2.0, longest_gap=4.0):
-    """The times a decoder would give, and how many packets it had to decode for that."""
-    times, decoded, run = [], 0, []
-    for step in Plan(stream, interval, longest_gap).steps():
-        match step:
-            case Alone(group):
-                times.append(group[0][0])
-                decoded += 1
-            case InTurn((time, _), first, _):
-                run = [time] if first else [*run, time]
-                decoded += 1
-            case Stop():
-                grid = [run[0] + number * interval for number in range(int((run[-1] - run[0]) / interval + 1e-6) + 1)]
-                times += [max(time for time in run if time <= point + 1e-6) for point in grid]
-    return times, decoded
+def sampled(stream, interval=2.0, longest_gap=4.0, **options):
+    """The times of the frames, and the number of packets that had to be decoded for them."""
+    decoder = Decoder()
+    sampler = FrameSampler(stream, decoder, CLOCK, interval=interval, longest_gap=longest_gap, **options)
+    return [time for time, _ in sampler.frames(-math.inf, stream[-1][0])], decoder.decoded
 
 
 def test_close_keyframes_are_decoded_alone():
@@ -68,24 +76,23 @@ def test_without_any_keyframe_everything_is_decoded():
 
 
 def test_where_keyframes_are_not_trusted_nothing_is_left_out():
-    steps = list(Plan(packets(range(30), seconds=30), 2.0, 4.0, trust_keys=False).steps())
-    assert all(isinstance(step, InTurn) for step in steps[:-1])
-    assert len(steps) == 300 + 1
+    _, decoded = sampled(packets(range(30), seconds=30), trust_keys=False)
+    assert decoded == 300
 
 
 def test_little_is_looked_ahead():
-    taken = 0
+    read, decoder = 0, Decoder()
 
     def endless():
-        nonlocal taken
+        nonlocal read
         while True:
-            yield taken / 10, packet(key=taken % 100 == 0)
-            taken += 1
+            yield packet(read, key=read % 100 == 0)
+            read += 1
 
-    steps = Plan(endless(), 2.0, 4.0).steps()
-    for _ in range(50):
-        next(steps)
-    assert taken <= 50 + 41 + 1
+    frames = FrameSampler(endless(), decoder, CLOCK, interval=2.0, longest_gap=4.0).frames(-math.inf, 1e9)
+    for _ in range(3):
+        next(frames)
+    assert read <= decoder.decoded + 41 + 1
 
 
 @given(
