@@ -250,5 +250,5 @@ def _calendar(date: str) -> str:
 
 
 def _tomorrow() -> str:
-    """Where the date is farthest ahead of UTC it may be tomorrow."""
+    # In the time zone that is farthest ahead of UTC it may be tomorrow.
     return (datetime.datetime.now(datetime.UTC) + _FARTHEST).date().isoformat()

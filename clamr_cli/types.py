@@ -29,7 +29,7 @@ MAX_FRAMES: Final = 10
 
 
 class Modality(StrEnum):
-    """Where evidence comes from; the names are the same in the store, in JSON and on the command line."""
+    """Source of evidence; the names are the same in the store, in JSON and on the command line."""
 
     VIDEO = "video"
     OCR = "ocr"
@@ -155,7 +155,7 @@ class Document(_WithTexts):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenVectors:
-    """What an encoder makes of a document or a query: one unit vector per token, and where each comes from.
+    """Token vectors of a document or a query: one unit vector per token, and where each comes from.
 
     Attributes:
         vectors: [n, 128] float32 or float16, rows of unit length, never NaN.
@@ -180,7 +180,7 @@ class TokenVectors:
 
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:
-    """Who made a set of vectors: vectors of different fingerprints must never be compared.
+    """The encoder of a set of vectors: vectors of different fingerprints must never be compared.
 
     ``fingerprint`` changes whenever the same document would get other vectors: weights, settings or code version.
     ``floors`` are, by the modality that matches best, scores per query vector below which a match of this encoder
@@ -255,7 +255,7 @@ class Chapter:
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What a file says about itself, and what was measured where it lies or is silent.
+    """Facts that a file states about itself, measured where the statement is wrong or missing.
 
     Attributes:
         container: the demuxer's name, e.g. ``mov,mp4,m4a,3gp,3g2,mj2``.
@@ -294,7 +294,7 @@ class MediaInfo:
 
 @dataclass(frozen=True, slots=True)
 class VideoFields:
-    """What can be filtered by and shown of a video beside its moments.
+    """Fields of a video that can be filtered by and shown beside its moments.
 
     ``date`` is ISO 8601: ``YYYY-MM-DD``, or ``YYYY-MM`` or ``YYYY`` if less is known, empty where unknown; ``language``
     is a two-letter code where known. ``part`` counts from 1 the files ``of`` which a camera made one recording, whose
@@ -311,7 +311,7 @@ class VideoFields:
 
 
 class FileState(StrEnum):
-    """What became of a file."""
+    """State of a file in the index."""
 
     INDEXED = "indexed"
     FAILED = "failed"
@@ -386,7 +386,7 @@ SCAN_LIMIT: Final = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which videos and moments may answer. None or empty means no limit.
+    """Limits on the videos and moments that may answer. None or empty means no limit.
 
     ``since``/``until`` are ISO dates, inclusive; ``longer``/``shorter`` are seconds of the whole video; ``path`` is a
     glob over the file's path; ``language`` a two-letter code.
@@ -416,7 +416,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """How to match and what to return.
+    """Options of matching and of the result.
 
     ``modalities`` empty means all; ``weights`` multiply a modality's similarities (0 leaves it out, others must be
     positive); ``moments`` returns every good moment instead of the best of each video. ``floor`` replaces the encoder's
@@ -456,7 +456,7 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Why a query word matched: the frame, line or word that was most similar to it, when, and how similar (cosine)."""
+    """The frame, line or word that was most similar to a query word, its time, and the similarity (cosine)."""
 
     query_token: str
     modality: Modality | None
@@ -495,7 +495,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class WordEvidence:
-    """What answers one query word: the winning evidence, and the best of each modality.
+    """The answers to one query word: the winning evidence, and the best of each modality.
 
     ``best`` is None only where nothing of the moment may answer.
     """
@@ -516,7 +516,7 @@ class WhatIf:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a video ranks where it does for a query.
+    """The reasons for the rank of a video for a query.
 
     ``hit.rank`` is its rank among ``total`` videos. ``shares`` is the part of the score that each modality won, in
     [0, 1]; what is missing to 1 was won by tokens of no modality.
@@ -532,7 +532,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """Something the index knows of a video: a frame (no text), a sentence, a line on screen, a field of metadata."""
+    """An item of the index about a video: a frame (no text), a sentence, a line on screen, a field of metadata."""
 
     modality: Modality
     span: Span
@@ -542,7 +542,7 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """All the index knows of a video. ``entries`` are in time order; ``moments`` are the parts that can be found.
+    """The whole content of the index about a video. ``entries`` are in time order; ``moments`` are the parts that can be found.
 
     ``offline`` has the paths of those indexed files that cannot be opened now.
     """

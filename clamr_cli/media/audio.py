@@ -1,7 +1,5 @@
 """The sound of a video as mono samples on the video's time line."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import re
@@ -95,7 +93,7 @@ def _by_preference(info: MediaInfo, language: str) -> list[AudioTrack]:
 def read_audio(
     path: str, tracks: Sequence[AudioTrack], *, rate: int = 16_000, speech: SpeechFinder | None = None
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Tracks as mono chunks of shape (n,), float32 in [-1, 1], at ``rate`` samples a second, each with a track's place.
+    """Tracks as mono chunks of shape (n,), float32 in [-1, 1], each with the number of its track in ``tracks``.
 
     The first sample belongs to second 0 of the video: sound that starts late is preceded by silence, gaps are filled
     with silence, what comes before second 0 is cut off, and damaged packets become gaps. Of channels that differ, those
@@ -104,7 +102,7 @@ def read_audio(
     Args:
         path: the file.
         tracks: the tracks to read.
-        rate: of the samples.
+        rate: samples a second.
         speech: finds the stretches of speech in mono samples; without it all channels are mixed.
 
     Raises:
@@ -116,27 +114,27 @@ def read_audio(
             if track.index >= len(container.streams) or container.streams[track.index].type != "audio":
                 raise MediaError("the file changed while it was read", "index again")
             streams.append(container.streams[track.index])
-        places = {stream.index: place for place, stream in enumerate(streams)}
+        numbers = {stream.index: number for number, stream in enumerate(streams)}
         clocks = [Clock(container, stream, step=0.02) for stream in streams]
         lines = [MonoLine(rate, speech) for _ in streams]
 
-        def chunks(place: int, placed: Iterator[tuple[float, Any]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-            for _, packet in placed:
+        def chunks(number: int, packets: Iterator[tuple[float, Any]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+            for _, packet in packets:
                 try:
-                    frames = streams[place].codec_context.decode(packet)
+                    frames = streams[number].codec_context.decode(packet)
                 except av.error.FFmpegError:
                     continue  # its time stays silent
                 for frame in frames:
                     if frame.samples and frame.sample_rate > 0 and frame.pts is not None:
-                        time = clocks[place].seconds(frame.pts)
-                        yield from ((place, chunk) for chunk in lines[place].add(frame, time))
+                        time = clocks[number].seconds(frame.pts)
+                        yield from ((number, chunk) for chunk in lines[number].add(frame, time))
 
         for packet in read_packets(container, streams):
-            place = places[packet.stream_index]
-            yield from chunks(place, clocks[place].push(packet))
-        for place, line in enumerate(lines):
-            yield from chunks(place, clocks[place].rest())
-            yield from ((place, chunk) for chunk in line.finish())
+            number = numbers[packet.stream_index]
+            yield from chunks(number, clocks[number].push(packet))
+        for number, line in enumerate(lines):
+            yield from chunks(number, clocks[number].rest())
+            yield from ((number, chunk) for chunk in line.finish())
     if not any(line.heard for line in lines):
         raise MediaError("nothing of the sound can be decoded", "copy or download it again, or convert it to AAC")
 

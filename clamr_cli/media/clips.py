@@ -1,7 +1,5 @@
 """Short clips out of a video: packets copied from one keyframe on, or everything encoded anew to the exact moment."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -96,15 +94,15 @@ def copy_clip(path: str, info: MediaInfo, target: Path, span: Span) -> Span:
                 continue
             if first is None:
                 first = last = time
-                for held in early:
-                    if float(held.pts * held.time_base) - zero >= first:
-                        mux(held)
+                for pending in early:
+                    if float(pending.pts * pending.time_base) - zero >= first:
+                        mux(pending)
                 early.clear()
             if first <= time < max(span.end, first + 0.001):
                 last = max(last or first, time)
                 # What is shown after the end is kept where frames that are shown before it are decoded from it.
-                for held in (*late, packet) if is_picture else (packet,):
-                    mux(held)
+                for pending in (*late, packet) if is_picture else (packet,):
+                    mux(pending)
                 if is_picture:
                     late.clear()
             elif is_picture and time >= first:
@@ -190,7 +188,7 @@ def _frames(source: InputContainer, streams: list[Any], span: Span) -> Iterator[
     """
     picture, zero = streams[0], origin(source)
     seek_key(source, picture, span.start + zero)
-    held: Any = None
+    pending: Any = None
     begun = False
     beyond = 0
     for packet in source.demux(streams):
@@ -205,11 +203,11 @@ def _frames(source: InputContainer, streams: list[Any], span: Span) -> Iterator[
         for frame in frames:
             time = frame.time - zero if frame.time is not None else -1.0
             if packet.stream is picture and not begun and time < span.start:
-                held = frame
+                pending = frame
             elif span.start <= time < span.end:
-                if packet.stream is picture and not begun and held is not None and time > span.start:
-                    yield "video", span.start, held
+                if packet.stream is picture and not begun and pending is not None and time > span.start:
+                    yield "video", span.start, pending
                 begun = begun or packet.stream is picture
                 yield packet.stream.type, time, frame
-    if not begun and held is not None:
-        yield "video", span.start, held
+    if not begun and pending is not None:
+        yield "video", span.start, pending

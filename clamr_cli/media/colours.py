@@ -1,7 +1,5 @@
 """Colours of decoded frames as a screen for sRGB shows them: HDR is tone-mapped, wide gamuts become BT.709's."""
 
-from __future__ import annotations
-
 import functools
 import struct
 from typing import Any, Final
@@ -74,8 +72,8 @@ def _table_for(frame: VideoFrame) -> ImageFilter.Color3DLUT | None:
             stated = numerator / denominator if given and denominator else 0.0
         peak = next((peak for peak in _PEAKS if stated <= peak), _PEAKS[0])
     # What does not name its primaries is BT.2020, the only ones that HDR is broadcast and filmed in.
-    known = primaries in _WIDE or primaries == ColorPrimaries.BT709
-    return _table(int(trc), int(primaries if known else ColorPrimaries.BT2020), peak)
+    has_primaries = primaries in _WIDE or primaries == ColorPrimaries.BT709
+    return _table(int(trc), int(primaries if has_primaries else ColorPrimaries.BT2020), peak)
 
 
 @functools.lru_cache(maxsize=8)

@@ -4,8 +4,6 @@ Keyframes can be decoded alone, at a hundredth of the cost of all frames. Where 
 they lie far apart the frames between them are decoded in sequence, up to the last one that is wanted.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence

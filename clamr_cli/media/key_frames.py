@@ -66,8 +66,8 @@ def pick_frames(samples: Iterable[SampledFrame], duration: float) -> Iterator[Ke
     shot = 0
     before: _Look | None = None
     last: _Look | None = None
-    held: KeyFrame | None = None
-    held_blank = False
+    pending: KeyFrame | None = None
+    pending_blank = False
     for sample in samples:
         look = _Look.of(sample.image)
         cut = before is not None and look.is_cut_from(before)
@@ -76,8 +76,8 @@ def pick_frames(samples: Iterable[SampledFrame], duration: float) -> Iterator[Ke
         text = watch.look(sample.time, sample.image)
         changed = cut or text in (TextChange.READ, TextChange.GONE)
         start = 0.0
-        if held is not None and last is not None:
-            since = sample.time - held.frame.time
+        if pending is not None and last is not None:
+            since = sample.time - pending.frame.time
             change = 0.0 if changed else look.local_change(last)
             if not (
                 changed
@@ -85,12 +85,12 @@ def pick_frames(samples: Iterable[SampledFrame], duration: float) -> Iterator[Ke
                 or (change > 0.25 and since >= _MUCH_CHANGED_AFTER)
             ):
                 continue
-            if held_blank and since < _MUCH_CHANGED_AFTER:
-                start = held.frame.span.start
+            if pending_blank and since < _MUCH_CHANGED_AFTER:
+                start = pending.frame.span.start
             else:
-                yield _ending(held, sample.time)
+                yield _ending(pending, sample.time)
                 start = sample.time
-        last, held_blank = look, look.blank and text in (TextChange.NONE, TextChange.GONE)
+        last, pending_blank = look, look.blank and text in (TextChange.NONE, TextChange.GONE)
         jpeg = to_jpeg(sample.image, _QUALITY, max_side=FRAME_SIDE)
         text_jpeg = None
         if text is TextChange.READ:
@@ -101,9 +101,9 @@ def pick_frames(samples: Iterable[SampledFrame], duration: float) -> Iterator[Ke
                 image = sample.enlarge(side)
             text_jpeg = to_jpeg(stretched(image), _QUALITY, max_side=side)
         frame = Frame(sample.time, Span(start, sample.time), jpeg)
-        held = KeyFrame(frame, shot, text_jpeg, text_stays=text is TextChange.SAME)
-    if held is not None:
-        yield _ending(held, max(duration, held.frame.time))
+        pending = KeyFrame(frame, shot, text_jpeg, text_stays=text is TextChange.SAME)
+    if pending is not None:
+        yield _ending(pending, max(duration, pending.frame.time))
 
 
 def _ending(key_frame: KeyFrame, end: float) -> KeyFrame:
@@ -158,7 +158,7 @@ def dedupe_frames(
     Yields:
         A candidate and its thumbnail [THUMB, THUMB, 3] uint8 RGB.
     """
-    held: tuple[Frame, NDArray[np.uint8]] | None = None
+    pending: tuple[Frame, NDArray[np.uint8]] | None = None
     lasting = False
     for sample in samples:
         thumb = thumbnail(sample.image)
@@ -166,8 +166,8 @@ def dedupe_frames(
         # A blank picture that was not seen before may be between two scenes.
         passing, lasting = blank and not lasting, blank
         start = 0.0
-        if held is not None:
-            frame, other = held
+        if pending is not None:
+            frame, other = pending
             if sample.time - frame.time < longest and (
                 passing or float(image_difference(thumb[None], other)[0]) <= _DIFFERENT
             ):
@@ -175,7 +175,7 @@ def dedupe_frames(
             yield replace(frame, span=Span(frame.span.start, sample.time)), other
             start = sample.time
         jpeg = to_jpeg(sample.image, _CANDIDATE_QUALITY, max_side=side)
-        held = Frame(sample.time, Span(start, sample.time), jpeg), thumb
-    if held is not None:
-        frame, thumb = held
+        pending = Frame(sample.time, Span(start, sample.time), jpeg), thumb
+    if pending is not None:
+        frame, thumb = pending
         yield replace(frame, span=Span(frame.span.start, max(duration, frame.time))), thumb

@@ -1,7 +1,5 @@
 """Reads the subtitles inside a video file as plain text with times."""
 
-from __future__ import annotations
-
 import re
 from typing import Any, Final
 

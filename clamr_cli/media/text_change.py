@@ -9,8 +9,6 @@ photographs and drawn shapes. ``tests/bench/text_gate.py`` measures them, and ma
 other words.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass, replace
 from enum import Enum
