@@ -542,7 +542,7 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The content of the index about a video. ``entries`` are in time order; ``moments`` are the parts that can be found.
+    """The content of the index about a video. ``entries`` are in time order; ``moments`` can be found.
 
     ``offline`` has the paths of those indexed files that cannot be opened now.
     """
