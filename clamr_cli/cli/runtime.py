@@ -49,7 +49,7 @@ def open_store(settings: Settings, *, create: bool = False) -> Store:
 
     quiet_libraries()
     store = Store.open(settings.db, create=create, lock_dir=state_folder())
-    if lost := store.set_back():
+    if lost := store.tables_behind():
         warn(
             f"the newest version of {' and '.join(lost)} in the index cannot be read; what was written before is used: "
             "clamr index DIR repairs it"

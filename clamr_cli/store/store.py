@@ -186,13 +186,15 @@ class Store:
         """
         maintenance.finish(self._writable(), grace)
 
-    def set_back(self) -> list[str]:
+    def tables_behind(self) -> list[str]:
         """The tables whose newest version cannot be read, so that what was written last is not seen."""
         return [name for name in SCHEMAS if self.tables.is_behind(name)]
 
     def problems(self) -> list[str]:
         """Contradictions between the tables, each with its remedy, a line each."""
-        lines = [f"the newest version of the table {name} cannot be read: clamr index DIR" for name in self.set_back()]
+        lines = [
+            f"the newest version of the table {name} cannot be read: clamr index DIR" for name in self.tables_behind()
+        ]
         # A video is written to one table after another, so while somebody writes there is nothing to compare.
         return lines if self.is_being_written() else lines + maintenance.contradictions(self.tables)
 

@@ -70,7 +70,7 @@ def test_readers_see_the_version_before_a_manifest_that_cannot_be_read(written, 
     spoil(newest(store, "videos"), how)
     again = Store.open(store.uri)
     assert [one.video_id for one in again.videos()] == ["v1", "v2"]
-    assert again.set_back() == ["videos"]
+    assert again.tables_behind() == ["videos"]
     assert "videos" in again.problems()[0]
 
 
@@ -84,7 +84,7 @@ def test_a_writer_sets_a_manifest_aside_that_cannot_be_read_and_says_so(written,
     assert len(list((Path(store.uri) / durable.SET_ASIDE).iterdir())) == 1
     write(again, "late")
     assert [one.video_id for one in Store.open(store.uri).videos()] == ["late", "v1", "v2"]
-    assert again.set_back() == []
+    assert again.tables_behind() == []
     with again.writer("test"):
         assert again.repairs == []
 

@@ -321,6 +321,8 @@ def test_damage_is_noticed_and_built_anew(store, damage, name):
     damage(files(store)[0] / name)
     # The archive has bytes that nobody reads.
     assert not usable(store) or name == "moments.npz"
+    if usable(store):
+        assert_same_as_table(store)
     store.pack_vectors(FINGERPRINT)
     assert usable(store)
     assert uncovered(store) == 0
