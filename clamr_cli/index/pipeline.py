@@ -247,19 +247,18 @@ async def decode(work: Work, captions: CaptionSet) -> Media:
         if not needs_sound and not await _lacks_speech(work, captions) and not needs_text:
             work.reuse("decode", decoded.media.duration)
             return Media(decoded, frames_from(decoded, stored.blobs), None)
-    options = tasks.DecodeOptions(
-        work.options.language, captions.noted_language, tuple(captions.files),
-        sound=work.options.speech, text=work.options.text, all_sound=encoders.accepts_audio(work.options.encoder),
-    )  # fmt: skip
-    marks = "".join(mark for mark, on in (("s", options.sound), ("t", options.text), ("a", options.all_sound)) if on)
+    all_sound = encoders.accepts_audio(work.options.encoder)
+    choices = {"sound": work.options.speech, "text": work.options.text, "all sound": all_sound}
+    wanted = [choice for choice, on in choices.items() if on]
+    marks = "".join(choice[0] for choice in wanted)
     workdir = Workdir(work.context.folder / f"{work.content[:32]}-{marks}{work.options.language}")
     before = workdir.decoded()
     if before is not None:
         captions.set_media(before)
     if before is None or (not before.sound and await _lacks_speech(work, captions)):
-        before = await work.run(
-            "decode", "decode", tasks.decode, work.path, os.fspath(workdir.folder), options, work.stamp
-        )
+        files = CaptionSet(captions.files, captions.language, captions.noted_language)
+        folder = os.fspath(workdir.folder)
+        before = await work.run("decode", "decode", tasks.decode, work.path, folder, files, wanted, work.stamp)
     frames = tuple(workdir.frames("frames", before.frames))
     work.store.put_extraction(work.key("media"), msgspec.to_builtins(before), [frame.jpeg for frame in frames])
     work.stored("decode", before.media.duration)

@@ -362,12 +362,7 @@ class IndexRun:
     ) -> Skipped:
         """Record that a file could not be indexed. What the index had of its former content goes.
 
-        Args:
-            work: on the file, if it has begun.
-            file: as it was found.
-            reason: what happened, as it is recorded.
-            hint: what to do about it.
-            reached: whether its content is the reason. A file that cannot be reached keeps its video in the index.
+        A file that could not be ``reached`` keeps its video in the index: its content is not the reason.
         """
         record = _record(work, file, FileState.FAILED, reason, hint)
         before = self.register.files.get(record.path)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from clamr_cli.errors import MediaError
 from clamr_cli.extract.ocr_lines import TextLine
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clamr_cli.extract.captions import Captions
     from clamr_cli.extract.ocr_engines import TextEngine
     from clamr_cli.extract.options import AsrOptions, OcrOptions
+    from clamr_cli.index.captions import CaptionSet
     from clamr_cli.media.files import Stamp
     from clamr_cli.media.frames import SampledFrame
     from clamr_cli.types import Document, Encoder, MediaInfo, TokenVectors, VideoFields
@@ -51,22 +52,6 @@ class Part:
     segments: tuple[Segment, ...] = ()
     language: str = ""
     lines: tuple[tuple[Span, tuple[TextLine, ...]], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeOptions:
-    """What to decode beside frames and subtitles; ``language`` chooses among tracks.
-
-    ``sound`` is decoded where neither ``captions`` (of files) nor tracks stand for the speech, with ``all_sound`` in
-    any case; ``noted_language`` is the one that a sidecar names.
-    """
-
-    language: str = ""
-    noted_language: str = ""
-    captions: tuple[Captions, ...] = ()
-    sound: bool = True
-    all_sound: bool = False
-    text: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +105,20 @@ def read_language(_report: Report, path: str, root: str) -> str:
     return spoken_language(path, root)
 
 
-def decode(report: Report, path: str, folder: str, options: DecodeOptions, stamp: Stamp | None) -> DecodedMedia:
+def decode(
+    report: Report,
+    path: str,
+    folder: str,
+    captions: CaptionSet,
+    wanted: Collection[Literal["sound", "all sound", "text"]],
+    stamp: Stamp | None,
+) -> DecodedMedia:
     """Probe a file and bring its frames, sound and embedded subtitles into a working directory.
 
-    What cannot be decoded is left out with a notice as long as something remains. ``stamp`` is the file's when its
-    content was identified. Frames are the first half of the work, sound the second.
+    What cannot be decoded is left out with a notice as long as something remains. ``sound`` is decoded where no
+    captions stand for the speech, ``all sound`` in any case. ``stamp`` is the file's when its content was identified.
+    Frames are the first half of the work, sound the second.
     """
-    from clamr_cli.index.captions import CaptionSet
     from clamr_cli.index.sound import write_sound
     from clamr_cli.media.files import replaced
     from clamr_cli.media.frames import sample_frames
@@ -146,7 +138,7 @@ def decode(report: Report, path: str, folder: str, options: DecodeOptions, stamp
             frame = StoredFrame(number, key.frame.time, key.frame.span, key.shot)
             workdir.add_frame("frames", number, key.frame.jpeg)
             frames.append(frame)
-            if options.text and key.text_jpeg is not None:
+            if "text" in wanted and key.text_jpeg is not None:
                 workdir.add_frame("text", number, key.text_jpeg)
                 text.append(frame)
             elif key.text_stays and text:
@@ -155,15 +147,14 @@ def decode(report: Report, path: str, folder: str, options: DecodeOptions, stamp
     except MediaError as error:
         notices.append(f"pictures left out: {error}")
     tracks = subtitle_tracks(path, info)
-    captions = CaptionSet(list(options.captions), options.language, options.noted_language)
     captions.set_media(DecodedMedia(info, tracks=tracks))
     choice, _ = captions.choose(recognise=True)
-    wants_sound = options.all_sound or (options.sound and (choice.speech is None or choice.detect))
+    wants_sound = "all sound" in wanted or ("sound" in wanted and (choice.speech is None or choice.detect))
     count = 0
     if wants_sound:
         try:
             count = write_sound(
-                path, info, workdir, options.language, notices,
+                path, info, workdir, captions.language, notices,
                 lambda samples: report((info.duration + samples / SAMPLE_RATE) / 2, info.duration),
             )  # fmt: skip
         except MediaError as error:
