@@ -1,31 +1,43 @@
-"""A folder of chosen frames: begun with the list of what will be in it, so that an interrupted export goes on."""
+"""Chosen frames as files: a folder that an interrupted export goes on with, frames at full size, clips around them."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
 import secrets
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from clamr_cli.errors import UsageError
+from clamr_cli.errors import MediaError, UsageError
+from clamr_cli.frames.stored import stills
+from clamr_cli.frames.values import FrameHit, Prepared
+from clamr_cli.index import sampling
+from clamr_cli.index.executors.local import Worker
+from clamr_cli.types import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from clamr_cli.store import Store
 
 LIST: Final = "frames.json"
 """The list of an export, written first."""
+
+STALL_TIMEOUT: Final = 120.0
+"""Seconds that one frame or clip may take; a file that needs longer hangs the decoder."""
 
 _OWN: Final = re.compile(r"\d{2,}-\d\d-\d\d\.\d{3}(\.jpg|\.mp4|\.mkv|\.webm)")
 """Names of files that an export writes; no other file is ever removed."""
 
 _DRAFT: Final = ".part-"
+_AT_ONCE: Final = 16
+"""Frames that are decoded before the first of them is given."""
 
 
 class Folder:
-    """A folder that an export goes into. Make one with :meth:`begin`."""
+    """A folder that an export goes into."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,8 +59,8 @@ class Folder:
         """
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            present = sorted(one.name for one in path.iterdir() if not one.name.startswith(_DRAFT))
-            if present and not _is(path / LIST, listing):
+            present = {file.name for file in path.iterdir() if not file.name.startswith(_DRAFT)}
+            if present and not (LIST in present and (path / LIST).read_bytes() == listing):
                 _make_room(path, present, names, force=force)
             folder = cls(path)
             folder.write(LIST, listing)
@@ -99,36 +111,104 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _is(path: Path, content: bytes) -> bool:
-    try:
-        return path.read_bytes() == content
-    except OSError:
-        return False
-
-
-def _make_room(path: Path, present: Sequence[str], names: Sequence[str], *, force: bool) -> None:
+def _make_room(path: Path, present: set[str], names: Sequence[str], *, force: bool) -> None:
     """Remove an earlier export. Nothing that is not its own is touched, and nothing is removed without leave."""
-    earlier = _files_of(path / LIST)
-    if earlier is None or not force:
-        hint = "name another one" if earlier is None else "name another one, or replace that with --force"
-        held = "is not empty" if earlier is None else "holds an export of something else"
-        raise UsageError(f"the folder {os.fspath(path)} {held}", hint)
-    foreign = (set(present) - earlier) & set(names)
-    if foreign:
-        raise UsageError(f"{os.fspath(path / min(foreign))} is no file of an earlier export", "name another folder")
+    try:
+        content = json.loads((path / LIST).read_bytes())
+        listed = [str(frame[key]) for frame in content["frames"] for key in ("file", "clip") if key in frame]
+        is_export = content["format"] == "clamr-frames"
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        is_export, listed = False, []
+    if not is_export:
+        raise UsageError(f"the folder {os.fspath(path)} is not empty", "name another one")
+    if not force:
+        hint = "name another one, or replace that with --force"
+        raise UsageError(f"the folder {os.fspath(path)} holds an export of something else", hint)
+    own = {name for name in listed if _OWN.fullmatch(name)}
+    if foreign := (present - own - {LIST}) & set(names):
+        raise UsageError(f"{os.fspath(path / min(foreign))} is not part of an earlier export", "name another folder")
     # The list goes last: an interruption leaves an export that can still be recognised and replaced.
-    for name in (*sorted(earlier - {LIST}), LIST):
+    for name in (*sorted(own), LIST):
         (path / name).unlink(missing_ok=True)
 
 
-def _files_of(path: Path) -> set[str] | None:
-    """The files that the list of an earlier export names, with itself; None where there is no such list."""
+def full_size(
+    store: Store, prepared: Prepared, hits: Sequence[FrameHit], *, side: int
+) -> Iterator[tuple[FrameHit, bytes, bool]]:
+    """The JPEGs of frames in time order, one at a time, and whether each is the small one that is stored.
+
+    They are decoded from the file in a process of its own. Where that gives nothing, or not what was seen when the
+    video was prepared, the stored one (at most 448 pixels on the longer side) is given.
+
+    Args:
+        store: the index.
+        prepared: the video.
+        hits: frames of it.
+        side: pixels of the longer side at most; videos are never enlarged.
+    """
+    ordered = sorted(hits, key=lambda hit: hit.frame.time)
+    numbers = [hit.number for hit in ordered]
+    small = dict(zip(numbers, stills(store, prepared, numbers), strict=True))
+    worker = Worker("decoding", confined=True)
+    is_readable = bool(prepared.target.path)
+    jpegs: list[bytes | None] = []
+
+    def collect(_done: float, _total: float, jpeg: bytes | None = None, /) -> None:
+        jpegs.append(jpeg)
+
     try:
-        content = json.loads(path.read_bytes())
-        frames = content["frames"]
-        if content["format"] != "clamr-frames":
-            return None
-        named = {str(name) for frame in frames for key in ("file", "clip") if (name := frame.get(key))}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-    return {LIST} | {name for name in named if _OWN.fullmatch(name)}
+        for some in (ordered[start : start + _AT_ONCE] for start in range(0, len(ordered), _AT_ONCE)):
+            jpegs.clear()
+            if is_readable:
+                times = [hit.frame.time for hit in some]
+                thumbs = [prepared.thumbs[hit.number].tobytes() for hit in some]
+                arguments = (prepared.target.path, prepared.media, times, thumbs, side)
+                try:
+                    worker.run(sampling.take_frames, *arguments, stall_timeout=STALL_TIMEOUT, on_report=collect)
+                except MediaError:
+                    is_readable = False  # whatever is wrong with the file, there are the stored ones
+            for hit, jpeg in itertools.zip_longest(some, jpegs):
+                yield hit, jpeg or small[hit.number], jpeg is None
+    finally:
+        worker.stop()
+
+
+def clip_suffix(prepared: Prepared, *, exact: bool) -> str:
+    """The file ending of a video's clips."""
+    from clamr_cli.media.clips import copied_suffix
+
+    return ".mp4" if exact else copied_suffix(prepared.media)
+
+
+def cut_clips(
+    prepared: Prepared, hits: Sequence[FrameHit], folder: Folder, seconds: float, *, exact: bool
+) -> Iterator[tuple[FrameHit, MediaError | None]]:
+    """Cut the clips that the folder lacks, one at a time; each with why it could not be cut, or None.
+
+    Args:
+        prepared: the video; its file must be at hand.
+        hits: frames of it, with the names of their clips.
+        folder: the folder of the export.
+        seconds: before and after each frame.
+        exact: encode anew to the exact moment; else packets are copied from the keyframe before it on.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    worker = Worker("cutting", confined=True)
+    path, media = prepared.target.path, prepared.media
+    try:
+        for hit in sorted(hits, key=lambda hit: hit.frame.time):
+            if folder.has(hit.clip):
+                continue
+            time, error = hit.frame.time, None
+            span = Span(max(0.0, time - seconds), max(time, min(time + seconds, media.duration)))
+            try:
+                with folder.draft(hit.clip) as draft:
+                    arguments = (path, media, os.fspath(draft), span, exact)
+                    worker.run(sampling.cut_clip, *arguments, stall_timeout=STALL_TIMEOUT)
+            except MediaError as problem:
+                error = problem
+            yield hit, error
+    finally:
+        worker.stop()

@@ -160,14 +160,15 @@ async def _encode(work: Work, sampled: SampledMedia, texts: Texts, options: Dens
     name = stored.samples_key(work.content, options)
     candidates, surroundings = stored.candidates_of(sampled), Surroundings(texts, options.context)
     names = stored.vectors_keys(name, options, texts, stored.describe_encoder(options), len(candidates))
-    parts = dict(zip(names, stored.in_parts(candidates), strict=True))
+    parts = dict(zip(names, stored.in_parts(range(len(candidates))), strict=True))
     missing = [key for key in names if not work.store.has_extraction(key)]
     done = dict.fromkeys(names, 0) | {key: len(part) for key, part in parts.items() if key not in missing}
 
     async def encode_part(key: str) -> None:
-        jpegs = stored.load_frames(work.store, name, [candidate.number for candidate in parts[key]])
-        pairs = zip(parts[key], jpegs, strict=True)
-        documents = [surroundings.document(work.video_id, candidate, jpeg) for candidate, jpeg in pairs]
+        documents = [
+            surroundings.document(work.video_id, number, replace(candidates[number], jpeg=jpeg))
+            for number, jpeg in zip(parts[key], stored.load_frames(work.store, name, parts[key]), strict=True)
+        ]
 
         def report(count: float, _total: float, _part: Any = None, /) -> None:  # noqa: ANN401
             done[key] = int(count)

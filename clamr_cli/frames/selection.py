@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from clamr_cli.frames.values import Strategy
+    from clamr_cli.types import FrameSelection
 
     Floats = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def select(
     times: Sequence[float],
     thumbs: NDArray[np.uint8],
     k: int,
-    strategy: Strategy = "diverse",
+    strategy: FrameSelection = "diverse",
     *,
     duration: float = 0.0,
     silent: Sequence[bool] = (),

@@ -15,10 +15,10 @@ import numpy as np
 
 from clamr_cli import encoders
 from clamr_cli.frames.texts import stored_texts
-from clamr_cli.frames.values import PART, Candidate, DenseOptions, Prepared, Target, Texts
+from clamr_cli.frames.values import PART, DenseOptions, Prepared, Target, Texts
 from clamr_cli.index.sampling import VERSION, SampledMedia
 from clamr_cli.media.images import THUMB
-from clamr_cli.types import DIMENSION, EncoderInfo, TokenVectors, VideoFields
+from clamr_cli.types import DIMENSION, EncoderInfo, Frame, TokenVectors, VideoFields
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,9 +77,9 @@ def load_samples(store: Store, target: Target, options: DenseOptions) -> Sampled
     return replace(msgspec.convert(stored.payload, SampledMedia), thumbs=bytes(stored.blobs[0]))
 
 
-def candidates_of(sampled: SampledMedia) -> tuple[Candidate, ...]:
-    """The candidates of a sampling."""
-    return tuple(Candidate(number, frame.time, frame.span) for number, frame in enumerate(sampled.stills))
+def candidates_of(sampled: SampledMedia) -> tuple[Frame, ...]:
+    """The candidates of a sampling, without their JPEGs."""
+    return tuple(Frame(frame.time, frame.span, b"") for frame in sampled.stills)
 
 
 def load(store: Store, target: Target, options: DenseOptions) -> Prepared | None:

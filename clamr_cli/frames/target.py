@@ -1,4 +1,4 @@
-"""Which video somebody means: a file, whose content is looked at only if it is new, or an id of the index."""
+"""The video that a user names: a file, whose content is read only if it is new, or an id of the index."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from clamr_cli.store import Extraction, Store
-    from clamr_cli.types import FileRecord
 
 
 def locate(store: Store, text: str) -> Target:
@@ -28,45 +27,37 @@ def locate(store: Store, text: str) -> Target:
     """
     if not text.strip() or "\0" in text:
         raise UsageError("no video was named", "give a file, or an id that clamr ls shows")
-    if os.path.lexists(text):
-        return _of_file(store, os.path.abspath(text))
-    if os.sep in text or "." in text:
+    path = os.path.abspath(text) if os.path.lexists(text) else ""
+    if not path and (os.sep in text or "." in text):
         file = file_named(store.files(), text)
-        if file is not None and os.path.lexists(file.path):
-            return _of_file(store, file.path)
-        raise UsageError(f"there is no file {text}", "check the path, or give an id that clamr ls shows")
+        if file is None or not os.path.lexists(file.path):
+            raise UsageError(f"there is no file {text}", "check the path, or give an id that clamr ls shows")
+        path = file.path
+    if path:
+        if os.path.isdir(path):
+            raise UsageError(f"{path} is a folder", "name one video in it")
+        content = _stored_hash(store, path) or content_hash(path)
+        return Target(path, video_id(content), content)
     identity = store.resolve(text)
     paths = [record.path for record in store.files([identity]) if os.path.isfile(record.path)]
     return Target(paths[0] if paths else "", identity, store.video(identity).content_hash)
 
 
-def _of_file(store: Store, path: str) -> Target:
-    if os.path.isdir(path):
-        raise UsageError(f"{path} is a folder", "name one video in it")
-    known = _known_hash(store, path)
-    known = content_hash(path) if known is None else known
-    return Target(path, video_id(known), known)
-
-
-def _known_hash(store: Store, path: str) -> str | None:
+def _stored_hash(store: Store, path: str) -> str | None:
     """The hash of a file's content if it was looked at before and has not changed since."""
     try:
-        now = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
+    state = (status.st_size, status.st_mtime_ns)
     record = store.file(path)
-    if record is not None and _indexed_as(record, now):
-        videos = store.videos([record.video_id])
-        if videos:
-            return videos[0].content_hash
-    kept = noted(store, path)
-    if kept is not None and (kept.payload["size"], kept.payload["mtime_ns"]) == (now.st_size, now.st_mtime_ns):
-        return str(kept.payload["content_hash"])
+    if record is not None and record.state is FileState.INDEXED and (record.size, record.mtime_ns) == state:
+        for video in store.videos([record.video_id]):
+            return video.content_hash
+    note = noted(store, path)
+    if note is not None and (note.payload["size"], note.payload["mtime_ns"]) == state:
+        return str(note.payload["content_hash"])
     return None
-
-
-def _indexed_as(record: FileRecord, now: os.stat_result) -> bool:
-    return record.state is FileState.INDEXED and (record.size, record.mtime_ns) == (now.st_size, now.st_mtime_ns)
 
 
 def note_key(path: str) -> str:
@@ -85,15 +76,15 @@ def forget(store: Store, path: str) -> None:
 
     The caller is the index's one writer.
     """
-    kept = noted(store, path)
-    if kept is None:
+    note = noted(store, path)
+    if note is None:
         return
-    known = str(kept.payload["content_hash"])
-    store.drop_extractions(f"{known}/dense" if store.videos([video_id(known)]) else known)
+    content = str(note.payload["content_hash"])
+    store.drop_extractions(f"{content}/dense" if store.videos([video_id(content)]) else content)
     store.drop_extractions(note_key(path))
 
 
 def note(target: Target) -> Mapping[str, Any]:
     """What to remember of a file so that its content need not be looked at again."""
-    now = os.stat(target.path)
-    return {"size": now.st_size, "mtime_ns": now.st_mtime_ns, "content_hash": target.content_hash}
+    status = os.stat(target.path)
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "content_hash": target.content_hash}

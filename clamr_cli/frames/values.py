@@ -1,12 +1,23 @@
-"""What a prepared video is, and what an answer is made of."""
+"""A prepared video, and the frames that answer a question about it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-from clamr_cli.types import EncoderInfo, Evidence, MediaInfo, Modality, Scoring, Segment, Span, VideoFields
+from clamr_cli.errors import UsageError
+from clamr_cli.types import (
+    EncoderInfo,
+    Evidence,
+    Frame,
+    FrameSelection,
+    MediaInfo,
+    Modality,
+    Scoring,
+    Segment,
+    VideoFields,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,21 +26,18 @@ if TYPE_CHECKING:
     from clamr_cli.index.options import IndexOptions
     from clamr_cli.types import TokenVectors
 
-Strategy = Literal["diverse", "top", "windows"]
-
 PART: Final = 256
-"""Candidates that are encoded and kept together: what an interruption can cost."""
+"""Candidates that are encoded and stored together: what an interruption can cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which video.
+    """A video.
 
     Attributes:
         path: of its file; empty where none is at hand.
         video_id, content_hash: see :mod:`clamr_cli.media.files`.
-        subtitles: a file that says what is said in it, whatever else is known (nothing, if it has no bytes); empty
-            for no file.
+        subtitles: a file of what is said in it, whatever else is known (nothing, if it has no bytes); empty for none.
     """
 
     path: str
@@ -55,15 +63,6 @@ class DenseOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A frame that may answer: its number from 0, when it was taken, the stretch it stands for; in seconds."""
-
-    number: int
-    time: float
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
 class Texts:
     """What is said and written in a video, and the chapters it has, each in time order."""
 
@@ -77,24 +76,24 @@ class Prepared:
     """A video whose candidate frames are encoded. Without a picture it has no candidates.
 
     Attributes:
-        target: which video.
+        target: the video.
         media: what the file says about itself.
         fields: title and so on; of a video that is not in the index only the title, where the file has one.
         encoder: who made the vectors.
-        candidates: n of them, in time order; their spans tile the time line.
+        candidates: n frames that may answer, in time order, without their JPEGs; their spans tile the time line.
         texts: all of the video's.
         context: seconds around a candidate whose speech is its own.
         thumbs: [n, 8, 8, 3] uint8, small copies of the candidates to compare them by.
         vectors: of all candidates, one after another; those of candidate ``i`` are ``indptr[i]:indptr[i + 1]``.
         indptr: [n + 1] int64.
-        pictures_key: where the candidates' pictures are kept.
+        pictures_key: names the candidates' stored JPEGs.
     """
 
     target: Target
     media: MediaInfo
     fields: VideoFields
     encoder: EncoderInfo
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Frame, ...]
     texts: Texts
     context: float
     thumbs: NDArray[np.uint8] = field(repr=False)
@@ -118,9 +117,13 @@ class Choice:
     """How many frames to choose and how; ``modalities`` empty means that all may answer."""
 
     k: int = 32
-    select: Strategy = "diverse"
+    select: FrameSelection = "diverse"
     modalities: tuple[Modality, ...] = ()
     scoring: Scoring = "token-max"
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UsageError(f"invalid -k: {self.k}", "give 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +133,25 @@ class FrameHit:
     Attributes:
         rank: from 1 by score.
         number: of the candidate.
-        time: when the frame was taken, in seconds.
-        span: the stretch it stands for.
-        at: the second inside of it at which the evidence is strongest.
+        frame: the candidate.
+        at: the second inside its span at which the evidence is strongest.
         score: MaxSim of the question with everything of the candidate.
         modality: the one that matches best alone; None where nothing may answer.
         modalities: the score of each modality alone, of those that the candidate has.
         evidence: what matched each word of the question.
         speech, ocr: what is said around it, and written on screen then.
+        file, clip: names of what an export wrote of it; empty where nothing was written.
     """
 
     rank: int
     number: int
-    time: float
-    span: Span
+    frame: Frame
     at: float
-    score: float
-    modality: Modality | None
+    score: float = 0.0
+    modality: Modality | None = None
     modalities: Mapping[Modality, float] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
     speech: tuple[Segment, ...] = ()
     ocr: tuple[Segment, ...] = ()
+    file: str = ""
+    clip: str = ""

@@ -1,36 +1,39 @@
-"""``clamr ask``."""
+"""clamr ask: a question about one video, answered by a vision-language model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from clamr_cli.cli import options
 from clamr_cli.cli.llm_options import LlmOptions
-from clamr_cli.cli.preparing import PreparingFlags
+from clamr_cli.cli.output import json_line, json_only, print_line, record, rounded, warn, write
+from clamr_cli.cli.preparing import PreparingFlags, Session, prepared_for
+from clamr_cli.cli.progress import Screen
+from clamr_cli.cli.runtime import Context
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
+from clamr_cli.text import command_line, plural
+from clamr_cli.timeline import format_time, parse_time
+from clamr_cli.types import FrameSelection
 
 if TYPE_CHECKING:
-    from clamr_cli.ask import Material, Question
-    from clamr_cli.cli.ask_output import Told
-    from clamr_cli.cli.preparing import Session
-    from clamr_cli.cli.runtime import Context
-    from clamr_cli.frames import Choice, FrameHit
+    from clamr_cli.ask import Answer, Citation, Material, Question
+    from clamr_cli.frames import FrameHit
 
-_NOTHING: Final = "has neither a picture nor words that were found"
-_KEPT_SIDE: Final = 448
-"""Pixels of the longer side of the pictures that preparing keeps; larger ones are decoded again."""
+_STORED_SIDE: Final = 448
+"""Pixels of the longer side of the frames that preparing stores; larger ones are decoded again."""
 
 _FRAMES: Final = 32
 _AROUND: Final = 5.0
-_FEWER: Final = "show fewer or smaller frames: -k, --side"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(LlmOptions, PreparingFlags):
-    """Options of ``clamr ask``."""
-
+@dataclass(frozen=True, kw_only=True)
+class AskArguments(LlmOptions, PreparingFlags):
     video: Annotated[str, typer.Argument(metavar="VIDEO|ID", help="A file, or a video's id or the beginning of it.")]
     question: Annotated[list[str], typer.Argument(metavar="QUESTION", help="What to answer.", show_default=False)]
     choice: Annotated[
@@ -39,19 +42,25 @@ class Flags(LlmOptions, PreparingFlags):
     choices: Annotated[
         str | None, typer.Option("--choices", metavar="TEXT...", help="All answers to choose from, one after another.")
     ] = None
-    count: Annotated[int | None, typer.Option("--count", "-k", metavar="N", help="Frames to show (default 32).")] = None
+    count: Annotated[
+        int | None, typer.Option("--count", "-k", metavar="N", help="Frames to show (default 32).", min=1)
+    ] = None
     select: Annotated[
-        str, typer.Option("--select", metavar="HOW", help="diverse, top or windows (best of N equal parts).")
+        FrameSelection, typer.Option("--select", help="How to choose frames; windows: best of N equal parts.")
     ] = "diverse"
     modality: Annotated[
         list[str] | None,
         typer.Option("--modality", "-m", metavar="NAME", help="Choose frames by these only; repeatable."),
     ] = None
     side: Annotated[
-        int, typer.Option("--side", metavar="PIXELS", help="Longer side of the frames at most.", show_default=True)
+        int,
+        typer.Option("--side", metavar="PIXELS", help="Longer side of the frames at most.", show_default=True, min=1),
     ] = 448
     around: Annotated[
-        str | None, typer.Option("--around", metavar="TIME", help="Show lines up to 5 seconds from a frame, or as far.")
+        float | None,
+        typer.Option(
+            "--around", metavar="TIME", parser=parse_time, help="Show lines up to 5 seconds from a frame, or as far."
+        ),
     ] = None
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the answer's sampling.", min=0)] = 0
     temperature: Annotated[
@@ -62,141 +71,174 @@ class Flags(LlmOptions, PreparingFlags):
     json: Annotated[bool, typer.Option("--json", help="Print the answer and what it rests on as JSON.")] = False
 
 
-def run(before: Context, flags: Flags) -> int:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An answer and what it is about.
+
+    Attributes:
+        answer, question, model: of the model.
+        video_id, path: of the video; the path is empty where no file is at hand.
+        opened: what ``clamr open`` finds the video by.
+        hits: the frames that were chosen, best first.
+        notes: what the user should know.
+    """
+
+    answer: Answer
+    question: Question
+    model: str
+    video_id: str
+    path: str
+    opened: str
+    hits: Sequence[FrameHit]
+    notes: Sequence[str]
+
+    @property
+    def letter(self) -> str | None:
+        """The letter of the choice that the answer takes."""
+        return None if self.answer.choice is None else string.ascii_uppercase[self.answer.choice]
+
+    def opening(self, citation: Citation) -> str:
+        """The command that opens the video at a cited time."""
+        return command_line(["clamr", "open", f"{self.opened}@{format_time(citation.start)}"])
+
+
+def _citation(asked: Asked, citation: Citation) -> dict[str, object]:
+    return {
+        "text": citation.text,
+        "start": rounded(3)(citation.start),
+        "end": rounded(3)(citation.end),
+        "source": citation.source,
+        "open": None if citation.source is None else asked.opening(citation),
+    }
+
+
+def _frames(asked: Asked) -> list[dict[str, object]]:
+    hits = sorted(asked.hits[: len(asked.answer.material.frames)], key=lambda hit: hit.frame.time)
+    return [
+        {"time": rounded(3)(hit.frame.time), "score": rounded(4)(hit.score), "modality": hit.modality} for hit in hits
+    ]
+
+
+def _lines(asked: Asked) -> list[dict[str, object]]:
+    lines = asked.answer.material.lines
+    return [
+        {"start": rounded(3)(line.span.start), "end": rounded(3)(line.span.end), "kind": line.kind, "text": line.text}
+        for line in lines
+    ]
+
+
+ANSWER: Final = (
+    json_only("video_id", "Id of the video."),
+    json_only("path", "Its file; empty where none is at hand."),
+    json_only("question", "The question.", lambda asked: asked.question.text),
+    json_only("choices", "The answers to choose from.", lambda asked: list(asked.question.choices)),
+    json_only("answer", "The answer.", lambda asked: asked.answer.text),
+    json_only("choice", "Letter of the choice it takes; null where it takes none.", lambda asked: asked.letter),
+    json_only(
+        "citations", "The times it cites: text, start, end, source (null where nothing shown has it), open.",
+        lambda asked: [_citation(asked, citation) for citation in asked.answer.citations],
+    ),
+    json_only("model", "The model that answered."),
+    json_only("frames", "The frames that it was shown, in time order: time, score, modality.", _frames),
+    json_only("lines", "The lines that it was shown: start, end, kind, text.", _lines),
+    json_only("notes", "What the user should know.", lambda asked: list(asked.notes)),
+)  # fmt: skip
+
+
+def ask(context: Context, arguments: AskArguments) -> int:
     """Ask a vision-language model a question about one video.
 
     It is shown the frames and lines that matter. The frames are those that 'clamr frames' finds. The model is a
     folder on this machine or an OpenAI-compatible endpoint. The times that it cites are checked: one that nothing
     shown has is marked with a question mark.
     """
-    from clamr_cli.cli import output
-    from clamr_cli.cli.ask_output import answer_line, lines
-    from clamr_cli.cli.preparing import prepared_for
-    from clamr_cli.text import plural
+    from clamr_cli import ask as library
+    from clamr_cli.frames import Choice, find
 
-    question, choice, around = _asked(flags)
-    session = prepared_for(before, flags, flags.video)
-    hits = _chosen(session, question, choice)
-    if session.prepared.candidates and not hits:
-        output.warn("nothing found: no frame has what it is to be chosen by")
-        return EXIT_NOTHING
-    if flags.count is not None and 0 < len(hits) < choice.k:
-        output.warn(f"the video has only {plural(len(hits), 'frame')} to choose from, not {choice.k}")
-    material = _material(session, hits, around, flags.side)
-    if flags.dry_run:
-        return _show_prompt(question, material, flags)
-    told = _answered(before, session, flags, question, material, hits)
-    output.write([answer_line(told)] if flags.json else lines(told))
-    return _tell(told)
-
-
-def _asked(flags: Flags) -> tuple[Question, Choice, float]:
-    """What the flags ask for; all of it is checked before anything is opened."""
-    import math
-
-    from clamr_cli.ask import Question
-    from clamr_cli.cli import options
-    from clamr_cli.frames import Choice
-    from clamr_cli.timeline import parse_time
-
-    question = Question.of(" ".join(flags.question), (*(flags.choice or ()), *filter(None, [flags.choices])))
-    for name, number in (("-k", flags.count), ("--side", flags.side)):
-        if number is not None and number < 1:
-            raise UsageError(f"{name} {number} would show nothing", "give 1 or more")
-    if flags.select not in ("diverse", "top", "windows"):
-        raise UsageError(f"there is no --select {flags.select}", "use diverse, top or windows")
-    if not math.isfinite(flags.temperature):
-        raise UsageError(f"invalid --temperature: {flags.temperature}", "give a finite one")
-    flags.check_llm()
-    if flags.model is None and not flags.dry_run:
+    choices = (*(arguments.choice or ()), *filter(None, [arguments.choices]))
+    question = library.Question.of(" ".join(arguments.question), choices)
+    if not math.isfinite(arguments.temperature):
+        raise UsageError(f"invalid --temperature: {arguments.temperature}", "give a finite one")
+    arguments.check_llm()
+    if arguments.model is None and not arguments.dry_run:
         hint = "name one: --model FOLDER, or --base-url URL --model NAME; --dry-run shows the prompt without"
         raise UsageError("no model to ask", hint)
-    around = _AROUND if flags.around is None else parse_time(flags.around)
-    modalities = options.modalities(flags.modality)
-    flags.check_model()
-    return question, Choice(flags.count or _FRAMES, flags.select, modalities), around  # type: ignore[arg-type]
-
-
-def _chosen(session: Session, question: Question, choice: Choice) -> list[FrameHit]:
-    from clamr_cli.cli.output import warn
-    from clamr_cli.frames import find
-
+    choice = Choice(arguments.count or _FRAMES, arguments.select, options.modalities(arguments.modality))
+    arguments.check_model()
+    session = prepared_for(context, arguments, arguments.video)
     prepared = session.prepared
-    if not prepared.candidates:
-        if not (prepared.speech or prepared.ocr):
-            raise UsageError(f"{prepared.target.path or prepared.target.video_id} {_NOTHING}", "ask about another one")
+    hits: list[FrameHit] = []
+    if prepared.candidates:
+        hits = find(prepared, session.encoder(), question.text, choice)
+        if not hits:
+            warn("nothing found: no frame has what it is to be chosen by")
+            return EXIT_NOTHING
+    elif prepared.speech or prepared.ocr:
         warn("the video has no picture: the model is shown what is said alone")
-        return []
-    return find(prepared, session.encoder(), question.text, choice)
+    else:
+        video = prepared.target.path or prepared.target.video_id
+        raise UsageError(f"{video} has neither a picture nor words that were found", "ask about another one")
+    if arguments.count is not None and 0 < len(hits) < choice.k:
+        warn(f"the video has only {plural(len(hits), 'frame')} to choose from, not {choice.k}")
+    material = _material(session, hits, _AROUND if arguments.around is None else arguments.around, arguments.side)
+    seed, temperature = arguments.seed, arguments.temperature
+    if arguments.dry_run:
+        prompt = library.prompt_for(question, material, seed=seed, temperature=temperature)
+        write([json_line({"seed": seed, "temperature": temperature, "messages": prompt.describe()})])
+        return EXIT_FOUND
+    with Screen(quiet=arguments.quiet) as screen:
+        screen.bar(f"asking about {len(material.frames)} frames", 0, None, due=False)
+        model = arguments.load_model(session.settings, image_hint="show fewer or smaller frames: -k, --side")
+        try:
+            answer = library.ask(model, question, material, seed=seed, temperature=temperature)
+        finally:
+            model.close()
+    target = prepared.target
+    # An id means something in the index that was named here, and the command that opens it names none.
+    is_indexed = bool(session.store.files([target.video_id])) and not (context.db or context.config)
+    opened = target.video_id if not target.path or is_indexed else target.path
+    notes = (*model.notes, *answer.notes)
+    asked = Asked(answer, question, model.name, target.video_id, target.path, opened, hits, notes)
+    return _print(asked, json=arguments.json)
 
 
-def _material(session: Session, hits: list[FrameHit], around: float, side: int) -> Material:
-    from clamr_cli import ask
-    from clamr_cli.cli.output import warn
-    from clamr_cli.types import Frame
+def _material(session: Session, hits: Sequence[FrameHit], around: float, side: int) -> Material:
+    """What the model is shown: the frames, at most ``side`` pixels large, and the lines around them."""
+    from clamr_cli import ask as library
+    from clamr_cli.frames import full_size, stills
 
-    prepared = session.prepared
-    jpegs = _pictures(session, hits, side)
-    frames = [Frame(hit.time, hit.span, jpegs[hit.number]) for hit in hits]
-    spans = [hit.span for hit in hits] or [line.span for line in prepared.speech]
-    lines = ask.lines_near(spans, prepared.speech, prepared.ocr, around=around)
+    store, prepared = session.store, session.prepared
+    if side > _STORED_SIDE:
+        jpegs = {hit.number: jpeg for hit, jpeg, _ in full_size(store, prepared, hits, side=side)}
+    else:
+        numbers = [hit.number for hit in hits]
+        jpegs = dict(zip(numbers, stills(store, prepared, numbers), strict=True))
+    frames = [replace(hit.frame, jpeg=jpegs[hit.number]) for hit in hits]
+    spans = [hit.frame.span for hit in hits] or [line.span for line in prepared.speech]
+    lines = library.lines_near(spans, prepared.speech, prepared.ocr, around=around)
     if not hits and sum(line.kind == "said" for line in lines) < len(prepared.speech):
         warn("not all that is said fits into the question: the model is shown its beginning")
-    return ask.Material(ask.smaller(frames, side), lines)
+    return library.Material(library.smaller(frames, side), lines)
 
 
-def _pictures(session: Session, hits: list[FrameHit], side: int) -> dict[int, bytes]:
-    """The JPEG of each frame: the one that was kept, or a larger one from the file."""
-    from clamr_cli.frames import pictures, stills
-
-    if side > _KEPT_SIDE:
-        taken = pictures(session.store, session.prepared, hits, side=side)
-        return {picture.hit.number: picture.jpeg for picture in taken}
-    numbers = [hit.number for hit in hits]
-    return dict(zip(numbers, stills(session.store, session.prepared, numbers), strict=True))
-
-
-def _show_prompt(question: Question, material: Material, flags: Flags) -> int:
-    from clamr_cli.ask import prompt_for
-    from clamr_cli.cli.output import json_line, write
-
-    prompt = prompt_for(question, material, seed=flags.seed, temperature=flags.temperature)
-    write([json_line({"seed": prompt.seed, "temperature": prompt.temperature, "messages": prompt.describe()})])
-    return EXIT_FOUND
-
-
-def _answered(
-    before: Context, session: Session, flags: Flags, question: Question, material: Material, hits: list[FrameHit]
-) -> Told:
-    from clamr_cli.ask import ask
-    from clamr_cli.cli.ask_output import Told
-    from clamr_cli.cli.progress import Screen
-
-    target = session.prepared.target
-    known = session.store.files([target.video_id])
-    with Screen(quiet=flags.quiet) as screen:
-        screen.bar(f"asking about {len(material.frames)} frames", 0, None, due=False)
-        writer = flags.load_model(session.settings, image_hint=_FEWER)
-        try:
-            answer = ask(writer, question, material, seed=flags.seed, temperature=flags.temperature)
-        finally:
-            writer.close()
-    # An id means something in the index that was named here, and the command that opens it names none.
-    elsewhere = before.db or before.config
-    opened = target.video_id if not target.path or (known and not elsewhere) else target.path
-    return Told(answer, question, target.video_id, target.path, opened, writer.name, tuple(hits), tuple(writer.notes))
-
-
-def _tell(told: Told) -> int:
-    from clamr_cli.ask import LETTERS
-    from clamr_cli.cli.output import warn
-
-    for note in (*told.notes, *told.answer.notes):
+def _print(asked: Asked, *, json: bool) -> int:
+    """Print the choice where there were some, the answer, and a command for each time that it cites."""
+    answer, choices = asked.answer, asked.question.choices
+    if json:
+        write([json_line(record(ANSWER, asked))])
+    else:
+        lines = [] if answer.choice is None else [f"{asked.letter}. {choices[answer.choice]}"]
+        lines += answer.text.split("\n")
+        shown = [citation for citation in answer.citations if citation.source is not None]
+        lines += ["", *map(asked.opening, shown)] if shown else []
+        for line in lines:
+            print_line(line)
+    for note in asked.notes:
         warn(f"note: {note}")
-    if told.answer.invented:
-        times = ", ".join(citation.text for citation in told.answer.invented)
+    if answer.invented:
+        times = ", ".join(citation.text for citation in answer.invented)
         warn(f"nothing that was shown has these cited times: {times}")
-    if told.question.choices and told.answer.choice is None:
-        warn(f"the answer takes none of the choices A to {LETTERS[len(told.question.choices) - 1]}")
+    if choices and answer.choice is None:
+        warn(f"the answer takes none of the choices A to {string.ascii_uppercase[len(choices) - 1]}")
         return EXIT_NOTHING
     return EXIT_FOUND

@@ -1,39 +1,60 @@
-"""``clamr frames``."""
+"""clamr frames: the frames that answer a question inside one video, and what is written of them to files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from clamr_cli.cli import options
+from clamr_cli.cli.commands.search import evidence_record, matched_texts
 from clamr_cli.cli.options import FormOptions
-from clamr_cli.cli.output import Form
-from clamr_cli.cli.preparing import PrepareFlags
+from clamr_cli.cli.output import (
+    STYLES,
+    Column,
+    as_span,
+    as_time,
+    emit,
+    fixed,
+    json_only,
+    record,
+    rounded,
+    safe,
+    table_only,
+    warn,
+)
+from clamr_cli.cli.preparing import PrepareFlags, prepared_for
+from clamr_cli.cli.progress import counted
+from clamr_cli.cli.runtime import Context
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
+from clamr_cli.text import escape_json, plural, shorten
+from clamr_cli.timeline import file_time, format_time, parse_time
+from clamr_cli.types import FrameSelection, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from clamr_cli.frames import Choice, FrameHit, Prepared
+    from clamr_cli.store import Store
 
-    from clamr_cli.cli.exporting import Export
-    from clamr_cli.cli.runtime import Context
-    from clamr_cli.frames import Choice, FrameHit, Prepared, Strategy
-    from clamr_cli.types import Encoder
-
-_STRATEGIES: Final[Mapping[str, Strategy]] = {"diverse": "diverse", "top": "top", "windows": "windows"}
+_SHEETS: Final = (".jpg", ".jpeg", ".png", ".webp")
+_LONGEST_CELL: Final = 120
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(FormOptions, PrepareFlags):
-    """Options of ``clamr frames``."""
-
+@dataclass(frozen=True, kw_only=True)
+class FramesArguments(FormOptions, PrepareFlags):
     video: Annotated[str, typer.Argument(metavar="VIDEO|ID", help="A file, or a video's id or the beginning of it.")]
     question: Annotated[
         list[str], typer.Argument(metavar="QUESTION", help="What the frames are to answer.", show_default=False)
     ]
-    count: Annotated[int, typer.Option("--count", "-k", metavar="N", help="How many frames.", show_default=True)] = 32
+    count: Annotated[
+        int, typer.Option("--count", "-k", metavar="N", help="How many frames.", show_default=True, min=1)
+    ] = 32
     select: Annotated[
-        str, typer.Option("--select", metavar="HOW", help="diverse, top or windows (best of N equal parts).")
+        FrameSelection, typer.Option("--select", help="How to choose; windows: best of N equal parts.")
     ] = "diverse"
     modality: Annotated[
         list[str] | None,
@@ -46,19 +67,95 @@ class Flags(FormOptions, PrepareFlags):
         str | None, typer.Option("--sheet", metavar="FILE", help="Write a contact sheet (.jpg, .png or .webp).")
     ] = None
     around: Annotated[
-        str | None,
-        typer.Option("--around", metavar="TIME", help="With --out: a clip from so long before to after each frame."),
+        float | None,
+        typer.Option(
+            "--around", metavar="TIME", parser=parse_time, help="With --out: a clip from so long before to after each."
+        ),
     ] = None
     exact: Annotated[
         bool, typer.Option("--exact", help="Encode clips anew instead of copying from the keyframe before.")
     ] = False
     side: Annotated[
-        int, typer.Option("--side", metavar="PIXELS", help="Longer side of the JPEGs at most.", show_default=True)
+        int,
+        typer.Option(
+            "--side", metavar="PIXELS", help="Longer side of the JPEGs at most.", show_default=True, min=16, max=16_384
+        ),
     ] = 1280
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export or sheet.")] = False
 
+    def check(self) -> None:
+        """Refuse places that cannot be written to, before anything is opened."""
+        if self.out == "" or self.sheet == "":
+            raise UsageError("the place to write to is empty", "name a folder with --out, a file with --sheet")
+        if self.around is not None and self.out is None:
+            raise UsageError("--around requires --out DIR")
+        if self.around == 0:
+            raise UsageError("invalid --around: 0", "give a length of time such as 2s")
+        if self.exact and self.around is None:
+            raise UsageError("--exact requires --around TIME")
+        if self.sheet is not None:
+            sheet = Path(self.sheet).expanduser()
+            if sheet.suffix.lower() not in _SHEETS:
+                raise UsageError(f"invalid --sheet: {sheet.name}", f"let it end in {', '.join(_SHEETS)}")
+            if os.path.lexists(sheet) and not self.force:
+                raise UsageError(f"{sheet} is there already", "name another file, or replace it with --force")
 
-def run(before: Context, flags: Flags) -> int:
+
+def _text(segments: Sequence[Segment]) -> str:
+    return " ".join(" ".join(segment.text.split()) for segment in segments)
+
+
+def _lines(segments: Sequence[Segment]) -> list[dict[str, object]]:
+    seconds = rounded(3)
+    return [
+        {"start": seconds(line.span.start), "end": seconds(line.span.end), "text": line.text, "source": line.source}
+        for line in segments
+    ]
+
+
+def _seconds(name: str, about: str, get: object) -> Column:
+    return Column(name, about, get, json=rounded(3), tsv=fixed(3), table=None)  # type: ignore[arg-type]
+
+
+FRAME: Final = (
+    Column("rank", "1 is the best.", label="#", right=True, style="dim"),
+    Column("score", "MaxSim of the question.", json=None, tsv=fixed(4), table=fixed(2), right=True),
+    Column(
+        "time", "When the frame was taken, in seconds.", lambda hit: hit.frame.time,
+        json=rounded(3), tsv=fixed(3), table=as_time, label="frame",
+    ),
+    table_only("stretch", lambda hit: as_span(hit.frame.span), below="time"),
+    _seconds("start", "Where the stretch starts that it stands for, in seconds.", lambda hit: hit.frame.span.start),
+    _seconds("end", "Where that ends.", lambda hit: hit.frame.span.end),
+    _seconds("at", "The second inside it where the evidence is strongest.", lambda hit: hit.at),
+    json_only("score", "MaxSim of the question with all modalities.", lambda hit: rounded(4)(hit.score)),
+    Column("modality", "The modality that matches best.", table=str, label="by"),
+    json_only(
+        "modalities", "Score of each modality alone.",
+        lambda hit: {name: rounded(4)(value) for name, value in hit.modalities.items()},
+    ),
+    Column(
+        "words", "The texts that matched.", lambda hit: matched_texts(hit.evidence),
+        tsv=" ".join, table=lambda texts: shorten(" · ".join(texts), _LONGEST_CELL), label="matched", wide=True,
+    ),
+    json_only(
+        "evidence", "What matched each word: query_token, modality, start, end, text, similarity.",
+        lambda hit: [evidence_record(part) for part in hit.evidence],
+    ),
+    Column(
+        "speech", "What is said around it.", json=_lines, tsv=_text, label="said and written around", wide=True,
+        table=lambda segments: shorten(_text(segments), _LONGEST_CELL), style=STYLES["speech"],
+    ),
+    Column(
+        "ocr", "What is written on screen.", json=_lines, tsv=_text, below="speech",
+        cell=lambda hit: hit.ocr and safe(shorten(_text(hit.ocr), _LONGEST_CELL), STYLES["ocr"]),
+    ),
+    Column("file", "Name of its JPEG in the folder of --out.", table=None),
+    Column("clip", "Name of its clip there.", table=None),
+)  # fmt: skip
+
+
+def frames(context: Context, arguments: FramesArguments) -> int:
     """Find the frames that answer a question inside one long video.
 
     A video that was not asked about before is prepared first: frames about every 2 seconds, each with what is said and
@@ -67,68 +164,119 @@ def run(before: Context, flags: Flags) -> int:
     Piped, it prints tab-separated lines: rank, score, time, start, end, best second, modality, words, speech, on-screen
     text, file, clip.
     """
-    from clamr_cli.cli import output
-    from clamr_cli.cli.exporting import Export
-    from clamr_cli.cli.preparing import prepared_for
+    from clamr_cli.frames import Choice, find
 
-    question, choice = _asked(flags)
-    form = flags.form
-    export = Export.of(flags)
-    session = prepared_for(before, flags, flags.video)
+    question = " ".join(arguments.question).strip()
+    if not question:
+        raise UsageError("the question is empty", 'ask something: clamr frames film.mp4 "who opens the door?"')
+    choice = Choice(arguments.count, arguments.select, options.modalities(arguments.modality))
+    form = arguments.form
+    arguments.check()
+    session = prepared_for(context, arguments, arguments.video)
     prepared = session.prepared
     if not prepared.candidates:
         raise UsageError(
-            f"{_name(prepared)} has no picture, so there are no frames to choose",
+            f"{prepared.target.path or prepared.target.video_id} has no picture, so there are no frames to choose",
             'what is said in it can be searched: clamr index FILE, then clamr search "words"',
         )
-    hits = _found(prepared, session.encoder(), question, choice)
+    hits = find(prepared, session.encoder(), question, choice)
     if not hits:
-        output.warn("nothing found: no frame has what was asked for")
+        warn("nothing found: no frame has what was asked for")
         return EXIT_NOTHING
-    whole = export.write(session.store, prepared, question, choice, hits)
-    _show(hits, form, export)
-    return EXIT_FOUND if whole else EXIT_PARTIAL
-
-
-def _asked(flags: Flags) -> tuple[str, Choice]:
-    """What the flags ask for; all of it is checked before anything is opened."""
-    from clamr_cli.cli.options import modalities
-    from clamr_cli.frames import Choice
-
-    question = " ".join(flags.question).strip()
-    if not question:
-        raise UsageError("the question is empty", 'ask something: clamr frames film.mp4 "who opens the door?"')
-    if flags.count < 1:
-        raise UsageError(f"-k {flags.count} would choose nothing", "give 1 or more")
-    if flags.select not in _STRATEGIES:
-        raise UsageError(f"there is no --select {flags.select}", f"use {', '.join(_STRATEGIES)}")
-    return question, Choice(flags.count, _STRATEGIES[flags.select], modalities(flags.modality))
-
-
-def _name(prepared: Prepared) -> str:
-    return prepared.target.path or prepared.target.video_id
-
-
-def _found(prepared: Prepared, encoder: Encoder, question: str, choice: Choice) -> list[FrameHit]:
-    from clamr_cli.cli.output import warn
-    from clamr_cli.frames import find
-    from clamr_cli.text import plural
-
-    hits = find(prepared, encoder, question, choice)
-    if hits and len(hits) < choice.k:
+    if len(hits) < choice.k:
         warn(f"the video has only {plural(len(hits), 'frame')} to choose from, not {choice.k}")
-    return hits
+    complete = True
+    if arguments.out is not None:
+        hits, complete = _export(session.store, prepared, question, choice, hits, arguments)
+    if arguments.sheet is not None:
+        _write_sheet(session.store, prepared, question, hits, Path(arguments.sheet).expanduser())
+    emit(_columns(hits), hits, form)
+    return EXIT_FOUND if complete else EXIT_PARTIAL
 
 
-def _show(hits: Sequence[FrameHit], form: Form, export: Export) -> None:
-    from clamr_cli.cli import frames_output as frames
-    from clamr_cli.cli import output
-    from clamr_cli.cli.output import json_line, tsv_line
+def _columns(hits: Sequence[FrameHit]) -> list[Column]:
+    """The columns; JSON objects have the names of those files only that were written."""
+    absent = {name for name in ("file", "clip") if not any(getattr(hit, name) for hit in hits)}
+    return [replace(column, json=None) if column.name in absent else column for column in FRAME]
 
-    match form:
-        case Form.TABLE:
-            output.print_table(frames.table(hits))
-        case Form.JSON:
-            output.write(json_line(frames.record(hit, export.files(hit))) for hit in hits)
-        case _:
-            output.write(tsv_line(frames.row(hit, export.files(hit))) for hit in hits)
+
+def _export(
+    store: Store,
+    prepared: Prepared,
+    question: str,
+    choice: Choice,
+    hits: Sequence[FrameHit],
+    arguments: FramesArguments,
+) -> tuple[list[FrameHit], bool]:
+    """Write the folder; the hits with the names of their files, and whether every clip could be cut."""
+    from clamr_cli.frames.export import Folder, clip_suffix, cut_clips, full_size
+
+    around, quiet = arguments.around, arguments.quiet
+    if around is not None and not prepared.target.path:
+        raise UsageError("the video's file is not at hand, so no clips can be cut", "leave out --around")
+    suffix = "" if around is None else clip_suffix(prepared, exact=arguments.exact)
+    stems = [file_time(hit.frame.time) for hit in hits]
+    hits = [
+        replace(hit, file=f"{stem}.jpg", clip=stem + suffix if suffix else "")
+        for hit, stem in zip(hits, stems, strict=True)
+    ]
+    names = [name for hit in hits for name in (hit.file, hit.clip) if name]
+    listing = _listing(prepared, question, choice, hits, arguments)
+    folder = Folder.begin(Path(arguments.out or "").expanduser(), listing, names, force=arguments.force)
+    missing = [hit for hit in hits if not folder.has(hit.file)]
+    written, small = full_size(store, prepared, missing, side=arguments.side), 0
+    for hit, jpeg, is_small in counted("writing frames", written, len(missing), quiet=quiet):
+        folder.write(hit.file, jpeg)
+        small += is_small
+    if small:
+        count = f"{small} of {plural(len(hits), 'frame')}"
+        warn(f"{count} could not be decoded from the file: wrote the small stored pictures instead")
+    complete = True
+    if around is not None:
+        clips = cut_clips(prepared, hits, folder, around, exact=arguments.exact)
+        for hit, error in counted("cutting clips", clips, len(hits), quiet=quiet):
+            if error is not None:
+                complete = False
+                warn(f"no clip around {format_time(hit.frame.time)}: {error}")
+    return hits, complete
+
+
+def _listing(
+    prepared: Prepared, question: str, choice: Choice, hits: Sequence[FrameHit], arguments: FramesArguments
+) -> bytes:
+    """The content of ``frames.json``.
+
+    It has all that shapes the files: a run that finds them with the same list need not write them again.
+    """
+    clips = {} if arguments.around is None else {"around": arguments.around, "exact": arguments.exact}
+    content = {
+        "format": "clamr-frames",
+        "version": 1,
+        "video_id": prepared.target.video_id,
+        "path": prepared.target.path,
+        "title": prepared.fields.title,
+        "duration": rounded(3)(prepared.media.duration),
+        "question": question,
+        "select": choice.select,
+        "k": choice.k,
+        "modalities": list(choice.modalities),
+        "encoder": prepared.encoder.name,
+        "candidates": len(prepared.candidates),
+        "side": arguments.side,
+        **clips,
+        "frames": [record(_columns(hits), hit) for hit in hits],
+    }
+    return escape_json(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+
+
+def _write_sheet(store: Store, prepared: Prepared, question: str, hits: Sequence[FrameHit], path: Path) -> None:
+    from clamr_cli.frames import stills
+    from clamr_cli.frames.export import Folder, writing
+    from clamr_cli.frames.sheet import sheet
+
+    ordered = sorted(hits, key=lambda hit: hit.frame.time)
+    jpegs = stills(store, prepared, [hit.number for hit in ordered])
+    shown = [replace(hit, frame=replace(hit.frame, jpeg=jpeg)) for hit, jpeg in zip(ordered, jpegs, strict=True)]
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Folder(path.parent).write(path.name, sheet(question, shown, path.suffix))

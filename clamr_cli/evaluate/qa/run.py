@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Final, TypeAlias
 
@@ -28,7 +28,7 @@ from clamr_cli.journal import Journal
 from clamr_cli.llm import AnswerError, ChatModel
 from clamr_cli.llm.concurrency import map_ordered
 from clamr_cli.store import Store
-from clamr_cli.types import Encoder, Frame, Span
+from clamr_cli.types import Encoder, Span
 
 Record: TypeAlias = dict[str, Any]
 
@@ -194,11 +194,11 @@ class QaRun:
 
     def _material(self, strategy: Strategy, prepared: Prepared, hits: Sequence[FrameHit]) -> asking.Material:
         jpegs = frames.stills(self._store, prepared, [hit.number for hit in hits])
-        shown = [Frame(hit.time, hit.span, jpeg) for hit, jpeg in zip(hits, jpegs, strict=True)]
+        shown = [replace(hit.frame, jpeg=jpeg) for hit, jpeg in zip(hits, jpegs, strict=True)]
         lines: tuple[asking.Line, ...] = ()
         if strategy.subtitles:
             # Without a picture there are no frames that the lines could stand around.
-            spans = [hit.span for hit in hits] or [line.span for line in prepared.speech]
+            spans = [hit.frame.span for hit in hits] or [line.span for line in prepared.speech]
             lines = asking.lines_near(spans, prepared.speech, around=self._options.around, most=self._options.most)
         return asking.Material(tuple(shown), lines)
 
@@ -208,11 +208,11 @@ class QaRun:
         """The chosen frames, and how well they match the annotated evidence."""
         record: Record = {
             "outcome": "selected",
-            "times": [round(time, 3) for time in sorted(hit.time for hit in hits)],
+            "times": [round(time, 3) for time in sorted(hit.frame.time for hit in hits)],
             "duration": round(prepared.media.duration, 3),
         }
         if windows := evidence(question, prepared.media.fps):
-            shown = [hit.span for hit in hits]
+            shown = [hit.frame.span for hit in hits]
             record["covered"] = round(strategies.covered(shown, windows), 4)
             record["inside"] = round(strategies.inside(shown, windows), 4)
         if not (strategy.modalities and question.windows and prepared.candidates):

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from clamr_cli import frames
 from clamr_cli.evaluate.qa.questions import CLIP
 from clamr_cli.frames import FrameHit, Prepared
-from clamr_cli.types import Encoder, Modality, Scoring, Span
+from clamr_cli.types import Encoder, FrameSelection, Modality, Scoring, Span
 
 Scores: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 
@@ -81,7 +81,7 @@ class QaOptions:
     strategies: tuple[Strategy, ...]
     k: int = 32
     dense: int = 768
-    select: frames.Strategy = "diverse"
+    select: FrameSelection = "diverse"
     scoring: Scoring = "token-max"
     around: float = 2.0
     most: int = 40_000

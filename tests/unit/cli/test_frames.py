@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from clamr_cli.cli import players
-from clamr_cli.cli.commands.open import split
+from clamr_cli.cli.commands import open as open_command
+from clamr_cli.cli.commands.open import player_command, split
 from clamr_cli.errors import UsageError
 from clamr_cli.store import Store
 from tests import clips
@@ -229,7 +229,7 @@ def test_damage_gives_the_kept_pictures(cinema: Cinema, frames, tmp_path: Path) 
     os.utime(film, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     ended = frames(str(film), "red", "-k", "2", "--out", str(tmp_path / "out"))
     assert ended.code == 0
-    assert "2 of 2 pictures are the small ones" in ended.err
+    assert "2 of 2 frames could not be decoded from the file" in ended.err
     assert len(list((tmp_path / "out").glob("*.jpg"))) == 2
 
 
@@ -253,7 +253,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     programs = tmp_path / "programs"
     programs.mkdir()
     monkeypatch.setenv("PATH", str(programs))
-    monkeypatch.setattr(players, "PROGRAMS", {"mpv": ("mpv",), "vlc": ("vlc",)})
+    monkeypatch.setattr(open_command, "PROGRAMS", {"mpv": ("mpv",), "vlc": ("vlc",)})
     return programs
 
 
@@ -340,8 +340,8 @@ def test_what_is_no_video_is_called_by_its_name(clamr: Clamr, frames, tmp_path: 
 
 
 def test_moments_hours_into_a_video_are_exact_too() -> None:
-    assert players.command("mpv", "mpv", "/v", 12_345.678)[1] == "--start=12345.678"
-    assert players.command("vlc", "vlc", "/v", 2_000_000.0)[1] == "--start-time=2000000"
+    assert player_command("mpv", "mpv", "/v", 12_345.678)[1] == "--start=12345.678"
+    assert player_command("vlc", "vlc", "/v", 2_000_000.0)[1] == "--start-time=2000000"
 
 
 def test_a_file_that_is_not_there_is_no_id_of_an_index(clamr: Clamr, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clamr_cli.frames.documents import Surroundings, Track, joined
-from clamr_cli.frames.values import Candidate, Texts
-from clamr_cli.types import Segment, Span, Word
+from clamr_cli.frames.values import Texts
+from clamr_cli.types import Frame, Segment, Span, Word
 
 
 def said(start: float, end: float, text: str) -> Segment:
@@ -50,9 +50,9 @@ def test_subtitles_are_taken_whole_and_text_only_while_it_stands_there():
     near = Surroundings(texts, 3.0).of(Span(10, 12))
     assert [segment.text for segment in near.speech] == ["within"]
     assert [(segment.text, segment.span) for segment in near.ocr] == [("Platform 9", Span(10, 12))]
-    document = Surroundings(texts, 3.0).document("ab", Candidate(7, 10.5, Span(10, 12)), b"jpeg")
+    document = Surroundings(texts, 3.0).document("ab", 7, Frame(10.5, Span(10, 12), b"jpeg"))
     assert (document.id, document.frames[0].time, document.metadata[0].text) == ("ab#7", 10.5, "Departure")
-    record = Surroundings(texts, 3.0).record("ab", Candidate(7, 10.5, Span(10, 12)))
+    record = Surroundings(texts, 3.0).record("ab", 7, Frame(10.5, Span(10, 12), b""))
     assert (record.moment_id, record.speech, record.ocr) == ("ab#7", document.speech, document.ocr)
 
 
@@ -62,7 +62,7 @@ def test_subtitles_are_taken_whole_and_text_only_while_it_stands_there():
 def test_looking_up_by_time_misses_nothing(spans, wanted):
     segments = [said(start, start + length, str(number)) for number, (start, length) in enumerate(spans)]
     span = Span(wanted[0], wanted[0] + wanted[1])
-    assert set(Track.of(segments).within(span)) == {one for one in segments if one.span.overlaps(span)}
+    assert set(Track(segments).within(span)) == {one for one in segments if one.span.overlaps(span)}
 
 
 def test_what_moments_cut_is_whole_again():

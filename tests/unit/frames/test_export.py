@@ -63,7 +63,7 @@ def test_a_list_cannot_have_files_removed_that_no_export_writes(tmp_path):
     (out / "notes.txt").write_bytes(b"mine")
     (out / NAMES[0]).write_bytes(b"old")
     (out / NAMES[1]).write_bytes(b"not in the list")
-    with pytest.raises(UsageError, match="no file of an earlier export"):
+    with pytest.raises(UsageError, match="not part of an earlier export"):
         begun(out, question="who?", force=True)
     (out / NAMES[1]).unlink()
     begun(out, question="who?", force=True)

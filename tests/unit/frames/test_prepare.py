@@ -17,8 +17,8 @@ from clamr_cli.frames import (
     DenseOptions,
     Prepared,
     find,
+    full_size,
     locate,
-    pictures,
     prepare,
     stills,
     uniform,
@@ -77,9 +77,9 @@ def test_a_question_is_answered_by_what_is_seen_said_and_noted(store, film, opti
         ("yellow", 18.0, Modality.VIDEO),
     ):
         best = find(ready, hashed(options), question, Choice(k=2))[0]
-        assert (best.rank, best.time, best.modality) == (1, time, modality)
+        assert (best.rank, best.frame.time, best.modality) == (1, time, modality)
     (evening,) = find(ready, hashed(options), "evening", Choice(k=1, modalities=(Modality.METADATA,)))
-    assert evening.time >= 12.0
+    assert evening.frame.time >= 12.0
     assert find(ready, hashed(options), "evening", Choice(modalities=(Modality.OCR,))) == []
 
 
@@ -92,8 +92,8 @@ def test_the_second_time_nothing_is_done_and_the_file_is_not_needed(store, film,
     assert events == []
     assert (again.vectors.vectors == first.vectors.vectors).all()
     hits = find(again, hashed(options), "blue", Choice(k=2))
-    kept = [(one.small, one.hit.time) for one in pictures(store, again, hits)]
-    assert kept == [(True, hit.time) for hit in sorted(hits, key=lambda hit: hit.time)]
+    times = [(small, hit.frame.time) for hit, _, small in full_size(store, again, hits, side=1280)]
+    assert times == [(True, time) for time in sorted(hit.frame.time for hit in hits)]
     assert all(jpeg.startswith(b"\xff\xd8") for jpeg in stills(store, again, [hit.number for hit in hits]))
 
 
@@ -122,7 +122,7 @@ def test_other_words_give_other_vectors_from_the_same_pictures(store, film, opti
     Path(film).with_suffix(".srt").write_text(SRT.replace("Bees dance", "Wolves howl"), encoding="utf-8")
     ready, stages = prepared(store, film, options)
     assert stages == {"encode"}
-    assert find(ready, hashed(options), "wolves howl", Choice(k=1))[0].time == 12.0
+    assert find(ready, hashed(options), "wolves howl", Choice(k=1))[0].frame.time == 12.0
 
 
 def test_another_interval_gives_other_candidates(store, film, options):
@@ -153,7 +153,7 @@ def test_an_interrupted_preparation_goes_on_with_the_next_part(store, film, opti
     assert stages <= {"encode"}
     assert len(ready.candidates) == 4
     assert len(set(kept)) == len(before) + 1
-    assert find(ready, hashed(options), "yellow", Choice(k=1))[0].time == 18.0
+    assert find(ready, hashed(options), "yellow", Choice(k=1))[0].frame.time == 18.0
 
 
 def test_two_processes_encode_as_one_does(store, film, options, monkeypatch):
@@ -190,8 +190,8 @@ def test_sound_alone_has_no_candidates(store, options, tmp_path):
 def test_a_silent_video_has_pictures(store, options, tmp_path):
     path = os.fspath(clips.Clip().colour("red", 4).colour("blue", 4).write(tmp_path / "silent.mp4"))
     ready, _ = prepared(store, path, options)
-    assert find(ready, hashed(options), "blue", Choice(k=1))[0].time == 4.0
-    assert [hit.time for hit in uniform(ready, 2)] == [0.0, 4.0]
+    assert find(ready, hashed(options), "blue", Choice(k=1))[0].frame.time == 4.0
+    assert [hit.frame.time for hit in uniform(ready, 2)] == [0.0, 4.0]
     assert len(uniform(ready, 9)) == len(uniform(ready, 10**15)) == 2
 
 
@@ -206,8 +206,8 @@ def test_what_cannot_be_done_is_said(store, film, options, tmp_path):
     ready, _ = prepared(store, film, options)
     with pytest.raises(UsageError, match="empty"):
         find(ready, hashed(options), " ")
-    with pytest.raises(UsageError, match="nothing"):
-        find(ready, hashed(options), "red", Choice(k=0))
+    with pytest.raises(UsageError, match="invalid -k"):
+        Choice(k=0)
     with pytest.raises(EncoderMismatch):
         find(replace(ready, encoder=replace(ready.encoder, fingerprint="x")), hashed(options), "red")
     damaged = tmp_path / "damaged.mp4"

@@ -9,16 +9,15 @@ from PIL import Image
 
 from clamr_cli.errors import UsageError
 from clamr_cli.frames import FrameHit
-from clamr_cli.frames.sheet import Cell, sheet
-from clamr_cli.types import Span
+from clamr_cli.frames.sheet import sheet
+from clamr_cli.types import Frame, Span
 
 
-def cells(count: int, size: tuple[int, int] = (16, 9)) -> list[Cell]:
+def hits(count: int, size: tuple[int, int] = (16, 9)) -> list[FrameHit]:
     buffer = io.BytesIO()
     Image.new("RGB", size, "red").save(buffer, "JPEG")
     spans = [Span(2.0 * n, 2.0 * n + 2) for n in range(count)]
-    hits = [FrameHit(n + 1, n, span.start, span, span.start, 0.0, None) for n, span in enumerate(spans)]
-    return [Cell(hit, buffer.getvalue()) for hit in hits]
+    return [FrameHit(n + 1, n, Frame(span.start, span, buffer.getvalue()), span.start) for n, span in enumerate(spans)]
 
 
 def drawn(*arguments) -> Image.Image:
@@ -28,17 +27,17 @@ def drawn(*arguments) -> Image.Image:
 @pytest.mark.parametrize("size", [(16, 9), (9, 16), (1, 500), (500, 1)])
 def test_every_shape_can_be_drawn(size):
     for count in (1, 2, 7, 32):
-        assert max(drawn("what?", cells(count, size), ".png").size) < 8_000
+        assert max(drawn("what?", hits(count, size), ".png").size) < 8_000
 
 
 def test_more_frames_are_drawn_smaller_and_too_many_are_refused():
-    few, more, many = (drawn("what?", cells(count), ".jpg").size for count in (300, 800, 1600))
+    few, more, many = (drawn("what?", hits(count), ".jpg").size for count in (300, 800, 1600))
     assert few[0] % 328 == more[0] % 248 == many[0] % 168 == 8
     assert max(*few, *more, *many) <= 8_000
     with pytest.raises(UsageError, match="a sheet of 9000 frames would be too large"):
-        sheet("what?", cells(9000), ".webp")
+        sheet("what?", hits(9000), ".webp")
 
 
 def test_a_question_of_any_length_is_one_line():
-    short = drawn("what?", cells(2), ".png")
-    assert drawn("what\nis " * 100_000, cells(2), ".png").size == short.size
+    short = drawn("what?", hits(2), ".png")
+    assert drawn("what\nis " * 100_000, hits(2), ".png").size == short.size

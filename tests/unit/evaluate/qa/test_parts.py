@@ -14,7 +14,7 @@ from clamr_cli.evaluate.qa.run import evidence
 from clamr_cli.evaluate.qa.strategies import Strategy
 from clamr_cli.extract.subtitles import read_subtitle_file
 from clamr_cli.frames import FrameHit
-from clamr_cli.types import FileRecord, FileState, Span
+from clamr_cli.types import FileRecord, FileState, Frame, Span
 
 
 def record(item: str, strategy: str = "uniform", outcome: str = "answered", **more) -> dict:
@@ -121,7 +121,7 @@ def test_strategies_by_name():
 
 
 def test_every_beginning_of_sampled_frames_is_spread_over_the_video():
-    hits = [FrameHit(n + 1, n, float(n), Span(n, n + 1), float(n), 0.0, None) for n in range(8)]
+    hits = [FrameHit(n + 1, n, Frame(float(n), Span(n, n + 1), b""), float(n)) for n in range(8)]
     assert [hit.number for hit in strategies.spread(hits)] == [0, 4, 2, 6, 1, 5, 3, 7]
     assert sorted(hit.number for hit in strategies.spread(hits[:5])) == [0, 1, 2, 3, 4]
     assert strategies.spread([]) == []
