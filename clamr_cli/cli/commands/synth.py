@@ -19,7 +19,7 @@ from clamr_cli.cli.options import DeviceOption
 from clamr_cli.cli.output import json_line, warn, write
 from clamr_cli.cli.progress import RunView, follow
 from clamr_cli.cli.runtime import Context, open_store
-from clamr_cli.cli.signals import interruptible
+from clamr_cli.cli.signals import interruptible, leave_broken_pipes
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
 from clamr_cli.events import GaveUp, Notice, VideoDone
 from clamr_cli.text import plural
@@ -209,7 +209,12 @@ class SynthView(RunView["SynthEvent"]):
             elif event.outcome == "failed":
                 self.screen.line(f"failed {event.query.id}: {event.reason}", always=True)
             elif event.outcome == "written" and self._out is None:
-                write([json_line(event.record)])
+                try:
+                    write([json_line(event.record)])
+                except BrokenPipeError:
+                    # Whoever read the queries had enough.
+                    leave_broken_pipes()
+                    raise typer.Exit(EXIT_FOUND) from None
         text = f"[{self._passed}/{plural(self._videos, 'video')}] {self._written()}"
         self.screen.bar(text, self._passed, self._videos)
 
