@@ -1,52 +1,43 @@
 """Open late-interaction checkpoints through sentence-transformers: ``--encoder st:ID``, ID a folder or hub id.
 
 Such models know pages and passages, not videos: every frame is encoded as a picture and every segment of text as a
-passage of its own, with nothing seen in the light of the rest. Needs the extra ``st``.
+passage of its own, whatever the rest of the document holds. Needs the extra ``st``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from clamr_cli.encoders.clamr import hub
 from clamr_cli.encoders.rows import Rows
 from clamr_cli.errors import MediaError, MissingExtra, ModelError, UsageError
-from clamr_cli.types import DIMENSION, TEXT_MODALITIES, EncoderInfo, Modality, Span, TokenVectors
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-    from PIL import Image
-
-    from clamr_cli.types import Document, Frame
+from clamr_cli.types import DIMENSION, TEXT_MODALITIES, Document, EncoderInfo, Modality, TokenVectors
 
 VERSION: Final = 1
-_READY_MADE: Final = ("HF_ColBERT",)
+_OTHER: Final = "use another checkpoint"
 
 
 class StEncoder:
     """A multi-vector encoder of sentence-transformers with 128-dimensional vectors.
 
     Attributes:
+        info: name and fingerprint; the name holds the checkpoint's.
         notes: what the user should know about it, one sentence each.
     """
 
     def __init__(self, info: EncoderInfo, model: Any) -> None:  # noqa: ANN401 -- a class of an optional package
-        self._info = info
-        self._model = model
-        self._sees = bool(model.supports("image"))
-        self.notes = () if self._sees else (f"{info.name} sees no pictures: frames are left out",)
-
-    @property
-    def info(self) -> EncoderInfo:
-        """Name and fingerprint; the name holds the checkpoint's."""
-        return self._info
+        self.info, self._model = info, model
+        self._takes_images = bool(model.supports("image"))
+        self.notes = () if self._takes_images else (f"{info.name} sees no pictures: frames are left out",)
 
     @classmethod
     def describe(cls, *, cache: Path, model: str = "", revision: str = "") -> EncoderInfo:
@@ -56,7 +47,7 @@ class StEncoder:
             UsageError: no checkpoint is named.
             ModelError: it cannot be found.
         """
-        return _info(model, _files(model, revision), cache)
+        return _describe(_find(model, revision), cache)
 
     @classmethod
     def create(
@@ -76,29 +67,35 @@ class StEncoder:
             MissingExtra: sentence-transformers is not installed.
             ModelError: the checkpoint cannot be found or loaded, or is none of this kind.
         """
-        files = _files(model, revision)
-        _check_complete(files)
+        files = _find(model, revision)
+        if not (files.folder / "modules.json").is_file():
+            architectures = [str(name) for name in files.json("config.json").get("architectures") or ()]
+            if not any(name == "HF_ColBERT" or name.endswith("ForRetrieval") for name in architectures):
+                # The library would give a plain language model a projection of random numbers.
+                what = f"invalid multi-vector checkpoint {files.name}: its projection would be random numbers"
+                raise ModelError(what, "use one made for late interaction")
         try:
             from sentence_transformers import MultiVectorEncoder
-        except ImportError as problem:
-            raise MissingExtra(f"the encoder st:{model}", "st") from problem
+        except ImportError as error:
+            raise MissingExtra(f"the encoder st:{model}", "st") from error
         import torch
 
         if threads > 0:
             torch.set_num_threads(threads)
         place = None if device == "auto" else device
         try:
-            with _Report() as report:
+            with _random_tensors() as missing:
                 loaded = MultiVectorEncoder(str(files.folder), device=place, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as problem:
-            raise ModelError(f"{model} cannot be loaded: {_first_line(problem)}", "use another checkpoint") from problem
-        if report.missing:
-            what = f"{model} lacks {len(report.missing)} tensors, they would be random ({hub.shorten(report.missing)})"
+        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise ModelError(f"{model} cannot be loaded: {reason}", _OTHER) from error
+        if missing:
+            what = f"{model} lacks {len(missing)} tensors, they would be random ({hub.shorten(missing)})"
             raise ModelError(what, "use a complete checkpoint")
         width = loaded.get_embedding_dimension()
         if width not in (None, DIMENSION):
-            raise ModelError(f"{model} gives vectors of {width} dimensions, not {DIMENSION}", "use another checkpoint")
-        return cls(_info(model, files, cache), loaded)
+            raise ModelError(f"{model} gives vectors of {width} dimensions, not {DIMENSION}", _OTHER)
+        return cls(_describe(files, cache), loaded)
 
     def encode_documents(self, documents: Sequence[Document]) -> list[TokenVectors]:
         """The vectors of every frame and of every segment of text; each knows which one, none knows its word.
@@ -106,115 +103,82 @@ class StEncoder:
         Raises:
             MediaError: a frame is no picture.
         """
-        return [self._document(document) for document in documents]
+        return [self._encode_document(document) for document in documents]
 
     def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
         """The vectors of each query; none knows its word."""
-        if not queries:
-            return []
-        made = self._model.encode_query(list(queries), convert_to_numpy=True, show_progress_bar=False)
         results = []
-        for query, vectors in zip(queries, made, strict=True):
+        for query, vectors in zip(queries, self._encode("encode_query", list(queries)), strict=True):
             rows = Rows()
-            for vector in _unit(vectors):
+            for vector in vectors:
                 rows.add(vector, offsets=(0, len(query)))
             results.append(rows.done())
         return results
 
-    def _document(self, document: Document) -> TokenVectors:
-        rows = Rows()
-        if self._sees and document.frames:
-            pictures = [_picture(frame) for frame in document.frames]
-            for number, vectors in enumerate(self._encode(pictures)):
-                _add(rows, vectors, Modality.VIDEO, document.frames[number].span, number, 0)
+    def _encode_document(self, document: Document) -> TokenVectors:
+        rows, images = Rows(), []
+        for frame in document.frames if self._takes_images else ():
+            try:
+                images.append(Image.open(io.BytesIO(frame.jpeg)).convert("RGB"))
+            except (OSError, ValueError, SyntaxError) as error:
+                what = f"the frame at {frame.time:.2f} s cannot be decoded"
+                raise MediaError(what, "index the video again") from error
+        for number, vectors in enumerate(self._encode("encode_document", images)):
+            for vector in vectors:
+                rows.add(vector, modality=Modality.VIDEO, span=document.frames[number].span, segment=number)
         for modality in TEXT_MODALITIES:
-            segments = document.segments(modality)
-            kept = [number for number, segment in enumerate(segments) if segment.text.strip()]
-            for number, vectors in zip(kept, self._encode([segments[number].text for number in kept]), strict=True):
-                _add(rows, vectors, modality, segments[number].span, number, len(segments[number].text))
+            segments = [(n, part) for n, part in enumerate(document.segments(modality)) if part.text.strip()]
+            encoded = self._encode("encode_document", [segment.text for _, segment in segments])
+            for (number, segment), vectors in zip(segments, encoded, strict=True):
+                for vector in vectors:
+                    offsets = (0, len(segment.text))
+                    rows.add(vector, modality=modality, span=segment.span, segment=number, offsets=offsets)
         return rows.done()
 
-    def _encode(self, inputs: list[Any]) -> Sequence[NDArray[np.float32]]:
+    def _encode(self, method: str, inputs: list[Any]) -> list[NDArray[np.float32]]:
+        """Rows of length 1 for each input; those of length 0 stand for padding and are left out."""
         if not inputs:
             return []
-        found: Sequence[NDArray[np.float32]] = self._model.encode_document(
-            inputs, convert_to_numpy=True, show_progress_bar=False
-        )
-        return found
+        results = []
+        for vectors in getattr(self._model, method)(inputs, convert_to_numpy=True, show_progress_bar=False):
+            rows = np.asarray(vectors, dtype=np.float32).reshape(-1, DIMENSION)
+            lengths = np.linalg.norm(rows, axis=1)
+            if not np.isfinite(lengths).all():
+                raise ModelError("the model gives no finite numbers", _OTHER)
+            results.append(np.asarray(rows[lengths > 0] / lengths[lengths > 0, None], dtype=np.float32))
+        return results
 
 
-class _Report(logging.Handler):
+@contextlib.contextmanager
+def _random_tensors() -> Iterator[list[str]]:
     """Collects the tensors that the library made up while it loaded a model; it only says so in its log."""
+    missing: list[str] = []
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.missing: list[str] = []
-        self._logger = logging.getLogger("transformers")
-        self._level = self._logger.level
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Read the rows of a loading report."""
+    def read(record: logging.LogRecord) -> bool:
         for line in record.getMessage().splitlines():
             name, separator, rest = line.partition("|")
             # Poolers make sentence vectors, which are never asked for; many checkpoints leave them out.
             if separator and ("MISSING" in rest or "MISMATCH" in rest) and "pooler" not in name:
-                self.missing.append(name.strip())
+                missing.append(name.strip())
+        return False
 
-    def __enter__(self) -> Self:
-        self._logger.addHandler(self)
-        self._logger.setLevel(min(self._level or logging.WARNING, logging.WARNING))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.removeHandler(self)
-        self._logger.setLevel(self._level)
-
-
-def _add(
-    rows: Rows, vectors: NDArray[np.float32], modality: Modality, span: Span, segment: int, characters: int
-) -> None:
-    for vector in _unit(vectors):
-        rows.add(vector, modality=modality, span=span, segment=segment, offsets=(0, characters))
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1; those of length 0 stand for padding and are left out."""
-    wide = np.asarray(vectors, dtype=np.float32).reshape(-1, DIMENSION)
-    lengths = np.linalg.norm(wide, axis=1)
-    if not np.isfinite(lengths).all():
-        raise ModelError("the model gives no finite numbers", "use another checkpoint")
-    return np.asarray(wide[lengths > 0] / lengths[lengths > 0, None], dtype=np.float32)
-
-
-def _picture(frame: Frame) -> Image.Image:
-    from PIL import Image
-
+    handler, logger = logging.Handler(logging.WARNING), logging.getLogger("transformers")
+    handler.addFilter(read)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(min(level or logging.WARNING, logging.WARNING))
     try:
-        return Image.open(io.BytesIO(frame.jpeg)).convert("RGB")
-    except (OSError, ValueError, SyntaxError) as problem:
-        raise MediaError(f"the frame at {frame.time:.2f} s cannot be decoded", "index the video again") from problem
+        yield missing
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
-def _files(model: str, revision: str) -> hub.Files:
+def _find(model: str, revision: str) -> hub.Files:
     if not model:
         raise UsageError("no checkpoint is named", "write --encoder st:ID, ID a folder or hub id")
     return hub.find(model, revision)
 
 
-def _check_complete(files: hub.Files) -> None:
-    """Refuse a plain language model: the library would give it a projection of random numbers."""
-    if (files.folder / "modules.json").is_file():
-        return
-    architectures = [str(name) for name in files.json("config.json").get("architectures") or ()]
-    if not any(name in _READY_MADE or name.endswith("ForRetrieval") for name in architectures):
-        what = f"{files.name} is no multi-vector checkpoint: its projection would be random numbers"
-        raise ModelError(what, "use one made for late interaction")
-
-
-def _info(model: str, files: hub.Files, cache: Path) -> EncoderInfo:
-    return EncoderInfo(f"st:{model}", f"st{VERSION}-{hub.digest(files, cache, whole_folder=True)[:24]}")
-
-
-def _first_line(problem: BaseException) -> str:
-    lines = str(problem).splitlines()
-    return lines[0][:200] if lines else type(problem).__name__
+def _describe(files: hub.Files, cache: Path) -> EncoderInfo:
+    return EncoderInfo(f"st:{files.name}", f"st{VERSION}-{hub.digest(files, cache, whole_folder=True)[:24]}")

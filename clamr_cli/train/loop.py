@@ -37,19 +37,10 @@ _POLL_SECONDS: Final = 0.5
 
 
 class LateInteractionTrainer(Trainer):  # type: ignore[misc]
-    """The library's trainer for models whose forward returns :class:`Encoded`.
+    """The library's trainer for models whose ``model(**batch["inputs"])`` is an :class:`Encoded`.
 
     Each process scores the queries of all processes against the documents of all, with gradients for its own part. The
-    loss is therefore that of one large batch, on each of them.
-
-    Args:
-        model: ``model(**batch["inputs"])`` returns an :class:`Encoded`.
-        options: of the training.
-        out: folder for checkpoints, ``log.jsonl`` and ``loss.png``.
-        data: a map-style data set of examples.
-        collate: builds a :class:`Batch` from examples.
-        dev: examples whose loss is computed after every epoch.
-        report: called with every step and evaluation, on the process that writes.
+    loss is therefore that of one large batch, on each of them. The loss of ``dev`` is computed after every epoch.
     """
 
     def __init__(
@@ -61,13 +52,12 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         collate: Callable[[list[Any]], Batch],
         *,
         dev: Dataset[Any] | None = None,
-        report: Callable[[TrainEvent], None] = lambda _: None,
     ) -> None:
         self.options = options
         arguments = _training_arguments(options, out, len(data), evaluate=dev is not None)  # type: ignore[arg-type]
         super().__init__(model=model, args=arguments, train_dataset=data, eval_dataset=dev, data_collator=collate)
         self.model_accepts_loss_kwargs = False
-        self.follower = _Follower(self, Log(out), report)
+        self.follower = _Follower(self, Log(out))
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(self.follower)
@@ -169,10 +159,7 @@ def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def all_gather(accelerator: Accelerator, own: torch.Tensor, *, fill: float = 0) -> list[torch.Tensor]:
     """A tensor of each process, in their order; that of this process keeps its gradient.
 
-    Args:
-        accelerator: of this process.
-        own: [n, ...], where n and the second dimension may differ between processes.
-        fill: pads second dimensions to the longest.
+    ``own`` is [n, ...], where n and the second dimension may differ between processes; ``fill`` pads the second.
     """
     if accelerator.num_processes == 1:
         return [own]
@@ -283,9 +270,10 @@ def train(trainer: LateInteractionTrainer) -> Iterator[TrainEvent]:
 class _Follower(TrainerCallback):  # type: ignore[misc]
     """Callback of the trainer: writes the log, reports events, and stops the training on request."""
 
-    def __init__(self, trainer: LateInteractionTrainer, log: Log, report: Callable[[TrainEvent], None]) -> None:
-        self.log, self.report, self.stop = log, report, threading.Event()
-        self._trainer = trainer
+    report: Callable[[TrainEvent], None]
+
+    def __init__(self, trainer: LateInteractionTrainer, log: Log) -> None:
+        self.log, self.stop, self._trainer = log, threading.Event(), trainer
         self._started = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: object) -> None:  # noqa: ANN401, ARG002

@@ -25,10 +25,10 @@ def start_run(
     result: str,
     stages: Sequence[str] = (),
 ) -> None:
-    """Start or resume a run in a folder.
+    """Start or resume a run in a folder, which is created if needed.
 
     Args:
-        out: the folder; it is created if needed.
+        out: the folder.
         settings: everything that the course of the run depends on, as JSON values; stored in ``run.json``.
         resume: resume the run that is there.
         result: name of the file that a finished run leaves.

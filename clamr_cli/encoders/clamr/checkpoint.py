@@ -93,11 +93,7 @@ class StoredTensor:
     shape: tuple[int, ...]
 
     def read(self) -> torch.Tensor:
-        """The tensor, on the CPU in the dtype it has in the file.
-
-        Raises:
-            ModelError: the file is damaged.
-        """
+        """The tensor, on the CPU in the dtype it has in the file."""
         try:
             with safe_open(self.path, framework="pt") as opened:
                 return opened.get_tensor(self.name)  # type: ignore[no-any-return]
@@ -106,11 +102,7 @@ class StoredTensor:
 
 
 def _read_headers(paths: Sequence[Path]) -> dict[str, StoredTensor]:
-    """All tensors of some files by the names they have there.
-
-    Raises:
-        ModelError: a file is damaged, or a tensor is in two of them.
-    """
+    """All tensors of some files by the names they have there; none may be in two of them."""
     stored: dict[str, StoredTensor] = {}
     for path in paths:
         try:
@@ -178,8 +170,7 @@ def load_adapter(files: Files, shapes: Mapping[str, tuple[int, int]]) -> Adapter
     Raises:
         ModelError: the adapter is of another kind, changes nothing, or has tensors missing, left over or misshapen.
     """
-    config = files.json("adapter_config.json")
-    scale, is_target = _scale(files.name, config), _target_test(files.name, config)
+    scale, is_target = _read_lora_config(files)
     targets = {name for name in shapes if is_target(name)}
     halves: dict[str, dict[str, StoredTensor]] = {}
     base: dict[str, StoredTensor] = {}
@@ -219,38 +210,39 @@ def load_adapter(files: Files, shapes: Mapping[str, tuple[int, int]]) -> Adapter
     return Adapter(scale, pairs, tensors.get("weight"), tensors.get("bias"))
 
 
-def _scale(name: str, config: Mapping[str, Any]) -> float:
-    """Alpha / r, after a check of everything that would make the adapter mean something else."""
+def _read_lora_config(files: Files) -> tuple[float, Callable[[str], bool]]:
+    """The scale of an adapter, and a predicate: a linear layer must be in it.
+
+    Patterns are meant for the names of the published layout.
+
+    Raises:
+        ModelError: something in it would make the adapter mean something else.
+    """
+    name, config = files.name, files.json("adapter_config.json")
     if config.get("peft_type") != "LORA":
         raise ModelError(f"{name} is not a LoRA adapter", "give the folder or hub id of one")
-    unsupported = [key for key in _UNSUPPORTED if config.get(key)]
-    if config.get("bias", "none") != "none":
-        unsupported.append("bias")
+    unsupported = [key for key in _UNSUPPORTED if config.get(key)] + ["bias"] * (config.get("bias", "none") != "none")
     if unsupported:
         what = f"the adapter {name} uses {', '.join(unsupported)}, which is not supported"
         raise ModelError(what, "merge it into its base")
     try:
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
-        return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ModelError(f"the adapter {name} has invalid r or lora_alpha", "download it again") from error
-
-
-def _target_test(name: str, config: Mapping[str, Any]) -> Callable[[str], bool]:
-    """A predicate: a linear layer must be in the adapter. Patterns are meant for the names of the published layout."""
     targets = config.get("target_modules")
     if targets == "all-linear":
-        return lambda _: True
+        return scale, lambda _: True
     if isinstance(targets, str):
         try:
             pattern = re.compile(targets)
         except re.error as error:
             raise ModelError(f"the adapter {name} has a broken target pattern", "download it again") from error
-        return lambda module: pattern.fullmatch(_published(module)) is not None
-    if isinstance(targets, list) and targets:
-        ends = tuple(str(end) for end in targets)
-        return lambda module: any(module == end or module.endswith(f".{end}") for end in ends)
-    raise ModelError(f"the adapter {name} names no target modules", "download it again")
+        return scale, lambda module: pattern.fullmatch(_published(module)) is not None
+    if not isinstance(targets, list) or not targets:
+        raise ModelError(f"the adapter {name} names no target modules", "download it again")
+    ends = tuple(str(end) for end in targets)
+    return scale, lambda module: any(module == end or module.endswith(f".{end}") for end in ends)
 
 
 def load_backbone(
@@ -304,11 +296,7 @@ def load_backbone(
 
 
 def _read_config(base: Files, kind: str) -> Any:  # noqa: ANN401 -- a configuration class of transformers
-    """The configuration of the model that is loaded from a base.
-
-    Raises:
-        ModelError: it is of another kind, broken or not supported.
-    """
+    """The configuration of a base of this kind, refused where it is broken or not supported."""
     actual = base.json("config.json").get("model_type")
     if actual != kind:
         hint = "use --encoder clamr with Qwen2.5-VL and --encoder clamr-omni with Qwen2.5-Omni"
@@ -352,10 +340,7 @@ def _empty_model(model_class: Callable[[Any], Any], config: Any) -> Any:  # noqa
 def _match(
     stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]], model: str
 ) -> dict[str, StoredTensor]:
-    """The stored tensor of every tensor of the model.
-
-    Tensors of output parts are passed over. The projection may be stored although the model has no such tensors; it
-    comes back too.
+    """The stored tensor of every tensor of the model, and the projection's where they are stored.
 
     Raises:
         ModelError: tensors are missing, left over or of another shape; it names them.
@@ -423,17 +408,12 @@ def _load_projection(
 
 
 def check_memory(name: str, shapes: Iterable[tuple[int, ...]], placement: Placement, free: int | None = None) -> None:
-    """Refuse a model that does not fit.
-
-    Args:
-        name: of the model, for messages.
-        shapes: of its tensors; in 4 bits the matrices are, vectors stay as they are.
-        placement: of the model.
-        free: bytes that are free on the device; None for what the machine says.
+    """Refuse a model whose tensors need more than the bytes that are free on the device (by default as it says).
 
     Raises:
-        ModelError: it needs more than is free.
+        ModelError: it does not fit.
     """
+    # In 4 bits the matrices are, vectors stay as they are.
     matrix = _NF4_BYTES if placement.four_bit else placement.dtype.itemsize
     sizes = (math.prod(shape) * (matrix if len(shape) == 2 else placement.dtype.itemsize) for shape in shapes)
     needed, free = int(sum(sizes)), _free_bytes(placement.device) if free is None else free

@@ -32,13 +32,6 @@ class ClamrEncoder:
 
     Make one with :meth:`create`.
 
-    Args:
-        info: name and fingerprint.
-        backbone: the model.
-        tokenizer: of its base.
-        options: settings.
-        threads: that decode pictures; 0 for a default.
-
     Attributes:
         info: name and fingerprint; the fingerprint holds digests of base, adapter and projection.
         backbone: the model itself, for those who want hidden states or vision embeddings.

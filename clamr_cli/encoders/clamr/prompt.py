@@ -48,6 +48,7 @@ _CHARACTERS_PER_TOKEN: Final = 512
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NOWHERE: Final = Span(0.0, 0.0)
+_SAMPLE_TYPES: Final = (np.int16, np.float32)
 
 VIDEO_TOKENS: Final = ("<|vision_start|>", "<|video_pad|>", "<|vision_end|>")
 OMNI_VIDEO_TOKENS: Final = ("<|vision_bos|>", "<|VIDEO|>", "<|vision_eos|>")
@@ -110,7 +111,15 @@ class Content:
             get: Callable[[str], Any] = (
                 document.get if isinstance(document, Mapping) else lambda name: getattr(document, name, None)
             )
-            span, sound, frames = _NOWHERE, _sound(get("audio")), get("frames") or ()
+            span, samples, frames = _NOWHERE, get("audio"), get("frames") or ()
+            sound = samples if isinstance(samples, Sound) else None
+            if samples is not None and sound is None:
+                if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype not in _SAMPLE_TYPES:
+                    what = "invalid audio of a document: it must be an array of samples"
+                    raise UsageError(what, "give mono int16 or float32 at 16 kHz")
+                if samples.dtype == np.float32:
+                    samples = (np.clip(samples, -1.0, 1.0) * np.float32(32767.0)).astype(np.int16)
+                sound = Sound(Span(0.0, len(samples) / media.SAMPLE_RATE), samples)
             if not isinstance(frames, Sequence) or isinstance(frames, str | bytes):
                 raise UsageError("invalid frames: they must be a list of pictures", "give PIL images, or None")
             for modality, (_, name, _) in TEXT_FIELDS.items():
@@ -139,18 +148,6 @@ class Content:
         parts = [Content(self.span, self.images, self.image_spans)] if self.images else []
         parts += [Content(self.span, sound=self.sound)] if self.sound is not None else []
         return parts + [Content(self.span, tracks={modality: track}) for modality, track in self.tracks.items()]
-
-
-def _sound(samples: object) -> Sound | None:
-    """Samples that were given without a time: they start at 0."""
-    if samples is None or isinstance(samples, Sound):
-        return samples
-    if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype not in (np.int16, np.float32):
-        what = "invalid audio of a document: it must be an array of samples"
-        raise UsageError(what, "give mono int16 or float32 at 16 kHz")
-    if samples.dtype == np.float32:
-        samples = (np.clip(samples, -1.0, 1.0) * np.float32(32767.0)).astype(np.int16)
-    return Sound(Span(0.0, len(samples) / media.SAMPLE_RATE), samples)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,12 +219,7 @@ class _Part(NamedTuple):
 
 
 class Prompter:
-    """Builds prompts with one tokenizer (a byte-level BPE with Qwen's special tokens).
-
-    Args:
-        tokenizer: of the base model.
-        video_tokens: special tokens of a video, opening, one per vector and closing.
-        audio_tokens: likewise of audio; empty for models that take none.
+    """Builds prompts with one tokenizer (a byte-level BPE with Qwen's special tokens); without audio tokens no audio.
 
     Raises:
         ModelError: the tokenizer lacks one of the special tokens.
@@ -357,8 +349,13 @@ class Prompter:
         first = np.cumsum(lengths) - lengths
         token = token_of_byte[np.minimum(first, len(token_of_byte) - 1)]
         places = np.asarray([offsets for _, offsets in plain], dtype=np.int64)[token]
-        # Composing swallows accents that follow their letter; they belong to it.
-        return decoded, places[:, 0], np.asarray([_skip_accents(source, int(end)) for end in places[:, 1]], np.int64)
+        ends = places[:, 1].copy()
+        for index, end in enumerate(ends.tolist()):
+            # Composing swallows accents that follow their letter; they belong to it.
+            while end < len(source) and unicodedata.combining(source[end]):
+                end += 1
+            ends[index] = end
+        return decoded, places[:, 0], ends
 
 
 def _label(
@@ -391,13 +388,8 @@ def _places(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
     """Spans, segments and offsets of the tokens of a document, see :class:`TokenVectors`.
 
-    Args:
-        content: of the document.
-        labels: [n], modality ids of its tokens.
-        characters: [n, 2], start and end in the text of the token's modality; (0, 0) where it came from no character.
-        grid: of its video.
-        starts: indexes of the first tokens of video and audio.
-        audio_tokens: tokens of its audio.
+    From ``labels`` [n], their modality ids, ``characters`` [n, 2] in the text of that modality ((0, 0) where a token
+    came from no character), and ``starts``, the indexes of the first tokens of video and audio.
     """
     spans = np.tile(np.asarray([content.span.start, content.span.end], dtype=np.float32), (len(labels), 1))
     segments = np.full(len(labels), -1, dtype=np.int32)
@@ -421,13 +413,6 @@ def _places(
             segments[index] = place.segment
             offsets[index] = place.start, place.end
     return spans, segments, offsets
-
-
-def _skip_accents(text: str, end: int) -> int:
-    """The first index from ``end`` on that is not a combining character."""
-    while end < len(text) and unicodedata.combining(text[end]):
-        end += 1
-    return end
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:

@@ -56,12 +56,7 @@ class ModelInput:
 
 
 class Collator:
-    """Builds batches from examples, with the prompts and pixels of an encoder.
-
-    Args:
-        encoder: whose prompts are used.
-        threads: that decode images; 0 for as many as there are processors, at most eight.
-    """
+    """Builds batches from examples with the prompts of an encoder; ``threads`` decode images, 0 for a default."""
 
     def __init__(self, encoder: ClamrEncoder, threads: int = 0) -> None:
         self._encoder = encoder
@@ -87,12 +82,8 @@ class Collator:
 class TrainableEncoder(nn.Module):
     """A backbone whose language model and projection have adapters; everything else is frozen.
 
-    The projection's base is that of the starting adapter if it has one, else the backbone's.
-
-    Args:
-        backbone: loaded without an adapter.
-        lora: of a fresh adapter; rank and alpha are those of ``start`` if it is given.
-        start: the adapter to continue from.
+    The backbone is loaded without an adapter. The projection's base, rank and alpha are those of the starting adapter
+    if there is one.
 
     Raises:
         ModelError: the starting adapter changes other layers than are trained.
@@ -168,12 +159,7 @@ class TrainableEncoder(nn.Module):
         enable({"use_reentrant": False})
 
     def save(self, folder: Path, base: str) -> None:
-        """Write the adapter in the published layout, with the projection's base.
-
-        Args:
-            folder: for ``adapter_config.json`` and ``adapter_model.safetensors``.
-            base: the base model's name, for the configuration.
-        """
+        """Write the adapter in the published layout, with the projection's base; ``base`` is the base model's name."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             _PREFIX + name.replace(f".{_NAME}.", "."): value.detach().float().cpu().contiguous()

@@ -42,12 +42,7 @@ class Pair(NamedTuple):
 
 
 class IndexedDocuments:
-    """The documents of an index by moment.
-
-    Args:
-        store: the index.
-        cached_videos: the number of videos used last whose documents stay in memory.
-    """
+    """The documents of an index by moment; those of the videos used last stay in memory."""
 
     def __init__(self, store: Store, cached_videos: int = 32) -> None:
         self.files = indexed_videos(store)
@@ -56,11 +51,7 @@ class IndexedDocuments:
         self._cache: OrderedDict[str, dict[str, Document]] = OrderedDict()
 
     def __getitem__(self, moment: str) -> Document:
-        """The document of a moment.
-
-        Raises:
-            UsageError: the frames of its video are no longer stored.
-        """
+        """The document of a moment; a UsageError where the frames of its video are no longer stored."""
         video = moment.partition("#")[0]
         if video not in self._cache:
             record = self._by_video[video]
@@ -130,11 +121,7 @@ def read_pairs(
 ) -> tuple[Pairs, list[str]]:
     """The pairs of a file of labelled queries, in its order, and a sentence on each kind of queries left out.
 
-    Args:
-        path: of the file.
-        store: the index.
-        documents: of the index.
-        encoder: called where videos have several moments to choose from, once or more.
+    ``encoder`` makes one to search with; it is called where videos have several moments to choose from.
 
     Raises:
         UsageError: the file cannot be read, or no query of it has an answer in the index.

@@ -71,17 +71,14 @@ class ComposedDocument:
 
 
 class CompositionConfig(NamedTuple):
-    """Probabilities of relations within and between documents.
-
-    Attributes:
-        related: of speech about an image, in the words of another caption.
-        channel: of a line of metadata that other documents of the batch have too.
-        both: of a query about two modalities at once.
-    """
+    """Probabilities of relations within and between documents."""
 
     related: float = 0.25
+    """Speech about an image, in the words of another caption."""
     channel: float = 0.4
+    """A line of metadata that other documents of the batch have too."""
     both: float = 0.6
+    """A query about two modalities at once."""
 
 
 UNRELATED: Final = CompositionConfig(0.0, 0.0, 0.0)
@@ -89,16 +86,7 @@ UNRELATED: Final = CompositionConfig(0.0, 0.0, 0.0)
 
 
 class Composer:
-    """Composes random documents. Each text and image is used once, so a query has one answer.
-
-    Args:
-        images: all images.
-        image_ids: indices of those to use.
-        entries: all texts.
-        entry_ids: likewise.
-        rng: of all choices.
-        config: probabilities of relations.
-    """
+    """Composes random documents of the images and texts with these indices, each used once: a query has one answer."""
 
     def __init__(
         self,
@@ -178,15 +166,7 @@ class _Row(NamedTuple):
 
 
 class Batches(Dataset[Batch]):
-    """Batches by number; each number always gives the same batch.
-
-    Args:
-        material: texts and images.
-        documents: of a batch.
-        count: of batches.
-        seed: of all random choices.
-        config: of the composition of documents.
-    """
+    """``count`` batches of ``documents`` documents by number; each number always gives the same batch."""
 
     def __init__(self, material: Material, *, documents: int, count: int, seed: int, config: CompositionConfig) -> None:
         self._material = material

@@ -29,15 +29,8 @@ _AIMS: Final = (Modality.VIDEO, Modality.SPEECH, Modality.OCR, Modality.METADATA
 def evaluate(file: Path, data: Path, cache: Path) -> dict[str, float]:
     """Measures on held-out photos by their captions, alone and in documents with other texts, and on those texts.
 
-    Args:
-        file: trained weights.
-        data: the recipe's data folder.
-        cache: folder of the frozen models' weights.
-
-    Returns:
-        Measures by name; ``photos/R@10`` are captions against photos alone, ``video/...`` the same in documents,
-        ``both/...`` queries about two modalities, ``.../won`` the share of queries whose own document answers best with
-        the modality they aim at.
+    ``photos/R@10`` are captions against photos alone, ``video/...`` the same in documents, ``both/...`` queries about
+    two modalities, ``.../won`` the share of queries whose own document answers best with the modality they aim at.
     """
     encoder = MiniEncoder(Backbones(cache, device="cpu", threads=0), Heads.load(file))
     all_photos, all_texts = photos(data), entries(data)
@@ -77,12 +70,10 @@ def evaluate(file: Path, data: Path, cache: Path) -> dict[str, float]:
 
 
 class Match(NamedTuple):
-    """A query against all documents.
+    """A query against all documents: its answer, and the best of all others.
 
-    Attributes:
-        rank: documents that score above the answer.
-        score, won_by: of the answer, per query vector, and the id of the modality that alone would score best.
-        other_score, other_won_by: the same of the best of all other documents.
+    ``rank`` documents score above the answer. Scores are per query vector; ``won_by`` is the id of the modality that
+    alone would score best.
     """
 
     rank: int

@@ -39,8 +39,6 @@ HELD_OUT_FOLD: Final = -2
 """The fold of images that no connector is fitted to."""
 
 _MEAN_SHARE: Final = 0.5
-"""Part of the captions' mean that is subtracted from the connector's output, so that it tells images apart."""
-
 _RIDGE: Final = 2.0
 _PSEUDO_RIDGE: Final = 20.0
 _NEAREST_PHOTOS: Final = 20
@@ -94,14 +92,7 @@ class TextModel:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Images to fit a connector to.
-
-    Attributes:
-        inputs: [n, 1306], the whole images' :meth:`ImageFeatures.inputs`.
-        targets: [n, 384], the mean of each image's captions.
-        folds: [n], of each the fold whose connector is not fitted to it, or :data:`ANY_FOLD` or :data:`HELD_OUT_FOLD`.
-        weights: [n].
-    """
+    """Images to fit a connector to: features [n, 1306], mean captions [n, 384], folds that leave each out, weights."""
 
     inputs: Array
     targets: Array
@@ -112,10 +103,7 @@ class Examples:
 def fit(examples: Examples, mean: Array, without: int | None = None) -> Connector:
     """Fit a connector to everything but held-out images and those of one fold.
 
-    Args:
-        examples: images to fit to.
-        mean: [384], of the captions; half of it is subtracted.
-        without: the fold to leave out.
+    Half of ``mean`` [384], that of the captions, is subtracted, so that the connector's output tells images apart.
     """
     rows = np.flatnonzero((examples.folds != HELD_OUT_FOLD) & (examples.folds != without))
     inputs, targets, weights = examples.inputs[rows], examples.targets[rows], examples.weights[rows]
@@ -133,13 +121,6 @@ def cross_fit(
     """Rows of all images, each from a connector not fitted to it, and the connector fitted to all but held-out images.
 
     A connector fits its own images too well: gates trained on those rows would trust images too much.
-
-    Args:
-        examples: images to fit to.
-        mean: see :func:`fit`.
-        features: of n images.
-        folds: [n], of each the fold that leaves it out, or :data:`HELD_OUT_FOLD`.
-        classes: [1000, 384], sentence vectors of the classes' names.
     """
     final = fit(examples, mean)
     rows = np.zeros((len(features), features.inputs().shape[1] + 1, classes.shape[1]), np.float32)
@@ -159,14 +140,7 @@ def pseudo_images(rows: Array, captions: Array, scenes: Array, seed: int) -> Arr
     No Images!" (arXiv 2211.09778) and Nukrai et al., "Text-Only Training for Image Captioning using Noise-Injected
     CLIP" (arXiv 2211.00575), with real residuals instead of noise.
 
-    Args:
-        rows: [photos, 11, 384], from connectors that were not fitted to them.
-        captions: [photos, 384], the mean of each photo's captions.
-        scenes: [scenes, 384], the mean of each scene's captions.
-        seed: of the choice of residuals.
-
-    Returns:
-        [scenes, 11, 384], of unit length.
+    From rows [photos, 11, 384] and the mean captions of photos and scenes [n, 384] to rows [scenes, 11, 384].
     """
     centre = captions.mean(axis=0)
     centred = captions - centre
@@ -265,11 +239,7 @@ def _read_images(data: Path) -> _Images:
 
 
 def load(data: Path, cache: Path) -> Generator[TrainNote, None, Material]:
-    """Read the data folder and run the frozen models over it, which takes minutes on two cores.
-
-    Yields:
-        Progress.
-    """
+    """Read the data folder and run the frozen models over it, which takes minutes on two cores; yields progress."""
     yield TrainNote("generating images")
     images, groups, jpegs, folds, descriptions = _read_images(data)
     entries, backbones = files.entries(data), Backbones(cache, device="auto", threads=0)

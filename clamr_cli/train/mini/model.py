@@ -94,11 +94,7 @@ class MiniModel(nn.Module):
     """Joint transformer, maps and gates.
 
     The correction that the joint transformer adds starts at zero, and the maps at the principal directions of their
-    input: at first, rows are encoded as if they were separate.
-
-    Args:
-        directions: [384, 77], principal directions of the input of the maps.
-        means: of each head, the mean of its rows [384].
+    input [384, 77]: at first, rows are encoded as if they were separate. ``means`` [384] are those of each head's rows.
     """
 
     def __init__(self, directions: Array, means: Mapping[str, Array]) -> None:

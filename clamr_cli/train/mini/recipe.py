@@ -150,12 +150,7 @@ def run(options: RecipeOptions) -> Iterator[TrainEvent]:
 
 
 class MiniTrainer(loop.LateInteractionTrainer):
-    """The trainer with a stage's learning rates.
-
-    Args:
-        stage: what is trained.
-        arguments: those of :class:`clamr_cli.train.loop.LateInteractionTrainer`.
-    """
+    """The trainer with a stage's learning rates and aggregations."""
 
     def __init__(self, stage: Stage, *arguments: Any) -> None:  # noqa: ANN401 -- passed through
         super().__init__(*arguments)

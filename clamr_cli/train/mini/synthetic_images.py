@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import io
 import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from clamr_cli.encoders.mini.vision import NAMED_COLOURS
 
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    Colour = tuple[int, int, int]
-    Pixels = NDArray[np.uint8]
-    Scene = tuple[Image.Image, tuple[str, ...]]
+Colour = tuple[int, int, int]
+Pixels = NDArray[np.uint8]
+Scene = tuple[Image.Image, tuple[str, ...]]
 
 _SIZE: Final = (480, 320)
 _NEAR: Final = 18
+_font = ImageFont.load_default
 _COLOURS: Final = tuple(name for name in sorted(NAMED_COLOURS) if name != "skin")
 _WORDS: Final = (
     "time", "people", "world", "first", "year", "great", "house", "small", "large", "number", "water", "school",
@@ -37,8 +34,7 @@ _WORDS: Final = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class SyntheticImage:
+class SyntheticImage(NamedTuple):
     """A JPEG and its five captions."""
 
     jpeg: bytes
@@ -78,10 +74,6 @@ def _shade(rng: random.Random, name: str) -> Colour:
 def _canvas(ground: Colour) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     picture = Image.new("RGB", _SIZE, ground)
     return picture, ImageDraw.Draw(picture)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
 
 
 def _phrase(rng: random.Random, least: int, most: int) -> str:
@@ -206,41 +198,29 @@ def _interface(rng: random.Random) -> Scene:
 
 
 def _chart(rng: random.Random) -> Scene:
-    kind = rng.choice(sorted(_CHARTS))
+    kind = rng.choice(("bar", "line", "pie"))
     picture, draw = _canvas((255, 255, 255))
-    _CHARTS[kind](draw, rng, [_shade(rng, name) for name in ("blue", "orange", "green", "red", "purple")])
+    inks = [_shade(rng, name) for name in ("blue", "orange", "green", "red", "purple")]
+    if kind == "pie":
+        turn = 0.0
+        for ink in inks:
+            start, turn = turn, turn + rng.uniform(30, 70)
+            draw.pieslice((120, 40, 360, 280), start, turn, fill=ink)
+        draw.pieslice((120, 40, 360, 280), turn, 360, fill="grey")
+    else:
+        draw.line((50, 20, 50, 280, 450, 280), fill="black", width=2)
+        heights = [280 - rng.randint(30, 240) for _ in range(8)]
+        if kind == "bar":
+            for number, top in enumerate(heights):
+                draw.rectangle((64 + 48 * number, top, 98 + 48 * number, 279), fill=inks[0])
+        else:
+            draw.line([(60 + 54 * number, top) for number, top in enumerate(heights)], fill=inks[1], width=4)
     return picture, (
         f"{kind} chart", f"graph of data, a {kind} chart", "diagram with numbers", "statistics on a chart",
         f"infographic with a {kind} graph",
     )  # fmt: skip
 
 
-def _pie(draw: ImageDraw.ImageDraw, rng: random.Random, inks: Sequence[Colour]) -> None:
-    turn = 0.0
-    for ink in inks:
-        end = turn + rng.uniform(30, 70)
-        draw.pieslice((120, 40, 360, 280), turn, end, fill=ink)
-        turn = end
-    draw.pieslice((120, 40, 360, 280), turn, 360, fill="grey")
-
-
-def _bars(draw: ImageDraw.ImageDraw, rng: random.Random, inks: Sequence[Colour]) -> None:
-    draw.line((50, 20, 50, 280, 450, 280), fill="black", width=2)
-    for number in range(8):
-        draw.rectangle((64 + 48 * number, 280 - rng.randint(30, 240), 98 + 48 * number, 279), fill=inks[0])
-
-
-def _curve(draw: ImageDraw.ImageDraw, rng: random.Random, inks: Sequence[Colour]) -> None:
-    draw.line((50, 20, 50, 280, 450, 280), fill="black", width=2)
-    points = [(60 + 54 * number, 280 - rng.randint(30, 240)) for number in range(8)]
-    draw.line(points, fill=inks[1], width=4)
-
-
-_CHARTS: Final[dict[str, Callable[[ImageDraw.ImageDraw, random.Random, Sequence[Colour]], None]]] = {
-    "bar": _bars,
-    "line": _curve,
-    "pie": _pie,
-}
 # Colours and shapes come more often: every other scene is one of them.
 _SCENES: Final = (_plain, _shapes, _plain, _shapes, _slide, _title, _code, _interface, _chart)
 
