@@ -68,7 +68,18 @@ class HashedEncoder:
 
     def encode_documents(self, documents: Sequence[Document]) -> list[TokenVectors]:
         """A vector per colour of each frame and per word of each text."""
-        return [_document_vectors(document) for document in documents]
+        vectors = []
+        for document in documents:
+            rows = Rows()
+            for number, frame in enumerate(document.frames):
+                for name in colours(frame.jpeg):
+                    rows.add(word_vector(name), modality=Modality.VIDEO, span=frame.span, segment=number)
+            for modality in TEXT_MODALITIES:
+                track = TextTrack.join(document.segments(modality))
+                for match in _WORD.finditer(track.text):
+                    rows.add(word_vector(match.group()), modality=modality, place=track.locate(*match.span()))
+            vectors.append(rows.done())
+        return vectors
 
     def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
         """A vector per word; a query without words has the vector of the empty word, which nothing matches."""
@@ -81,18 +92,6 @@ class HashedEncoder:
                 rows.add(word_vector(""))
             vectors.append(rows.done())
         return vectors
-
-
-def _document_vectors(document: Document) -> TokenVectors:
-    rows = Rows()
-    for number, frame in enumerate(document.frames):
-        for name in colours(frame.jpeg):
-            rows.add(word_vector(name), modality=Modality.VIDEO, span=frame.span, segment=number)
-    for modality in TEXT_MODALITIES:
-        track = TextTrack.join(document.segments(modality))
-        for match in _WORD.finditer(track.text):
-            rows.add(word_vector(match.group()), modality=modality, place=track.locate(*match.span()))
-    return rows.done()
 
 
 @lru_cache(maxsize=65536)

@@ -16,11 +16,13 @@ class Rows:
 
     Attributes:
         vectors: those that were added, in order.
+        spans: start and end in seconds of what each stands for.
     """
 
     def __init__(self) -> None:
         self.vectors: list[NDArray[np.float32]] = []
-        self._origins: list[tuple[int, tuple[float, float], int, tuple[int, int], int]] = []
+        self.spans: list[tuple[float, float]] = []
+        self._origins: list[tuple[int, int, tuple[int, int], int]] = []
 
     def add(
         self,
@@ -41,16 +43,17 @@ class Rows:
             span, segment, offsets = place.span, place.segment, (place.start, place.end)
         modality_id = NO_MODALITY if modality is None else MODALITY_IDS[modality]
         self.vectors.append(vector)
-        self._origins.append((modality_id, (span.start, span.end), segment, offsets, number))
+        self.spans.append((span.start, span.end))
+        self._origins.append((modality_id, segment, offsets, number))
 
     def done(self, vectors: NDArray[np.float32] | None = None) -> TokenVectors:
         """All rows in the order they were added; ``vectors``, [n, 128], take the place of those that were added."""
-        modalities, spans, segments, offsets, numbers = zip(*self._origins, strict=True) if self._origins else ((),) * 5
+        modalities, segments, offsets, numbers = zip(*self._origins, strict=True) if self._origins else ((),) * 4
         rows = np.array(self.vectors, dtype=np.float32) if vectors is None else vectors
         return TokenVectors(
             vectors=rows.reshape(len(modalities), DIMENSION),
             modality_ids=np.array(modalities, dtype=np.uint8),
-            spans=np.array(spans, dtype=np.float32).reshape(-1, 2),
+            spans=np.array(self.spans, dtype=np.float32).reshape(-1, 2),
             segments=np.array(segments, dtype=np.int32),
             offsets=np.array(offsets, dtype=np.int32).reshape(-1, 2),
             input_ids=np.array(numbers, dtype=np.int32),

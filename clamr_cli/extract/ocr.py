@@ -18,7 +18,7 @@ from PIL import Image
 from clamr_cli.errors import MediaError
 from clamr_cli.extract import text_detector as detector
 from clamr_cli.extract.ocr_engines import TextEngine
-from clamr_cli.extract.ocr_lines import Box, TextLine, in_reading_order, overlap
+from clamr_cli.extract.ocr_lines import Box, TextLine, in_reading_order
 from clamr_cli.types import Frame, Span
 
 Picture = NDArray[np.uint8]
@@ -77,7 +77,7 @@ class TextReader:
         self._tries += self._tries < _TRIES and self._count % 4 == 0
         parts = self._parts(detector.working_copy(picture), picture.shape[1], picture.shape[0])
         if parts:
-            self._lines = [line for line in self._lines if not any(overlap(line.box, part) for part in parts)]
+            self._lines = [line for line in self._lines if not any(line.box.overlaps(part) for part in parts)]
             for part in parts:
                 self._lines += self._read_part(picture, part)
         return in_reading_order(self._lines)
@@ -96,10 +96,10 @@ class TextReader:
         stale = [line.box for line in self._lines if detector.touches(changed, line.box, scale)]
         # A line is read as a whole: a part that cuts one grows around it, which may bring it to the next.
         while True:
-            cut = [line.box for line in self._lines if any(overlap(line.box, box) for box in boxes)]
+            cut = [line.box for line in self._lines if any(line.box.overlaps(box) for box in boxes)]
             grown = detector.united([*boxes, *stale, *cut], width, height)
             if grown == boxes:
-                return [box for box in boxes if min(box[2] - box[0], box[3] - box[1]) >= _SMALLEST]
+                return [box for box in boxes if min(box.width, box.height) >= _SMALLEST]
             boxes = grown
 
     def _read_part(self, picture: Picture, part: Box) -> list[TextLine]:
@@ -108,17 +108,16 @@ class TextReader:
         crop = _crop(picture, part)
         full = min(1.0, options.canvas / longest)
         look = min(full, max(options.look * full, _SMALLEST_LOOK / longest))
-        found = self._engine.find_text(crop, look)
+        candidates = self._engine.find_text(crop, look)
         lines: list[TextLine] = []
-        for piece in detector.with_margins(found, crop.shape[1], crop.shape[0]):
-            if min(piece[2] - piece[0], piece[3] - piece[1]) < _SMALLEST:
+        for piece in detector.with_margins(candidates, crop.shape[1], crop.shape[0]):
+            if min(piece.width, piece.height) < _SMALLEST:
                 continue
-            left, top = piece[:2]
-            boxes = [(b[0] - left, b[1] - top, b[2] - left, b[3] - top) for b in found if overlap(b, piece)]
-            smallest = min(min(box[2] - box[0], box[3] - box[1]) for box in boxes)
+            boxes = [box.moved(-piece.left, -piece.top) for box in candidates if box.overlaps(piece)]
+            smallest = min(min(box.width, box.height) for box in boxes)
             scale = min(full, max(look, _LEGIBLE / max(1, smallest)))
             lines += [
-                _moved(line, part[0] + left, part[1] + top)
+                _moved(line, part.left + piece.left, part.top + piece.top)
                 for line in self._read_piece(_crop(crop, piece), boxes, scale)
             ]
         return [line for line in lines if line.confidence >= options.min_confidence]
@@ -126,19 +125,19 @@ class TextReader:
     def _read_piece(self, piece: Picture, boxes: Sequence[Box], scale: float) -> list[TextLine]:
         """Read a piece of the picture in which there may be text at ``boxes``, however it is turned."""
         tall = [box for box in boxes if detector.is_tall(box)]
-        is_mostly_tall = sum(map(detector.area, tall)) > sum(map(detector.area, boxes)) / 2
+        is_mostly_tall = sum(box.area for box in tall) > sum(box.area for box in boxes) / 2
         lines = self._turned_lines(piece, (1, 3), scale) if is_mostly_tall else []
         if lines:
             return lines
         lines = self._level_lines(piece, boxes, scale)
         sure = [line for line in lines if self._is_sure(line)]
         if not is_mostly_tall:
-            missed = [box for box in tall if not any(overlap(box, line.box) for line in sure)]
+            missed = [box for box in tall if not any(box.overlaps(line.box) for line in sure)]
             for part in detector.with_margins(missed, piece.shape[1], piece.shape[0]):
                 turned = self._turned_lines(_crop(piece, part), (1, 3), scale)
-                turned = [_moved(line, part[0], part[1]) for line in turned]
+                turned = [_moved(line, part.left, part.top) for line in turned]
                 lines = [
-                    line for line in lines if line in sure or not any(overlap(line.box, other.box) for other in turned)
+                    line for line in lines if line in sure or not any(line.box.overlaps(other.box) for other in turned)
                 ] + turned
         letters = sum(len(line.text) for line in lines)
         sure_letters = sum(len(line.text) for line in lines if self._is_sure(line))
@@ -153,14 +152,14 @@ class TextReader:
         if height <= rows * 3 // 2:
             return self._engine.read(piece, scale)
         # Each strip is read with as much around it as the highest line, and has the lines whose middle lies in it.
-        highest = max((box[3] - box[1] for box in boxes if not detector.is_tall(box)), default=0)
+        highest = max((box.height for box in boxes if not detector.is_tall(box)), default=0)
         margin = min(rows // 2, highest + 16)
         lines: list[TextLine] = []
         for top in range(0, height, rows):
             first = max(0, top - margin)
-            strip = _crop(piece, (0, first, width, min(height, top + rows + margin)))
+            strip = _crop(piece, Box(0, first, width, min(height, top + rows + margin)))
             moved = [_moved(line, 0, first) for line in self._engine.read(strip, scale)]
-            lines += [line for line in moved if top <= (line.box[1] + line.box[3]) / 2 < top + rows]
+            lines += [line for line in moved if top <= (line.box.top + line.box.bottom) / 2 < top + rows]
         return lines
 
     def _turned_lines(self, piece: Picture, turns: Sequence[int], scale: float) -> list[TextLine]:
@@ -196,9 +195,8 @@ def _letters(lines: Sequence[TextLine]) -> float:
 
 
 def _crop(picture: Picture, box: Box) -> Picture:
-    return np.ascontiguousarray(picture[box[1] : box[3], box[0] : box[2]])
+    return np.ascontiguousarray(picture[box.top : box.bottom, box.left : box.right])
 
 
 def _moved(line: TextLine, right: int, down: int) -> TextLine:
-    left, top, end, bottom = line.box
-    return replace(line, box=(left + right, top + down, end + right, bottom + down))
+    return replace(line, box=line.box.moved(right, down))

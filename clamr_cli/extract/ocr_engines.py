@@ -106,7 +106,8 @@ class EasyOcrEngine:
         self._threads = options.threads or os.cpu_count() or 1
         paths = list(sys.path)
         try:
-            with _quiet():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 self._reader = easyocr.Reader(
                     list(options.languages),
                     gpu=self._device if self._device != "cpu" else False,
@@ -126,12 +127,12 @@ class EasyOcrEngine:
             sys.path[:] = paths
 
     def find_text(self, image: NDArray[np.uint8], scale: float) -> list[Box]:
-        """See :meth:`TextEngine.find_text`."""
         boxes, slanted = self._detect(image, scale, _EASYOCR_LOOK)
-        return [_box(corners) for corners in slanted] + [(b[0], b[2], b[1], b[3]) for b in boxes]
+        return [_box(corners) for corners in slanted] + [
+            Box(left, top, right, bottom) for left, right, top, bottom in boxes
+        ]
 
     def read(self, image: NDArray[np.uint8], scale: float) -> list[TextLine]:
-        """See :meth:`TextEngine.read`."""
         boxes, slanted = self._detect(image, scale, {"min_size": 8})
         if not boxes and not slanted:
             return []
@@ -139,16 +140,14 @@ class EasyOcrEngine:
         batch = 1 if self._device == "cpu" else 16
         # The recogniser is a chain of small steps: threads that wait for each other cost more than they bring, twenty
         # times more while other processes use the cores too.
-        with _quiet(), _torch_threads(1):
+        with _torch(threads=1):
             readings = self._reader.recognize(grey, boxes, slanted, batch_size=batch, reformat=False)
         return _lines((text, confidence, _box(corners)) for corners, text, confidence in readings)
 
     def _detect(
         self, image: NDArray[np.uint8], scale: float, thresholds: dict[str, float]
     ) -> tuple[list[list[int]], list[Any]]:
-        import torch
-
-        with _quiet(), _torch_threads(self._threads), torch.inference_mode():
+        with _torch(self._threads):
             boxes, slanted = self._reader.detect(
                 image, canvas_size=max(image.shape), mag_ratio=scale, reformat=False, **thresholds
             )
@@ -180,23 +179,18 @@ def in_strips(block: Callable[[Tensor], Tensor], picture: Tensor, rows: int = 96
 
 
 @contextlib.contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
+def _torch(threads: int) -> Iterator[None]:
+    """With so many threads, and without the warnings that EasyOCR's way of using torch draws on every call."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
     try:
-        yield
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings that EasyOCR's way of using torch draws on every call."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 class RapidOcrEngine:
@@ -230,12 +224,10 @@ class RapidOcrEngine:
         self._ocr = rapidocr.RapidOCR(params=params)
 
     def find_text(self, image: NDArray[np.uint8], scale: float) -> list[Box]:
-        """See :meth:`TextEngine.find_text`."""
         result, factor = self._run(image, min(1.0, scale * _RAPIDOCR_LOOK), recognise=False)
         return [] if result.boxes is None else [_box(corners, factor) for corners in result.boxes]
 
     def read(self, image: NDArray[np.uint8], scale: float) -> list[TextLine]:
-        """See :meth:`TextEngine.read`."""
         result, factor = self._run(image, scale, recognise=True)
         if result.boxes is None or result.txts is None:
             return []
@@ -261,4 +253,4 @@ def _box(corners: Any, factor: float = 1.0) -> Box:  # noqa: ANN401  (lists of f
     points = np.asarray(corners) * factor
     left, top = np.floor(points.min(axis=0))
     right, bottom = np.ceil(points.max(axis=0))
-    return int(left), int(top), int(right), int(bottom)
+    return Box(int(left), int(top), int(right), int(bottom))

@@ -5,18 +5,51 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from clamr_cli.extract.clean import clean, fingerprint
 from clamr_cli.types import Segment, Span
-
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels; right and bottom are outside."""
 
 _SIMILAR: Final = 0.8
 _SHORTEST_FUZZY: Final = 5
 _PATIENCE: Final = 1
 """Pictures in which a line may be missed without being over."""
+
+
+class Box(NamedTuple):
+    """A box in a picture, in pixels; right and bottom are outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+    def overlaps(self, other: Box) -> bool:
+        """Whether the two share a pixel."""
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+    def union(self, other: Box) -> Box:
+        return Box(
+            min(self.left, other.left), min(self.top, other.top), max(self.right, other.right),
+            max(self.bottom, other.bottom),
+        )  # fmt: skip
+
+    def moved(self, right: int, down: int) -> Box:
+        return Box(self.left + right, self.top + down, self.right + right, self.bottom + down)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +80,6 @@ class _Track:
     missed: int = 0
 
 
-def overlap(first: Box, second: Box) -> bool:
-    """Whether two boxes share a pixel."""
-    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
-
-
 def in_reading_order(lines: Iterable[TextLine]) -> list[TextLine]:
     """Lines from top to bottom, those on one row from left to right, pieces of one row that nearly touch joined.
 
@@ -59,22 +87,21 @@ def in_reading_order(lines: Iterable[TextLine]) -> list[TextLine]:
     """
     rows: list[list[TextLine]] = []
     lines = list(lines)
-    for line in sorted(
-        (line for line in lines if not line.turns), key=lambda line: (line.box[1] + line.box[3], line.box[0])
-    ):
-        first = rows[-1][0].box if rows else (0, 0, 0, 0)
-        shared = min(first[3], line.box[3]) - max(first[1], line.box[1])
-        if rows and shared > 0.5 * min(first[3] - first[1], line.box[3] - line.box[1]):
+    level = (line for line in lines if not line.turns)
+    for line in sorted(level, key=lambda line: (line.box.top + line.box.bottom, line.box.left)):
+        box, first = line.box, rows[-1][0].box if rows else line.box
+        shared = min(first.bottom, box.bottom) - max(first.top, box.top)
+        if rows and shared > 0.5 * min(first.height, box.height):
             rows[-1].append(line)
         else:
             rows.append([line])
     ordered: list[TextLine] = []
     for row in rows:
         last: TextLine | None = None
-        for line in sorted(row, key=lambda line: line.box[0]):
-            height = min(line.box[3] - line.box[1], last.box[3] - last.box[1]) if last else 0
-            if last is not None and line.box[0] - last.box[2] < 0.6 * height:
-                box = (last.box[0], min(last.box[1], line.box[1]), line.box[2], max(last.box[3], line.box[3]))
+        for line in sorted(row, key=lambda line: line.box.left):
+            height = min(line.box.height, last.box.height) if last else 0
+            if last is not None and line.box.left - last.box.right < 0.6 * height:
+                box = last.box.union(line.box)._replace(left=last.box.left, right=line.box.right)
                 line = TextLine(f"{last.text} {line.text}", min(last.confidence, line.confidence), box)
                 ordered.pop()
             ordered.append(line)
@@ -139,6 +166,6 @@ def same_text(first: str, second: str) -> bool:
 
 def _same_place(first: Box, second: Box) -> bool:
     """Whether two boxes share most of the smaller one."""
-    width, height = (min(first[k + 2], second[k + 2]) - max(first[k], second[k]) for k in (0, 1))
-    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
-    return min(width, height) > 0 and width * height > 0.5 * smaller
+    width = min(first.right, second.right) - max(first.left, second.left)
+    height = min(first.bottom, second.bottom) - max(first.top, second.top)
+    return min(width, height) > 0 and width * height > 0.5 * min(first.area, second.area)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clamr_cli.extract.ocr_lines import Box, overlap
+from clamr_cli.extract.ocr_lines import Box
 
 Grey = NDArray[np.uint8]
 Blocks = NDArray[np.bool_]
@@ -71,7 +71,7 @@ def boxes_of(blocks: Blocks, scale: float, width: int, height: int) -> list[Box]
     side = _BLOCK / scale
     boxes = []
     for left, top, columns, rows, _area in stats[1:count]:
-        box = (int(left * side), int(top * side), int((left + columns) * side) + 1, int((top + rows) * side) + 1)
+        box = Box(int(left * side), int(top * side), int((left + columns) * side) + 1, int((top + rows) * side) + 1)
         boxes.append(_clipped(box, width, height))
     return united(boxes, width, height)
 
@@ -82,45 +82,37 @@ def with_margins(boxes: Iterable[Box], width: int, height: int) -> list[Box]:
     for left, top, right, bottom in boxes:
         size = max(16, min(bottom - top, right - left))
         beside, above = 3 * size // 2, 3 * size // 4
-        grown.append(_clipped((left - beside, top - above, right + beside, bottom + above), width, height))
+        grown.append(_clipped(Box(left - beside, top - above, right + beside, bottom + above), width, height))
     return united(grown, width, height)
 
 
 def united(boxes: Sequence[Box], width: int, height: int) -> list[Box]:
     """Disjoint boxes that cover the same; one of the whole picture where they are most of it."""
     result = list(boxes)
-    while pair := next(((a, b) for a, b in combinations(range(len(result)), 2) if overlap(result[a], result[b])), None):
-        first, second = result[pair[0]], result.pop(pair[1])
-        result[pair[0]] = (
-            min(first[0], second[0]), min(first[1], second[1]), max(first[2], second[2]), max(first[3], second[3]),
-        )  # fmt: skip
-    if sum(map(area, result)) > _MOST_OF_IT * width * height:
-        return [(0, 0, width, height)]
+    while pair := next((p for p in combinations(range(len(result)), 2) if result[p[0]].overlaps(result[p[1]])), None):
+        result[pair[0]] = result[pair[0]].union(result.pop(pair[1]))
+    if sum(box.area for box in result) > _MOST_OF_IT * width * height:
+        return [Box(0, 0, width, height)]
     return result
 
 
 def is_tall(box: Box) -> bool:
     """Whether a box is that of text which runs upwards or downwards, or of one slim letter."""
-    return box[3] - box[1] > _TALL * (box[2] - box[0])
-
-
-def area(box: Box) -> int:
-    """Its pixels."""
-    return (box[2] - box[0]) * (box[3] - box[1])
+    return box.height > _TALL * box.width
 
 
 def turned_back(box: Box, turns: int, width: int, height: int) -> Box:
     """A box of a picture that was turned ``turns`` quarters against the clock, in the picture of this size before."""
     left, top, right, bottom = box
     if turns == 1:
-        return width - bottom, left, width - top, right
+        return Box(width - bottom, left, width - top, right)
     if turns == 2:
-        return width - right, height - bottom, width - left, height - top
-    return top, height - right, bottom, height - left
+        return Box(width - right, height - bottom, width - left, height - top)
+    return Box(top, height - right, bottom, height - left)
 
 
 def _clipped(box: Box, width: int, height: int) -> Box:
-    return max(0, box[0]), max(0, box[1]), min(width, box[2]), min(height, box[3])
+    return Box(max(0, box.left), max(0, box.top), min(width, box.right), min(height, box.bottom))
 
 
 def _dilated(blocks: Blocks) -> Blocks:

@@ -73,22 +73,17 @@ class Bert:
             batches[-1].append(index)
         states: dict[int, Array] = {}
         for batch in batches:
-            hidden = self._forward([sequences[index] for index in batch])
+            longest = max(len(sequences[index]) for index in batch)
+            ids = np.zeros((len(batch), longest), dtype=np.int64)
+            mask = np.full((len(batch), longest), -np.inf, dtype=np.float32)
+            for row, index in enumerate(batch):
+                ids[row, : len(sequences[index])] = sequences[index]
+                mask[row, : len(sequences[index])] = 0.0
+            hidden = normalise(self._words[ids] + self._positions[:longest] + self._type, self._norm)
+            for layer in self._layers:
+                hidden = layer(hidden, mask)
             states |= {index: hidden[row, : len(sequences[index])] for row, index in enumerate(batch)}
         return [states[index] for index in range(len(sequences))]
-
-    def _forward(self, batch: Sequence[Sequence[int]]) -> Array:
-        """Hidden states of a padded batch: [batch, longest, width]."""
-        longest = max(map(len, batch))
-        ids = np.zeros((len(batch), longest), dtype=np.int64)
-        mask = np.full((len(batch), longest), -np.inf, dtype=np.float32)
-        for row, sequence in enumerate(batch):
-            ids[row, : len(sequence)] = sequence
-            mask[row, : len(sequence)] = 0.0
-        hidden = normalise(self._words[ids] + self._positions[:longest] + self._type, self._norm)
-        for layer in self._layers:
-            hidden = layer(hidden, mask)
-        return hidden
 
 
 class _Layer:

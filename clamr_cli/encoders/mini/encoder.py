@@ -26,6 +26,7 @@ from clamr_cli.encoders.mini.heads import (
     SENTENCE_COPIES,
     SHA256,
     TIMELESS,
+    TIMELESS_TYPES,
     WIDTH,
     WORD,
     Heads,
@@ -140,20 +141,20 @@ class MiniEncoder:
         return [self._query(passage, state) for passage, state in zip(passages, states, strict=True)]
 
     def _query(self, passage: Passage, states: Array) -> TokenVectors:
-        rows = _RowBuilder()
+        rows = _TypedRows()
         for word, state in zip(passage.words, _word_states(passage, states), strict=True):
-            rows.add(state, QUERY_WORD, text=word.text, offsets=(word.start, word.end), number=word.number)
+            rows.add(state, QUERY_WORD, word.text, offsets=(word.start, word.end), number=word.number)
         words, known, copies = len(passage.words), passage.known, 0
         if known or not words:
             rows.add(states.mean(axis=0), QUERY_SENTENCE)
             # The whole weighs as much as the part of the words that it is made of.
             copies = max(1, round(SENTENCE_COPIES * known / words)) if words else SENTENCE_COPIES
-        vectors = rows.done(self._heads)
+        vectors = rows.vectors(self._heads)
         repeated = np.minimum(np.arange(words + copies), len(vectors) - 1)
         return TokenVectors(**{field.name: getattr(vectors, field.name)[repeated] for field in fields(TokenVectors)})
 
     def _document(self, document: Document) -> TokenVectors:
-        rows = _RowBuilder(document.span.start)
+        rows = _TypedRows()
         if document.frames:
             features = self._backbones.image_features([frame.jpeg for frame in document.frames])
             states = self._heads.image_rows(features)
@@ -163,9 +164,9 @@ class MiniEncoder:
                     rows.add(state, row_type, modality=Modality.VIDEO, span=frame.span, segment=number)
         for modality in _TEXT_ORDER:
             self._add_text(rows, modality, TextTrack.join(document.segments(modality)))
-        return rows.done(self._heads)
+        return rows.vectors(self._heads, document.span.start)
 
-    def _add_text(self, rows: _RowBuilder, modality: Modality, track: TextTrack) -> None:
+    def _add_text(self, rows: _TypedRows, modality: Modality, track: TextTrack) -> None:
         """Add the words of each passage and then the passage as a whole."""
         texts = [segment.text for segment in track.segments]
         passages = self._backbones.tokenizer.passages(
@@ -198,39 +199,31 @@ def _word_states(passage: Passage, states: Array) -> Array:
     return means
 
 
-class _RowBuilder:
-    """All rows of one document or query, gathered before the joint transformer reads them together.
+class _TypedRows:
+    """All rows of one document or query, gathered before the joint transformer reads them together."""
 
-    Args:
-        start: seconds at which the document starts; times are counted from there.
-    """
+    def __init__(self) -> None:
+        self.origins = Rows()
+        self.types: list[int] = []
+        self.texts: list[str] = []
 
-    def __init__(self, start: float = 0.0) -> None:
-        self._start = start
-        self._rows = Rows()
-        self._types: list[int] = []
-        self._times: list[float] = []
-        self._texts: list[str] = []
-
-    def add(
-        self, state: Array, row_type: int, *, text: str = "", modality: Modality | None = None,
-        place: Place | None = None, span: Span = Span(0.0, 0.0), **origin: Any,  # noqa: ANN401, B008
-    ) -> None:  # fmt: skip
+    def add(self, state: Array, row_type: int, text: str = "", **origin: Any) -> None:  # noqa: ANN401
         """Add a row: its state [384], its type, and what :meth:`clamr_cli.encoders.rows.Rows.add` takes."""
-        span = place.span if place is not None else span
-        is_timeless = modality in (None, Modality.METADATA)
-        self._rows.add(state, modality=modality, place=place, span=span, **origin)
-        self._types.append(row_type)
-        self._times.append(float(TIMELESS) if is_timeless else max(0.0, (span.start + span.end) / 2 - self._start))
-        self._texts.append(text)
+        self.origins.add(state, **origin)
+        self.types.append(row_type)
+        self.texts.append(text)
 
-    def done(self, heads: Heads) -> TokenVectors:
-        """The token vectors of all rows, in the order they were added."""
-        if not self._types:
-            return self._rows.done()
-        states = unit(np.stack(self._rows.vectors).astype(np.float32, copy=False).reshape(-1, WIDTH))
-        types, times = np.array(self._types, dtype=np.int64), np.array(self._times, dtype=np.float32)
-        return self._rows.done(heads.vectors(states, types, times, lexical_vectors(self._texts, LEXICAL)))
+    def vectors(self, heads: Heads, start: float = 0.0) -> TokenVectors:
+        """The token vectors of all rows, in the order they were added; ``start`` is the document's in seconds."""
+        if not self.types:
+            return self.origins.done()
+        states = unit(np.stack(self.origins.vectors).astype(np.float32, copy=False).reshape(-1, WIDTH))
+        times = [
+            float(TIMELESS) if row_type in TIMELESS_TYPES else max(0.0, (begin + end) / 2 - start)
+            for row_type, (begin, end) in zip(self.types, self.origins.spans, strict=True)
+        ]
+        types, lexical = np.array(self.types, dtype=np.int64), lexical_vectors(self.texts, LEXICAL)
+        return self.origins.done(heads.vectors(states, types, np.array(times, dtype=np.float32), lexical))
 
 
 class SentenceModel:

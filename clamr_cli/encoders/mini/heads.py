@@ -77,7 +77,10 @@ LEXICAL: Final = 48
 """Numbers of the semantic and of the lexical part."""
 
 TIMELESS: Final = np.float32(-1.0)
-"""The time of what has none: queries, and metadata of the whole video."""
+"""The time of rows that have none."""
+
+TIMELESS_TYPES: Final = (QUERY_WORD, QUERY_SENTENCE, WORD[Modality.METADATA], PASSAGE[Modality.METADATA])
+"""Rows of queries, and of metadata, which hold for the whole video."""
 
 SENTENCE_COPIES: Final = 4
 """How often a query's sentence vector is repeated beside its words (CLaMR appends 10 tokens for the same purpose)."""

@@ -81,14 +81,10 @@ def _signs(text: str, width: int) -> NDArray[np.float32]:
     return signs
 
 
+@lru_cache(maxsize=65536)
 def is_foreign(letter: str) -> bool:
     """Whether it is a letter of another script than Latin."""
-    return not letter.isascii() and letter.isalpha() and _script(letter) not in _LATIN
-
-
-@lru_cache(maxsize=65536)
-def _script(letter: str) -> str:
-    return unicodedata.name(letter, "").split(" ", 1)[0]
+    return not letter.isascii() and letter.isalpha() and unicodedata.name(letter, "").split(" ", 1)[0] not in _LATIN
 
 
 def fold(word: str) -> str:

@@ -123,10 +123,9 @@ class PassageTokenizer:
         """
         passages: list[list[_Token]] = []
         for sentence in _sentences(self._tokens(texts, limit)):
-            last = passages[-1] if passages else None
-            joins = last is not None and (across or last[-1].segment == sentence[0].segment)
-            if last is not None and joins and _size(last) + _size(sentence) <= PASSAGE_TOKENS:
-                last += sentence
+            joins = passages and (across or passages[-1][-1].segment == sentence[0].segment)
+            if joins and _size(passages[-1]) + _size(sentence) <= PASSAGE_TOKENS:
+                passages[-1] += sentence
             else:
                 passages.append(sentence)
         return [self._passage(tokens, texts) for tokens in passages]

@@ -43,7 +43,7 @@ class Labels:
         self.looks += 1
         grown = cv2.dilate((image[..., 0] > 60).astype(np.uint8), np.ones((5, 15), np.uint8))
         count, _, stats, _ = cv2.connectedComponentsWithStats(grown)
-        return [(int(x), int(y), int(x + w), int(y + h)) for x, y, w, h, _ in stats[1:count]]
+        return [Box(int(x), int(y), int(x + w), int(y + h)) for x, y, w, h, _ in stats[1:count]]
 
     def read(self, image: Image_, scale: float) -> list[TextLine]:
         self.read_boxes.append(image.shape[:2])

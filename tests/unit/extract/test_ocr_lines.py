@@ -5,8 +5,8 @@ from __future__ import annotations
 from clamr_cli.extract.ocr_lines import Box, TextLine, in_reading_order, merge_lines, same_text
 from clamr_cli.types import Span
 
-HERE: Box = (10, 10, 200, 40)
-THERE: Box = (10, 300, 200, 330)
+HERE = Box(10, 10, 200, 40)
+THERE = Box(10, 300, 200, 330)
 
 
 def seen(*pictures: list[tuple[str, float, Box]]) -> list[tuple[str, float, float]]:
@@ -61,10 +61,10 @@ def test_short_words_must_be_equal_to_be_the_same() -> None:
 
 def test_reading_order_is_rows_then_columns_and_pieces_join() -> None:
     lines = [
-        TextLine("below", 0.9, (10, 60, 60, 80)),
-        TextLine("right", 0.9, (400, 12, 460, 32)),
-        TextLine("one", 0.8, (10, 10, 50, 30)),
-        TextLine("line", 0.9, (56, 14, 100, 32)),
+        TextLine("below", 0.9, Box(10, 60, 60, 80)),
+        TextLine("right", 0.9, Box(400, 12, 460, 32)),
+        TextLine("one", 0.8, Box(10, 10, 50, 30)),
+        TextLine("line", 0.9, Box(56, 14, 100, 32)),
     ]
     ordered = in_reading_order(lines)
     assert [line.text for line in ordered] == ["one line", "right", "below"]
