@@ -69,7 +69,10 @@ class FramesArguments(FormOptions, PrepareFlags):
     around: Annotated[
         float | None,
         typer.Option(
-            "--around", metavar="TIME", parser=parse_time, help="With --out: a clip from so long before to after each."
+            "--around",
+            metavar="TIME",
+            parser=parse_time,
+            help="With --out: a clip from so long before to after each frame.",
         ),
     ] = None
     exact: Annotated[
