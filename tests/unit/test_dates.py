@@ -149,7 +149,7 @@ def test_stated_dates(text: str, date: str) -> None:
         ("recording-2022-07-04T23_15_00.123Z", "2022-07-04T23:15:00+00:00"),
     ],
 )
-def test_names_that_tell_utc_are_moments_and_not_the_owners_dates(name: str, moment: str) -> None:
+def test_names_in_utc_give_moments_and_not_dates(name: str, moment: str) -> None:
     assert moment_in_name(name) == datetime.datetime.fromisoformat(moment)
     assert date_in_name(name) == ""
 
@@ -180,7 +180,7 @@ def test_a_moment_is_within_a_day_of_its_local_date() -> None:
     assert moment_of("2022-01-01T03:00:00+02:00") is None
 
 
-def test_clocks_that_were_never_set_tell_no_date() -> None:
+def test_clocks_that_were_never_set_give_no_date() -> None:
     dates = ("1904-01-01", "1970-01-01", "2000-01-01", "2099-01-01", "", "1999-12-31", "2000-01-02")
     assert [date for date in dates if is_recording_date(date)] == ["1999-12-31", "2000-01-02"]
 

@@ -45,7 +45,7 @@ def info_with(*tracks):
     return MediaInfo("mp4", 1, 1, 1, 0, 0, 0, 0, "", None, audio=tracks)
 
 
-def test_the_wanted_language_wins_over_the_default_and_that_over_the_first():
+def test_tracks_are_chosen_by_language_then_default_then_order():
     info = info_with(track(0, "en"), track(1, "de", default=True), track(2, "fr"))
     assert [choose_track(info, wish).index for wish in ("fr", "fre", "", "it")] == [2, 2, 1, 1]
     assert choose_track(info_with(track(3), track(4))).index == 3
@@ -57,7 +57,7 @@ def test_a_track_without_decoder_is_never_chosen():
     assert choose_track(info_with()) is None
 
 
-def test_tracks_alike_are_listened_to_together_and_the_others_only_instead():
+def test_tracks_of_one_language_and_role_form_the_first_group():
     info = info_with(track(1, "de"), track(2, "en", default=True), track(3), track(4, "en"))
     places = [[one.index for one in group] for group in track_groups(info)]
     assert places == [[2, 3, 4], [1]]
@@ -83,11 +83,11 @@ def test_tracks_alike_are_listened_to_together_and_the_others_only_instead():
         ("Clear dialogue", "en", "hearing-impaired"),
     ],
 )
-def test_titles_tell_what_is_not_the_main_sound(title, language, role):
+def test_titles_give_the_roles_of_tracks(title, language, role):
     assert audio_role(title, language) == role
 
 
-def test_stretches_without_others():
+def test_without_subtracts_stretches():
     assert without([(0, 10), (20, 30), (40, 50)], [(2, 4), (5, 25), (40, 50)], shortest=2) == [(0, 2), (25, 30)]
 
 
@@ -181,7 +181,7 @@ def second_of(layout):
     return made
 
 
-def test_frames_that_damage_made_of_no_known_format_stay_silent_and_the_rest_is_heard():
+def test_frames_in_no_valid_format_are_silent_and_the_others_are_heard():
     line = MonoLine(RATE)
     layouts = ["mono", "27 channels", "27 channels", "stereo", "27 channels"]
     laid = [chunk for time, layout in enumerate(layouts) for chunk in line.add(second_of(layout), float(time))]
@@ -190,7 +190,7 @@ def test_frames_that_damage_made_of_no_known_format_stay_silent_and_the_rest_is_
     assert loud(samples) == [(0.0, 1.0), (3.0, pytest.approx(4.0, abs=0.1))]
 
 
-def test_frames_of_no_known_format_alone_are_not_heard():
+def test_frames_in_no_valid_format_alone_give_no_sound():
     line = MonoLine(RATE)
     assert list(line.add(second_of("27 channels"), 0.0)) == list(line.finish()) == []
     assert not line.heard

@@ -16,6 +16,8 @@ from clamr_cli.media.frames import frames_at, sample_frames
 from clamr_cli.media.probe import probe
 from clamr_cli.types import Span
 from tests import clips
+from tests.unit.media.clips import Clip as MediaClip
+from tests.unit.media.clips import Sound
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 
@@ -38,7 +40,7 @@ def close(image, other) -> bool:
     return image.shape == other.shape and float(np.abs(image.astype(int) - other.astype(int)).mean()) < 3
 
 
-def test_frames_are_those_that_sampling_saw(video):
+def test_frames_at_times_are_those_of_sampling(video):
     info = probe(video)
     seen = {one.time: one.image for one in sample_frames(video, info, interval=1.0, longest_gap=1.0)}
     assert len(seen) >= 11
@@ -55,7 +57,7 @@ def test_pictures_are_made_smaller_and_never_larger(video):
     assert large.shape[:2] == (info.height, info.width)
 
 
-def test_beyond_the_end_there_is_nothing(video):
+def test_there_is_no_frame_beyond_the_end(video):
     assert [image for _, image in frames_at(video, probe(video), [5.0, 500.0], max_side=64)][1] is None
 
 
@@ -81,7 +83,7 @@ def test_copied_clips_hold_the_stretch_from_the_keyframe_before(video, tmp_path)
     assert close(first, source)
 
 
-def test_exact_clips_begin_and_end_where_they_should(video, tmp_path):
+def test_exact_clips_hold_exactly_the_stretch(video, tmp_path):
     info = probe(video)
     target = tmp_path / "clip.mp4"
     encode_clip(video, info, target, Span(4.5, 7.0))
@@ -115,7 +117,7 @@ def reordered(path: Path) -> str:
 
 @pytest.mark.parametrize("name", ["film.mkv", "film.mp4", "film.ts"])
 @pytest.mark.parametrize("asked", [Span(0.0, 0.92), Span(3.0, 5.0), Span(8.3, 9.08)], ids=str)
-def test_pictures_in_another_order_and_files_without_an_index_are_cut_where_they_should(name, asked, tmp_path):
+def test_reordered_pictures_and_files_without_an_index_are_cut_exactly(name, asked, tmp_path):
     video = reordered(tmp_path / name)
     info = probe(video)
     target = tmp_path / f"clip{copied_suffix(info)}"
@@ -140,7 +142,7 @@ def test_pictures_in_another_order_and_files_without_an_index_are_cut_where_they
     assert all(image is not None for _, image in frames_at(video, info, times, max_side=128))
 
 
-def test_an_exact_clip_begins_with_what_is_on_screen_then(tmp_path):
+def test_an_exact_clip_begins_with_the_picture_that_is_on_screen(tmp_path):
     video = film(tmp_path / "slides.mkv", fps=1)
     encode_clip(video, probe(video), tmp_path / "clip.mp4", Span(4.3, 4.9))
     with av.open(str(tmp_path / "clip.mp4")) as clip:
@@ -157,7 +159,7 @@ def test_silent_videos_are_cut_too(tmp_path):
     assert held(tmp_path / "copy.mp4")[0] == held(tmp_path / "exact.mp4")[0] == ["video"]
 
 
-def test_a_file_that_changed_is_told_of(tmp_path):
+def test_a_file_that_changed_is_an_error(tmp_path):
     info = probe(film(tmp_path / "a.mp4"))
     with av.open(str(tmp_path / "b.m4a"), "w", format="mp4") as sound:
         stream = sound.add_stream("aac", rate=16_000, layout="mono")
@@ -169,3 +171,17 @@ def test_a_file_that_changed_is_told_of(tmp_path):
         list(frames_at(os.fspath(tmp_path / "b.m4a"), info, [1.0], max_side=64))
     with pytest.raises(MediaError):
         copy_clip(os.fspath(tmp_path / "b.m4a"), info, tmp_path / "c.mp4", Span(0.0, 1.0))
+
+
+def test_a_codec_that_no_clip_can_hold_is_an_error_for_copies_only(tmp_path):
+    path = MediaClip(codec="msmpeg4v2").write(tmp_path / "a.wmv")
+    with pytest.raises(MediaError, match=r"cannot be cut out.*--exact"):
+        copy_clip(path, probe(path), tmp_path / "copy.mkv", Span(0.0, 1.0))
+    encode_clip(path, probe(path), tmp_path / "exact.mp4", Span(0.0, 1.0))
+    assert held(tmp_path / "exact.mp4")[0] == ["video"]
+
+
+def test_sound_alone_gives_no_exact_clip(tmp_path):
+    path = MediaClip(picture=None, sounds=(Sound(),)).write(tmp_path / "a.m4a")
+    with pytest.raises(MediaError, match="no frame"):
+        encode_clip(path, probe(path), tmp_path / "exact.mp4", Span(0.0, 1.0))

@@ -98,14 +98,14 @@ def test_wide_gamuts_without_hdr_keep_their_colours(primaries, conversion, trc):
     [((320, 240), Colorspace.ITU601), ((720, 576), Colorspace.ITU601), ((1280, 720), Colorspace.ITU709)],
 )
 @pytest.mark.parametrize("range_", [ColorRange.MPEG, ColorRange.JPEG])
-def test_what_names_no_matrix_has_that_of_its_size(size, matrix, range_):
+def test_frames_without_a_matrix_get_that_of_their_size(size, matrix, range_):
     colour = np.array((0.1, 0.8, 0.2))
     one = frame(colour, matrix=matrix, tag=2, form="yuv420p", size=size, range_=range_)
     assert np.abs(shown(one, SIZE) - 255 * colour).max() <= 4
 
 
 @pytest.mark.parametrize("tag", [Colorspace.ITU601, Colorspace.ITU709, 6])
-def test_what_names_a_matrix_has_that_one_at_any_size(tag):
+def test_frames_with_a_matrix_keep_it_at_any_size(tag):
     matrix = Colorspace.ITU601 if tag == 6 else tag
     for size in ((320, 240), (1280, 720)):
         colour = np.array((0.9, 0.3, 0.1))

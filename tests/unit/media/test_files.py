@@ -11,7 +11,7 @@ from clamr_cli.errors import MediaError
 from clamr_cli.media.files import BLOCK, WHOLE_UP_TO, blocks, content_hash, replaced, stamp, video_id
 
 
-def test_the_name_does_not_count_the_content_does(tmp_path):
+def test_identity_depends_on_the_content_and_not_on_the_name(tmp_path):
     one, two, three = tmp_path / "a.mp4", tmp_path / "b.mkv", tmp_path / "c.mp4"
     one.write_bytes(b"x" * 5000)
     two.write_bytes(b"x" * 5000)
@@ -28,7 +28,7 @@ def test_an_empty_file_has_an_identity_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["first", "last", "size"])
-def test_of_a_large_file_the_size_the_first_and_the_last_block_count(tmp_path, place):
+def test_identity_of_a_large_file_depends_on_its_size_and_its_first_and_last_block(tmp_path, place):
     size = WHOLE_UP_TO + 3 * BLOCK + 7
     path = tmp_path / "large.mp4"
     with path.open("wb") as file:
@@ -53,7 +53,7 @@ def test_the_blocks_of_a_large_file_are_spread_evenly_from_the_first_byte_to_the
     assert max(steps) - min(steps) <= 1
 
 
-def test_what_cannot_be_read_is_one_clear_line(tmp_path):
+def test_unreadable_files_give_clear_errors(tmp_path):
     with pytest.raises(MediaError, match="gone"):
         content_hash(str(tmp_path / "nothing.mp4"))
     with pytest.raises(MediaError, match="folder"):
@@ -67,7 +67,7 @@ def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
         content_hash(str(tmp_path / "pipe.mp4"))
 
 
-def test_a_name_that_is_no_utf8_is_read(tmp_path):
+def test_a_file_whose_name_is_not_utf8_is_read(tmp_path):
     path = os.path.join(os.fsencode(tmp_path), b"\xff.mp4")
     for name in (path, bytes(tmp_path / "plain.mp4")):
         with open(name, "wb") as file:

@@ -224,7 +224,7 @@ def test_joined_recordings_whose_clock_starts_again_are_read_to_the_end(tmp_path
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-def test_slides_that_are_decoded_in_another_order_than_shown_are_no_joined_recordings(tmp_path, name):
+def test_slides_decoded_out_of_order_are_not_taken_for_joined_recordings(tmp_path, name):
     times = [0, 7, 14, 21, 30, 49, 56, 70, 77, 83]
 
     def slide(time):

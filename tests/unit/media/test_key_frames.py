@@ -117,7 +117,7 @@ def test_a_running_clock_is_read_again_and_again():
     assert read_at(picked) == list(range(0, 20, 2))
 
 
-def test_the_end_of_a_text_is_told_so_that_it_is_not_thought_to_go_on():
+def test_the_end_of_a_text_is_marked():
     text = written(photo(6), "Breaking News", at=(100, 100), height=48)
     picked = pick((8, lambda time: noisy(text, time)), (8, lambda time: noisy(photo(6), time)))
     assert [(key.frame.time, key.text_jpeg is not None, key.text_stays) for key in picked] == [
@@ -136,7 +136,7 @@ def test_a_text_that_stays_while_the_picture_moves_is_read_once():
     assert all(key.text_stays for key in picked[1:])
 
 
-def test_brighter_light_is_no_new_text():
+def test_brighter_light_is_not_taken_for_new_text():
     slide = written(plain((200, 200, 200), SIZE), "Agenda of the meeting", at=(200, 300), height=60, fill=(20, 20, 20))
     darker = (slide * 0.8).astype(np.uint8)
     assert read_at(pick((8, slide), (8, darker))) == [0]
@@ -146,7 +146,7 @@ def test_moving_shapes_are_not_read():
     assert read_at(pick((60, lambda time: noisy(moving(time, SIZE), time)))) == []
 
 
-def test_short_black_between_shots_is_no_frame_of_its_own():
+def test_short_black_between_shots_gives_no_frame():
     picked = pick((10, photo(1)), (2, plain((0, 0, 0), SIZE)), (10, photo(2)))
     assert [key.frame.time for key in picked] == [0, 12]
     assert picked[1].frame.span == Span(10, 22)
@@ -175,7 +175,7 @@ def test_pictures_to_read_text_from_are_larger_than_the_others():
         ((1200, 700), 12, (1200, 700)),
     ],
 )
-def test_small_text_of_a_large_screen_is_kept_at_its_size_and_only_that(screen, height, wanted):
+def test_only_small_text_of_large_screens_is_kept_at_full_size(screen, height, wanted):
     picture = plain((25, 28, 34), screen)
     for row in range(9):
         picture = written(
@@ -206,7 +206,7 @@ def test_a_picture_that_changes_its_size_is_taken():
     assert [key.frame.time for key in picked] == [0, 4]
 
 
-def test_nothing_gives_nothing():
+def test_no_samples_give_no_frames():
     assert list(pick_frames([], 10.0)) == list(dedupe_frames([], 10.0)) == []
 
 
@@ -236,7 +236,7 @@ def test_a_line_of_text_that_comes_and_goes_gives_candidates():
     assert [frame.time for frame in dedupe(*scenes)] == [0.0, 6.0, 10.0]
 
 
-def test_a_black_pause_is_no_candidate():
+def test_a_black_pause_gives_no_candidate():
     scenes = [(4, moving(0.0)), (2, plain((0, 0, 0))), (4, moving(3.0))]
     assert [frame.time for frame in dedupe(*scenes)] == [0.0, 6.0]
 

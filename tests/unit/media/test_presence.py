@@ -15,7 +15,7 @@ def record(path: Path, **more: str) -> FileRecord:
     return FileRecord(str(path), str(path.parent), "aa", 1, 1, FileState.INDEXED, **more)
 
 
-def test_a_share_that_hangs_delays_nothing_and_what_was_met_last_counts(
+def test_a_hanging_share_does_not_delay_the_others_and_keeps_its_last_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here.mp4").touch()
@@ -38,11 +38,11 @@ def test_a_share_that_hangs_delays_nothing_and_what_was_met_last_counts(
 
 
 @pytest.mark.parametrize("path", ["/nobody/\0.mp4", "/nobody/" + "x" * 300, "/nobody/\udcff.mp4", ""])
-def test_names_that_no_file_can_have_are_not_there(path: str) -> None:
+def test_impossible_file_names_are_not_readable(path: str) -> None:
     assert readable([FileRecord(path, "/nobody", "aa", 1, 1, FileState.INDEXED)]) == frozenset()
 
 
-def test_a_file_with_an_error_is_not_readable_until_a_run_could_read_it(tmp_path: Path) -> None:
+def test_a_file_with_a_recorded_error_is_not_readable(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     assert readable([record(tmp_path / "a.mp4", error="the disk reported a read error")]) == frozenset()
 

@@ -61,7 +61,7 @@ def test_tracks_tell_language_and_default(tmp_path):
     assert (track.language, track.codec, track.text) == ("fr", "subrip", True)
 
 
-def test_a_cover_is_no_video(tmp_path):
+def test_cover_art_is_not_taken_for_a_video(tmp_path):
     info = probe(Clip(picture=None, sounds=(Sound(),), cover=True).write(tmp_path / "song.mp4"))
     assert (info.video_stream, info.video_codec, info.width) == (None, "", 0)
     info = probe(Clip(cover=True).write(tmp_path / "film.mp4"))
@@ -83,7 +83,7 @@ def test_a_live_recording_without_a_length_in_its_header_is_measured(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cut.mkv", "cut.mp4"])
-def test_a_header_that_claims_more_than_there_is_does_not_win(tmp_path, name):
+def test_a_header_that_claims_too_much_is_overruled(tmp_path, name):
     path = tmp_path / name
     mux = {"movflags": "faststart"} if name.endswith("mp4") else {}
     Clip(seconds=40, fps=5, gop=10, mux=mux).write(path)
@@ -163,7 +163,7 @@ def test_a_transport_stream_starts_at_zero_whatever_its_clock_says(tmp_path):
     ("content", "reason"),
     [(b"", "empty"), (b"just text, nothing else\n" * 50, "not a media file"), (os.urandom(20_000), "not a media file")],
 )
-def test_what_is_no_video_is_told_in_one_line(tmp_path, content, reason):
+def test_files_that_are_not_videos_give_one_line_errors(tmp_path, content, reason):
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     with pytest.raises(MediaError, match=reason) as caught:
@@ -172,21 +172,21 @@ def test_what_is_no_video_is_told_in_one_line(tmp_path, content, reason):
     assert caught.value.hint
 
 
-def test_a_missing_index_is_told(tmp_path, plain_clip):
+def test_a_missing_index_is_reported(tmp_path, plain_clip):
     path = tmp_path / "cut.mp4"
     path.write_bytes(Path(plain_clip).read_bytes()[:3000])
     with pytest.raises(MediaError, match=r"cut off.*moov"):
         probe(str(path))
 
 
-def test_a_file_that_is_gone_and_a_folder_are_told(tmp_path):
+def test_a_missing_file_and_a_folder_are_reported(tmp_path):
     with pytest.raises(MediaError, match="gone"):
         probe(str(tmp_path / "nothing.mp4"))
     with pytest.raises(MediaError, match="folder"):
         probe(str(tmp_path))
 
 
-def test_a_protected_video_is_told(tmp_path):
+def test_a_protected_video_is_reported(tmp_path):
     key = {"encryption_key": "76a6c65c5ea762046bd749a2e632ccbb", "encryption_kid": "a7e61c373e219033c21091fa607bf3b8"}
     path = Clip(mux={"encryption_scheme": "cenc-aes-ctr", **key}).write(tmp_path / "a.mp4")
     with pytest.raises(MediaError, match="encrypted"):
@@ -201,13 +201,13 @@ def test_a_playlist_opens_no_other_file(tmp_path, plain_clip):
 
 
 @pytest.mark.parametrize("name", ["concat:x.mp4", "a\nb.mp4", "%03d [red]\u202e.mp4"])
-def test_a_name_is_only_a_name(tmp_path, plain_clip, name, monkeypatch):
+def test_file_names_are_never_taken_for_protocols_or_patterns(tmp_path, plain_clip, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(Path(plain_clip).read_bytes())
     assert probe(name).width == 320
 
 
-def test_a_name_that_is_no_utf8_is_opened(tmp_path, plain_clip):
+def test_a_file_whose_name_is_not_utf8_is_opened(tmp_path, plain_clip):
     path = os.path.join(os.fsencode(tmp_path), b"\xff\xfe.mp4")
     with open(path, "wb") as file:
         file.write(Path(plain_clip).read_bytes())
@@ -229,7 +229,7 @@ def test_a_name_that_is_no_utf8_is_opened(tmp_path, plain_clip):
         ((0, 0), (0, 0), (0, False)),
     ],
 )
-def test_display_matrices_tell_how_a_picture_lies(right, down, shown):
+def test_display_matrices_give_rotation_and_mirroring(right, down, shown):
     assert orientation((*right, 0, *down, 0, 0, 0, 1 << 30)) == shown
     assert orientation(()) == (0, False)
 
@@ -255,7 +255,7 @@ def test_the_header_wins_while_the_content_agrees(header, content, chosen):
     assert choose_duration(header, content) == chosen
 
 
-def test_dates_and_places_are_only_taken_where_they_are_such():
+def test_invalid_dates_and_locations_are_ignored():
     assert created({"creation_time": "1970-01-01T00:00:00Z", "date": "20190503"}) == "2019-05-03"
     assert created({"date": "last summer"}) == ""
     assert created({"date": "2019"}) == ""
@@ -276,14 +276,14 @@ def test_language_tags_become_short_codes(tag, code):
     assert short_code(tag) == code
 
 
-def test_a_box_that_claims_to_be_endless_is_damage_and_no_system_error(tmp_path):
+def test_a_box_of_absurd_size_is_reported_as_damage(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"\0\0\0\x10ftypisom\0\0\2\0" + b"\0\0\0\1mdat" + b"\xff" * 8 + bytes(100))
     with pytest.raises(MediaError, match="cut off"):
         probe(str(path))
 
 
-def test_a_disk_that_fails_is_told_and_damage_is_not_blamed_on_it(tmp_path, plain_clip, monkeypatch):
+def test_a_failing_disk_is_told_from_damage(tmp_path, plain_clip, monkeypatch):
     def broken(packets):
         raise av.error.OSError(errno.EIO, "Input/output error")
 

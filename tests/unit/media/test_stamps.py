@@ -109,7 +109,7 @@ def test_a_wild_stamp_costs_its_own_place_only(tmp_path, whole, name, codec, fau
     "fault", ["one ahead", "the first", "thirty ahead", "the last", "the last two", "all but the first"]
 )
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv"])
-def test_so_it_is_without_sound(tmp_path, whole, name, fault):
+def test_a_wild_stamp_costs_its_own_place_only_without_sound(tmp_path, whole, name, fault):
     check(restamp(whole("h264", silent=True), tmp_path / name, FAULTS[fault]), silent=True)
 
 
@@ -131,7 +131,7 @@ def test_a_clock_that_is_set_anew_goes_on(tmp_path, whole, codec, before, after)
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
 @pytest.mark.parametrize("stays", [30, 600, 1100])
-def test_a_slide_that_stands_for_long_is_no_damage(tmp_path, name, stays):
+def test_a_long_slide_is_not_taken_for_damage(tmp_path, name, stays):
     times = [0.0, 0.5, 1.0, 1.0 + stays, 1.5 + stays, 2.0 + stays]
     path = Clip(third, stays + 2, FPS, times=times, gop=100).write(tmp_path / name)
     info = probe(path)
@@ -141,7 +141,7 @@ def test_a_slide_that_stands_for_long_is_no_damage(tmp_path, name, stays):
 
 @pytest.mark.parametrize("every", [60, 300])
 @pytest.mark.parametrize("b_frames", ["0", "2"])
-def test_a_time_lapse_is_no_damage(tmp_path, every, b_frames):
+def test_a_time_lapse_is_not_taken_for_damage(tmp_path, every, b_frames):
     times = [every * number for number in range(40)]
     clip = Clip(third, times[-1], FPS, times=times, options={"bf": b_frames, "b-adapt": "0"})
     info = probe(path := clip.write(tmp_path / "a.mp4"))

@@ -71,7 +71,7 @@ def test_times_end_with_the_video(tmp_path):
     assert segments[0].span.end <= 901
 
 
-def test_without_subtitles_there_is_nothing(plain_clip):
+def test_a_video_without_subtitles_gives_no_lines(plain_clip):
     assert read_subtitle_tracks(plain_clip, probe(plain_clip)) == {}
 
 

@@ -37,7 +37,7 @@ def test_text_of_any_size_is_seen_where_it_is(height, fill):
     ],
     ids=["flat", "ball", "gradient"],
 )
-def test_what_is_no_text_is_not_seen_as_such(picture):
+def test_pictures_without_text_are_not_taken_for_text(picture):
     assert text_map(gray(picture)).max() < 0.8
 
 

@@ -80,7 +80,7 @@ PACKETS = (b"\0\0\x01\xe0\x03\xfa" + bytes(1018)) * 4
         bytes(9000) + TRANSPORT * 3,
     ],
 )
-def test_what_can_be_opened_is_found_in_a_folder_by_its_content(tmp_path, content):
+def test_videos_are_recognised_by_their_content(tmp_path, content):
     (tmp_path / "recording.dat").write_bytes(content)
     assert names([tmp_path]) == ["recording.dat"]
 
@@ -104,7 +104,7 @@ def test_what_can_be_opened_is_found_in_a_folder_by_its_content(tmp_path, conten
         ("a.bin", b"some \0\0\1\xe0" + b"x" * 3000),
     ],
 )
-def test_what_is_no_video_is_no_candidate(tmp_path, name, content):
+def test_other_files_are_passed_over(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     assert names([tmp_path]) == []
 
@@ -150,7 +150,7 @@ def test_a_broken_file_with_a_videos_name_is_found_so_that_it_can_be_recorded(tm
     assert names([tmp_path]) == ["empty.mp4", "text.MKV"]
 
 
-def test_a_named_file_is_taken_hidden_or_not_of_any_kind(tmp_path):
+def test_a_file_that_is_named_is_always_taken(tmp_path):
     put(tmp_path, DOThiddenDOTmp4=MP4, songDOTmp3=b"ID3" + bytes(40))
     found = list(discover([str(tmp_path / ".hidden.mp4"), str(tmp_path / "song.mp3")]))
     assert [(os.path.basename(item.path), item.root) for item in found if isinstance(item, VideoFile)] == [
@@ -211,7 +211,7 @@ def test_an_ignore_file_may_be_utf_16_and_hold_any_character_of_names(tmp_path):
     assert names([tmp_path]) == ["b.mp4"]
 
 
-def test_an_ignore_file_that_cannot_be_understood_is_told(tmp_path):
+def test_an_invalid_ignore_file_is_an_error(tmp_path):
     put(tmp_path, aDOTmp4=MP4)
     (tmp_path / ".clamrignore").write_text("fine\n!\n")
     with pytest.raises(UsageError, match=r"invalid pattern in .*\.clamrignore, line 2: '!'"):
@@ -251,7 +251,7 @@ def test_circles_end_and_each_real_file_comes_once(tmp_path):
     assert [item.path for item in found if isinstance(item, Unreadable)] == [str(tmp_path / "self.mp4")]
 
 
-def test_links_out_of_the_folder_are_followed_and_broken_ones_told(tmp_path):
+def test_links_out_of_the_folder_are_followed_and_broken_ones_reported(tmp_path):
     put(tmp_path, elsewhere__aDOTmp4=MP4)
     root = tmp_path / "root"
     root.mkdir()
@@ -297,7 +297,7 @@ def open_folder():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions work otherwise on Windows")
-def test_what_may_not_be_read_is_told_and_stops_nothing(open_folder):
+def test_files_without_permission_are_reported_and_the_walk_goes_on(open_folder):
     root, become_nobody = open_folder
     put(root, aDOTmp4=MP4, lockedDOTmp4=MP4, noteDOTtxt=b"secret", private__bDOTmp4=MP4)
     for name in ("locked.mp4", "note.txt", "private"):
