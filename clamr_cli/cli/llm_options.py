@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Without slots, since a class can inherit slots from one side only.
 @dataclass(frozen=True, kw_only=True)
 class LlmOptions:
-    """Which model answers, and how an endpoint is asked."""
+    """The model that answers, and how to ask an endpoint."""
 
     model: Annotated[
         str | None, typer.Option("--model", metavar="MODEL", help="Folder or hub id; with --base-url its name there.")

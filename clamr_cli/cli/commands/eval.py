@@ -307,7 +307,7 @@ def verdict(report: Report) -> str:
 
 
 def basis(report: Report) -> str:
-    """What the figures rest on, in one line."""
+    """The queries and tests that the figures rest on, in one line."""
     counts = ", ".join(f"{number} {label}" for label, number in report.rows.items())
     total = sum(report.rows.values())
     parts = [f"{total} {'query' if total == 1 else 'queries'} ({counts})"]

@@ -188,7 +188,7 @@ class SynthView(RunView["SynthEvent"]):
 
     @property
     def settled(self) -> int:
-        """How many queries were asked for, whatever became of them."""
+        """The number of queries that were asked for, whatever their end."""
         return self.outcomes.total() - self.outcomes["unseen"]
 
     def show(self, event: SynthEvent) -> None:

@@ -88,7 +88,7 @@ class QaOptions:
     seed: int = 0
 
     def choice(self, strategy: Strategy) -> frames.Choice:
-        """How a strategy that ranks frames chooses them."""
+        """The choice of frames of a strategy that ranks them."""
         return frames.Choice(self.k, self.select, strategy.modalities, self.scoring)
 
 
