@@ -127,12 +127,12 @@ def _best_similarities(
     by_id = []
     for modality_id in (NO_MODALITY, *MODALITY_IDS.values()):
         # The tokens of this modality, moved to the front of their document.
-        wanted = document_mask & (modality_ids == modality_id)
-        length = int(wanted.sum(dim=1).max()) if len(wanted) else 0
+        members = document_mask & (modality_ids == modality_id)
+        length = int(members.sum(dim=1).max()) if len(members) else 0
         if length:
-            order = wanted.byte().argsort(dim=1, descending=True, stable=True)[:, :length]
+            order = members.byte().argsort(dim=1, descending=True, stable=True)[:, :length]
             vectors = documents.gather(1, order.unsqueeze(-1).expand(-1, -1, documents.shape[-1]))
-            by_id.append(_Maxima.apply(queries, vectors.float(), wanted.gather(1, order)))
+            by_id.append(_Maxima.apply(queries, vectors.float(), members.gather(1, order)))
         else:
             by_id.append(queries.new_full((len(queries), len(documents), queries.shape[1]), -torch.inf))
     stacked = torch.stack(by_id, dim=-1)

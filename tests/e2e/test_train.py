@@ -45,6 +45,7 @@ def logged(out: Path) -> list[tuple[int, float, float]]:
     return [(entry["step"], entry["loss"], entry["grad_norm"]) for entry in entries]
 
 
+@pytest.mark.slow
 def test_a_trained_adapter_encodes_the_index_and_answers(desk: Path):
     command = clamr(desk)
     done = command(*arguments(desk, "run", "--steps", "12", "--dev", str(desk / "queries.jsonl"))).ok()
@@ -66,23 +67,25 @@ def test_a_trained_adapter_encodes_the_index_and_answers(desk: Path):
     assert hits[0]["path"] == "/videos/0.mp4"
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_a_checkpoint_and_goes_on_to_the_same_end(desk: Path):
     command = clamr(desk)
-    command(*arguments(desk, "whole", "--steps", "40")).ok()
-    running: Running = command.start(*arguments(desk, "broken", "--steps", "40"))
+    command(*arguments(desk, "whole", "--steps", "20")).ok()
+    running: Running = command.start(*arguments(desk, "broken", "--steps", "20"))
     running.until("trainstep")
     stopped, _ = running.interrupt()
     assert stopped.code == 130
     assert b"--resume" in stopped.err
     assert b"Traceback" not in stopped.err
-    rest = command(*arguments(desk, "broken", "--steps", "40", "--resume")).ok()
-    assert 0 < len(losses(rest.records)) < 40
+    rest = command(*arguments(desk, "broken", "--steps", "20", "--resume")).ok()
+    assert 0 < len(losses(rest.records)) < 20
     assert logged(desk / "broken") == logged(desk / "whole")
     first, second = (load_file(desk / name / "adapter_model.safetensors") for name in ("whole", "broken"))
     assert all((first[name] == second[name]).all() for name in first)
 
 
-def test_being_told_to_end_is_an_interruption_too(desk: Path):
+@pytest.mark.slow
+def test_a_terminated_run_is_an_interruption_too(desk: Path):
     running = clamr(desk).start(*arguments(desk, "ended", "--steps", "1000"))
     running.until("trainstep")
     os.kill(running.process.pid, signal.SIGTERM)

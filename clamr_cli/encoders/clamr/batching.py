@@ -57,7 +57,7 @@ def encode(
         # Copies, so that one document kept does not keep its whole batch.
         results.update({place: part.copy() for place, part in zip(group, np.split(vectors, borders), strict=True)})
 
-    for group, batch in _decode(plan([len(given) for given in inputs], budget), inputs, threads):
+    for group, batch in _decode(plan([len(item) for item in inputs], budget), inputs, threads):
         # The copy of one batch runs beside the next.
         waiting.append((group, _start_copy(_forward(backbone, batch), dtype)))
         if len(waiting) > 1:

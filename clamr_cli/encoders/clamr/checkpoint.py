@@ -190,13 +190,13 @@ def load_adapter(files: Files, shapes: Mapping[str, tuple[int, int]]) -> Adapter
     sides = [(name, side) for name in targets | set(halves) for side in "AB"]
     missing = [f"{_published(name)}.lora_{side}" for name, side in sides if side not in halves.get(name, {})]
     problems = {"tensors are missing": missing, "tensors have no place": unexpected}
-    _refuse(f"the adapter {files.name}", problems, "use the base model it was made for")
+    _refuse(f"the adapter {files.name}", problems, "use the base model it belongs to")
     pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for name, stored in halves.items():
         down, up, (rows, columns) = stored["A"], stored["B"], shapes[name]
         if down.shape[1:] != (columns,) or up.shape[:1] != (rows,) or down.shape[0] != up.shape[-1]:
             sizes = f"{_published(name)} is {[rows, columns]}, its halves are {list(down.shape)} and {list(up.shape)}"
-            raise ModelError(f"the adapter {files.name} does not fit: {sizes}", "use the base model it was made for")
+            raise ModelError(f"the adapter {files.name} does not fit: {sizes}", "use the base model it belongs to")
         pairs[name] = down.read().float(), up.read().float()
     # An adapter that was loaded or saved in part has halves that still have their initial value, zero.
     idle = [name for name in targets if not all(half.any() for half in pairs[name])]
@@ -391,8 +391,8 @@ def _load_projection(
     if bias is None and _PROJECTION_TENSORS[1] in stored:
         bias = stored[_PROJECTION_TENSORS[1]].read().float()
     if weight is None:
-        drawn = init_projection(options.projection_init, text.hidden_size, text.initializer_range)
-        base = as_torch_draws(drawn, text.initializer_range)
+        draw = init_projection(options.projection_init, text.hidden_size, text.initializer_range)
+        base = as_torch_draws(draw, text.initializer_range)
     else:
         base = Projection.of(weight.numpy(), "stored")
     expected = (DIMENSION, text.hidden_size)

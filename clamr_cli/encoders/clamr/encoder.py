@@ -142,7 +142,7 @@ class ClamrEncoder:
         text = inner.get("text_config") or inner
         try:
             hidden, deviation = int(text["hidden_size"]), float(text.get("initializer_range", 0.02))
-            drawn = init_projection(options.projection_init, hidden, deviation)
+            draw = init_projection(options.projection_init, hidden, deviation)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"config.json of {base.name} names no hidden_size", "give a Qwen2.5 base") from error
         stored = any(files.hold_projection() for files in (base, adapter) if files)
@@ -150,7 +150,7 @@ class ClamrEncoder:
             f"{cls.NAME}{VERSION}",
             hub.digest(base, cache)[:12],
             hub.digest(adapter, cache)[:12] if adapter else "plain",
-            "kept" if stored else f"{drawn.source}{drawn.sha256[:12]}",
+            "kept" if stored else f"{draw.source}{draw.sha256[:12]}",
             options.template_vectors,
         ]
         parts += [options.context] * (options.context != "joint") + [options.quantize] * (options.quantize != "none")
@@ -239,7 +239,7 @@ class ClamrEncoder:
         from clamr_cli.encoders.clamr.batching import encode
 
         vectors = encode(self.backbone, inputs, self._options.batch_tokens, self._threads)
-        return [given.with_vectors(rows) for given, rows in zip(inputs, vectors, strict=True)]
+        return [item.with_vectors(rows) for item, rows in zip(inputs, vectors, strict=True)]
 
 
 class ClamrOmniEncoder(ClamrEncoder):

@@ -137,18 +137,18 @@ class Backbone:
         """
         starts = np.cumsum([0, *map(len, inputs)])
         rows = list(zip(starts.tolist(), inputs, strict=False))
-        input_ids = self._to_device(np.concatenate([given.input_ids for given in inputs]))
+        input_ids = self._to_device(np.concatenate([item.input_ids for item in inputs]))
         embedded = self.model.language_model.embed_tokens(input_ids)
-        if pixels := [given.pixels for given in inputs if given.pixels is not None]:
-            grids = np.asarray([astuple(given.grid) for given in inputs if given.grid is not None], dtype=np.int64)
-            places = [start + given.video_start + np.arange(given.video_tokens) for start, given in rows]
+        if pixels := [item.pixels for item in inputs if item.pixels is not None]:
+            grids = np.asarray([astuple(item.grid) for item in inputs if item.grid is not None], dtype=np.int64)
+            places = [start + item.video_start + np.arange(item.video_tokens) for start, item in rows]
             video = self.vision(grids, pixels).to(embedded.dtype)
             embedded = embedded.index_copy(0, self._to_device(np.concatenate(places)), video)
-        if features := [given.features for given in inputs if given.features is not None]:
-            places = [start + given.audio_start + np.arange(given.audio_tokens) for start, given in rows]
+        if features := [item.features for item in inputs if item.features is not None]:
+            places = [start + item.audio_start + np.arange(item.audio_tokens) for start, item in rows]
             audio = self.audio(features).to(embedded.dtype)
             embedded = embedded.index_copy(0, self._to_device(np.concatenate(places)), audio)
-        positions = [position_ids(len(given), given.video_start, given.grid, self.time_step) for given in inputs]
+        positions = [position_ids(len(item), item.video_start, item.grid, self.time_step) for item in inputs]
         borders = self._to_device(starts.astype(np.int32))
         longest = max(map(len, inputs))
         output = self.model.language_model(

@@ -140,14 +140,14 @@ class TrainableEncoder(nn.Module):
         hidden = self._backbone.hidden([*documents, *queries])
         with torch.autocast(hidden.device.type, enabled=False):
             vectors = nn.functional.normalize(self.custom_text_proj(hidden.float()), dim=-1)
-        lengths = [len(given) for given in (*documents, *queries)]
+        lengths = [len(item) for item in (*documents, *queries)]
         parts = torch.split(vectors, lengths)
         padded, masks = [], []
         for rows in (slice(len(documents)), slice(len(documents), None)):
             padded.append(pad_sequence(list(parts[rows]), batch_first=True))
             counts = torch.tensor(lengths[rows], device=hidden.device)
             masks.append(torch.arange(padded[-1].shape[1], device=hidden.device) < counts[:, None])
-        ids = [torch.from_numpy(given.modality_ids.astype("int64")) for given in documents]
+        ids = [torch.from_numpy(item.modality_ids.astype("int64")) for item in documents]
         modality_ids = pad_sequence(ids, batch_first=True).to(hidden.device)
         return Encoded(padded[1], masks[1], padded[0], masks[0], modality_ids)
 

@@ -57,8 +57,8 @@ class IndexedDocuments:
             record = self._by_video[video]
             try:
                 documents = documents_of(self._store, record)[1]
-            except MediaError as problem:
-                raise UsageError(f"{record.path}: {problem.what}", problem.hint) from problem
+            except MediaError as error:
+                raise UsageError(f"{record.path}: {error.what}", error.hint) from error
             self._cache[video] = {document.id: document for document in documents}
             if len(self._cache) > self._cached_videos:
                 self._cache.popitem(last=False)

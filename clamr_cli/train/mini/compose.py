@@ -177,13 +177,13 @@ class Batches(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         rng, material = random.Random(self._seed * 1_000_003 + number), self._material
-        chosen = [
+        image_ids = [
             index
             for name, most in _IMAGES_PER_BATCH.items()
             for index in distinct(material.images, material.groups[name], most, rng)
         ]
-        chosen = distinct(material.images, chosen, len(chosen), rng)
-        composer = Composer(material.images, chosen, material.entries, material.train_texts, rng, self._config)
+        image_ids = distinct(material.images, image_ids, len(image_ids), rng)
+        composer = Composer(material.images, image_ids, material.entries, material.train_texts, rng, self._config)
         documents = [composer.compose() for _ in range(self._documents)]
         queries: list[tuple[str, Modality | None, int]] = []
         for position, document in enumerate(documents):

@@ -192,16 +192,16 @@ def photos_of_things(data: Path) -> list[CaptionedImage]:
 
 def distinct(images: Sequence[CaptionedImage], ids: Sequence[int], most: int, rng: random.Random) -> list[int]:
     """At most ``most`` random images that share neither file nor caption, so that each query has one answer."""
-    chosen: list[int] = []
+    choice: list[int] = []
     names: set[str] = set()
     for index in rng.sample(ids, len(ids)):
-        if len(chosen) == most:
+        if len(choice) == most:
             break
         own = {images[index].name, *images[index].captions}
         if names.isdisjoint(own):
             names |= own
-            chosen.append(index)
-    return chosen
+            choice.append(index)
+    return choice
 
 
 def split_photos(all_photos: list[CaptionedImage]) -> tuple[list[int], list[int]]:

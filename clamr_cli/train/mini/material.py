@@ -42,7 +42,7 @@ _MEAN_SHARE: Final = 0.5
 _RIDGE: Final = 2.0
 _PSEUDO_RIDGE: Final = 20.0
 _NEAREST_PHOTOS: Final = 20
-"""Photos from which the residual of a pseudo-image is chosen."""
+"""Photos from which the residual of a pseudo-image is residual."""
 
 _STYLES_PER_PHOTO: Final = 2
 _GENERATED_IMAGES: Final = 900
@@ -82,11 +82,11 @@ class TextModel:
         """Features of passages, in order."""
         features = []
         for passage, states in zip(passages, self._bert.encode([passage.ids for passage in passages]), strict=True):
-            known = [word for word in passage.words if word.count]
-            words = [states[word.first : word.first + word.count].mean(axis=0) for word in known]
-            rows = np.stack(words) if words else np.zeros((0, states.shape[1]), np.float32)
-            lexical = lexical_vectors([word.text for word in known], LEXICAL)
-            features.append(PassageFeatures(unit(rows), lexical, unit(states.mean(axis=0))))
+            words = [word for word in passage.words if word.count]
+            rows = [states[word.first : word.first + word.count].mean(axis=0) for word in words]
+            matrix = np.stack(rows) if rows else np.zeros((0, states.shape[1]), np.float32)
+            lexical = lexical_vectors([word.text for word in words], LEXICAL)
+            features.append(PassageFeatures(unit(matrix), lexical, unit(states.mean(axis=0))))
         return features
 
 
@@ -150,8 +150,8 @@ def pseudo_images(rows: Array, captions: Array, scenes: Array, seed: int) -> Arr
     predicted = (scenes - centre) @ weight + flat.mean(axis=0)
     nearest = np.argsort(-unit(scenes) @ unit(captions).T, axis=1)[:, : min(_NEAREST_PHOTOS, len(rows))]
     choice = np.random.default_rng(seed).integers(0, nearest.shape[1], len(scenes))
-    chosen = residuals[nearest[np.arange(len(scenes)), choice]]
-    return unit((predicted + chosen).reshape(len(scenes), *rows.shape[1:])).astype(np.float32)
+    residual = residuals[nearest[np.arange(len(scenes)), choice]]
+    return unit((predicted + residual).reshape(len(scenes), *rows.shape[1:])).astype(np.float32)
 
 
 def _ridge_regression(inputs: Array, targets: Array, strength: float) -> Array:

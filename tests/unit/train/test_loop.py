@@ -21,7 +21,7 @@ def plain(entries: list[dict]) -> list[dict]:
     return [{name: value for name, value in entry.items() if name != "seconds"} for entry in entries]
 
 
-def test_training_lowers_the_loss_and_says_every_step(tmp_path: Path):
+def test_training_lowers_the_loss_and_reports_every_step(tmp_path: Path):
     trainer = toy.trainer(tmp_path, steps=20, dev=6)
     events = list(train(trainer))
     steps = [event for event in events if isinstance(event, TrainStep)]
@@ -116,6 +116,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(tmp_path: Path):
         list(train(toy.trainer(tmp_path, broken)))
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_the_whole_batch(tmp_path: Path):
     alone = toy.trainer(tmp_path / "alone", toy.Toy(dropout=0), batch=6, steps=4)
     list(train(alone))

@@ -31,7 +31,7 @@ def steps(events: list[object]) -> list[TrainStep]:
 
 @pytest.fixture(scope="module")
 def trained(bench, tmp_path_factory) -> tuple[Path, list[object]]:
-    """A run of 30 steps, and all it told."""
+    """A run of 30 steps, and all its events."""
     out = tmp_path_factory.mktemp("runs") / "first"
     return out, list(run(bench.options(out, steps=30, dev=bench.root / "queries.jsonl")))
 
@@ -51,7 +51,7 @@ def test_development_queries_that_stand_together_by_video_have_negatives(bench, 
     assert dev > 0.1
 
 
-def test_a_finished_run_can_be_asked_for_again(trained, bench):
+def test_resuming_a_finished_run_trains_no_further(trained, bench):
     out, events = trained
     more = {"steps": 30, "dev": bench.root / "queries.jsonl"}
     again = list(run(bench.options(out, resume=True, **more)))
@@ -59,7 +59,7 @@ def test_a_finished_run_can_be_asked_for_again(trained, bench):
     assert again[-1].metrics["steps"] == events[-1].metrics["steps"]
 
 
-def test_the_end_says_where_the_adapter_is_and_how_it_went(trained):
+def test_the_last_event_has_the_adapters_path_and_measures(trained):
     out, events = trained
     assert isinstance(events[-1], Trained)
     assert events[-1].path == out
@@ -200,7 +200,7 @@ def test_other_ways_of_training_run(bench, tmp_path, settings):
     assert encoder(bench.base, out, tmp_path).encode_queries(["boat"])
 
 
-def test_the_sibling_that_listens_trains_too(bench, tmp_path):
+def test_an_omni_adapter_trains_too(bench, tmp_path):
     base = tiny.write_omni_base(tmp_path / "base")
     list(run_omni(bench.options(tmp_path / "out", model=str(base), steps=2)))
     settings = {"model": str(base), "adapter": str(tmp_path / "out")}
@@ -225,7 +225,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_done_is_refused_before_a_model_is_loaded(bench, tmp_path, name):
+def test_invalid_options_are_refused_before_a_model_is_loaded(bench, tmp_path, name):
     settings, message = REFUSED[name]
     with pytest.raises(UsageError, match=message):
         next(run(bench.options(tmp_path / "out", model="nowhere", **settings)))
@@ -239,7 +239,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_with_other_options(trained, be
         next(run(bench.options(out, steps=30, resume=True, learning_rate=0.1)))
 
 
-def test_one_answer_is_nothing_to_learn_from(bench, tmp_path):
+def test_queries_with_one_answer_are_refused(bench, tmp_path):
     queries = shelf.write_queries(tmp_path / "one.jsonl", shelf.lines()[:4])
     with pytest.raises(UsageError, match="same answer"):
         next(run(bench.options(tmp_path / "out", queries=queries)))

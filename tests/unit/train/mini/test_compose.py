@@ -29,7 +29,7 @@ def composer(config: CompositionConfig = UNRELATED, seed: int = 0) -> Composer:
     return Composer(PHOTOS, list(range(60)), ENTRIES, list(range(400)), random.Random(seed), config)
 
 
-def test_nothing_stands_in_two_documents() -> None:
+def test_no_image_or_text_is_in_two_documents() -> None:
     unrelated = composer()
     documents = [unrelated.compose() for _ in range(25)]
     images = [index for document in documents for index, _ in document.images]
@@ -38,7 +38,7 @@ def test_nothing_stands_in_two_documents() -> None:
     assert len(entries_used) == len(set(entries_used)) > 25
 
 
-def test_the_same_seed_draws_the_same() -> None:
+def test_the_same_seed_gives_the_same_documents() -> None:
     one, two = (
         [made.compose() for _ in range(5)]
         for made in (composer(CompositionConfig(), 3), composer(CompositionConfig(), 3))
@@ -68,7 +68,7 @@ def test_a_channel_is_a_line_of_several_documents() -> None:
     assert len(set(lines)) < len(lines)
 
 
-def test_what_is_spoken_of_a_photo_is_not_what_is_asked_for() -> None:
+def test_speech_about_a_photo_is_not_its_query() -> None:
     made = composer(CompositionConfig(related=1.0, channel=0.0, both=0.0))
     for document in [made.compose(max_images=1) for _ in range(20)]:
         spoken = {said.caption for said in document.texts[Modality.SPEECH] if said.caption}
@@ -96,7 +96,7 @@ def test_no_two_chosen_pictures_answer_the_same_query() -> None:
     assert len(distinct(things, list(range(8)), 1, random.Random(0))) == 1
 
 
-def test_the_recipes_own_data_are_parted_for_good(shared) -> None:
+def test_training_and_held_out_data_share_nothing(shared) -> None:
     if not (shared / "text/msvd_captions.json").exists():
         pytest.skip("the recipe's data are not here")
     pool = entries(shared)

@@ -85,7 +85,7 @@ def material() -> Material:
     )
 
 
-def test_a_batch_is_the_same_whenever_it_is_drawn(material: Material) -> None:
+def test_a_batch_is_the_same_each_time(material: Material) -> None:
     drawn = Batches(material, documents=6, count=3, seed=1, config=CompositionConfig())
     first, again, other = drawn[1], drawn[1], drawn[2]
     assert len(drawn) == 3
@@ -97,6 +97,7 @@ def test_a_batch_is_the_same_whenever_it_is_drawn(material: Material) -> None:
     assert first["inputs"]["documents"]["kinds"].shape[1] <= MAX_ROWS
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_makes_a_file_that_the_encoder_reads(material, tmp_path) -> None:
     import torch
 
@@ -149,6 +150,7 @@ def run_of(out: Path, data: Path, **options: object) -> RecipeOptions:
     return RecipeOptions(out=out, cache=default_cache(), data=data, steps=10, batch=8, save_every=100, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["heads", "joint"])
 def test_a_run_that_was_closed_goes_on_as_if_it_had_not_been(material, data, tmp_path, monkeypatch, where) -> None:
     def loaded(*_: object) -> Iterator[object]:
@@ -180,7 +182,7 @@ def test_the_stages_known_without_torch_are_the_recipes() -> None:
 
 
 @pytest.mark.parametrize("missing", [None, *recipe.REQUIRED_FILES])
-def test_data_that_are_not_there_are_told(tmp_path, data, missing) -> None:
+def test_absent_data_are_named(tmp_path, data, missing) -> None:
     if missing is not None:
         gone = data / missing
         gone.rmdir() if gone.is_dir() else gone.unlink()
@@ -190,7 +192,7 @@ def test_data_that_are_not_there_are_told(tmp_path, data, missing) -> None:
     assert not options.out.exists()
 
 
-def test_data_that_break_off_are_told(tmp_path, data) -> None:
+def test_incomplete_data_are_named(tmp_path, data) -> None:
     (data / "train/flickr8k_1k/captions.csv").write_text("image,caption\ngone.jpg,a dog\n")
     (data / "text/msvd_captions.json").write_text("{}")
     with pytest.raises(UsageError, match=r"gone\.jpg"):
@@ -208,7 +210,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_options_of_other_recipes_are_not_passed_over(tmp_path, data, name) -> None:
+def test_options_of_other_recipes_are_refused(tmp_path, data, name) -> None:
     options = RecipeOptions(out=tmp_path / "out", cache=default_cache(), data=data, **REFUSED[name])
     with pytest.raises(UsageError, match=f"takes no {name}"):
         next(recipe.run(options))

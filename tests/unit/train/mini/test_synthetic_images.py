@@ -51,7 +51,7 @@ def test_generated_images_are_what_their_captions_say() -> None:
     assert {made.captions[0].split()[-1] for made in found} > {"background", "chart"}
 
 
-def test_the_same_seed_makes_the_same_pictures(photo: bytes) -> None:
+def test_the_same_seed_makes_the_same_images(photo: bytes) -> None:
     one, two = (random.Random(2), random.Random(2))
     assert [generate(one) for _ in range(5)] == [generate(two) for _ in range(5)]
     said = ("A cat.",) * 5
@@ -84,7 +84,7 @@ def features(count: int, seed: int = 0) -> ImageFeatures:
     )
 
 
-def test_no_picture_is_seen_by_a_connector_that_knows_it() -> None:
+def test_no_image_has_rows_of_a_connector_fitted_to_it() -> None:
     chance = np.random.default_rng(1)
     seen, classes = features(60), unit(chance.normal(size=(1000, 384)).astype(np.float32))
     targets = unit(chance.normal(size=(60, 384)).astype(np.float32))
@@ -103,7 +103,7 @@ def test_no_picture_is_seen_by_a_connector_that_knows_it() -> None:
     np.testing.assert_allclose(rows[mine], left_out.image_rows(seen.take(mine), classes), atol=1e-5)
 
 
-def test_a_picture_that_counts_more_is_met_better() -> None:
+def test_an_image_of_more_weight_is_fitted_better() -> None:
     seen = features(2)
     inputs = np.repeat(seen.inputs()[:1, 0], 2, axis=0)
     targets = unit(np.random.default_rng(3).normal(size=(2, 384)).astype(np.float32))
