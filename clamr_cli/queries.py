@@ -1,4 +1,4 @@
-"""Queries whose answer is known: what is asked, the modality it aims at, and the videos that answer.
+"""Labelled queries: the text, the modality it aims at, and the videos that answer.
 
 One JSON object a line, in this order of keys: ``{"id", "query", "modality", "video", "relevance"?}``. ``modality`` is
 ``video``, ``speech``, ``ocr``, ``metadata`` or null (a base query, which aims at none). ``video`` names the answer: a
@@ -12,13 +12,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from clamr_cli.errors import UsageError
 from clamr_cli.types import Modality
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class LabelledQuery:
 
     Attributes:
         id: unique in its collection.
-        text: what is asked.
+        text: the query.
         modality: what it aims at; None for a base query.
         relevant: names of the videos that answer, with their grade (positive); empty where none does.
     """
@@ -48,23 +46,24 @@ def parse_lines(lines: Iterable[str], source: str) -> list[LabelledQuery]:
     Raises:
         UsageError: a line is no such object, or two lines of one id disagree.
     """
-    found: dict[str, LabelledQuery] = {}
+    queries: dict[str, LabelledQuery] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             query = _query(json.loads(line))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise UsageError(
-                f"{source}, line {number}: no labelled query: {_trouble(error)}",
+                f"{source}, line {number}: invalid query: {reason}",
                 'a line is {"id": ..., "query": ..., "modality": ..., "video": ...}',
             ) from error
-        before = found.get(query.id)
+        before = queries.get(query.id)
         if before and (before.text, before.modality) != (query.text, query.modality):
             raise UsageError(f"{source}, line {number}: two different queries have the id {query.id!r}", "number them")
         relevant = {**before.relevant, **query.relevant} if before else query.relevant
-        found[query.id] = LabelledQuery(query.id, query.text, query.modality, relevant)
-    return list(found.values())
+        queries[query.id] = LabelledQuery(query.id, query.text, query.modality, relevant)
+    return list(queries.values())
 
 
 def read_lines(path: Path) -> list[LabelledQuery]:
@@ -89,16 +88,6 @@ def records(query: LabelledQuery) -> list[dict[str, Any]]:
     return [{**head, "video": name, "relevance": grade} for name, grade in query.relevant.items()]
 
 
-def _trouble(error: Exception) -> str:
-    match error:
-        case KeyError():
-            return f"{error} is missing"
-        case RecursionError():
-            return "nested too deeply"
-        case _:
-            return str(error)
-
-
 def _query(value: Mapping[str, Any]) -> LabelledQuery:
     if not isinstance(value, dict):
         raise TypeError("not an object")
@@ -106,10 +95,10 @@ def _query(value: Mapping[str, Any]) -> LabelledQuery:
     if not (isinstance(name, str) and name and isinstance(text, str) and text.strip()):
         raise ValueError("id and query must be text")
     if isinstance(grade, bool) or not isinstance(grade, int) or grade < 1:
-        raise ValueError(f"relevance {grade!r} is no positive whole number")
+        raise ValueError(f"invalid relevance: {grade!r}, not a positive whole number")
     if video is not None and not (isinstance(video, str) and video):
-        raise ValueError(f"video {video!r} is no name")
+        raise ValueError(f"invalid video: {video!r}")
     label = value.get("modality")
     if label is not None and label not in set(Modality):
-        raise ValueError(f"modality {label!r} is none of {', '.join(Modality)}, or null")
+        raise ValueError(f"invalid modality: {label!r}, not one of {', '.join(Modality)}, or null")
     return LabelledQuery(name, text, Modality(label) if label is not None else None, {video: grade} if video else {})

@@ -47,14 +47,13 @@ def windows(
     duration = max(0.0, duration) if math.isfinite(duration) else 0.0
     middles = sorted((pause.start + pause.end) / 2 for pause in pauses)
     preferences = (middles, sorted(cuts))
-    found: list[Span] = []
+    spans: list[Span] = []
     start = 0.0
     while duration - start > longest:
         end = _next_cut(start, duration, longest, preferences)
-        found.append(Span(start, end))
+        spans.append(Span(start, end))
         start = end
-    found.append(Span(start, duration))
-    return found
+    return [*spans, Span(start, duration)]
 
 
 def _next_cut(start: float, duration: float, longest: float, preferences: Sequence[Sequence[float]]) -> float:
@@ -72,14 +71,14 @@ def _next_cut(start: float, duration: float, longest: float, preferences: Sequen
 
 def pauses(speech: Sequence[Span], duration: float) -> list[Span]:
     """The stretches of ``[0, duration]`` without speech that last at least :data:`SHORTEST_PAUSE`, in order."""
-    found: list[Span] = []
-    heard = 0.0
+    silences: list[Span] = []
+    end = 0.0
     for span in [*sorted(speech), Span(duration, duration)]:
         start = min(span.start, duration)
-        if start - heard >= SHORTEST_PAUSE:
-            found.append(Span(heard, start))
-        heard = max(heard, span.end)
-    return found
+        if start - end >= SHORTEST_PAUSE:
+            silences.append(Span(end, start))
+        end = max(end, span.end)
+    return silences
 
 
 def format_time(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Which k of a video's scored frames to take. Pure: values in, numbers out, the same for the same values.
+"""The choice of k of a video's scored frames. Pure: the same for the same values.
 
 Two frames are near-duplicates when they look alike (by thumbs, not by the encoder's vectors, which also hold what is
 said) and lie close in time; where nothing is said or written with one of them, however far apart they lie. No strategy
@@ -119,9 +119,9 @@ def _marginal(pool: _Pool, k: int) -> None:
     """Greedy maximal marginal relevance; likeness is half of the picture, half of the time."""
     if not pool.left():
         return
-    known = pool.scores[pool.free]
+    scores = pool.scores[pool.free]
     # What scores no better than the median is all the same: the rest of the video, taken for coverage.
-    low, high = float(np.median(known)), float(known.max())
+    low, high = float(np.median(scores)), float(scores.max())
     scale = high - low
     relevance = np.clip((pool.scores - low) / scale, 0.0, 1.0) if scale > 0 else 1.0 * (pool.scores >= high)
     reach = max(1e-9, float(np.ptp(pool.times)) / (2 * k))

@@ -34,7 +34,7 @@ def torch_scan(query: Float32, device: str) -> Scan:
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no CUDA device here", "use --device auto")
+        raise UsageError("no CUDA device on this machine", "use --device auto")
     tokens = torch.from_numpy(query).to(device).T.contiguous()
     norms = torch.linalg.vector_norm(tokens.double(), dim=0).float() * (1 + 2.0**-20)
     files: dict[str, tuple[torch.Tensor, ...]] = {}

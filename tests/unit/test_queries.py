@@ -33,9 +33,9 @@ def test_a_bad_line_is_named(bad):
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (line(modality="base"), "modality 'base' is none of video, ocr, speech, metadata, audio, or null"),
+        (line(modality="base"), "invalid modality: 'base', not one of video, ocr, speech, metadata, audio, or null"),
         ('{"id": "q1"}', "'query' is missing"),
-        ("[" * 100_000, "nested too deeply"),
+        ("[" * 100_000, "recursion"),
     ],
 )
 def test_what_is_wrong_with_a_line_is_said(bad, said):

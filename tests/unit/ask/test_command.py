@@ -278,6 +278,7 @@ def only_sound(video, path):
     return path
 
 
+@pytest.mark.slow
 def test_a_model_on_this_machine_sees_the_frames(ask, tmp_path):
     folder = write_seeing_model(tmp_path / "tiny-vl", pixels=56 * 56)
     ended = [ask(FERRY, "-k", "2", "--json", "--model", str(folder), "--device", "cpu") for _ in range(2)]

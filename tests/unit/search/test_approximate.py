@@ -12,6 +12,7 @@ from clamr_cli.types import EncoderInfo, Filters, SearchOptions
 from tests.unit.store.samples import moment, new, random_vectors, token_vectors, video
 
 INFO = EncoderInfo("random", "r" * 16)
+pytestmark = pytest.mark.slow
 
 
 class RandomEncoder:

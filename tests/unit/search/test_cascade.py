@@ -105,6 +105,7 @@ def all_videos(store):
     return {facts.video_id for facts in store.catalog()}
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -154,6 +155,7 @@ def judged(library):
     return [(query, brute_top(library, query, PLAIN, 10)) for query in queries]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", kernel.backends())
 def test_every_kernel_ranks_random_queries_as_brute_force_does(library, judged, backend):
     for query, wanted in judged:
