@@ -10,17 +10,15 @@ import shlex
 import subprocess
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
 
 from clamr_cli.demo.clips import CLIPS, make_clips
 from clamr_cli.errors import EXIT_INTERRUPTED
 from clamr_cli.media.files import content_hash, video_id
 from clamr_cli.timeline import format_time
 from clamr_cli.types import Modality
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 __all__ = ["run"]
 
@@ -35,13 +33,9 @@ QUESTIONS: Final = {
 def run(directory: Path, cache: Path, say: Callable[[str], None]) -> int:
     """Make the clips where they are missing, then index, search and explain them with the real models.
 
-    Args:
-        directory: gets ``clips`` and ``index``; both may be from an earlier run, which then costs little.
-        cache: folder of the weights, passed on as ``CLAMR_CACHE``.
-        say: shows a line of text; the commands' own output goes straight to standard output.
-
-    Returns:
-        The exit code of the first command that did not end with 0, else 0.
+    ``directory`` gets ``clips`` and ``index``; both may be from an earlier run, which then costs little. ``say`` shows
+    a line of text; the commands' own output goes straight to standard output. Returns the exit code of the first
+    command that did not end with 0, else 0.
 
     Raises:
         ClamrError: the photos that the clips are made of are not installed.

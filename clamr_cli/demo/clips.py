@@ -13,26 +13,23 @@ domain or given under CC0: astronaut (NASA), rocket (SpaceX), hubble_deep_field 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from clamr_cli.errors import ClamrError
 from clamr_cli.types import Modality, Span
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    Size = tuple[int, int]
+Size = tuple[int, int]
 
 FPS: Final = 8
 SIZE: Final = (640, 360)

@@ -11,15 +11,13 @@ import os
 import re
 import shutil
 import struct
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from clamr_cli.files import sync_file, sync_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 VERSIONS: Final = "_versions"
 
@@ -59,11 +57,7 @@ def _number(name: str) -> int:
 
 
 def is_whole(manifest: Path) -> bool:
-    """Whether a manifest is neither empty, cut off nor overwritten: its footer, and the length of what it points to.
-
-    Raises:
-        OSError: it is there and may not be read.
-    """
+    """Whether a manifest is neither empty, cut off nor overwritten: its footer, and the length of what it points to."""
     try:
         with manifest.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -81,11 +75,7 @@ def is_whole(manifest: Path) -> bool:
 
 
 def has_its_files(table: Path, data: Any) -> bool:  # noqa: ANN401
-    """Whether the data files of a version are there, with the length they had and the end they should have.
-
-    Raises:
-        OSError: one is there and may not be read.
-    """
+    """Whether the data files of a version are there, with the length they had and the end they should have."""
     for fragment in data.get_fragments():
         for file in fragment.metadata.files:
             try:
@@ -154,11 +144,7 @@ class Syncer:
         self._done: dict[Path, set[str]] = {}
 
     def sync(self, tables: Sequence[Path]) -> None:
-        """Force to the disk what is new in tables: data and deletions, then manifests, then the folders that name them.
-
-        Raises:
-            OSError: the disk refuses.
-        """
+        """Force the new files of tables to the disk: data and deletions, then manifests, then their folders."""
         data: list[str] = []
         manifests: list[str] = []
         folders: set[Path] = set()

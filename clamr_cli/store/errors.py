@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from clamr_cli.errors import StoreError, shortage
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _SOURCE_PLACE: Final = re.compile(r",? ?(?:/|[A-Za-z]:\\)\S*\.rs:\d+(?::\d+)?")
 _WRAPPERS: Final = re.compile(r"^(?:lance error: |LanceError\(\w+\): )+")

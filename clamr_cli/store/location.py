@@ -8,11 +8,12 @@ import os
 import socket
 import time
 import unicodedata
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import unquote, urlparse
 
 import msgspec
@@ -21,9 +22,6 @@ from clamr_cli.errors import IndexLocked, StoreError
 from clamr_cli.files import locked, make_folder, write_atomically
 from clamr_cli.store.errors import as_store_error
 from clamr_cli.types import SearchOptions
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Note = TypeVar("Note")
 
@@ -132,13 +130,9 @@ def is_being_written(location: Location) -> bool:
 
 @contextmanager
 def writer_lock(location: Location, command: str) -> Iterator[None]:
-    """Hold the writer lock of an index in the block; it goes with the process, however that ends.
+    """Hold the writer lock of an index in the block, or raise IndexLocked; it goes with the process.
 
     The note beside it may outlive a killed process; it is only read while the lock is really held.
-
-    Raises:
-        IndexLocked: someone else holds it; the message names them.
-        StoreError: the lock file cannot be made.
     """
     path, note = location.file(_LOCK_NAME), location.file(_HOLDER_NAME)
     if path is None or note is None:

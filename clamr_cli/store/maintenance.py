@@ -8,7 +8,7 @@ import shutil
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -16,13 +16,10 @@ from clamr_cli.errors import StoreError
 from clamr_cli.files import TEMPORARY_PREFIX
 from clamr_cli.store import durable
 from clamr_cli.store.errors import store_errors
+from clamr_cli.store.location import Location
 from clamr_cli.store.records import FILES, META, MOMENTS, SCHEMA_VERSION, SCHEMAS, VECTORS, VIDEOS
+from clamr_cli.store.tables import Tables
 from clamr_cli.types import FileState
-
-if TYPE_CHECKING:
-    from clamr_cli.store.location import Location
-    from clamr_cli.store.tables import Tables
-
 
 _DOUBTFUL: Final = timedelta(minutes=10)
 """A video may have waited so long to be written after the time that its record names."""
@@ -32,11 +29,7 @@ _NAMED: Final = 3
 
 
 def read_version(tables: Tables) -> int | None:
-    """The version of the tables, None where there is no index (or one whose creation was cut off).
-
-    Raises:
-        StoreError: the tables cannot be read, or are of another program.
-    """
+    """The version of the tables, None where there is no index (or one whose creation was cut off)."""
     if not tables.exists(META):
         return None
     if not {"name", "value"} <= set(tables.dataset(META).schema.names):
@@ -74,8 +67,7 @@ def _write_version(tables: Tables) -> None:
 def repair(tables: Tables) -> list[str]:
     """Go on from the version before where the newest of a table cannot be read, and undo what may not fit to it.
 
-    Returns:
-        A line for each table that lost its newest version.
+    Returns a line for each table that lost its newest version.
     """
     lines = []
     lost = tables.repair(SCHEMAS)

@@ -10,19 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import pyarrow as pa
 
 from clamr_cli.errors import StoreError
-from clamr_cli.types import DIMENSION
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from clamr_cli.types import FileRecord, MomentRecord, VideoRecord
+from clamr_cli.types import DIMENSION, FileRecord, MomentRecord, VideoRecord
 
 Record = TypeVar("Record")
 

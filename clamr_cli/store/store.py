@@ -8,11 +8,16 @@ that is killed between two writes leaves rows nobody sees; the next write of the
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.files import private_as
@@ -31,17 +36,18 @@ from clamr_cli.store.records import (
     Extraction,
     VideoFacts,
 )
+from clamr_cli.store.scan_cache import PackResult, ScanFile, Snapshot
 from clamr_cli.store.tables import READER_GRACE, Tables, in_parts, literal, one_of
-from clamr_cli.types import EncoderInfo, FileRecord, FileState, MomentRecord, VideoRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from datetime import timedelta
-    from pathlib import Path
-
-    from clamr_cli.store.scan_cache import PackResult, ScanFile, Snapshot
-    from clamr_cli.store.vectors import PackedVectors
-    from clamr_cli.types import FloatArray, SearchOptions, TokenVectors
+from clamr_cli.store.vectors import PackedVectors
+from clamr_cli.types import (
+    EncoderInfo,
+    FileRecord,
+    FileState,
+    MomentRecord,
+    SearchOptions,
+    TokenVectors,
+    VideoRecord,
+)
 
 # The folder with the scan caches, beside the lock and the notes.
 _SCAN_CACHES: Final = "scan"
@@ -468,7 +474,7 @@ class Store:
         """Like :meth:`scan_vectors` for all moments, only what scoring needs, and packed."""
         return self.snapshot(fingerprint, use_cache=False).uncovered()
 
-    def nearest(self, fingerprint: str, query: FloatArray, limit: int) -> list[str]:
+    def nearest(self, fingerprint: str, query: NDArray[np.floating[Any]], limit: int) -> list[str]:
         """Moments that the approximate index has near a query's vectors: about ``limit``, in no particular order."""
         where, rows = one_of("fingerprint", [fingerprint]), query.astype("float32").tolist()
         return self.tables.nearest(VECTORS, "vectors", "moment_id", rows, where, limit)

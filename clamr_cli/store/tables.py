@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
 
 import lance
 import pyarrow as pa
@@ -18,14 +20,8 @@ import pyarrow as pa
 from clamr_cli.errors import StoreError
 from clamr_cli.store import durable
 from clamr_cli.store.errors import is_damage, is_panic, store_errors
+from clamr_cli.store.location import Location
 from clamr_cli.store.records import KEYS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime
-    from pathlib import Path
-
-    from clamr_cli.store.location import Location
 
 # 64 moments of 2,048 vectors are 32 MiB.
 BATCH_ROWS: Final = 64
@@ -369,14 +365,10 @@ class Tables:
                 self.forget_versions(name, READER_GRACE)
 
     def repair(self, names: Iterable[str]) -> dict[str, datetime | None]:
-        """Set aside the newest versions of tables as far as they cannot be read. The caller holds the writer lock.
+        """Set aside the newest versions of tables as far as they cannot be read.
 
-        Returns:
-            The tables that lost any, and when the version was written that is the newest now; None where the lost one
-            was put back from its copy.
-
-        Raises:
-            StoreError: a manifest cannot be moved.
+        Returns the tables that lost any, and when the version was written that is the newest now; None where the lost
+        one was put back from its copy.
         """
         lost: dict[str, datetime | None] = {}
         for name in names:

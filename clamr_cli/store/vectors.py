@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import xxhash
+from numpy.typing import NDArray
 
 from clamr_cli.errors import StoreError
 from clamr_cli.store.records import SCHEMAS, SUMS, VECTORS
-from clamr_cli.types import DIMENSION, MODALITY_OF_ID, NO_MODALITY, TokenVectors
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from clamr_cli.store.tables import Tables
-    from clamr_cli.types import EncoderInfo
+from clamr_cli.store.tables import Tables
+from clamr_cli.types import DIMENSION, MODALITY_OF_ID, NO_MODALITY, EncoderInfo, TokenVectors
 
 NORM_TOLERANCE: Final = 0.01
 """A stored vector's length may be so far from 1; rounding a unit vector to float16 moves it by 0.0005 at most."""

@@ -5,14 +5,11 @@ Nothing here downloads except :func:`pull`, and nothing that fails its checksum 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 from clamr_cli.weights.catalog import Model, WeightFile, model, names, ocr_weights
 from clamr_cli.weights.locate import Status, locate, status
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 __all__ = ["Model", "Status", "WeightFile", "locate", "model", "names", "ocr_weights", "pull", "status"]
 

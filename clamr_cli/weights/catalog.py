@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from clamr_cli.errors import ModelError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +46,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class HubRepo:
-    """A model repository of the hub.
-
-    ``folder`` is the subfolder of the model that receives the files; ``patterns`` say which files are fetched.
-    """
+    """A model repository of the hub; files that match ``patterns`` are fetched into a subfolder of the model."""
 
     repo: str
     revision: str = "main"

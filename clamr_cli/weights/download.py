@@ -10,8 +10,10 @@ import io
 import shutil
 import urllib.request
 import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
@@ -31,12 +33,8 @@ from clamr_cli.weights.locate import (
     sha256,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    ProgressCallback = Callable[[int, int], None]
-    Add = Callable[[float], None]
+ProgressCallback = Callable[[int, int], None]
+Add = Callable[[float], None]
 
 _TIMEOUT: Final = 30.0
 _CHUNK: Final = 1 << 20

@@ -14,18 +14,16 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from clamr_cli.errors import ModelError, pip_install
 from clamr_cli.files import locked, make_folder, write_atomically
 from clamr_cli.weights import catalog
 from clamr_cli.weights.catalog import HubRepo, Model
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 STAMPS: Final = "verified.json"
 """Name of the stamp file in the cache folder: real path -> [size, mtime_ns, inode, sha256]."""
@@ -88,11 +86,7 @@ def locate(name: str, cache: Path) -> Path:
 
 
 def status(name: str, cache: Path) -> Status:
-    """Whether and where a model is installed; cheap, nothing is hashed, joined or imported.
-
-    Raises:
-        ModelError: unknown name.
-    """
+    """Whether and where a model is installed; cheap, nothing is hashed, joined or imported."""
     model = catalog.model(name)
     folder = _find(model, cache)
     where = "" if folder is None else str(folder)
@@ -198,11 +192,7 @@ def copy_hashed(sources: Sequence[Path], target: Path) -> str:
 
 
 def _verify(path: Path, expected: str, cache: Path, name: str) -> None:
-    """Make sure that a file has its SHA-256, without reading it when that is known already.
-
-    Raises:
-        ModelError: it cannot be read, or is another file than the one that was asked for.
-    """
+    """Make sure that a file has its SHA-256, without reading it when that is known already."""
     try:
         real = path.resolve(strict=True)
         stat = real.stat()
@@ -238,11 +228,7 @@ def _stamps(cache: Path) -> dict[str, list[int | str]]:
 def building(cache: Path, name: str) -> Iterator[Path]:
     """A fresh folder to build a model in; it is gone afterwards unless :func:`install` moved it.
 
-    One process at a time builds a model; whoever waited finds it built. The lock ends with its process, and what a
-    killed one left behind is removed after a day.
-
-    Raises:
-        ModelError: the cache folder cannot be written, or the disk fills meanwhile.
+    One process at a time builds a model; whoever waited finds it built. What a killed one left is removed after a day.
     """
     partial = None
     try:
@@ -279,11 +265,7 @@ def install(partial: Path, target: Path, digests: Mapping[str, str], origin: Map
 
 
 def need_space(cache: Path, size: int) -> None:
-    """Refuse early when the disk cannot hold ``size`` bytes more.
-
-    Raises:
-        ModelError: too little space.
-    """
+    """Refuse early when the disk cannot hold ``size`` bytes more."""
     free = shutil.disk_usage(cache).free
     if free < size:
         what = f"{cache} has {free / 1e6:,.0f} MB free, {size / 1e6:,.0f} MB are needed"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli.files import locked
 from clamr_cli.store.errors import store_errors
@@ -16,16 +19,8 @@ from clamr_cli.store.records import VECTORS, moment_order
 from clamr_cli.store.scan_cache import scan_file
 from clamr_cli.store.scan_cache.scan_file import CorruptCache
 from clamr_cli.store.scan_cache.snapshot import Snapshot, fragment_of
-from clamr_cli.store.tables import one_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from clamr_cli.store.tables import Tables
-    from clamr_cli.store.vectors import PackedVectors
+from clamr_cli.store.tables import Tables, one_of
+from clamr_cli.store.vectors import PackedVectors
 
 LOCK_NAME: Final = "lock"
 

@@ -6,24 +6,20 @@ A file is a folder of arrays in numpy's own formats. It gets its name when it is
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from clamr_cli import kernel
 from clamr_cli.files import TEMPORARY_PREFIX, sync_file, sync_folder
+from clamr_cli.store.vectors import PackedVectors
 from clamr_cli.types import DIMENSION
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Set
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from clamr_cli.store.vectors import PackedVectors
 
 SUFFIX: Final = ".scan"
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from clamr_cli.errors import StoreError
 from clamr_cli.store import vectors
 from clamr_cli.store.errors import store_errors
 from clamr_cli.store.records import VECTORS
 from clamr_cli.store.scan_cache.scan_file import SUFFIX, CorruptCache, Fragment, ScanFile, read
-from clamr_cli.store.tables import one_of
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from clamr_cli.errors import StoreError
-    from clamr_cli.store.tables import Tables
-    from clamr_cli.store.vectors import PackedVectors
+from clamr_cli.store.tables import Tables, one_of
+from clamr_cli.store.vectors import PackedVectors
 
 _OFFSET_BITS: Final = 32
 """A row's address is the number of its fragment, then in this many bits its offset there."""

@@ -139,7 +139,7 @@ def test_a_target_that_is_not_there_is_one_line_and_a_failure(shelf: Shelf) -> N
     assert shelf("index", str(shelf.place / "vidoes"), *PLAIN).code == 2
     (shelf.place / "unplugged").rename(shelf.videos)
     shelf.index()
-    assert shelf("status", "--failed").err == "no file of the index failed\n"
+    assert shelf("status", "--failed").err == "no failed files\n"
 
 
 def test_a_folder_that_cannot_be_read_keeps_its_videos_and_is_listed_until_it_can(shelf: Shelf) -> None:
