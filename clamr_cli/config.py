@@ -119,7 +119,11 @@ def load(options: Mapping[str, object] | None = None, *, config: str | None = No
             for name in NAMES
             if name != "encoders" and os.environ.get(variable(name))
         ),
-        *((_option(name), name, value) for name, value in (options or {}).items() if value is not None),
+        *(
+            ("--ocr-lang" if name == "ocr_languages" else f"--{name.replace('_', '-')}", name, value)
+            for name, value in (options or {}).items()
+            if value is not None
+        ),
     ]
     values: dict[str, Any] = {}
     given: dict[str, str] = {}
@@ -131,10 +135,6 @@ def load(options: Mapping[str, object] | None = None, *, config: str | None = No
             raise UsageError(f"{source}: {_shown(value)} cannot be used", hint) from None
         given[name] = source
     return replace(Settings(), **values, given=given)
-
-
-def _option(name: str) -> str:
-    return "--ocr-lang" if name == "ocr_languages" else "--" + name.replace("_", "-")
 
 
 def variable(name: str) -> str:

@@ -96,41 +96,34 @@ class MissingExtra(ClamrError):
 
 def pip_install(extra: str = "", *options: str) -> str:
     """The command that installs clamr again, with an extra, from where it came: a folder, an archive or an index."""
-    source, editable = _source()
-    wanted = f"[{extra}]" if extra else ""
-    target = f"{_DISTRIBUTION}{wanted} @ {source}" if "://" in source else f"{source}{wanted}"
-    return shlex.join(["pip", "install", *options, *(["-e"] if editable else []), target])
-
-
-def _source() -> tuple[str, bool]:
-    """The source of this installation as pip takes it, and whether it is editable."""
     # Slow to import, and needed for hints alone.
     import json
     from importlib import metadata
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 
+    source, editable = _DISTRIBUTION, False
     try:
-        told = metadata.distribution(_DISTRIBUTION).read_text("direct_url.json")
-        origin = json.loads(told) if told else {}
-        url = str(origin.get("url", ""))
-        git = origin.get("vcs_info")
+        origin = json.loads(metadata.distribution(_DISTRIBUTION).read_text("direct_url.json") or "{}")
+        url, git = str(origin.get("url", "")), origin.get("vcs_info")
+        path = url2pathname(urlsplit(url).path) if url.startswith("file:") else ""
         if git:
             revision = git.get("requested_revision")
-            return f"{git['vcs']}+{url}" + (f"@{revision}" if revision else ""), False
-        path = url2pathname(urlsplit(url).path) if url.startswith("file:") else ""
-        if path and os.path.exists(path):
-            return path, bool(origin.get("dir_info", {}).get("editable"))
-        if url.startswith("https:"):
-            return url, False
+            source = f"{git['vcs']}+{url}" + (f"@{revision}" if revision else "")
+        elif path and os.path.exists(path):
+            source, editable = path, bool(origin.get("dir_info", {}).get("editable"))
+        elif url.startswith("https:"):
+            source = url
     except metadata.PackageNotFoundError:
         # Run from its folder, without an installation.
         tree = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         if os.path.isfile(os.path.join(tree, "pyproject.toml")):
-            return tree, False
+            source = tree
     except (ValueError, TypeError, AttributeError, KeyError, OSError):
         pass
-    return _DISTRIBUTION, False
+    name = f"[{extra}]" if extra else ""
+    target = f"{_DISTRIBUTION}{name} @ {source}" if "://" in source else f"{source}{name}"
+    return shlex.join(["pip", "install", *options, *(["-e"] if editable else []), target])
 
 
 class EncoderMismatch(ClamrError):
@@ -158,12 +151,12 @@ def shortage(error: BaseException | str) -> tuple[str, str] | None:
     chain: list[BaseException | str] = [error]
     while isinstance(last := chain[-1], BaseException) and (last.__cause__ or last.__context__) and len(chain) < 20:
         chain.append(last.__cause__ or last.__context__ or "")
-    for one in chain:
-        number = one.errno if isinstance(one, OSError) else None
-        text = str(one)
+    for link in chain:
+        number = link.errno if isinstance(link, OSError) else None
+        text = str(link)
         if number in (errno.EMFILE, errno.ENFILE) or _OPEN_FILES.search(text):
             return "too many files are open", MORE_FILES
-        if isinstance(one, MemoryError) or number == errno.ENOMEM or _MEMORY.search(text):
+        if isinstance(link, MemoryError) or number == errno.ENOMEM or _MEMORY.search(text):
             if _GPU.search(text):
                 return "the GPU has not enough memory", "close other programs that use it, or run with --device cpu"
             return "not enough memory", MORE_MEMORY

@@ -86,7 +86,7 @@ def plain(text: str, *, case: bool = False) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a stretch of a track's text came from.
+    """The origin of a stretch of a track's text.
 
     ``segment`` indexes the segments the track was joined from; ``start``/``end`` are character offsets into that
     segment's text; ``span`` is its time in seconds: of the words it touches where word times are known, else of the
@@ -130,26 +130,20 @@ class TextTrack:
         """
         if start >= end or not self.segments:
             return None
-        found = bisect.bisect_right(self.starts, start) - 1
-        if found < 0:
+        number = bisect.bisect_right(self.starts, start) - 1
+        if number < 0:
             return None
-        begin, segment = self.starts[found], self.segments[found]
+        begin, segment = self.starts[number], self.segments[number]
         first, last = start - begin, end - begin
         if first >= len(segment.text):
             # A stretch that starts in the separator belongs to the next segment it reaches.
-            if found + 1 < len(self.segments) and end > self.starts[found + 1]:
-                return self.locate(self.starts[found + 1], end)
+            if number + 1 < len(self.segments) and end > self.starts[number + 1]:
+                return self.locate(self.starts[number + 1], end)
             return None
         last = min(last, len(segment.text))
-        return Place(found, first, last, _time_of(segment, first, last))
-
-
-def _time_of(segment: Segment, start: int, end: int) -> Span:
-    """The time of ``segment.text[start:end]``, from the words it touches."""
-    touched = [word for word in segment.words if word.start < end and start < word.end]
-    if not touched:
-        return segment.span
-    return Span(touched[0].span.start, touched[-1].span.end)
+        words = [word for word in segment.words if word.start < last and first < word.end]
+        span = Span(words[0].span.start, words[-1].span.end) if words else segment.span
+        return Place(number, first, last, span)
 
 
 _CONTROL: Final = (

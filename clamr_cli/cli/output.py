@@ -317,7 +317,13 @@ def table(
         short = [cells[column.name] for column in upright if not column.wide and cells[column.name]]
         long = [cells[column.name] for column in upright if column.wide and cells[column.name]]
         paragraphs.append((short, long, style))
-    return wide if len(upright) < 3 else by_width(wide, _stacked(paragraphs))
+    narrow = _stacked(paragraphs)
+
+    class ByWidth:
+        def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+            yield wide if options.max_width >= _NARROW else narrow
+
+    return wide if len(upright) < 3 else ByWidth()
 
 
 def _cell(column: Column, columns: Sequence[Column], row: Any) -> Text:  # noqa: ANN401
@@ -356,17 +362,3 @@ def empty_table(*, header: bool = True) -> Table:
     return Table(
         box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False, show_header=header
     )
-
-
-def by_width(wide: RenderableType, narrow: RenderableType) -> RenderableType:
-    """One of two drawings of the same: the narrow one where the screen has few columns."""
-
-    class ByWidth:
-        def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-            yield wide if options.max_width >= _NARROW else narrow
-
-    return ByWidth()
-
-
-def talk() -> Console:
-    return console(sys.stderr)

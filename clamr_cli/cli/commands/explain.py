@@ -30,7 +30,7 @@ from clamr_cli.cli.runtime import Context, encoder_for, open_store, partial_cove
 from clamr_cli.errors import EXIT_FOUND
 from clamr_cli.text import shorten
 from clamr_cli.timeline import format_time
-from clamr_cli.types import SHOWN_MODALITIES, Evidence, Explanation, Modality, SearchOptions, WhatIf, WordEvidence
+from clamr_cli.types import SHOWN_MODALITIES, Evidence, Explanation, Modality, SearchOptions
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -48,18 +48,6 @@ class ExplainArguments(FormOptions, EncoderOptions):
     device: DeviceOption = None
 
 
-def _word_record(word: WordEvidence) -> dict[str, object]:
-    return {
-        "query_token": word.query_token,
-        "best": None if word.best is None else evidence_record(word.best),
-        "by_modality": {name: evidence_record(evidence) for name, evidence in word.by_modality.items()},
-    }
-
-
-def _what_if_record(what: WhatIf) -> dict[str, object]:
-    return {"without": what.modality, "score": rounded(4)(what.score), "rank": what.rank}
-
-
 def _of_hit(column: Column) -> Column:
     return replace(column, tsv=None, get=lambda explanation: column.value(explanation.hit))
 
@@ -70,7 +58,14 @@ COLUMNS: Final = (
     *(_of_hit(column) for column in HIT if column.json),
     json_only(
         "words", "What answers each query word: query_token, best, by_modality.",
-        lambda why: [_word_record(word) for word in why.words],
+        lambda why: [
+            {
+                "query_token": word.query_token,
+                "best": None if word.best is None else evidence_record(word.best),
+                "by_modality": {name: evidence_record(evidence) for name, evidence in word.by_modality.items()},
+            }
+            for word in why.words
+        ],
     ),
     json_only(
         "shares", "Part of the score that each modality won.",
@@ -78,7 +73,9 @@ COLUMNS: Final = (
     ),
     json_only(
         "what_if", "Score and rank if a modality did not count: without, score, rank.",
-        lambda why: [_what_if_record(what) for what in why.what_if],
+        lambda why: [
+            {"without": what.modality, "score": rounded(4)(what.score), "rank": what.rank} for what in why.what_if
+        ],
     ),
 )  # fmt: skip
 LINE_COLUMNS: Final = (

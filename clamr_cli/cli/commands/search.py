@@ -26,7 +26,7 @@ from clamr_cli.cli.runtime import Context, encoder_for, open_store, partial_cove
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.text import plural, shorten
 from clamr_cli.timeline import format_time, parse_time
-from clamr_cli.types import SHOWN_MODALITIES, Evidence, Filters, Hit, Scoring, SearchOptions
+from clamr_cli.types import SHOWN_MODALITIES, Evidence, Filters, Scoring, SearchOptions
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store
@@ -102,10 +102,6 @@ def evidence_record(evidence: Evidence) -> dict[str, object]:
     }
 
 
-def _modality_scores(hit: Hit) -> dict[str, float | None]:
-    return {name: rounded(4)(hit.modalities.get(name)) for name in SHOWN_MODALITIES}
-
-
 def _time_column(name: str, about: str, get: object) -> Column:
     return Column(name, about, get, json=rounded(3), tsv=fixed(2), table=None)  # type: ignore[arg-type]
 
@@ -129,7 +125,10 @@ HIT: Final = (
     table_only("moment", lambda hit: as_span(hit.span)),
     table_only("at", lambda hit: f"at {format_time(hit.at)}", below="moment"),
     Column("modality", "The modality that matches best.", table=str, label="by"),
-    json_only("modalities", "Score of each modality alone; null where the moment has none of it.", _modality_scores),
+    json_only(
+        "modalities", "Score of each modality alone; null where the moment has none of it.",
+        lambda hit: {name: rounded(4)(hit.modalities.get(name)) for name in SHOWN_MODALITIES},
+    ),
     Column("title", "Title of the video.", table=None),
     Column("path", "A file that holds it.", table=None),
     Column(
@@ -194,7 +193,12 @@ def search(context: Context, arguments: SearchArguments) -> int:
     hits = find(store, encoder, query, search_options, device=settings.device)
     store.remember_search(query, search_options, encoder.info.name)
     if not hits:
-        warn(_no_hits(store))
+        if store.catalog():
+            warn(f"nothing found{_more_later(store)}")
+        elif store.is_being_written():
+            warn("nothing is indexed yet; clamr index is running")
+        else:
+            warn("nothing is indexed yet: clamr index DIR")
         return EXIT_NOTHING
     if form is Form.PATHS:
         # What a weak hit names is probably no answer, and a program that gets paths cannot tell.
@@ -211,15 +215,6 @@ def search(context: Context, arguments: SearchArguments) -> int:
     if form is Form.PATHS and weak:
         warn(f"{plural(weak, 'weak hit')} left out (--floor 0 accepts them){_more_later(store)}")
     return EXIT_FOUND
-
-
-def _no_hits(store: Store) -> str:
-    """The likely reason for an empty answer."""
-    if store.catalog():
-        return f"nothing found{_more_later(store)}"
-    if store.is_being_written():
-        return "nothing is indexed yet; clamr index is running"
-    return "nothing is indexed yet: clamr index DIR"
 
 
 def _more_later(store: Store) -> str:

@@ -61,18 +61,6 @@ def _moment_record(moment: MomentRecord) -> dict[str, object]:
     }
 
 
-def _file_records(timeline: Timeline) -> list[dict[str, object]]:
-    return [
-        {"path": file.path, "state": file.state, "size": file.size, "offline": file.path in timeline.offline}
-        for file in timeline.files
-    ]
-
-
-def _is_offline(timeline: Timeline) -> bool:
-    """True if no indexed file of the video can be opened now."""
-    return {file.path for file in timeline.files if file.state is FileState.INDEXED} <= timeline.offline
-
-
 COLUMNS: Final = (
     json_only("video_id", "Id of the video.", lambda line: line.video.video_id),
     json_only("content_hash", "Hash of its content.", lambda line: line.video.content_hash),
@@ -82,8 +70,19 @@ COLUMNS: Final = (
     json_only("language", "Two-letter code; empty where unknown.", lambda line: line.video.fields.language),
     json_only("duration", "Seconds.", lambda line: _seconds(line.video.media.duration)),
     json_only("indexed_at", "When it was indexed, ISO 8601.", lambda line: line.video.indexed_at),
-    json_only("files", "Files that hold it: path, state, size, offline.", _file_records),
-    json_only("offline", "True if no indexed file of it can be opened now.", _is_offline),
+    json_only(
+        "files",
+        "Files that hold it: path, state, size, offline.",
+        lambda line: [
+            {"path": file.path, "state": file.state, "size": file.size, "offline": file.path in line.offline}
+            for file in line.files
+        ],
+    ),
+    json_only(
+        "offline",
+        "True if no indexed file of it can be opened now.",
+        lambda line: {file.path for file in line.files if file.state is FileState.INDEXED} <= line.offline,
+    ),
     json_only(
         "media", "What the file says about itself, and what was measured.", lambda line: asdict(line.video.media)
     ),
