@@ -80,7 +80,7 @@ _clamr() {
         "explain":--template-vectors) COMPREPLY=(); return ;;
         "explain":--quantize) COMPREPLY=(); return ;;
         "frames":--count|"frames":-k) COMPREPLY=(); return ;;
-        "frames":--select) COMPREPLY=(); return ;;
+        "frames":--select) COMPREPLY=($(compgen -W "diverse top windows" -- "$current")); return ;;
         "frames":--modality|"frames":-m) COMPREPLY=($(compgen -W "video speech ocr metadata" -- "$current")); return ;;
         "frames":--out|"frames":-o) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "frames":--sheet) COMPREPLY=(); return ;;
@@ -101,11 +101,11 @@ _clamr() {
         "frames":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
         "frames":--ocr-lang) COMPREPLY=(); return ;;
         "frames":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
-        "open":--player) COMPREPLY=(); return ;;
+        "open":--player) COMPREPLY=($(compgen -W "mpv vlc" -- "$current")); return ;;
         "ask":--choice) COMPREPLY=(); return ;;
         "ask":--choices) COMPREPLY=(); return ;;
         "ask":--count|"ask":-k) COMPREPLY=(); return ;;
-        "ask":--select) COMPREPLY=(); return ;;
+        "ask":--select) COMPREPLY=($(compgen -W "diverse top windows" -- "$current")); return ;;
         "ask":--modality|"ask":-m) COMPREPLY=($(compgen -W "video speech ocr metadata" -- "$current")); return ;;
         "ask":--side) COMPREPLY=(); return ;;
         "ask":--around) COMPREPLY=(); return ;;

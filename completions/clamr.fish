@@ -96,7 +96,7 @@ complete -c clamr -n '__fish_seen_subcommand_from explain' -l quantize -x -d 'no
 complete -c clamr -n '__fish_seen_subcommand_from explain' -s h -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -F
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l count -s k -x -d 'How many frames.'
-complete -c clamr -n '__fish_seen_subcommand_from frames' -l select -x -d 'diverse, top or windows (best of N equal parts).'
+complete -c clamr -n '__fish_seen_subcommand_from frames' -l select -x -a 'diverse top windows' -d 'How to choose; windows: best of N equal parts.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l modality -s m -x -a 'video speech ocr metadata' -d 'Only video, speech, ocr or metadata; repeatable.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l out -s o -r -F -d 'Write JPEGs named by time, and frames.json.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l sheet -r -F -d 'Write a contact sheet (.jpg, .png or .webp).'
@@ -127,14 +127,14 @@ complete -c clamr -n '__fish_seen_subcommand_from frames' -l ocr-lang -x -d 'Lan
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l device -x -a 'auto cpu cuda mps' -d 'Where models run.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -s h -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from open' -F
-complete -c clamr -n '__fish_seen_subcommand_from open' -l player -x -d 'mpv or vlc; else what is there.'
+complete -c clamr -n '__fish_seen_subcommand_from open' -l player -x -a 'mpv vlc' -d 'The one that is installed by default.'
 complete -c clamr -n '__fish_seen_subcommand_from open' -l print -d 'Print the command instead of starting the player.'
 complete -c clamr -n '__fish_seen_subcommand_from open' -s h -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from ask' -F
 complete -c clamr -n '__fish_seen_subcommand_from ask' -l choice -x -d 'An answer to choose from; repeatable.'
 complete -c clamr -n '__fish_seen_subcommand_from ask' -l choices -x -d 'All answers to choose from, one after another.'
 complete -c clamr -n '__fish_seen_subcommand_from ask' -l count -s k -x -d 'Frames to show (default 32).'
-complete -c clamr -n '__fish_seen_subcommand_from ask' -l select -x -d 'diverse, top or windows (best of N equal parts).'
+complete -c clamr -n '__fish_seen_subcommand_from ask' -l select -x -a 'diverse top windows' -d 'How to choose frames; windows: best of N equal parts.'
 complete -c clamr -n '__fish_seen_subcommand_from ask' -l modality -s m -x -a 'video speech ocr metadata' -d 'Choose frames by these only; repeatable.'
 complete -c clamr -n '__fish_seen_subcommand_from ask' -l side -x -d 'Longer side of the frames at most.'
 complete -c clamr -n '__fish_seen_subcommand_from ask' -l around -x -d 'Show lines up to 5 seconds from a frame, or as far.'
