@@ -13,9 +13,9 @@ import typer
 from clamr_cli.cli import options
 from clamr_cli.cli.llm_options import LlmOptions
 from clamr_cli.cli.output import json_line, json_only, print_line, record, rounded, warn, write
-from clamr_cli.cli.preparing import PreparingFlags, Session, prepared_for
 from clamr_cli.cli.progress import Screen
 from clamr_cli.cli.runtime import Context
+from clamr_cli.cli.video_session import PrepareOptions, VideoSession, prepare_video
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.text import command_line, plural
 from clamr_cli.timeline import format_time, parse_time
@@ -33,7 +33,7 @@ _AROUND: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskArguments(LlmOptions, PreparingFlags):
+class AskArguments(LlmOptions, PrepareOptions):
     video: Annotated[str, typer.Argument(metavar="VIDEO|ID", help="A file, or a video's id or the beginning of it.")]
     question: Annotated[list[str], typer.Argument(metavar="QUESTION", help="What to answer.", show_default=False)]
     choice: Annotated[
@@ -165,7 +165,7 @@ def ask(context: Context, arguments: AskArguments) -> int:
         raise UsageError("no model to ask", hint)
     choice = Choice(arguments.count or _FRAMES, arguments.select, options.modalities(arguments.modality))
     arguments.check_model()
-    session = prepared_for(context, arguments, arguments.video)
+    session = prepare_video(context, arguments, arguments.video)
     prepared = session.prepared
     hits: list[FrameHit] = []
     if prepared.candidates:
@@ -202,7 +202,7 @@ def ask(context: Context, arguments: AskArguments) -> int:
     return _print(asked, json=arguments.json)
 
 
-def _material(session: Session, hits: Sequence[FrameHit], around: float, side: int) -> Material:
+def _material(session: VideoSession, hits: Sequence[FrameHit], around: float, side: int) -> Material:
     """What the model is shown: the frames, at most ``side`` pixels large, and the lines around them."""
     from clamr_cli import ask as library
     from clamr_cli.frames import full_size, stills

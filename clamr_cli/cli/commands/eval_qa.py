@@ -27,9 +27,9 @@ from clamr_cli.cli.output import (
     warn,
     write,
 )
-from clamr_cli.cli.preparing import PreparingFlags
 from clamr_cli.cli.progress import RunView, follow
 from clamr_cli.cli.runtime import Context, create_encoder, open_store
+from clamr_cli.cli.video_session import PrepareOptions
 from clamr_cli.errors import EXIT_FOUND, EXIT_PARTIAL, MediaError, StoreError, UsageError
 from clamr_cli.events import Event, GaveUp, Notice, Progress, VideoDone
 from clamr_cli.text import plural
@@ -51,7 +51,7 @@ _NAME_WIDTH: Final = len("clamr+speech+subs")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalQaArguments(FormOptions, LlmOptions, PreparingFlags):
+class EvalQaArguments(FormOptions, LlmOptions, PrepareOptions):
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Questions: a file, or the folder of a published collection.")
     ]

@@ -13,7 +13,7 @@ import typer
 
 from clamr_cli.cli import options
 from clamr_cli.cli.commands.search import evidence_record, matched_texts
-from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.options import EncoderOptions, FormOptions
 from clamr_cli.cli.output import (
     STYLES,
     Column,
@@ -28,9 +28,9 @@ from clamr_cli.cli.output import (
     table_only,
     warn,
 )
-from clamr_cli.cli.preparing import PrepareFlags, prepared_for
 from clamr_cli.cli.progress import counted
 from clamr_cli.cli.runtime import Context
+from clamr_cli.cli.video_session import PrepareOptions, prepare_video
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
 from clamr_cli.text import escape_json, plural, shorten
 from clamr_cli.timeline import file_time, format_time, parse_time
@@ -45,7 +45,7 @@ _LONGEST_CELL: Final = 120
 
 
 @dataclass(frozen=True, kw_only=True)
-class FramesArguments(FormOptions, PrepareFlags):
+class FramesArguments(FormOptions, EncoderOptions, PrepareOptions):
     video: Annotated[str, typer.Argument(metavar="VIDEO|ID", help="A file, or a video's id or the beginning of it.")]
     question: Annotated[
         list[str], typer.Argument(metavar="QUESTION", help="What the frames are to answer.", show_default=False)
@@ -175,7 +175,7 @@ def frames(context: Context, arguments: FramesArguments) -> int:
     choice = Choice(arguments.count, arguments.select, options.modalities(arguments.modality))
     form = arguments.form
     arguments.check()
-    session = prepared_for(context, arguments, arguments.video)
+    session = prepare_video(context, arguments, arguments.video)
     prepared = session.prepared
     if not prepared.candidates:
         raise UsageError(

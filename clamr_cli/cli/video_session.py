@@ -1,4 +1,4 @@
-"""What commands about one video begin with: its name, how to prepare it, and the wait until that is done."""
+"""The beginning of commands about one video: its name, the options of preparing it, and the preparation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from clamr_cli.cli.extraction_options import ExtractionOptions, index_options
 from clamr_cli.cli.index_progress import PrepareView
-from clamr_cli.cli.options import EncoderOptions, QuietOption, names_file
+from clamr_cli.cli.options import QuietOption, names_file
 from clamr_cli.cli.progress import follow
 from clamr_cli.cli.runtime import create_encoder, open_store, settings_for
 from clamr_cli.errors import MediaError, StoreError, UsageError
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparingFlags(ExtractionOptions):
-    """How to prepare a video for questions, with an encoder whose own settings are those it has already."""
+class PrepareOptions(ExtractionOptions):
+    """The options of preparing a video for questions. Its encoder keeps the settings that it has already."""
 
     interval: Annotated[
         float | None,
@@ -43,24 +43,19 @@ class PreparingFlags(ExtractionOptions):
     quiet: QuietOption = False
 
     def dense_options(self, store: Store, settings: Settings) -> DenseOptions:
-        """How to prepare, by the settings."""
+        """The options of the preparation by the settings."""
         from clamr_cli.frames import DenseOptions
 
         own = settings_for(store, settings.encoder, settings, self.encoder_settings())
         return DenseOptions(index_options(settings, own), 2.0 if self.interval is None else self.interval)
 
     def encoder_settings(self) -> dict[str, object]:
-        """The encoder's own settings that were given."""
+        """The encoder's own settings that were given, where a command inherits EncoderOptions too."""
         return {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class PrepareFlags(EncoderOptions, PreparingFlags):
-    """How to prepare a video for questions, the encoder's own settings among it."""
-
-
 @dataclass(frozen=True, slots=True)
-class Session:
+class VideoSession:
     """An open index, the settings of this run, and a prepared video."""
 
     store: Store
@@ -77,7 +72,7 @@ class Session:
         return create_encoder(self.options.index.encoder, self.settings, self.options.index.encoder_settings)
 
 
-def prepared_for(before: Context, flags: PreparingFlags, video: str) -> Session:
+def prepare_video(context: Context, arguments: PrepareOptions, video: str) -> VideoSession:
     """Find a video by path or id and prepare it, showing on stderr how far that is.
 
     Raises:
@@ -88,7 +83,7 @@ def prepared_for(before: Context, flags: PreparingFlags, video: str) -> Session:
     """
     from clamr_cli.frames import locate, prepare
 
-    settings = flags.settings(before)
+    settings = arguments.settings(context)
     is_there = "\0" not in video and os.path.lexists(video)
     try:
         store = open_store(settings)
@@ -99,15 +94,15 @@ def prepared_for(before: Context, flags: PreparingFlags, video: str) -> Session:
         if names_file(video) and not is_there:
             raise UsageError(f"there is no file {video}", "check the path") from None
         store = open_store(settings, create=is_there)
-    options, view = flags.dense_options(store, settings), PrepareView()
+    options, view = arguments.dense_options(store, settings), PrepareView()
     try:
         target = locate(store, video)
         video = target.path or target.video_id
-        code = follow(prepare(store, target, options), view, quiet=flags.quiet)
+        code = follow(prepare(store, target, options), view, quiet=arguments.quiet)
     except MediaError as error:
         # With its name, and with a hint that is about no index run.
         hint = "name a video" if "--exclude" in error.hint else error.hint.replace("index again", "try again")
         raise type(error)(f"{video}: {error.what}", hint) from error
     if code:
         raise typer.Exit(code)
-    return Session(store, settings, options, view.prepared)
+    return VideoSession(store, settings, options, view.prepared)
