@@ -121,8 +121,8 @@ class Notes:
             date: as the owner has it, empty where there is none; or a moment in UTC, whose day is the owner's or next
                 to it.
         """
-        if known := self._fields.get("date", ""):
-            self._fields["date"] = refined(known, date)
+        if earlier := self._fields.get("date", ""):
+            self._fields["date"] = refined(earlier, date)
         elif date:
             self._date_position = len(self._segments)
             self._fields["date"] = date if isinstance(date, str) else date.date().isoformat()

@@ -205,9 +205,9 @@ def _webvtt(text: str) -> Iterator[Cue]:
             match = _ARROW.match(line)
             if match is None:
                 for name in _VOICE.findall(line):
-                    said = clean(html.unescape(name))
-                    line = _VOICE.sub(f"{said}: ".replace("\\", " ") if said != speaker else "", line, count=1)
-                    speaker = said
+                    voice = clean(html.unescape(name))
+                    line = _VOICE.sub(f"{voice}: ".replace("\\", " ") if voice != speaker else "", line, count=1)
+                    speaker = voice
                 shown.append(line)
                 continue
             if times is not None:
@@ -245,9 +245,9 @@ def _json(text: str) -> Iterator[Cue]:
         yield start, start + float(event.get("dDurationMs", 0)) / 1000, words
     speaker = ""
     for segment in content.get("segments") or ():
-        said = str(segment.get("speaker") or "")
-        prefix = f"{said}: " if said and said != speaker else ""
-        speaker = said or speaker
+        voice = str(segment.get("speaker") or "")
+        prefix = f"{voice}: " if voice and voice != speaker else ""
+        speaker = voice or speaker
         yield _number(segment["start"]), _number(segment["end"]), prefix + str(segment["text"])
     for segment in content.get("chunks") or ():
         start, end = segment["timestamp"]

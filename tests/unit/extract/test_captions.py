@@ -98,7 +98,7 @@ def test_forced_lines_stand_beside_and_never_for_the_speech() -> None:
     assert "a part only" in passed_over([forced, whole], choose([forced, whole], "fr"), "fr")[0]
 
 
-def test_a_notice_knows_what_is_kept_beside_from_captions_that_were_read_again() -> None:
+def test_a_notice_names_captions_kept_beside_though_they_were_read_again() -> None:
     track = SubtitleTrack(2, "subrip", "de")
     choice = choose([track_captions(track)], "en")
     assert passed_over([track_captions(track)], choice, "en")[0].endswith("kept beside the speech")

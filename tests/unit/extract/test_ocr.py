@@ -233,6 +233,7 @@ def test_easyocr_reads_cards_into_segments_with_their_spans(easyocr: TextEngine)
     assert all(segment.source == "easyocr" and (segment.confidence or 0) > 0.5 for segment in segments)
 
 
+@pytest.mark.slow
 def test_easyocr_reads_signs_that_run_upwards_and_downwards(easyocr: TextEngine) -> None:
     wall = np.full((400, 640, 3), 120, np.uint8)
     for text, turns, left in (("Florist", 1, 60), ("Pharmacy", 3, 400)):
