@@ -53,7 +53,7 @@ def state_folder() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What commands need to know beyond their own arguments.
+    """Settings of all commands beside their own arguments.
 
     The types hold the limits of the values, and what the reference page says of them. ``given`` has the names of the
     settings that something other than a default set, and what did.
@@ -219,7 +219,7 @@ def _type_of(name: str) -> Any:  # noqa: ANN401
 
 
 def expected(name: str) -> str:
-    """What a value of a setting must be, as a request."""
+    """Constraint of a setting, as a request."""
     from msgspec import inspect
 
     info: Any = inspect.type_info(_type_of(name))
@@ -241,7 +241,7 @@ def expected(name: str) -> str:
 
 
 def about(name: str) -> str:
-    """What a setting is, in a sentence."""
+    """Description of a setting, in a sentence."""
     from msgspec import inspect
 
     info: Any = inspect.type_info(_type_of(name))

@@ -37,7 +37,7 @@ def private_file(path: str | os.PathLike[str], flags: int) -> int:
 
 @contextmanager
 def private_as(folder: Path | None) -> Iterator[None]:
-    """What libraries create in the block is its owner's only where the folder is; a shared folder stays shared."""
+    """Files that libraries create in the block are private if the folder is; a shared folder stays shared."""
     try:
         shared = folder is None or bool(folder.stat().st_mode & 0o077)
     except OSError:

@@ -138,7 +138,7 @@ def _less(material: Material, error: ImagesTooLarge) -> Material:
 
 
 def choice_of(answer: str, choices: Sequence[str]) -> int | None:
-    """Which of the choices an answer takes, from 0; None where it takes none or cannot be told.
+    """The choice that an answer takes, from 0; None where it takes none or cannot be told.
 
     Looked for, in this order: a boxed letter; the letter of an "answer" that all begins with; the last letter after
     "answer"; a letter that all begins with or consists of; the last one after "option" or "choice"; the one choice
@@ -175,7 +175,7 @@ def _words(text: str) -> str:
 
 
 def citations(answer: str, material: Material) -> tuple[Citation, ...]:
-    """What an answer cites in square brackets, in its order, each once.
+    """Citations of an answer in square brackets, in its order, each once.
 
     A stretch counts as shown where something was shown at its start and at its end.
     """
@@ -208,7 +208,7 @@ def _seconds(text: str) -> float:
 
 
 def _source(time: float, material: Material) -> Source | None:
-    """What was shown at a time, frames before lines."""
+    """Everything shown at a time, frames before lines."""
     for frame in material.frames:
         if min(abs(math.floor(frame.time) - time), abs(frame.time - time)) < TOLERANCE:
             return "frame"

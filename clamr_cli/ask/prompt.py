@@ -1,4 +1,4 @@
-"""What a model is shown: how to answer, frames and lines of one video in the order of time, the question.
+"""Prompt for a model: instructions, frames and lines of one video in the order of time, the question.
 
 What stands in the lines was said or written by strangers: the model is told that it is not an instruction to it, and it
 stands between marks that it cannot close.
@@ -92,7 +92,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What is shown of a video: frames, the best first, and lines in the order of time."""
+    """Parts of a video to show: frames, the best first, and lines in the order of time."""
 
     frames: tuple[Frame, ...] = ()
     lines: tuple[Line, ...] = ()

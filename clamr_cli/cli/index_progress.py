@@ -1,4 +1,4 @@
-"""What people see of an index run, and of the preparation of one video for questions."""
+"""Output of an index run for people, and of the preparation of one video for questions."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Estimate:
         video.duration = duration
 
     def _work(self) -> tuple[float, float]:
-        """What is done in this run, and what will have been done when it is over."""
+        """Work done in this run, and the whole work of it."""
         usual = {
             stage: weight * (self._stage_seconds[stage] + _FULL_STAGES) / (self._finished_seconds + _FULL_STAGES)
             for stage, weight in _WEIGHTS.items()
@@ -190,7 +190,7 @@ class IndexView(RunView[Event]):
         return f"interrupted: {'; '.join(filter(None, parts))}"
 
     def _unfinished(self) -> str:
-        """What is stored of unfinished videos: ``of talk.mp4 decoding and 1:50:00 of 2:40:00 of speech``."""
+        """Stored work of unfinished videos: ``of talk.mp4 decoding and 1:50:00 of 2:40:00 of speech``."""
         videos = []
         for path, stages in self.stages.items():
             parts = []
@@ -235,7 +235,7 @@ class PrepareView(RunView["Event | Prepared"]):
 
 
 def stage_text(event: Progress) -> str:
-    """What is being done to prepare a video, and how much of it is done."""
+    """The stage of preparing a video, and the part of it that is done."""
     part = min(100.0, 100.0 * event.done / event.total) if event.total > 0 else 100.0
     return f"{_PREPARING[event.stage]}: {part:.0f} %"
 

@@ -153,7 +153,7 @@ class Screen:
 
 
 class RunView(ABC, Generic[Event]):
-    """What people and programs see of a run; one subclass per kind of run. ``screen`` is there while it goes on."""
+    """View of a run for people and programs; one subclass per kind of run. ``screen`` is there while it goes on."""
 
     screen: Screen
     interval = INTERVAL

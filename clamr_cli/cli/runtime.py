@@ -1,4 +1,4 @@
-"""What most commands begin with: the settings, an open index, an encoder, quiet libraries."""
+"""Shared start of most commands: the settings, an open index, an encoder, quiet libraries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command gets beside its own arguments: the options before the command, and the whole program."""
+    """Context of a command beside its own arguments: the options before the command, and the whole program."""
 
     db: str | None = None
     config: str | None = None

@@ -291,7 +291,7 @@ def split_long(segment: Segment, seconds: float = _LONGEST_SEGMENT) -> Iterator[
         return
 
     def fitness(index: int) -> float:
-        """How well it is cut before its word ``index``: a pause, an end of a sentence, not far from the middle."""
+        """Quality of a cut before word ``index``: a pause, an end of a sentence, not far from the middle."""
         before, after = words[index - 1], words[index]
         mark = segment.text[before.end - 1]
         sentence = 1.0 if mark in ".?!。？！" else 0.4 if mark in ",;:、，" else 0.0

@@ -217,7 +217,7 @@ def track_captions(track: SubtitleTrack) -> Captions:
 
 
 def marks_of(text: str) -> tuple[set[str], str, bool]:
-    """What the words of a name say: marks, the language, and whether there is a word that says nothing known.
+    """Meaning of the words of a name: marks, the language, and whether there is a word that says nothing known.
 
     Marks are ``forced``, ``impaired``, ``machine``, ``original``, ``commentary``, and ``plain`` for words such as
     ``subs`` that say nothing more. Words with digits are release tags and numbers.

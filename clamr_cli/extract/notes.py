@@ -59,7 +59,7 @@ class ReadInPart(ValueError):
 
 
 class Notes:
-    """What is said of one video; the first to say something wins, who repeats it is left out.
+    """Metadata of one video; the first source of a field wins, repetitions are left out.
 
     Attributes:
         taken: when the video was taken, of a sidecar that a machine wrote: a moment in UTC, or a local date.

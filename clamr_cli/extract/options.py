@@ -1,4 +1,4 @@
-"""How to recognise speech and on-screen text; cheap to import, so that commands can say what they want."""
+"""Options of speech and text recognition; cheap to import, so that commands can say what they want."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ READABLE_BEFORE: Final = 1280
 
 @dataclass(frozen=True, slots=True)
 class AsrOptions:
-    """How to recognise speech.
+    """Options of speech recognition.
 
     Attributes:
         model: a ``whisper-...`` name of ``clamr models``, or the folder of a CTranslate2 Whisper model.
@@ -47,7 +47,7 @@ class AsrOptions:
 
 @dataclass(frozen=True, slots=True)
 class OcrOptions:
-    """How to recognise on-screen text.
+    """Options of text recognition.
 
     Attributes:
         engine: ``easyocr``, or ``rapidocr`` (an extra, several times faster on CPUs).

@@ -56,7 +56,7 @@ _DVD: Final = re.compile(r"(vts_\d\d)_([1-9])")
 
 @dataclass(frozen=True, slots=True)
 class Sidecars:
-    """What lies beside a video: captions, the best one first, and notes by kind (``info_json``, ``nfo`` and so on).
+    """Files beside a video: captions, the best one first, and notes by kind (``info_json``, ``nfo`` and so on).
 
     ``refused`` are links that lead out of the folder that was asked for.
     """
@@ -158,7 +158,7 @@ def sidecar_signature(path: str | os.PathLike[str], root: str | os.PathLike[str]
 
 
 def recording_part(video: Path) -> tuple[int, int, str] | None:
-    """Which part of which recording a file is: its number, how many there are, the recording's name.
+    """Part of a recording that a file is: its number, how many there are, the recording's name.
 
     Cameras cut long recordings into files of a few gigabytes: ``GH010123.MP4``, ``GH020123.MP4``; older ones into
     ``GOPR0123.MP4``, ``GP010123.MP4``; and DVDs are cut into ``VTS_01_1.VOB``, ``VTS_01_2.VOB``.

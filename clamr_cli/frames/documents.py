@@ -31,7 +31,7 @@ class Track:
 
 
 class Surroundings:
-    """What is said and written around any moment of a video.
+    """Speech and text around any moment of a video.
 
     Args:
         texts: of the video.

@@ -26,7 +26,7 @@ _BESIDE: Final = np.float32(0.9)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """How well each candidate of a video answers a question.
+    """Scores of all candidates of a video for a question.
 
     ``scores`` are [n] float32, minus infinity for a candidate that has nothing that may answer.
     """

@@ -67,7 +67,7 @@ def note_key(path: str) -> str:
 
 
 def noted(store: Store, path: str) -> Extraction | None:
-    """What was noted of a file when it was prepared, None for one that never was."""
+    """Record of a prepared file, None for one that never was prepared."""
     return None if "\0" in path else store.extraction(note_key(path))
 
 
@@ -85,6 +85,6 @@ def forget(store: Store, path: str) -> None:
 
 
 def note(target: Target) -> Mapping[str, Any]:
-    """What to remember of a file so that its content need not be looked at again."""
+    """Record of a file by which its content need not be read again."""
     status = os.stat(target.path)
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "content_hash": target.content_hash}

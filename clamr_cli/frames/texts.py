@@ -1,4 +1,4 @@
-"""What is said and written in a video, as far as it is stored: by the index, else recognised of the same content."""
+"""Speech and text of a video, as far as stored: by the index, else recognised of the same content."""
 
 from __future__ import annotations
 

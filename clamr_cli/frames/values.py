@@ -48,7 +48,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class DenseOptions:
-    """How densely to prepare a video.
+    """Options for preparing a video.
 
     Attributes:
         index: how to recognise and encode, as for an index run; ``speech`` and ``text`` say whether to recognise what
@@ -64,7 +64,7 @@ class DenseOptions:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What is said and written in a video, and the chapters it has, each in time order."""
+    """Speech, text and chapters of a video, each in time order."""
 
     speech: tuple[Segment, ...] = ()
     ocr: tuple[Segment, ...] = ()
@@ -103,18 +103,18 @@ class Prepared:
 
     @property
     def speech(self) -> tuple[Segment, ...]:
-        """What is said, in time order."""
+        """Speech, in time order."""
         return self.texts.speech
 
     @property
     def ocr(self) -> tuple[Segment, ...]:
-        """What is written on screen, in time order."""
+        """On-screen text, in time order."""
         return self.texts.ocr
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How many frames to choose and how; ``modalities`` empty means that all may answer."""
+    """Number of frames and way of choosing; ``modalities`` empty means that all may answer."""
 
     k: int = 32
     select: FrameSelection = "diverse"

@@ -48,7 +48,7 @@ _MOST_STALLS = 4
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the work on every video of a run uses."""
+    """Shared context of the work on every video of a run."""
 
     store: Store  # the caller is its one writer
     options: IndexOptions  # with a number of threads, see IndexOptions.with_threads
@@ -325,7 +325,7 @@ async def _choose(work: Work, captions: CaptionSet) -> Choice:
 
 
 async def transcribe(work: Work, media: Media, captions: CaptionSet) -> tuple[Sequence[Segment], str]:
-    """What is said, and in which language: by captions, else recognised, with a translation beside it."""
+    """Speech and its language: by captions, else recognised, with a translation beside it."""
     asr, samples = work.options.asr, media.decoded.samples
     folder = os.fspath(media.workdir.folder) if media.workdir is not None and samples else ""
     choice = await _choose(work, captions)
@@ -358,7 +358,7 @@ async def transcribe(work: Work, media: Media, captions: CaptionSet) -> tuple[Se
 
 
 async def read_text(work: Work, media: Media) -> Sequence[Segment]:
-    """What is written on screen."""
+    """On-screen text."""
     if not work.options.text:
         return ()
     stored = work.load("text")

@@ -84,7 +84,7 @@ def write_sound(
 
 
 def share(speech: Sequence[Stretches]) -> list[Share]:
-    """Where each of some tracks, the best first, is heard by its speech; the one that is heard elsewhere is first."""
+    """Stretches in which each track, the best first, is used for its speech; the track for the rest comes first."""
     amounts = [length(stretches) for stretches in speech]
     first = next(number for number, amount in enumerate(amounts) if amount >= _NEARLY_MOST * max(amounts))
     shares: list[Share] = [(first, speech[first])]
@@ -165,7 +165,7 @@ def _notices(
     speech: Sequence[Stretches],
     shares: Sequence[Share],
 ) -> Iterator[str]:
-    """What the user should know of the choice; that copies and translations are left out goes without saying."""
+    """Notices about the choice; that copies and translations are left out goes without saying."""
     numbers = {track.index: number for number, track in enumerate(info.audio, start=1)}
     names = [numbers[track.index] for track in group]
     heard = " and ".join(str(name) for name in sorted(names[number] for number, _ in shares))

@@ -55,7 +55,7 @@ def bound(
     threads: int = 0,
     backend: str | None = None,
 ) -> Float32:
-    """What :func:`exact` gives at most (``side`` 1) or at least (-1): [r, q].
+    """Upper (``side`` 1) or lower (-1) bounds of :func:`exact`: [r, q].
 
     Args:
         query: [q, 128] float32.

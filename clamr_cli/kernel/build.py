@@ -60,13 +60,13 @@ def _compiler(arguments: list[str]) -> list[str]:
 
 
 def platform_tag() -> str:
-    """What a wheel with the library is for."""
+    """Platform tag of a wheel with the library."""
     name = sysconfig.get_platform().replace("universal2", platform.machine())
     return "py3-none-" + name.replace("-", "_").replace(".", "_")
 
 
 class KernelHook(BuildHookInterface):
-    """What hatchling calls before it writes a wheel."""
+    """Hook that hatchling calls before it writes a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and put the library into the wheel or, for an editable installation, into the tree."""

@@ -24,7 +24,7 @@ SHARES: Final = 4
 
 
 def usable_threads() -> int:
-    """How many threads this process may run at once."""
+    """Number of threads that this process may run at once."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

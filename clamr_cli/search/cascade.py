@@ -96,7 +96,7 @@ class Candidates:
 
     @property
     def vectors(self) -> int:
-        """How many vectors in the scan cache may answer; others are few."""
+        """Number of vectors in the scan cache that may answer; others are few."""
         pairs = zip(self.snapshot.files, self.in_files, strict=True)
         return sum(int((file.starts[moments + 1] - file.starts[moments]).sum()) for file, moments in pairs)
 
@@ -115,7 +115,7 @@ class Candidates:
 
 
 class VideoRank(NamedTuple):
-    """Where a video stands among all: its rank from 1, its first moment and that one's score."""
+    """Position of a video among all: its rank from 1, its first moment and that one's score."""
 
     rank: int
     moment_id: str
@@ -195,7 +195,7 @@ class Cascade:
             self._score(left)
 
     def rank_of(self, video_id: str, rule: int = 0) -> VideoRank | None:
-        """Where a video stands by one of the rules; None where it is not ranked.
+        """Position of a video by one of the rules; None where it is not ranked.
 
         Raises:
             CorruptCache: the scan cache is not what was written.
@@ -220,7 +220,7 @@ class Cascade:
         return VideoRank(1 + len(before - {video_id}), moment_id, score)
 
     def videos_ranked(self, rule: int = 0) -> int:
-        """How many videos have anything that may answer."""
+        """Number of videos with anything that may answer."""
         return len({video_of(self.moment_ids[number]) for number in np.flatnonzero(np.isfinite(self.upper[:, rule]))})
 
     def tighten(self, numbers: Int64) -> None:
@@ -229,7 +229,7 @@ class Cascade:
             self.upper[chosen] = np.minimum(self.upper[chosen], self._bounds(file, moments, 1, 2))
 
     def lower(self, numbers: Int64) -> Float64:
-        """What the scores of moments are at least, [n, rules]."""
+        """Lower bounds of the scores of moments, [n, rules]."""
         least = self.values.astype(np.float64)
         for file, chosen, moments in self._by_file(numbers[~self.exact[numbers]]):
             least[chosen] = self._bounds(file, moments, -1, 2)
@@ -241,7 +241,7 @@ class Cascade:
         return ranked([self.moment_ids[number] for number in at.tolist()], self.values[at, rule])
 
     def _reaches(self, rule: int, threshold: float) -> NDArray[np.bool_]:
-        """Which moments may have a score that is not below the threshold."""
+        """Mask of the moments whose score may reach the threshold."""
         upper = self.upper[:, rule]
         reaching: NDArray[np.bool_] = np.isfinite(upper) & (upper + self._slack >= threshold)
         return reaching

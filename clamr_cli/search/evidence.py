@@ -1,4 +1,4 @@
-"""Why a moment answers a query: for each word of the query the frame, line or word it was matched by. Pure."""
+"""Evidence of a moment for a query: for each word of the query the frame, line or word it was matched by. Pure."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ class Match:
         return Evidence(word.text, modality, span, text, float(self._values[rows[place], column]), context)
 
     def _words_at(self, modality: Modality | None, column: int) -> tuple[str, str]:
-        """What a vector stands for, in words, and the line it is from."""
+        """Text of a vector, and its line."""
         if modality is None:
             return "", ""
         number = int(self._document.segments[column])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def explain(store: Store, encoder: Encoder, video_id: str, text: str, options: SearchOptions) -> Explanation:
-    """Why a video ranks where it does: evidence per query word and modality, shares, its rank without each modality.
+    """Explanation of a video's rank: evidence per query word and modality, shares, its rank without each modality.
 
     Args:
         store: the index.

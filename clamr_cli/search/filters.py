@@ -1,4 +1,4 @@
-"""Which videos and moments may answer: by what the index knows of a video, and by quoted phrases.
+"""Filters: the videos and moments that may answer, by what the index knows of a video, and by quoted phrases.
 
 A quoted phrase must stand in the text of one modality of a moment, across its lines. Case, white space, normal forms
 and the shapes of apostrophes, quotation marks and dashes make no difference, see :func:`clamr_cli.text.plain`.

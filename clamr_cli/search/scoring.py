@@ -58,7 +58,7 @@ def similarities(query: FloatArray, document: FloatArray) -> Float32:
 
 
 def slot_weights(weights: Mapping[Modality, float], allowed: frozenset[Modality] | None = None) -> Float32:
-    """What each modality id's similarities are multiplied by, [SLOTS] float32; 0 leaves an id out.
+    """Factors of each modality id's similarities, [SLOTS] float32; 0 leaves an id out.
 
     Args:
         weights: factors at least 0; modalities not named have 1.
@@ -176,7 +176,7 @@ def score_packed(query: FloatArray, vectors: FloatArray, modality_ids: NDArray[n
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoringRule:
-    """How scores are made of maxima: which sum, and the factors of :func:`slot_weights`."""
+    """Rule that turns maxima into scores: which sum, and the factors of :func:`slot_weights`."""
 
     scoring: Scoring
     weights: Float32
@@ -291,7 +291,7 @@ def first_of_each_video(ranking: Iterable[tuple[str, float]]) -> Iterator[tuple[
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoScores:
-    """How well every video answers every query, by its best moment.
+    """Scores of every video for every query, by its best moment.
 
     Attributes:
         video_ids: [v], ascending.

@@ -40,7 +40,7 @@ _CANDIDATES_PER_HIT: Final = 10
 
 @dataclass(frozen=True)
 class Query:
-    """What to look for: its words and quoted phrases, its vectors, and how to match them.
+    """A query: its words and quoted phrases, its vectors, and how to match them.
 
     Attributes:
         text: without quotation marks.
@@ -78,7 +78,7 @@ class Query:
 
     @cached_property
     def rule(self) -> ScoringRule:
-        """How scores are made."""
+        """Rule of scoring."""
         weights = slot_weights(self.options.weights, frozenset(self.options.modalities) or None)
         return ScoringRule(self.options.scoring, weights)
 

@@ -1,4 +1,4 @@
-"""Where an index lies, the lock of its one writer, and the small notes beside its tables."""
+"""Location of an index, the lock of its one writer, and the small notes beside its tables."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LOOKED_WITHIN: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an index lies.
+    """Location of an index.
 
     Attributes:
         uri: of the database, for LanceDB.

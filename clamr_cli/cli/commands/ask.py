@@ -203,7 +203,7 @@ def ask(context: Context, arguments: AskArguments) -> int:
 
 
 def _material(session: VideoSession, hits: Sequence[FrameHit], around: float, side: int) -> Material:
-    """What the model is shown: the frames, at most ``side`` pixels large, and the lines around them."""
+    """Input of the model: the frames, at most ``side`` pixels large, and the lines around them."""
     from clamr_cli import ask as library
     from clamr_cli.frames import full_size, stills
 

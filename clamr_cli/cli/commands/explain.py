@@ -193,7 +193,7 @@ def _modality_row(explanation: Explanation, modality: Modality) -> dict[str, Any
 
 
 def _matched(best: Evidence) -> Text:
-    """What matched, in bold, inside the line that it is from."""
+    """Matched text in bold, inside its line."""
     line = shorten(best.context, _LONGEST_TEXT)
     # Whole words only: "the" is not what matched in "other".
     match = re.search(rf"(?<!\w){re.escape(best.text)}(?!\w)", line) if best.text else None

@@ -91,7 +91,7 @@ def matched_texts(evidence: tuple[Evidence, ...]) -> list[str]:
 
 
 def evidence_record(evidence: Evidence) -> dict[str, object]:
-    """What matched a query word, as a JSON object."""
+    """A piece of evidence as a JSON object."""
     return {
         "query_token": evidence.query_token,
         "modality": evidence.modality,

@@ -157,7 +157,7 @@ def show(context: Context, arguments: ShowArguments) -> int:
 
 
 def print_timeline(line: Timeline, form: Form) -> None:
-    """What the index knows of a video along its time."""
+    """All that the index knows of a video, in order of time."""
     match form:
         case Form.JSON:
             emit(TIMELINE_COLUMNS, [line], form)

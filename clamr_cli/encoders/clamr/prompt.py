@@ -333,7 +333,7 @@ class Prompter:
         return _Part(modality, " " + decoded, starts, ends)
 
     def _cut(self, source: str, limit: int) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
-        """What the first ``limit`` tokens of a source say, and the source characters behind each character of it."""
+        """Text of the first ``limit`` tokens of a source, and the source characters behind each character of it."""
         encoding = self._encode(source[: limit * _CHARACTERS_PER_TOKEN])
         tokens = zip(encoding.ids[:limit], encoding.offsets[:limit], strict=True)
         plain = [(number, offsets) for number, offsets in tokens if number not in self._special]

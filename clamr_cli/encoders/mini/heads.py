@@ -122,7 +122,7 @@ JOINT_TENSORS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
-    """What the image model says of some images.
+    """Outputs of the image model for some images.
 
     Attributes:
         pooled: [n, 1280], mean over the whole feature map.
@@ -137,7 +137,7 @@ class ImageFeatures:
     colours: Array
 
     def inputs(self) -> Array:
-        """What the connector reads: [n, 10, 1306] of the whole and of each region."""
+        """Input of the connector: [n, 10, 1306] of the whole and of each region."""
         pooled = np.concatenate([self.pooled[:, None], self.regions], axis=1)
         return np.concatenate([pooled, np.float32(COLOUR_SCALE) * np.sqrt(self.colours)], axis=2)
 

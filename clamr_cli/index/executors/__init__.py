@@ -1,4 +1,4 @@
-"""Where tasks run. A pipeline hands its tasks to an executor and knows nothing else about it."""
+"""Executors run tasks. A pipeline hands its tasks to an executor and knows nothing else about it."""
 
 from __future__ import annotations
 

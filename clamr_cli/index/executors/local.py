@@ -187,7 +187,7 @@ class Worker:
         )
 
     def _last_words(self) -> tuple[str, str]:
-        """What happened to a process that ended by itself, and what to do about it."""
+        """Reason why a process ended by itself, and a hint."""
         if self._process is None:
             return f"the {self.name} process was stopped", ""
         self._process.join(timeout=2)

@@ -24,7 +24,7 @@ _OFFSET_BITS: Final = 32
 
 
 class Snapshot:
-    """What a search reads: one version of the table, whatever writers do meanwhile.
+    """Snapshot that a search reads: one version of the table, whatever writers do meanwhile.
 
     Attributes:
         data: the dataset at this version.
@@ -69,7 +69,7 @@ class Snapshot:
 
     @property
     def uncovered_rows(self) -> int:
-        """How many rows of the table, of any encoder, no file stands for."""
+        """Number of rows of the table, of any encoder, that no file covers."""
         with store_errors("read", self._tables.uri, VECTORS):
             return sum(fragment.count_rows() for fragment in self._uncovered)
 
