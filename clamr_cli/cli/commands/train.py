@@ -36,11 +36,8 @@ _LINES: Final = 20
 _SMOOTHING: Final = 0.9
 
 
-def _existing(text: str) -> Path:
-    path = Path(os.path.expanduser(text))
-    if not path.exists():
-        raise UsageError(f"no file or folder {text}", "name an existing one")
-    return path
+def _path(text: str) -> Path:
+    return Path(os.path.expanduser(text))
 
 
 def _positive(text: str) -> float:
@@ -55,7 +52,7 @@ class TrainArguments:
         Path | None,
         typer.Argument(
             metavar="QUERIES",
-            parser=_existing,
+            parser=_path,
             help="Labelled queries about videos of the index.",
             show_default=False,
         ),
@@ -63,11 +60,11 @@ class TrainArguments:
     recipe: Annotated[RecipeName, typer.Option("--recipe", help="What to train.")]
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder for checkpoints, log and result.")]
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", parser=_existing, help="The recipe's own data (mini).")
+        Path | None, typer.Option("--data", metavar="DIR", parser=_path, help="The recipe's own data (mini).")
     ] = None
     dev: Annotated[
         Path | None,
-        typer.Option("--dev", metavar="FILE", parser=_existing, help="Queries whose loss is shown after each epoch."),
+        typer.Option("--dev", metavar="FILE", parser=_path, help="Queries whose loss is shown after each epoch."),
     ] = None
     model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Base model: a folder or hub id.")] = (
         None
@@ -171,6 +168,9 @@ def train(context: Context, arguments: TrainArguments) -> int:
 
     if arguments.steps is not None and arguments.epochs is not None:
         raise UsageError("--steps and --epochs exclude each other", "choose one")
+    for path in (arguments.queries, arguments.data, arguments.dev):
+        if path is not None and not path.exists():
+            raise UsageError(f"no file or folder {path}", "name an existing one")
     settings = context.settings(device=arguments.device)
     quiet_libraries()
     recipe = load_recipe(arguments.recipe)
