@@ -60,7 +60,7 @@ class Files:
         """The safetensors files in use: those an index names, else the single one.
 
         Raises:
-            ModelError: there are none, or the index names files that are absent.
+            ModelError: files are absent.
         """
         if index := self.index():
             names = index.get("weight_map")
@@ -106,11 +106,7 @@ def shorten(names: Iterable[str]) -> str:
 def find_installed(artefact: str, part: str, name: str, cache: Path) -> Files:
     """A part of a published model: where ``clamr models pull`` put it, else in the hub's own cache. Nothing is fetched.
 
-    Args:
-        artefact: what ``clamr models`` calls the whole.
-        part: "base" or "adapter".
-        name: the part's hub id.
-        cache: the cache folder.
+    ``artefact`` is what ``clamr models`` calls the whole, ``part`` "base" or "adapter", ``name`` the part's hub id.
 
     Raises:
         ModelError: it is in neither, or damaged.
@@ -183,12 +179,8 @@ def digest(files: Files, cache: Path, *, whole_folder: bool = False) -> str:
     """SHA-256 over a model's configuration, tokenizer and weights, as hexadecimal digits.
 
     Hub caches name weights by their SHA-256 already; digests of other large files are kept in ``cache`` beside their
-    size and time, so that only the first use of a folder reads them.
-
-    Args:
-        files: the model.
-        cache: folder of ``digests.json``.
-        whole_folder: take all configurations, tokenizers and weights in the folder, however deep.
+    size and time, so that only the first use of a folder reads them. ``whole_folder`` takes all configurations,
+    tokenizers and weights in the folder, however deep.
     """
     if whole_folder:
         suffixes = (".json", ".txt", ".safetensors", ".bin", ".model")

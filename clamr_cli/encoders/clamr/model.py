@@ -98,13 +98,8 @@ def position_ids(length: int, video_start: int, grid: Grid | None, time_step: in
 class Backbone:
     """A loaded model, ready to turn prompts into vectors.
 
-    Args:
-        model: a model class of transformers with ``language_model``, ``visual`` and maybe ``audio_tower``, all frozen.
-        weight: [128, hidden] of the projection, float32, with the adapter's change in it.
-        bias: [128] likewise.
-        projection: the base of the projection with its origin and hash.
-        placement: device and dtype.
-        time_step: steps of the time axis per pair of frames, see :func:`position_ids`.
+    ``model`` is a model class of transformers with ``language_model``, ``visual`` and maybe ``audio_tower``, all
+    frozen; ``weight`` [128, hidden] and ``bias`` [128] are those of the projection with the adapter's change, float32.
     """
 
     def __init__(

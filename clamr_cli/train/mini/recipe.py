@@ -33,17 +33,10 @@ paper's 0.02."""
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of the training.
+    """A part of the training: its folder, a sentence for the user, and its share of the run's steps.
 
-    Attributes:
-        name: of its folder.
-        note: a sentence for the user.
-        share: its steps, relative to those of the run.
-        separate: whether rows are encoded without the joint transformer.
-        aggregations: default aggregations of modalities; losses are averaged.
-        rates: learning rates of maps and gates, as multiples of that of the joint transformer.
-        config: of the composition of documents.
-        frozen: prefixes of the names of parameters that are not trained.
+    ``separate`` encodes rows without the joint transformer. The losses of several aggregations are averaged. ``rates``
+    are multiples of the joint transformer's learning rate; ``frozen`` are prefixes of parameters that are not trained.
     """
 
     name: str
