@@ -222,7 +222,7 @@ def _answer_text(headers: Mapping[str, str], content: bytes) -> str:
         reply = _joined_stream(content) if streamed else json.loads(content)
         choice = reply["choices"][0]
         text, refusal = (_content_text(choice["message"].get(name)) for name in ("content", "refusal"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _Retry("the endpoint's answer is not JSON") from error
     except (TypeError, KeyError, IndexError, AttributeError) as error:
         said = _short(_message(reply)) if isinstance(reply, dict) and "error" in reply else ""
@@ -261,7 +261,7 @@ def _content_text(content: object) -> str:
 def _complaint(content: bytes) -> str:
     """The message of a failed reply in one line; empty for a web page."""
     text = content[:2000].decode("utf-8", "replace").strip()
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         text = _message(json.loads(content))
     return "" if text.startswith("<") else _short(text)
 
