@@ -127,7 +127,7 @@ _clamr() {
         "ls":--path) COMPREPLY=(); return ;;
         "rm":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
         "encode":--frames) COMPREPLY=(); return ;;
-        "encode":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
+        "encode":--ocr) COMPREPLY=(); return ;;
         "encode":--asr) COMPREPLY=(); return ;;
         "encode":--description) COMPREPLY=(); return ;;
         "encode":--query) COMPREPLY=(); return ;;

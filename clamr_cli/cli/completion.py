@@ -7,15 +7,12 @@ from enum import Enum
 from typing import Any, Final, NamedTuple, get_args
 
 from clamr_cli import encoders, weights
-from clamr_cli.types import SHOWN_MODALITIES, Device, OcrEngine, Scoring
+from clamr_cli.types import SHOWN_MODALITIES
 
 _VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "--modality": tuple(SHOWN_MODALITIES),
     "--weight": tuple(f"{name}=" for name in SHOWN_MODALITIES),
     "--encoder": tuple(encoders.TABLE),
-    "--device": get_args(Device),
-    "--ocr": get_args(OcrEngine),
-    "--scoring": get_args(Scoring),
     "--asr-model": tuple(name for name in weights.names() if name.startswith("whisper-")),
 }
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {"models pull": weights.names()}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clamr_cli.cli.options import DeviceOption
+from clamr_cli.types import OcrEngine
 
 if TYPE_CHECKING:
     from clamr_cli.cli.runtime import Context
@@ -32,9 +33,7 @@ class ExtractionOptions:
     asr_model: Annotated[
         str | None, typer.Option("--asr-model", metavar="NAME", help="Speech model: see 'clamr models', or a folder.")
     ] = None
-    ocr: Annotated[
-        str | None, typer.Option("--ocr", metavar="ENGINE", help="Reads on-screen text: easyocr or rapidocr.")
-    ] = None
+    ocr: Annotated[OcrEngine | None, typer.Option("--ocr", help="Reads on-screen text.")] = None
     ocr_lang: Annotated[
         list[str] | None,
         typer.Option("--ocr-lang", metavar="CODE", help="Languages of on-screen text; repeatable, or with commas."),
