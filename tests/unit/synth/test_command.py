@@ -143,7 +143,7 @@ def test_the_key_comes_from_a_variable_too(synth, monkeypatch):
         monkeypatch.delenv("MY_KEY")
         ended = synth("--api-key-env", "MY_KEY", there=there)
     assert ended.code == 2
-    assert ended.err.startswith("clamr: the environment variable MY_KEY holds no key")
+    assert ended.err.startswith("clamr: the environment variable MY_KEY is not set")
 
 
 def test_nobody_there_is_one_line_and_exit_code_2(synth):
