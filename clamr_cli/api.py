@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, overload
 
 from clamr_cli import config, encoders
+from clamr_cli.types import Encoder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import Literal
-
     from clamr_cli.encoders.clamr import ClamrEncoder
-    from clamr_cli.types import Encoder
 
 
 @overload

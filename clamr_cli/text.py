@@ -14,15 +14,11 @@ import os
 import re
 import shlex
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from clamr_cli.types import Span
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from clamr_cli.types import Segment
+from clamr_cli.types import Segment, Span
 
 _ALIKE: Final = str.maketrans(
     {

@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from clamr_cli.errors import UsageError
-from clamr_cli.types import Span
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from clamr_cli.types import MediaInfo
+from clamr_cli.types import MediaInfo, Span
 
 SHORTEST_PAUSE = 0.3
 """Seconds of silence between two stretches of speech below which it is breath, not a pause."""

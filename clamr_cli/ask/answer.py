@@ -9,14 +9,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from clamr_cli.ask.prompt import LETTERS, Material, Question, longest_side, prompt_for, smaller
-from clamr_cli.llm import AnswerError, ImagesRefused, ImagesTooLarge, readable
+from clamr_cli.llm import AnswerError, ChatModel, ImagesRefused, ImagesTooLarge, readable
 from clamr_cli.text import plain
-
-if TYPE_CHECKING:
-    from clamr_cli.llm import ChatModel
 
 Source: TypeAlias = Literal["frame", "said", "written"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clamr_cli.cli.options import DeviceOption
+from clamr_cli.cli.runtime import Context
 from clamr_cli.types import OcrEngine
 
 if TYPE_CHECKING:
-    from clamr_cli.cli.runtime import Context
     from clamr_cli.config import Settings
     from clamr_cli.index.options import IndexOptions
 

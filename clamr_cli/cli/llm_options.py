@@ -11,10 +11,10 @@ import typer
 
 from clamr_cli.cli.output import warn
 from clamr_cli.errors import UsageError
+from clamr_cli.llm import ChatModel
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
-    from clamr_cli.llm import ChatModel
 
 
 # Without slots, since a class can inherit slots from one side only.

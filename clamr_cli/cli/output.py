@@ -14,13 +14,12 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from clamr_cli.text import command_line, escape_field, escape_json, escape_terminal, file_link, size
 from clamr_cli.timeline import format_time
+from clamr_cli.types import Span
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
     from rich.text import Text
-
-    from clamr_cli.types import Span
 
 STYLES: Final[Mapping[str, str]] = {
     "video": "magenta", "speech": "cyan", "ocr": "yellow", "metadata": "green", "audio": "blue",

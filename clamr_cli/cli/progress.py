@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from clamr_cli.cli.output import can_draw, console, json_line, warn, write
 from clamr_cli.cli.signals import interruptible, leave_broken_pipes
@@ -16,8 +16,6 @@ from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED
 from clamr_cli.text import escape_terminal, size
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from rich.console import Console
     from rich.progress import Progress, TaskID
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clamr_cli.cli.output import warn
+from clamr_cli.types import Encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from clamr_cli.config import Settings
     from clamr_cli.store import Store
-    from clamr_cli.types import Encoder
 
 # The index and the encoders are imported when they are needed: the help of a command needs neither.
 

@@ -7,7 +7,8 @@ import errno
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import typer
 
@@ -23,9 +24,6 @@ from clamr_cli.errors import (
 
 # Not where an error is reported: a process that can open no more files can import nothing either.
 from clamr_cli.text import escape_terminal, size
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 # The root of the parser's errors; Typer gives it no public name.
 _ParserError: Final[type[Exception]] = typer.BadParameter.__bases__[0]

@@ -12,16 +12,15 @@ from clamr_cli.cli.extraction_options import ExtractionOptions, index_options
 from clamr_cli.cli.index_progress import PrepareView
 from clamr_cli.cli.options import QuietOption, names_file
 from clamr_cli.cli.progress import follow
-from clamr_cli.cli.runtime import create_encoder, open_store, settings_for
+from clamr_cli.cli.runtime import Context, create_encoder, open_store, settings_for
 from clamr_cli.errors import MediaError, StoreError, UsageError
 from clamr_cli.timeline import parse_time
+from clamr_cli.types import Encoder
 
 if TYPE_CHECKING:
-    from clamr_cli.cli.runtime import Context
     from clamr_cli.config import Settings
     from clamr_cli.frames import DenseOptions, Prepared
     from clamr_cli.store import Store
-    from clamr_cli.types import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)

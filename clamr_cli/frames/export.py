@@ -10,17 +10,15 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.frames.stored import stills
 from clamr_cli.frames.values import FrameHit, Prepared
 from clamr_cli.index import sampling
 from clamr_cli.index.executors.local import Worker
+from clamr_cli.store import Store
 from clamr_cli.types import Span
-
-if TYPE_CHECKING:
-    from clamr_cli.store import Store
 
 LIST: Final = "frames.json"
 """The list of an export, written first."""

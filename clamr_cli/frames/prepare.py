@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clamr_cli.errors import IndexLocked, MediaError, StoreError, UsageError
+from clamr_cli.events import Event
 from clamr_cli.frames import stored
 from clamr_cli.frames.texts import recipe_of, stored_texts
 from clamr_cli.frames.values import DenseOptions, Prepared
+from clamr_cli.index.pipeline import Work
+from clamr_cli.index.sampling import SampledMedia
+from clamr_cli.store import Store
 
 if TYPE_CHECKING:
-    from clamr_cli.events import Event
     from clamr_cli.frames.values import Target, Texts
-    from clamr_cli.index.pipeline import Work
-    from clamr_cli.index.sampling import SampledMedia
-    from clamr_cli.store import Store
 
 SHORTEST_INTERVAL = 0.1
 

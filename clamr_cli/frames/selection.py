@@ -7,19 +7,16 @@ takes both while another frame is left that repeats none, except that ``windows`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli.media.images import image_difference
+from clamr_cli.types import FrameSelection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from clamr_cli.types import FrameSelection
-
     Floats = NDArray[np.float64]
 
 ALIKE: Final = 0.06

@@ -8,22 +8,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli import encoders
 from clamr_cli.frames.texts import stored_texts
 from clamr_cli.frames.values import PART, DenseOptions, Prepared, Target, Texts
 from clamr_cli.index.sampling import VERSION, SampledMedia
 from clamr_cli.media.images import THUMB
+from clamr_cli.store import Store
 from clamr_cli.types import DIMENSION, EncoderInfo, Frame, TokenVectors, VideoFields
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from clamr_cli.store import Store
 
 Item = TypeVar("Item")
 

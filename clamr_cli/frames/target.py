@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from clamr_cli.errors import UsageError
 from clamr_cli.frames.values import Target
 from clamr_cli.media.files import content_hash, video_id
 from clamr_cli.search.filters import file_named
+from clamr_cli.store import Extraction, Store
 from clamr_cli.types import FileState
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from clamr_cli.store import Extraction, Store
 
 
 def locate(store: Store, text: str) -> Target:

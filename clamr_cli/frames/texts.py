@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clamr_cli.errors import MediaError
 from clamr_cli.extract.sidecars import find_sidecars
@@ -15,13 +15,9 @@ from clamr_cli.index.captions import CaptionSet, language_key
 from clamr_cli.index.documents import segments_from
 from clamr_cli.index.executors.local import Worker
 from clamr_cli.index.options import Recipe
+from clamr_cli.index.sampling import SampledMedia
+from clamr_cli.store import Store
 from clamr_cli.types import FileState, Segment
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from clamr_cli.index.sampling import SampledMedia
-    from clamr_cli.store import Store
 
 
 def recipe_of(options: DenseOptions) -> Recipe:
@@ -76,7 +72,7 @@ def _read_captions(store: Store, target: Target, sampled: SampledMedia, options:
     """The captions of a video, those files read that may stand for its speech, or beside it."""
     language = options.index.language
     captions = CaptionSet(list(find_sidecars(target.path, language).subtitles) if target.path else [], language)
-    captions.set_media(sampled)
+    captions.set_media(sampled.media, sampled.tracks, sampled.speech)
     detected = store.extraction(language_key(target.content_hash, options.index.asr))
     captions.detected_language = str(detected.payload["language"]) if detected is not None else None
     while unread := captions.choose(recognise=options.index.speech, sure=True)[1]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli.errors import UsageError
+from clamr_cli.index.options import IndexOptions
 from clamr_cli.types import (
     EncoderInfo,
     Evidence,
@@ -16,15 +20,9 @@ from clamr_cli.types import (
     Modality,
     Scoring,
     Segment,
+    TokenVectors,
     VideoFields,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from clamr_cli.index.options import IndexOptions
-    from clamr_cli.types import TokenVectors
 
 PART: Final = 256
 """Candidates that are encoded and stored together: what an interruption can cost."""

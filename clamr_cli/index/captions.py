@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from clamr_cli.extract.captions import Captions, Choice, choose, examined, known_language, on_video, track_captions
+from clamr_cli.extract.options import AsrOptions
 from clamr_cli.types import MediaInfo, Segment
 
 if TYPE_CHECKING:
-    from clamr_cli.extract.options import AsrOptions
-    from clamr_cli.index.sampling import SampledMedia
-    from clamr_cli.index.workdir import DecodedMedia
+    from clamr_cli.index.workdir import TrackLines
 
 
 def language_key(content: str, options: AsrOptions) -> str:
@@ -37,25 +36,25 @@ class CaptionSet:
         """Those of files first."""
         return [*self.files, *self.tracks]
 
-    def set_media(self, media: DecodedMedia | SampledMedia) -> None:
+    def set_media(self, media: MediaInfo, tracks: Sequence[TrackLines] = (), speech: Sequence[Segment] = ()) -> None:
         """Take the tracks of the video into account, and their lines."""
-        self.media = media.media
-        lines = {track.index: track.lines for track in media.tracks}
+        self.media = media
+        lines = {track.index: track.lines for track in tracks}
         self.tracks = []
-        for track in media.media.subtitles:
+        for track in media.subtitles:
             # Tracks with pictures of text are listed too, so that somebody can be told.
             if track.index in lines or not track.text:
                 captions = track_captions(track)
                 self.tracks.append(examined(captions, lines[track.index]) if track.index in lines else captions)
-        if media.speech:
+        if speech:
             # An earlier version chose among the tracks, and stored the lines of one.
-            language = media.speech[0].language
-            titles = [track for track in media.media.subtitles if track.text and track.language == language]
+            language = speech[0].language
+            titles = [track for track in media.subtitles if track.text and track.language == language]
             name = track_captions(titles[0]) if len(titles) == 1 else None
             captions = name or Captions("subtitle track", track=-1, language=language)
-            self.tracks.append(examined(captions, media.speech))
+            self.tracks.append(examined(captions, speech))
         for captions in self.tracks:
-            self.lines[captions.name] = lines.get(-1 if captions.track is None else captions.track, media.speech)
+            self.lines[captions.name] = lines.get(-1 if captions.track is None else captions.track, speech)
 
     def set_lines(self, captions: Captions, lines: Sequence[Segment] | None) -> None:
         """Note the lines of a file, None where it cannot be read."""

@@ -14,18 +14,28 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli import timeline
 from clamr_cli.errors import MediaError
 from clamr_cli.index.options import Recipe
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia
-from clamr_cli.types import MAX_FRAMES, Document, FileState, Frame, MomentRecord, Segment, Sound, Span, Word
+from clamr_cli.types import (
+    MAX_FRAMES,
+    Document,
+    FileRecord,
+    FileState,
+    Frame,
+    MomentRecord,
+    Segment,
+    Sound,
+    Span,
+    VideoRecord,
+    Word,
+)
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from clamr_cli.store import Extraction, Store
-    from clamr_cli.types import FileRecord, VideoRecord
 
 LONGEST_SOUND = 30.0
 """Seconds of sound of one document at most (CLaMR section 3: raw audio up to 30 s)."""

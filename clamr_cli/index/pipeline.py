@@ -204,7 +204,7 @@ async def extract(work: Work) -> tuple[Media, tuple[Sequence[Segment], str], Seq
     """Decode a video, and recognise its speech, the language of it, and its on-screen text, as the options say."""
     captions = await find_captions(work)
     media = await decode(work, captions)
-    captions.set_media(media.decoded)
+    captions.set_media(media.decoded.media, media.decoded.tracks, media.decoded.speech)
     for notice in media.decoded.notices:
         work.notice(notice)
     # What is said and what is written have nothing to wait for in each other.
@@ -240,7 +240,7 @@ async def decode(work: Work, captions: CaptionSet) -> Media:
     stored = work.load("media")
     if stored is not None:
         decoded = msgspec.convert(stored.payload, DecodedMedia)
-        captions.set_media(decoded)
+        captions.set_media(decoded.media, decoded.tracks, decoded.speech)
         _adopt_earlier_text(work, decoded)
         needs_text = work.options.text and not work.has("text")
         needs_sound = encoders.accepts_audio(work.options.encoder) and bool(decoded.media.audio)
@@ -254,7 +254,7 @@ async def decode(work: Work, captions: CaptionSet) -> Media:
     workdir = Workdir(work.context.folder / f"{work.content[:32]}-{marks}{work.options.language}")
     before = workdir.decoded()
     if before is not None:
-        captions.set_media(before)
+        captions.set_media(before.media, before.tracks, before.speech)
     if before is None or (not before.sound and await _lacks_speech(work, captions)):
         files = CaptionSet(captions.files, captions.language, captions.noted_language)
         folder = os.fspath(workdir.folder)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli.errors import MediaError
 from clamr_cli.index.workdir import SAMPLE_RATE, Workdir
-from clamr_cli.media.audio import length, read_audio, track_groups, without
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from clamr_cli.media.audio import Stretches
-    from clamr_cli.types import AudioTrack, MediaInfo
+from clamr_cli.media.audio import Stretches, length, read_audio, track_groups, without
+from clamr_cli.types import AudioTrack, MediaInfo
 
 _BLOCK: Final = 300 * SAMPLE_RATE
 """Samples that are looked at at a time."""

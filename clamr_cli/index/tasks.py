@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from clamr_cli.errors import MediaError
+from clamr_cli.extract.captions import Captions
 from clamr_cli.extract.ocr_lines import TextLine
+from clamr_cli.extract.options import AsrOptions, OcrOptions
+from clamr_cli.index.captions import CaptionSet
 from clamr_cli.index.executors import Report
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, StoredFrame, TrackLines, Workdir
+from clamr_cli.media.files import Stamp
 from clamr_cli.timeline import readable_part
-from clamr_cli.types import Segment, Span
+from clamr_cli.types import Document, Encoder, MediaInfo, Segment, Span, TokenVectors, VideoFields
 
 if TYPE_CHECKING:
     from clamr_cli.extract.asr import WhisperAsr
-    from clamr_cli.extract.captions import Captions
     from clamr_cli.extract.ocr_engines import TextEngine
-    from clamr_cli.extract.options import AsrOptions, OcrOptions
-    from clamr_cli.index.captions import CaptionSet
-    from clamr_cli.media.files import Stamp
     from clamr_cli.media.frames import SampledFrame
-    from clamr_cli.types import Document, Encoder, MediaInfo, TokenVectors, VideoFields
 
 _LOG_LINES = 200
 """Lines that are stored of a subtitle track that is a log."""
@@ -147,7 +146,7 @@ def decode(
     except MediaError as error:
         notices.append(f"pictures left out: {error}")
     tracks = subtitle_tracks(path, info)
-    captions.set_media(DecodedMedia(info, tracks=tracks))
+    captions.set_media(info, tracks)
     choice, _ = captions.choose(recognise=True)
     wants_sound = "all sound" in wanted or ("sound" in wanted and (choice.speech is None or choice.detect))
     count = 0

@@ -15,18 +15,16 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli.errors import StoreError
 from clamr_cli.files import locked, make_folder, write_atomically
 from clamr_cli.media.files import video_id
 from clamr_cli.types import Frame, MediaInfo, Segment, Span
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 SAMPLE_RATE: Final = 16_000
 """Samples a second of the sound."""

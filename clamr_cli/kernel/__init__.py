@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli.kernel import fallback, native
 from clamr_cli.kernel.codes import BEYOND, Quantized, bound_tokens, quantize
@@ -26,8 +27,6 @@ from clamr_cli.kernel.parallel import shared, usable_threads
 from clamr_cli.types import DIMENSION
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     Float32 = NDArray[np.float32]
     Int64 = NDArray[np.int64]
 

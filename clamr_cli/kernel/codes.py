@@ -28,12 +28,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli.types import DIMENSION
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from clamr_cli.types import FloatArray
 
     Float32 = NDArray[np.float32]

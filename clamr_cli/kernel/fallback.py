@@ -9,18 +9,15 @@ products with the scale, the length and the last sum by ``3 u * |q| * max_norm``
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli.kernel.codes import TINY, lengths_above
 from clamr_cli.kernel.parallel import Float32, Int64, Work, batches
 from clamr_cli.types import DIMENSION
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
 SLACK: Final = 2.0**-15
 _VECTORS_AT_ONCE: Final = 1 << 12

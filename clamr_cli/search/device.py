@@ -8,18 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli.errors import UsageError
 from clamr_cli.kernel.fallback import SLACK
 from clamr_cli.kernel.parallel import batches
+from clamr_cli.search.cascade import Scan
 from clamr_cli.search.scoring import Float32, Int64
+from clamr_cli.store import ScanFile
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
-
-    from clamr_cli.search.cascade import Scan
-    from clamr_cli.store import ScanFile
 
 _VECTORS_AT_ONCE: Final = 1 << 18
 """Vectors multiplied at once, one segment at least: their similarities to 64 tokens are 64 MiB."""

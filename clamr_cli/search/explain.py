@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from clamr_cli.errors import UsageError
 from clamr_cli.media.presence import readable
 from clamr_cli.search.cascade import Candidates, Cascade, VideoRank, kernel_scan
 from clamr_cli.search.scoring import video_of
 from clamr_cli.search.search import Query, hits_of, select_candidates, without_corrupt_cache
+from clamr_cli.store import Store
 from clamr_cli.types import (
     MODALITY_IDS,
     SHOWN_MODALITIES,
     TEXT_MODALITIES,
+    Encoder,
     Explanation,
+    FileRecord,
     FileState,
     Modality,
+    SearchOptions,
     Timeline,
     TimelineEntry,
     WhatIf,
 )
-
-if TYPE_CHECKING:
-    from clamr_cli.store import Store
-    from clamr_cli.types import Encoder, FileRecord, SearchOptions
 
 
 def explain(store: Store, encoder: Encoder, video_id: str, text: str, options: SearchOptions) -> Explanation:

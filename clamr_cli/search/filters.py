@@ -10,14 +10,12 @@ import fnmatch
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from clamr_cli.store import Store, VideoFacts
 from clamr_cli.store.records import readable
 from clamr_cli.text import plain
 from clamr_cli.types import TEXT_MODALITIES, FileRecord, Filters, MomentRecord
-
-if TYPE_CHECKING:
-    from clamr_cli.store import Store, VideoFacts
 
 _QUOTED: Final = re.compile(r'"([^"]*)"|“([^“”]*)”|„([^„“”]*)[“”]|”([^“”]*)”|«([^«»]*)»|»([^«»]*)«|＂([^＂]*)＂')
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -23,12 +23,17 @@ from clamr_cli.search.cascade import Candidates, Cascade, Scan, kernel_scan
 from clamr_cli.search.evidence import Match
 from clamr_cli.search.filters import moments_with, select, split_phrases
 from clamr_cli.search.scoring import Float32, ScoringRule, slot_weights, video_of
-from clamr_cli.store import CorruptCache
-from clamr_cli.types import SHOWN_MODALITIES, Encoder, EncoderInfo, FileState, Hit, SearchOptions, TokenVectors
-
-if TYPE_CHECKING:
-    from clamr_cli.store import Store
-    from clamr_cli.types import FileRecord
+from clamr_cli.store import CorruptCache, Store
+from clamr_cli.types import (
+    SHOWN_MODALITIES,
+    Encoder,
+    EncoderInfo,
+    FileRecord,
+    FileState,
+    Hit,
+    SearchOptions,
+    TokenVectors,
+)
 
 Result = TypeVar("Result")
 

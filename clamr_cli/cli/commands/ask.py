@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from clamr_cli.ask import Answer, Citation, Material, Question
 from clamr_cli.cli import options
 from clamr_cli.cli.llm_options import LlmOptions
 from clamr_cli.cli.output import json_line, json_only, print_line, record, rounded, warn, write
@@ -22,7 +23,6 @@ from clamr_cli.timeline import format_time, parse_time
 from clamr_cli.types import FrameSelection
 
 if TYPE_CHECKING:
-    from clamr_cli.ask import Answer, Citation, Material, Question
     from clamr_cli.frames import FrameHit
 
 _STORED_SIDE: Final = 448

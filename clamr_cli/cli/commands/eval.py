@@ -31,6 +31,7 @@ from clamr_cli.cli.output import (
 from clamr_cli.cli.progress import steps
 from clamr_cli.cli.runtime import Context, encoder_for, open_store
 from clamr_cli.errors import EXIT_FOUND, UsageError
+from clamr_cli.queries import LabelledQuery
 from clamr_cli.types import Filters, Scoring
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from clamr_cli.evaluate.data import Ranking
     from clamr_cli.evaluate.report import Report
     from clamr_cli.evaluate.run import Evaluation
-    from clamr_cli.queries import LabelledQuery
 
 _WIDE: Final = 110
 """Columns of a screen from which the values by modality stand beside the means."""

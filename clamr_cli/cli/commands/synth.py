@@ -22,13 +22,13 @@ from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.cli.signals import interruptible, leave_broken_pipes
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
 from clamr_cli.events import GaveUp, Notice, VideoDone
+from clamr_cli.synth.plan import SynthOptions, Target
 from clamr_cli.text import plural
+from clamr_cli.types import FileRecord
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store
-    from clamr_cli.synth.plan import SynthOptions, Target
     from clamr_cli.synth.run import SynthEvent
-    from clamr_cli.types import FileRecord
 
 _NOTHING: Final = "nothing to write queries from: of what was asked for, the videos have nothing that a model is shown"
 
