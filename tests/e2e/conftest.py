@@ -16,6 +16,13 @@ from tests.e2e.harness import Clamr, Result
 from tests.weights import absent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder are slow: they run the installed program on videos."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder; the models come from the installed packages, and tests skip where those are absent."""
