@@ -1,6 +1,7 @@
 """The documentation holds: its commands parse, its options exist, its examples run, its reference is up to date."""
 
 import ast
+import contextlib
 import doctest
 import importlib
 import re
@@ -57,8 +58,8 @@ def _calls(line: str) -> Iterator[list[str]]:
         yield call
 
 
-def _parse(program: Any, name: str, arguments: list[str]) -> None:
-    """Parse a call without running it.
+def _parse(program: Any, name: str, arguments: list[str]) -> str:
+    """Parse a call without running it, and return the name of its command.
 
     Raises:
         click.ClickException: the arguments are wrong.
@@ -71,21 +72,20 @@ def _parse(program: Any, name: str, arguments: list[str]) -> None:
             raise ValueError(f"{name} has no command {arguments}")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(program), "no_args_is_help", False, raising=False)
-            try:
+            with contextlib.suppress(typer.Exit, click.exceptions.Exit):  # --help and --version
                 program.make_context(name, list(arguments))
-            except (typer.Exit, click.exceptions.Exit):  # --help and --version
-                return
-        return
+        return name
     program.make_context(name, list(arguments[: place + 1]))
     # The name of a command may be two words.
     end = place + 2 if " ".join(arguments[place : place + 2]) in commands else place + 1
     command = " ".join(arguments[place:end])
     try:
-        _parse(commands[command], command, arguments[end:])
+        return _parse(commands[command], command, arguments[end:])
     except UsageError as error:
         # The files of an example are not here.
         if not error.what.startswith("no file or folder"):
             raise
+        return command
 
 
 def _options(program: Any) -> set[str]:
@@ -96,9 +96,9 @@ def _options(program: Any) -> set[str]:
 @pages
 def test_commands_parse(page: Path) -> None:
     program = typer.main.get_command(build())
-    for line in _command_lines(page):
-        for call in _calls(line):
-            _parse(program, "clamr", [word for word in call if word != "..."])
+    calls = [call for line in _command_lines(page) for call in _calls(line)]
+    parsed = {_parse(program, "clamr", [word for word in call if word != "..."]) for call in calls}
+    assert parsed <= {"clamr", "help", *program.commands}  # type: ignore[attr-defined]
 
 
 @pages
@@ -140,7 +140,9 @@ def test_wrong_commands_and_options_are_noticed() -> None:
 @pages
 def test_python_examples_run(page: Path) -> None:
     for block in PYTHON.findall(page.read_text("utf-8")):
-        exec(compile(ast.parse(block), page.name, "exec"), {})
+        names: dict[str, Any] = {}
+        exec(compile(ast.parse(block), page.name, "exec"), names)
+        assert names.get("score", 1) > 0
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[str(path.relative_to(ROOT)) for path in EXAMPLES])

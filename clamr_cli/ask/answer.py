@@ -30,7 +30,7 @@ _RANGE: Final = re.compile(rf"(?<![\d:.])({_TIME})(?:\s*(?:-|–|—|to)\s*({_TI
 _BRACKETS: Final = re.compile(r"[\[【]([^\[\]【】\n]{1,200})[\]】]")
 
 _NO_ARTICLE: Final = r"(?![A-Za-z0-9'’])(?!(?<=[AI])\s+(?!(?:because|since|as|due)\b)[a-z])"
-"""What follows a letter that is a letter: neither the rest of a word, nor that of a sentence with the word "A"."""
+"""Pattern behind a letter that stands for a choice, not the rest of a word, nor of a sentence with the word "A"."""
 
 # Bounded: an answer may be made of nothing but stars and blanks.
 _LETTER: Final = rf"[\s*_`:=\"'(\[{{]{{0,20}}(?i:(?:option|choice)\s{{1,5}})?[*_`\"'(\[{{]{{0,5}}([A-Z]){_NO_ARTICLE}"

@@ -34,7 +34,7 @@ _NARROW: Final = 60
 """Columns of a screen below which the cells of a table with several columns stand below each other."""
 
 _FORMULA: Final = tuple("=+-@\t\r＝＋－＠")
-"""What a cell begins with that spreadsheets compute instead of showing it."""
+"""First characters of a cell that spreadsheets compute instead of showing it."""
 
 
 class Form(StrEnum):

@@ -39,7 +39,7 @@ _DISK_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 _PATH_REFUSED: Final = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP
 }  # fmt: skip
-"""What a system says of places that the user chose, and that no command can use."""
+"""Errors of the system about locations that the user chose and no command can use."""
 
 
 def run(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- Typer's command has no public type

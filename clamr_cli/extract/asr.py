@@ -47,7 +47,7 @@ _WHISPER_CODES: Final = {"nb": "no", "jv": "jw"}
 
 _VAD: Final = {"min_silence_duration_ms": 1_000}
 _WINDOW_SECONDS: Final = 30
-"""What Whisper looks at at once."""
+"""Stretch that Whisper reads at once."""
 
 # Where the spoken language is detected: a greeting or a quotation is in one place, the main language in most.
 _PLACES: Final = 5

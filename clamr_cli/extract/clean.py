@@ -27,7 +27,7 @@ _MARKS: Final = {
 }
 _COMMON: Final = frozenset("\xa0…–—‘’“”„«»•♪♫°·¿¡€")
 _WESTERN: Final = frozenset("äöüßÄÖÜéèêëàâçîïôùœÉÈÊÀÂÇÎÔŒñáíóúÑÁÍÓÚ¿¡åøæÅØÆãÃ") | _COMMON
-"""What is frequent in the languages that are written in cp1252."""
+"""Letters that are frequent in the languages written in cp1252."""
 
 _HAN: Final = ("CJK", "FULLWIDTH", "IDEOGRAPHIC")
 _KANA: Final = (*_HAN, "HIRAGANA", "KATAKANA", "HALFWIDTH")

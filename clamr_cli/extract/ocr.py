@@ -36,7 +36,7 @@ _MOST_PIXELS: Final = 1_300_000
 """Pixels that are read at once: memory grows with them."""
 
 _TRIES: Final = 6
-"""How often in a row turned text may be looked for in vain; every fourth picture gives one more."""
+"""Number of times in a row that turned text may be looked for in vain; every fourth picture gives one more."""
 
 _PAGE: Final = 3
 """Turned lines from which the direction that was right before needs no comparison with the other."""

@@ -27,7 +27,7 @@ NOTES: Final = {
     "m01.xml": "sony",
     "tvshow.nfo": "show_nfo",
 }
-"""What follows the video's stem -> the kind of notes, in the order in which the first to say a thing wins."""
+"""Endings behind the video's stem -> the kind of notes; the first source of a field wins."""
 
 _SUBTITLE_FOLDERS: Final = frozenset(("subs", "sub", "subtitles", "subtitle", "captions", "cc", "srt", "untertitel"))
 _UNSUPPORTED: Final = (".sup", ".stl", ".scc", ".mks", ".usf")

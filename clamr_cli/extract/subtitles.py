@@ -24,7 +24,7 @@ SUFFIXES: Final = (
     ".srt", ".vtt", ".ass", ".ssa", ".ttml", ".dfxp", ".sbv", ".srv3", ".json3", ".srv2", ".srv1", ".smi", ".sami",
     ".lrc", ".sub", ".json", ".tsv", ".xml",
 )  # fmt: skip
-"""What can be read, in order of preference when a video has several."""
+"""Readable formats, in order of preference when a video has several."""
 
 QUIET: Final = frozenset((".json", ".tsv", ".xml"))
 """Names that need not be subtitles at all: nobody is told when they are none."""

@@ -21,7 +21,7 @@ _MOST_PARTS: Final = 1_000_000
 """Parts of a time line that are all different: beyond, every candidate is in one of them."""
 
 _BESIDE: Final = np.float32(0.9)
-"""What the similarity of words beside a candidate's own stretch is multiplied by."""
+"""Factor of the similarity of words beside a candidate's own stretch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,7 +26,7 @@ FEW: Final = 3
 """Indexed files below a target from which on more than half of them missing at once means that a disk is away."""
 
 KEPT_FOR: Final = timedelta(days=30)
-"""How long what was extracted of a missing file is kept, so that it costs nothing when the file comes back."""
+"""Time for which extractions of a missing file are kept, so that it costs nothing when the file comes back."""
 
 _AT_ONCE: Final = 500
 """Files that are forgotten in one step; a step costs a few commits and a look through the keys of extractions."""

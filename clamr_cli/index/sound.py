@@ -25,7 +25,7 @@ _NEARLY_MOST: Final = 0.8
 _OWN_PART: Final = 0.3
 _OWN_SHORTEST: Final = SAMPLE_RATE
 _OWN_LEAST: Final = 2 * SAMPLE_RATE
-"""How much of a track's speech must be where the others are silent: less is an echo, a copy or a translation."""
+"""Least part of a track's speech where the others are silent: less is an echo, a copy or a translation."""
 
 _WORTH_A_NOTICE: Final = 10 * SAMPLE_RATE
 _HOP: Final = SAMPLE_RATE // 20

@@ -50,7 +50,7 @@ _VECTORS_AT_ONCE: Final = 1 << 18
 """Stored vectors in memory at a time, one moment at least: 64 MiB."""
 
 _SPARE: Final = 10
-"""How many more than are to be shown are scored exactly before there is a threshold."""
+"""Number of moments, beyond those to show, that are scored exactly before there is a threshold."""
 
 _FEW: Final = 6
 """Fewer moments than this are scored exactly rather than bounded again."""

@@ -83,13 +83,13 @@ TIMELESS_TYPES: Final = (QUERY_WORD, QUERY_SENTENCE, WORD[Modality.METADATA], PA
 """Rows of queries, and of metadata, which hold for the whole video."""
 
 SENTENCE_COPIES: Final = 4
-"""How often a query's sentence vector is repeated beside its words (CLaMR appends 10 tokens for the same purpose)."""
+"""Number of copies of a query's sentence vector beside its words (CLaMR appends 10 tokens for the same purpose)."""
 
 CLASS_SHARE: Final = 0.3
 """Weight of the recognised classes' names beside the trained connector, chosen on held-out photos."""
 
 COLOUR_SCALE: Final = 6.0
-"""How large shares of colours are beside the image model's features, for the ridge regression that reads both."""
+"""Weight of the shares of colours beside the image model's features, for the ridge regression that reads both."""
 
 _LEXICAL_SHARE: Final = np.float32(0.75)
 """The lexical share of a word that the text model does not know; the rest is null.

@@ -9,7 +9,7 @@ from clamr_cli.errors import EXIT_PARTIAL, MediaError
 
 Result = TypeVar("Result")
 Kind = Literal["decode", "sidecars", "speech", "ocr", "encode"]
-"""What a task works on. Tasks of one kind share processes, so that modules and models stay loaded."""
+"""Kind of work of a task. Tasks of one kind share processes, so that modules and models stay loaded."""
 
 
 class Report(Protocol):
