@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import datetime
+import html
 import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from xml.etree import ElementTree
 
 from clamr_cli.dates import (
     date_in_folders,
     date_in_name,
+    date_words,
     is_recording_date,
     local_date,
     moment_in_name,
     moment_of,
+    refined,
     stated_date,
     year_in_name,
 )
-from clamr_cli.extract.clean import decode, split_words
-from clamr_cli.extract.notes import READERS, Notes, ReadInPart
+from clamr_cli.extract.clean import clean, decode, fingerprint, split_words, without_urls
 from clamr_cli.extract.sidecars import find_sidecars, recording_part
 from clamr_cli.languages import short_code
-from clamr_cli.types import MediaInfo, Segment, VideoFields
+from clamr_cli.types import MediaInfo, Segment, Span, VideoFields
 
 _LARGEST: Final = 64 << 20
 _LARGEST_TEXT: Final = 1 << 20
@@ -192,3 +195,334 @@ def _add_container(notes: Notes, name: str, info: MediaInfo, tags: Mapping[str, 
     for tag in ("artist", "album_artist", "author"):
         notes.set("uploader", next(iter(tags.get(tag, ())), None))
     notes.add_chapters((chapter.span.start, chapter.span.end, chapter.title) for chapter in info.chapters)
+
+
+_LIMITS: Final[Mapping[str, int]] = {"description": 3_000, "tags": 800, "title": 300, "cast": 500}
+_LIMIT: Final = 300
+_MOST_CHAPTERS: Final = 500
+_MOST_LINES: Final = 200
+
+# Elements of Kodi's .nfo files (https://kodi.wiki/view/NFO_files) -> fields, in the order in which they are noted.
+_NFO: Final[Mapping[str, str]] = {
+    "title": "title", "originaltitle": "title", "showtitle": "show", "set": "show", "set/name": "show",
+    "artist": "artist", "album": "album", "tagline": "tagline", "season": "season", "episode": "episode",
+    "premiered": "date", "aired": "date", "releasedate": "date", "year": "date", "genre": "genre", "tag": "tags",
+    "studio": "studio", "director": "director", "country": "country", "actor/name": "cast", "plot": "description",
+    "outline": "description",
+}  # fmt: skip
+
+# Names of XMP properties, whatever their namespace -> fields, in the order in which they are noted.
+_XMP: Final[Mapping[str, str]] = {
+    "title": "title", "Headline": "title", "DateTimeOriginal": "date", "DateCreated": "date", "shotDate": "date",
+    "CreateDate": "date", "description": "description", "UserComment": "comment", "logComment": "comment",
+    "subject": "tags", "TagsList": "tags", "hierarchicalSubject": "tags", "LastKeywordXMP": "tags",
+    "creator": "artist", "PersonInImage": "cast", "PersonDisplayName": "cast", "Location": "location",
+    "Sublocation": "location", "City": "location", "State": "location", "Country": "location",
+    "CountryName": "location",
+}  # fmt: skip
+_LISTS: Final = frozenset(("tags", "genre", "cast", "location"))
+"""Fields whose texts make one line."""
+
+_RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+
+_ROOT: Final = re.compile(r"<(movie|episodedetails|tvshow|musicvideo|video)\b", re.IGNORECASE)
+_ENTITY: Final = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
+_DECLARES: Final = "it declares a document type or entities"
+_NO_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_REFERENCE: Final = re.compile(r"&(#\d{1,7};|#x[0-9a-fA-F]{1,6};|\w{1,31};)?", re.ASCII)
+_BARE_BRACKET: Final = re.compile(r"<(?![/!?A-Za-z_])")
+_EDGES: Final = "\ufeff\0 \t\r\n"
+_LETTERS: Final = re.compile(r"[^\W\d_]{2,}")
+
+
+class ReadInPart(ValueError):
+    """A file of which only the beginning could be read; what was in it is noted."""
+
+
+class Notes:
+    """Metadata of one video; the first source of a field wins, repetitions are left out.
+
+    Attributes:
+        taken: when the video was taken, of a sidecar that a machine wrote: a moment in UTC, or a local date.
+    """
+
+    def __init__(self, duration: float) -> None:
+        self.taken: datetime.datetime | str = ""
+        self._whole = Span(0.0, max(0.0, duration))
+        self._segments: list[Segment] = []
+        self._fingerprints: set[str] = set()
+        self._fields: dict[str, str] = {}
+        self._date_position = 0
+
+    def add(self, source: str, text: object, span: Span | None = None) -> None:
+        """Note a text of a field, unless nothing is left of it without addresses, or it was noted before."""
+        if not isinstance(text, str | int | float) or isinstance(text, bool):
+            return
+        line = clean(without_urls(_unescaped(str(text)[:100_000])), _LIMITS.get(source, _LIMIT))
+        key = fingerprint(line)
+        if not key or (span is None and key in self._fingerprints):
+            return
+        self._fingerprints.add(key)
+        self._segments.append(Segment(span or self._whole, line, source))
+
+    def add_all(self, source: str, texts: object) -> None:
+        """Note a list of short texts as one line."""
+        if isinstance(texts, list | tuple):
+            parts = dict.fromkeys(clean(str(text), _LIMIT) for text in texts[:200] if isinstance(text, str | int))
+            texts = ", ".join(filter(None, parts))
+        self.add(source, texts)
+
+    def add_texts(self, source: str, texts: Sequence[str]) -> None:
+        """Note the texts of a field: short ones as one line, others each for itself."""
+        if source in _LISTS:
+            self.add_all(source, texts)
+        else:
+            for text in texts:
+                self.add(source, text)
+
+    def add_chapters(self, chapters: Iterable[tuple[object, object, object]]) -> None:
+        """Note titles of chapters by their starts and ends in seconds."""
+        last = self._whole.end
+        for number, (start, end, title) in enumerate(chapters):
+            if number >= _MOST_CHAPTERS or not isinstance(start, int | float) or not isinstance(title, str):
+                continue
+            begin = min(max(0.0, float(start)), last)
+            finish = float(end) if isinstance(end, int | float) else last
+            self.add("chapter", title, Span(begin, min(max(begin, finish), last)))
+
+    def set(self, field: str, value: object) -> None:
+        """Set a filterable field, unless it is set."""
+        if isinstance(value, str) and (text := clean(_unescaped(value[:100_000]), _LIMIT)):
+            self._fields.setdefault(field, text)
+
+    def set_date(self, date: str | datetime.datetime) -> None:
+        """Set the date, unless it is set; a date that lacks its day or month is completed by one that agrees.
+
+        Args:
+            date: as the owner has it, empty where there is none; or a moment in UTC, whose day is the owner's or next
+                to it.
+        """
+        if earlier := self._fields.get("date", ""):
+            self._fields["date"] = refined(earlier, date)
+        elif date:
+            self._date_position = len(self._segments)
+            self._fields["date"] = date if isinstance(date, str) else date.date().isoformat()
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Everything noted: the whole video's first, with the date in words, then the chapters in time order."""
+        segments = list(self._segments)
+        words = date_words(self._fields["date"]) if "date" in self._fields else ""
+        if words and fingerprint(words) not in self._fingerprints:
+            segments.insert(self._date_position, Segment(self._whole, words, "date"))
+        return tuple(sorted(segments, key=lambda segment: (segment.source == "chapter", segment.span.start)))
+
+    def fields(self, recording_part: tuple[int, int, str] | None) -> VideoFields:
+        """The filterable fields, those of a part of a recording with its number, how many there are, and the name."""
+        part, of, group = recording_part or (0, 0, "")
+        return VideoFields(**self._fields, part=part, of=of, group=group)
+
+
+def _unescaped(text: str) -> str:
+    """Text with the characters that references of HTML stand for, as websites leave them in titles: ``&amp;``."""
+    return html.unescape(text) if "&" in text and ";" in text else text
+
+
+# --- readers: a file's text, and the notes to add to; ValueError or RecursionError where it cannot be read ------------
+
+
+def _read_info_json(text: str, notes: Notes) -> None:
+    """yt-dlp's ``info.json``."""
+    info = json.loads(text)
+    if not isinstance(info, dict):
+        raise ValueError("no JSON object")
+    for key in ("title", "fulltitle", "alt_title", "track"):
+        notes.set("title", info.get(key))
+        notes.add("title", info.get(key))
+    for key in ("uploader", "channel", "creator", "artist"):
+        notes.set("uploader", info.get(key))
+        notes.add("uploader", info.get(key))
+    for key in ("series", "season", "episode", "album", "genre", "location"):
+        notes.add(key, info.get(key))
+    for key in ("upload_date", "release_date", "release_year"):
+        notes.set_date(stated_date(str(info.get(key) or "")))
+    notes.add_all("tags", info.get("tags"))
+    notes.add_all("categories", info.get("categories"))
+    notes.add("description", info.get("description"))
+    notes.set("language", short_code(str(info.get("language") or "")))
+    chapters = _objects(info.get("chapters"))
+    notes.add_chapters((each.get("start_time"), each.get("end_time"), each.get("title")) for each in chapters)
+
+
+def _read_takeout(text: str, notes: Notes) -> None:
+    """The JSON that Google Takeout lays beside photos and videos; other JSON is left alone."""
+    info = json.loads(text)
+    if not isinstance(info, dict) or not isinstance(info.get("photoTakenTime"), dict):
+        return
+    notes.add("filename", split_words(Path(str(info.get("title") or "")).stem))
+    notes.add("description", info.get("description"))
+    notes.add_all("cast", [person.get("name") for person in _objects(info.get("people"))])
+    taken = str(info["photoTakenTime"].get("timestamp") or "")
+    if re.fullmatch(r"\d{1,11}", taken):
+        moment = datetime.datetime.fromtimestamp(int(taken), datetime.UTC)
+        if is_recording_date(moment.date().isoformat()):
+            notes.taken = notes.taken or moment
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _read_nfo(content: str, notes: Notes) -> None:
+    """A Kodi ``.nfo`` (XML) or a plain text one."""
+    fields, problem = _nfo_fields(content)
+    for source, texts in fields.items():
+        if source == "date":
+            for text in texts:
+                notes.set_date(stated_date(text))
+        else:
+            notes.add_texts(source, texts)
+    notes.set("title", next(iter(fields.get("title", ())), None))
+    notes.set("uploader", next(iter(fields.get("studio", fields.get("director", ()))), None))
+    if problem:
+        raise ReadInPart(problem)
+
+
+def _read_show_nfo(text: str, notes: Notes) -> None:
+    """The ``tvshow.nfo`` of an episode's show: what holds for each episode."""
+    fields, problem = _nfo_fields(text)
+    if problem:
+        raise ReadInPart(problem)
+    for line in fields.get("title", ()):
+        notes.add("show", line)
+    for source in ("tags", "genre"):
+        notes.add_all(source, fields.get(source))
+
+
+def _nfo_fields(text: str) -> tuple[dict[str, list[str]], str]:
+    """Field -> its texts, in the order that they should be noted; and what is wrong from some place on."""
+    if not text.lstrip("\ufeff \t\r\n").startswith("<"):
+        # A text file with drawings around the words: the lines that have words.
+        lines = [line.strip() for line in text.splitlines() if len(_LETTERS.findall(line)) > 1]
+        return {"description": [" ".join(lines[:_MOST_LINES])]} if lines else {}, ""
+    # Kodi allows an address after the document, and several episodes in a row; the first is the file's own.
+    if _ENTITY.search(text):
+        raise ValueError(_DECLARES)
+    start = _ROOT.search(text)
+    end = re.compile(rf"</{start[1]}\s*>", re.IGNORECASE).search(text, start.end()) if start else None
+    root, problem = _parse_xml(text[start.start() : end.end()] if start and end else text)
+    fields: dict[str, list[str]] = {}
+    for path, field in _NFO.items():
+        texts = [content for element in root.findall(path) if (content := (element.text or "").strip())]
+        if texts:
+            fields.setdefault(field, []).extend(texts[:_MOST_LINES])
+    for field in ("season", "episode"):
+        if field in fields and fields[field][0].isdecimal():
+            fields[field] = [f"{field} {int(fields[field][0])}"]
+    if problem and not fields:
+        raise ValueError(problem)
+    return fields, problem
+
+
+def _read_xmp(content: str, notes: Notes) -> None:
+    """An XMP sidecar, which programs for photos and videos write."""
+    root, problem = _parse_xml(content.strip(_EDGES))
+    fields: dict[str, list[str]] = {}
+    waiting = [(root, str(root.tag))]
+    while waiting:
+        element, key = waiting.pop()
+        for name, value in ((key, element.text), *element.attrib.items()):
+            local = name.rpartition("}")[2]
+            # A face is named in the region of the picture that shows it.
+            source = "cast" if local == "Name" and "/regions/" in name else _XMP.get(local)
+            if source and value and value.strip():
+                separator = "/" if name.endswith(("}TagsList", "}LastKeywordXMP")) else "|"
+                fields.setdefault(source, []).extend(value.split(separator) if source == "tags" else [value])
+        # Lists and their entries stand for the property that holds them.
+        children = [(child, key if str(child.tag).startswith(_RDF) else str(child.tag)) for child in element]
+        waiting.extend(reversed(children))
+    notes.set("title", next(iter(fields.get("title", ())), None))
+    for source in dict.fromkeys(_XMP.values()):
+        if source == "date":
+            for text in fields.get("date", ()):
+                moment = moment_of(text)
+                notes.taken = notes.taken or moment or ""
+                notes.set_date("" if moment else stated_date(text))
+        else:
+            notes.add_texts(source, fields.get(source, ()))
+    if problem:
+        raise ReadInPart(problem) if fields else ValueError(problem)
+
+
+def _read_sony(text: str, notes: Notes) -> None:
+    """The XML that cameras of Sony write beside each clip; other XML is left alone."""
+    root, _ = _parse_xml(text.strip(_EDGES))
+    if not str(root.tag).endswith("NonRealTimeMeta"):
+        return
+    for element in root.iter():
+        name = str(element.tag).rpartition("}")[2]
+        if name == "CreationDate":
+            stamp = element.get("value", "")
+            day = stated_date(stamp)
+            notes.taken = notes.taken or moment_of(stamp) or (day if is_recording_date(day) else "")
+        elif name in ("Title", "Description"):
+            notes.add(name.lower(), element.text)
+
+
+def _parse_xml(text: str) -> tuple[ElementTree.Element, str]:
+    """The first element of a document, and what is wrong from some place on, empty for a whole document.
+
+    Characters that XML forbids are left out; bare ``&`` and ``<``, and names of HTML such as ``&nbsp;``, are read as
+    people mean them.
+
+    Raises:
+        ValueError: nothing can be read, or it declares a document type or entities (which could be made to expand
+            without end).
+    """
+    if _ENTITY.search(text):
+        raise ValueError(_DECLARES)
+    try:
+        return ElementTree.fromstring(text), ""  # noqa: S314  (entities are refused above)
+    except ElementTree.ParseError:
+        pass
+    before, *sections = _NO_XML.sub("", text).split("<![CDATA[")
+    parts = [("", before)]
+    for section in sections:
+        raw, end, rest = section.partition("]]>")
+        parts.append((f"<![CDATA[{raw}{end}", rest))
+    repaired = "".join(raw + _BARE_BRACKET.sub("&lt;", _REFERENCE.sub(_repaired, rest)) for raw, rest in parts)
+    parser: ElementTree.XMLPullParser[ElementTree.Element] = ElementTree.XMLPullParser(("start",))
+    root: ElementTree.Element | None = None
+    problem = ""
+    try:
+        parser.feed(repaired)
+        events: Iterator[Any] = parser.read_events()
+        for _, element in events:
+            root = element if root is None else root
+        parser.close()
+    except ElementTree.ParseError as error:
+        problem = f"malformed XML ({error})"
+    if root is None:
+        raise ValueError(problem or "malformed XML")
+    return root, problem
+
+
+def _repaired(match: re.Match[str]) -> str:
+    """A reference of XML as it is, one of HTML as its character, and anything else as a bare ``&``."""
+    if match[1] in ("amp;", "lt;", "gt;", "quot;", "apos;"):
+        return match[0]
+    character = html.unescape(match[0]) if match[1] else match[0]
+    is_known = character != match[0] and not _NO_XML.search(character)
+    return html.escape(character if is_known else match[0])
+
+
+READERS: Final[Mapping[str, Callable[[str, Notes], None]]] = {
+    "info_json": _read_info_json,
+    "nfo": _read_nfo,
+    "movie_nfo": _read_nfo,
+    "xmp": _read_xmp,
+    "description": lambda text, notes: notes.add("description", text),
+    "takeout": _read_takeout,
+    "sony": _read_sony,
+    "show_nfo": _read_show_nfo,
+}
+"""By the kind of notes (see :data:`clamr_cli.extract.sidecars.NOTES`): the reader of a file's text."""

@@ -6,20 +6,23 @@ at all, and where a quick look at a small copy found some. What did not change k
 
 from __future__ import annotations
 
+import difflib
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from clamr_cli.errors import MediaError
-from clamr_cli.extract import text_detector as detector
+from clamr_cli.extract.clean import clean, fingerprint
 from clamr_cli.extract.ocr_engines import TextEngine
-from clamr_cli.extract.ocr_lines import Box, TextLine, in_reading_order
-from clamr_cli.types import Frame, Span
+from clamr_cli.extract.options import Box, TextLine
+from clamr_cli.types import Frame, Segment, Span
 
 Picture = NDArray[np.uint8]
 
@@ -75,7 +78,7 @@ class TextReader:
         """The lines of the next picture, [h, w, 3] uint8 RGB, in reading order."""
         self._count += 1
         self._tries += self._tries < _TRIES and self._count % 4 == 0
-        parts = self._parts(detector.working_copy(picture), picture.shape[1], picture.shape[0])
+        parts = self._parts(working_copy(picture), picture.shape[1], picture.shape[0])
         if parts:
             self._lines = [line for line in self._lines if not any(line.box.overlaps(part) for part in parts)]
             for part in parts:
@@ -85,19 +88,19 @@ class TextReader:
     def _parts(self, now: Picture, width: int, height: int) -> list[Box]:
         """Boxes of the picture that must be looked at: changed and able to hold text, or of lines that changed."""
         scale = now.shape[1] / width
-        textured = detector.textured_blocks(now)
+        textured = textured_blocks(now)
         if self._before is None or self._before.shape != now.shape:
             self._before, self._lines = now.copy(), []
             changed = np.ones_like(textured)
         else:
-            changed = detector.changed_blocks(self._before, now)
-            detector.copy_blocks(self._before, now, changed)
-        boxes = detector.boxes_of(changed & textured, scale, width, height)
-        stale = [line.box for line in self._lines if detector.touches(changed, line.box, scale)]
+            changed = changed_blocks(self._before, now)
+            copy_blocks(self._before, now, changed)
+        boxes = boxes_of(changed & textured, scale, width, height)
+        stale = [line.box for line in self._lines if touches(changed, line.box, scale)]
         # A line is read as a whole: a part that cuts one grows around it, which may bring it to the next.
         while True:
             cut = [line.box for line in self._lines if any(line.box.overlaps(box) for box in boxes)]
-            grown = detector.united([*boxes, *stale, *cut], width, height)
+            grown = united([*boxes, *stale, *cut], width, height)
             if grown == boxes:
                 return [box for box in boxes if min(box.width, box.height) >= _SMALLEST]
             boxes = grown
@@ -110,7 +113,7 @@ class TextReader:
         look = min(full, max(options.look * full, _SMALLEST_LOOK / longest))
         candidates = self._engine.find_text(crop, look)
         lines: list[TextLine] = []
-        for piece in detector.with_margins(candidates, crop.shape[1], crop.shape[0]):
+        for piece in with_margins(candidates, crop.shape[1], crop.shape[0]):
             if min(piece.width, piece.height) < _SMALLEST:
                 continue
             boxes = [box.moved(-piece.left, -piece.top) for box in candidates if box.overlaps(piece)]
@@ -124,7 +127,7 @@ class TextReader:
 
     def _read_piece(self, piece: Picture, boxes: Sequence[Box], scale: float) -> list[TextLine]:
         """Read a piece of the picture in which there may be text at ``boxes``, however it is turned."""
-        tall = [box for box in boxes if detector.is_tall(box)]
+        tall = [box for box in boxes if is_tall(box)]
         is_mostly_tall = sum(box.area for box in tall) > sum(box.area for box in boxes) / 2
         lines = self._turned_lines(piece, (1, 3), scale) if is_mostly_tall else []
         if lines:
@@ -133,7 +136,7 @@ class TextReader:
         sure = [line for line in lines if self._is_sure(line)]
         if not is_mostly_tall:
             missed = [box for box in tall if not any(box.overlaps(line.box) for line in sure)]
-            for part in detector.with_margins(missed, piece.shape[1], piece.shape[0]):
+            for part in with_margins(missed, piece.shape[1], piece.shape[0]):
                 turned = self._turned_lines(_crop(piece, part), (1, 3), scale)
                 turned = [_moved(line, part.left, part.top) for line in turned]
                 lines = [
@@ -152,7 +155,7 @@ class TextReader:
         if height <= rows * 3 // 2:
             return self._engine.read(piece, scale)
         # Each strip is read with as much around it as the highest line, and has the lines whose middle lies in it.
-        highest = max((box.height for box in boxes if not detector.is_tall(box)), default=0)
+        highest = max((box.height for box in boxes if not is_tall(box)), default=0)
         margin = min(rows // 2, highest + 16)
         lines: list[TextLine] = []
         for top in range(0, height, rows):
@@ -174,7 +177,7 @@ class TextReader:
             lines = [line for line in self._level_lines(turned, (), scale) if self._is_sure(line)]
             if _letters(lines) > _letters(best):
                 best = [
-                    replace(line, box=detector.turned_back(line.box, number, width, height), turns=number)
+                    replace(line, box=turned_back(line.box, number, width, height), turns=number)
                     for line in in_reading_order(lines)
                 ]
                 if number == self._turns and len(best) >= _PAGE:
@@ -186,7 +189,7 @@ class TextReader:
         return best
 
     def _is_sure(self, line: TextLine) -> bool:
-        return line.confidence >= self._engine.sure and not detector.is_tall(line.box)
+        return line.confidence >= self._engine.sure and not is_tall(line.box)
 
 
 def _letters(lines: Sequence[TextLine]) -> float:
@@ -200,3 +203,226 @@ def _crop(picture: Picture, box: Box) -> Picture:
 
 def _moved(line: TextLine, right: int, down: int) -> TextLine:
     return replace(line, box=line.box.moved(right, down))
+
+
+Grey = NDArray[np.uint8]
+Blocks = NDArray[np.bool_]
+"""[rows, columns] of squares of 16 pixels of a working copy."""
+
+_BLOCK: Final = 16
+_WORKING_SIDE: Final = 640
+_LARGE: Final = 1280
+"""Pixels of a picture's longer side from which the working copy is half of it: the text may be small."""
+
+_NOISE: Final = 12
+_CHANGED: Final = 1.0
+_EDGE: Final = 16
+_EDGES: Final = 5
+_MOST_OF_IT: Final = 0.8
+_TALL: Final = 1.8
+
+
+def working_copy(image: NDArray[np.uint8]) -> Grey:
+    """[h, w] grey copy of an [H, W, 3] RGB picture, its longer side at most 640 pixels, or half."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    scale = 0.5 if max(grey.shape) > _LARGE else _WORKING_SIDE / max(grey.shape)
+    if scale < 1.0:
+        size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(grey, dtype=np.uint8)
+
+
+def changed_blocks(before: Grey, now: Grey) -> Blocks:
+    """Blocks that differ by more than coding noise does."""
+    difference = np.abs(now.astype(np.int16) - before.astype(np.int16)) - _NOISE
+    return _block_means(np.maximum(difference, 0)) > _CHANGED
+
+
+def textured_blocks(grey: Grey) -> Blocks:
+    """Blocks, and their neighbours, with the few strong edges that any letter has."""
+    edges = np.zeros(grey.shape, dtype=np.int16)
+    wide = grey.astype(np.int16)
+    edges[:, 1:-1] = np.abs(wide[:, 2:] - wide[:, :-2]) >= _EDGE
+    return _dilated(_block_means(edges) * _BLOCK * _BLOCK >= _EDGES)
+
+
+def copy_blocks(before: Grey, now: Grey, blocks: Blocks) -> None:
+    """Copy the pixels of some blocks from ``now`` into ``before``."""
+    mask = np.repeat(np.repeat(blocks, _BLOCK, axis=0), _BLOCK, axis=1)[: now.shape[0], : now.shape[1]]
+    before[mask] = now[mask]
+
+
+def touches(blocks: Blocks, box: Box, scale: float) -> bool:
+    """Whether a box of the picture (``scale`` pixels of the working copy per pixel) lies on any of the blocks."""
+    left, top, right, bottom = (value * scale / _BLOCK for value in box)
+    return bool(blocks[int(max(0, top)) : int(np.ceil(bottom)), int(max(0, left)) : int(np.ceil(right))].any())
+
+
+def boxes_of(blocks: Blocks, scale: float, width: int, height: int) -> list[Box]:
+    """Boxes in the picture around connected blocks, with a block's margin; all of it where they are most of it."""
+    count, _, stats, _ = cv2.connectedComponentsWithStats(_dilated(blocks).astype(np.uint8), connectivity=8)
+    side = _BLOCK / scale
+    boxes = []
+    for left, top, columns, rows, _area in stats[1:count]:
+        box = Box(int(left * side), int(top * side), int((left + columns) * side) + 1, int((top + rows) * side) + 1)
+        boxes.append(_clipped(box, width, height))
+    return united(boxes, width, height)
+
+
+def with_margins(boxes: Iterable[Box], width: int, height: int) -> list[Box]:
+    """Boxes of text with the room that a reader needs around them: half as much again as their height."""
+    grown = []
+    for left, top, right, bottom in boxes:
+        size = max(16, min(bottom - top, right - left))
+        beside, above = 3 * size // 2, 3 * size // 4
+        grown.append(_clipped(Box(left - beside, top - above, right + beside, bottom + above), width, height))
+    return united(grown, width, height)
+
+
+def united(boxes: Sequence[Box], width: int, height: int) -> list[Box]:
+    """Disjoint boxes that cover the same; one of the whole picture where they are most of it."""
+    result = list(boxes)
+    while pair := next((p for p in combinations(range(len(result)), 2) if result[p[0]].overlaps(result[p[1]])), None):
+        result[pair[0]] = result[pair[0]].union(result.pop(pair[1]))
+    if sum(box.area for box in result) > _MOST_OF_IT * width * height:
+        return [Box(0, 0, width, height)]
+    return result
+
+
+def is_tall(box: Box) -> bool:
+    """Whether a box is that of text which runs upwards or downwards, or of one slim letter."""
+    return box.height > _TALL * box.width
+
+
+def turned_back(box: Box, turns: int, width: int, height: int) -> Box:
+    """A box of a picture that was turned ``turns`` quarters against the clock, in the picture of this size before."""
+    left, top, right, bottom = box
+    if turns == 1:
+        return Box(width - bottom, left, width - top, right)
+    if turns == 2:
+        return Box(width - right, height - bottom, width - left, height - top)
+    return Box(top, height - right, bottom, height - left)
+
+
+def _clipped(box: Box, width: int, height: int) -> Box:
+    return Box(max(0, box.left), max(0, box.top), min(width, box.right), min(height, box.bottom))
+
+
+def _dilated(blocks: Blocks) -> Blocks:
+    return np.asarray(cv2.dilate(blocks.astype(np.uint8), np.ones((3, 3), np.uint8)), dtype=bool)
+
+
+def _block_means(values: NDArray[np.int16]) -> NDArray[np.float32]:
+    rows, columns = -(-values.shape[0] // _BLOCK), -(-values.shape[1] // _BLOCK)
+    padded = np.zeros((rows * _BLOCK, columns * _BLOCK), dtype=np.float32)
+    padded[: values.shape[0], : values.shape[1]] = values
+    means: NDArray[np.float32] = padded.reshape(rows, _BLOCK, columns, _BLOCK).mean(axis=(1, 3))
+    return means
+
+
+_SIMILAR: Final = 0.8
+_SHORTEST_FUZZY: Final = 5
+_PATIENCE: Final = 1
+"""Pictures in which a line may be missed without being over."""
+
+
+@dataclass(slots=True, eq=False)
+class _Track:
+    """A line that is being followed: its best reading, when it was seen, and how many pictures missed it since."""
+
+    line: TextLine
+    start: float
+    end: float
+    key: str
+    missed: int = 0
+
+
+def in_reading_order(lines: Iterable[TextLine]) -> list[TextLine]:
+    """Lines from top to bottom, those on one row from left to right, pieces of one row that nearly touch joined.
+
+    Turned lines come last, in the order given: they were in order when they were read.
+    """
+    rows: list[list[TextLine]] = []
+    lines = list(lines)
+    level = (line for line in lines if not line.turns)
+    for line in sorted(level, key=lambda line: (line.box.top + line.box.bottom, line.box.left)):
+        box, first = line.box, rows[-1][0].box if rows else line.box
+        shared = min(first.bottom, box.bottom) - max(first.top, box.top)
+        if rows and shared > 0.5 * min(first.height, box.height):
+            rows[-1].append(line)
+        else:
+            rows.append([line])
+    ordered: list[TextLine] = []
+    for row in rows:
+        last: TextLine | None = None
+        for line in sorted(row, key=lambda line: line.box.left):
+            height = min(line.box.height, last.box.height) if last else 0
+            if last is not None and line.box.left - last.box.right < 0.6 * height:
+                box = last.box.union(line.box)._replace(left=last.box.left, right=line.box.right)
+                line = TextLine(f"{last.text} {line.text}", min(last.confidence, line.confidence), box)
+                ordered.pop()
+            ordered.append(line)
+            last = line
+    return [*ordered, *(line for line in lines if line.turns)]
+
+
+def merge_lines(pictures: Iterable[tuple[Span, Sequence[TextLine]]], source: str) -> list[Segment]:
+    """One segment per line on screen, from where it is first seen to where it is last, in time and reading order.
+
+    Readings of one line differ a little from picture to picture; the most confident one is kept. Lines whose digits
+    differ are different lines: a running clock is not one line.
+
+    Args:
+        pictures: the stretch each picture stands for, in time order, and the lines read in it, in reading order.
+        source: the segments' source.
+    """
+    tracks: list[_Track] = []
+    running: list[_Track] = []
+    for span, lines in pictures:
+        free = list(running)
+        for line in lines:
+            key = fingerprint(line.text)
+            if len(key) < 2 and key.isascii():
+                # One letter or digit is what texture looks like; one sign of another script may be a word.
+                continue
+            same = [track for track in running if track.key == key]
+            # The same text anywhere (it may scroll), else nearly the same in the same place, else the same again.
+            track = next((track for track in same if track in free), None) or next(
+                (track for track in free if _same_place(track.line.box, line.box) and same_text(track.key, key)), None
+            )
+            track = track or next(iter(same), None)
+            if track is None:
+                track = _Track(line, span.start, span.end, key)
+                tracks.append(track)
+                running.append(track)
+                continue
+            if track in free:
+                free.remove(track)
+            track.end, track.missed = span.end, 0
+            if line.confidence > track.line.confidence:
+                track.line, track.key = line, key
+        for track in free:
+            track.missed += 1
+        running = [track for track in running if track.missed <= _PATIENCE]
+    return [
+        Segment(Span(t.start, max(t.start, t.end)), clean(t.line.text), source, confidence=round(t.line.confidence, 3))
+        for t in tracks
+    ]
+
+
+def same_text(first: str, second: str) -> bool:
+    """Whether two fingerprints are readings of one line: nearly equal, and equal in every digit."""
+    if first == second:
+        return True
+    digits = ("".join(filter(str.isdigit, text)) for text in (first, second))
+    if min(len(first), len(second)) < _SHORTEST_FUZZY or len(set(digits)) > 1:
+        return False
+    matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
+    return matcher.quick_ratio() >= _SIMILAR and matcher.ratio() >= _SIMILAR
+
+
+def _same_place(first: Box, second: Box) -> bool:
+    """Whether two boxes share most of the smaller one."""
+    width = min(first.right, second.right) - max(first.left, second.left)
+    height = min(first.bottom, second.bottom) - max(first.top, second.top)
+    return min(width, height) > 0 and width * height > 0.5 * min(first.area, second.area)

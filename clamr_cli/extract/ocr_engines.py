@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from clamr_cli.errors import MissingExtra, ModelError, pip_install
 from clamr_cli.extract.clean import clean
-from clamr_cli.extract.ocr_lines import Box, TextLine
-from clamr_cli.extract.options import OcrOptions
+from clamr_cli.extract.options import Box, OcrOptions, TextLine
 
 if TYPE_CHECKING:
     from torch import Tensor

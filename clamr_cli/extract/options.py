@@ -1,10 +1,10 @@
-"""Options of speech and text recognition; cheap to import, so that commands can say what they want."""
+"""Options and values of speech and text recognition; cheap to import, so that commands can say what they want."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from clamr_cli import weights
 from clamr_cli.types import Device, OcrEngine
@@ -89,3 +89,56 @@ class OcrOptions:
             UsageError: no recogniser reads these languages.
         """
         return weights.locate(weights.ocr_weights(self.languages), cache) if self.engine == "easyocr" else None
+
+
+class Box(NamedTuple):
+    """A box in a picture, in pixels; right and bottom are outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+    def overlaps(self, other: Box) -> bool:
+        """Whether the two share a pixel."""
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+    def union(self, other: Box) -> Box:
+        return Box(
+            min(self.left, other.left), min(self.top, other.top), max(self.right, other.right),
+            max(self.bottom, other.bottom),
+        )  # fmt: skip
+
+    def moved(self, right: int, down: int) -> Box:
+        return Box(self.left + right, self.top + down, self.right + right, self.bottom + down)
+
+
+@dataclass(frozen=True, slots=True)
+class TextLine:
+    """A line read in a picture.
+
+    Attributes:
+        text: what was read.
+        confidence: how sure the engine is, in [0, 1].
+        box: where it is.
+        turns: quarter turns against the clock that made it level; 0 for level text.
+    """
+
+    text: str
+    confidence: float
+    box: Box
+    turns: int = 0

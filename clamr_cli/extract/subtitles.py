@@ -13,21 +13,12 @@ from typing import Any, Final
 from xml.etree import ElementTree
 
 from clamr_cli.errors import MediaError
-from clamr_cli.extract.captions import marks_of
 from clamr_cli.extract.clean import clean, encoding_of
+from clamr_cli.extract.sidecars import marks_of
 from clamr_cli.types import Segment, Span
 
 Cue = tuple[float, float, str]
 """Start and end in seconds, and raw text."""
-
-SUFFIXES: Final = (
-    ".srt", ".vtt", ".ass", ".ssa", ".ttml", ".dfxp", ".sbv", ".srv3", ".json3", ".srv2", ".srv1", ".smi", ".sami",
-    ".lrc", ".sub", ".json", ".tsv", ".xml",
-)  # fmt: skip
-"""Readable formats, in order of preference when a video has several."""
-
-QUIET: Final = frozenset((".json", ".tsv", ".xml"))
-"""Names that need not be subtitles at all: nobody is told when they are none."""
 
 _DAMAGED: Final = (
     ElementTree.ParseError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError

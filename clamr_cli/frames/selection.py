@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clamr_cli.media.images import image_difference
+from clamr_cli.media.key_frames import image_difference
 from clamr_cli.types import FrameSelection
 
 if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 ALIKE: Final = 0.06
-"""Change (see :func:`clamr_cli.media.images.change`) up to which two pictures look alike."""
+"""Change (see :func:`clamr_cli.media.key_frames.change`) up to which two pictures look alike."""
 
 CLOSE: Final = 30.0
 """Seconds within which frames that look alike are near-duplicates."""

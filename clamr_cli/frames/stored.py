@@ -18,7 +18,7 @@ from clamr_cli import encoders
 from clamr_cli.frames.texts import stored_texts
 from clamr_cli.frames.values import PART, DenseOptions, Prepared, Target, Texts
 from clamr_cli.index.sampling import VERSION, SampledMedia
-from clamr_cli.media.images import THUMB
+from clamr_cli.media.key_frames import THUMB
 from clamr_cli.store import Store
 from clamr_cli.types import DIMENSION, EncoderInfo, Frame, TokenVectors, VideoFields
 

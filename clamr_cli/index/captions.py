@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from clamr_cli.extract.captions import Captions, Choice, choose, examined, known_language, on_video, track_captions
 from clamr_cli.extract.options import AsrOptions
+from clamr_cli.extract.sidecars import Captions, Choice, choose, examined, known_language, on_video, track_captions
 from clamr_cli.types import MediaInfo, Segment
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ import msgspec
 from clamr_cli import encoders
 from clamr_cli.errors import MediaError
 from clamr_cli.events import Event, Notice, Progress, Stage
-from clamr_cli.extract.captions import Choice, passed_over
 from clamr_cli.extract.options import READABLE_BEFORE
-from clamr_cli.extract.sidecars import find_sidecars, sidecar_signature
+from clamr_cli.extract.sidecars import Choice, find_sidecars, passed_over, sidecar_signature
 from clamr_cli.index import tasks
 from clamr_cli.index.captions import CaptionSet, language_key
 from clamr_cli.index.documents import Shot, frames_from, moment_of, segments_from, split_video, with_sound

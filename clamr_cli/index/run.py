@@ -31,8 +31,7 @@ from clamr_cli.index.options import IndexOptions, Recipe
 from clamr_cli.index.pipeline import Context, Work, encode, for_each, index_video
 from clamr_cli.index.scan import Register, Scan, now
 from clamr_cli.index.workdir import sweep, work_area
-from clamr_cli.media.presence import is_missing
-from clamr_cli.media.walk import VideoFile
+from clamr_cli.media.walk import VideoFile, is_missing
 from clamr_cli.types import EncoderInfo, FileRecord, FileState, MomentRecord, TokenVectors, VideoRecord
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def index(
 ) -> Iterator[Event]:
     """Make the videos of files, folders and globs searchable, and forget those that are gone.
 
-    Files that may only be away with their disk are marked and stay (see :mod:`clamr_cli.media.presence`).
+    Files that may only be away with their disk are marked and stay (see :mod:`clamr_cli.media.walk`).
 
     Without targets, what the index has is encoded with the encoder of the options where it lacks its vectors, and
     with ``retry_failed`` files that failed are tried again. Closing the iterator stops all work at once.

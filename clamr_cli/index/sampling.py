@@ -21,7 +21,7 @@ _GAPS: Final = 2.0
 """Intervals between two keyframes up to which the keyframes alone are dense enough."""
 
 _SAME: Final = 0.1
-"""Difference (see :func:`clamr_cli.media.images.image_difference`) that scaling may make to a stored thumbnail."""
+"""Difference (see :func:`clamr_cli.media.key_frames.image_difference`) that scaling may make to a stored thumbnail."""
 
 _QUALITY: Final = 92
 
@@ -81,7 +81,7 @@ def take_frames(
     import numpy as np
 
     from clamr_cli.media.frames import frames_at
-    from clamr_cli.media.images import THUMB, image_difference, thumbnail, to_jpeg
+    from clamr_cli.media.key_frames import THUMB, image_difference, thumbnail, to_jpeg
 
     frames = zip(frames_at(path, info, times, max_side=side), thumbs, strict=True)
     for number, ((_, image), thumb) in enumerate(frames, start=1):

@@ -15,8 +15,18 @@ from typing import TYPE_CHECKING, Final
 from clamr_cli.errors import UsageError
 from clamr_cli.extract.sidecars import sidecar_signature
 from clamr_cli.media.files import explain
-from clamr_cli.media.presence import MISSING, Absence, Folders, ancestors, is_below, is_missing
-from clamr_cli.media.walk import Unreadable, VideoFile, discover, expand_targets
+from clamr_cli.media.walk import (
+    MISSING,
+    Absence,
+    Folders,
+    Unreadable,
+    VideoFile,
+    ancestors,
+    discover,
+    expand_targets,
+    is_below,
+    is_missing,
+)
 from clamr_cli.types import FileRecord, FileState
 
 if TYPE_CHECKING:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from clamr_cli.errors import MediaError
-from clamr_cli.extract.captions import Captions
-from clamr_cli.extract.ocr_lines import TextLine
-from clamr_cli.extract.options import AsrOptions, OcrOptions
+from clamr_cli.extract.options import AsrOptions, OcrOptions, TextLine
+from clamr_cli.extract.sidecars import Captions
 from clamr_cli.index.captions import CaptionSet
 from clamr_cli.index.executors import Report
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, StoredFrame, TrackLines, Workdir
@@ -73,7 +72,8 @@ def identify(_report: Report, path: str) -> str:
 
 def read_captions(_report: Report, captions: Captions, video: str, hint: str) -> tuple[list[Segment], list[str]]:
     """Read the lines of a subtitle file, and notices; ``hint`` is the language that it is probably in."""
-    from clamr_cli.extract.subtitles import QUIET, read_subtitle_file
+    from clamr_cli.extract.sidecars import QUIET
+    from clamr_cli.extract.subtitles import read_subtitle_file
     from clamr_cli.media.probe import probe
 
     notices: list[str] = []
@@ -182,8 +182,8 @@ def reporting(
 
 def subtitle_tracks(path: str, info: MediaInfo) -> tuple[TrackLines, ...]:
     """The lines of those subtitle tracks that may be wanted: the best of each language, and a sample of logs."""
-    from clamr_cli.extract.captions import examined, rank, track_captions
-    from clamr_cli.media.subtitles import read_subtitle_tracks
+    from clamr_cli.extract.sidecars import examined, rank, track_captions
+    from clamr_cli.media.container import read_subtitle_tracks
 
     tracks = {track.index: track for track in info.subtitles}
     lines = read_subtitle_tracks(path, info)
@@ -241,8 +241,7 @@ def read_text(
     parts: Sequence[Part],
 ) -> list[Segment]:
     """Recognise the text in frames, in stretches of some seconds of video, after the parts of earlier runs."""
-    from clamr_cli.extract.ocr import read_lines
-    from clamr_cli.extract.ocr_lines import merge_lines
+    from clamr_cli.extract.ocr import merge_lines, read_lines
 
     total, workdir = len(frames), Workdir(Path(folder))
     end = parts[-1].end if parts else 0

@@ -1,18 +1,19 @@
-"""Chooses, among sampled frames, the few that matter. One frame is held back; nothing else grows with the length."""
+"""Chooses, among sampled frames, the few that matter; thumbnails to compare pictures by, and JPEG."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clamr_cli.media.frames import SampledFrame
-from clamr_cli.media.images import image_difference, thumbnail, to_jpeg
-from clamr_cli.media.text_change import TextChange, TextWatch, stretched
 from clamr_cli.types import Frame, Span
+
+if TYPE_CHECKING:
+    from clamr_cli.media.frames import SampledFrame
+
 
 FRAME_SIDE: Final = 448
 """Pixels of the longer side of stored frames at most."""
@@ -62,6 +63,9 @@ def pick_frames(samples: Iterable[SampledFrame], duration: float) -> Iterator[Ke
         samples: in time order.
         duration: seconds of the whole video; the last span ends there.
     """
+    # Imported here: whoever compares thumbnails needs no OpenCV.
+    from clamr_cli.media.text_change import TextChange, TextWatch, stretched
+
     watch = TextWatch(_TEXT_AFTER, _DOUBTFUL_TEXT_AFTER)
     shot = 0
     before: _Look | None = None
@@ -179,3 +183,44 @@ def dedupe_frames(
     if pending is not None:
         frame, thumb = pending
         yield replace(frame, span=Span(frame.span.start, max(duration, frame.time))), thumb
+
+
+THUMB: Final = 8
+"""Pixels along each side of a thumbnail, the tiny copy by which two pictures are compared: each stands for a block."""
+
+
+def image_difference(thumbs: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The difference of each of some thumbnails from another one, at the pixel that differs most.
+
+    That pixel counts in the mean of its colours: a new line of text or a person who enters is seen, noise is not.
+
+    Args:
+        thumbs: [n, THUMB, THUMB, 3] uint8.
+        other: [THUMB, THUMB, 3] uint8.
+
+    Returns:
+        [n] float32 in [0, 1].
+    """
+    difference = np.abs(thumbs.astype(np.int16) - other)
+    sums = difference[..., 0] + difference[..., 1] + difference[..., 2]
+    largest: NDArray[np.float32] = sums.reshape(len(thumbs), -1).max(axis=1, initial=0) / np.float32(3 * 255)
+    return largest
+
+
+def thumbnail(image: NDArray[np.uint8], side: int = THUMB) -> NDArray[np.uint8]:
+    """A picture [height, width, 3] as [side, side, 3], every pixel the mean of those it stands for."""
+    import cv2
+
+    return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def to_jpeg(image: NDArray[np.uint8], quality: int, *, max_side: int | None = None) -> bytes:
+    """A picture [height, width, 3] uint8 RGB as JPEG, made smaller where its longer side is over ``max_side``."""
+    import cv2
+
+    scale = max_side / max(image.shape[:2]) if max_side else 1.0
+    if scale < 1:
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return bytes(cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))[1])

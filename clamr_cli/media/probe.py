@@ -7,7 +7,6 @@ import datetime
 import itertools
 import re
 import struct
-import unicodedata
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -31,18 +30,17 @@ from clamr_cli.media.container import (
     LONGEST_HOLE,
     MOST_PIXELS,
     Clock,
+    clean_text,
     open_media,
     origin,
     read_packets,
     stated_length,
 )
-from clamr_cli.media.formats import truncation
+from clamr_cli.media.files import truncation
 from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
 
 _MOST_CHAPTERS: Final = 2_000
 _MOST_TAGS: Final = 100
-_LONGEST_TAG: Final = 5_000
-_UNWANTED: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
 _LOCATION: Final = re.compile(r"[+-]\d{1,3}(\.\d+)?[+-]\d{1,3}(\.\d+)?([+-]\d+(\.\d+)?)?(CRS\w+)?/?")
 _LOCATION_TAGS: Final = ("com.apple.quicktime.location.iso6709", "location", "location-eng")
 _CREATED_TAGS: Final = ("com.apple.quicktime.creationdate", "date_recorded", "creation_time", "date")
@@ -337,15 +335,6 @@ def _track(stream: Stream) -> dict[str, Any]:
         "title": clean_text(stream.metadata.get("title", "")),
         "default": bool(stream.disposition & Disposition.default),
     }
-
-
-def clean_text(text: str) -> str:
-    """One line of at most 5,000 characters, without control characters or marks that turn direction."""
-    # Joiners are part of words in many scripts and of emoji.
-    characters = (
-        c if c in "\u200c\u200d" or unicodedata.category(c) not in _UNWANTED else " " for c in text[: 2 * _LONGEST_TAG]
-    )
-    return " ".join("".join(characters).split())[:_LONGEST_TAG]
 
 
 def clean_tags(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from clamr_cli.errors import UsageError
-from clamr_cli.media.presence import readable
+from clamr_cli.media.walk import readable
 from clamr_cli.search.cascade import Candidates, Cascade, VideoRank, kernel_scan
 from clamr_cli.search.scoring import video_of
 from clamr_cli.search.search import Query, hits_of, select_candidates, without_corrupt_cache

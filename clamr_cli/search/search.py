@@ -18,7 +18,7 @@ import numpy as np
 
 from clamr_cli.errors import EncoderMismatch, UsageError
 from clamr_cli.kernel import usable_threads
-from clamr_cli.media.presence import readable
+from clamr_cli.media.walk import readable
 from clamr_cli.search.cascade import Candidates, Cascade, Scan, kernel_scan
 from clamr_cli.search.evidence import Match
 from clamr_cli.search.filters import moments_with, select, split_phrases

@@ -114,7 +114,7 @@ def _select(store: Store, names: Sequence[str], *, missing: bool) -> tuple[list[
         UsageError: a name is neither an id nor a path of the index.
     """
     from clamr_cli.frames.target import noted
-    from clamr_cli.media.presence import is_below
+    from clamr_cli.media.walk import is_below
     from clamr_cli.search.filters import file_named
 
     files = store.files()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from clamr_cli.extract.captions import (
+from clamr_cli.extract.sidecars import (
     Captions,
     choose,
     examined,

@@ -15,10 +15,9 @@ from torch import nn
 
 from clamr_cli import weights
 from clamr_cli.errors import MediaError, MissingExtra, ModelError
-from clamr_cli.extract.ocr import TextReader, read_lines
+from clamr_cli.extract.ocr import TextReader, merge_lines, read_lines
 from clamr_cli.extract.ocr_engines import TextEngine, in_strips, make_engine
-from clamr_cli.extract.ocr_lines import Box, TextLine, merge_lines
-from clamr_cli.extract.options import OcrOptions
+from clamr_cli.extract.options import Box, OcrOptions, TextLine
 from clamr_cli.types import Frame, Segment, Span
 
 Image_ = np.ndarray

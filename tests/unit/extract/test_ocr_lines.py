@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from clamr_cli.extract.ocr_lines import Box, TextLine, in_reading_order, merge_lines, same_text
+from clamr_cli.extract.ocr import in_reading_order, merge_lines, same_text
+from clamr_cli.extract.options import Box, TextLine
 from clamr_cli.types import Span
 
 HERE = Box(10, 10, 200, 40)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from clamr_cli.media.colours import to_rgb
-from clamr_cli.media.frames import sample_frames
+from clamr_cli.media.frames import sample_frames, to_rgb
 from clamr_cli.media.probe import probe
 from tests.unit.media.clips import Clip
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clamr_cli.media.frames import SampledFrame
-from clamr_cli.media.images import THUMB, image_difference, thumbnail
-from clamr_cli.media.key_frames import dedupe_frames, pick_frames
+from clamr_cli.media.key_frames import THUMB, dedupe_frames, image_difference, pick_frames, thumbnail
 from clamr_cli.types import Span
 from tests.unit.media.clips import moving, plain, written
 

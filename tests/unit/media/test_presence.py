@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clamr_cli.media import presence
-from clamr_cli.media.presence import Folders, readable
+from clamr_cli.media import walk
+from clamr_cli.media.walk import Folders, readable
 from clamr_cli.types import FileRecord, FileState
 
 
@@ -31,7 +31,7 @@ def test_a_hanging_share_does_not_delay_the_others_and_keeps_its_last_state(
     away = [record(share / "away.mp4", missing_since="2024-05-17T12:00:00+00:00")]
     near = [record(tmp_path / "here.mp4"), record(tmp_path / "gone.mp4")]
     # One that is quick must be seen though it comes after a slow one.
-    monkeypatch.setattr(presence, "PATIENCE", 0.5)
+    monkeypatch.setattr(walk, "PATIENCE", 0.5)
     found = readable([*there, *away, *near])
     released.set()
     assert found == {file.path for file in (*there, near[0])}

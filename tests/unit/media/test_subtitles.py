@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from clamr_cli.media.container import read_subtitle_tracks
 from clamr_cli.media.probe import probe
-from clamr_cli.media.subtitles import read_subtitle_tracks
 from tests.unit.media.clips import Clip, plain
 
 CELL = plain((9, 9, 9), (32, 32))

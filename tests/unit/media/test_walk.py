@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import UsageError
-from clamr_cli.media.formats import HEAD, may_hold_video
+from clamr_cli.media.files import HEAD, may_hold_video
 from clamr_cli.media.walk import Unreadable, VideoFile, discover
 
 MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isommp42" + bytes(64)
