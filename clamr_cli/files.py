@@ -1,19 +1,25 @@
-"""Folders and files that only their owner may read, files that are written whole or not at all, and locks."""
+"""Private folders and files, files that are written whole or not at all, locks, and whether known files are there."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from clamr_cli.types import FileRecord
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 
 TEMPORARY_PREFIX: Final = ".tmp-"
 """Begins the names of drafts, so that those of killed processes can be told from other files."""
+
+PATIENCE: Final = 1.5
+"""Seconds for looking at files that are shown: a network share that hangs must not hang a search."""
 
 
 def make_folder(folder: Path) -> None:
@@ -124,3 +130,31 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def readable_now(files: Sequence[FileRecord]) -> frozenset[str]:
+    """The paths of the files that are there and can be opened now.
+
+    Files of each root are looked at side by side for a short time. Where no answer came by then, what the last index
+    run met counts.
+    """
+    answers: dict[str, bool] = {}
+    by_root: dict[str, list[str]] = {}
+    for file in files:
+        by_root.setdefault(file.root, []).append(file.path)
+
+    def look(paths: Sequence[str]) -> None:
+        for path in paths:
+            # os.access refuses a null byte with an error.
+            answers[path] = "\0" not in path and os.access(path, os.R_OK)
+
+    # The threads are daemons: one that hangs in a system call must not keep the program from ending.
+    threads = [threading.Thread(target=look, args=(paths,), daemon=True) for paths in by_root.values()]
+    for thread in threads:
+        thread.start()
+    patience = PATIENCE
+    for thread in threads:
+        thread.join(timeout=patience)
+        patience = 0.0 if thread.is_alive() else patience
+    seen = dict(answers)
+    return frozenset(file.path for file in files if seen.get(file.path, not file.missing_since) and not file.error)

@@ -1,4 +1,4 @@
-"""Text: how texts are compared, text tracks, and hostile text made harmless for terminals and tables.
+"""Text: how texts are compared, text tracks, hostile text made harmless for terminals, times and sizes for people.
 
 A text track is the segments of one modality joined into one string that still knows where every character came from.
 
@@ -10,6 +10,7 @@ says exactly what was there.
 from __future__ import annotations
 
 import bisect
+import math
 import os
 import re
 import shlex
@@ -18,7 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clamr_cli.types import Segment, Span
+from clamr_cli.errors import UsageError
+from clamr_cli.types import MediaInfo, Segment, Span
 
 _ALIKE: Final = str.maketrans(
     {
@@ -216,6 +218,62 @@ def file_link(path: str) -> str:
     from urllib.parse import quote
 
     return "file://" + quote(os.fsencode(os.path.abspath(path)))
+
+
+_CLOCK: Final = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)")
+_UNITS: Final = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def format_time(seconds: float) -> str:
+    """A time as people write it, ``m:ss`` or ``h:mm:ss``; fractions are cut off, as players do.
+
+    >>> format_time(3725.9)
+    '1:02:05'
+    """
+    whole = int(seconds) if math.isfinite(seconds) and seconds > 0 else 0
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+
+
+def readable_part(media: MediaInfo) -> str:
+    """A sentence on how much of an incomplete file can be read; empty where nothing is missing."""
+    if not media.incomplete:
+        return ""
+    content, header = media.duration_from_content or 0.0, media.duration_from_header or 0.0
+    part = f"only {format_time(content)}.{int(content * 10) % 10}"
+    whole = f" of {format_time(header + 0.5)}" if header > content else ""
+    return f"{part}{whole} can be read: the file may be incomplete"
+
+
+def file_time(seconds: float) -> str:
+    """A time as part of a file name, to the millisecond; names sort as times do.
+
+    >>> file_time(723.5)
+    '00-12-03.500'
+    """
+    whole, thousandths = divmod(round(max(0.0, seconds) * 1000), 1000)
+    minutes, left = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}-{minutes:02}-{left:02}.{thousandths:03}"
+
+
+def parse_time(text: str) -> float:
+    """Seconds from ``90``, ``90s``, ``1:30``, ``1:02:03``, ``2m`` or ``1h30m``.
+
+    Raises:
+        UsageError: when the text is none of these, or minutes or seconds of a clock time exceed 59.
+    """
+    cleaned = text.strip().lower()
+    clock = _CLOCK.fullmatch(cleaned)
+    if clock and cleaned.isascii():
+        hours, minutes, seconds = int(clock[1] or 0), int(clock[2]), float(clock[3])
+        if seconds < 60 and (minutes < 60 or clock[1] is None):
+            return hours * 3600 + minutes * 60 + seconds
+    units = _UNITS.fullmatch(cleaned)
+    if cleaned and units and cleaned.isascii():
+        return sum(float(part or 0) * factor for part, factor in zip(units.groups(), (3600, 60, 1), strict=True))
+    raise UsageError(f"invalid time: {text!r}", "write it like 90, 90s, 1:30, 1:02:03, 2m or 1h30m")
 
 
 def size(count: int) -> str:

@@ -14,8 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from clamr_cli.errors import UsageError
 from clamr_cli.llm import Prompt
-from clamr_cli.text import plain
-from clamr_cli.timeline import format_time
+from clamr_cli.text import format_time, plain
 from clamr_cli.types import Frame, Segment, Span
 
 PROMPT_VERSION: Final = "1"

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 from clamr_cli.cli.progress import RunView, time_left
 from clamr_cli.errors import EXIT_FOUND, EXIT_PARTIAL
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Progress, Removed, Skipped
-from clamr_cli.text import command_line, plural, shorten
-from clamr_cli.timeline import format_time
+from clamr_cli.text import command_line, format_time, plural, shorten
 
 if TYPE_CHECKING:
     from clamr_cli.frames import Prepared

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from clamr_cli.text import command_line, escape_field, escape_json, escape_terminal, file_link, size
-from clamr_cli.timeline import format_time
+from clamr_cli.text import command_line, escape_field, escape_json, escape_terminal, file_link, format_time, size
 from clamr_cli.types import Span
 
 if TYPE_CHECKING:

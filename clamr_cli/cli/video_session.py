@@ -14,7 +14,7 @@ from clamr_cli.cli.options import QuietOption, names_file
 from clamr_cli.cli.progress import follow
 from clamr_cli.cli.runtime import Context, create_encoder, open_store, settings_for
 from clamr_cli.errors import MediaError, StoreError, UsageError
-from clamr_cli.timeline import parse_time
+from clamr_cli.text import parse_time
 from clamr_cli.types import Encoder
 
 if TYPE_CHECKING:

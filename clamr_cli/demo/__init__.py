@@ -17,7 +17,7 @@ from typing import Final
 from clamr_cli.demo.clips import CLIPS, make_clips
 from clamr_cli.errors import EXIT_INTERRUPTED
 from clamr_cli.media.files import content_hash, video_id
-from clamr_cli.timeline import format_time
+from clamr_cli.text import format_time
 from clamr_cli.types import Modality
 
 __all__ = ["run"]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from clamr_cli.encoders.rows import Rows
+from clamr_cli.encoders import Rows
 from clamr_cli.errors import MediaError
 from clamr_cli.text import TextTrack
 from clamr_cli.types import DIMENSION, TEXT_MODALITIES, Document, EncoderInfo, Modality, TokenVectors

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from clamr_cli.errors import UsageError
 from clamr_cli.frames.values import FrameHit
-from clamr_cli.timeline import format_time
+from clamr_cli.text import format_time
 
 FORMATS: Final = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 """File ending -> Pillow's name of the format."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,8 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from clamr_cli import timeline
-from clamr_cli.errors import MediaError
+from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.index.options import Recipe
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia
 from clamr_cli.types import (
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 LONGEST_SOUND = 30.0
 """Seconds of sound of one document at most (CLaMR section 3: raw audio up to 30 s)."""
+
+SHORTEST_PAUSE = 0.3
+"""Seconds of silence between two stretches of speech below which it is breath, not a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,8 @@ def split_video(
     without any content still gives its documents, with empty modalities.
     """
     cuts = [later.frame.span.start for earlier, later in itertools.pairwise(shots) if later.number != earlier.number]
-    pauses = timeline.pauses([segment.span for segment in speech], duration)
-    spans = timeline.windows(duration, longest=window, pauses=pauses, cuts=cuts)
+    silences = pauses([segment.span for segment in speech], duration)
+    spans = windows(duration, longest=window, pauses=silences, cuts=cuts)
     shares = share_out(speech, spans)
     return [
         Document(
@@ -241,3 +244,60 @@ def documents_of(store: Store, record: FileRecord, recipe: Recipe | None = None)
     decoded = msgspec.convert(stored.payload, DecodedMedia)
     frames = {frame.time: frame for frame in frames_from(decoded, stored.blobs)}
     return video, [document_of(moment, frames) for moment in store.moments([record.video_id])]
+
+
+def windows(
+    duration: float, *, longest: float = 60.0, pauses: Sequence[Span] = (), cuts: Sequence[float] = ()
+) -> list[Span]:
+    """Cut a video into consecutive windows that tile ``[0, duration]``.
+
+    A cut falls in the middle of a speech pause where there is one, else at a shot cut, else at the limit. Of several
+    pauses (or cuts) the latest is taken, so that windows stay long. No window is longer than ``longest``, and none is
+    shorter than a third of it, unless the whole video is.
+
+    Args:
+        duration: seconds; a video of zero length gives one empty window.
+        longest: seconds a window may last, at least one.
+        pauses: stretches without speech, in any order.
+        cuts: times of shot changes, in any order.
+
+    Raises:
+        UsageError: when ``longest`` is below one second or no number.
+    """
+    if not longest >= 1.0:
+        raise UsageError(f"a window of {longest:g} seconds is too short", "give at least 1 second")
+    duration = max(0.0, duration) if math.isfinite(duration) else 0.0
+    middles = sorted((pause.start + pause.end) / 2 for pause in pauses)
+    preferences = (middles, sorted(cuts))
+    spans: list[Span] = []
+    start = 0.0
+    while duration - start > longest:
+        end = _next_cut(start, duration, longest, preferences)
+        spans.append(Span(start, end))
+        start = end
+    return [*spans, Span(start, duration)]
+
+
+def _next_cut(start: float, duration: float, longest: float, preferences: Sequence[Sequence[float]]) -> float:
+    shortest = longest / 3
+    latest = start + longest
+    if duration - latest < shortest:
+        # The remainder must not become a sliver: leave it a third of a window.
+        latest = duration - shortest
+    for times in preferences:
+        fitting = [time for time in times if start + shortest <= time <= latest]
+        if fitting:
+            return fitting[-1]
+    return latest
+
+
+def pauses(speech: Sequence[Span], duration: float) -> list[Span]:
+    """The stretches of ``[0, duration]`` without speech that last at least :data:`SHORTEST_PAUSE`, in order."""
+    silences: list[Span] = []
+    end = 0.0
+    for span in [*sorted(speech), Span(duration, duration)]:
+        start = min(span.start, duration)
+        if start - end >= SHORTEST_PAUSE:
+            silences.append(Span(end, start))
+        end = max(end, span.end)
+    return silences

@@ -11,7 +11,7 @@ from clamr_cli.errors import MediaError
 from clamr_cli.index.executors import Report
 from clamr_cli.index.tasks import reporting, subtitle_tracks
 from clamr_cli.index.workdir import StoredFrame, TrackLines, Workdir
-from clamr_cli.timeline import readable_part
+from clamr_cli.text import readable_part
 from clamr_cli.types import MediaInfo, Segment, Span
 
 VERSION: Final = "1"

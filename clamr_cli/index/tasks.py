@@ -20,7 +20,7 @@ from clamr_cli.index.captions import CaptionSet
 from clamr_cli.index.executors import Report
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, StoredFrame, TrackLines, Workdir
 from clamr_cli.media.files import Stamp
-from clamr_cli.timeline import readable_part
+from clamr_cli.text import readable_part
 from clamr_cli.types import Document, Encoder, MediaInfo, Segment, Span, TokenVectors, VideoFields
 
 if TYPE_CHECKING:

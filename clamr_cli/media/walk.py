@@ -12,7 +12,6 @@ import glob
 import os
 import re
 import stat
-import threading
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ from clamr_cli.media.files import (
     extension,
     may_hold_video,
 )
-from clamr_cli.types import FileRecord
 
 IGNORE_FILE: Final = ".clamrignore"
 _LONGEST_IGNORE_FILE: Final = 1 << 20
@@ -325,8 +323,6 @@ MISSING: Final = (errno.ENOENT, errno.ENOTDIR)
 # Folders in which disks and shares appear as folders of their own, and vanish when they are unplugged.
 _MOUNTS: Final = re.compile(r"/(?:media(?:/[^/]+)?|run/media/[^/]+|run/user/[^/]+/gvfs|mnt|Volumes|net)")
 _ABSENT: Final = "the folder is not there"
-PATIENCE: Final = 1.5
-"""Seconds for looking at files that are shown: a network share that hangs must not hang a search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,31 +409,3 @@ def ancestors(path: str) -> Iterator[str]:
 def is_below(path: str, folder: str) -> bool:
     """Whether a path is a folder or lies below it."""
     return path == folder or path.startswith(os.path.join(folder, ""))
-
-
-def readable(files: Sequence[FileRecord]) -> frozenset[str]:
-    """The paths of the files that are there and can be opened now.
-
-    Files of each root are looked at side by side for a short time. Where no answer came by then, what the last index
-    run met counts.
-    """
-    answers: dict[str, bool] = {}
-    by_root: dict[str, list[str]] = {}
-    for file in files:
-        by_root.setdefault(file.root, []).append(file.path)
-
-    def look(paths: Sequence[str]) -> None:
-        for path in paths:
-            # os.access refuses a null byte with an error.
-            answers[path] = "\0" not in path and os.access(path, os.R_OK)
-
-    # The threads are daemons: one that hangs in a system call must not keep the program from ending.
-    threads = [threading.Thread(target=look, args=(paths,), daemon=True) for paths in by_root.values()]
-    for thread in threads:
-        thread.start()
-    patience = PATIENCE
-    for thread in threads:
-        thread.join(timeout=patience)
-        patience = 0.0 if thread.is_alive() else patience
-    seen = dict(answers)
-    return frozenset(file.path for file in files if seen.get(file.path, not file.missing_since) and not file.error)

@@ -20,7 +20,7 @@ from clamr_cli.search.scoring import (
     similarities,
     weighted,
 )
-from clamr_cli.timeline import format_time
+from clamr_cli.text import format_time
 from clamr_cli.types import (
     MODALITY_IDS,
     MODALITY_OF_ID,

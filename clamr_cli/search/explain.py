@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from clamr_cli.errors import UsageError
-from clamr_cli.media.walk import readable
+from clamr_cli.files import readable_now
 from clamr_cli.search.cascade import Candidates, Cascade, VideoRank, kernel_scan
 from clamr_cli.search.scoring import video_of
 from clamr_cli.search.search import Query, hits_of, select_candidates, without_corrupt_cache
@@ -116,4 +116,4 @@ def timeline(store: Store, video_id: str) -> Timeline:
 def offline(files: Sequence[FileRecord]) -> frozenset[str]:
     """The paths of those indexed files that cannot be opened now: their disk is away, or they cannot be read."""
     indexed = [file for file in files if file.state is FileState.INDEXED]
-    return frozenset(file.path for file in indexed) - readable(indexed)
+    return frozenset(file.path for file in indexed) - readable_now(indexed)

@@ -17,8 +17,8 @@ from typing import Final, TypeVar
 import numpy as np
 
 from clamr_cli.errors import EncoderMismatch, UsageError
+from clamr_cli.files import readable_now
 from clamr_cli.kernel import usable_threads
-from clamr_cli.media.walk import readable
 from clamr_cli.search.cascade import Candidates, Cascade, Scan, kernel_scan
 from clamr_cli.search.evidence import Match
 from clamr_cli.search.filters import moments_with, select, split_phrases
@@ -203,7 +203,7 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
     moments = {moment.moment_id: moment for moment in store.moments(ids)}
     vectors = dict(store.scan_vectors(encoder.fingerprint, [moment_id for moment_id, _ in ranking]))
     files = store.files(ids)
-    there = readable(files)
+    there = readable_now(files)
     files_of: defaultdict[str, list[FileRecord]] = defaultdict(list)
     for file in files:
         files_of[file.video_id].append(file)

@@ -18,8 +18,7 @@ from clamr_cli.cli.progress import Screen
 from clamr_cli.cli.runtime import Context
 from clamr_cli.cli.video_session import PrepareOptions, VideoSession, prepare_video
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
-from clamr_cli.text import command_line, plural
-from clamr_cli.timeline import format_time, parse_time
+from clamr_cli.text import command_line, format_time, parse_time, plural
 from clamr_cli.types import FrameSelection
 
 if TYPE_CHECKING:

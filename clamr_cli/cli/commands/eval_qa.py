@@ -32,8 +32,7 @@ from clamr_cli.cli.runtime import Context, create_encoder, open_store
 from clamr_cli.cli.video_session import PrepareOptions
 from clamr_cli.errors import EXIT_FOUND, EXIT_PARTIAL, MediaError, StoreError, UsageError
 from clamr_cli.events import Event, GaveUp, Notice, Progress, VideoDone
-from clamr_cli.text import plural
-from clamr_cli.timeline import parse_time
+from clamr_cli.text import parse_time, plural
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -28,8 +28,7 @@ from clamr_cli.cli.output import (
 )  # fmt: skip
 from clamr_cli.cli.runtime import Context, encoder_for, open_store, partial_coverage
 from clamr_cli.errors import EXIT_FOUND
-from clamr_cli.text import shorten
-from clamr_cli.timeline import format_time
+from clamr_cli.text import format_time, shorten
 from clamr_cli.types import SHOWN_MODALITIES, Evidence, Explanation, Modality, SearchOptions
 
 if TYPE_CHECKING:

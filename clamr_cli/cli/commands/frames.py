@@ -32,8 +32,7 @@ from clamr_cli.cli.progress import counted
 from clamr_cli.cli.runtime import Context
 from clamr_cli.cli.video_session import PrepareOptions, prepare_video
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
-from clamr_cli.text import escape_json, plural, shorten
-from clamr_cli.timeline import file_time, format_time, parse_time
+from clamr_cli.text import escape_json, file_time, format_time, parse_time, plural, shorten
 from clamr_cli.types import FrameSelection, Segment
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from clamr_cli.cli.progress import follow
 from clamr_cli.cli.runtime import Context, open_store, settings_for
 from clamr_cli.cli.signals import interruptible
 from clamr_cli.errors import StoreError, UsageError
-from clamr_cli.timeline import parse_time
+from clamr_cli.text import parse_time
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings

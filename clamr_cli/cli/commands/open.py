@@ -15,8 +15,7 @@ from clamr_cli.cli.options import names_file
 from clamr_cli.cli.output import warn, write
 from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.errors import EXIT_FOUND, UsageError
-from clamr_cli.text import command_line
-from clamr_cli.timeline import parse_time
+from clamr_cli.text import command_line, parse_time
 
 PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
     "mpv": ("mpv",),

@@ -24,8 +24,7 @@ from clamr_cli.cli.output import (
 )
 from clamr_cli.cli.runtime import Context, encoder_for, open_store, partial_coverage
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
-from clamr_cli.text import plural, shorten
-from clamr_cli.timeline import format_time, parse_time
+from clamr_cli.text import format_time, parse_time, plural, shorten
 from clamr_cli.types import SHOWN_MODALITIES, Evidence, Filters, Scoring, SearchOptions
 
 if TYPE_CHECKING:

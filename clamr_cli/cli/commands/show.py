@@ -24,8 +24,7 @@ from clamr_cli.cli.output import (
 )  # fmt: skip
 from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.errors import EXIT_FOUND
-from clamr_cli.text import plural
-from clamr_cli.timeline import format_time
+from clamr_cli.text import format_time, plural
 from clamr_cli.types import FileState, Modality, MomentRecord, Segment, Span, Timeline, TimelineEntry
 
 

@@ -11,8 +11,7 @@ from clamr_cli.cli.options import FormOptions
 from clamr_cli.cli.output import Column, emit, emit_one, json_only, warn
 from clamr_cli.cli.runtime import Context, open_store, partial_coverage
 from clamr_cli.errors import EXIT_FOUND
-from clamr_cli.text import plural, size
-from clamr_cli.timeline import format_time, readable_part
+from clamr_cli.text import format_time, plural, readable_part, size
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clamr_cli import weights
+from clamr_cli.encoders import Rows
 from clamr_cli.encoders.mini.bert import Bert
 from clamr_cli.encoders.mini.heads import (
     FLOORS,
@@ -35,7 +36,6 @@ from clamr_cli.encoders.mini.heads import (
 )
 from clamr_cli.encoders.mini.lexical import lexical_vectors
 from clamr_cli.encoders.mini.passages import Passage, PassageTokenizer
-from clamr_cli.encoders.rows import Rows
 from clamr_cli.text import Place, TextTrack
 from clamr_cli.types import Document, EncoderInfo, Modality, Span, TokenVectors
 
@@ -208,7 +208,7 @@ class _TypedRows:
         self.texts: list[str] = []
 
     def add(self, state: Array, row_type: int, text: str = "", **origin: Any) -> None:  # noqa: ANN401
-        """Add a row: its state [384], its type, and what :meth:`clamr_cli.encoders.rows.Rows.add` takes."""
+        """Add a row: its state [384], its type, and what :meth:`clamr_cli.encoders.Rows.add` takes."""
         self.origins.add(state, **origin)
         self.types.append(row_type)
         self.texts.append(text)

@@ -24,7 +24,7 @@ from clamr_cli.media.probe import (
     orientation,
     probe,
 )
-from clamr_cli.timeline import format_time, readable_part
+from clamr_cli.text import format_time, readable_part
 from tests.unit.media.clips import Clip, Sound
 
 
