@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clamr_cli.devices import choose_device
 from clamr_cli.errors import MissingExtra, ModelError, pip_install
 from clamr_cli.extract.clean import clean
 from clamr_cli.extract.options import Box, OcrOptions, TextLine
@@ -94,14 +95,9 @@ class EasyOcrEngine:
     def __init__(self, model: Path, options: OcrOptions) -> None:
         # Imported here: whoever reads with RapidOCR need not wait for it.
         import easyocr
-        import torch
 
         self.options = options
-        self._device: str = options.device
-        if self._device == "auto":
-            self._device = (
-                "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-            )
+        self._device = choose_device(options.device)
         self._threads = options.threads or os.cpu_count() or 1
         paths = list(sys.path)
         try:

@@ -20,6 +20,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
+from clamr_cli.devices import choose_device
 from clamr_cli.errors import ModelError
 from clamr_cli.llm import AnswerError, ImagesRefused, ImagesTooLarge, Prompt
 
@@ -61,7 +62,7 @@ class LocalModel:
         transformers.logging.disable_progress_bar()
         if threads:
             torch.set_num_threads(threads)
-        self._device = choose_device(device)
+        self._device = torch.device(choose_device(device))
         self._processor, self._model = _load(folder, model, self._device)
         self.supports_images: bool | None = hasattr(self._processor, "image_processor")
         self._tokenizer: Any = getattr(self._processor, "tokenizer", self._processor)
@@ -153,20 +154,6 @@ def find_model(model: str) -> Path:
     except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError, OSError) as error:
         hint = f"fetch it with: hf download {model}, or give a folder; --base-url asks a server instead"
         raise ModelError(f"the model {model} is not on this machine", hint) from error
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is the best available.
-
-    Raises:
-        ModelError: it is not available on this machine.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(device for device, present in available.items() if present))
-    if not available.get(name):
-        raise ModelError(f"invalid device {name!r}: not on this machine", "use --device auto")
-    return torch.device(name)
 
 
 def _content_part(part: str | bytes) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clamr_cli.errors import UsageError
+from clamr_cli.devices import choose_device
 from clamr_cli.kernel.fallback import SLACK
 from clamr_cli.kernel.parallel import batches
 from clamr_cli.search.cascade import Scan
@@ -28,12 +28,11 @@ def torch_scan(query: Float32, device: str) -> Scan:
     """The scan by torch on one device; files are copied there once. ``query`` is [q, 128] float32.
 
     Raises:
-        UsageError: there is no such device.
+        ModelError: there is no such device.
     """
     import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device on this machine", "use --device auto")
+    device = choose_device(device)
     tokens = torch.from_numpy(query).to(device).T.contiguous()
     norms = torch.linalg.vector_norm(tokens.double(), dim=0).float() * (1 + 2.0**-20)
     files: dict[str, tuple[torch.Tensor, ...]] = {}

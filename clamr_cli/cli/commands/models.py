@@ -15,11 +15,6 @@ from clamr_cli.errors import EXIT_FOUND
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelsArguments(FormOptions):
-    pass
-
-
-@dataclass(frozen=True, kw_only=True)
 class PullArguments:
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name that 'clamr models' lists.")]
     quiet: QuietOption = False
@@ -35,7 +30,7 @@ COLUMNS: Final = (
 )
 
 
-def models(context: Context, arguments: ModelsArguments) -> int:
+def models(context: Context, arguments: FormOptions) -> int:
     """List the models that clamr can use.
 
     It shows what each is for, its licence and size, and where it is. 'clamr models pull NAME' fetches one.
@@ -51,12 +46,10 @@ def models(context: Context, arguments: ModelsArguments) -> int:
 
 def pull(context: Context, arguments: PullArguments) -> int:
     """Fetch a model into the cache folder and check it. This is the one command that uses the network."""
-    from clamr_cli import weights
-
-    cache = context.settings().cache
-    weights.model(arguments.name)
     quiet_libraries()
+    from clamr_cli.weights import download
+
     with transfer(arguments.name, quiet=arguments.quiet) as moved:
-        folder = weights.pull(arguments.name, cache, moved)
+        folder = download.pull(arguments.name, context.settings().cache, moved)
     warn(f"{arguments.name} is in {folder}")
     return EXIT_FOUND

@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from clamr_cli.devices import choose_device
 from clamr_cli.encoders.clamr.hub import WAY_OUT
 from clamr_cli.encoders.clamr.media import FACTOR, MERGE, PATCH, STEP, Grid
 from clamr_cli.encoders.clamr.options import ClamrOptions
@@ -48,31 +49,13 @@ class Placement:
         """The placement that settings mean: by default bfloat16 on CUDA and float32 elsewhere.
 
         Raises:
-            ModelError: see :func:`pick_device`.
+            ModelError: the device is not there.
         """
-        place = pick_device(device)
+        hint = f"leave --device out to use the CPU, {WAY_OUT}"
+        place = torch.device(choose_device(device, automatic=("cuda",), hint=hint))
         default = torch.bfloat16 if place.type == "cuda" else torch.float32
         dtype = default if options.dtype == "auto" else getattr(torch, options.dtype)
         return cls(place, dtype, options.quantize == "4bit")
-
-
-def pick_device(name: str) -> torch.device:
-    """The device a name means; "auto" is a CUDA device where there is one, else the CPU.
-
-    Raises:
-        ModelError: the device is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"invalid device: {name!r}", "use auto, cpu, cuda or mps") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("no CUDA device on this machine", f"leave --device out to use the CPU, {WAY_OUT}")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ModelError("no Apple GPU on this machine", f"leave --device out to use the CPU, {WAY_OUT}")
-    return device
 
 
 def position_ids(length: int, video_start: int, grid: Grid | None, time_step: int) -> NDArray[np.int64]:

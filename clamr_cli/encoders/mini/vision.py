@@ -24,6 +24,7 @@ from skimage.color import rgb2lab
 from torch import Tensor
 from torch.nn import functional
 
+from clamr_cli.devices import choose_device
 from clamr_cli.encoders.mini.heads import ImageFeatures
 from clamr_cli.errors import MediaError, ModelError
 
@@ -89,9 +90,7 @@ class ImageModel:
     def __init__(self, path: Path, *, device: str, threads: int) -> None:
         if threads > 0:
             torch.set_num_threads(threads)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        self._device = torch.device(device)
+        self._device = torch.device(choose_device(device))
         try:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:

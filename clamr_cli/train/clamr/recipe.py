@@ -16,9 +16,9 @@ from typing import Final
 
 import torch
 
+from clamr_cli.devices import choose_device
 from clamr_cli.encoders.clamr import ClamrEncoder, ClamrOmniEncoder
 from clamr_cli.encoders.clamr.checkpoint import linear_shapes, load_adapter
-from clamr_cli.encoders.clamr.model import pick_device
 from clamr_cli.encoders.clamr.options import NO_ADAPTER
 from clamr_cli.errors import UsageError
 from clamr_cli.train.clamr.model import WEIGHTS_FILE, Collator, LoraOptions, TrainableEncoder
@@ -48,7 +48,7 @@ def run(options: RecipeOptions, kind: type[ClamrEncoder] = ClamrEncoder) -> Iter
         raise UsageError("this recipe needs labelled queries", "clamr train QUERIES.jsonl --recipe clamr")
     if options.adapter and options.lora_rank is not None:
         raise UsageError("the adapter to start from has a rank already", "leave out --lora-rank or --adapter")
-    if options.four_bit and pick_device(options.device).type != "cuda":
+    if options.four_bit and not choose_device(options.device).startswith("cuda"):
         raise UsageError("training in 4 bits needs a CUDA device", "leave --4bit out")
     documents = IndexedDocuments(store)
     encoder_of_index = functools.cache(

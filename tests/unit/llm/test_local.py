@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from clamr_cli.errors import ModelError
 from clamr_cli.llm import AnswerError, ImagesRefused, ImagesTooLarge, Prompt
-from clamr_cli.llm.local import LocalModel, choose_device
+from clamr_cli.llm.local import LocalModel
 from tests.unit.llm.tiny_vl import write_seeing_model
 from tests.unit.synth.shelf import jpeg
 
@@ -150,12 +150,6 @@ def test_a_model_that_is_not_here_is_never_fetched():
         LocalModel("nobody/nothing-of-this-name")
     with pytest.raises(ModelError, match="no such folder"):
         LocalModel("no such folder")
-
-
-def test_devices_are_checked():
-    assert choose_device("cpu").type == "cpu"
-    with pytest.raises(ModelError, match="invalid device"):
-        choose_device("abacus")
 
 
 def answered(seeing: LocalModel, picture: bytes) -> bool:

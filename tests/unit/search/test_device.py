@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clamr_cli import kernel
-from clamr_cli.errors import UsageError
+from clamr_cli.errors import ModelError
 from clamr_cli.search import search
 from clamr_cli.search.device import torch_scan
 from clamr_cli.types import SearchOptions
@@ -67,5 +67,5 @@ def test_bounds_contain_every_similarity_in_any_ranges(library, device):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_one_clear_error(library):
     encoder = OneQuery(random_query(np.random.default_rng(1), 3))
-    with pytest.raises(UsageError, match="no CUDA device"):
+    with pytest.raises(ModelError, match="no CUDA device"):
         search(library, encoder, "anything", SearchOptions(), device="cuda")

@@ -14,7 +14,8 @@ import pytest
 
 from clamr_cli import weights
 from clamr_cli.errors import ModelError, pip_install
-from clamr_cli.weights.locate import MANIFEST
+from clamr_cli.weights import download
+from clamr_cli.weights.catalog import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +89,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_a_pulled_model_is_complete_checked_and_located(hub: str, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    folder = weights.pull("whisper-tiny", tmp_path, lambda done, total: seen.append((done, total)), endpoint=hub)
+    folder = download.pull("whisper-tiny", tmp_path, lambda done, total: seen.append((done, total)), endpoint=hub)
     assert weights.locate("whisper-tiny", tmp_path) == folder
     assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, "config.json", "model.bin", "tokenizer.json"]
     assert (folder / "model.bin").read_bytes() == FILES["model.bin"]
@@ -102,7 +103,7 @@ def test_a_pulled_model_is_complete_checked_and_located(hub: str, tmp_path: Path
 def test_a_file_that_is_not_what_the_hub_promised_is_refused(hub: str, tmp_path: Path) -> None:
     Hub.promised = {"model.bin": "0" * 64}
     with pytest.raises(ModelError, match=r"model\.bin.*expected 0000"):
-        weights.pull("whisper-tiny", tmp_path, endpoint=hub)
+        download.pull("whisper-tiny", tmp_path, endpoint=hub)
     assert not (tmp_path / "whisper-tiny").exists()
     assert not list(tmp_path.glob(".partial-*"))
 
@@ -112,22 +113,22 @@ def test_a_pinned_file_that_the_hub_changed_is_refused(
 ) -> None:
     monkeypatch.setattr("tests.unit.weights.test_download.REPO", "Systran/faster-whisper-base")
     with pytest.raises(ModelError, match="expected"):
-        weights.pull("whisper-base", tmp_path, endpoint=hub)
+        download.pull("whisper-base", tmp_path, endpoint=hub)
     assert not (tmp_path / "whisper-base").exists()
 
 
 def test_pulling_again_replaces_a_damaged_copy(hub: str, tmp_path: Path) -> None:
-    folder = weights.pull("whisper-tiny", tmp_path, endpoint=hub)
+    folder = download.pull("whisper-tiny", tmp_path, endpoint=hub)
     (folder / "model.bin").write_bytes(b"rotten")
     with pytest.raises(ModelError, match="damaged"):
         weights.locate("whisper-tiny", tmp_path)
-    weights.pull("whisper-tiny", tmp_path, endpoint=hub)
+    download.pull("whisper-tiny", tmp_path, endpoint=hub)
     assert (weights.locate("whisper-tiny", tmp_path) / "model.bin").read_bytes() == FILES["model.bin"]
 
 
 def test_without_a_network_one_error_names_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
-        weights.pull("whisper-base", tmp_path, endpoint="http://127.0.0.1:9")
+        download.pull("whisper-base", tmp_path, endpoint="http://127.0.0.1:9")
     assert "could not be fetched" in caught.value.what
     assert pip_install("offline") in caught.value.hint
     assert not list(tmp_path.glob(".partial-*"))
@@ -135,11 +136,11 @@ def test_without_a_network_one_error_names_the_way_out(tmp_path: Path) -> None:
 
 def test_an_unknown_repository_is_said_plainly(hub: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="whisper-small"):
-        weights.pull("whisper-small", tmp_path, endpoint=hub)
+        download.pull("whisper-small", tmp_path, endpoint=hub)
 
 
 def test_what_only_a_package_has_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
     with pytest.raises(ModelError) as caught:
-        weights.pull("efficientnet-lite2", tmp_path)
+        download.pull("efficientnet-lite2", tmp_path)
     assert caught.value.hint == pip_install("offline")

@@ -18,8 +18,7 @@ import pytest
 from clamr_cli import weights
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.weights import catalog
-from clamr_cli.weights.catalog import Model, Package, Piece, WeightFile
-from clamr_cli.weights.locate import MANIFEST, STAMPS, how_to_get
+from clamr_cli.weights.catalog import MANIFEST, STAMPS, Model, Package, Piece, WeightFile, how_to_get
 
 PIECES = {"one": b"first half ", "two": b"second half"}
 WHOLE = b"".join(PIECES.values())
