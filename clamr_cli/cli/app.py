@@ -1,7 +1,12 @@
-"""The commands of clamr. A command's module is imported when the command is called, or when its help is asked for."""
+"""The commands of clamr, and the end of each: every error becomes one line and an exit code.
+
+A command's module is imported when the command is called, or when its help is asked for.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import inspect
 import os
 import sys
@@ -14,10 +19,19 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from clamr_cli import __version__
-from clamr_cli.cli import signals
-from clamr_cli.cli.output import print_table, write
+from clamr_cli.cli.output import leave_broken_pipes, print_table, warn, write
 from clamr_cli.cli.runtime import Context
-from clamr_cli.errors import EXIT_CODES
+from clamr_cli.errors import (
+    EXIT_CODES,
+    EXIT_FOUND,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    MORE_FILES,
+    ClamrError,
+    UsageError,
+    shortage,
+)
+from clamr_cli.text import size
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "index": ("index:index", "Make videos searchable, or bring the index up to date."),
@@ -68,6 +82,22 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
 
 _DOCS: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "docs")
 
+# The root of the parser's errors; Typer gives it no public name.
+_ParserError: Final[type[Exception]] = typer.BadParameter.__bases__[0]
+_BEFORE_COMMAND: Final = ("--db", "--config")
+"""Options of the program itself, which many people look for behind the command."""
+
+_FILES: Final = 4096
+"""Open files that are allowed where the user's limit can be raised to it."""
+
+_LEAST_FILES: Final = 64
+_LEAST_MEMORY: Final = 1 << 30
+_DISK_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+_PATH_REFUSED: Final = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP
+}  # fmt: skip
+"""Errors of the system about locations that the user chose and no command can use."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
@@ -75,7 +105,125 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows the program's name; the process's own arguments where None.
     """
-    return signals.run(build_program(), list(sys.argv[1:] if arguments is None else arguments))
+    return run(build_program(), list(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- Typer's command has no public type
+    """Run a command line and return its exit code, whatever happens; no traceback reaches the terminal.
+
+    Args:
+        program: the command, as ``typer.main.get_command`` makes it.
+        arguments: what follows the program's name; none asks for help.
+    """
+    try:
+        with program.make_context("clamr", list(arguments) or ["--help"]) as context:
+            code = program.invoke(context)
+        sys.stdout.flush()
+        return int(code or EXIT_FOUND)
+    except typer.Exit as end:
+        return end.exit_code
+    except _ParserError as error:
+        code, message = EXIT_USAGE, _usage_message(error)
+    except BrokenPipeError:
+        # Whoever read the output had enough.
+        leave_broken_pipes()
+        return EXIT_FOUND
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # panics of Rust libraries are no Exception
+        if isinstance(error, typer.Abort) or _is_interruption(error):
+            code, message = EXIT_INTERRUPTED, "interrupted"
+        elif isinstance(error, ClamrError):
+            code, message = error.exit_code, str(error)
+        else:
+            code, message = EXIT_USAGE, _defect_message(error)
+    # Where it cannot be written, the exit code still says that something went wrong.
+    with contextlib.suppress(OSError):
+        warn(f"clamr: {message}")
+    return code
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """True for an interruption, and for an error made of one, as Python does with one in the body of a class."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _usage_message(error: Any) -> str:  # noqa: ANN401 -- see _ParserError
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "clamr"
+    option = getattr(error, "option_name", "")
+    if option in _BEFORE_COMMAND and command != "clamr":
+        return f"{option} goes before the command: clamr {option} ... {command.removeprefix('clamr ')} ..."
+    message = error.format_message().rstrip(".")
+    return f"{message}{' See' if message.endswith('?') else ': see'} '{command} --help'"
+
+
+def _defect_message(error: BaseException) -> str:
+    """An error that no code of clamr expected, in one line; its traceback goes to a file.
+
+    Raises:
+        BaseException: the error itself, where CLAMR_DEBUG is set or nothing can be imported any more.
+    """
+    short = shortage(error)
+    try:
+        import traceback
+        from datetime import UTC, datetime
+
+        from clamr_cli import config
+        from clamr_cli.files import make_folder, private_file
+    except (OSError, ImportError, MemoryError):
+        # A process that can open no more files can import nothing either.
+        if short is None:
+            raise
+        return ": ".join(short)
+    if config.debugging():
+        raise error
+    if short is not None:
+        return ": ".join(short)
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        place = f" ({error.filename})" if error.filename else ""
+        return f"the disk is full{place}: make room and run the command again"
+    if isinstance(error, OSError) and error.filename and error.errno in _PATH_REFUSED:
+        place = os.fsdecode(error.filename)
+        return f"{place} cannot be used ({error.strerror}): check its name, and who may read and write it"
+    lines = str(error).strip().splitlines() or ["no message"]
+    message = f"unexpected {type(error).__name__}: {lines[0][:300]}: "
+    path = config.state_folder() / "errors.log"
+    trace = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
+    try:
+        make_folder(path.parent)
+        with open(path, "ab", opener=private_file) as log:
+            log.write(f"--- {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode() + trace)
+    except OSError:
+        return f"{message}set CLAMR_DEBUG=1 to see where; this is a defect of clamr"
+    return f"{message}this is a defect of clamr; its traceback is in {path}"
+
+
+def check_limits() -> None:
+    """Let this process open as many files as clamr may need, and refuse limits under which no command gets far.
+
+    Native libraries end a process without an error that could be reported when they get no file or no memory.
+
+    Raises:
+        UsageError: the user's limits allow too few open files, or too little memory.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files < _FILES:
+        raised = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, most))
+            files = raised
+        if files < _LEAST_FILES:
+            raise UsageError(f"only {files} files may be open at once", MORE_FILES)
+    memory, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if memory != resource.RLIM_INFINITY and memory < _LEAST_MEMORY:
+        raise UsageError(f"only {size(memory)} of memory may be used", "raise the limit with: ulimit -v unlimited")
 
 
 def build_program() -> Any:  # noqa: ANN401 -- Typer's command has no public type
@@ -188,7 +336,7 @@ def declare(name: str, function: Callable[[Context, Any], int]) -> TyperCommand:
         )
 
     def call(context: typer.Context, **values: Any) -> int:  # noqa: ANN401 -- what Typer parsed, by the annotations
-        signals.check_limits()
+        check_limits()
         return function(context.obj, kind(**values))
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -14,13 +14,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
-from clamr_cli.cli.output import Form
+from clamr_cli.cli.output import Form, warn
+from clamr_cli.cli.runtime import Context, index_options, settings_for
 from clamr_cli.errors import UsageError
-from clamr_cli.types import SHOWN_MODALITIES, Device, Modality
+from clamr_cli.text import parse_time
+from clamr_cli.types import SHOWN_MODALITIES, Device, FrameSelection, Modality, OcrEngine, Scoring
+
+if TYPE_CHECKING:
+    from clamr_cli.config import Settings
+    from clamr_cli.frames import DenseOptions
+    from clamr_cli.llm import ChatModel
+    from clamr_cli.store import Store
 
 _DATE: Final = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?", re.ASCII)
 _HEAVIEST: Final = 1000
@@ -31,6 +39,36 @@ EncoderOption: TypeAlias = Annotated[
     str | None, typer.Option("--encoder", metavar="NAME", help="Use the vectors of this one.")
 ]
 QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+EventsOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")]
+ModalityOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--modality", "-m", metavar="NAME", help="Only video, speech, ocr or metadata; repeatable."),
+]
+PathOption: TypeAlias = Annotated[
+    str | None, typer.Option("--path", metavar="GLOB", help="Only files whose path matches.")
+]
+ScoringOption: TypeAlias = Annotated[Scoring | None, typer.Option("--scoring", help="token-max is the default.")]
+CsvOption: TypeAlias = Annotated[
+    bool, typer.Option("--csv", help="Print CSV with a header; texts like =1+1 get a ' before.")
+]
+SelectOption: TypeAlias = Annotated[
+    FrameSelection, typer.Option("--select", help="How to choose frames; windows: best of N equal parts.")
+]
+VideoArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="VIDEO|ID", help="A file, or a video's id or the beginning of it.")
+]
+BootstrapOption: TypeAlias = Annotated[
+    int, typer.Option("--bootstrap", metavar="N", help="Resamples of intervals and tests; 0 for none.", min=0)
+]
+TimeoutOption: TypeAlias = Annotated[
+    float, typer.Option("--timeout", metavar="S", help="Seconds for an answer.", min=0.1)
+]
+TemperatureOption: TypeAlias = Annotated[
+    float, typer.Option("--temperature", metavar="T", help="0 is the most probable answer.", min=0.0)
+]
+ConcurrencyOption: TypeAlias = Annotated[
+    int, typer.Option("--concurrency", metavar="N", help="Questions to the endpoint at once.", min=1)
+]
 
 
 # Groups are without slots, since a class can inherit slots from one side only.
@@ -87,6 +125,171 @@ class EncoderOptions:
         """The settings that were given, by the names the encoder has for them."""
         given = {field.name: getattr(self, field.name) for field in fields(EncoderOptions)}
         return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionOptions:
+    """The options that every command which prepares videos has."""
+
+    no_speech: Annotated[bool, typer.Option("--no-speech", help="Recognise no speech (subtitles are still read).")] = (
+        False
+    )
+    no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Read no on-screen text.")] = False
+    encoder: Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="Encode with this one.")] = None
+    language: Annotated[
+        str | None, typer.Option("--language", metavar="CODE", help="Prefer tracks in, and expect, this language.")
+    ] = None
+    asr_model: Annotated[
+        str | None, typer.Option("--asr-model", metavar="NAME", help="Speech model: see 'clamr models', or a folder.")
+    ] = None
+    ocr: Annotated[OcrEngine | None, typer.Option("--ocr", help="Reads on-screen text.")] = None
+    ocr_lang: Annotated[
+        list[str] | None,
+        typer.Option("--ocr-lang", metavar="CODE", help="Languages of on-screen text; repeatable, or with commas."),
+    ] = None
+    device: DeviceOption = None
+
+    def settings(self, context: Context, **more: object) -> Settings:
+        """The settings with these options on top.
+
+        Raises:
+            UsageError: an invalid value.
+        """
+        return context.settings(
+            encoder=self.encoder,
+            language=self.language,
+            asr_model=self.asr_model,
+            ocr=self.ocr,
+            ocr_languages=self.ocr_lang or None,
+            speech=False if self.no_speech else None,
+            text=False if self.no_ocr else None,
+            device=self.device,
+            **more,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions(ExtractionOptions):
+    """The options of preparing a video for questions. Its encoder keeps the settings that it has already."""
+
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            "--interval", metavar="TIME", parser=parse_time, help="Take a frame about every 2 seconds, or as often."
+        ),
+    ] = None
+    no_speech: Annotated[
+        bool, typer.Option("--no-speech", "--no-asr", help="Recognise no speech (what is known still counts).")
+    ] = False
+    no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Read no on-screen text (what is known still counts).")] = (
+        False
+    )
+    quiet: QuietOption = False
+
+    def dense_options(self, store: Store, settings: Settings) -> DenseOptions:
+        """The options of the preparation by the settings, and those of the encoder where a command has them."""
+        from clamr_cli.frames import DenseOptions
+
+        given = self.encoder_settings() if isinstance(self, EncoderOptions) else {}
+        own = settings_for(store, settings.encoder, settings, given)
+        return DenseOptions(index_options(settings, own), 2.0 if self.interval is None else self.interval)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlmOptions:
+    """The chat model that answers, and how to ask an endpoint."""
+
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="Folder or hub id; with --base-url its name there.")
+    ] = None
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", metavar="URL", help="Ask this OpenAI-compatible endpoint.")
+    ] = None
+    api_key_env: Annotated[
+        str | None, typer.Option("--api-key-env", metavar="NAME", help="Environment variable with the endpoint's key.")
+    ] = None
+    api_key_file: Annotated[
+        str | None, typer.Option("--api-key-file", metavar="FILE", help="File whose first line is the endpoint's key.")
+    ] = None
+    timeout: TimeoutOption = 60.0
+    retries: Annotated[int, typer.Option(metavar="N", help="Times to ask again after trouble.", min=0)] = 4
+
+    def check_llm(self) -> None:
+        """Refuse options that cannot be used, before anything is opened or loaded; a model need not be named.
+
+        Raises:
+            UsageError: options that do not go together, or an infinite number.
+        """
+        named = [name for name in ("api_key_env", "api_key_file") if getattr(self, name)]
+        if named and not self.base_url:
+            raise UsageError(f"--{named[0].replace('_', '-')} requires --base-url", "name the endpoint")
+        if len(named) == 2:
+            raise UsageError("--api-key-env and --api-key-file exclude each other", "give one of them")
+        for name in ("timeout", "temperature"):
+            if not math.isfinite(value := getattr(self, name, 0.0)):
+                raise UsageError(f"invalid --{name}: {value}", "give a finite one")
+
+    def check_model(self) -> None:
+        """Check that the model exists, before long work is done for it.
+
+        Raises:
+            UsageError: an invalid address.
+            ModelError: the model is not on this machine.
+        """
+        if self.base_url is not None:
+            from clamr_cli.llm.client import endpoint_url
+
+            endpoint_url(self.base_url)
+        elif self.model is not None:
+            from clamr_cli.llm.local import find_model
+
+            find_model(self.model)
+
+    def load_model(self, settings: Settings, *, image_hint: str, workers: int = 1) -> ChatModel:
+        """The named model, ready to be asked.
+
+        Args:
+            settings: of this run.
+            image_hint: what the user can do where pictures are too many or too large.
+            workers: questions to an endpoint at once; a model on this machine gets them one by one.
+
+        Raises:
+            UsageError: an invalid address, or no key where one was named.
+            ModelError: the model is not on this machine, or cannot be used.
+        """
+        model = self.model or ""
+        if self.base_url is None:
+            from clamr_cli.llm.local import LocalModel
+
+            return LocalModel(model, device=settings.device, threads=settings.threads, image_hint=image_hint)
+        from clamr_cli import config
+        from clamr_cli.llm.client import EndpointModel, sends_key_unencrypted
+
+        key = ""
+        if self.api_key_env:
+            key = config.secret(self.api_key_env)
+        elif self.api_key_file:
+            try:
+                lines = Path(self.api_key_file).expanduser().read_text("utf-8").strip().splitlines()
+                key = lines[0].strip()
+            except (OSError, UnicodeDecodeError, IndexError) as error:
+                hint = "give a file whose first line is the key"
+                raise UsageError(f"{self.api_key_file} holds no key", hint) from error
+        # It must be able to stand in a header.
+        if key and not (key.isascii() and key.isprintable()):
+            source = self.api_key_env or self.api_key_file
+            raise UsageError(f"{source} holds no key", "a key has no control characters or letters like é")
+        if sends_key_unencrypted(self.base_url, key):
+            warn("warning: the key goes over the network unencrypted: use https, or a tunnel that ends on this machine")
+        return EndpointModel(
+            self.base_url,
+            model,
+            key=key,
+            timeout=self.timeout,
+            retries=self.retries,
+            workers=workers,
+            image_hint=image_hint,
+        )
 
 
 def query(words: str, example: str) -> str:

@@ -239,6 +239,15 @@ def write(lines: Iterable[bytes]) -> None:
     sys.stdout.buffer.flush()
 
 
+def leave_broken_pipes() -> None:
+    """Discard output that nobody reads any more: what is still buffered must not fail again at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def print_line(message: str) -> None:
     """A line of text to stdout at once; control characters are escaped."""
     write([f"{escape_terminal(message)}\n".encode()])

@@ -3,27 +3,63 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
-from clamr_cli.cli.output import can_draw, console, json_line, warn, write
-from clamr_cli.cli.signals import interruptible, leave_broken_pipes
-from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED
-from clamr_cli.text import escape_terminal, size
+from clamr_cli.cli.output import can_draw, console, json_line, leave_broken_pipes, warn, write
+from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL
+from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Progress, Removed, Skipped
+from clamr_cli.text import command_line, escape_terminal, format_time, plural, shorten, size
 
 if TYPE_CHECKING:
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import Progress, TaskID
 
-Event = TypeVar("Event")
+    from clamr_cli.frames import Prepared
+
+AnyEvent = TypeVar("AnyEvent")
 Item = TypeVar("Item")
 
 INTERVAL = 10.0
 """Seconds between two lines about the same work where no bar can be drawn."""
+
+
+@contextlib.contextmanager
+def interruptible(on_signal: Callable[[], None] | None = None) -> Iterator[Sequence[int]]:
+    """In the block, signals that end a process raise KeyboardInterrupt; after it they mean what they meant before.
+
+    What the process was started to ignore stays ignored: ``nohup`` and jobs in the background of a script rely on it.
+
+    Args:
+        on_signal: called before the exception is raised, where the end takes a while.
+
+    Yields:
+        The signals received, which grows; an exception alone can get lost in what a library calls back.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        received.append(number)
+        if on_signal is not None:
+            on_signal()
+        raise KeyboardInterrupt
+
+    previous = {}
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        with contextlib.suppress(AttributeError, ValueError):  # no such signal here, or not the main thread
+            number = getattr(signal, name)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, interrupt)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 class Screen:
@@ -51,8 +87,8 @@ class Screen:
             target = console(sys.stderr)
         self._console = target if target and bars and not quiet and can_draw(target) else None
         self._stream = target.file if target and not self._console else None
-        self._progress: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._progress: rich_progress.Progress | None = None
+        self._tasks: dict[str, rich_progress.TaskID] = {}
         self._first: dict[str, tuple[float, float]] = {}
         self._printed: dict[str, float] = {}
         self._opened = self._last = clock()
@@ -117,29 +153,27 @@ class Screen:
         began, first = self._first.setdefault(key, (now, done))
         if left is None and total is not None and first < done < total and began < now:
             left = (now - began) / (done - first) * (total - done)
-        if self._console is not None:
-            self._draw(self._console, key, text, done, total, time_left(left), detail)
+        if self._console is None:
+            if now - self._printed.get(key, began) >= self._interval if due is None else due:
+                self._printed[key] = now
+                self.line(", ".join(filter(None, (text, time_left(left)))))
             return
-        if due is None:
-            due = now - self._printed.get(key, began) >= self._interval
-        if due:
-            self._printed[key] = now
-            self.line(", ".join(filter(None, (text, time_left(left)))))
-
-    def _draw(
-        self, target: Console, key: str, text: str, done: float, total: float | None, left: str, detail: str
-    ) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
-        from rich.table import Column
-
         if self._progress is None:
-            room = Column(no_wrap=True, overflow="ellipsis", ratio=1)
-            self._progress = Progress(
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bars
+            from rich.table import Column
+
+            self._progress = Bars(
                 BarColumn(bar_width=20),
                 TextColumn("{task.description}", markup=False),
                 TextColumn("{task.fields[left]}", markup=False, style="cyan"),
-                TextColumn("{task.fields[detail]}", markup=False, style="dim", table_column=room),
-                console=target,
+                TextColumn(
+                    "{task.fields[detail]}",
+                    markup=False,
+                    style="dim",
+                    table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+                ),
+                console=self._console,
                 transient=True,
                 expand=True,
             )
@@ -147,24 +181,28 @@ class Screen:
         text, detail = escape_terminal(text), escape_terminal(detail)
         if key not in self._tasks:
             self._tasks[key] = self._progress.add_task(text, total=total, left="", detail="")
-        self._progress.update(self._tasks[key], description=text, completed=done, total=total, left=left, detail=detail)
+        self._progress.update(
+            self._tasks[key], description=text, completed=done, total=total, left=time_left(left), detail=detail
+        )
 
 
-class RunView(ABC, Generic[Event]):
+class RunView(ABC, Generic[AnyEvent]):
     """View of a run for people and programs; one subclass per kind of run. ``screen`` is there while it goes on."""
 
     screen: Screen
     interval = INTERVAL
     bars = True
+    must_be_read = False
+    """True if a run whose output nobody reads any more counts as interrupted."""
 
     def start(self) -> None:
         """Called when the screen is open, before the first event."""
 
     @abstractmethod
-    def show(self, event: Event) -> None:
+    def show(self, event: AnyEvent) -> None:
         """Take an event into account and show it on the screen."""
 
-    def record(self, event: Event) -> Mapping[str, object]:
+    def record(self, event: AnyEvent) -> Mapping[str, object]:
         """The JSON object of an event."""
         return event_record(event)
 
@@ -182,8 +220,8 @@ class RunView(ABC, Generic[Event]):
 
 
 def follow(
-    events: Iterator[Event],
-    view: RunView[Event],
+    events: Iterator[AnyEvent],
+    view: RunView[AnyEvent],
     *,
     quiet: bool = False,
     json: bool = False,
@@ -191,8 +229,7 @@ def follow(
 ) -> int:
     """Show the events of a run until the last, and return the exit code.
 
-    An interruption closes the iterator, which keeps what is finished, and says how to go on. Output that nobody reads
-    any more is an interruption too: the run has not come to its end.
+    An interruption closes the iterator, which keeps what is finished, and says how to go on.
 
     Args:
         events: of the run.
@@ -200,6 +237,9 @@ def follow(
         quiet: no progress.
         json: print each event as a JSON line on stdout.
         received: signals that came already and still come, where the command has its own :func:`interruptible` block.
+
+    Raises:
+        BrokenPipeError: nobody reads the output any more, and the view does not count that as an interruption.
     """
     with interruptible(view.on_signal) as signals:
         try:
@@ -211,7 +251,9 @@ def follow(
                     if json:
                         write([json_line(view.record(event))])
                     view.show(event)
-        except (KeyboardInterrupt, BrokenPipeError):
+        except (KeyboardInterrupt, BrokenPipeError) as error:
+            if isinstance(error, BrokenPipeError) and not view.must_be_read:
+                raise
             close(events)
             leave_broken_pipes()
             with contextlib.suppress(BrokenPipeError):
@@ -280,3 +322,271 @@ def time_left(seconds: float | None) -> str:
     if seconds < 6000:
         return f"about {round(seconds / 60)} min left"
     return f"about {seconds / 3600:.1f} h left"
+
+
+_WEIGHTS: Final = {"decode": 0.2, "sample": 0.0, "speech": 0.35, "ocr": 0.35, "encode": 0.1}
+"""About how much of a video's work each stage is; only the estimate of the time left depends on it."""
+
+_STORED: Final = {
+    "decode": "decoding", "sample": "its frames", "speech": "speech", "ocr": "on-screen text", "encode": "encoding",
+}  # fmt: skip
+_PREPARING: Final = {
+    "decode": "reading the video",
+    "sample": "taking candidate frames",
+    "speech": "recognising speech",
+    "ocr": "reading on-screen text",
+    "encode": "encoding the frames",
+}
+_LEAST_PART: Final = 0.05
+_LEAST_WORK: Final = 30.0
+"""Part of the work, and seconds of video, of which one must be done before the time left can be estimated."""
+
+_FULL_STAGES: Final = 60.0
+"""Seconds of video with every stage that are assumed before the first: a short clip without sound is no measure."""
+
+_LONGEST_NAME: Final = 40
+_MOST_NAMES: Final = 2
+_LONG_SILENCE: Final = 30.0
+"""Seconds after which whoever reads a log wants to know whether the work goes on."""
+
+
+@dataclass(slots=True)
+class _VideoWork:
+    """A video in work: its bytes and seconds, and the part of each stage that earlier runs and this one have done."""
+
+    size: float
+    duration: float = 0.0
+    earlier: dict[str, float] = field(default_factory=dict)
+    now: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def done(self) -> float:
+        """Work of this run: seconds of video, each stage by its weight."""
+        return self.duration * sum(_WEIGHTS[stage] * (part - self.earlier[stage]) for stage, part in self.now.items())
+
+
+@dataclass(slots=True)
+class Estimate:
+    """The progress of an index run and the time left. It has no clock: times are given to it, in seconds.
+
+    Work is measured in seconds of video, each stage by its weight; what earlier runs stored costs nothing. The length
+    of a video that has not been opened is guessed from its bytes, its stages are those of the videos before it.
+    """
+
+    started: float
+    to_do: int = 0
+    finished: int = 0
+    _sizes: Mapping[str, int] = field(default_factory=dict)
+    _mean_size: float = 1.0
+    _waiting: float = 0.0
+    _open: dict[str, _VideoWork] = field(default_factory=dict)
+    _finished_work: float = 0.0
+    _measured_size: float = 0.0
+    _measured_seconds: float = 0.0
+    _stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_WEIGHTS, 0.0))
+    _finished_seconds: float = 0.0
+
+    def take(self, event: Event) -> None:
+        """Take an event into account."""
+        match event:
+            case Discovered():
+                self.to_do, self._sizes = event.to_do, event.sizes
+                self._mean_size = max(1.0, sum(event.sizes.values()) / max(1, len(event.sizes)))
+                self._waiting = self._mean_size * event.to_do
+            case Progress():
+                video = self._video(event.path)
+                if event.total > 0 and (event.stage == "decode" or (event.stage == "speech" and not video.duration)):
+                    self._measure(video, event.total)
+                total = event.total if event.total > 0 else 1.0
+                earlier = video.earlier.setdefault(event.stage, min(1.0, event.checkpoint / total))
+                video.now[event.stage] = min(1.0, max(earlier, event.done / total))
+            case Indexed() | Moved() | Skipped():
+                video = self._video(event.path)
+                if isinstance(event, Indexed) and video.now:
+                    self._measure(video, event.duration)
+                    video.now = dict.fromkeys(video.now, 1.0)
+                    self._finished_seconds += video.duration
+                    for stage in video.now:
+                        self._stage_seconds[stage] += video.duration
+                self._finished_work += video.done
+                self._open.pop(event.path)
+                self.finished = min(self.finished + 1, self.to_do)
+
+    def _video(self, path: str) -> _VideoWork:
+        if path not in self._open:
+            self._open[path] = _VideoWork(float(self._sizes.get(path, self._mean_size)))
+            self._waiting = max(0.0, self._waiting - self._open[path].size)
+        return self._open[path]
+
+    def _measure(self, video: _VideoWork, duration: float) -> None:
+        self._measured_size += 0 if video.duration else video.size
+        self._measured_seconds += duration - video.duration
+        video.duration = duration
+
+    def _work(self) -> tuple[float, float]:
+        """Work done in this run, and the whole work of it."""
+        usual = {
+            stage: weight * (self._stage_seconds[stage] + _FULL_STAGES) / (self._finished_seconds + _FULL_STAGES)
+            for stage, weight in _WEIGHTS.items()
+        }
+        seconds_per_byte = self._measured_seconds / self._measured_size if self._measured_size else 0.0
+        done = self._finished_work + sum(video.done for video in self._open.values())
+        whole = self._finished_work + seconds_per_byte * self._waiting * sum(usual.values())
+        for video in self._open.values():
+            begun = sum(_WEIGHTS[stage] * (1.0 - earlier) for stage, earlier in video.earlier.items())
+            expected = sum(weight for stage, weight in usual.items() if stage not in video.earlier)
+            whole += (video.duration or seconds_per_byte * video.size) * (begun + expected)
+        return done, whole
+
+    @property
+    def done(self) -> float:
+        """The part of the work that is done, in [0, 1]."""
+        if self.to_do and self.finished >= self.to_do:
+            return 1.0
+        done, whole = self._work()
+        return min(1.0, done / whole) if whole > 0 else 0.0
+
+    def left(self, now: float) -> float | None:
+        """Seconds that are probably left, None while that is unknown and when nothing is."""
+        done, whole = self._work()
+        if not 0 < done < whole or self.finished >= self.to_do or now <= self.started:
+            return None
+        if done < min(_LEAST_PART * whole, _LEAST_WORK):
+            return None
+        return (now - self.started) / done * (whole - done)
+
+
+class IndexView(RunView[Event]):
+    """An index run: a bar with the time left on a terminal, a line per video elsewhere; failures always."""
+
+    must_be_read = True
+
+    def __init__(self) -> None:
+        self.estimate = Estimate(time.monotonic())
+        self.indexed = self.failed = 0
+        self.stages: dict[str, dict[str, Progress]] = {}
+
+    def start(self) -> None:
+        self.screen.bar("looking for videos", 0, None, due=False)
+
+    def show(self, event: Event) -> None:
+        self.estimate.take(event)
+        match event:
+            case Progress():
+                self.stages.setdefault(event.path, {})[event.stage] = event
+            case Indexed() | Moved() | Skipped():
+                self.stages.pop(event.path, None)
+                self.indexed += isinstance(event, Indexed)
+                self.failed += isinstance(event, Skipped)
+        estimate, bars, text = self.estimate, self.screen.draws, event_line(event)
+        left = estimate.left(time.monotonic())
+        count = f"[{estimate.finished}/{estimate.to_do}]"
+        if isinstance(event, Indexed | Moved | Skipped) and not bars and not self.screen.quiet:
+            text = ", ".join(filter(None, (f"{count} {text}", time_left(left))))
+        if text and not (bars and isinstance(event, Indexed)):
+            self.screen.line(text, always=isinstance(event, Skipped | Offline))
+        if not estimate.to_do:
+            return
+        detail = ""
+        if isinstance(event, Progress):
+            part = f" {min(100, round(100 * event.done / event.total))} %" if event.total > 0 else ""
+            detail = f"{event.stage}{part} {_name(event.path)}"
+        label = f"{estimate.finished}/{plural(estimate.to_do, 'video')}" if bars else f"{count} {detail}"
+        due = bool(detail) and self.screen.silent_for >= _LONG_SILENCE
+        self.screen.bar(label, estimate.done, 1.0, left=-1.0 if left is None else left, detail=detail, due=due)
+
+    def interrupted(self) -> str:
+        parts = [f"{plural(self.indexed, 'video')} kept"]
+        unfinished = []
+        for path, stages in self.stages.items():
+            stored = []
+            for event in stages.values():
+                part = _STORED[event.stage]
+                if 0 < event.checkpoint < event.total:
+                    done, total = event.checkpoint, event.total
+                    frames = f"{done:.0f} of {total:.0f} frames of {part}"
+                    part = frames if event.stage == "ocr" else f"{format_time(done)} of {format_time(total)} of {part}"
+                if event.checkpoint > 0:
+                    stored.append(part)
+            unfinished += [f"of {_name(path)} {' and '.join(stored)}"] if stored else []
+        if more := unfinished[_MOST_NAMES:]:
+            unfinished[_MOST_NAMES:] = [f"and of {len(more)} more"]
+        parts += [", ".join(unfinished)] if unfinished else []
+        return f"interrupted: {'; '.join([*parts, 'run the same command again to go on'])}"
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_PARTIAL if self.failed else EXIT_FOUND
+
+
+class PrepareView(RunView["Event | Prepared"]):
+    """The preparation of one video: a bar or now and then a line for each stage. ``prepared`` is there at the end."""
+
+    prepared: Prepared
+
+    def __init__(self) -> None:
+        self.stages: set[str] = set()
+
+    def show(self, event: Event | Prepared) -> None:
+        match event:
+            case Progress():
+                due = None if event.stage in self.stages else True
+                self.stages.add(event.stage)
+                self.screen.bar(stage_text(event), event.done, event.total or None, key=event.stage, due=due)
+            case Notice():
+                self.screen.line(event_line(event))
+            case _ if not isinstance(event, Event):
+                self.prepared = event
+
+    def interrupted(self) -> str:
+        return "interrupted: what is done is kept; run the same command again to go on"
+
+
+def stage_text(event: Progress) -> str:
+    """The stage of preparing a video, and the part of it that is done."""
+    part = min(100.0, 100.0 * event.done / event.total) if event.total > 0 else 100.0
+    return f"{_PREPARING[event.stage]}: {part:.0f} %"
+
+
+def event_line(event: Event) -> str:
+    """An event in one line, not escaped yet; empty for those that are only counted."""
+    match event:
+        case Skipped():
+            return f"failed {event.path}: {event.reason}{f': {event.hint}' if event.hint else ''}"
+        case Moved():
+            return f"moved {event.before} -> {event.path}"
+        case Removed():
+            return f"removed {event.path}"
+        case Offline():
+            stay = "video stays in the index" if event.files == 1 else "videos stay in the index"
+            command = command_line(["clamr", "index", "--prune", event.path])
+            forget = f"; forget with: {command}" if event.missing else ""
+            return f"offline {event.path}: {event.reason}; {event.files} {stay}{forget}"
+        case Notice():
+            return f"note {event.path}: {event.text}" if event.path else f"note: {event.text}"
+        case Indexed():
+            parts = [format_time(event.duration), plural(event.moments, "moment")]
+            # Speech and text are recognised side by side.
+            both = max(event.seconds.get("speech", 0.0), event.seconds.get("ocr", 0.0))
+            rest = sum(time for stage, time in event.seconds.items() if stage not in ("speech", "ocr"))
+            parts += [f"{both + rest:.0f} s"] if event.seconds else []
+            return f"indexed {event.path} ({', '.join(parts)})"
+        case Finished():
+            counts = {
+                "unchanged": event.unchanged,
+                "moved": event.moved,
+                "removed": event.removed,
+                "offline": event.offline,
+                "failed": event.failed,
+            }
+            parts = [f"{plural(event.indexed, 'video')} indexed"]
+            parts += [f"{count} {word}" for word, count in counts.items() if count]
+            took = f"{event.seconds:.0f} s" if event.seconds < 100 else format_time(event.seconds)
+            hint = "; see them with: clamr status --failed" if event.failed else ""
+            return f"{', '.join(parts)} in {took}{hint}"
+        case _:
+            return ""
+
+
+def _name(path: str) -> str:
+    return shorten(path.rsplit("/", 1)[-1], _LONGEST_NAME)

@@ -13,6 +13,7 @@ from clamr_cli.types import Encoder
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
+    from clamr_cli.index.options import IndexOptions
     from clamr_cli.store import Store
 
 # The index and the encoders are imported when they are needed: the help of a command needs neither.
@@ -146,3 +147,26 @@ def create_encoder(name: str, settings: Settings, own: Mapping[str, object] | No
 
     own = settings.encoder_settings(name) if own is None else own
     return create(name, cache=settings.cache, device=settings.device, threads=settings.threads, **own)
+
+
+def index_options(settings: Settings, encoder_settings: Mapping[str, object]) -> IndexOptions:
+    """The options of an index run by the settings, with the encoder's own settings."""
+    from clamr_cli.extract.options import AsrOptions, OcrOptions
+    from clamr_cli.index.options import IndexOptions
+
+    language, device, threads = settings.language, settings.device, settings.threads
+    return IndexOptions(
+        cache=settings.cache,
+        encoder=settings.encoder,
+        encoder_settings=encoder_settings,
+        device=device,
+        exclude=settings.exclude,
+        window=settings.window,
+        language=language,
+        asr=AsrOptions(settings.asr_model, language=language, device=device, threads=threads),
+        ocr=OcrOptions(settings.ocr, settings.ocr_languages, device=device, threads=threads),
+        speech=settings.speech,
+        text=settings.text,
+        time_limit=settings.time_limit,
+        threads=threads,
+    )

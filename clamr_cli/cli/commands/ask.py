@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +11,21 @@ import typer
 
 from clamr_cli.ask import Answer, Citation, Material, Question
 from clamr_cli.cli import options
-from clamr_cli.cli.llm_options import LlmOptions
+from clamr_cli.cli.commands.frames import VideoSession, prepare_video
+from clamr_cli.cli.options import (
+    LlmOptions,
+    ModalityOption,
+    PrepareOptions,
+    SelectOption,
+    TemperatureOption,
+    TimeoutOption,
+    VideoArgument,
+)
 from clamr_cli.cli.output import json_line, json_only, print_line, record, rounded, warn, write
 from clamr_cli.cli.progress import Screen
 from clamr_cli.cli.runtime import Context
-from clamr_cli.cli.video_session import PrepareOptions, VideoSession, prepare_video
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.text import command_line, format_time, parse_time, plural
-from clamr_cli.types import FrameSelection
 
 if TYPE_CHECKING:
     from clamr_cli.frames import FrameHit
@@ -33,7 +39,7 @@ _AROUND: Final = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class AskArguments(LlmOptions, PrepareOptions):
-    video: Annotated[str, typer.Argument(metavar="VIDEO|ID", help="A file, or a video's id or the beginning of it.")]
+    video: VideoArgument
     question: Annotated[list[str], typer.Argument(metavar="QUESTION", help="What to answer.", show_default=False)]
     choice: Annotated[
         list[str] | None, typer.Option("--choice", metavar="TEXT", help="An answer to choose from; repeatable.")
@@ -44,13 +50,8 @@ class AskArguments(LlmOptions, PrepareOptions):
     count: Annotated[
         int | None, typer.Option("--count", "-k", metavar="N", help="Frames to show (default 32).", min=1)
     ] = None
-    select: Annotated[
-        FrameSelection, typer.Option("--select", help="How to choose frames; windows: best of N equal parts.")
-    ] = "diverse"
-    modality: Annotated[
-        list[str] | None,
-        typer.Option("--modality", "-m", metavar="NAME", help="Choose frames by these only; repeatable."),
-    ] = None
+    select: SelectOption = "diverse"
+    modality: ModalityOption = None
     side: Annotated[
         int,
         typer.Option("--side", metavar="PIXELS", help="Longer side of the frames at most.", show_default=True, min=1),
@@ -62,10 +63,8 @@ class AskArguments(LlmOptions, PrepareOptions):
         ),
     ] = None
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the answer's sampling.", min=0)] = 0
-    temperature: Annotated[
-        float, typer.Option("--temperature", metavar="T", help="0 is the most probable answer.", min=0.0)
-    ] = 0.0
-    timeout: Annotated[float, typer.Option("--timeout", metavar="S", help="Seconds for an answer.", min=0.1)] = 300.0
+    temperature: TemperatureOption = 0.0
+    timeout: TimeoutOption = 300.0
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the prompt as JSON; ask nobody.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print the answer and what it rests on as JSON.")] = False
 
@@ -156,8 +155,6 @@ def ask(context: Context, arguments: AskArguments) -> int:
 
     choices = (*(arguments.choice or ()), *filter(None, [arguments.choices]))
     question = library.Question.of(" ".join(arguments.question), choices)
-    if not math.isfinite(arguments.temperature):
-        raise UsageError(f"invalid --temperature: {arguments.temperature}", "give a finite one")
     arguments.check_llm()
     if arguments.model is None and not arguments.dry_run:
         hint = "name one: --model FOLDER, or --base-url URL --model NAME; --dry-run shows the prompt without"

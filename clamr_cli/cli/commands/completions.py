@@ -1,15 +1,22 @@
-"""``clamr completions``: a script with which the shell completes clamr's commands and options."""
+"""``clamr completions``: a script with which the shell completes clamr's commands and options.
+
+The scripts are written from the declared commands; no shell starts clamr for them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from enum import Enum
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 import typer
 
+from clamr_cli import encoders, weights
 from clamr_cli.cli.output import write
 from clamr_cli.cli.runtime import Context
 from clamr_cli.errors import EXIT_FOUND
+from clamr_cli.types import SHOWN_MODALITIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +35,197 @@ def completions(context: Context, arguments: CompletionsArguments) -> int:
     clamr completions zsh > "${fpath[1]}/_clamr"
     clamr completions fish > ~/.config/fish/completions/clamr.fish
     """  # noqa: D301 -- the parser wants the backspace itself, and then leaves the lines as they are
-    from clamr_cli.cli.completion import SCRIPTS, commands_of
-
     write([SCRIPTS[arguments.shell](commands_of(context.program)).encode()])
     return EXIT_FOUND
+
+
+_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
+    "--modality": tuple(SHOWN_MODALITIES),
+    "--weight": tuple(f"{name}=" for name in SHOWN_MODALITIES),
+    "--encoder": tuple(encoders.TABLE),
+    "--asr-model": tuple(name for name in weights.names() if name.startswith("whisper-")),
+}
+_WORDS: Final[Mapping[str, tuple[str, ...]]] = {"models pull": weights.names()}
+_FILES: Final = ("index", "frames", "open", "ask", "rm", "encode", "eval", "eval qa", "synth", "train")
+"""Commands that take files as arguments."""
+
+_FOLDER_VALUES: Final = ("DIR", "MODEL")
+_FILE_VALUES: Final = ("FILE", "FRAME")
+
+
+class OptionSpec(NamedTuple):
+    """An option: its spellings, its help, the name of its value (empty for a switch), and values worth offering."""
+
+    names: tuple[str, ...]
+    help: str
+    value: str = ""
+    values: tuple[str, ...] = ()
+
+
+class CommandSpec(NamedTuple):
+    """A command: its words after ``clamr`` (none for the program itself), and what may follow them."""
+
+    words: tuple[str, ...]
+    help: str
+    options: tuple[OptionSpec, ...]
+    children: tuple[str, ...]
+    arguments: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        return " ".join(self.words)
+
+
+def commands_of(program: Any) -> list[CommandSpec]:  # noqa: ANN401 -- Typer's, untyped
+    """The program itself and its commands; one of two words stands below that of the first word."""
+    result = []
+    for path, command in {"": program, **program.commands}.items():
+        below = [name.removeprefix(f"{path} ".lstrip()) for name in program.commands if name.startswith(path)]
+        children = tuple(name for name in below if name and name != path and " " not in name)
+        options = [_option(param) for param in command.params if param.param_type_name == "option"]
+        choices = [
+            value for param in command.params if param.param_type_name == "argument" for value in _choices(param)
+        ]
+        result.append(
+            CommandSpec(
+                tuple(path.split()),
+                (command.help or "").strip().split("\n")[0],
+                (*options, OptionSpec(("-h", "--help"), "Show the help and exit.")),
+                children,
+                children or _WORDS.get(path, tuple(choices)),
+            )
+        )
+    return result
+
+
+def _option(param: Any) -> OptionSpec:  # noqa: ANN401
+    value = "" if param.is_flag else str(param.metavar or param.name).upper()
+    values = next((_VALUES[name] for name in param.opts if name in _VALUES), _choices(param))
+    return OptionSpec((*param.opts, *param.secondary_opts), param.help or "", value, values)
+
+
+def _choices(param: Any) -> tuple[str, ...]:  # noqa: ANN401
+    annotation = param.type_descriptor.annotation
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return tuple(str(member.value) for member in annotation)
+    return tuple(value for value in get_args(annotation) if isinstance(value, str))
+
+
+def bash(commands: Sequence[CommandSpec]) -> str:
+    """The script for bash 4.4 and later."""
+    with_value = "|".join(f":{name}" for option in commands[0].options if option.value for name in option.names)
+    steps = [f"            {with_value}) ((index++)) ;;"]
+    values = []
+    offers = []
+    for command in commands:
+        path = command.path
+        steps += [
+            f'            "{path}":{child}) words="{" ".join((*command.words, child))}" ;;'
+            for child in command.children
+        ]
+        for option in (option for option in command.options if option.value):
+            reply = "COMPREPLY=()"
+            if option.values:
+                reply = f'COMPREPLY=($(compgen -W "{" ".join(option.values)}" -- "$current"))'
+            elif option.value == "DIR":
+                reply = 'compopt -o filenames; COMPREPLY=($(compgen -d -- "$current"))'
+            spellings = "|".join(f'"{path}":{name}' for name in option.names)
+            values.append(f"        {spellings}) {reply}; return ;;")
+        names = " ".join(name for option in command.options for name in option.names)
+        offers.append(f'        "{path}:"-*) offers="{names}" ;;')
+        offers.append(f'        "{path}:"*) offers="{" ".join(command.arguments)}" ;;')
+    # Files beside the commands below one that takes files too; elsewhere the shell offers them by itself.
+    mixed = "|".join(f'"{command.path}:"' for command in commands if command.children and command.path in _FILES)
+    return f"""\
+# bash completion of clamr; made by: clamr completions bash
+_clamr() {{
+    local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} words="" offers="" index
+    for ((index = 1; index < COMP_CWORD; index++)); do
+        case "$words":${{COMP_WORDS[index]}} in
+{chr(10).join(steps)}
+        esac
+    done
+    case "$words":$previous in
+{chr(10).join(values)}
+    esac
+    case "$words:$current" in
+{chr(10).join(offers)}
+    esac
+    COMPREPLY=($(compgen -W "$offers" -- "$current"))
+    case "$words:$current" in
+        {mixed}-*) ;;
+        {mixed}*) compopt -o filenames; COMPREPLY+=($(compgen -f -- "$current")) ;;
+    esac
+}}
+complete -o bashdefault -o default -F _clamr clamr
+"""
+
+
+def zsh(commands: Sequence[CommandSpec]) -> str:
+    """The script for zsh."""
+    lines = ["#compdef clamr", "# zsh completion of clamr; made by: clamr completions zsh", ""]
+    for command in commands:
+        lines += [f"_{'_'.join(('clamr', *command.words))}() {{"]
+        if command.children:
+            lines += ["  local context state state_descr line", "  typeset -A opt_args"]
+        lines += [f"  _arguments {'-C ' if command.children else ''}\\"]
+        for option in command.options:
+            text = option.help.replace("'", "'\\''").replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
+            folder = "_files -/" if option.value in _FOLDER_VALUES else ""
+            action = f"({' '.join(option.values)})" if option.values else folder
+            action = action or ("_files" if option.value in _FILE_VALUES else "")
+            value = f":{option.value}:{action}" if option.value else ""
+            lines += [f"    '*{name}[{text}]{value}' \\" for name in option.names]
+        lines += [*_zsh_arguments(command), "}", ""]
+    return "\n".join([*lines, '_clamr "$@"', ""])
+
+
+def _zsh_arguments(command: CommandSpec) -> Iterator[str]:
+    files = command.path in _FILES
+    if not command.children:
+        offers = f"({' '.join(command.arguments)})" if command.arguments else "_files" if files else ""
+        yield f"    '*:argument:{offers}'"
+        return
+    names = " ".join(command.children)
+    offers = f"{{compadd {names}; _files}}" if files else f"({names})"
+    yield f"    '1:command:{offers}' '*::argument:->argument'"
+    yield "  [[ $state == argument ]] || return"
+    yield "  case $line[1] in"
+    for child in command.children:
+        yield f"    {child}) _{'_'.join(('clamr', *command.words, child))} ;;"
+    if files:
+        yield "    *) _files ;;"
+    yield "  esac"
+
+
+def fish(commands: Sequence[CommandSpec]) -> str:
+    """The script for fish."""
+    helps = {command.words: command.help for command in commands}
+    lines = ["# fish completion of clamr; made by: clamr completions fish", "complete -c clamr -f"]
+    for command in commands:
+        conditions = [f"__fish_seen_subcommand_from {word}" for word in command.words] or ["__fish_use_subcommand"]
+        if command.words and command.children:
+            conditions.append(f"not __fish_seen_subcommand_from {' '.join(command.children)}")
+        start = f"complete -c clamr -n {_fish_text('; and '.join(conditions))}"
+        children = [(name, helps[(*command.words, name)]) for name in command.children]
+        lines += [f"{start} -a {name} -d {_fish_text(text)}" for name, text in children]
+        if command.arguments and not command.children:
+            lines.append(f"{start} -a {_fish_text(' '.join(command.arguments))}")
+        if command.path in _FILES:
+            lines.append(f"{start} -F")
+        for option in command.options:
+            parts = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names]
+            if option.values:
+                parts.append(f"-x -a {_fish_text(' '.join(option.values))}")
+            elif option.value:
+                parts.append("-r -F" if option.value in (*_FOLDER_VALUES, *_FILE_VALUES) else "-x")
+            lines.append(f"{start} {' '.join(parts)} -d {_fish_text(option.help)}")
+    return "\n".join([*lines, ""])
+
+
+def _fish_text(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+SCRIPTS: Final[Mapping[str, Callable[[Sequence[CommandSpec]], str]]] = {"bash": bash, "zsh": zsh, "fish": fish}
+"""The shells and their scripts."""

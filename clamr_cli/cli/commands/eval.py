@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from clamr_cli.cli import options
-from clamr_cli.cli.options import DeviceOption, EncoderOption, EncoderOptions, FormOptions
+from clamr_cli.cli.options import (
+    BootstrapOption,
+    CsvOption,
+    DeviceOption,
+    EncoderOption,
+    EncoderOptions,
+    FormOptions,
+    PathOption,
+    ScoringOption,
+)
 from clamr_cli.cli.output import (
     STYLES,
     Column,
@@ -32,7 +41,7 @@ from clamr_cli.cli.progress import steps
 from clamr_cli.cli.runtime import Context, encoder_for, open_store
 from clamr_cli.errors import EXIT_FOUND, UsageError
 from clamr_cli.queries import LabelledQuery
-from clamr_cli.types import Filters, Scoring
+from clamr_cli.types import Filters
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -93,15 +102,13 @@ class EvalArguments(FormOptions, EncoderOptions):
             "--qrels-out", metavar="FILE", parser=options.out_file, help="Write the judgements for TREC's tools."
         ),
     ] = None
-    path: Annotated[str | None, typer.Option("--path", metavar="GLOB", help="Only files whose path matches.")] = None
-    scoring: Annotated[Scoring | None, typer.Option("--scoring", help="token-max is the default.")] = None
+    path: PathOption = None
+    scoring: ScoringOption = None
     encoder: EncoderOption = None
     device: DeviceOption = None
-    bootstrap: Annotated[
-        int, typer.Option("--bootstrap", metavar="N", help="Resamples of intervals and tests; 0 for none.", min=0)
-    ] = 2000
+    bootstrap: BootstrapOption = 2000
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed of the resamples.", min=0)] = 0
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False
+    csv: CsvOption = False
 
 
 def evaluate(context: Context, arguments: EvalArguments) -> int:

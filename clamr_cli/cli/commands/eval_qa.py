@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from clamr_cli.cli import options
-from clamr_cli.cli.index_progress import event_line, stage_text
-from clamr_cli.cli.llm_options import LlmOptions
-from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.options import (
+    BootstrapOption,
+    ConcurrencyOption,
+    FormOptions,
+    LlmOptions,
+    PrepareOptions,
+    SelectOption,
+    TimeoutOption,
+)
 from clamr_cli.cli.output import (
     Column,
     Form,
@@ -27,9 +33,8 @@ from clamr_cli.cli.output import (
     warn,
     write,
 )
-from clamr_cli.cli.progress import RunView, follow
+from clamr_cli.cli.progress import RunView, event_line, follow, stage_text
 from clamr_cli.cli.runtime import Context, create_encoder, open_store
-from clamr_cli.cli.video_session import PrepareOptions
 from clamr_cli.errors import EXIT_FOUND, EXIT_PARTIAL, MediaError, StoreError, UsageError
 from clamr_cli.events import Event, GaveUp, Notice, Progress, VideoDone
 from clamr_cli.text import parse_time, plural
@@ -78,10 +83,7 @@ class EvalQaArguments(FormOptions, LlmOptions, PrepareOptions):
     dense_frames: Annotated[
         int, typer.Option("--dense-frames", metavar="N", help="Frames of dense.", show_default=True, min=1)
     ] = 768
-    select: Annotated[
-        Literal["diverse", "top", "windows"],
-        typer.Option("--select", help="How ranked frames are chosen; windows: best of N equal parts."),
-    ] = "diverse"
+    select: SelectOption = "diverse"
     nearby: Annotated[
         float,
         typer.Option("--context", metavar="TIME", parser=parse_time, help="Attach speech within TIME of a frame."),
@@ -95,11 +97,9 @@ class EvalQaArguments(FormOptions, LlmOptions, PrepareOptions):
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="The first N questions.", min=1)] = (
         None
     )
-    concurrency: Annotated[int, typer.Option(metavar="N", help="Questions to the endpoint at once.", min=1)] = 4
-    timeout: Annotated[float, typer.Option("--timeout", metavar="S", help="Seconds for an answer.", min=0.1)] = 300.0
-    bootstrap: Annotated[
-        int, typer.Option("--bootstrap", metavar="N", help="Resamples of intervals and tests; 0 for none.", min=0)
-    ] = 2000
+    concurrency: ConcurrencyOption = 4
+    timeout: TimeoutOption = 300.0
+    bootstrap: BootstrapOption = 2000
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed of answers and resamples.", min=0)] = 0
 
     def strategies(self) -> tuple[Strategy, ...]:

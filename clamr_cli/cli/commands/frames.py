@@ -13,7 +13,15 @@ import typer
 
 from clamr_cli.cli import options
 from clamr_cli.cli.commands.search import evidence_record, matched_texts
-from clamr_cli.cli.options import EncoderOptions, FormOptions
+from clamr_cli.cli.options import (
+    EncoderOptions,
+    FormOptions,
+    ModalityOption,
+    PrepareOptions,
+    SelectOption,
+    VideoArgument,
+    names_file,
+)
 from clamr_cli.cli.output import (
     STYLES,
     Column,
@@ -28,15 +36,15 @@ from clamr_cli.cli.output import (
     table_only,
     warn,
 )
-from clamr_cli.cli.progress import counted
-from clamr_cli.cli.runtime import Context
-from clamr_cli.cli.video_session import PrepareOptions, prepare_video
-from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
+from clamr_cli.cli.progress import PrepareView, counted, follow
+from clamr_cli.cli.runtime import Context, create_encoder, open_store
+from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, MediaError, StoreError, UsageError
 from clamr_cli.text import escape_json, file_time, format_time, parse_time, plural, shorten
-from clamr_cli.types import FrameSelection, Segment
+from clamr_cli.types import Encoder, Segment
 
 if TYPE_CHECKING:
-    from clamr_cli.frames import Choice, FrameHit, Prepared
+    from clamr_cli.config import Settings
+    from clamr_cli.frames import Choice, DenseOptions, FrameHit, Prepared
     from clamr_cli.store import Store
 
 _SHEETS: Final = (".jpg", ".jpeg", ".png", ".webp")
@@ -45,20 +53,15 @@ _LONGEST_CELL: Final = 120
 
 @dataclass(frozen=True, kw_only=True)
 class FramesArguments(FormOptions, EncoderOptions, PrepareOptions):
-    video: Annotated[str, typer.Argument(metavar="VIDEO|ID", help="A file, or a video's id or the beginning of it.")]
+    video: VideoArgument
     question: Annotated[
         list[str], typer.Argument(metavar="QUESTION", help="What the frames are to answer.", show_default=False)
     ]
     count: Annotated[
         int, typer.Option("--count", "-k", metavar="N", help="How many frames.", show_default=True, min=1)
     ] = 32
-    select: Annotated[
-        FrameSelection, typer.Option("--select", help="How to choose; windows: best of N equal parts.")
-    ] = "diverse"
-    modality: Annotated[
-        list[str] | None,
-        typer.Option("--modality", "-m", metavar="NAME", help="Only video, speech, ocr or metadata; repeatable."),
-    ] = None
+    select: SelectOption = "diverse"
+    modality: ModalityOption = None
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="DIR", help="Write JPEGs named by time, and frames.json.")
     ] = None
@@ -282,3 +285,57 @@ def _write_sheet(store: Store, prepared: Prepared, question: str, hits: Sequence
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     Folder(path.parent).write(path.name, sheet(question, shown, path.suffix))
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSession:
+    """An open index, the settings of this run, and a prepared video."""
+
+    store: Store
+    settings: Settings
+    options: DenseOptions
+    prepared: Prepared
+
+    def encoder(self) -> Encoder:
+        """The encoder for questions about the video: the one it was prepared with.
+
+        Raises:
+            ModelError: its weights are absent or damaged.
+        """
+        return create_encoder(self.options.index.encoder, self.settings, self.options.index.encoder_settings)
+
+
+def prepare_video(context: Context, arguments: PrepareOptions, video: str) -> VideoSession:
+    """Find a video by path or id and prepare it, showing on stderr how far that is.
+
+    Raises:
+        UsageError: there is no such video, or an option cannot be used.
+        typer.Exit: it was interrupted.
+        MediaError: the file cannot be used.
+        ModelError, StoreError: it cannot go on.
+    """
+    from clamr_cli.frames import locate, prepare
+
+    settings = arguments.settings(context)
+    is_there = "\0" not in video and os.path.lexists(video)
+    try:
+        store = open_store(settings)
+    except StoreError as error:
+        if not error.what.startswith("no index at"):
+            raise
+        # Whatever is prepared is kept in an index; without one, a video can be named by its path only.
+        if names_file(video) and not is_there:
+            raise UsageError(f"there is no file {video}", "check the path") from None
+        store = open_store(settings, create=is_there)
+    options, view = arguments.dense_options(store, settings), PrepareView()
+    try:
+        target = locate(store, video)
+        video = target.path or target.video_id
+        code = follow(prepare(store, target, options), view, quiet=arguments.quiet)
+    except MediaError as error:
+        # With its name, and with a hint that is about no index run.
+        hint = "name a video" if "--exclude" in error.hint else error.hint.replace("index again", "try again")
+        raise type(error)(f"{video}: {error.what}", hint) from error
+    if code:
+        raise typer.Exit(code)
+    return VideoSession(store, settings, options, view.prepared)

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clamr_cli.cli.extraction_options import ExtractionOptions, index_options
-from clamr_cli.cli.index_progress import IndexView
-from clamr_cli.cli.options import EncoderOptions
-from clamr_cli.cli.progress import follow
-from clamr_cli.cli.runtime import Context, open_store, settings_for
-from clamr_cli.cli.signals import interruptible
+from clamr_cli.cli.options import EncoderOptions, EventsOption, ExtractionOptions
+from clamr_cli.cli.progress import IndexView, follow, interruptible
+from clamr_cli.cli.runtime import Context, index_options, open_store, settings_for
 from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.text import parse_time
 
@@ -47,7 +44,7 @@ class IndexArguments(ExtractionOptions, EncoderOptions):
     prune: Annotated[
         bool, typer.Option("--prune", help="Forget what is missing at once; without targets, in the whole index.")
     ] = False
-    json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False
+    json: EventsOption = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what failed or is offline.")] = False
 
 

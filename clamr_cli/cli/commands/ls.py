@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import typer
-
-from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.options import FormOptions, PathOption
 from clamr_cli.cli.output import Column, as_time, emit, mark, warn
 from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING
@@ -15,7 +13,7 @@ from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING
 
 @dataclass(frozen=True, kw_only=True)
 class LsArguments(FormOptions):
-    path: Annotated[str | None, typer.Option("--path", metavar="GLOB", help="Only files whose path matches.")] = None
+    path: PathOption = None
 
 
 class IndexedFile(NamedTuple):

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from clamr_cli.cli import options
-from clamr_cli.cli.options import DeviceOption, EncoderOption, EncoderOptions, FormOptions
+from clamr_cli.cli.options import (
+    CsvOption,
+    DeviceOption,
+    EncoderOption,
+    EncoderOptions,
+    FormOptions,
+    ModalityOption,
+    PathOption,
+    ScoringOption,
+)
 from clamr_cli.cli.output import (
     Column,
     Form,
@@ -25,7 +34,7 @@ from clamr_cli.cli.output import (
 from clamr_cli.cli.runtime import Context, encoder_for, open_store, partial_coverage
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.text import format_time, parse_time, plural, shorten
-from clamr_cli.types import SHOWN_MODALITIES, Evidence, Filters, Scoring, SearchOptions
+from clamr_cli.types import SHOWN_MODALITIES, Evidence, Filters, SearchOptions
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store
@@ -36,10 +45,7 @@ _LONGEST_CELL: Final = 90
 @dataclass(frozen=True, kw_only=True)
 class SearchArguments(FormOptions, EncoderOptions):
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="What to look for.", show_default=False)]
-    modality: Annotated[
-        list[str] | None,
-        typer.Option("--modality", "-m", metavar="NAME", help="Only video, speech, ocr or metadata; repeatable."),
-    ] = None
+    modality: ModalityOption = None
     weight: Annotated[
         list[str] | None, typer.Option("--weight", metavar="NAME=N", help="Count a modality more or less: speech=2.")
     ] = None
@@ -57,13 +63,13 @@ class SearchArguments(FormOptions, EncoderOptions):
     shorter: Annotated[
         float | None, typer.Option("--shorter", metavar="TIME", parser=parse_time, help="Videos of at most that.")
     ] = None
-    path: Annotated[str | None, typer.Option("--path", metavar="GLOB", help="Only files whose path matches.")] = None
+    path: PathOption = None
     language: Annotated[str | None, typer.Option("--language", metavar="CODE", help="Only videos in it, e.g. en.")] = (
         None
     )
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="Results (default 10).")] = None
     moments: Annotated[bool, typer.Option("--moments", help="All good moments, not one of each video.")] = False
-    scoring: Annotated[Scoring | None, typer.Option("--scoring", help="token-max is the default.")] = None
+    scoring: ScoringOption = None
     floor: Annotated[
         float | None,
         typer.Option(
@@ -78,7 +84,7 @@ class SearchArguments(FormOptions, EncoderOptions):
     hybrid: Annotated[
         bool, typer.Option("--hybrid", help="With the approximate index, also add full-text matches.")
     ] = False
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header; texts like =1+1 get a ' before.")] = False
+    csv: CsvOption = False
     paths: Annotated[bool, typer.Option("--paths", help="Print only the files' paths, without weak hits.")] = False
     null: Annotated[bool, typer.Option("-0", "--null", help="With --paths: end each with a zero byte.")] = False
 

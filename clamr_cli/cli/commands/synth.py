@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import sys
@@ -14,12 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from clamr_cli.cli import options
-from clamr_cli.cli.llm_options import LlmOptions
-from clamr_cli.cli.options import DeviceOption
+from clamr_cli.cli.options import ConcurrencyOption, DeviceOption, LlmOptions, TemperatureOption
 from clamr_cli.cli.output import json_line, warn, write
-from clamr_cli.cli.progress import RunView, follow
+from clamr_cli.cli.progress import RunView, follow, interruptible
 from clamr_cli.cli.runtime import Context, open_store
-from clamr_cli.cli.signals import interruptible, leave_broken_pipes
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
 from clamr_cli.events import GaveUp, Notice, VideoDone
 from clamr_cli.synth.plan import SynthOptions, Target
@@ -59,8 +56,8 @@ class SynthArguments(LlmOptions):
     vision: Annotated[Literal["auto", "yes", "no"], typer.Option(help="Show frames: auto if the model takes them.")] = (
         "auto"
     )
-    temperature: Annotated[float, typer.Option(metavar="T", help="0 is the most probable answer.", min=0.0)] = 0.0
-    concurrency: Annotated[int, typer.Option(metavar="N", help="Questions to the endpoint at once.", min=1)] = 4
+    temperature: TemperatureOption = 0.0
+    concurrency: ConcurrencyOption = 4
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="The first N videos.", min=1)] = None
     device: DeviceOption = None
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the prompts as JSON lines; ask no model.")] = False
@@ -74,8 +71,6 @@ class SynthArguments(LlmOptions):
         """
         from clamr_cli.synth.plan import TARGETS, SynthOptions
 
-        if not math.isfinite(self.temperature):
-            raise UsageError(f"invalid --temperature: {self.temperature}", "give a finite one")
         targets = tuple(dict.fromkeys(_target(part) for name in self.modality or () for part in name.split(",")))
         return SynthOptions(
             targets=targets or TARGETS,
@@ -209,12 +204,7 @@ class SynthView(RunView["SynthEvent"]):
             elif event.outcome == "failed":
                 self.screen.line(f"failed {event.query.id}: {event.reason}", always=True)
             elif event.outcome == "written" and self._out is None:
-                try:
-                    write([json_line(event.record)])
-                except BrokenPipeError:
-                    # Whoever read the queries had enough.
-                    leave_broken_pipes()
-                    raise typer.Exit(EXIT_FOUND) from None
+                write([json_line(event.record)])
         text = f"[{self._passed}/{plural(self._videos, 'video')}] {self._written()}"
         self.screen.bar(text, self._passed, self._videos)
 

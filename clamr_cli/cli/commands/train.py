@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from clamr_cli.cli.options import DeviceOption, finite
+from clamr_cli.cli.options import DeviceOption, EventsOption, finite
 from clamr_cli.cli.output import warn
 from clamr_cli.cli.progress import RunView, follow
 from clamr_cli.cli.runtime import Context, open_store, quiet_libraries
@@ -105,7 +105,7 @@ class TrainArguments:
     )
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint in DIR.")] = False
     device: DeviceOption = None
-    json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False
+    json: EventsOption = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")] = False
 
 

@@ -7,7 +7,7 @@ import typer
 
 from clamr_cli import weights
 from clamr_cli.cli import build
-from clamr_cli.cli.completion import SCRIPTS, commands_of
+from clamr_cli.cli.commands.completions import SCRIPTS, commands_of
 from tests.unit.cli.conftest import Clamr
 
 FOLDER = Path(__file__).resolve().parents[3] / "completions"

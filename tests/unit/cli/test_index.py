@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.cli.commands.index import IndexArguments
-from clamr_cli.cli.extraction_options import index_options
-from clamr_cli.cli.index_progress import IndexView
-from clamr_cli.cli.progress import follow
-from clamr_cli.cli.runtime import Context
+from clamr_cli.cli.progress import IndexView, follow
+from clamr_cli.cli.runtime import Context, index_options
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Skipped
 from clamr_cli.index.options import IndexOptions
 from tests.unit.cli.conftest import Clamr
@@ -81,7 +79,7 @@ def test_an_interruption_closes_the_run_and_says_what_is_kept_and_how_to_go_on(
 @pytest.mark.parametrize("broken", ["stdout", "stderr"])
 def test_output_that_nobody_reads_any_more_is_an_interruption(broken: str) -> None:
     script = (
-        "import sys; from clamr_cli.cli.index_progress import IndexView; from clamr_cli.cli.progress import follow\n"
+        "import sys; from clamr_cli.cli.progress import IndexView, follow\n"
         "from clamr_cli.events import Discovered, Indexed\n"
         "def events():\n"
         "    yield Discovered(9, 0, 9)\n"

@@ -5,8 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from clamr_cli.cli.index_progress import Estimate, IndexView, PrepareView, event_line
-from clamr_cli.cli.progress import Screen, follow
+from clamr_cli.cli.progress import Estimate, IndexView, PrepareView, Screen, event_line, follow
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Progress, Removed, Skipped
 
 FILM = "/v/film\x1b[2J.mp4"

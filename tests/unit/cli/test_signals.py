@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from clamr_cli.cli.signals import interruptible, run
+from clamr_cli.cli.app import run
+from clamr_cli.cli.progress import interruptible
 from clamr_cli.errors import IndexLocked, MediaError, ModelError
 
 Capture = pytest.CaptureFixture[str]
@@ -111,7 +112,7 @@ def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_reader_that_had_enough_is_no_error() -> None:
     script = (
-        "import sys; from clamr_cli.cli.output import write; import typer; from clamr_cli.cli.signals import run\n"
+        "import sys; from clamr_cli.cli.output import write; import typer; from clamr_cli.cli.app import run\n"
         "app = typer.Typer(rich_markup_mode=None, add_completion=False)\n"
         "@app.command()\n"
         "def endless() -> None:\n"
@@ -142,7 +143,7 @@ def test_an_interruption_while_the_program_is_still_being_imported_is_one_line()
         "class Interrupting:\n"
         "    @staticmethod\n"
         "    def find_spec(name, path=None, target=None):\n"
-        "        if name == 'clamr_cli.cli.signals': signal.raise_signal(signal.SIGINT)\n"
+        "        if name == 'clamr_cli.cli.runtime': signal.raise_signal(signal.SIGINT)\n"
         "sys.meta_path.insert(0, Interrupting)\n"
         "runpy.run_module('clamr_cli', run_name='__main__')"
     )
