@@ -26,8 +26,7 @@ Samples = NDArray[np.int16] | NDArray[np.float32]
 
 SAMPLE_RATE: Final = 16_000
 
-LONGEST_STRETCH: Final = 600
-"""Seconds of sound that are recognised at a time."""
+LONGEST_STRETCH: Final = 600  # seconds of sound that are recognised at a time
 
 _SEARCH_SECONDS: Final = 30
 _HOP: Final = SAMPLE_RATE // 10
@@ -41,13 +40,9 @@ _DOUBTFUL_LOGPROB: Final = -0.6
 _MOST_REPEATS: Final = 2
 
 _LONGEST_SEGMENT: Final = 15.0
-
-# Codes that Whisper's tokenizer has under another name.
-_WHISPER_CODES: Final = {"nb": "no", "jv": "jw"}
-
+_WHISPER_CODES: Final = {"nb": "no", "jv": "jw"}  # that Whisper's tokenizer has under another name
 _VAD: Final = {"min_silence_duration_ms": 1_000}
-_WINDOW_SECONDS: Final = 30
-"""Stretch that Whisper reads at once."""
+_WINDOW_SECONDS: Final = 30  # that Whisper reads at once
 
 # Where the spoken language is detected: a greeting or a quotation is in one place, the main language in most.
 _PLACES: Final = 5
@@ -84,7 +79,23 @@ class WhisperAsr:
         if missing:
             # Without its tokenizer faster-whisper would fetch one from the hub.
             raise ModelError(f"{model} lacks {', '.join(missing)}", "give the folder of a CTranslate2 Whisper model")
-        self._model = _load(model, options)
+        devices = {"auto": ("cuda", "cpu") if ctranslate2.get_cuda_device_count() else ("cpu",), "mps": ("cpu",)}
+        failure: Exception | None = None
+        for device in devices.get(options.device, (options.device,)):
+            compute = options.compute_type
+            if compute == "auto":
+                compute = "float16" if device == "cuda" else "int8"
+            try:
+                whisper = WhisperModel(str(model), device=device, compute_type=compute, cpu_threads=options.threads)
+                if device == "cuda":
+                    # Missing CUDA libraries show only when something is computed.
+                    whisper.encode(np.zeros((whisper.feature_extractor.mel_filters.shape[0], 3000), dtype=np.float32))
+            except (RuntimeError, ValueError, OSError) as error:
+                failure = error
+            else:
+                self._model = whisper
+                return
+        raise ModelError(f"the speech model {model} cannot be loaded ({failure})", "try --device cpu, or another model")
 
     def detect_language(self, audio: Samples) -> tuple[str, float]:
         """The language that most of the speech is in, and its probability; ``("", 0.0)`` where nobody speaks.
@@ -167,25 +178,6 @@ class WhisperAsr:
             yield Stretch(end, spoken, tuple(segments))
 
 
-def _load(model: Path, options: AsrOptions) -> WhisperModel:
-    devices = {"auto": ("cuda", "cpu") if ctranslate2.get_cuda_device_count() else ("cpu",), "mps": ("cpu",)}
-    error: Exception | None = None
-    for device in devices.get(options.device, (options.device,)):
-        compute = options.compute_type
-        if compute == "auto":
-            compute = "float16" if device == "cuda" else "int8"
-        try:
-            loaded = WhisperModel(str(model), device=device, compute_type=compute, cpu_threads=options.threads)
-            if device == "cuda":
-                # Missing CUDA libraries show only when something is computed.
-                loaded.encode(np.zeros((loaded.feature_extractor.mel_filters.shape[0], 3000), dtype=np.float32))
-        except (RuntimeError, ValueError, OSError) as caught:
-            error = caught
-        else:
-            return loaded
-    raise ModelError(f"the speech model {model} cannot be loaded ({error})", "try --device cpu, or another model")
-
-
 def pieces(audio: Samples, seconds: int = LONGEST_STRETCH, start: int = 0) -> Iterator[tuple[int, int]]:
     """First and last sample of pieces of at most ``seconds``, cut where it is quietest in the last 30 s of each.
 
@@ -215,8 +207,8 @@ def speech_stretches(samples: NDArray[np.float32]) -> list[tuple[int, int]]:
 def _places_of_speech(audio: Samples) -> Iterator[NDArray[np.float32]]:
     """Speech of at most a window from each of the places where the language is detected.
 
-    Each place is an equal part of the recording, searched from its middle on and then from its start. Those around the
-    first and the third quarter come first, the beginning last.
+    Each place is an equal part of the recording, searched from its middle on and then from its start; those around the
+    quarters come first, the beginning last.
     """
     count = max(1, min(_PLACES, len(audio) // (_PLACE_SECONDS * SAMPLE_RATE)))
     borders = [len(audio) * number // count for number in range(count + 1)]
@@ -251,36 +243,27 @@ def credible_segments(
     last, repeats = "", 0
     for raw in raw_segments:
         segments: list[Segment] = []
-        segment = _segment(raw, offset, language)
+        # The text is made of the words, so that their offsets are exact.
+        text, words = "", []
+        for word in raw.words or ():
+            if spelled := clean(word.word):
+                text += " " if text and word.word[:1].isspace() else ""
+                span = Span(offset + float(word.start), offset + max(float(word.start), float(word.end)))
+                words.append(Word(len(text), len(text) + len(spelled), span))
+                text += spelled
+        text = text or clean(raw.text)
         is_doubtful = raw.no_speech_prob > _DOUBTFUL_SILENCE and raw.avg_logprob < _DOUBTFUL_LOGPROB
         is_made_up = raw.compression_ratio > _COMPRESSION or raw.avg_logprob < _LEAST_LOGPROB or is_doubtful
-        if segment is not None and not is_made_up:
-            key = fingerprint(segment.text)
+        if (key := fingerprint(text)) and not is_made_up:
             repeats = repeats + 1 if key == last else 1
             last = key
             if repeats <= _MOST_REPEATS:
-                segments += split_long(segment)
+                start = words[0].span.start if words else offset + float(raw.start)
+                end = words[-1].span.end if words else offset + float(raw.end)
+                confidence = round(min(1.0, math.exp(raw.avg_logprob)), 3)
+                span = Span(start, max(start, end))
+                segments += split_long(Segment(span, text, "whisper", language, confidence, tuple(words)))
         yield raw.end, segments
-
-
-def _segment(raw: Any, offset: float, language: str) -> Segment | None:  # noqa: ANN401  (faster-whisper is untyped)
-    """A segment whose text is made of its words, so that their offsets are exact; None without letters or digits."""
-    text, words = "", []
-    for word in raw.words or ():
-        spelled = clean(word.word)
-        if not spelled:
-            continue
-        text += " " if text and word.word[:1].isspace() else ""
-        span = Span(offset + float(word.start), offset + max(float(word.start), float(word.end)))
-        words.append(Word(len(text), len(text) + len(spelled), span))
-        text += spelled
-    text = text or clean(raw.text)
-    if not fingerprint(text):
-        return None
-    confidence = round(min(1.0, math.exp(raw.avg_logprob)), 3)
-    start = words[0].span.start if words else offset + float(raw.start)
-    end = words[-1].span.end if words else offset + float(raw.end)
-    return Segment(Span(start, max(start, end)), text, "whisper", language, confidence, tuple(words))
 
 
 def split_long(segment: Segment, seconds: float = _LONGEST_SEGMENT) -> Iterator[Segment]:

@@ -16,8 +16,7 @@ _UNWANTED: Final = re.compile(
 # Inside of words: where they may be broken, or may not.
 _INVISIBLE: Final = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _SPACES: Final = re.compile(r"\s+")
-_SAMPLE: Final = 64 << 10
-"""Bytes from which an encoding is guessed."""
+_SAMPLE: Final = 64 << 10  # bytes from which an encoding is guessed
 
 _MARKS: Final = {
     b"\xef\xbb\xbf": "utf-8-sig",
@@ -26,8 +25,8 @@ _MARKS: Final = {
     b"\xfe\xff": "utf-16",
 }
 _COMMON: Final = frozenset("\xa0…–—‘’“”„«»•♪♫°·¿¡€")
+# Letters that are frequent in the languages written in cp1252.
 _WESTERN: Final = frozenset("äöüßÄÖÜéèêëàâçîïôùœÉÈÊÀÂÇÎÔŒñáíóúÑÁÍÓÚ¿¡åøæÅØÆãÃ") | _COMMON
-"""Letters that are frequent in the languages written in cp1252."""
 
 _HAN: Final = ("CJK", "FULLWIDTH", "IDEOGRAPHIC")
 _KANA: Final = (*_HAN, "HIRAGANA", "KATAKANA", "HALFWIDTH")
@@ -57,6 +56,7 @@ _GUESSED_PAGES: Final = (
     "cp1252", "cp1250", "cp1251", "koi8_r", "cp866", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258",
     "cp932", "euc_jp", "cp949", "gb18030", "big5", "cp874",
 )  # fmt: skip
+_ENTITY: Final = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 _URL: Final = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _SEPARATORS: Final = re.compile(r"[\s_\-.+~()\[\]{},;]+")
 # holidayVideo -> holiday Video; IMG1234 -> IMG 1234, while v27, mp4 and S01E02 stay what people call them.
@@ -77,6 +77,12 @@ def clean(text: str, limit: int = 2_000) -> str:
 def without_urls(text: str) -> str:
     """The text without its web addresses."""
     return _URL.sub(" ", text)
+
+
+def refuse_entities(text: str) -> None:
+    """Raises: ValueError: XML declares a document type or entities, which could be made to expand without end."""
+    if _ENTITY.search(text):
+        raise ValueError("it declares a document type or entities")
 
 
 def fingerprint(text: str) -> str:

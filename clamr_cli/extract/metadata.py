@@ -8,7 +8,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -25,12 +25,12 @@ from clamr_cli.dates import (
     stated_date,
     year_in_name,
 )
-from clamr_cli.extract.clean import clean, decode, fingerprint, split_words, without_urls
+from clamr_cli.extract.clean import clean, decode, fingerprint, refuse_entities, split_words, without_urls
 from clamr_cli.extract.sidecars import find_sidecars, recording_part
 from clamr_cli.languages import short_code
 from clamr_cli.types import MediaInfo, Segment, Span, VideoFields
 
-_LARGEST: Final = 64 << 20
+_LARGEST: Final = 64 << 20  # bytes of JSON that are read
 _LARGEST_TEXT: Final = 1 << 20
 
 # Container tags worth finding a video by, without the prefixes and languages of keys; the rest is the encoder's.
@@ -52,14 +52,47 @@ _NO_TITLE: Final = re.compile(
 )
 _CAMERAS_NAME: Final = re.compile(r"(?:img|vid|video|mvi|dsc[fn]?|mov|pxl|gopr|g[hxlps]|dji|clip)[ _-]?[ed]?\d[\d _-]*")
 
+# Container tags that hold a date as their owner writes it, the surest first.
 _DATE_TAGS: Final = ("creationdate", "date_recorded", "date", "day", "date_released", "year")
-"""Container tags that hold a date as their owner writes it, the surest first."""
-
 _LONGITUDE: Final = re.compile(r"[+-]\d+(?:\.\d+)?([+-]\d{3}(?:\.\d+)?)(?![\d.])")
+# A container's key: Apple's and Android's prefix, Matroska's level, name, language.
 _KEY: Final = re.compile(
     r"(?:com\.(?:apple\.)?\w+\.|wm/|©)?(?:(?P<level>\w+)/)?(?P<name>.+?)(?:-[a-z]{3}(?:-[a-z]{2})?)?"
 )
-"""A container's key: Apple's and Android's prefix, Matroska's level, name, language."""
+
+
+_LIMITS: Final[Mapping[str, int]] = {"description": 3_000, "tags": 800, "title": 300, "cast": 500}
+_LIMIT: Final = 300
+_MOST_CHAPTERS: Final = 500
+_MOST_LINES: Final = 200
+
+# Elements of Kodi's .nfo files (https://kodi.wiki/view/NFO_files) -> fields, in the order in which they are noted.
+_NFO: Final[Mapping[str, str]] = {
+    "title": "title", "originaltitle": "title", "showtitle": "show", "set": "show", "set/name": "show",
+    "artist": "artist", "album": "album", "tagline": "tagline", "season": "season", "episode": "episode",
+    "premiered": "date", "aired": "date", "releasedate": "date", "year": "date", "genre": "genre", "tag": "tags",
+    "studio": "studio", "director": "director", "country": "country", "actor/name": "cast", "plot": "description",
+    "outline": "description",
+}  # fmt: skip
+
+# Names of XMP properties, whatever their namespace -> fields, in the order in which they are noted.
+_XMP: Final[Mapping[str, str]] = {
+    "title": "title", "Headline": "title", "DateTimeOriginal": "date", "DateCreated": "date", "shotDate": "date",
+    "CreateDate": "date", "description": "description", "UserComment": "comment", "logComment": "comment",
+    "subject": "tags", "TagsList": "tags", "hierarchicalSubject": "tags", "LastKeywordXMP": "tags",
+    "creator": "artist", "PersonInImage": "cast", "PersonDisplayName": "cast", "Location": "location",
+    "Sublocation": "location", "City": "location", "State": "location", "Country": "location",
+    "CountryName": "location",
+}  # fmt: skip
+_LISTS: Final = frozenset(("tags", "categories", "genre", "cast", "location"))  # fields whose texts make one line
+_RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+
+_ROOT: Final = re.compile(r"<(movie|episodedetails|tvshow|musicvideo|video)\b", re.IGNORECASE)
+_NO_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_REFERENCE: Final = re.compile(r"&(#\d{1,7};|#x[0-9a-fA-F]{1,6};|\w{1,31};)?", re.ASCII)
+_BARE_BRACKET: Final = re.compile(r"<(?![/!?A-Za-z_])")
+_EDGES: Final = "\ufeff\0 \t\r\n"
+_LETTERS: Final = re.compile(r"[^\W\d_]{2,}")
 
 
 def read_metadata(
@@ -93,11 +126,10 @@ def read_metadata(
             continue
         if progress is not None:
             progress(os.fspath(sidecar))
-        is_json = kind in ("info_json", "takeout")
         try:
-            if sidecar.stat().st_size > (_LARGEST if is_json else _LARGEST_TEXT):
+            if sidecar.stat().st_size > (_LARGEST if kind.endswith(".json") else _LARGEST_TEXT):
                 raise ValueError("too large")
-            READERS[kind](decode(sidecar.read_bytes()), notes)
+            _READERS[kind](decode(sidecar.read_bytes()), notes)
         except (OSError, ValueError, ArithmeticError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             result = "read in part" if isinstance(error, ReadInPart) else "left out"
@@ -106,7 +138,14 @@ def read_metadata(
         folders = video.parent.relative_to(root).parts
     except ValueError:
         folders = ()
-    tags = _plain_tags(info.tags)
+    # Container tags by plain names such as "title"; the plain key goes before keys with prefixes.
+    tags: dict[str, list[str]] = {}
+    for key, value in sorted(info.tags.items(), key=lambda tag: len(tag[0])):
+        match = _KEY.fullmatch(key)
+        if match is None or match["level"] in ("track", "song", "chapter", "subtrack", "part", "shot", "scene"):
+            continue
+        is_show = match["name"] == "title" and match["level"] in ("collection", "season", "volume", "edition")
+        tags.setdefault("show" if is_show else match["name"], []).append(value)
     _add_dates(notes, video.stem, folders, info, tags)
     _add_container(notes, video.name, info, tags)
     notes.add("filename", split_words(video.stem))
@@ -114,16 +153,15 @@ def read_metadata(
         notes.add("folder", split_words(folder))
     part = recording_part(video)
     if part is not None:
-        number, of, group = part
-        notes.add("part", f"part {number} of {of} of {group}")
-        notes.set("title", f"{video.stem} (part {number} of {of})")
+        notes.add("part", f"part {part[0]} of {part[1]} of {part[2]}")
+        notes.set("title", f"{video.stem} (part {part[0]} of {part[1]})")
     notes.set("title", video.stem)
-    return notes.segments(), notes.fields(part), notices
+    return *notes.result(part or (0, 0, "")), notices
 
 
 def spoken_language(path: str | os.PathLike[str], root: str | os.PathLike[str] = "") -> str:
     """The short code of the language that the video's ``info.json`` names; empty where none does."""
-    file = find_sidecars(path, root=root).notes.get("info_json")
+    file = find_sidecars(path, root=root).notes.get(".info.json")
     try:
         if file is None or file.stat().st_size > _LARGEST:
             return ""
@@ -131,18 +169,6 @@ def spoken_language(path: str | os.PathLike[str], root: str | os.PathLike[str] =
     except (OSError, ValueError, RecursionError):
         return ""  # reading the notes tells of it
     return short_code(str(info.get("language") or "")) if isinstance(info, dict) else ""
-
-
-def _plain_tags(tags: Mapping[str, str]) -> dict[str, list[str]]:
-    """Container tags by plain names such as ``title``, where the plain key goes before keys with prefixes."""
-    plain: dict[str, list[str]] = {}
-    for key, value in sorted(tags.items(), key=lambda tag: len(tag[0])):
-        match = _KEY.fullmatch(key)
-        if match is None or match["level"] in ("track", "song", "chapter", "subtrack", "part", "shot", "scene"):
-            continue
-        is_show = match["name"] == "title" and match["level"] in ("collection", "season", "volume", "edition")
-        plain.setdefault("show" if is_show else match["name"], []).append(value)
-    return plain
 
 
 def _add_dates(
@@ -173,10 +199,7 @@ def _add_dates(
 
 
 def _add_container(notes: Notes, name: str, info: MediaInfo, tags: Mapping[str, list[str]]) -> None:
-    """Tags and chapters.
-
-    Titles that programs and cameras give every video are no titles, nor is the file's name with its ending.
-    """
+    """Tags and chapters; titles that programs and cameras give every video are no titles, nor is the file's name."""
     for tag, source in _TAGS.items():
         for value in tags.get(tag, ()):
             if source == "title":
@@ -197,56 +220,15 @@ def _add_container(notes: Notes, name: str, info: MediaInfo, tags: Mapping[str, 
     notes.add_chapters((chapter.span.start, chapter.span.end, chapter.title) for chapter in info.chapters)
 
 
-_LIMITS: Final[Mapping[str, int]] = {"description": 3_000, "tags": 800, "title": 300, "cast": 500}
-_LIMIT: Final = 300
-_MOST_CHAPTERS: Final = 500
-_MOST_LINES: Final = 200
-
-# Elements of Kodi's .nfo files (https://kodi.wiki/view/NFO_files) -> fields, in the order in which they are noted.
-_NFO: Final[Mapping[str, str]] = {
-    "title": "title", "originaltitle": "title", "showtitle": "show", "set": "show", "set/name": "show",
-    "artist": "artist", "album": "album", "tagline": "tagline", "season": "season", "episode": "episode",
-    "premiered": "date", "aired": "date", "releasedate": "date", "year": "date", "genre": "genre", "tag": "tags",
-    "studio": "studio", "director": "director", "country": "country", "actor/name": "cast", "plot": "description",
-    "outline": "description",
-}  # fmt: skip
-
-# Names of XMP properties, whatever their namespace -> fields, in the order in which they are noted.
-_XMP: Final[Mapping[str, str]] = {
-    "title": "title", "Headline": "title", "DateTimeOriginal": "date", "DateCreated": "date", "shotDate": "date",
-    "CreateDate": "date", "description": "description", "UserComment": "comment", "logComment": "comment",
-    "subject": "tags", "TagsList": "tags", "hierarchicalSubject": "tags", "LastKeywordXMP": "tags",
-    "creator": "artist", "PersonInImage": "cast", "PersonDisplayName": "cast", "Location": "location",
-    "Sublocation": "location", "City": "location", "State": "location", "Country": "location",
-    "CountryName": "location",
-}  # fmt: skip
-_LISTS: Final = frozenset(("tags", "genre", "cast", "location"))
-"""Fields whose texts make one line."""
-
-_RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
-
-_ROOT: Final = re.compile(r"<(movie|episodedetails|tvshow|musicvideo|video)\b", re.IGNORECASE)
-_ENTITY: Final = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
-_DECLARES: Final = "it declares a document type or entities"
-_NO_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_REFERENCE: Final = re.compile(r"&(#\d{1,7};|#x[0-9a-fA-F]{1,6};|\w{1,31};)?", re.ASCII)
-_BARE_BRACKET: Final = re.compile(r"<(?![/!?A-Za-z_])")
-_EDGES: Final = "\ufeff\0 \t\r\n"
-_LETTERS: Final = re.compile(r"[^\W\d_]{2,}")
-
-
 class ReadInPart(ValueError):
     """A file of which only the beginning could be read; what was in it is noted."""
 
 
 class Notes:
-    """Metadata of one video; the first source of a field wins, repetitions are left out.
-
-    Attributes:
-        taken: when the video was taken, of a sidecar that a machine wrote: a moment in UTC, or a local date.
-    """
+    """Metadata of one video; the first source of a field wins, repetitions are left out."""
 
     def __init__(self, duration: float) -> None:
+        # By a sidecar that a machine wrote: a moment in UTC, or a local date.
         self.taken: datetime.datetime | str = ""
         self._whole = Span(0.0, max(0.0, duration))
         self._segments: list[Segment] = []
@@ -266,19 +248,14 @@ class Notes:
         self._segments.append(Segment(span or self._whole, line, source))
 
     def add_all(self, source: str, texts: object) -> None:
-        """Note a list of short texts as one line."""
-        if isinstance(texts, list | tuple):
+        """Note the texts of a field: some fields' as one line, others each for itself."""
+        if not isinstance(texts, list | tuple):
+            texts = [texts]
+        elif source in _LISTS:
             parts = dict.fromkeys(clean(str(text), _LIMIT) for text in texts[:200] if isinstance(text, str | int))
-            texts = ", ".join(filter(None, parts))
-        self.add(source, texts)
-
-    def add_texts(self, source: str, texts: Sequence[str]) -> None:
-        """Note the texts of a field: short ones as one line, others each for itself."""
-        if source in _LISTS:
-            self.add_all(source, texts)
-        else:
-            for text in texts:
-                self.add(source, text)
+            texts = [", ".join(filter(None, parts))]
+        for text in texts:
+            self.add(source, text)
 
     def add_chapters(self, chapters: Iterable[tuple[object, object, object]]) -> None:
         """Note titles of chapters by their starts and ends in seconds."""
@@ -308,22 +285,18 @@ class Notes:
             self._date_position = len(self._segments)
             self._fields["date"] = date if isinstance(date, str) else date.date().isoformat()
 
-    def segments(self) -> tuple[Segment, ...]:
-        """Everything noted: the whole video's first, with the date in words, then the chapters in time order."""
+    def result(self, part: tuple[int, int, str]) -> tuple[tuple[Segment, ...], VideoFields]:
+        """Everything noted: the whole video first, with the date in words, then the chapters; and the fields."""
         segments = list(self._segments)
         words = date_words(self._fields["date"]) if "date" in self._fields else ""
         if words and fingerprint(words) not in self._fingerprints:
             segments.insert(self._date_position, Segment(self._whole, words, "date"))
-        return tuple(sorted(segments, key=lambda segment: (segment.source == "chapter", segment.span.start)))
-
-    def fields(self, recording_part: tuple[int, int, str] | None) -> VideoFields:
-        """The filterable fields, those of a part of a recording with its number, how many there are, and the name."""
-        part, of, group = recording_part or (0, 0, "")
-        return VideoFields(**self._fields, part=part, of=of, group=group)
+        segments.sort(key=lambda segment: (segment.source == "chapter", segment.span.start))
+        return tuple(segments), VideoFields(**self._fields, part=part[0], of=part[1], group=part[2])
 
 
 def _unescaped(text: str) -> str:
-    """Text with the characters that references of HTML stand for, as websites leave them in titles: ``&amp;``."""
+    # Websites leave references of HTML in titles.
     return html.unescape(text) if "&" in text and ";" in text else text
 
 
@@ -345,8 +318,8 @@ def _read_info_json(text: str, notes: Notes) -> None:
         notes.add(key, info.get(key))
     for key in ("upload_date", "release_date", "release_year"):
         notes.set_date(stated_date(str(info.get(key) or "")))
-    notes.add_all("tags", info.get("tags"))
-    notes.add_all("categories", info.get("categories"))
+    for key in ("tags", "categories"):
+        notes.add_all(key, info.get(key))
     notes.add("description", info.get("description"))
     notes.set("language", short_code(str(info.get("language") or "")))
     chapters = _objects(info.get("chapters"))
@@ -380,7 +353,7 @@ def _read_nfo(content: str, notes: Notes) -> None:
             for text in texts:
                 notes.set_date(stated_date(text))
         else:
-            notes.add_texts(source, texts)
+            notes.add_all(source, texts)
     notes.set("title", next(iter(fields.get("title", ())), None))
     notes.set("uploader", next(iter(fields.get("studio", fields.get("director", ()))), None))
     if problem:
@@ -392,8 +365,7 @@ def _read_show_nfo(text: str, notes: Notes) -> None:
     fields, problem = _nfo_fields(text)
     if problem:
         raise ReadInPart(problem)
-    for line in fields.get("title", ()):
-        notes.add("show", line)
+    notes.add_all("show", fields.get("title"))
     for source in ("tags", "genre"):
         notes.add_all(source, fields.get(source))
 
@@ -405,8 +377,7 @@ def _nfo_fields(text: str) -> tuple[dict[str, list[str]], str]:
         lines = [line.strip() for line in text.splitlines() if len(_LETTERS.findall(line)) > 1]
         return {"description": [" ".join(lines[:_MOST_LINES])]} if lines else {}, ""
     # Kodi allows an address after the document, and several episodes in a row; the first is the file's own.
-    if _ENTITY.search(text):
-        raise ValueError(_DECLARES)
+    refuse_entities(text)
     start = _ROOT.search(text)
     end = re.compile(rf"</{start[1]}\s*>", re.IGNORECASE).search(text, start.end()) if start else None
     root, problem = _parse_xml(text[start.start() : end.end()] if start and end else text)
@@ -448,7 +419,7 @@ def _read_xmp(content: str, notes: Notes) -> None:
                 notes.taken = notes.taken or moment or ""
                 notes.set_date("" if moment else stated_date(text))
         else:
-            notes.add_texts(source, fields.get(source, ()))
+            notes.add_all(source, fields.get(source, ()))
     if problem:
         raise ReadInPart(problem) if fields else ValueError(problem)
 
@@ -475,13 +446,11 @@ def _parse_xml(text: str) -> tuple[ElementTree.Element, str]:
     people mean them.
 
     Raises:
-        ValueError: nothing can be read, or it declares a document type or entities (which could be made to expand
-            without end).
+        ValueError: nothing can be read, or it declares a document type or entities.
     """
-    if _ENTITY.search(text):
-        raise ValueError(_DECLARES)
+    refuse_entities(text)
     try:
-        return ElementTree.fromstring(text), ""  # noqa: S314  (entities are refused above)
+        return ElementTree.fromstring(text), ""  # noqa: S314  (entities are refused)
     except ElementTree.ParseError:
         pass
     before, *sections = _NO_XML.sub("", text).split("<![CDATA[")
@@ -515,14 +484,13 @@ def _repaired(match: re.Match[str]) -> str:
     return html.escape(character if is_known else match[0])
 
 
-READERS: Final[Mapping[str, Callable[[str, Notes], None]]] = {
-    "info_json": _read_info_json,
-    "nfo": _read_nfo,
-    "movie_nfo": _read_nfo,
-    "xmp": _read_xmp,
-    "description": lambda text, notes: notes.add("description", text),
-    "takeout": _read_takeout,
-    "sony": _read_sony,
-    "show_nfo": _read_show_nfo,
+_READERS: Final[Mapping[str, Callable[[str, Notes], None]]] = {
+    ".info.json": _read_info_json,
+    ".nfo": _read_nfo,
+    "movie.nfo": _read_nfo,
+    ".xmp": _read_xmp,
+    ".description": lambda text, notes: notes.add("description", text),
+    ".supplemental-metadata.json": _read_takeout,
+    "m01.xml": _read_sony,
+    "tvshow.nfo": _read_show_nfo,
 }
-"""By the kind of notes (see :data:`clamr_cli.extract.sidecars.NOTES`): the reader of a file's text."""

@@ -20,32 +20,36 @@ from PIL import Image
 
 from clamr_cli.errors import MediaError
 from clamr_cli.extract.clean import clean, fingerprint
-from clamr_cli.extract.ocr_engines import TextEngine
+from clamr_cli.extract.ocr_engines import TextEngine, shrunk
 from clamr_cli.extract.options import Box, TextLine
 from clamr_cli.types import Frame, Segment, Span
 
 Picture = NDArray[np.uint8]
 
-_SMALLEST: Final = 8
-"""Pixels of a side below which nothing can be read."""
-
-_LEGIBLE: Final = 32
-"""Pixels of a line's height to which large letters may be shrunk before they are found again and cut out."""
-
-_SMALLEST_LOOK: Final = 256
-"""Pixels of the longer side below which a picture is not shrunk to be looked at."""
-
-_MOST_PIXELS: Final = 1_300_000
-"""Pixels that are read at once: memory grows with them."""
-
+_SMALLEST: Final = 8  # pixels of a side below which nothing can be read
+_LEGIBLE: Final = 32  # pixels of height to which large lines may be shrunk before they are found again and cut out
+_SMALLEST_LOOK: Final = 256  # pixels of the longer side below which a picture is not shrunk to be looked at
+_MOST_PIXELS: Final = 1_300_000  # read at once: memory grows with them
+# Times in a row that turned text may be looked for in vain; every fourth picture gives one more.
 _TRIES: Final = 6
-"""Number of times in a row that turned text may be looked for in vain; every fourth picture gives one more."""
-
+# Turned lines from which the direction that was right before needs no comparison with the other.
 _PAGE: Final = 3
-"""Turned lines from which the direction that was right before needs no comparison with the other."""
+_SHORTEST_TURNED: Final = 3  # letters of turned text at least; less is what texture gives
 
-_SHORTEST_TURNED: Final = 3
-"""Letters of turned text at least; less is what texture gives."""
+# Pictures are compared in gray copies, block by block.
+_BLOCK: Final = 16
+_WORKING_SIDE: Final = 640
+_LARGE: Final = 1280  # pixels of the longer side from which the copy is half the picture: the text may be small
+_NOISE: Final = 12
+_CHANGED: Final = 1.0
+_EDGE: Final = 16
+_EDGES: Final = 5
+_MOST_OF_IT: Final = 0.8
+_TALL: Final = 1.8
+
+_SIMILAR: Final = 0.8
+_SHORTEST_FUZZY: Final = 5
+_PATIENCE: Final = 1  # pictures in which a line may be missed without being over
 
 
 def read_lines(frames: Iterable[Frame], engine: TextEngine) -> Iterator[tuple[Span, list[TextLine]]]:
@@ -78,29 +82,50 @@ class TextReader:
         """The lines of the next picture, [h, w, 3] uint8 RGB, in reading order."""
         self._count += 1
         self._tries += self._tries < _TRIES and self._count % 4 == 0
-        parts = self._parts(working_copy(picture), picture.shape[1], picture.shape[0])
+        parts = self._parts(picture)
         if parts:
             self._lines = [line for line in self._lines if not any(line.box.overlaps(part) for part in parts)]
             for part in parts:
                 self._lines += self._read_part(picture, part)
         return in_reading_order(self._lines)
 
-    def _parts(self, now: Picture, width: int, height: int) -> list[Box]:
+    def _parts(self, picture: Picture) -> list[Box]:
         """Boxes of the picture that must be looked at: changed and able to hold text, or of lines that changed."""
+        height, width = picture.shape[:2]
+        shrink = 0.5 if max(height, width) > _LARGE else _WORKING_SIDE / max(height, width)
+        now = shrunk(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8), shrink)
         scale = now.shape[1] / width
-        textured = textured_blocks(now)
+        # Blocks, and their neighbours, with the few strong edges that any letter has.
+        edges = np.zeros(now.shape, dtype=np.int16)
+        wide = now.astype(np.int16)
+        edges[:, 1:-1] = np.abs(wide[:, 2:] - wide[:, :-2]) >= _EDGE
+        textured = _dilated(_block_means(edges) * _BLOCK * _BLOCK >= _EDGES)
         if self._before is None or self._before.shape != now.shape:
             self._before, self._lines = now.copy(), []
             changed = np.ones_like(textured)
         else:
-            changed = changed_blocks(self._before, now)
-            copy_blocks(self._before, now, changed)
-        boxes = boxes_of(changed & textured, scale, width, height)
-        stale = [line.box for line in self._lines if touches(changed, line.box, scale)]
+            # Blocks that differ by more than coding noise does.
+            difference = np.abs(wide - self._before.astype(np.int16)) - _NOISE
+            changed = _block_means(np.maximum(difference, 0)) > _CHANGED
+            mask = np.repeat(np.repeat(changed, _BLOCK, axis=0), _BLOCK, axis=1)[: now.shape[0], : now.shape[1]]
+            self._before[mask] = now[mask]
+        # Boxes around connected blocks, with a block's margin.
+        connected = _dilated(changed & textured).astype(np.uint8)
+        side = _BLOCK / scale
+        boxes = []
+        for left, top, columns, rows, _ in cv2.connectedComponentsWithStats(connected, connectivity=8)[2][1:]:
+            box = Box(int(left * side), int(top * side), int((left + columns) * side) + 1, int((top + rows) * side) + 1)
+            boxes.append(_clipped(box, width, height))
+        boxes = _united(boxes, width, height)
+        stale = []
+        for line in self._lines:
+            left, top, right, bottom = (value * scale / _BLOCK for value in line.box)
+            if changed[int(max(0, top)) : int(np.ceil(bottom)), int(max(0, left)) : int(np.ceil(right))].any():
+                stale.append(line.box)
         # A line is read as a whole: a part that cuts one grows around it, which may bring it to the next.
         while True:
             cut = [line.box for line in self._lines if any(line.box.overlaps(box) for box in boxes)]
-            grown = united([*boxes, *stale, *cut], width, height)
+            grown = _united([*boxes, *stale, *cut], width, height)
             if grown == boxes:
                 return [box for box in boxes if min(box.width, box.height) >= _SMALLEST]
             boxes = grown
@@ -113,7 +138,7 @@ class TextReader:
         look = min(full, max(options.look * full, _SMALLEST_LOOK / longest))
         candidates = self._engine.find_text(crop, look)
         lines: list[TextLine] = []
-        for piece in with_margins(candidates, crop.shape[1], crop.shape[0]):
+        for piece in _with_margins(candidates, crop.shape[1], crop.shape[0]):
             if min(piece.width, piece.height) < _SMALLEST:
                 continue
             boxes = [box.moved(-piece.left, -piece.top) for box in candidates if box.overlaps(piece)]
@@ -127,7 +152,7 @@ class TextReader:
 
     def _read_piece(self, piece: Picture, boxes: Sequence[Box], scale: float) -> list[TextLine]:
         """Read a piece of the picture in which there may be text at ``boxes``, however it is turned."""
-        tall = [box for box in boxes if is_tall(box)]
+        tall = [box for box in boxes if _is_tall(box)]
         is_mostly_tall = sum(box.area for box in tall) > sum(box.area for box in boxes) / 2
         lines = self._turned_lines(piece, (1, 3), scale) if is_mostly_tall else []
         if lines:
@@ -136,7 +161,7 @@ class TextReader:
         sure = [line for line in lines if self._is_sure(line)]
         if not is_mostly_tall:
             missed = [box for box in tall if not any(box.overlaps(line.box) for line in sure)]
-            for part in with_margins(missed, piece.shape[1], piece.shape[0]):
+            for part in _with_margins(missed, piece.shape[1], piece.shape[0]):
                 turned = self._turned_lines(_crop(piece, part), (1, 3), scale)
                 turned = [_moved(line, part.left, part.top) for line in turned]
                 lines = [
@@ -155,7 +180,7 @@ class TextReader:
         if height <= rows * 3 // 2:
             return self._engine.read(piece, scale)
         # Each strip is read with as much around it as the highest line, and has the lines whose middle lies in it.
-        highest = max((box.height for box in boxes if not is_tall(box)), default=0)
+        highest = max((box.height for box in boxes if not _is_tall(box)), default=0)
         margin = min(rows // 2, highest + 16)
         lines: list[TextLine] = []
         for top in range(0, height, rows):
@@ -177,7 +202,7 @@ class TextReader:
             lines = [line for line in self._level_lines(turned, (), scale) if self._is_sure(line)]
             if _letters(lines) > _letters(best):
                 best = [
-                    replace(line, box=turned_back(line.box, number, width, height), turns=number)
+                    replace(line, box=_turned_back(line.box, number, width, height), turns=number)
                     for line in in_reading_order(lines)
                 ]
                 if number == self._turns and len(best) >= _PAGE:
@@ -189,7 +214,7 @@ class TextReader:
         return best
 
     def _is_sure(self, line: TextLine) -> bool:
-        return line.confidence >= self._engine.sure and not is_tall(line.box)
+        return line.confidence >= self._engine.sure and not _is_tall(line.box)
 
 
 def _letters(lines: Sequence[TextLine]) -> float:
@@ -205,81 +230,17 @@ def _moved(line: TextLine, right: int, down: int) -> TextLine:
     return replace(line, box=line.box.moved(right, down))
 
 
-Grey = NDArray[np.uint8]
-Blocks = NDArray[np.bool_]
-"""[rows, columns] of squares of 16 pixels of a working copy."""
-
-_BLOCK: Final = 16
-_WORKING_SIDE: Final = 640
-_LARGE: Final = 1280
-"""Pixels of a picture's longer side from which the working copy is half of it: the text may be small."""
-
-_NOISE: Final = 12
-_CHANGED: Final = 1.0
-_EDGE: Final = 16
-_EDGES: Final = 5
-_MOST_OF_IT: Final = 0.8
-_TALL: Final = 1.8
-
-
-def working_copy(image: NDArray[np.uint8]) -> Grey:
-    """[h, w] grey copy of an [H, W, 3] RGB picture, its longer side at most 640 pixels, or half."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    scale = 0.5 if max(grey.shape) > _LARGE else _WORKING_SIDE / max(grey.shape)
-    if scale < 1.0:
-        size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(grey, dtype=np.uint8)
-
-
-def changed_blocks(before: Grey, now: Grey) -> Blocks:
-    """Blocks that differ by more than coding noise does."""
-    difference = np.abs(now.astype(np.int16) - before.astype(np.int16)) - _NOISE
-    return _block_means(np.maximum(difference, 0)) > _CHANGED
-
-
-def textured_blocks(grey: Grey) -> Blocks:
-    """Blocks, and their neighbours, with the few strong edges that any letter has."""
-    edges = np.zeros(grey.shape, dtype=np.int16)
-    wide = grey.astype(np.int16)
-    edges[:, 1:-1] = np.abs(wide[:, 2:] - wide[:, :-2]) >= _EDGE
-    return _dilated(_block_means(edges) * _BLOCK * _BLOCK >= _EDGES)
-
-
-def copy_blocks(before: Grey, now: Grey, blocks: Blocks) -> None:
-    """Copy the pixels of some blocks from ``now`` into ``before``."""
-    mask = np.repeat(np.repeat(blocks, _BLOCK, axis=0), _BLOCK, axis=1)[: now.shape[0], : now.shape[1]]
-    before[mask] = now[mask]
-
-
-def touches(blocks: Blocks, box: Box, scale: float) -> bool:
-    """Whether a box of the picture (``scale`` pixels of the working copy per pixel) lies on any of the blocks."""
-    left, top, right, bottom = (value * scale / _BLOCK for value in box)
-    return bool(blocks[int(max(0, top)) : int(np.ceil(bottom)), int(max(0, left)) : int(np.ceil(right))].any())
-
-
-def boxes_of(blocks: Blocks, scale: float, width: int, height: int) -> list[Box]:
-    """Boxes in the picture around connected blocks, with a block's margin; all of it where they are most of it."""
-    count, _, stats, _ = cv2.connectedComponentsWithStats(_dilated(blocks).astype(np.uint8), connectivity=8)
-    side = _BLOCK / scale
-    boxes = []
-    for left, top, columns, rows, _area in stats[1:count]:
-        box = Box(int(left * side), int(top * side), int((left + columns) * side) + 1, int((top + rows) * side) + 1)
-        boxes.append(_clipped(box, width, height))
-    return united(boxes, width, height)
-
-
-def with_margins(boxes: Iterable[Box], width: int, height: int) -> list[Box]:
+def _with_margins(boxes: Iterable[Box], width: int, height: int) -> list[Box]:
     """Boxes of text with the room that a reader needs around them: half as much again as their height."""
     grown = []
     for left, top, right, bottom in boxes:
         size = max(16, min(bottom - top, right - left))
         beside, above = 3 * size // 2, 3 * size // 4
         grown.append(_clipped(Box(left - beside, top - above, right + beside, bottom + above), width, height))
-    return united(grown, width, height)
+    return _united(grown, width, height)
 
 
-def united(boxes: Sequence[Box], width: int, height: int) -> list[Box]:
+def _united(boxes: Sequence[Box], width: int, height: int) -> list[Box]:
     """Disjoint boxes that cover the same; one of the whole picture where they are most of it."""
     result = list(boxes)
     while pair := next((p for p in combinations(range(len(result)), 2) if result[p[0]].overlaps(result[p[1]])), None):
@@ -289,12 +250,12 @@ def united(boxes: Sequence[Box], width: int, height: int) -> list[Box]:
     return result
 
 
-def is_tall(box: Box) -> bool:
+def _is_tall(box: Box) -> bool:
     """Whether a box is that of text which runs upwards or downwards, or of one slim letter."""
     return box.height > _TALL * box.width
 
 
-def turned_back(box: Box, turns: int, width: int, height: int) -> Box:
+def _turned_back(box: Box, turns: int, width: int, height: int) -> Box:
     """A box of a picture that was turned ``turns`` quarters against the clock, in the picture of this size before."""
     left, top, right, bottom = box
     if turns == 1:
@@ -308,22 +269,17 @@ def _clipped(box: Box, width: int, height: int) -> Box:
     return Box(max(0, box.left), max(0, box.top), min(width, box.right), min(height, box.bottom))
 
 
-def _dilated(blocks: Blocks) -> Blocks:
+def _dilated(blocks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(cv2.dilate(blocks.astype(np.uint8), np.ones((3, 3), np.uint8)), dtype=bool)
 
 
 def _block_means(values: NDArray[np.int16]) -> NDArray[np.float32]:
+    """[rows, columns] of squares of 16 pixels."""
     rows, columns = -(-values.shape[0] // _BLOCK), -(-values.shape[1] // _BLOCK)
     padded = np.zeros((rows * _BLOCK, columns * _BLOCK), dtype=np.float32)
     padded[: values.shape[0], : values.shape[1]] = values
     means: NDArray[np.float32] = padded.reshape(rows, _BLOCK, columns, _BLOCK).mean(axis=(1, 3))
     return means
-
-
-_SIMILAR: Final = 0.8
-_SHORTEST_FUZZY: Final = 5
-_PATIENCE: Final = 1
-"""Pictures in which a line may be missed without being over."""
 
 
 @dataclass(slots=True, eq=False)

@@ -28,8 +28,7 @@ _EASYOCR_LOOK: Final = {"text_threshold": 0.2, "low_text": 0.2, "link_threshold"
 _STRIP_MARGIN: Final = 8
 
 _RAPIDOCR_MODELS: Final = {"Det.model_path": "*_det_*.onnx", "Rec.model_path": "*_rec_*.onnx"}
-_RAPIDOCR_LOOK: Final = 1.5
-"""Its detector is cheap enough to look more closely than the options ask."""
+_RAPIDOCR_LOOK: Final = 1.5  # its detector is cheap enough to look more closely than the options ask
 
 
 class TextEngine(Protocol):
@@ -231,12 +230,16 @@ class RapidOcrEngine:
 
     def _run(self, image: NDArray[np.uint8], scale: float, *, recognise: bool) -> tuple[Any, float]:
         """RapidOCR's result for the shrunk picture, in BGR as it takes it, and the factor that leads back."""
-        picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        if scale < 1.0:
-            size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        result = self._ocr(np.asarray(picture, dtype=np.uint8), use_det=True, use_rec=recognise, use_cls=False)
-        return result, 1.0 / scale
+        picture = shrunk(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8), scale)
+        return self._ocr(picture, use_det=True, use_rec=recognise, use_cls=False), 1.0 / scale
+
+
+def shrunk(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """A picture with each side at ``scale`` of its own, the picture itself from 1 on."""
+    if scale >= 1.0:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _lines(readings: Iterator[tuple[str, float, Box]]) -> list[TextLine]:

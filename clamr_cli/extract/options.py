@@ -9,35 +9,22 @@ from typing import Final, NamedTuple
 from clamr_cli import weights
 from clamr_cli.types import Device, OcrEngine
 
+# Each changes when the same sound or pictures and options would give other segments.
 ASR_VERSION: Final = "1"
-"""Changes when the same sound and options would give other segments."""
-
 OCR_VERSION: Final = "2"
-"""Changes when the same pictures and options would give other segments."""
-
-READABLE_BEFORE: Final = 1280
-"""Pixels of the longer side up to which version 1 read pictures as they are; larger ones were shrunk to it."""
+READABLE_BEFORE: Final = 1280  # pixels of the longer side to which version 1 shrank larger pictures
 
 
 @dataclass(frozen=True, slots=True)
 class AsrOptions:
-    """Options of speech recognition.
+    """Options of speech recognition."""
 
-    Attributes:
-        model: a ``whisper-...`` name of ``clamr models``, or the folder of a CTranslate2 Whisper model.
-        language: two-letter code of what is spoken; empty means detect.
-        device: where to compute.
-        compute_type: CTranslate2's; ``auto`` is int8 on a CPU and float16 on CUDA.
-        beam: hypotheses kept by the search; 1 is greedy.
-        threads: CPU threads, 0 for CTranslate2's choice.
-    """
-
-    model: str = "whisper-base"
-    language: str = ""
+    model: str = "whisper-base"  # a name of ``clamr models``, or the folder of a CTranslate2 Whisper model
+    language: str = ""  # two-letter code of what is spoken; empty means detect
     device: Device = "auto"
-    compute_type: str = "auto"
-    beam: int = 5
-    threads: int = 0
+    compute_type: str = "auto"  # CTranslate2's; ``auto`` is int8 on a CPU and float16 on CUDA
+    beam: int = 5  # hypotheses kept by the search; 1 is greedy
+    threads: int = 0  # of the CPU, 0 for CTranslate2's choice
 
     @property
     def version(self) -> str:
@@ -47,39 +34,27 @@ class AsrOptions:
 
 @dataclass(frozen=True, slots=True)
 class OcrOptions:
-    """Options of text recognition.
+    """Options of text recognition."""
 
-    Attributes:
-        engine: ``easyocr``, or ``rapidocr`` (an extra, several times faster on CPUs).
-        languages: EasyOCR's language codes, of one script beside ``en``.
-        device: where to compute.
-        threads: CPU threads for finding text, 0 for one per core.
-        look: how far a picture is shrunk when looking whether there is text at all.
-        canvas: pixels of its longer side at most when reading.
-        min_confidence: readings below it are dropped.
-    """
-
-    engine: OcrEngine = "easyocr"
-    languages: tuple[str, ...] = ("en",)
+    engine: OcrEngine = "easyocr"  # ``rapidocr`` is an extra, several times faster on CPUs
+    languages: tuple[str, ...] = ("en",)  # EasyOCR's codes, of one script beside ``en``
     device: Device = "auto"
-    threads: int = 0
-    look: float = 0.4
-    canvas: int = 4096
-    min_confidence: float = 0.3
+    threads: int = 0  # of the CPU, for finding text; 0 for one per core
+    look: float = 0.4  # how far a picture is shrunk when looking whether there is text at all
+    canvas: int = 4096  # pixels of its longer side at most when reading
+    min_confidence: float = 0.3  # readings below it are dropped
 
     @property
     def version(self) -> str:
         """Key under which results may be kept: equal keys, equal results (device and threads change nothing)."""
-        return self._key(OCR_VERSION, self.canvas)
+        languages = "+".join(sorted(self.languages))
+        return f"ocr{OCR_VERSION}:{self.engine}:{languages}:{self.look}:{self.canvas}:{self.min_confidence}"
 
     @property
     def version_before(self) -> str:
         """The key of version 1, which shrank large pictures, and read no turned text."""
-        return self._key("1", READABLE_BEFORE)
-
-    def _key(self, version: str, canvas: int) -> str:
         languages = "+".join(sorted(self.languages))
-        return f"ocr{version}:{self.engine}:{languages}:{self.look}:{canvas}:{self.min_confidence}"
+        return f"ocr1:{self.engine}:{languages}:{self.look}:{READABLE_BEFORE}:{self.min_confidence}"
 
     def locate(self, cache: Path) -> Path | None:
         """The verified folder of the engine's weights; None for an engine that carries its own.
@@ -129,16 +104,9 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TextLine:
-    """A line read in a picture.
-
-    Attributes:
-        text: what was read.
-        confidence: how sure the engine is, in [0, 1].
-        box: where it is.
-        turns: quarter turns against the clock that made it level; 0 for level text.
-    """
+    """A line read in a picture."""
 
     text: str
-    confidence: float
+    confidence: float  # of the engine, in [0, 1]
     box: Box
-    turns: int = 0
+    turns: int = 0  # quarter turns against the clock that made it level

@@ -6,42 +6,36 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
 from clamr_cli.errors import MediaError
-from clamr_cli.extract.clean import clean, encoding_of
+from clamr_cli.extract.clean import clean, encoding_of, refuse_entities
 from clamr_cli.extract.sidecars import marks_of
 from clamr_cli.types import Segment, Span
 
 Cue = tuple[float, float, str]
 """Start and end in seconds, and raw text."""
 
+# Errors of the parsers below on content that is not as it should be.
 _DAMAGED: Final = (
     ElementTree.ParseError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError
 )  # fmt: skip
-"""Errors of the parsers below on content that is not as it should be."""
 
 _LARGEST: Final = 64 << 20
 _LONGEST_LINE: Final = 10_000
 _LONGEST_CUE: Final = 20_000
-_STAY: Final = 10.0
-"""Seconds that a line stays where nothing says when it goes."""
-
+_STAY: Final = 10.0  # seconds that a line stays where nothing says when it goes
+_TOUCHING: Final = 0.15  # seconds between two cues that still count as one scrolling caption
+_MOST_REPEATED: Final = 50  # lines that a scrolling caption repeats at most
 _MICRODVD_RATE: Final = 24_000 / 1_001
 _TAG: Final = re.compile(r"</?[A-Za-z][^<>\n]{0,200}>|\{\\[^{}]{0,200}\}|<(?:\d{1,4}:)?\d{2}:\d{2}\.\d{1,3}>")
 _DRAWING: Final = re.compile(
     r"\{[^{}]{0,200}\\p[1-9][^{}]{0,200}\}.*?(?:\{[^{}]{0,200}\\p0[^{}]{0,200}\}|$)", re.DOTALL
 )
-_TOUCHING: Final = 0.15
-"""Seconds between two cues that still count as one scrolling caption."""
-
-_MOST_REPEATED: Final = 50
-"""Lines that a scrolling caption repeats at most."""
-
 _ASS_FIELDS: Final = "Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text"
 _TIME: Final = r"(-)?(?:(\d{1,4}) ?: ?)?(\d{1,3}) ?: ?(\d{1,2})(?: ?[.,:] ?(\d{1,9}))?"
 _ARROW: Final = re.compile(
@@ -125,10 +119,11 @@ def from_events(cues: Iterable[Cue], language: str = "", source: str = "subtitle
 def _cues(text: str, language: str, fps: float) -> Iterator[Cue]:
     """Start, end and raw text of all cues, in the format that the content shows."""
     head = text[:4096].lstrip()
+    lines = [line[:_LONGEST_LINE] for line in text.split("\n")]
     if head.startswith("WEBVTT"):
-        return _webvtt(text)
+        return _webvtt("\n".join(lines))
     if re.search(r"^(?:\[Script Info\]|\[V4\+? Styles\]|Dialogue:)", head, re.MULTILINE | re.IGNORECASE):
-        return _substation(text)
+        return _substation("\n".join(lines))
     if head.startswith(('{"', "{\n", "{ ", "[{", "[\n")):
         return _json(text)
     if re.search(r"<sami\b|<sync\b", head, re.IGNORECASE):
@@ -138,74 +133,74 @@ def _cues(text: str, language: str, fps: float) -> Iterator[Cue]:
     if head.startswith("<"):
         return _xml(text)
     if head.startswith("start\tend\ttext"):
-        return _tsv(text)
+        return _tsv(lines)
     if _FRAMES.match(head) or _TENTHS.match(head):
-        return _numbered(text, fps)
+        return _numbered(lines, fps)
     if re.search(rf"^{_STAMP.pattern}", head, re.MULTILINE):
-        return _lyrics(text)
-    return _timed(text)
+        return _lyrics(lines)
+    # SubViewer breaks lines by [br].
+    return _timed(
+        lines, lambda line: _ARROW.match(line) or _COMMA.fullmatch(line), lambda line: line.replace("[br]", "\n")
+    )
 
 
-def _timed(text: str) -> Iterator[Cue]:
-    """SubRip (``0:00:01,000 --> 0:00:02,000``), SubViewer and .sbv (``0:00:01.000,0:00:02.000``).
+def _timed(
+    lines: Iterable[str], stamp: Callable[[str], re.Match[str] | None], words: Callable[[str], str]
+) -> Iterator[Cue]:
+    """Lines of times, each followed by text; the number before a line of times is none of the text.
 
-    After a line of times goes text up to the next. The number before a line of times is none of the text.
+    SubRip writes ``0:00:01,000 --> 0:00:02,000``, SubViewer and .sbv ``0:00:01.000,0:00:02.000``.
     """
-    times: tuple[float, float] | None = None
-    lines: list[str] = []
-    for line in (line[:_LONGEST_LINE] for line in text.split("\n")):
-        match = _ARROW.match(line) or _COMMA.fullmatch(line)
+    times: tuple[float, ...] | None = None
+    shown: list[str] = []
+    for line in lines:
+        match = stamp(line)
         if match is None:
-            lines.append(line.replace("[br]", "\n"))
+            shown.append(words(line))
             continue
         if times is not None:
-            yield *times, "\n".join(_without_number(lines))
-        times, lines = _times(match), []
+            count = len(shown)
+            while count and not shown[count - 1].strip():
+                count -= 1
+            is_alone = count in (1, len(shown)) or (count > 1 and not shown[count - 2].strip())
+            if count and shown[count - 1].strip().isdigit() and is_alone:
+                count -= 1
+            yield times[0], times[1], "\n".join(shown[:count])
+        shown = []
+        times = tuple(
+            (3600 * int(hours or 0) + 60 * int(minutes) + int(seconds) + _fraction(fraction)) * (-1 if sign else 1)
+            for sign, hours, minutes, seconds, fraction in (match.groups()[:5], match.groups()[5:])
+        )
     if times is not None:
-        yield *times, "\n".join(lines)
+        yield times[0], times[1], "\n".join(shown)
 
 
-def _without_number(lines: list[str]) -> list[str]:
-    """The lines before a line of times without the number of the next cue, which is none of the text."""
-    count = len(lines)
-    while count and not lines[count - 1].strip():
-        count -= 1
-    is_alone = count in (1, len(lines)) or (count > 1 and not lines[count - 2].strip())
-    if count and lines[count - 1].strip().isdigit() and is_alone:
-        count -= 1
-    return lines[:count]
+def _fraction(digits: str | None) -> float:
+    return int(digits) / 10 ** len(digits) if digits else 0.0
 
 
 def _webvtt(text: str) -> Iterator[Cue]:
-    """WebVTT: blocks between blank lines.
+    """WebVTT: blocks between blank lines; without a blank line between them, one block has several cues.
 
     A cue has its times in the first or the second line; other blocks are notes, styles and regions. The name of whoever
     speaks goes before the text where it changes.
     """
     speaker = ""
+
+    def spoken(line: str) -> str:
+        nonlocal speaker
+        for name in _VOICE.findall(line):
+            voice = clean(html.unescape(name))
+            line = _VOICE.sub(f"{voice}: ".replace("\\", " ") if voice != speaker else "", line, count=1)
+            speaker = voice
+        return line
+
     # A line of spaces is text: YouTube begins scrolling captions with one.
     for block in re.split(r"\n{2,}", text):
-        lines = [line[:_LONGEST_LINE] for line in block.strip("\n").split("\n")]
+        lines = block.strip("\n").split("\n")
         place = next((number for number, line in enumerate(lines[:2]) if _ARROW.match(line)), None)
-        if place is None:
-            continue
-        # Without a blank line between them, one block has several cues.
-        times: tuple[float, float] | None = None
-        shown: list[str] = []
-        for line in lines[place:]:
-            match = _ARROW.match(line)
-            if match is None:
-                for name in _VOICE.findall(line):
-                    voice = clean(html.unescape(name))
-                    line = _VOICE.sub(f"{voice}: ".replace("\\", " ") if voice != speaker else "", line, count=1)
-                    speaker = voice
-                shown.append(line)
-                continue
-            if times is not None:
-                yield *times, "\n".join(_without_number(shown))
-            times, shown = _times(match), []
-        if times is not None:
-            yield *times, "\n".join(shown)
+        if place is not None:
+            yield from _timed(lines[place:], _ARROW.match, spoken)
 
 
 def _substation(text: str) -> Iterator[Cue]:
@@ -213,7 +208,6 @@ def _substation(text: str) -> Iterator[Cue]:
     # Only here: most videos have no such file, and need not wait for the import.
     import pysubs2
 
-    text = "\n".join(line[:_LONGEST_LINE] for line in text.split("\n"))
     if "[events]" not in text.lower():
         text = f"[Script Info]\nScriptType: v4.00+\n\n[Events]\nFormat: {_ASS_FIELDS}\n{text}"
     try:
@@ -255,9 +249,8 @@ def _number(value: Any) -> float:  # noqa: ANN401  (from JSON)
 
 def _xml(text: str) -> Iterator[Cue]:
     """TTML and YouTube's srv1, srv2 and srv3: elements with a start and an end or a duration."""
-    if re.search(r"<!(?:DOCTYPE|ENTITY)", text, re.IGNORECASE):
-        raise ValueError("it declares a document type or entities")
-    root = ElementTree.fromstring(text)  # noqa: S314  (entities are refused above)
+    refuse_entities(text)
+    root = ElementTree.fromstring(text)  # noqa: S314  (entities are refused)
     if _local(root) not in ("tt", "transcript", "timedtext"):
         raise ValueError("it has no subtitles")
     rates = {name.rpartition("}")[2]: value for name, value in root.attrib.items()}
@@ -317,16 +310,15 @@ def _sami(text: str, language: str) -> Iterator[Cue]:
     return _until_next(shown)
 
 
-def _lyrics(text: str) -> Iterator[Cue]:
+def _lyrics(lines: Iterable[str]) -> Iterator[Cue]:
     """LRC: ``[mm:ss.xx]`` before each line, several where it is sung several times."""
-    lines: list[tuple[float, str]] = []
-    for line in (line[:_LONGEST_LINE] for line in text.split("\n")):
+    shown: list[tuple[float, str]] = []
+    for line in lines:
         stamps = list(_STAMP.finditer(line))
         for stamp in stamps:
-            fraction = int(stamp[3]) / 10 ** len(stamp[3]) if stamp[3] else 0.0
             words = re.sub(r"<\d{1,3}:\d{1,2}(?:[.:]\d{1,3})?>", "", line[stamps[-1].end() :])
-            lines.append((60 * int(stamp[1]) + int(stamp[2]) + fraction, words))
-    return _until_next(sorted(lines))
+            shown.append((60 * int(stamp[1]) + int(stamp[2]) + _fraction(stamp[3]), words))
+    return _until_next(sorted(shown))
 
 
 def _until_next(lines: list[tuple[float, str]]) -> Iterator[Cue]:
@@ -335,11 +327,11 @@ def _until_next(lines: list[tuple[float, str]]) -> Iterator[Cue]:
         yield start, min(max(start, after), start + _STAY), words
 
 
-def _numbered(text: str, fps: float) -> Iterator[Cue]:
+def _numbered(lines: Iterable[str], fps: float) -> Iterator[Cue]:
     """MicroDVD (``{frame}{frame}``; the first line may give the rate) and MPL2 (``[tenth][tenth]``)."""
     rate = fps or _MICRODVD_RATE
-    for number, line in enumerate(text.split("\n")):
-        frames, tenths = _FRAMES.match(line[:_LONGEST_LINE]), _TENTHS.match(line[:_LONGEST_LINE])
+    for number, line in enumerate(lines):
+        frames, tenths = _FRAMES.match(line), _TENTHS.match(line)
         match = frames or tenths
         if match is None:
             continue
@@ -349,23 +341,14 @@ def _numbered(text: str, fps: float) -> Iterator[Cue]:
             continue
         scale = rate if frames else 10.0
         start = int(match[1]) / scale
-        lines = (re.sub(r"^/|\{[A-Za-z]:[^{}]{0,99}\}", "", part) for part in words.split("|"))
-        yield start, int(match[2]) / scale if match[2] else start + _STAY, "\n".join(lines)
+        parts = (re.sub(r"^/|\{[A-Za-z]:[^{}]{0,99}\}", "", part) for part in words.split("|"))
+        yield start, int(match[2]) / scale if match[2] else start + _STAY, "\n".join(parts)
 
 
-def _tsv(text: str) -> Iterator[Cue]:
+def _tsv(lines: Sequence[str]) -> Iterator[Cue]:
     """Whisper's table: milliseconds, milliseconds, text."""
-    for line in text.split("\n")[1:]:
-        start, _, rest = line[:_LONGEST_LINE].partition("\t")
+    for line in lines[1:]:
+        start, _, rest = line.partition("\t")
         end, _, words = rest.partition("\t")
         if start.strip().isdigit() and end.strip().isdigit():
             yield int(start) / 1000, int(end) / 1000, words
-
-
-def _times(match: re.Match[str]) -> tuple[float, float]:
-    """The start and the end that a line of times names."""
-    times = []
-    for sign, hours, minutes, seconds, fraction in (match.groups()[:5], match.groups()[5:]):
-        part = int(fraction) / 10 ** len(fraction) if fraction else 0.0
-        times.append((3600 * int(hours or 0) + 60 * int(minutes) + int(seconds) + part) * (-1 if sign else 1))
-    return times[0], times[1]

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from clamr_cli.extract.options import AsrOptions
-from clamr_cli.extract.sidecars import Captions, Choice, choose, examined, known_language, on_video, track_captions
+from clamr_cli.extract.sidecars import (
+    CaptionChoice,
+    Captions,
+    choose,
+    examined,
+    known_language,
+    on_video,
+    track_captions,
+)
 from clamr_cli.types import MediaInfo, Segment
 
 if TYPE_CHECKING:
@@ -73,7 +81,7 @@ class CaptionSet:
         tag = track.language if track is not None else ""
         return self.detected_language or known_language(self.all, self.language, self.noted_language, tag)
 
-    def choose(self, *, recognise: bool, sure: bool = False) -> tuple[Choice, list[Captions]]:
+    def choose(self, *, recognise: bool, sure: bool = False) -> tuple[CaptionChoice, list[Captions]]:
         """Choose the captions that stand for the speech, and list the files that must be read before that is final.
 
         ``recognise`` says whether sound can be recognised instead, ``sure`` that its language need not be detected.

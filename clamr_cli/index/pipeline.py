@@ -16,7 +16,7 @@ from clamr_cli import encoders
 from clamr_cli.errors import MediaError
 from clamr_cli.events import Event, Notice, Progress, Stage
 from clamr_cli.extract.options import READABLE_BEFORE
-from clamr_cli.extract.sidecars import Choice, find_sidecars, passed_over, sidecar_signature
+from clamr_cli.extract.sidecars import CaptionChoice, find_sidecars, passed_over, sidecar_signature
 from clamr_cli.index import tasks
 from clamr_cli.index.captions import CaptionSet, language_key
 from clamr_cli.index.documents import Shot, frames_from, moment_of, segments_from, split_video, with_sound
@@ -292,7 +292,7 @@ async def find_captions(work: Work) -> CaptionSet:
     captions = CaptionSet(list(sidecars.subtitles), work.options.language)
     for link in sidecars.refused:
         work.notice(f"{link.name} was left out: a link that leads out of the folder")
-    if captions.files and "info_json" in sidecars.notes:
+    if captions.files and ".info.json" in sidecars.notes:
         try:
             captions.noted_language = await work.run("decode", "sidecars", tasks.read_language, work.path, work.root)
         except TaskFailed:
@@ -301,7 +301,7 @@ async def find_captions(work: Work) -> CaptionSet:
     return captions
 
 
-async def _choose(work: Work, captions: CaptionSet) -> Choice:
+async def _choose(work: Work, captions: CaptionSet) -> CaptionChoice:
     """Choose the captions that stand for the speech, and read the files among them."""
     if captions.media is not None and captions.media.audio and work.options.speech:
         stored = work.store.extraction(language_key(work.content, work.options.asr))

@@ -11,7 +11,7 @@ import pytest
 
 from clamr_cli.extract.clean import split_words
 from clamr_cli.extract.metadata import read_metadata
-from clamr_cli.extract.sidecars import find_sidecars, sidecar_signature
+from clamr_cli.extract.sidecars import Sidecars, find_sidecars, sidecar_signature
 from clamr_cli.languages import short_code
 from clamr_cli.types import Chapter, MediaInfo, Segment, Span, VideoFields
 
@@ -34,12 +34,16 @@ def read(path: Path, root: Path) -> tuple[dict[str, str], VideoFields, list[str]
     return {segment.source: segment.text for segment in reversed(segments)}, fields, notices
 
 
+def names_of(sidecars: Sidecars) -> list[str]:
+    return [path.name for path in (*(each.path for each in sidecars.subtitles if each.path), *sidecars.notes.values())]
+
+
 def test_sidecars_are_found_in_any_case_and_only_those_of_the_video(tmp_path: Path) -> None:
     names = ("Clip.SRT", "clip.de.srt", "clip.info.json", "CLIP.NFO", "clip.description", "clip2.srt", "clip.part.srt")
     for name in (*names, "clip.part.mp4"):
         (tmp_path / name).touch()
     found = find_sidecars(tmp_path / "clip.mp4")
-    assert [path.name for path in found.paths] == list(names[:5])
+    assert names_of(found) == list(names[:5])
 
 
 def test_the_wanted_language_comes_first_then_no_language(tmp_path: Path) -> None:
@@ -131,7 +135,7 @@ def test_links_are_followed_inside_only(tmp_path: Path) -> None:
     (library / "a.de.srt").symlink_to(library / "store" / "x")
     (library / "Subs").symlink_to(tmp_path)
     found = find_sidecars(library / "a.mp4", root=library)
-    assert [path.name for path in found.paths] == ["a.de.srt"]
+    assert names_of(found) == ["a.de.srt"]
     assert {path.name for path in found.refused} == {"a.description", "a.srt"}
     segments, _, _ = read_metadata(library / "a.mp4", library, media())
     assert not [segment for segment in segments if "password" in segment.text]
@@ -140,7 +144,7 @@ def test_links_are_followed_inside_only(tmp_path: Path) -> None:
     for name in ("b.mp4", "b.srt"):
         (real / name).touch()
         (library / name).symlink_to(real / name)
-    assert [path.name for path in find_sidecars(library / "b.mp4", root=library).paths] == ["b.srt"]
+    assert names_of(find_sidecars(library / "b.mp4", root=library)) == ["b.srt"]
 
 
 @pytest.mark.parametrize("text", ["<video>" * 100_000, "<movie><title>" * 40_000, "<movie " * 100_000, "<a" * 200_000])
@@ -158,7 +162,7 @@ def test_wild_numbers_cost_the_sidecar_at_most(tmp_path: Path, number: str) -> N
 
 
 def test_a_video_without_a_folder_has_no_sidecars(tmp_path: Path) -> None:
-    assert find_sidecars(tmp_path / "gone" / "a.mp4").paths == ()
+    assert names_of(find_sidecars(tmp_path / "gone" / "a.mp4")) == []
 
 
 def test_the_signature_changes_with_every_sidecar_change(tmp_path: Path) -> None:
