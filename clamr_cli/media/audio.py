@@ -21,9 +21,7 @@ Stretches = Sequence[tuple[int, int]]
 SpeechFinder = Callable[[NDArray[np.float32]], Stretches]
 
 CHUNK: Final = 10.0  # seconds of sound in each chunk but the last
-MOST_SILENCE: Final = 12 * 3600
-"""Seconds of silence that the gaps of a track may make, together: a small file can claim weeks of it."""
-
+MOST_SILENCE: Final = 12 * 3600  # seconds that the gaps of a track may make together: a small file can claim weeks
 _TOLERANCE: Final = 0.08  # seconds by which stamps may differ from the samples before it is a gap and not rounding
 _MOST_CHANNELS: Final = 24
 # A resampler's errors for a frame that is not of the format it was made for, or of none.
@@ -34,14 +32,14 @@ _ALIKE: Final = 0.7
 _OPPOSED: Final = -0.3
 
 # Titles of tracks that are not the main sound, as discs, broadcasters and tools write them.
-_ROLES: Final = {
+_PATTERNS: Final = {
     "commentary": r"comment(ar|at)|commento|komment(ar|ti)|komentarz|коммент|解説|コメンタリ|评论|評論|해설",
     "description": r"audio.?descri|descripti|described|deskription|hörfilm|тифло|malvoyant|syntolk|\bad\b|\bdvs\b",
     "effects": r"isolated|(music|score|effects) only|music (and|&) effects|\bm&e\b|karaoke|instrumental|no dialog",
     "hearing-impaired": r"hearing.impaired|hörgeschädigt|malentendant|enhanced dialog|clear dialog",
     "dub": r"\bdub(bed|bing|s)?\b|дубл|озвуч|закадр|synchron|doublage|\bvf[fq]\b|doppiag|doblaje|dublagem|lektor",
 }
-_TITLES: Final = {role: re.compile(pattern, re.IGNORECASE) for role, pattern in _ROLES.items()}
+_ROLES: Final = {role: re.compile(pattern, re.IGNORECASE) for role, pattern in _PATTERNS.items()}
 
 
 def audio_role(title: str, language: str = "") -> str:
@@ -54,7 +52,7 @@ def audio_role(title: str, language: str = "") -> str:
     """
     if not language and len(title.split()) < 2:
         return ""
-    return next((role for role, pattern in _TITLES.items() if pattern.search(title)), "")
+    return next((role for role, pattern in _ROLES.items() if pattern.search(title)), "")
 
 
 def choose_track(info: MediaInfo, language: str = "") -> AudioTrack | None:
@@ -62,7 +60,8 @@ def choose_track(info: MediaInfo, language: str = "") -> AudioTrack | None:
 
     Tracks without a decoder do not count. ``language`` is a code such as ``de`` or ``deu``, or empty.
     """
-    return next(iter(_by_preference(info, language)), None)
+    groups = track_groups(info, language)
+    return groups[0][0] if groups else None
 
 
 def track_groups(info: MediaInfo, language: str = "") -> list[list[AudioTrack]]:
@@ -72,22 +71,13 @@ def track_groups(info: MediaInfo, language: str = "") -> list[list[AudioTrack]]:
     and the microphone on tracks of their own. The others, such as translations and commentaries, are for files where
     these are silent.
     """
-    tracks = _by_preference(info, language)
-    if not tracks:
-        return []
-    best = tracks[0]
-    alike = [track for track in tracks if track.language in (best.language, "") and track.role == best.role]
-    return [group for group in (alike, [track for track in tracks if track not in alike]) if group]
-
-
-def _by_preference(info: MediaInfo, language: str) -> list[AudioTrack]:
-    wanted = short_code(language)
-    tracks = [track for track in info.audio if track.codec]
-    order = ["", *reversed(_ROLES)]
-    tracks.sort(
-        key=lambda track: (not (wanted and track.language == wanted), order.index(track.role), not track.default)
+    wanted, order = short_code(language), ["", *reversed(_ROLES)]
+    tracks = sorted(
+        (track for track in info.audio if track.codec),
+        key=lambda track: (not (wanted and track.language == wanted), order.index(track.role), not track.default),
     )
-    return tracks
+    alike = [track for track in tracks if track.language in (tracks[0].language, "") and track.role == tracks[0].role]
+    return [group for group in (alike, [track for track in tracks if track not in alike]) if group]
 
 
 def read_audio(

@@ -1,7 +1,7 @@
 """Short clips out of a video: packets copied from one keyframe on, or everything encoded anew to the exact moment."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -52,16 +52,13 @@ def _opened(path: str, info: MediaInfo, target: Path) -> Iterator[tuple[InputCon
 
 
 def copy_clip(path: str, info: MediaInfo, target: Path, span: Span) -> Span:
-    """Copy the packets of a stretch, from the last keyframe before it on: fast, and without loss.
+    """Copy the packets of a stretch, from the last keyframe before it on, and return the stretch that the clip holds.
 
     Args:
         path: the video.
         info: of the video, from :func:`clamr_cli.media.probe.probe`.
         target: the clip; its ending must be that of :func:`copied_suffix`.
         span: the stretch, in seconds.
-
-    Returns:
-        The stretch that the clip holds.
 
     Raises:
         MediaError: nothing of it can be read, or the clip cannot be written.
@@ -116,27 +113,26 @@ def _stamped(packets: Iterator[Any], picture: Any) -> Iterator[Any]:  # noqa: AN
     """The packets with both their stamps; of the first, containers such as Matroska leave out that to decode by."""
     early: list[Any] = []
     begun = False
+
+    def dated(following: int) -> Iterator[Any]:
+        # One tick apart, before the packet that follows them.
+        for place, packet in enumerate(early, start=following - len(early)):
+            packet.dts = place
+            yield packet
+
     for packet in packets:
         if packet.pts is None:
             continue
-        if packet.stream is picture and packet.dts is None and not begun and len(early) < _MOST_EARLY:
-            early.append(packet)
-            continue
         if packet.dts is None:
+            if packet.stream is picture and not begun and len(early) < _MOST_EARLY:
+                early.append(packet)
             continue
         if packet.stream is picture and not begun:
             begun = True
-            yield from _dated(early, packet.dts)
+            yield from dated(packet.dts)
         yield packet
     if not begun and early:
-        yield from _dated(early, min(packet.pts for packet in early))
-
-
-def _dated(early: Sequence[Any], following: int) -> Iterator[Any]:
-    """Packets with stamps to decode by, one tick apart, before that of the packet that follows them."""
-    for place, packet in enumerate(early):
-        packet.dts = following - len(early) + place
-        yield packet
+        yield from dated(min(packet.pts for packet in early))
 
 
 def encode_clip(path: str, info: MediaInfo, target: Path, span: Span) -> Span:

@@ -42,9 +42,8 @@ _READ: Final = 2**23
 _MOST_READS: Final = 512
 
 _LONGEST: Final = 400 * 3600.0
+# Seconds that may pass between two packets while the file holds nothing else; more only where nothing else can be.
 LONGEST_HOLE: Final = 1200.0
-"""Seconds that may pass between two packets while the file holds nothing else; more only where nothing else can be."""
-
 # Bytes a second below which no recording goes, not even one of still slides; less where a header vouches for it.
 _SLOWEST: Final = 32.0
 _SLOWEST_STATED: Final = 4.0
@@ -62,24 +61,29 @@ _RATIO: Final = 100
 _FEW: Final = 3
 
 
+_LONGEST_TAG: Final = 5_000
+_UNWANTED: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
+
+_LONGEST_LINE: Final = 10.0  # seconds that a line stays that does not say when it goes
+_NEXT: Final = 0.05
+# Commas before the text in FFmpeg's form of an event: ReadOrder, Layer, Style, Name, three margins, Effect.
+_ASS_FIELDS: Final = 8
+# SubRip and WebVTT tags that were carried over as text into formats that know none.
+_MARKUP: Final = re.compile(r"</?(?:[ibus]|font|c|v|lang|ruby|rt)(?:[ .][^<>]*)?>", re.IGNORECASE)
+
+
 @contextlib.contextmanager
 def open_media(path: str, *, edits: bool = True) -> Iterator[InputContainer]:
-    """Open a media file for reading; it is closed at the end of the ``with`` block.
-
-    Args:
-        path: the file.
-        edits: whether the edit lists of MP4 and MOV files say what is shown.
+    """Open a media file for reading; ``edits`` says whether the edit lists of MP4 and MOV files say what is shown.
 
     Raises:
         MediaError: gone, unreadable, empty, cut off, or no media file.
     """
     if check_regular_file(path).st_size == 0:
         raise MediaError("the file is empty", "copy or download it again")
-    options = {
-        "format_whitelist": _FORMATS,
-        "protocol_whitelist": "file",
-        **({} if edits else {"ignore_editlist": "1"}),
-    }
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+    if not edits:
+        options["ignore_editlist"] = "1"
     try:
         container = av.open(
             # With the protocol spelled out, a name such as "concat:a" or "data:b" is only a name.
@@ -91,7 +95,17 @@ def open_media(path: str, *, edits: bool = True) -> Iterator[InputContainer]:
         )
     except av.error.FFmpegError as error:
         _raise_if_the_disk_fails(error, path)
-        raise _diagnose(path) from error
+        advice = "copy or download it again"
+        try:
+            with open(path, "rb") as file:
+                head = file.read(4096)
+                if lacks_index(file, head):
+                    raise MediaError("the file is cut off: its index (moov) is missing", advice) from error
+        except OSError as failure:
+            raise media_error(failure) from error
+        if may_hold_video(head):
+            raise MediaError("the file is damaged: its header cannot be read", advice) from error
+        raise MediaError("this is not a media file", "leave it out with --exclude or in a .clamrignore") from error
     with container:
         for stream in container.streams.video:
             if stream.codec_context is not None:
@@ -114,20 +128,6 @@ def _raise_if_the_disk_fails(error: av.error.FFmpegError, path: str) -> None:
         raise media_error(failure) from error
 
 
-def _diagnose(path: str) -> MediaError:
-    """The error of a file that could not be opened: cut off, damaged, or no media at all."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(4096)
-            if lacks_index(file, head):
-                return MediaError("the file is cut off: its index (moov) is missing", "copy or download it again")
-    except OSError as error:
-        return media_error(error)
-    if may_hold_video(head):
-        return MediaError("the file is damaged: its header cannot be read", "copy or download it again")
-    return MediaError("this is not a media file", "leave it out with --exclude or in a .clamrignore")
-
-
 def origin(container: InputContainer) -> float:
     """The time stamp, in seconds, that players show as 0:00; all times of clamr count from it."""
     return float((container.start_time or 0) / av.time_base)
@@ -144,9 +144,7 @@ def _longest(container: InputContainer, slowest: float) -> float:
 
 
 def read_packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
-    """The packets of some streams in file order, stepping over what is damaged.
-
-    A file that grows while it is read is read up to the size it had at first.
+    """The packets of some streams in file order, stepping over damage; a growing file up to the size it had at first.
 
     Raises:
         MediaError: the disk fails.
@@ -203,8 +201,8 @@ class Clock:
     decoded in.
 
     Args:
-        container: the container.
-        stream: one of its streams.
+        container: that the stream is of.
+        stream: whose packets are placed.
         step: the usual seconds from one packet to the next.
         whole: whether the packets begin with the stream's first; the first one that is placed is then doubted too.
     """
@@ -338,18 +336,6 @@ class Clock:
         return gap > _APART and 0 <= others < gap / _RATIO
 
 
-_LONGEST_TAG: Final = 5_000
-_UNWANTED: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
-
-_SOURCE: Final = "embedded-subtitle"
-_LONGEST_LINE: Final = 10.0  # seconds that a line stays that does not say when it goes
-_NEXT: Final = 0.05
-# Commas before the text in FFmpeg's form of an event: ReadOrder, Layer, Style, Name, three margins, Effect.
-_ASS_FIELDS: Final = 8
-# SubRip and WebVTT tags that were carried over as text into formats that know none.
-_MARKUP: Final = re.compile(r"</?(?:[ibus]|font|c|v|lang|ruby|rt)(?:[ .][^<>]*)?>", re.IGNORECASE)
-
-
 def clean_text(text: str) -> str:
     """One line of at most 5,000 characters, without control characters or marks that turn direction."""
     # Joiners are part of words in many scripts and of emoji.
@@ -377,8 +363,18 @@ def read_subtitle_tracks(path: str, info: MediaInfo) -> dict[int, list[Segment]]
         by_index = {stream.index: stream for stream in streams}
         zero = origin(container)
         for packet in read_packets(container, streams):
+            try:
+                rectangles = by_index[packet.stream_index].codec_context.decode2(packet) or ()
+            except av.error.FFmpegError:
+                continue  # a damaged line is no reason to lose the others
+            texts = []
+            for rectangle in rectangles:
+                if hasattr(rectangle, "ass"):
+                    words = rectangle.ass.decode("utf-8", "replace").split(",", _ASS_FIELDS)[-1]
+                    event = pysubs2.SSAEvent(text=words)
+                    texts.append("" if event.is_drawing else _MARKUP.sub("", event.plaintext))
+            text = clean_text(" ".join(texts))
             stamp = packet.pts if packet.pts is not None else packet.dts
-            text = clean_text(" ".join(_texts(by_index[packet.stream_index], packet)))
             if stamp is None or not text:
                 continue
             base = float(packet.time_base)
@@ -397,18 +393,7 @@ def read_subtitle_tracks(path: str, info: MediaInfo) -> dict[int, list[Segment]]
             else:
                 joined.append((span, text))
         if joined:
-            segments[index] = [Segment(span, text, _SOURCE, tracks[index].language) for span, text in joined]
+            segments[index] = [
+                Segment(span, text, "embedded-subtitle", tracks[index].language) for span, text in joined
+            ]
     return segments
-
-
-def _texts(stream: Any, packet: Any) -> list[str]:  # noqa: ANN401
-    try:
-        rectangles = stream.codec_context.decode2(packet) or ()
-    except av.error.FFmpegError:
-        return []  # a damaged line is no reason to lose the others
-    texts = []
-    for rectangle in rectangles:
-        if hasattr(rectangle, "ass"):
-            event = pysubs2.SSAEvent(text=rectangle.ass.decode("utf-8", "replace").split(",", _ASS_FIELDS)[-1])
-            texts.append("" if event.is_drawing else _MARKUP.sub("", event.plaintext))
-    return texts

@@ -30,12 +30,80 @@ _REASONS: Final = {
 }
 NO_FILE: Final = ("this is a pipe or a device, not a file", "save the recording to a file first")
 
-WHOLE_UP_TO: Final = 64 * 2**20
-"""Bytes up to which every byte counts for the identity."""
-
+WHOLE_UP_TO: Final = 64 * 2**20  # bytes up to which every byte counts for the identity
 BLOCK: Final = 2**20
 _BLOCKS: Final = 64
-_ID_LENGTH: Final = 12
+HEAD: Final = 4096  # first bytes that may_hold_video wants to see
+
+# Names that promise a video whatever the content. ``.ts`` and ``.mts`` are left out: most such files are programs.
+_VIDEO = (
+    ".264 .265 .3g2 .3gp .amv .asf .avi .dav .divx .dv .dvr-ms .evo .f4v .flv .gxf .h261 .h263 .h264 .h265 .hevc .insv "
+    ".ivf .lrf .lrv .m1v .m2t .m2ts .m2v .m4v .mjpeg .mjpg .mk3d .mkv .mov .mp4 .mpe .mpeg .mpg .mxf .nsv .nuv "
+    ".obu .ogm .ogv .qt .rm .rmvb .vob .vro .vvc .webm .wmv .wtv .y4m"
+)
+# Names of sound without picture whose content can look like a video container.
+_AUDIO = ".aac .flac .m4a .m4b .mka .mp2 .mp3 .oga .ogg .opus .ra .wav .wma"
+# Downloads that are still going on; a later run meets them under their final names.
+_UNFINISHED = ".!qb .!ut .bc! .crdownload .download .filepart .opdownload .part .partial .tmp"
+VIDEO_EXTENSIONS: Final = frozenset(_VIDEO.split())
+AUDIO_EXTENSIONS: Final = frozenset(_AUDIO.split())
+UNFINISHED_EXTENSIONS: Final = frozenset(_UNFINISHED.split())
+
+_START: Final = (
+    # RealMedia, Smacker, Bink, NSV, IVF, and recorders of surveillance cameras
+    *b".RMF SMK2 SMK4 BIKb BIKf BIKg BIKh BIKi BIKk KB2 NSVf NSVs DKIF DHAV DAHUA Version:Vivo/".split(),
+    b"\x1a\x45\xdf\xa3",  # Matroska, WebM
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF, WMV, DVR-MS
+    b"FLV\x01",
+    b"KDK\x00\x00",  # KUX, an FLV
+    b"\x06\x0e\x2b\x34\x02\x05\x01\x01",  # MXF
+    b"\x00\x00\x00\x00\x01\xbc",  # GXF
+    b"YUV4MPEG2 ",
+    b"nut/multimedia container\0",
+    b"NuppelVideo\0",
+    b"MythTVVideo\0",
+    b"LEITCH\0\0",  # LXF
+    b"\xb7\xd8\x00\x20\x37\x49\xda\x11",  # WTV
+    b"\xf5\x46\x7a\xbd\x00\x00\x00\x02",  # TiVo
+    b"\x84\x10\xff\xff\xff\xff",  # RoQ
+    b"BBCD\0",  # Dirac
+    b"ON2 ",
+    b"\x1f\x07\x00",  # DV
+    b"\x12\x00\x0a",  # AV1 temporal delimiter
+)
+_RIFF: Final = (b"AVI ", b"AVIX", b"AVI\x19", b"AMV ", b"CDXA")  # the last: an MPEG program stream of a Video CD
+_QUICKTIME: Final = (b"moov", b"mdat", b"wide", b"pnot", b"skip", b"free", b"junk", b"udta", b"uuid")
+_OGG_VIDEO: Final = (b"\x80theora", b"BBCD\0", b"\x01video\0", b"fishead\0", b"OVP80\1")
+# Brands of sound and of still images.
+_NO_VIDEO_BRANDS: Final = frozenset(
+    b"M4A |M4B |M4P |F4A |F4B |heic|heix|heim|heis|hevc|mif1|msf1|avif|avis|jp2 |jpx |jpm |crx ".split(b"|")
+)
+_PVA: Final = re.compile(rb"AV[\x01\x02].\x55[\x00-\x1f]", re.DOTALL)
+# A start code of a raw stream: H.264 parameters and delimiters, H.265 likewise, MPEG-4, MPEG-1/2, VC-1; or a packet.
+_RAW: Final = re.compile(
+    rb"\x01(?:[\x07\x27\x47\x67][\x2c\x42\x4d\x53\x56\x58\x64\x6e\x76\x7a\x80\xf4]|[\x09\x29\x49\x69][\x10\x30\x50\x70\x90\xb0\xd0\xf0]\0\0"
+    rb"|[\x40\x42\x46]\x01|\xb0[\x01-\xff]|\xb3|\x0f|[\xe0-\xef])"
+)
+# A pack of an MPEG program stream, MPEG-2 (with its stuffing) or MPEG-1, and the start code that follows.
+_PACK: Final = re.compile(
+    rb"\0\0\x01\xba(?:[\x44-\x7f].{8}(?:[\xf8]|[\xf9].|[\xfa].{2}|[\xfb].{3}|[\xfc].{4}|[\xfd].{5}|[\xfe].{6}|[\xff].{7})|[\x21-\x2f].{7})\0\0\x01",
+    re.DOTALL,
+)
+_PACKET: Final = re.compile(rb"\0\0\x01[\xbd-\xef](..)", re.DOTALL)
+_NEXT_PACKET: Final = re.compile(rb"\0\0\x01[\xba-\xef]")
+_CONTROLS: Final = re.compile(rb"[\0-\x08]")
+# Packets of 188 bytes, 192 with a time stamp, 204 with error correction. Few marks in a row may be chance.
+_TRANSPORT: Final = tuple(
+    re.compile(rb"G(?:.{%d}G){8,}+.{0,%d}\Z" % (length - 1, length - 1), re.DOTALL) for length in (188, 192, 204)
+)
+_JUNK: Final = 2048  # bytes before the first whole packet of a transport stream, at most
+
+_ISO_MEDIA: Final = (b"ftyp", b"mdat", b"wide", b"free", b"skip")
+_MOST_BOXES: Final = 100_000
+_TAIL: Final = 4096  # bytes at the end of a file that are looked at
+_ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_UNKNOWN_RIFF: Final = 0x7FFFFFFF - 2**16
 
 
 def explain(error: OSError) -> tuple[str, str]:
@@ -139,82 +207,7 @@ def blocks(size: int) -> list[tuple[int, int]]:
 
 def video_id(content_hash: str) -> str:
     """The short name of a video: the first 12 hexadecimal characters of its content hash."""
-    return content_hash[:_ID_LENGTH]
-
-
-HEAD: Final = 4096  # first bytes that may_hold_video wants to see
-
-_VIDEO = (
-    ".264 .265 .3g2 .3gp .amv .asf .avi .dav .divx .dv .dvr-ms .evo .f4v .flv .gxf .h261 .h263 .h264 .h265 .hevc .insv "
-    ".ivf .lrf .lrv .m1v .m2t .m2ts .m2v .m4v .mjpeg .mjpg .mk3d .mkv .mov .mp4 .mpe .mpeg .mpg .mxf .nsv .nuv "
-    ".obu .ogm .ogv .qt .rm .rmvb .vob .vro .vvc .webm .wmv .wtv .y4m"
-)
-_AUDIO = ".aac .flac .m4a .m4b .mka .mp2 .mp3 .oga .ogg .opus .ra .wav .wma"
-_UNFINISHED = ".!qb .!ut .bc! .crdownload .download .filepart .opdownload .part .partial .tmp"
-VIDEO_EXTENSIONS: Final = frozenset(_VIDEO.split())
-"""Names that promise a video whatever the content. ``.ts`` and ``.mts`` are left out: most such files are programs."""
-
-AUDIO_EXTENSIONS: Final = frozenset(_AUDIO.split())
-"""Names of sound without picture whose content can look like a video container."""
-
-UNFINISHED_EXTENSIONS: Final = frozenset(_UNFINISHED.split())
-"""Downloads that are still going on; a later run meets them under their final names."""
-
-_START: Final = (
-    # RealMedia, Smacker, Bink, NSV, IVF, and recorders of surveillance cameras
-    *b".RMF SMK2 SMK4 BIKb BIKf BIKg BIKh BIKi BIKk KB2 NSVf NSVs DKIF DHAV DAHUA Version:Vivo/".split(),
-    b"\x1a\x45\xdf\xa3",  # Matroska, WebM
-    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF, WMV, DVR-MS
-    b"FLV\x01",
-    b"KDK\x00\x00",  # KUX, an FLV
-    b"\x06\x0e\x2b\x34\x02\x05\x01\x01",  # MXF
-    b"\x00\x00\x00\x00\x01\xbc",  # GXF
-    b"YUV4MPEG2 ",
-    b"nut/multimedia container\0",
-    b"NuppelVideo\0",
-    b"MythTVVideo\0",
-    b"LEITCH\0\0",  # LXF
-    b"\xb7\xd8\x00\x20\x37\x49\xda\x11",  # WTV
-    b"\xf5\x46\x7a\xbd\x00\x00\x00\x02",  # TiVo
-    b"\x84\x10\xff\xff\xff\xff",  # RoQ
-    b"BBCD\0",  # Dirac
-    b"ON2 ",
-    b"\x1f\x07\x00",  # DV
-    b"\x12\x00\x0a",  # AV1 temporal delimiter
-)
-_RIFF: Final = (b"AVI ", b"AVIX", b"AVI\x19", b"AMV ", b"CDXA")  # the last: an MPEG program stream of a Video CD
-_QUICKTIME: Final = (b"moov", b"mdat", b"wide", b"pnot", b"skip", b"free", b"junk", b"udta", b"uuid")
-_OGG_VIDEO: Final = (b"\x80theora", b"BBCD\0", b"\x01video\0", b"fishead\0", b"OVP80\1")
-# Brands of sound and of still images.
-_NO_VIDEO_BRANDS: Final = frozenset(
-    b"M4A |M4B |M4P |F4A |F4B |heic|heix|heim|heis|hevc|mif1|msf1|avif|avis|jp2 |jpx |jpm |crx ".split(b"|")
-)
-_PVA: Final = re.compile(rb"AV[\x01\x02].\x55[\x00-\x1f]", re.DOTALL)
-# A start code of a raw stream: H.264 parameters and delimiters, H.265 likewise, MPEG-4, MPEG-1/2, VC-1; or a packet.
-_RAW: Final = re.compile(
-    rb"\x01(?:[\x07\x27\x47\x67][\x2c\x42\x4d\x53\x56\x58\x64\x6e\x76\x7a\x80\xf4]|[\x09\x29\x49\x69][\x10\x30\x50\x70\x90\xb0\xd0\xf0]\0\0"
-    rb"|[\x40\x42\x46]\x01|\xb0[\x01-\xff]|\xb3|\x0f|[\xe0-\xef])"
-)
-# A pack of an MPEG program stream, MPEG-2 (with its stuffing) or MPEG-1, and the start code that follows.
-_PACK: Final = re.compile(
-    rb"\0\0\x01\xba(?:[\x44-\x7f].{8}(?:[\xf8]|[\xf9].|[\xfa].{2}|[\xfb].{3}|[\xfc].{4}|[\xfd].{5}|[\xfe].{6}|[\xff].{7})|[\x21-\x2f].{7})\0\0\x01",
-    re.DOTALL,
-)
-_PACKET: Final = re.compile(rb"\0\0\x01[\xbd-\xef](..)", re.DOTALL)
-_NEXT_PACKET: Final = re.compile(rb"\0\0\x01[\xba-\xef]")
-_CONTROLS: Final = re.compile(rb"[\0-\x08]")
-# Packets of 188 bytes, 192 with a time stamp, 204 with error correction. Few marks in a row may be chance.
-_TRANSPORT: Final = tuple(
-    re.compile(rb"G(?:.{%d}G){8,}+.{0,%d}\Z" % (length - 1, length - 1), re.DOTALL) for length in (188, 192, 204)
-)
-_JUNK: Final = 2048  # bytes before the first whole packet of a transport stream, at most
-
-_ISO_MEDIA: Final = (b"ftyp", b"mdat", b"wide", b"free", b"skip")
-_MOST_BOXES: Final = 100_000
-_TAIL: Final = 4096  # bytes at the end of a file that are looked at
-_ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
-_ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_UNKNOWN_RIFF: Final = 0x7FFFFFFF - 2**16
+    return content_hash[:12]
 
 
 def extension(name: str) -> str:
@@ -223,11 +216,7 @@ def extension(name: str) -> str:
 
 
 def may_hold_video(head: bytes) -> bool:
-    """Whether a file that begins with these bytes may be a container with a moving picture.
-
-    Animated images, still images in video containers (HEIC, AVIF) and containers that say they hold sound only do not
-    count.
-    """
+    """Whether a file that begins with these bytes may be a container with a moving picture; animated images are not."""
     if head.startswith(_START) or _PVA.match(head):
         return True
     if head[4:8] == b"ftyp":

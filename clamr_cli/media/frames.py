@@ -37,25 +37,40 @@ _ROUNDING: Final = 0.002
 _FAR: Final = 0.5  # seconds after the wanted time beyond which a frame is another one
 _MOST_PACKETS: Final = 20_000  # looked at for one frame at a time: minutes of video
 
-Placed = tuple[float, Any]
-"""A packet with its time in seconds, as :meth:`Clock.placed` gives it; of the packet is_keyframe and size are used."""
+_WHITE: Final = 203.0  # luminance of reference white in HDR, in cd/m2 (ITU-R BT.2408)
+_HLG_PEAK: Final = 1000.0
+_PEAKS: Final = (1000.0, 2000.0, 4000.0, 10_000.0)  # that tables are made for; a stream is shown by the next one up
+_GRID: Final = 49  # points along each side of a colour table; between them it is interpolated
+# Sizes beyond these are HD, whose matrix is BT.709 where a stream does not say.
+_HD_HEIGHT: Final = 576
+_HD_WIDTH: Final = 1024
+_WHITE_POINT: Final = (0.3127, 0.3290)
+_BT709: Final = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
+# CIE xy of red, green and blue, by the primaries that differ visibly from BT.709's.
+_WIDE: Final = {
+    ColorPrimaries.BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    ColorPrimaries.SMPTE431: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    ColorPrimaries.SMPTE432: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+}
+_HDR: Final = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+_NOT_STATED: Final = 2  # matrix, transfer or primaries of a frame whose stream says nothing (ITU-T H.273)
+_CONSTANT_LUMINANCE: Final = 10
+_LIGHT_LEVEL: Final = struct.Struct("=I")
+# AVMasteringDisplayMetadata: eight primaries and the two luminances as fractions, and whether each is given.
+_MASTERING: Final = struct.Struct("=22i")
 
+Placed = tuple[float, Any]  # a packet with its time in seconds, as :meth:`Clock.placed` gives it
 Shown = tuple[float, VideoFrame]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampledFrame:
-    """A picture of the video.
-
-    Attributes:
-        time: in seconds.
-        image: [height, width, 3] uint8 RGB, contiguous.
-        enlarge: gives the same picture with a longer side of at most so many pixels, before the next one is asked for;
-            None where ``image`` is as large as the video.
-    """
+    """A picture of the video at a time in seconds, [height, width, 3] uint8 RGB, contiguous."""
 
     time: float
     image: NDArray[np.uint8]
+    # Gives the same picture with a longer side of at most so many pixels, before the next one is asked for; None where
+    # ``image`` is as large as the video.
     enlarge: Callable[[int], NDArray[np.uint8]] | None = None
 
 
@@ -129,16 +144,9 @@ def _video_stream(container: InputContainer, info: MediaInfo, *changed: str) -> 
 class FrameSampler:
     """Decodes as little of a video stream as leaves no stretch of it unseen.
 
-    Attributes:
-        keys_failed: True once keyframes turn out to lean on others; sampling has then ended early.
-
-    Args:
-        packets: in decoding order; those of ``longest_gap`` seconds are held in memory.
-        context: the decoder.
-        clock: gives the times of decoded frames.
-        interval: seconds wanted between frames.
-        longest_gap: seconds between keyframes up to which the keyframes alone are enough, at least ``interval``.
-        trust_keys: False where keyframes cannot be decoded alone; everything is then decoded in sequence.
+    ``packets`` come in decoding order; those of ``longest_gap`` seconds are held in memory. Without ``trust_keys``
+    everything is decoded in sequence. ``keys_failed`` is True once keyframes turn out to lean on others; sampling has
+    then ended early.
     """
 
     def __init__(
@@ -362,29 +370,6 @@ def _frame_at(container: InputContainer, stream: Any, time: float) -> VideoFrame
     return None
 
 
-_WHITE: Final = 203.0  # luminance of reference white in HDR, in cd/m2 (ITU-R BT.2408)
-_HLG_PEAK: Final = 1000.0
-_PEAKS: Final = (1000.0, 2000.0, 4000.0, 10_000.0)  # that tables are made for; a stream is shown by the next one up
-_GRID: Final = 49  # points along each side of a colour table; between them it is interpolated
-# Sizes beyond these are HD, whose matrix is BT.709 where a stream does not say.
-_HD_HEIGHT: Final = 576
-_HD_WIDTH: Final = 1024
-_WHITE_POINT: Final = (0.3127, 0.3290)
-_BT709: Final = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
-# CIE xy of red, green and blue, by the primaries that differ visibly from BT.709's.
-_WIDE: Final = {
-    ColorPrimaries.BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
-    ColorPrimaries.SMPTE431: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
-    ColorPrimaries.SMPTE432: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
-}
-_HDR: Final = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
-_NOT_STATED: Final = 2  # matrix, transfer or primaries of a frame whose stream says nothing (ITU-T H.273)
-_CONSTANT_LUMINANCE: Final = 10
-_LIGHT_LEVEL: Final = struct.Struct("=I")
-# AVMasteringDisplayMetadata: eight primaries and the two luminances as fractions, and whether each is given.
-_MASTERING: Final = struct.Struct("=22i")
-
-
 def to_rgb(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
     """A decoded frame at another size as sRGB, [height, width, 3] uint8.
 
@@ -406,7 +391,7 @@ def to_rgb(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def _table_for(frame: VideoFrame) -> ImageFilter.Color3DLUT | None:
-    """The colour table from a frame's R'G'B' to sRGB; None where they are nearly the same."""
+    """The colour table from a frame's colours to sRGB; None where they are nearly the same."""
     trc, primaries = frame.color_trc, frame.color_primaries
     side: Any = frame.side_data
     light_level, mastering = Type.CONTENT_LIGHT_LEVEL in side, Type.MASTERING_DISPLAY_METADATA in side
@@ -436,7 +421,10 @@ def _table(trc: int, primaries: int, peak: float) -> ImageFilter.Color3DLUT:
     if trc == ColorTrc.SMPTE2084:
         light = _tone_mapped(_from_pq(signal) / _WHITE, peak / _WHITE)
     elif trc == ColorTrc.ARIB_STD_B67:
-        light = _tone_mapped(_from_hlg(signal) / _WHITE, peak / _WHITE)
+        # On a screen of 1000 cd/m2 (ITU-R BT.2100).
+        scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+        overall = scene @ np.array([0.2627, 0.6780, 0.0593])
+        light = _tone_mapped(_HLG_PEAK * scene * overall[..., None] ** 0.2 / _WHITE, peak / _WHITE)
     else:
         light = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
     if primaries in _WIDE:
@@ -458,13 +446,6 @@ def _from_pq(signal: NDArray[np.float64]) -> NDArray[np.float64]:
 def _to_pq(luminance: NDArray[np.float64]) -> NDArray[np.float64]:
     power = (luminance / 10_000) ** 0.1593017578125
     return np.asarray(((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375)
-
-
-def _from_hlg(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Luminance in cd/m2 of an HLG signal on a screen of 1000 cd/m2 (ITU-R BT.2100)."""
-    scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12)
-    overall = scene @ np.array([0.2627, 0.6780, 0.0593])
-    return np.asarray(_HLG_PEAK * scene * overall[..., None] ** 0.2)
 
 
 def _tone_mapped(light: NDArray[np.float64], peak: float) -> NDArray[np.float64]:

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from clamr_cli.media.frames import SampledFrame
 
 
-FRAME_SIDE: Final = 448
-"""Pixels of the longer side of stored frames at most."""
-
+FRAME_SIDE: Final = 448  # pixels of the longer side of stored frames at most
 _QUALITY: Final = 90
 _TEXT_SIDE: Final = 1280  # the same of frames to read text from
 _SMALL_TEXT_PIXELS: Final = 4_000_000  # of a picture with small text at most, whatever its sides
@@ -26,6 +24,7 @@ _MUCH_CHANGED_AFTER: Final = 3.0
 _TEXT_AFTER: Final = 1.0  # seconds between two frames to read text from, at least
 _DOUBTFUL_TEXT_AFTER: Final = 4.0  # the same where it is doubtful that there is any text
 
+THUMB: Final = 8  # pixels along each side of a thumbnail, the tiny copy by which two pictures are compared
 _SIDE: Final = 32  # pixels along each side of the copy in which shots are told apart
 _BLOCK: Final = 4  # of these along each side of the blocks in which local change is measured
 _LEVELS: Final = 6  # histogram bins for each colour
@@ -37,20 +36,14 @@ _ONE_COLOUR: Final = 15  # a picture whose thumbnail spans fewer of the 256 leve
 
 @dataclass(frozen=True, slots=True)
 class KeyFrame:
-    """A frame worth keeping.
+    """A frame worth keeping."""
 
-    Attributes:
-        frame: taken at the first moment its content was seen; the spans of a video's frames tile its time line.
-        shot: number of the shot, from 0.
-        text_jpeg: the picture, large, where what could be text differs from the last such picture; else None.
-        text_stays: True where ``text_jpeg`` is None because what could be text is still what it was in the last such
-            picture. False with None means that what was read there is gone.
-    """
-
-    frame: Frame
-    shot: int
+    frame: Frame  # of the first moment its content was seen; the spans of a video's frames tile its time line
+    shot: int  # number of the shot, from 0
+    # The picture, large, where what could be text differs from the last such picture; None where it is gone, or is
+    # still what it was in the last such picture.
     text_jpeg: bytes | None = field(repr=False)
-    text_stays: bool = False
+    text_stays: bool = False  # it is still what it was
 
 
 def pick_frames(samples: Iterable[SampledFrame], duration: float) -> Iterator[KeyFrame]:
@@ -73,7 +66,7 @@ def pick_frames(samples: Iterable[SampledFrame], duration: float) -> Iterator[Ke
     pending: KeyFrame | None = None
     pending_blank = False
     for sample in samples:
-        look = _Look.of(sample.image)
+        look = _Look(sample.image)
         cut = before is not None and look.is_cut_from(before)
         before = look
         shot += cut
@@ -82,12 +75,8 @@ def pick_frames(samples: Iterable[SampledFrame], duration: float) -> Iterator[Ke
         start = 0.0
         if pending is not None and last is not None:
             since = sample.time - pending.frame.time
-            change = 0.0 if changed else look.local_change(last)
-            if not (
-                changed
-                or (change > 0.06 and since >= _CHANGED_AFTER)
-                or (change > 0.25 and since >= _MUCH_CHANGED_AFTER)
-            ):
+            least = 0.06 if since >= _CHANGED_AFTER else 0.25 if since >= _MUCH_CHANGED_AFTER else 1.0
+            if not changed and look.local_change(last) <= least:
                 continue
             if pending_blank and since < _MUCH_CHANGED_AFTER:
                 start = pending.frame.span.start
@@ -115,24 +104,15 @@ def _ending(key_frame: KeyFrame, end: float) -> KeyFrame:
     return replace(key_frame, frame=replace(frame, span=Span(frame.span.start, end)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Look:
-    """A picture's signature: a tiny copy [32, 32, 3] in [0, 1] and a colour histogram that sums to 1."""
+    """A picture's signature: a tiny copy [32, 32, 3] in [0, 1], a colour histogram that sums to 1, and ``blank``."""
 
-    thumb: NDArray[np.float32]
-    histogram: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, image: NDArray[np.uint8]) -> _Look:
+    def __init__(self, image: NDArray[np.uint8]) -> None:
         bins = thumbnail(image, 2 * _SIDE).astype(np.int64) * _LEVELS // 256
         flat = (bins[..., 0] * _LEVELS + bins[..., 1]) * _LEVELS + bins[..., 2]
-        histogram = np.bincount(flat.ravel(), minlength=_LEVELS**3) / flat.size
-        return cls(thumbnail(image, _SIDE).astype(np.float32) / np.float32(255), histogram)
-
-    @property
-    def blank(self) -> bool:
-        """Whether the picture is one colour."""
-        return float(np.ptp(self.thumb, axis=(0, 1)).max()) < 0.06
+        self.histogram = np.bincount(flat.ravel(), minlength=_LEVELS**3) / flat.size
+        self.thumb = thumbnail(image, _SIDE).astype(np.float32) / np.float32(255)
+        self.blank = float(np.ptp(self.thumb, axis=(0, 1)).max()) < 0.06
 
     def is_cut_from(self, other: _Look) -> bool:
         """Whether another shot began: the picture differs everywhere, and so do its colours."""
@@ -183,10 +163,6 @@ def dedupe_frames(
     if pending is not None:
         frame, thumb = pending
         yield replace(frame, span=Span(frame.span.start, max(duration, frame.time))), thumb
-
-
-THUMB: Final = 8
-"""Pixels along each side of a thumbnail, the tiny copy by which two pictures are compared: each stands for a block."""
 
 
 def image_difference(thumbs: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:

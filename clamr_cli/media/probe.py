@@ -102,10 +102,13 @@ def _choose_video(container: InputContainer) -> VideoStream | None:
 
 
 def _first_frame(container: InputContainer, readable: Sequence[Stream], video: VideoStream | None) -> VideoFrame | None:
-    """The first frame of the picture, None where none can be decoded; what is protected or unreadable is refused."""
+    """The first frame of the picture, if it can be decoded; what is protected or unreadable is refused."""
     protected = MediaError("the video is encrypted (DRM)", "clamr reads only videos without copy protection")
-    if any(_tag(stream) in _PROTECTED_TAGS for stream in readable or container.streams):
-        raise protected
+    for stream in readable or container.streams:
+        # A damaged tag is none that marks protection.
+        with contextlib.suppress(UnicodeDecodeError):
+            if stream.codec_context and str(stream.codec_context.codec_tag) in _PROTECTED_TAGS:
+                raise protected
     if not readable:
         if container.streams.video or container.streams.audio:
             raise MediaError("no decoder for its picture or its sound", "convert it to H.264 and AAC first")
@@ -122,13 +125,6 @@ def _first_frame(container: InputContainer, readable: Sequence[Stream], video: V
         if frames:
             return frames[0]
     return None
-
-
-def _tag(stream: Stream) -> str:
-    try:
-        return str(stream.codec_context.codec_tag) if stream.codec_context else ""
-    except UnicodeDecodeError:
-        return ""  # a damaged tag is none that marks protection
 
 
 def _describe(
@@ -224,7 +220,7 @@ def display_size(width: int, height: int, aspect: Fraction | None) -> tuple[int,
 
 
 def choose_duration(header: float | None, content: float | None) -> float:
-    """The one documented choice between the two sources; see :func:`probe`."""
+    """The choice between the two sources; see :func:`probe`."""
     if header is None or content is None:
         return content or header or 0.0
     return header if abs(header - content) <= max(1.0, 0.02 * header) else content
@@ -235,9 +231,9 @@ def _content_duration(path: str, container: InputContainer, header: float | None
     tail = max(0.0, (header or 0.0) - _TAIL)
     if tail and not _has_hole(container, tail):
         _seek(container, tail + origin(container))
-        # Where there is no seeking, what follows the packets read so far still shows the end.
+        # Without seeking, what follows the packets read so far still shows the end. An end far behind the stated one is
+        # that of a track whose clock differs.
         end = _last_end(container, whole=False)
-        # An end far behind the stated one is that of a track whose clock differs.
         if end and end - tail < LONGEST_HOLE:
             return end
     with open_media(path, edits=edits) as anew:

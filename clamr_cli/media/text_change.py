@@ -21,12 +21,9 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 
-CELL: Final = 8
-"""Pixels along each side of a cell."""
-
+CELL: Final = 8  # pixels along each side of a cell
+# Probability from which two neighbouring cells may hold text; a lost caption costs more than a needless reading.
 LIKELY: Final = 0.8
-"""Probability from which two neighbouring cells may hold text; a lost caption costs more than a needless reading."""
-
 CERTAIN: Final = 0.93
 _SIDE: Final = 960  # pixels of the longer side of the picture that is watched; letters must have about 8 of them
 _STILL: Final = 2.5  # gray levels by which no cell may differ on average for a picture to count as the same
@@ -44,9 +41,8 @@ _SMALL_LETTERS: Final = 8
 _SMALL_SHARE: Final = 1 / 3
 
 _WEIGHTS: Final = Path(__file__).with_name("text_gate.npz")
+# Kernel, stride and dilation of each layer; a rectifier follows each but the last.
 _LAYERS: Final = ((5, 2, 1), (3, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 2), (1, 1, 1))
-"""Kernel, stride and dilation of each layer; a rectifier follows each but the last."""
-
 _SCALES: Final = (1.0, 0.5, 0.25)  # letters of about 6 to 60 pixels are known; larger ones are seen in smaller copies
 _SMALLEST: Final = 32
 _ONE_THREAD: Final = 200_000  # multiplications of a matrix product below which OpenBLAS starts no threads
@@ -73,16 +69,11 @@ class _Cells:
 
 
 class TextWatch:
-    """Compares each frame with the one that was last to be read.
-
-    Args:
-        shortest: seconds between two frames to be read, at least.
-        doubtful: the same where the network is not certain of any text.
-    """
+    """Compares each frame with the one that was last to be read."""
 
     def __init__(self, shortest: float, doubtful: float) -> None:
-        self._shortest = shortest
-        self._doubtful = doubtful
+        self._shortest = shortest  # seconds between two frames to be read, at least
+        self._doubtful = doubtful  # the same where the network is not certain of any text
         self._mapped: _Cells | None = None
         self._last: _Cells | None = None
         self._read_at = float("-inf")

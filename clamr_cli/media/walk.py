@@ -66,16 +66,19 @@ _FOLDERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+# Errors that say that there is no such file. All others say that it could not be looked at.
+MISSING: Final = (errno.ENOENT, errno.ENOTDIR)
+# Folders in which disks and shares appear as folders of their own, and vanish when they are unplugged.
+_MOUNTS: Final = re.compile(r"/(?:media(?:/[^/]+)?|run/media/[^/]+|run/user/[^/]+/gvfs|mnt|Volumes|net)")
+_ABSENT: Final = "the folder is not there"
+
+
 @dataclass(frozen=True, slots=True)
 class VideoFile:
-    """A file that may be a video.
+    """A file that may be a video; bytes of its name that are no UTF-8 stand as surrogate escapes."""
 
-    ``path`` and ``root`` are absolute; ``root`` is the folder that was asked for, or the parent of a named file. Bytes
-    that are no UTF-8 stand as surrogate escapes, so ``os.fsencode`` gives the true name.
-    """
-
-    path: str
-    root: str
+    path: str  # absolute, as is the root
+    root: str  # the folder that was asked for, or the parent of a named file
     size: int
     mtime_ns: int
 
@@ -261,12 +264,7 @@ def _is_candidate(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_small_copy(path: str, size: int, siblings: Collection[str]) -> bool:
-    """Whether a camera made this file of a larger one that is there too.
-
-    Of ``GX010777.MP4`` and ``GL010777.LRV`` the second is the copy, and so are ``DJI_0007.LRF``,
-    ``LRV_20231225_183000_01_001.insv``, ``SUB/C0001S03.MP4`` beside ``CLIP``, and the files in a folder ``Proxy`` of
-    the video's.
-    """
+    """Whether a camera made this file of a larger one that is there too: ``GL010777.LRV`` of ``GX010777.MP4``, say."""
     folder, name = os.path.split(path)
     stem, ending = os.path.splitext(name.lower())
     is_copy = ending in _COPY_EXTENSIONS
@@ -317,38 +315,18 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-MISSING: Final = (errno.ENOENT, errno.ENOTDIR)
-"""Errors that say that there is no such file. All others say that it could not be looked at."""
-
-# Folders in which disks and shares appear as folders of their own, and vanish when they are unplugged.
-_MOUNTS: Final = re.compile(r"/(?:media(?:/[^/]+)?|run/media/[^/]+|run/user/[^/]+/gvfs|mnt|Volumes|net)")
-_ABSENT: Final = "the folder is not there"
-
-
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """The reason why a known file was not met.
+    """The reason why a known file was not met."""
 
-    Attributes:
-        folder: the nearest folder above the file that is still there, else the root; what cannot be read, where that
-            is the reason.
-        gone: the file is missing from a folder that still holds others.
-        missing: there is no such file now, whether its disk is away or not. False where it could not be looked at.
-        reason: why it does not count as gone; empty where it does.
-    """
-
-    folder: str
-    gone: bool
-    missing: bool
-    reason: str = ""
+    folder: str  # the nearest that is still there, else the root; what cannot be read, where that is the reason
+    gone: bool  # it is missing from a folder that still holds others
+    missing: bool  # there is no such file now, its disk away or not; False where it could not be looked at
+    reason: str = ""  # why it does not count as gone
 
 
 class Folders:
-    """The state of the folders of absent files. Each folder is looked at once.
-
-    Args:
-        unreadable: paths that a walk could not look at.
-    """
+    """The state of the folders of absent files, each looked at once; ``unreadable`` are paths that a walk could not."""
 
     def __init__(self, unreadable: Collection[str] = ()) -> None:
         self._unreadable = frozenset(unreadable)
