@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clamr_cli.errors import MediaError
 from clamr_cli.languages import short_code
-from clamr_cli.media.container import Clock, open_media, read_packets
+from clamr_cli.media.container import Clock, open_media, placed_packets
 from clamr_cli.types import AudioTrack, MediaInfo
 
 Stretches = Sequence[tuple[int, int]]
@@ -105,25 +105,19 @@ def read_audio(
                 raise MediaError("the file changed while it was read", "index again")
             streams.append(container.streams[track.index])
         numbers = {stream.index: number for number, stream in enumerate(streams)}
-        clocks = [Clock(container, stream, step=0.02) for stream in streams]
+        clocks = {stream.index: Clock(container, stream, step=0.02) for stream in streams}
         lines = [MonoLine(rate, speech) for _ in streams]
-
-        def chunks(number: int, packets: Iterator[tuple[float, Any]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-            for _, packet in packets:
-                try:
-                    frames = streams[number].codec_context.decode(packet)
-                except av.error.FFmpegError:
-                    continue  # its time stays silent
-                for frame in frames:
-                    if frame.samples and frame.sample_rate > 0 and frame.pts is not None:
-                        time = clocks[number].seconds(frame.pts)
-                        yield from ((number, chunk) for chunk in lines[number].add(frame, time))
-
-        for packet in read_packets(container, streams):
+        for _, packet in placed_packets(container, clocks):
             number = numbers[packet.stream_index]
-            yield from chunks(number, clocks[number].push(packet))
+            try:
+                frames = streams[number].codec_context.decode(packet)
+            except av.error.FFmpegError:
+                continue  # its time stays silent
+            for frame in frames:
+                if frame.samples and frame.sample_rate > 0 and frame.pts is not None:
+                    time = clocks[packet.stream_index].seconds(frame.pts)
+                    yield from ((number, chunk) for chunk in lines[number].add(frame, time))
         for number, line in enumerate(lines):
-            yield from chunks(number, clocks[number].rest())
             yield from ((number, chunk) for chunk in line.finish())
     if not any(line.heard for line in lines):
         raise MediaError("nothing of the sound can be decoded", "copy or download it again, or convert it to AAC")

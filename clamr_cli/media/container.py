@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import Any, Final
 
@@ -225,15 +225,6 @@ class Clock:
         self._ahead: deque[Packet[Stream]] = deque()
         self._bytes = 0
 
-    def placed(self, packets: Iterable[Packet[Stream]]) -> Iterator[tuple[float, Packet[Stream]]]:
-        """The packets in their order with their presentation times in seconds.
-
-        Each ``pts`` is set to that time, so that decoded frames carry it.
-        """
-        for packet in packets:
-            yield from self.push(packet)
-        yield from self.rest()
-
     def push(self, packet: Packet[Stream]) -> Iterator[tuple[float, Packet[Stream]]]:
         """Take one more packet, and give those that can be placed now."""
         self._ahead.append(packet)
@@ -334,6 +325,17 @@ class Clock:
         else:
             return False
         return gap > _APART and 0 <= others < gap / _RATIO
+
+
+def placed_packets(container: InputContainer, clocks: Mapping[int, Clock]) -> Iterator[tuple[float, Packet[Stream]]]:
+    """The packets of the streams of these numbers, with their presentation times in seconds by the streams' clocks.
+
+    Each ``pts`` is set to that time, so that decoded frames carry it.
+    """
+    for packet in read_packets(container, [container.streams[number] for number in clocks]):
+        yield from clocks[packet.stream_index].push(packet)
+    for clock in clocks.values():
+        yield from clock.rest()
 
 
 def clean_text(text: str) -> str:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.container import MOST_PIXELS, Clock, open_media, origin, read_packets, seek_key
+from clamr_cli.media.container import MOST_PIXELS, Clock, open_media, origin, placed_packets, seek_key
 from clamr_cli.media.probe import display_size
 from clamr_cli.types import MediaInfo
 
@@ -59,7 +59,7 @@ _LIGHT_LEVEL: Final = struct.Struct("=I")
 # AVMasteringDisplayMetadata: eight primaries and the two luminances as fractions, and whether each is given.
 _MASTERING: Final = struct.Struct("=22i")
 
-Placed = tuple[float, Any]  # a packet with its time in seconds, as :meth:`Clock.placed` gives it
+Placed = tuple[float, Any]  # a packet with its time in seconds, as :func:`placed_packets` gives it
 Shown = tuple[float, VideoFrame]
 
 
@@ -116,7 +116,7 @@ def sample_frames(
         with open_media(path, edits=edits) as container:
             stream = _video_stream(container, info, "the file changed while it was read", "index again")
             clock = Clock(container, stream, step=1 / (info.fps or 25.0))
-            packets = clock.placed(read_packets(container, [stream]))
+            packets = placed_packets(container, {stream.index: clock})
             context = stream.codec_context
             context.thread_type, context.thread_count = "AUTO", threads
             gap = max(longest_gap, interval)

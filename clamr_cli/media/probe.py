@@ -8,7 +8,7 @@ import itertools
 import re
 import struct
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from operator import itemgetter
 from typing import Any, Final
@@ -33,6 +33,7 @@ from clamr_cli.media.container import (
     clean_text,
     open_media,
     origin,
+    placed_packets,
     read_packets,
     stated_length,
 )
@@ -265,23 +266,13 @@ def _seek(container: InputContainer, seconds: float) -> None:
 
 
 def _last_end(container: InputContainer, *, whole: bool) -> float | None:
-    streams = _moving(container)
+    steps = {s.index: 1.0 / (_rate(s) or 25.0) if s.type == "video" else 0.02 for s in _moving(container)}
     clocks = {
-        stream.index: Clock(
-            container, stream, step=1.0 / (_rate(stream) or 25.0) if stream.type == "video" else 0.02, whole=whole
-        )
-        for stream in streams
+        number: Clock(container, container.streams[number], step=step, whole=whole) for number, step in steps.items()
     }
-
-    def placed() -> Iterator[tuple[float, Packet[Any]]]:
-        for packet in read_packets(container, streams):
-            yield from clocks[packet.stream_index].push(packet)
-        for clock in clocks.values():
-            yield from clock.rest()
-
     # The last packets of each stream; how long those before them last, their successors tell.
     last: dict[int, tuple[float, Packet[Any]]] = {}
-    for time, packet in placed():
+    for time, packet in placed_packets(container, clocks):
         index = packet.stream_index
         last[index] = max(last.get(index, (-1.0, packet)), (time, packet), key=itemgetter(0))
     ends = (time + clocks[index].length(packet, time) for index, (time, packet) in last.items())
