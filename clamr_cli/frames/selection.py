@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 ALIKE: Final = 0.06
-"""Change (see :func:`clamr_cli.media.key_frames.change`) up to which two pictures look alike."""
+"""Change (see :func:`clamr_cli.media.key_frames.image_difference`) up to which two pictures look alike."""
 
 CLOSE: Final = 30.0
 """Seconds within which frames that look alike are near-duplicates."""

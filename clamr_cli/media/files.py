@@ -41,13 +41,12 @@ _VIDEO = (
     ".ivf .lrf .lrv .m1v .m2t .m2ts .m2v .m4v .mjpeg .mjpg .mk3d .mkv .mov .mp4 .mpe .mpeg .mpg .mxf .nsv .nuv "
     ".obu .ogm .ogv .qt .rm .rmvb .vob .vro .vvc .webm .wmv .wtv .y4m"
 )
-# Names of sound without picture whose content can look like a video container.
+# Sound without picture whose content can look like a video container, and downloads that are still going on; a later
+# run meets them under their final names.
 _AUDIO = ".aac .flac .m4a .m4b .mka .mp2 .mp3 .oga .ogg .opus .ra .wav .wma"
-# Downloads that are still going on; a later run meets them under their final names.
 _UNFINISHED = ".!qb .!ut .bc! .crdownload .download .filepart .opdownload .part .partial .tmp"
 VIDEO_EXTENSIONS: Final = frozenset(_VIDEO.split())
-AUDIO_EXTENSIONS: Final = frozenset(_AUDIO.split())
-UNFINISHED_EXTENSIONS: Final = frozenset(_UNFINISHED.split())
+NO_VIDEO_EXTENSIONS: Final = frozenset((*_AUDIO.split(), *_UNFINISHED.split()))
 
 _START: Final = (
     # RealMedia, Smacker, Bink, NSV, IVF, and recorders of surveillance cameras

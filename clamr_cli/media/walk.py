@@ -21,10 +21,9 @@ from pathspec import GitIgnoreSpec
 
 from clamr_cli.errors import UsageError
 from clamr_cli.media.files import (
-    AUDIO_EXTENSIONS,
     HEAD,
     NO_FILE,
-    UNFINISHED_EXTENSIONS,
+    NO_VIDEO_EXTENSIONS,
     VIDEO_EXTENSIONS,
     explain,
     extension,
@@ -253,7 +252,7 @@ def is_hidden(name: str) -> bool:
 
 def _is_candidate(entry: os.DirEntry[str]) -> bool:
     ending = extension(entry.name)
-    if ending in UNFINISHED_EXTENSIONS or ending in AUDIO_EXTENSIONS:
+    if ending in NO_VIDEO_EXTENSIONS:
         return False
     with open(entry.path, "rb", buffering=0) as file:
         if ending in VIDEO_EXTENSIONS:
