@@ -10,7 +10,7 @@ import pytest
 
 from clamr_cli.errors import UsageError
 from clamr_cli.media.files import HEAD, may_hold_video
-from clamr_cli.media.walk import Unreadable, VideoFile, discover
+from clamr_cli.media.walk import Folders, Unreadable, VideoFile, discover
 
 MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isommp42" + bytes(64)
 MKV = b"\x1a\x45\xdf\xa3" + bytes(60)
@@ -310,3 +310,10 @@ def test_files_without_permission_are_reported_and_the_walk_goes_on(open_folder)
         (Unreadable, "private"),
     ]
     assert all("permission" in item.reason for item in found if isinstance(item, Unreadable))
+
+
+@pytest.mark.parametrize("root", ["/mnt", "/media"])
+def test_a_disk_that_vanished_from_where_disks_appear_is_away(root: str) -> None:
+    absence = Folders().absence(f"{root}/no such disk/films/a.mp4", root)
+    assert absence is not None
+    assert (absence.gone, absence.missing) == (False, True)
