@@ -219,6 +219,7 @@ def easyocr(tmp_path_factory: pytest.TempPathFactory) -> TextEngine:
     return make_engine(options.locate(cache), options)
 
 
+@pytest.mark.slow
 def test_easyocr_reads_cards_into_segments_with_their_spans(easyocr: TextEngine) -> None:
     plain = card([])
     first = card([("Harbour Lights", 36), ("Chapter 7", 22)])
@@ -245,13 +246,14 @@ def test_easyocr_reads_signs_that_run_upwards_and_downwards(easyocr: TextEngine)
     assert {segment.text for segment in read_text(frames(out.getvalue()), easyocr)} == {"Florist", "Pharmacy"}
 
 
+@pytest.mark.slow
 def test_easyocr_leaves_no_trace_on_the_import_path(easyocr: TextEngine) -> None:
     assert not any("easyocr_en_models" in entry for entry in sys.path)
 
 
-def test_a_damaged_picture_is_one_clear_error(easyocr: TextEngine) -> None:
+def test_a_damaged_picture_is_one_clear_error() -> None:
     with pytest.raises(MediaError, match=r"4\.0 s"):
-        read_text([Frame(4.0, Span(4.0, 6.0), b"\xff\xd8 no picture")], easyocr)
+        read_text([Frame(4.0, Span(4.0, 6.0), b"\xff\xd8 no picture")], Labels())
 
 
 def test_weights_of_another_language_are_one_clear_error(tmp_path: Path) -> None:
