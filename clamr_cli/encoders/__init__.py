@@ -43,6 +43,8 @@ TABLE: Final[Mapping[str, str]] = {
     "clamr": "clamr_cli.encoders.clamr:ClamrEncoder",
     "clamr-omni": "clamr_cli.encoders.clamr:ClamrOmniEncoder",
     "hashed": "clamr_cli.encoders.hashed:HashedEncoder",
+    "gemma": "clamr_cli.encoders.gemma:GemmaEncoder",
+    "gemma-omni": "clamr_cli.encoders.gemma:GemmaSoundEncoder",
     "st": "clamr_cli.encoders.st:StEncoder",
 }
 """Encoder name -> "module:Class". ``st`` is one class for many checkpoints: ``st:ID`` is ``st`` with ``model`` ID."""

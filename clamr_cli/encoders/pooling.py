@@ -36,6 +36,7 @@ class PooledEncoder:
 
     def __init__(self, encoder: Encoder, size: int) -> None:
         self._encoder, self._size = encoder, size
+        self._parts: int = getattr(encoder, "PARTS", 1)
         self._info = pooled_info(encoder.info, size)
 
     @property
@@ -45,18 +46,18 @@ class PooledEncoder:
 
     def encode_documents(self, documents: Sequence[Document]) -> list[TokenVectors]:
         """The encoder's vectors of each document, pooled."""
-        return [pooled(item, self._size) for item in self._encoder.encode_documents(documents)]
+        return [pooled(item, self._size, self._parts) for item in self._encoder.encode_documents(documents)]
 
     def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
         """The encoder's vectors of each query."""
         return self._encoder.encode_queries(queries)
 
 
-def pooled(item: TokenVectors, size: int) -> TokenVectors:
+def pooled(item: TokenVectors, size: int, parts: int = 1) -> TokenVectors:
     """About one in ``size`` of the vectors of each run of one modality; those of no modality stay as they are.
 
-    A pooled vector is float32 of unit length. It has the place of the member that is most like it, and the span and
-    offsets of all members that share its segment.
+    ``parts`` pieces of equal length of each run stay apart. A pooled vector is float32 of unit length. It has the place
+    of the member that is most like it, and the span and offsets of all members that share its segment.
     """
     borders = np.concatenate([[0], np.flatnonzero(np.diff(item.modality_ids)) + 1, [len(item)]]).astype(np.int64)
     groups: list[tuple[int, int]] = []
@@ -64,8 +65,10 @@ def pooled(item: TokenVectors, size: int) -> TokenVectors:
         if first < last and item.modality_ids[first] == NO_MODALITY:
             groups += [(row, row + 1) for row in range(first, last)]
         elif first < last:
-            run = item.vectors[first:last].astype(np.float32)
-            groups += [(first + start, first + end) for start, end in _groups(run, size)]
+            step = (last - first) // parts
+            for begin in range(first, last, step):
+                run = item.vectors[begin : begin + step].astype(np.float32)
+                groups += [(begin + start, begin + end) for start, end in _groups(run, size)]
     vectors, origins, spans, offsets = [], [], [], []
     for start, end in groups:
         rows = item.vectors[start:end].astype(np.float32)

@@ -148,6 +148,29 @@ def _easyocr(name: str, release: str, path: str, md5: str, size: int) -> Model:
     )
 
 
+# Commit and checksums of google/embeddinggemma-2 as several public projects that use it state them, independently of
+# one another; files without one are checked against the first download.
+_GEMMA: Final = Model(
+    "gemma",
+    "the gemma encoder, EmbeddingGemma 2 (over 100 languages)",
+    "Apache-2.0",
+    1_521_096_000,
+    (
+        WeightFile("model.safetensors", "197a32965d4b1105faf060417baa899e193fb73cd401f42ec9295234d5553d79"),
+        WeightFile("tokenizer.json", "4d777ef5bdc1aa36227abdfb77c3e49e7b9c892d16e1b6bda41c393504828be4"),
+        WeightFile("config.json", "b8f1e9931b57fbc054acdb445c41765d55b0074c58d145fa82839941ad1b5bb3"),
+        WeightFile("processor_config.json", "168f6a08522f3ce5dea596d94d003af2fd691742d4f41fe1f9d8cce76bfbf69c"),
+    ),
+    sources=(
+        HubRepo(
+            "google/embeddinggemma-2",
+            revision="914f7f89142e33e77833254d9c9b90c3cef7303b",
+            patterns=("model.safetensors", "tokenizer.json", "config.json", "processor_config.json"),
+        ),
+    ),
+)
+
+
 def _research(name: str, adapter: str, base: str, size: int) -> Model:
     paths = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "base/config.json")
     return Model(
@@ -252,6 +275,7 @@ _ROWS: Final = (
     _easyocr("bengali", "v1.1.8", "bengali.pth", "cea9e897e2c0576b62cbb1554997ce1c", 215_000_000),
     _easyocr("telugu", "v1.2", "telugu.pth", "f7576012a3abe593950c47bfa1bd8ddc", 16_000_000),
     _easyocr("kannada", "v1.2", "kannada.pth", "c240c97e4adb8773b53b3b3dec728627", 16_000_000),
+    _GEMMA,
     _research("clamr", "meetdavidwan/clamr", "Qwen/Qwen2.5-VL-3B-Instruct", 8_500_000_000),
     _research("clamr-omni", "meetdavidwan/clamr_msrvtt", "Qwen/Qwen2.5-Omni-3B", 12_900_000_000),
 )
@@ -414,10 +438,13 @@ def _find(model: Model, cache: Path) -> Path | None:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     repo = Path(HF_HUB_CACHE) / f"models--{source.repo.replace('/', '--')}"
-    try:
-        folder = repo / "snapshots" / (repo / "refs" / source.revision).read_text("ascii").strip()
-    except (OSError, ValueError):
-        return None
+    folder = repo / "snapshots" / source.revision
+    if not folder.is_dir():
+        # Not a commit, but a branch or tag.
+        try:
+            folder = repo / "snapshots" / (repo / "refs" / source.revision).read_text("ascii").strip()
+        except (OSError, ValueError):
+            return None
     return folder if all((folder / file.path).is_file() for file in model.files) else None
 
 

@@ -200,6 +200,19 @@ def test_pulled_files_are_checked_against_what_was_written_down(tmp_path: Path) 
         weights.locate("whisper-tiny", tmp_path)
 
 
+def test_a_commit_in_the_cache_of_the_hub_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source,) = weights.model("gemma").sources
+    folder = tmp_path / "models--google--embeddinggemma-2" / "snapshots" / source.revision
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert not weights.status("gemma", tmp_path / "cache").installed
+    for file in weights.model("gemma").files:
+        (folder / file.path).write_text("not what is pinned")
+    assert weights.status("gemma", tmp_path / "cache").where == str(folder)
+    with pytest.raises(ModelError, match="is damaged or not the file it should be"):
+        weights.locate("gemma", tmp_path / "cache")
+
+
 def test_languages_choose_the_recogniser() -> None:
     assert weights.ocr_weights(["en"]) == "easyocr-en"
     assert weights.ocr_weights(["fr", "en"]) == "easyocr-latin"
