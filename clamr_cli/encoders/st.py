@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clamr_cli.encoders import Rows
-from clamr_cli.encoders.clamr import hub
+from clamr_cli.encoders import Rows, hub
 from clamr_cli.errors import MediaError, MissingExtra, ModelError, UsageError
 from clamr_cli.types import DIMENSION, TEXT_MODALITIES, Document, EncoderInfo, Modality, TokenVectors
 

@@ -33,10 +33,10 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
 from clamr_cli.encoders.clamr import ClamrEncoder
 from clamr_cli.encoders.clamr.checkpoint import LoraLinear
-from clamr_cli.encoders.clamr.media import pixels_of
+from clamr_cli.encoders.clamr.encoder import ClamrOptions
 from clamr_cli.encoders.clamr.model import ATTENTION, Backbone, Placement, position_ids
-from clamr_cli.encoders.clamr.options import ClamrOptions
 from clamr_cli.encoders.clamr.projection import init_projection
+from clamr_cli.encoders.clamr.prompt import pixels_of
 from clamr_cli.types import Document, EncoderInfo, Frame, Segment, Span
 from tests.unit.encoders.clamr.tiny import CONFIG, make_tokenizer
 
@@ -189,7 +189,7 @@ class Bench:
             size = len(given)
             ids[row, LIMIT - size :] = torch.from_numpy(given.input_ids)
             mask[row, LIMIT - size :] = 1
-            own = position_ids(size, given.video_start, given.grid, self.encoder.backbone.time_step)
+            own = position_ids(size, given.video.start, given.grid, self.encoder.backbone.time_step)
             positions[:, row, LIMIT - size :] = torch.from_numpy(own)
         arguments = {
             "input_ids": ids,

@@ -63,7 +63,7 @@ def encode(context: Context, arguments: EncodeArguments) -> int:
     import numpy as np
 
     from clamr_cli import load_encoder
-    from clamr_cli.encoders.clamr.hub import WAY_OUT
+    from clamr_cli.encoders.hub import WAY_OUT
 
     vectors = {}
     try:

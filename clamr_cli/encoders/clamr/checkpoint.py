@@ -27,11 +27,10 @@ from transformers import AutoConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerModel
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
-from clamr_cli.encoders.clamr.hub import WAY_OUT, Files, shorten
-from clamr_cli.encoders.clamr.media import MERGE, PATCH, STEP
 from clamr_cli.encoders.clamr.model import ATTENTION, DEVIATION, MEAN, Backbone, Placement, kernel_works, quantize
-from clamr_cli.encoders.clamr.options import ClamrOptions
-from clamr_cli.encoders.clamr.projection import Projection, as_torch_draws, init_projection
+from clamr_cli.encoders.clamr.projection import Projection, ProjectionInit, as_torch_draws, init_projection
+from clamr_cli.encoders.clamr.prompt import MERGE, PATCH, STEP
+from clamr_cli.encoders.hub import WAY_OUT, Files, shorten
 from clamr_cli.errors import ModelError
 from clamr_cli.types import DIMENSION
 
@@ -72,11 +71,6 @@ def renamed(name: str) -> str:
         if pattern.search(name):
             return pattern.sub(replacement, name)
     return name
-
-
-def _speaks(name: str) -> bool:
-    """True if a tensor belongs to a part that vectors do not need."""
-    return name.removeprefix("thinker.").startswith(_SPEAKING)
 
 
 def _published(name: str) -> str:
@@ -177,7 +171,7 @@ def load_adapter(files: Files, shapes: Mapping[str, tuple[int, int]]) -> Adapter
     unexpected: list[str] = []
     for raw, tensor in _read_headers(files.weights()).items():
         plain = raw.removeprefix(_PREFIX)
-        if _speaks(plain):
+        if renamed(plain).startswith(_SPEAKING):
             continue
         half, projection = _HALF.match(plain), _BASE.match(plain)
         module = renamed(half["module"]) if half else ""
@@ -246,7 +240,7 @@ def _read_lora_config(files: Files) -> tuple[float, Callable[[str], bool]]:
 
 
 def load_backbone(
-    base: Files, adapter: Files | None, options: ClamrOptions, placement: Placement, kind: str
+    base: Files, adapter: Files | None, projection_init: ProjectionInit, placement: Placement, kind: str
 ) -> Backbone:
     """Load a base model ("qwen2_5_vl" or "qwen2_5_omni"), apply an adapter, and complete the projection.
 
@@ -288,7 +282,22 @@ def load_backbone(
             part.config._attn_implementation = ATTENTION
     # Tried before anything is compiled around it.
     kernel_works(placement.device)
-    weight, bias, projection = _load_projection(stored, loaded, options, config.text_config)
+    weight, bias = (loaded.projection_weight, loaded.projection_bias) if loaded else (None, None)
+    if weight is None and _PROJECTION_TENSORS[0] in stored:
+        weight = stored[_PROJECTION_TENSORS[0]].read().float()
+    if bias is None and _PROJECTION_TENSORS[1] in stored:
+        bias = stored[_PROJECTION_TENSORS[1]].read().float()
+    if weight is None:
+        deviation = config.text_config.initializer_range
+        projection = as_torch_draws(init_projection(projection_init, hidden, deviation), deviation)
+    else:
+        projection = Projection.of(weight.numpy(), "stored")
+    if projection.weight.shape != (DIMENSION, hidden) or (bias is not None and bias.shape != (DIMENSION,)):
+        what = f"the stored projection is {list(projection.weight.shape)}, not {[DIMENSION, hidden]}"
+        raise ModelError(what, "use the right base")
+    weight, bias = torch.from_numpy(projection.weight), torch.zeros(DIMENSION) if bias is None else bias
+    if loaded and (delta := loaded.delta(PROJECTION)) is not None:
+        weight = weight + delta
     # A pair of frames counts as one second in Omni, the processor's own assumption for lists of frames.
     vl = kind == "qwen2_5_vl"
     time_step = config.vision_config.tokens_per_second if vl else config.position_id_per_seconds
@@ -349,7 +358,7 @@ def _match(
     unexpected: list[str] = []
     for raw, tensor in stored.items():
         name = renamed(raw)
-        if _speaks(raw):
+        if name.startswith(_SPEAKING):
             continue
         if name in matched or (name not in shapes and name not in _PROJECTION_TENSORS):
             unexpected.append(raw)
@@ -376,35 +385,6 @@ def linear_shapes(model: nn.Module, hidden: int) -> dict[str, tuple[int, int]]:
         if isinstance(module, nn.Linear)
     }
     return {**shapes, PROJECTION: (DIMENSION, hidden)}
-
-
-def _load_projection(
-    stored: Mapping[str, StoredTensor],
-    adapter: Adapter | None,
-    options: ClamrOptions,
-    text: Any,  # noqa: ANN401
-) -> tuple[torch.Tensor, torch.Tensor, Projection]:
-    """Weight and bias of the projection in float32 with the adapter's change in them, and its base."""
-    weight, bias = (adapter.projection_weight, adapter.projection_bias) if adapter else (None, None)
-    if weight is None and _PROJECTION_TENSORS[0] in stored:
-        weight = stored[_PROJECTION_TENSORS[0]].read().float()
-    if bias is None and _PROJECTION_TENSORS[1] in stored:
-        bias = stored[_PROJECTION_TENSORS[1]].read().float()
-    if weight is None:
-        draw = init_projection(options.projection_init, text.hidden_size, text.initializer_range)
-        base = as_torch_draws(draw, text.initializer_range)
-    else:
-        base = Projection.of(weight.numpy(), "stored")
-    expected = (DIMENSION, text.hidden_size)
-    if base.weight.shape != expected or (bias is not None and bias.shape != (DIMENSION,)):
-        what = f"the stored projection is {list(base.weight.shape)}, not {list(expected)}"
-        raise ModelError(what, "use the right base")
-    delta = adapter.delta(PROJECTION) if adapter else None
-    return (
-        torch.from_numpy(base.weight) + (0.0 if delta is None else delta),
-        torch.zeros(DIMENSION) if bias is None else bias,
-        base,
-    )
 
 
 def check_memory(name: str, shapes: Iterable[tuple[int, ...]], placement: Placement, free: int | None = None) -> None:

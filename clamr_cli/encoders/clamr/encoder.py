@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Self, get_args, get_type_hints
 
+import msgspec
 import numpy as np
 from tokenizers import Tokenizer
 
-from clamr_cli.encoders.clamr import hub, media, prompt
-from clamr_cli.encoders.clamr.options import ClamrOptions, parse_options
-from clamr_cli.encoders.clamr.projection import Projection, init_projection
+from clamr_cli.devices import choose_device
+from clamr_cli.encoders import hub
+from clamr_cli.encoders.clamr import prompt
+from clamr_cli.encoders.clamr.projection import Projection, ProjectionInit, init_projection, is_stored
 from clamr_cli.encoders.clamr.prompt import Content, EncoderInput, Limits, Prompter
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.types import DIMENSION, NO_MODALITY, Document, EncoderInfo, TokenVectors
@@ -24,7 +26,80 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 """Part of every fingerprint; goes up when the same files give other vectors."""
 
+NO_ADAPTER: Final = "none"
+_ALIASES: Final[Mapping[str, Mapping[str, str]]] = {
+    "dtype": {
+        "bf16": "bfloat16",
+        "fp16": "float16",
+        "fp32": "float32",
+        **{f"torch.{name}": name for name in ("bfloat16", "float16", "float32")},
+    },
+    "projection_init": {
+        **dict.fromkeys(("float16-legacy", "float16_legacy", "fp16", "fp16_legacy"), "float16"),
+        "fp32": "float32",
+    },
+}
 _COLUMNS: Final = tuple(field.name for field in fields(TokenVectors))
+
+
+class ClamrOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of a CLaMR encoder.
+
+    Attributes:
+        model: the base: a hub id, or a folder with config.json, tokenizer.json and safetensors files; empty for the
+            published one.
+        adapter: the LoRA adapter, likewise; empty for the published one where the base is the published one and none
+            otherwise; "none" for the plain base.
+        revision, adapter_revision: branch, tag or commit on the hub.
+        dtype: "auto" is bfloat16 on a CUDA device and float32 elsewhere.
+        projection_init: how the projection's base was drawn; unused where the files hold it.
+        template_vectors: "keep" the vectors of template tokens, as published, or "drop" them.
+        context: "joint" encodes all modalities in one pass, as published; "separate" each on its own (the paper's
+            comparison without contextualisation).
+        quantize: "4bit" loads the linear layers as NF4 (needs bitsandbytes and CUDA).
+        batch_tokens: tokens per forward pass, 0 for a default by device.
+        compile: compile the layers with torch.compile; pays off over many documents.
+    """
+
+    model: str = ""
+    adapter: str = ""
+    revision: str = ""
+    adapter_revision: str = ""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    projection_init: ProjectionInit = "float16"
+    template_vectors: Literal["keep", "drop"] = "keep"
+    context: Literal["joint", "separate"] = "joint"
+    quantize: Literal["none", "4bit"] = "none"
+    batch_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    compile: bool = False
+
+
+def parse_options(settings: Mapping[str, object], published_base: str, published_adapter: str) -> ClamrOptions:
+    """Check settings and fill in the published base and adapter; "none" becomes an empty adapter.
+
+    ``None`` means the default; a ``dtype`` or a path may be any object whose text is one.
+
+    Raises:
+        UsageError: an unknown setting or value.
+    """
+    values = {
+        name: value if isinstance(value, bool) else _ALIASES.get(name, {}).get(str(value), str(value))
+        for name, value in settings.items()
+        if value is not None
+    }
+    types = get_type_hints(ClamrOptions)
+    if unknown := sorted(set(values) - set(types)):
+        raise UsageError(f"invalid settings of the encoder: {', '.join(map(repr, unknown))}", f"use {', '.join(types)}")
+    try:
+        options = msgspec.convert(values, ClamrOptions, strict=False)
+    except msgspec.ValidationError as error:
+        name = str(error).rstrip("`").rpartition("$.")[2]
+        choices = ("true", "false") if types[name] is bool else get_args(types[name])
+        hint = f"use {', '.join(choices)}" if choices else "use a whole number, 0 or more"
+        raise UsageError(f"invalid {name}: {values[name]!r}", hint) from error
+    model = options.model or published_base
+    adapter = options.adapter or (published_adapter if model == published_base else NO_ADAPTER)
+    return msgspec.structs.replace(options, model=model, adapter="" if adapter == NO_ADAPTER else adapter)
 
 
 class ClamrEncoder:
@@ -97,13 +172,17 @@ class ClamrEncoder:
 
         if threads > 0:
             torch.set_num_threads(threads)
-        placement = Placement.of(options, device)
+        hint = f"leave --device out to use the CPU, {hub.WAY_OUT}"
+        place = torch.device(choose_device(device, automatic=("cuda",), hint=hint))
+        default = torch.bfloat16 if place.type == "cuda" else torch.float32
+        dtype = default if options.dtype == "auto" else getattr(torch, options.dtype)
+        placement = Placement(place, dtype, options.quantize == "4bit")
         if options.model != cls.BASE:
             # Before gigabytes of it are fetched.
             small = hub.find(options.model, options.revision, configuration_only=True)
             check_memory(small.name, [(small.declared_elements(), 1)], placement)
         base, adapter = cls._files(options, cache)
-        backbone = load_backbone(base, adapter, options, placement, cls.KIND)
+        backbone = load_backbone(base, adapter, options.projection_init, placement, cls.KIND)
         if options.compile:
             backbone.compile()
         path = base.folder / "tokenizer.json"
@@ -145,12 +224,11 @@ class ClamrEncoder:
             draw = init_projection(options.projection_init, hidden, deviation)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"config.json of {base.name} names no hidden_size", "give a Qwen2.5 base") from error
-        stored = any(files.hold_projection() for files in (base, adapter) if files)
         parts = [
             f"{cls.NAME}{VERSION}",
             hub.digest(base, cache)[:12],
             hub.digest(adapter, cache)[:12] if adapter else "plain",
-            "kept" if stored else f"{draw.source}{draw.sha256[:12]}",
+            "kept" if any(is_stored(files) for files in (base, adapter) if files) else draw.source + draw.sha256[:12],
             options.template_vectors,
         ]
         parts += [options.context] * (options.context != "joint") + [options.quantize] * (options.quantize != "none")
@@ -185,15 +263,22 @@ class ClamrEncoder:
         limits = Limits(max_ocr_tokens, max_asr_tokens, max_description_tokens, max_combined_tokens)
         if min(limits) < 1:
             raise UsageError("a token limit is below 1", "give positive limits")
-        parts: list[list[EncoderInput]] = [self._inputs(document, limits) for document in documents]
-        tokens = iter(self._encode([part for inputs in parts for part in inputs]))
+        passes: list[list[EncoderInput]] = []
+        for document in documents:
+            content = self._content(document)
+            parts = content.split()
+            if parts and self._options.context == "joint":
+                passes.append([self._prompter.document(content, limits)])
+            else:
+                passes.append([self._prompter.alone(part, limits) for part in parts])
+        tokens = iter(self._encode([item for inputs in passes for item in inputs]))
         exact = self.backbone.placement.dtype.itemsize == 4
         empty: FloatArray = np.zeros((0, DIMENSION), np.float32) if exact else np.zeros((0, DIMENSION), np.float16)
         nothing = self.prepare_query("", limit=0).with_vectors(empty)
         results = []
-        for inputs in parts:
-            passes = [next(tokens) for _ in inputs] or [nothing]
-            columns = {name: np.concatenate([getattr(part, name) for part in passes]) for name in _COLUMNS}
+        for inputs in passes:
+            encoded = [next(tokens) for _ in inputs] or [nothing]
+            columns = {name: np.concatenate([getattr(part, name) for part in encoded]) for name in _COLUMNS}
             if self._options.template_vectors == "drop":
                 rows = columns["modality_ids"] != NO_MODALITY
                 columns = {name: column[rows] for name, column in columns.items()}
@@ -221,22 +306,11 @@ class ClamrEncoder:
     def _content(self, document: object) -> Content:
         """The content of a document: sound only for models that take it, and only where it makes a token."""
         content = Content.of(document)
-        usable = self.ACCEPTS_AUDIO and content.sound is not None and media.audio_tokens(len(content.sound.samples))
+        usable = self.ACCEPTS_AUDIO and content.sound is not None and prompt.audio_tokens(len(content.sound.samples))
         return content if usable else replace(content, sound=None)
 
-    def _inputs(self, document: object, limits: Limits) -> list[EncoderInput]:
-        """The passes through the model that a document needs; none without content."""
-        content = self._content(document)
-        parts = content.split()
-        if self._options.context == "joint":
-            return [self._prompter.document(content, limits)] if parts else []
-        return [
-            self._prompter.text_alone(part, limits) if part.tracks else self._prompter.document(part, limits)
-            for part in parts
-        ]
-
     def _encode(self, inputs: Sequence[EncoderInput]) -> list[TokenVectors]:
-        from clamr_cli.encoders.clamr.batching import encode
+        from clamr_cli.encoders.clamr.model import encode
 
         vectors = encode(self.backbone, inputs, self._options.batch_tokens, self._threads)
         return [item.with_vectors(rows) for item, rows in zip(inputs, vectors, strict=True)]

@@ -1,17 +1,20 @@
 """The model: the towers and the language model of a Qwen2.5 without a head, and the projection to 128 dimensions.
 
-Sequences lie end to end in one row, so that no padding is ever computed. Transformers calls :func:`packed_attention`
-for the text layers and for the vision layers, whose windows are such sequences too. It hands over the borders between
-sequences only to implementations with "flash" in their name, hence :data:`ATTENTION`.
+Batches of inputs go through it, with media decoded ahead and one copy back each. Sequences lie end to end in one row,
+so that no padding is ever computed. Transformers calls :func:`packed_attention` for the text layers and for the vision
+layers, whose windows are such sequences too. It hands over the borders between sequences only to implementations with
+"flash" in their name, hence :data:`ATTENTION`.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -20,13 +23,13 @@ from torch import nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from clamr_cli.devices import choose_device
-from clamr_cli.encoders.clamr.hub import WAY_OUT
-from clamr_cli.encoders.clamr.media import FACTOR, MERGE, PATCH, STEP, Grid
-from clamr_cli.encoders.clamr.options import ClamrOptions
 from clamr_cli.encoders.clamr.projection import Projection
-from clamr_cli.encoders.clamr.prompt import EncoderInput
+from clamr_cli.encoders.clamr.prompt import FACTOR, MERGE, PATCH, STEP, EncoderInput, Grid
+from clamr_cli.encoders.hub import WAY_OUT
 from clamr_cli.errors import MissingExtra, ModelError
+
+if TYPE_CHECKING:
+    from clamr_cli.types import FloatArray
 
 ATTENTION: Final = "clamr_flash_packed"
 _VARLEN_CAPABILITY: Final = (8, 0)
@@ -36,26 +39,20 @@ DEVIATION: Final = (0.26862954, 0.26130258, 0.27577711)
 """Mean and deviation of the pixels that CLIP was trained on, which every Qwen2.5 kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+MAX_THREADS: Final = 8
+"""Threads that decode pictures at most. Threads suffice: decoding and resizing release the interpreter."""
+
+_BUDGETS: Final[Mapping[str, int]] = {"cuda": 16384, "mps": 4096}
+_CPU_BUDGET: Final = 2048
+_AHEAD: Final = 2
+
+
+class Placement(NamedTuple):
     """Device and precision of the model."""
 
     device: torch.device
     dtype: torch.dtype
     four_bit: bool = False
-
-    @classmethod
-    def of(cls, options: ClamrOptions, device: str) -> Placement:
-        """The placement that settings mean: by default bfloat16 on CUDA and float32 elsewhere.
-
-        Raises:
-            ModelError: the device is not there.
-        """
-        hint = f"leave --device out to use the CPU, {WAY_OUT}"
-        place = torch.device(choose_device(device, automatic=("cuda",), hint=hint))
-        default = torch.bfloat16 if place.type == "cuda" else torch.float32
-        dtype = default if options.dtype == "auto" else getattr(torch, options.dtype)
-        return cls(place, dtype, options.quantize == "4bit")
 
 
 def position_ids(length: int, video_start: int, grid: Grid | None, time_step: int) -> NDArray[np.int64]:
@@ -114,19 +111,17 @@ class Backbone:
             inputs: documents and queries with their media decoded; T tokens in all.
         """
         starts = np.cumsum([0, *map(len, inputs)])
-        rows = list(zip(starts.tolist(), inputs, strict=False))
         input_ids = self._to_device(np.concatenate([item.input_ids for item in inputs]))
         embedded = self.model.language_model.embed_tokens(input_ids)
+        rows = list(zip(starts.tolist(), inputs, strict=False))
         if pixels := [item.pixels for item in inputs if item.pixels is not None]:
-            grids = np.asarray([astuple(item.grid) for item in inputs if item.grid is not None], dtype=np.int64)
-            places = [start + item.video_start + np.arange(item.video_tokens) for start, item in rows]
-            video = self.vision(grids, pixels).to(embedded.dtype)
-            embedded = embedded.index_copy(0, self._to_device(np.concatenate(places)), video)
+            grids = np.asarray([item.grid for item in inputs if item.grid is not None], dtype=np.int64)
+            places = np.concatenate([start + np.asarray(item.video, dtype=np.int64) for start, item in rows])
+            embedded = embedded.index_copy(0, self._to_device(places), self.vision(grids, pixels).to(embedded.dtype))
         if features := [item.features for item in inputs if item.features is not None]:
-            places = [start + item.audio_start + np.arange(item.audio_tokens) for start, item in rows]
-            audio = self.audio(features).to(embedded.dtype)
-            embedded = embedded.index_copy(0, self._to_device(np.concatenate(places)), audio)
-        positions = [position_ids(len(item), item.video_start, item.grid, self.time_step) for item in inputs]
+            places = np.concatenate([start + np.asarray(item.audio, dtype=np.int64) for start, item in rows])
+            embedded = embedded.index_copy(0, self._to_device(places), self.audio(features).to(embedded.dtype))
+        positions = [position_ids(len(item), item.video.start, item.grid, self.time_step) for item in inputs]
         borders = self._to_device(starts.astype(np.int32))
         longest = max(map(len, inputs))
         output = self.model.language_model(
@@ -172,6 +167,105 @@ class Backbone:
         if self.placement.device.type == "cuda":
             return tensor.pin_memory().to(self.placement.device, non_blocking=True)
         return tensor.to(self.placement.device)
+
+
+def encode(
+    backbone: Backbone, inputs: Sequence[EncoderInput], batch_tokens: int = 0, threads: int = 0
+) -> list[FloatArray]:
+    """Vectors [n, 128] of each input, in order; float32 from a float32 model, else float16.
+
+    Args:
+        backbone: the model.
+        inputs: documents and queries, their media not decoded yet.
+        batch_tokens: tokens per forward pass; 0 for a default by device.
+        threads: that decode pictures; 0 for as many as there are processors, eight at most.
+
+    Raises:
+        MediaError: a picture is damaged.
+        ModelError: the device does not hold even a single document, or the model gives no finite numbers.
+    """
+    budget = batch_tokens or _BUDGETS.get(backbone.placement.device.type, _CPU_BUDGET)
+    dtype = torch.float32 if backbone.placement.dtype == torch.float32 else torch.float16
+    results: dict[int, FloatArray] = {}
+    waiting: deque[tuple[list[int], Callable[[], FloatArray]]] = deque()
+
+    def collect(group: list[int], arrive: Callable[[], FloatArray]) -> None:
+        """Cut a batch's vectors into those of its members."""
+        vectors: NDArray[Any] = arrive()
+        if not np.isfinite(vectors).all():
+            raise ModelError("the model gives no finite numbers", "use dtype bfloat16 or float32, or download it again")
+        borders = np.cumsum([len(inputs[place]) for place in group])[:-1]
+        # Copies, so that one document kept does not keep its whole batch.
+        results.update({place: part.copy() for place, part in zip(group, np.split(vectors, borders), strict=True)})
+
+    for group, batch in _decode(plan([len(item) for item in inputs], budget), inputs, threads):
+        # The copy of one batch runs beside the next.
+        waiting.append((group, _start_copy(_forward(backbone, batch), dtype)))
+        if len(waiting) > 1:
+            collect(*waiting.popleft())
+    for group, arrive in waiting:
+        collect(group, arrive)
+    return [results[place] for place in range(len(inputs))]
+
+
+def plan(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Group sequences, longest first, so that no group holds more than ``budget`` tokens unless it is a single one.
+
+    The longest come first, so that a device too small for them says so at once.
+    """
+    groups: list[list[int]] = []
+    total = 0
+    for index in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        if not groups or total + lengths[index] > budget:
+            groups.append([])
+            total = 0
+        groups[-1].append(index)
+        total += lengths[index]
+    return groups
+
+
+def _decode(
+    groups: Sequence[list[int]], inputs: Sequence[EncoderInput], threads: int
+) -> Iterator[tuple[list[int], list[EncoderInput]]]:
+    """Groups with their inputs decoded, on other threads while earlier groups are computed."""
+    with ThreadPoolExecutor(threads or min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        started: deque[tuple[list[int], list[Future[EncoderInput]]]] = deque()
+        for group in [*groups, *itertools.repeat(None, _AHEAD)]:
+            if group is not None:
+                started.append((group, [pool.submit(inputs[place].decoded) for place in group]))
+            if started and (group is None or len(started) > _AHEAD):
+                ready, futures = started.popleft()
+                yield ready, [future.result() for future in futures]
+
+
+def _forward(backbone: Backbone, inputs: Sequence[EncoderInput]) -> torch.Tensor:
+    """Vectors of all inputs in a row, on the device; in halves where the device is too small for all at once."""
+    try:
+        return backbone(inputs)
+    except torch.OutOfMemoryError as error:
+        if len(inputs) == 1:
+            what = f"the GPU's memory does not hold a document of {len(inputs[0])} tokens"
+            raise ModelError(what, f"close what else uses the GPU, try 4 bits, {WAY_OUT}") from error
+    torch.cuda.empty_cache()
+    middle = len(inputs) // 2
+    return torch.cat([_forward(backbone, half) for half in (inputs[:middle], inputs[middle:])])
+
+
+def _start_copy(vectors: torch.Tensor, dtype: torch.dtype) -> Callable[[], FloatArray]:
+    """Start one copy from the device, as narrow as it is kept; the function waits for it."""
+    narrow = vectors.to(dtype)
+    if not narrow.is_cuda:
+        return lambda: narrow.cpu().numpy()
+    host = torch.empty(narrow.shape, dtype=dtype, pin_memory=True)
+    host.copy_(narrow, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+
+    def wait() -> FloatArray:
+        event.synchronize()
+        return host.numpy()
+
+    return wait
 
 
 def quantize(model: nn.Module, device: torch.device) -> None:

@@ -8,17 +8,22 @@ the dtype the base was loaded in. Training in 4 bits loads the rest in float16, 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
+from clamr_cli.encoders.hub import Files
+from clamr_cli.errors import ModelError
 from clamr_cli.types import DIMENSION
 
 ProjectionInit = Literal["float16", "float32"]
 
-SEED: Final = 42
+_SEED: Final = 42
+_STORED: Final = re.compile(r"(^|\.)custom_text_proj(\.base_layer)?\.weight$")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +52,7 @@ def init_projection(kind: ProjectionInit, hidden: int, deviation: float) -> Proj
     double precision and is rounded once: the same on every machine, and within 4e-8 of torch's kernels, which differ by
     as much among themselves; :func:`as_torch_draws` gives those of this machine.
     """
-    random = np.random.RandomState(SEED)._bit_generator.random_raw(DIMENSION * hidden)
+    random = np.random.RandomState(_SEED)._bit_generator.random_raw(DIMENSION * hidden)
     bits = random.astype(np.uint32).reshape(-1, 16)
     if kind == "float32":
         uniform = (bits & 0xFFFFFF) / float(1 << 24)
@@ -78,7 +83,24 @@ def as_torch_draws(projection: Projection, deviation: float) -> Projection:
 
     if projection.source != "float32":
         return projection
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(_SEED)
     weight = torch.empty(projection.weight.shape).normal_(0.0, deviation, generator=generator).numpy()
     close = np.allclose(weight, projection.weight, rtol=0.0, atol=1e-6 * deviation / 0.02)
     return Projection.of(weight, projection.source) if close else projection
+
+
+def is_stored(files: Files) -> bool:
+    """True if the projection's base is in the files, so that nothing has to be drawn.
+
+    Raises:
+        ModelError: a file is damaged.
+    """
+    for path in files.weights():
+        try:
+            # Names alone are read, and without torch.
+            with safe_open(path, framework="numpy") as opened:
+                if any(_STORED.search(name) for name in opened.keys()):  # noqa: SIM118 -- not a mapping
+                    return True
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path.name} is damaged", "download the model again") from error
+    return False

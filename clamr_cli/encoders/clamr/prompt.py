@@ -1,17 +1,24 @@
-"""Documents and queries as CLaMR's prompts: token ids, the modality of each, and what each stands for.
+"""Documents and queries as CLaMR's model takes them: token ids, the modality and origin of each, frames and sound.
 
 A document is a system line and one user turn: the video, then on-screen text, speech and description, each cut to its
 own number of tokens and put in with its name. Modality labels follow character offsets in the finished prompt, so they
 are right for every token, also where the published code's own counts drift.
+
+Frames follow the published code with its frame helper of that time: every frame is resized on its own (bicubic, sides
+in multiples of 28, 56x56 to 224x224 pixels in area, aspect kept), then stretched to the size of the first. Sound
+becomes the log-mel features of Qwen2.5-Omni: 100 frames a second, four to a token.
 """
 
 from __future__ import annotations
 
 import bisect
+import io
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -19,9 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Encoding, Tokenizer
 
-from clamr_cli.encoders.clamr import media
-from clamr_cli.encoders.clamr.media import Grid
-from clamr_cli.errors import ModelError, UsageError
+from clamr_cli.errors import MediaError, ModelError, UsageError
 from clamr_cli.text import TextTrack
 from clamr_cli.types import (
     MAX_FRAMES,
@@ -39,6 +44,29 @@ from clamr_cli.types import (
 if TYPE_CHECKING:
     from clamr_cli.types import FloatArray
 
+PATCH: Final = 14
+"""Pixels per side of a patch."""
+
+MERGE: Final = 2
+"""Patches per side of a video token."""
+
+STEP: Final = 2
+"""Frames per step of time. All Qwen2.5 have these three numbers."""
+
+FACTOR: Final = PATCH * MERGE
+MAX_PIXELS: Final = 224 * 224
+MIN_PIXELS: Final = 4 * FACTOR * FACTOR
+_DAMAGED: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""Exceptions of Pillow for data that is not a picture, that ends early, or that would fill the memory."""
+
+SAMPLE_RATE: Final = 16_000
+LONGEST_SOUND: Final = 30.0
+"""Seconds of audio per document at most (CLaMR section 4); what is longer is cut."""
+
+_SECONDS_PER_TOKEN: Final = 0.04
+_HOP: Final = 160
+_WINDOW: Final = 400
+
 _HEAD: Final = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 _TAIL: Final = "<|im_end|>\n"
 _END_OF_TEXT: Final = "<|endoftext|>"
@@ -48,28 +76,18 @@ _CHARACTERS_PER_TOKEN: Final = 512
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NOWHERE: Final = Span(0.0, 0.0)
-_SAMPLE_TYPES: Final = (np.int16, np.float32)
 
 VIDEO_TOKENS: Final = ("<|vision_start|>", "<|video_pad|>", "<|vision_end|>")
 OMNI_VIDEO_TOKENS: Final = ("<|vision_bos|>", "<|VIDEO|>", "<|vision_eos|>")
 OMNI_AUDIO_TOKENS: Final = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
 """Opening, one per vector, closing. Qwen2.5-VL takes no audio."""
 
-
-class TextField(NamedTuple):
-    """A text modality: its name in the prompt, its field of documents and limits, what separates its segments."""
-
-    prefix: str
-    name: str
-    separator: str
-
-
-TEXT_FIELDS: Final[Mapping[Modality, TextField]] = {
-    Modality.OCR: TextField("OCR: ", "ocr", "\n"),
-    Modality.SPEECH: TextField("ASR: ", "asr", " "),
-    Modality.METADATA: TextField("Description: ", "description", "\n"),
+TEXT_FIELDS: Final[Mapping[Modality, tuple[str, str, str]]] = {
+    Modality.OCR: ("OCR: ", "ocr", "\n"),
+    Modality.SPEECH: ("ASR: ", "asr", " "),
+    Modality.METADATA: ("Description: ", "description", "\n"),
 }
-"""The text modalities in the order of the prompt."""
+"""The text modalities in the order of the prompt: name in it, field of documents and limits, separator of segments."""
 
 
 class Limits(NamedTuple):
@@ -79,6 +97,25 @@ class Limits(NamedTuple):
     asr: int = 512
     description: int = 512
     combined: int = 2048
+
+
+class Grid(NamedTuple):
+    """A video in patches: ``time`` pairs of frames, ``height`` and ``width`` in patches of the vision tower."""
+
+    time: int
+    height: int
+    width: int
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens of the video."""
+        return self.time * (self.height // MERGE) * (self.width // MERGE)
+
+    @classmethod
+    def of(cls, images: Sequence[Image.Image]) -> Grid:
+        """The grid of a video of these frames; all have the size of the first."""
+        wide, high = fitted_size(*images[0].size)
+        return cls(-(-len(images) // STEP), high // PATCH, wide // PATCH)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,12 +151,12 @@ class Content:
             span, samples, frames = _NOWHERE, get("audio"), get("frames") or ()
             sound = samples if isinstance(samples, Sound) else None
             if samples is not None and sound is None:
-                if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype not in _SAMPLE_TYPES:
+                if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype not in ("i2", "f4"):
                     what = "invalid audio of a document: it must be an array of samples"
                     raise UsageError(what, "give mono int16 or float32 at 16 kHz")
                 if samples.dtype == np.float32:
                     samples = (np.clip(samples, -1.0, 1.0) * np.float32(32767.0)).astype(np.int16)
-                sound = Sound(Span(0.0, len(samples) / media.SAMPLE_RATE), samples)
+                sound = Sound(Span(0.0, len(samples) / SAMPLE_RATE), samples)
             if not isinstance(frames, Sequence) or isinstance(frames, str | bytes):
                 raise UsageError("invalid frames: they must be a list of pictures", "give PIL images, or None")
             for modality, (_, name, _) in TEXT_FIELDS.items():
@@ -132,14 +169,21 @@ class Content:
             raise UsageError(f"invalid document: it has {len(frames)} frames", f"give {MAX_FRAMES} at most")
         images, image_spans = [], []
         for frame in frames:
-            if not isinstance(frame, Frame | Image.Image):
+            if isinstance(frame, Image.Image):
+                images.append(frame)
+                image_spans.append(span)
+            elif isinstance(frame, Frame):
+                try:
+                    # Only opened here, decoded later.
+                    images.append(Image.open(io.BytesIO(frame.jpeg)))
+                except _DAMAGED as error:
+                    what = f"the frame at {frame.time:.2f} s cannot be decoded"
+                    raise MediaError(what, "index the video again") from error
+                image_spans.append(frame.span)
+            else:
                 raise UsageError(f"invalid frame of a document: {type(frame).__name__}", "give PIL images")
-            images.append(media.open_frame(frame))
-            image_spans.append(frame.span if isinstance(frame, Frame) else span)
         tracks = {
-            modality: TextTrack.join(part, TEXT_FIELDS[modality].separator)
-            for modality, part in segments.items()
-            if part
+            modality: TextTrack.join(part, TEXT_FIELDS[modality][2]) for modality, part in segments.items() if part
         }
         return cls(span, tuple(images), tuple(image_spans), tracks, sound)
 
@@ -159,13 +203,12 @@ class EncoderInput:
         modality_ids, spans, segments, offsets: of each token, see :class:`TokenVectors`. Tokens that stand for no frame
             and no character (template, names of modalities, the video's opening marker) have the time of the whole
             document and segment -1.
-        video_start, video_tokens: index of the first video token, and how many there are.
-        audio_start, audio_tokens: the same of audio.
+        video, audio: the indexes of the tokens of video and of audio.
         grid: patches of the video, None without one.
         images: frames of the video, opened but not decoded yet.
         samples: mono audio at 16 kHz, int16, None without audio.
-        pixels: the images decoded, see :func:`media.pixels_of`.
-        features: log-mel features of the samples, see :func:`media.audio_features`.
+        pixels: the images decoded, see :func:`pixels_of`.
+        features: log-mel features of the samples, see :func:`audio_features`.
     """
 
     input_ids: NDArray[np.int64]
@@ -173,10 +216,8 @@ class EncoderInput:
     spans: NDArray[np.float32]
     segments: NDArray[np.int32]
     offsets: NDArray[np.int32]
-    video_start: int = 0
-    video_tokens: int = 0
-    audio_start: int = 0
-    audio_tokens: int = 0
+    video: range = range(0)
+    audio: range = range(0)
     grid: Grid | None = None
     images: tuple[Image.Image, ...] = ()
     samples: NDArray[np.int16] | None = None
@@ -196,26 +237,14 @@ class EncoderInput:
             return self
         return replace(
             self,
-            pixels=media.pixels_of(self.images) if self.images else None,
-            features=None if self.samples is None else media.audio_features(self.samples),
+            pixels=pixels_of(self.images) if self.images else None,
+            features=None if self.samples is None else audio_features(self.samples),
         )
 
     def with_vectors(self, vectors: FloatArray) -> TokenVectors:
         """The result for vectors [n, 128], one per token."""
         ids = self.input_ids.astype(np.int32)
         return TokenVectors(vectors, self.modality_ids, self.spans, self.segments, self.offsets, ids)
-
-
-class _Part(NamedTuple):
-    """A text in the prompt: a space, the modality's name and what is left of the text.
-
-    ``starts``/``ends`` [len(text)] index the characters of the source behind those of the text; negative in the name.
-    """
-
-    modality: Modality
-    text: str
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
 
 
 class Prompter:
@@ -245,18 +274,31 @@ class Prompter:
         Raises:
             UsageError: the limit of the whole document leaves no room for its frames and audio.
         """
-        parts = [self._part(modality, track.text, limits) for modality, track in content.tracks.items()]
         grid = Grid.of(content.images) if content.images else None
-        samples = content.sound.samples[: int(media.LONGEST_SOUND * media.SAMPLE_RATE)] if content.sound else None
+        samples = content.sound.samples[: int(LONGEST_SOUND * SAMPLE_RATE)] if content.sound else None
         streams = (
             (Modality.VIDEO, self._video_tokens, grid.tokens if grid else 0),
-            (Modality.AUDIO, self._audio_tokens, 0 if samples is None else media.audio_tokens(len(samples))),
+            (Modality.AUDIO, self._audio_tokens, 0 if samples is None else audio_tokens(len(samples))),
         )
         before = _HEAD + "".join("".join(tokens) for _, tokens, count in streams if count)
-        encoding = self._encode(before + "".join(part.text for part in parts) + _TAIL)
-        labels, characters = _label(encoding, parts, len(before))
+        parts = [self._part(modality, track.text, limits) for modality, track in content.tracks.items()]
+        encoding = self._encode(before + "".join(text for text, _, _ in parts) + _TAIL)
         ids = np.asarray(encoding.ids, dtype=np.int64)
-        starts = []
+        # The modality of every token, and the characters of its source that it stands for.
+        labels = np.zeros(len(ids), dtype=np.uint8)
+        characters = np.zeros((len(ids), 2), dtype=np.int32)
+        borders = np.cumsum([len(before), *(len(text) for text, _, _ in parts)]).tolist()
+        modalities = [MODALITY_IDS[modality] for modality in content.tracks]
+        for index, (first, last) in enumerate(encoding.offsets):
+            number = bisect.bisect_right(borders, first) - 1
+            if last > first and 0 <= number < len(parts):
+                (text, starts, ends), border = parts[number], borders[number]
+                labels[index] = modalities[number]
+                start, end = _trim(text, first - border, min(last - border, len(text)))
+                if start < end and ends[end - 1] > 0:
+                    characters[index] = max(int(starts[start]), 0), ends[end - 1]
+        # The one token that stands for a video or for audio is repeated for each of its vectors.
+        places = []
         for modality, tokens, count in streams:
             start = 0
             if count:
@@ -271,24 +313,16 @@ class Prompter:
                     what = " and ".join(f"{number} {stream} tokens" for stream, _, number in streams if number)
                     hint = "raise max_combined_tokens"
                     raise UsageError(f"a limit of {limits.combined} tokens has no room for {what}", hint)
-            starts.append(start)
+            places.append(range(start, start + count))
         cut = slice(limits.combined)
-        (_, _, video_count), (_, _, audio_count) = streams
-        return EncoderInput(
-            ids[cut],
-            labels[cut],
-            *_places(content, labels[cut], characters[cut], grid, starts, audio_count),
-            starts[0],
-            video_count,
-            starts[1],
-            audio_count,
-            grid,
-            content.images,
-            samples,
-        )
+        video, audio = places
+        origins = _origins(content, labels[cut], characters[cut], grid, video, audio)
+        return EncoderInput(ids[cut], labels[cut], *origins, video, audio, grid, content.images, samples)
 
-    def text_alone(self, content: Content, limits: Limits) -> EncoderInput:
-        """The one text of a content by itself, without template: its name and text, all of it of that modality."""
+    def alone(self, content: Content, limits: Limits) -> EncoderInput:
+        """The prompt of a content of one modality: a text without template, its name of that modality too."""
+        if not content.tracks:
+            return self.document(content, limits)
         ((modality, track),) = content.tracks.items()
         prefix, name, _ = TEXT_FIELDS[modality]
         source, limit = prefix + track.text, getattr(limits, name)
@@ -298,7 +332,7 @@ class Prompter:
         characters = np.asarray(stretches, dtype=np.int32).reshape(-1, 2)
         characters[characters[:, 1] > 0] -= len(prefix)
         labels = np.full(len(ids), MODALITY_IDS[modality], dtype=np.uint8)
-        return EncoderInput(ids, labels, *_places(content, labels, characters))
+        return EncoderInput(ids, labels, *_origins(content, labels, characters))
 
     def query(self, text: str, limit: int) -> EncoderInput:
         """The prompt of a query: its name, its text, ten end-of-text tokens, cut on the right at ``limit`` tokens."""
@@ -320,8 +354,11 @@ class Prompter:
         # Undecodable bytes in a name or tag arrive as lone surrogates, which no tokenizer takes.
         return self._tokenizer.encode(_SURROGATE.sub("\ufffd", text), add_special_tokens=False)
 
-    def _part(self, modality: Modality, text: str, limits: Limits) -> _Part:
-        """Cut a text to its tokens (name included), without special tokens."""
+    def _part(self, modality: Modality, text: str, limits: Limits) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
+        """A text as it stands in the prompt: a space, its name, and what its tokens leave of it, no special tokens.
+
+        Also first and last source character behind each of its characters; negative in the name.
+        """
         prefix, name, _ = TEXT_FIELDS[modality]
         limit = getattr(limits, name)
         decoded, starts, ends = self._cut(prefix + text, limit)
@@ -330,7 +367,7 @@ class Prompter:
             decoded, starts, ends = self._cut(prefix + text.replace("<|", "<¦"), limit)
         before = np.asarray([-1], dtype=np.int64)
         starts, ends = (np.concatenate([before, places - len(prefix)]) for places in (starts, ends))
-        return _Part(modality, " " + decoded, starts, ends)
+        return " " + decoded, starts, ends
 
     def _cut(self, source: str, limit: int) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
         """Text of the first ``limit`` tokens of a source, and the source characters behind each character of it."""
@@ -358,38 +395,18 @@ class Prompter:
         return decoded, places[:, 0], ends
 
 
-def _label(
-    encoding: Encoding, parts: Sequence[_Part], first_border: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Modality [n] and source characters [n, 2] of every token, from where its characters stand in the prompt."""
-    borders = [first_border]
-    for part in parts:
-        borders.append(borders[-1] + len(part.text))
-    labels = np.zeros(len(encoding.ids), dtype=np.uint8)
-    characters = np.zeros((len(encoding.ids), 2), dtype=np.int32)
-    for place, (first, last) in enumerate(encoding.offsets):
-        number = bisect.bisect_right(borders, first) - 1
-        if last > first and 0 <= number < len(parts):
-            part, border = parts[number], borders[number]
-            labels[place] = MODALITY_IDS[part.modality]
-            start, end = _trim(part.text, first - border, min(last - border, len(part.text)))
-            if start < end and part.ends[end - 1] > 0:
-                characters[place] = max(int(part.starts[start]), 0), part.ends[end - 1]
-    return labels, characters
-
-
-def _places(
+def _origins(
     content: Content,
     labels: NDArray[np.uint8],
     characters: NDArray[np.int32],
     grid: Grid | None = None,
-    starts: Sequence[int] = (0, 0),
-    audio_tokens: int = 0,
+    video: range = range(0),
+    audio: range = range(0),
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
     """Spans, segments and offsets of the tokens of a document, see :class:`TokenVectors`.
 
     From ``labels`` [n], their modality ids, ``characters`` [n, 2] in the text of that modality ((0, 0) where a token
-    came from no character), and ``starts``, the indexes of the first tokens of video and audio.
+    came from no character), and the indexes of the tokens of video and audio.
     """
     spans = np.tile(np.asarray([content.span.start, content.span.end], dtype=np.float32), (len(labels), 1))
     segments = np.full(len(labels), -1, dtype=np.int32)
@@ -397,16 +414,16 @@ def _places(
     if grid is not None:
         per_step = grid.tokens // grid.time
         for step in range(grid.time):
-            shown = content.image_spans[media.STEP * step : media.STEP * (step + 1)]
-            first = starts[0] + step * per_step
+            shown = content.image_spans[STEP * step : STEP * (step + 1)]
+            first = video.start + step * per_step
             spans[first : first + per_step] = min(span.start for span in shown), max(span.end for span in shown)
-            segments[first : first + per_step] = media.STEP * step
-    if content.sound is not None and audio_tokens:
-        times = content.sound.span.start + np.arange(audio_tokens) * media.SECONDS_PER_TOKEN
-        spans[starts[1] : starts[1] + audio_tokens] = np.stack([times, times + media.SECONDS_PER_TOKEN], axis=1)
+            segments[first : first + per_step] = STEP * step
+    if content.sound is not None and audio:
+        times = content.sound.span.start + np.arange(len(audio)) * _SECONDS_PER_TOKEN
+        spans[audio.start : audio.stop] = np.stack([times, times + _SECONDS_PER_TOKEN], axis=1)
     tracks = {MODALITY_IDS[modality]: track for modality, track in content.tracks.items()}
-    for index, number in enumerate(labels):
-        track = tracks.get(int(number))
+    for index, number in enumerate(labels.tolist()):
+        track = tracks.get(number)
         place = track.locate(*map(int, characters[index])) if track is not None else None
         if place is not None:
             spans[index] = place.span.start, place.span.end
@@ -421,3 +438,80 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     if not piece.strip():
         return 0, 0
     return start + len(piece) - len(piece.lstrip()), end - (len(piece) - len(piece.rstrip()))
+
+
+def fitted_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height in multiples of 28 near the aspect given, within the pixel budget.
+
+    Frames narrower than the budget allows keep 28 on their short side instead of being refused.
+    """
+    high, wide = (max(FACTOR, round(side / FACTOR) * FACTOR) for side in (height, width))
+    if high * wide > MAX_PIXELS:
+        shrink = math.sqrt(height * width / MAX_PIXELS)
+        # A very long side would exceed the budget once the short side is held at one factor.
+        longest = MAX_PIXELS // FACTOR // FACTOR * FACTOR
+        high, wide = (
+            min(longest, max(FACTOR, math.floor(side / shrink / FACTOR) * FACTOR)) for side in (height, width)
+        )
+    elif high * wide < MIN_PIXELS:
+        grow = math.sqrt(MIN_PIXELS / (height * width))
+        high, wide = (math.ceil(side * grow / FACTOR) * FACTOR for side in (height, width))
+    return wide, high
+
+
+def pixels_of(images: Sequence[Image.Image]) -> NDArray[np.uint8]:
+    """Pixels [frames, 3, height, width], an even number of frames: the last is repeated where they are odd.
+
+    Raises:
+        MediaError: a frame is damaged.
+    """
+    arrays: list[NDArray[np.uint8]] = []
+    try:
+        for image in images:
+            if image.mode == "RGBA":
+                colour = Image.new("RGB", image.size, (255, 255, 255))
+                colour.paste(image, mask=image.getchannel("A"))
+            else:
+                colour = image.convert("RGB")
+            resized = colour.resize(fitted_size(*colour.size), Image.Resampling.BICUBIC)
+            arrays.append(np.ascontiguousarray(np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1)))
+    except _DAMAGED as error:
+        raise MediaError("a frame cannot be decoded", "index the video again") from error
+    _, height, width = arrays[0].shape
+    arrays = [array if array.shape == arrays[0].shape else _stretch(array, height, width) for array in arrays]
+    return np.stack([*arrays, arrays[-1]] if len(arrays) % STEP else arrays)
+
+
+def _stretch(array: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Stretch a frame [3, h, w] with torchvision's antialiased bicubic filter, which differs from Pillow's."""
+    import torch
+    from torchvision.transforms import v2
+    from torchvision.transforms.v2 import functional
+
+    stretched = functional.resize(
+        torch.from_numpy(array), [height, width], interpolation=v2.InterpolationMode.BICUBIC, antialias=True
+    )
+    return np.asarray(stretched.numpy(), dtype=np.uint8)
+
+
+def audio_tokens(samples: int) -> int:
+    """Tokens that this many samples become; 750 for 30 seconds, 0 for less than 40 ms."""
+    frames = -(-samples // _HOP)
+    return max(0, ((frames - 1) // 2 + 1 - 2) // 2 + 1) if frames else 0
+
+
+def audio_features(samples: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Log-mel features [128, frames] float32 of mono samples at 16 kHz, as Whisper computes them."""
+    wave = samples.astype(np.float32) / 32768.0
+    # Silence behind the end keeps the last frames as they are where audio is padded to a longer window.
+    extracted = _extractor()(
+        np.pad(wave, (0, _WINDOW)), sampling_rate=SAMPLE_RATE, return_tensors="np", padding="longest", truncation=False
+    )
+    return np.asarray(extracted["input_features"][0][:, : -(-len(wave) // _HOP)], dtype=np.float32)
+
+
+@cache
+def _extractor() -> Any:  # noqa: ANN401 -- a class of transformers
+    from transformers import WhisperFeatureExtractor
+
+    return WhisperFeatureExtractor(feature_size=128, sampling_rate=SAMPLE_RATE, hop_length=_HOP, n_fft=_WINDOW)

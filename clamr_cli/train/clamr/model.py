@@ -21,11 +21,10 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from clamr_cli.encoders.clamr import ClamrEncoder
-from clamr_cli.encoders.clamr.batching import MAX_THREADS
 from clamr_cli.encoders.clamr.checkpoint import PROJECTION, Adapter, renamed
-from clamr_cli.encoders.clamr.hub import shorten
-from clamr_cli.encoders.clamr.model import Backbone
+from clamr_cli.encoders.clamr.model import MAX_THREADS, Backbone
 from clamr_cli.encoders.clamr.prompt import EncoderInput
+from clamr_cli.encoders.hub import shorten
 from clamr_cli.errors import ModelError
 from clamr_cli.train.clamr.pairs import Pair
 from clamr_cli.train.losses import Batch, Encoded

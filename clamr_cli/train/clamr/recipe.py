@@ -19,7 +19,7 @@ import torch
 from clamr_cli.devices import choose_device
 from clamr_cli.encoders.clamr import ClamrEncoder, ClamrOmniEncoder
 from clamr_cli.encoders.clamr.checkpoint import linear_shapes, load_adapter
-from clamr_cli.encoders.clamr.options import NO_ADAPTER
+from clamr_cli.encoders.clamr.encoder import NO_ADAPTER
 from clamr_cli.errors import UsageError
 from clamr_cli.train.clamr.model import WEIGHTS_FILE, Collator, LoraOptions, TrainableEncoder
 from clamr_cli.train.clamr.pairs import IndexedDocuments, index_encoder, read_pairs

@@ -186,6 +186,7 @@ def test_separate_context_encodes_each_modality_alone(folders: Folders):
     assert np.allclose(whole.vectors[whole.modality_ids == 3], alone.vectors, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_compiled_layers_give_the_same(encoder, folders: Folders):
     compiled = folders.encoder()
     compiled.backbone.compile(backend="eager")

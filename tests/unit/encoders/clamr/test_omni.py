@@ -10,7 +10,7 @@ from transformers import Qwen2_5OmniConfig, WhisperFeatureExtractor
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerModel
 
 from clamr_cli.encoders.clamr import ClamrEncoder, ClamrOmniEncoder
-from clamr_cli.encoders.clamr.media import SAMPLE_RATE, audio_tokens, pixels_of
+from clamr_cli.encoders.clamr.prompt import SAMPLE_RATE, audio_tokens, pixels_of
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.types import Document, Sound, Span
 from tests.unit.encoders.clamr import tiny

@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 
 from clamr_cli.encoders.clamr import ClamrEncoder
-from clamr_cli.encoders.clamr.media import pixels_of
 from clamr_cli.encoders.clamr.model import position_ids
-from clamr_cli.encoders.clamr.prompt import Limits
+from clamr_cli.encoders.clamr.prompt import Limits, pixels_of
 from clamr_cli.search import scoring as maxsim
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def test_positions_grids_and_hidden_states(oracle, make, name):
     case, backbone = load(oracle, name), make().backbone
     for row, document in enumerate(case.documents):
         given = make().prepare(document, case.limits)
-        positions = position_ids(len(given), given.video_start, given.grid, backbone.time_step)
+        positions = position_ids(len(given), given.video.start, given.grid, backbone.time_step)
         mask = case.arrays["attention_mask"][row].astype(bool)
         assert np.array_equal(positions, case.arrays["position_ids"][:, row][:, mask])
         if given.grid is not None:

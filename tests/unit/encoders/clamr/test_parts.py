@@ -7,13 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clamr_cli.encoders.clamr import batching, hub, media
+from clamr_cli.encoders import hub
 from clamr_cli.encoders.clamr.checkpoint import check_memory
-from clamr_cli.encoders.clamr.media import Grid
-from clamr_cli.encoders.clamr.model import Placement, position_ids
-from clamr_cli.encoders.clamr.options import parse_options
+from clamr_cli.encoders.clamr.encoder import parse_options
+from clamr_cli.encoders.clamr.model import Placement, plan, position_ids
 from clamr_cli.encoders.clamr.projection import as_torch_draws, init_projection
-from clamr_cli.encoders.clamr.prompt import Content, EncoderInput, Limits, Prompter
+from clamr_cli.encoders.clamr.prompt import (
+    MAX_PIXELS,
+    MIN_PIXELS,
+    Content,
+    EncoderInput,
+    Grid,
+    Limits,
+    Prompter,
+    fitted_size,
+    pixels_of,
+)
 from clamr_cli.errors import ModelError
 from tests.unit.encoders.clamr import tiny
 
@@ -72,28 +81,28 @@ def test_text_after_a_wide_video_starts_behind_its_width():
 
 @given(st.integers(1, 4000), st.integers(1, 4000))
 def test_frames_fit_the_pixel_budget(width, height):
-    wide, high = media.fitted_size(width, height)
+    wide, high = fitted_size(width, height)
     assert wide % 28 == 0
     assert high % 28 == 0
-    assert media.MIN_PIXELS <= wide * high <= media.MAX_PIXELS
+    assert MIN_PIXELS <= wide * high <= MAX_PIXELS
 
 
 def test_an_odd_number_of_frames_repeats_the_last():
     images = [Image.new("RGB", (112, 84), colour) for colour in ("red", "lime", "blue")]
-    pixels = media.pixels_of(images)
+    pixels = pixels_of(images)
     assert pixels.shape == (4, 3, 84, 112)
     assert np.array_equal(pixels[2], pixels[3])
     assert Grid.of(images) == Grid(2, 6, 8)
 
 
 def test_later_frames_take_the_size_of_the_first():
-    pixels = media.pixels_of([Image.new("RGB", (112, 84), "red"), Image.new("L", (500, 500), 128)])
+    pixels = pixels_of([Image.new("RGB", (112, 84), "red"), Image.new("L", (500, 500), 128)])
     assert pixels.shape == (2, 3, 84, 112)
     assert (pixels[1] == 128).all()
 
 
 def test_transparency_becomes_white():
-    assert (media.pixels_of([Image.new("RGBA", (56, 56), (9, 9, 9, 0))]) == 255).all()
+    assert (pixels_of([Image.new("RGBA", (56, 56), (9, 9, 9, 0))]) == 255).all()
 
 
 # --- prompts --------------------------------------------------------------------------------------------------------
@@ -164,7 +173,7 @@ def test_undecodable_bytes_do_not_stop_anything(prompter: Prompter):
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 80))
 def test_batches_hold_everything_once_and_keep_the_budget(lengths, budget):
-    groups = batching.plan(lengths, budget)
+    groups = plan(lengths, budget)
     assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
     assert all(len(group) == 1 or sum(lengths[place] for place in group) <= budget for group in groups)
 

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors import SafetensorError, safe_open
-
 from clamr_cli import weights
 from clamr_cli.errors import ModelError
 
 WAY_OUT: Final = "or use --encoder mini, which needs no download"
 _AGAIN: Final = "download the model again"
-_PROJECTION: Final = re.compile(r"(^|\.)custom_text_proj(\.base_layer)?\.weight$")
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SHA256_NAME: Final = re.compile(r"[0-9a-f]{64}")
 LARGE: Final = 16 << 20
@@ -78,22 +75,6 @@ class Files:
         metadata = self.index().get("metadata")
         size = metadata.get("total_size") if isinstance(metadata, dict) else None
         return int(size) // 2 if isinstance(size, int | float) else 0
-
-    def hold_projection(self) -> bool:
-        """True if the projection's base is in the files, so that nothing has to be drawn.
-
-        Raises:
-            ModelError: a file is damaged.
-        """
-        for path in self.weights():
-            try:
-                # Names alone are read, and without torch.
-                with safe_open(path, framework="numpy") as opened:
-                    if any(_PROJECTION.search(name) for name in opened.keys()):  # noqa: SIM118 -- not a mapping
-                        return True
-            except (SafetensorError, OSError) as error:
-                raise ModelError(f"{path.name} is damaged", _AGAIN) from error
-        return False
 
 
 def shorten(names: Iterable[str]) -> str:
