@@ -377,7 +377,7 @@ class MomentRecord(_WithTexts):
 Scoring = Literal["token-max", "modality-max"]
 
 FrameSelection = Literal["diverse", "top", "windows"]
-"""Ways to choose frames from those that were scored, see :func:`clamr_cli.frames.selection.select`."""
+"""Ways to choose frames from those that were scored, see :func:`clamr_cli.frames.rank.select`."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 OcrEngine = Literal["easyocr", "rapidocr"]
 

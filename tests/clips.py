@@ -20,7 +20,7 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 from PIL import Image
 
-from clamr_cli.demo.clips import NARRATIONS, RATE, camera_move, card, photo, samples_of
+from clamr_cli.demo import NARRATIONS, RATE, camera_move, card, photo, samples_of
 
 TICK = Fraction(1, 1000)
 
@@ -86,7 +86,7 @@ class Clip:
         return sum(scene.seconds for scene in self.scenes)
 
     def photo(self, name: str, seconds: float) -> Self:
-        """A photo of ``clamr_cli.demo.clips.PHOTOS`` under a slow camera move."""
+        """A photo of ``clamr_cli.demo.PHOTOS`` under a slow camera move."""
         self.scenes.append(Scene(seconds, photo=name))
         return self
 

@@ -13,7 +13,7 @@ from clamr_cli.types import Encoder
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
-    from clamr_cli.index.options import IndexOptions
+    from clamr_cli.index.pipeline import IndexOptions
     from clamr_cli.store import Store
 
 # The index and the encoders are imported when they are needed: the help of a command needs neither.
@@ -152,7 +152,7 @@ def create_encoder(name: str, settings: Settings, own: Mapping[str, object] | No
 def index_options(settings: Settings, encoder_settings: Mapping[str, object]) -> IndexOptions:
     """The options of an index run by the settings, with the encoder's own settings."""
     from clamr_cli.extract.options import AsrOptions, OcrOptions
-    from clamr_cli.index.options import IndexOptions
+    from clamr_cli.index.pipeline import IndexOptions
 
     language, device, threads = settings.language, settings.device, settings.threads
     return IndexOptions(

@@ -1,19 +1,18 @@
 """The frames of one long video that answer a question: prepared densely, ranked by MaxSim, chosen without repetition.
 
 ``locate`` a video, ``prepare`` it (the last item that it yields is the prepared video), then ``find`` frames in it for
-as many questions as there are; ``stills`` gives their stored JPEGs, ``full_size`` those of the file.
+as many questions as there are; ``stills`` gives their stored JPEGs, ``full_size`` those of the file. Where an event
+loop runs, ``prepare_async`` takes the place of ``prepare``.
 """
 
 from clamr_cli.frames.export import full_size
-from clamr_cli.frames.prepare import prepare
-from clamr_cli.frames.ranking import Ranking, describe, find, rank, uniform
-from clamr_cli.frames.stored import stills
-from clamr_cli.frames.target import locate
-from clamr_cli.frames.values import Choice, DenseOptions, FrameHit, Prepared, Target, Texts
+from clamr_cli.frames.prepare import locate, prepare, prepare_async, stills
+from clamr_cli.frames.rank import Ranking, describe, find, rank, uniform
+from clamr_cli.frames.values import DenseOptions, FrameChoice, FrameHit, Prepared, Target, Texts
 
 __all__ = [
-    "Choice",
     "DenseOptions",
+    "FrameChoice",
     "FrameHit",
     "Prepared",
     "Ranking",
@@ -24,6 +23,7 @@ __all__ = [
     "full_size",
     "locate",
     "prepare",
+    "prepare_async",
     "rank",
     "stills",
     "uniform",

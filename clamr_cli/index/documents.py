@@ -1,4 +1,4 @@
-"""From what was extracted of a video to its documents: one per moment, each with at most ten frames and its own texts.
+"""What is extracted of a video: its names in the store, its captions, and the documents that it becomes.
 
 A document is what CLaMR encodes in one pass (section 3: frames, speech, on-screen text and metadata together). A video
 longer than a window gives several, so that search answers with a time.
@@ -10,22 +10,32 @@ import bisect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from clamr_cli.errors import MediaError, UsageError
-from clamr_cli.index.options import Recipe
-from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia
+from clamr_cli.extract.options import AsrOptions
+from clamr_cli.extract.sidecars import (
+    CaptionChoice,
+    Captions,
+    choose,
+    examined,
+    known_language,
+    on_video,
+    track_captions,
+)
+from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, TrackLines
 from clamr_cli.types import (
     MAX_FRAMES,
     Document,
     FileRecord,
     FileState,
     Frame,
+    MediaInfo,
     MomentRecord,
     Segment,
     Sound,
@@ -37,11 +47,121 @@ from clamr_cli.types import (
 if TYPE_CHECKING:
     from clamr_cli.store import Extraction, Store
 
+StoredStage = Literal["media", "speech", "text"]
+
 LONGEST_SOUND = 30.0
 """Seconds of sound of one document at most (CLaMR section 3: raw audio up to 30 s)."""
 
 SHORTEST_PAUSE = 0.3
 """Seconds of silence between two stretches of speech below which it is breath, not a pause."""
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """Versions and settings of everything that shapes a video's moments; equal recipes give equal moments.
+
+    ``media``, ``speech`` and ``text`` are also the names under which the extraction of a content is stored.
+    """
+
+    media: str
+    speech: str
+    text: str
+    window: float
+
+    @classmethod
+    def parse(cls, text: str) -> Recipe | None:
+        """The recipe that :meth:`dump` wrote; None for another version's."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.MsgspecError:
+            return None
+
+    def dump(self) -> str:
+        """As text, equal for equal recipes."""
+        return msgspec.json.encode(self).decode()
+
+    def key(self, content_hash: str, stage: StoredStage) -> str:
+        """The name under which a stage's result for a content is stored."""
+        return f"{content_hash}/{stage}/{getattr(self, stage)}"
+
+
+def language_key(content: str, options: AsrOptions) -> str:
+    """The name under which the detected language of a content is stored."""
+    return f"{content}/speech/{options.version}/language"
+
+
+@dataclass
+class CaptionSet:
+    """The captions of a video, their lines as far as they were read, and the spoken language as far as it is known."""
+
+    files: list[Captions]
+    language: str = ""  # as the owner says
+    noted_language: str = ""  # as a sidecar says
+    detected_language: str | None = None  # None where nobody has listened, empty where it is not clear
+    tracks: list[Captions] = field(default_factory=list)
+    lines: dict[str, Sequence[Segment]] = field(default_factory=dict)  # by the name of the captions
+    media: MediaInfo | None = None
+
+    @property
+    def all(self) -> list[Captions]:
+        return [*self.files, *self.tracks]
+
+    def set_media(self, media: MediaInfo, tracks: Sequence[TrackLines] = (), speech: Sequence[Segment] = ()) -> None:
+        """Take the tracks of the video into account, and their lines."""
+        self.media = media
+        lines = {track.index: track.lines for track in tracks}
+        self.tracks = []
+        for track in media.subtitles:
+            # Tracks with pictures of text are listed too, so that somebody can be told.
+            if track.index in lines or not track.text:
+                captions = track_captions(track)
+                self.tracks.append(examined(captions, lines[track.index]) if track.index in lines else captions)
+        if speech:
+            # An earlier version chose among the tracks, and stored the lines of one.
+            language = speech[0].language
+            titles = [track for track in media.subtitles if track.text and track.language == language]
+            name = track_captions(titles[0]) if len(titles) == 1 else None
+            captions = name or Captions("subtitle track", track=-1, language=language)
+            self.tracks.append(examined(captions, speech))
+        for captions in self.tracks:
+            self.lines[captions.name] = lines.get(-1 if captions.track is None else captions.track, speech)
+
+    def set_lines(self, captions: Captions, lines: Sequence[Segment] | None) -> None:
+        """Note the lines of a file, None where it cannot be read."""
+        place = self.files.index(captions)
+        if lines is None:
+            self.files[place] = replace(captions, content="none")
+        else:
+            self.lines[captions.name] = lines
+            self.files[place] = examined(captions, lines)
+
+    def spoken(self) -> str:
+        """The spoken language: what was heard, else what the owner says, a sidecar, or the tag of the sound track."""
+        from clamr_cli.media.audio import choose_track
+
+        track = choose_track(self.media, self.language) if self.media is not None else None
+        tag = track.language if track is not None else ""
+        return self.detected_language or known_language(self.all, self.language, self.noted_language, tag)
+
+    def choose(self, *, recognise: bool, sure: bool = False) -> tuple[CaptionChoice, Captions | None]:
+        """Choose the captions that stand for the speech; with the file that must be read before that is final.
+
+        ``recognise`` says whether sound can be recognised instead, ``sure`` that its language need not be detected.
+        """
+        choice = choose(
+            self.all,
+            self.spoken(),
+            sure=sure or bool(self.language) or self.detected_language is not None,
+            audible=recognise and (self.media is None or bool(self.media.audio)),
+            duration=self.media.duration if self.media is not None else 0.0,
+        )
+        captions = choice.speech or choice.beside
+        is_unread = captions is not None and captions.content == "unread" and captions in self.files
+        return choice, captions if is_unread else None
+
+    def lines_of(self, captions: Captions | None) -> list[Segment]:
+        """The lines of captions that were chosen, at the times of the video; empty for None."""
+        duration = self.media.duration if self.media is not None else 0.0
+        return list(on_video(self.lines[captions.name], duration)) if captions is not None else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,38 +211,31 @@ def frames_of(shots: Sequence[Shot], span: Span, *, limit: int = MAX_FRAMES) -> 
     Every shot gives a frame before any shot gives two; where there are more shots than frames the longest win, and
     where there is room the largest stretches without a frame are filled.
     """
-    visible = [shot for shot in shots if shot.frame.span.overlaps(span)]
-    frames = [shot.frame for shot in _choose(visible, span, limit)]
-    borders = [span.start, *(max(frame.span.start, span.start) for frame in frames[1:]), span.end]
-    return [
-        replace(frame, span=Span(start, max(start, end)))
-        for frame, (start, end) in zip(frames, itertools.pairwise(borders), strict=False)
-    ]
-
-
-def _choose(shots: Sequence[Shot], span: Span, limit: int) -> list[Shot]:
-    """The frames in ``span`` to keep, in time order."""
 
     def shared(shot: Shot) -> float:
         return max(0.0, min(shot.frame.span.end, span.end) - max(shot.frame.span.start, span.start))
 
-    if len(shots) <= limit:
-        return list(shots)
-    first_of: dict[int, Shot] = {}
-    length: dict[int, float] = {}
-    for shot in shots:
-        length[shot.number] = length.get(shot.number, 0.0) + shared(shot)
-        best = first_of.get(shot.number)
-        if best is None or shared(shot) > shared(best):
-            first_of[shot.number] = shot
-    by_length = sorted(first_of.values(), key=lambda shot: (-length[shot.number], shot.frame.time))
-    chosen = by_length[:limit]
-    rest = [shot for shot in shots if shot not in chosen]
-    while len(chosen) < limit and rest:
-        farthest = max(rest, key=lambda shot: min(abs(shot.frame.time - other.frame.time) for other in chosen))
-        chosen.append(farthest)
-        rest.remove(farthest)
-    return sorted(chosen, key=lambda shot: shot.frame.time)
+    chosen = visible = [shot for shot in shots if shot.frame.span.overlaps(span)]
+    if len(visible) > limit:
+        first_of: dict[int, Shot] = {}
+        length: dict[int, float] = {}
+        for shot in visible:
+            length[shot.number] = length.get(shot.number, 0.0) + shared(shot)
+            best = first_of.get(shot.number)
+            if best is None or shared(shot) > shared(best):
+                first_of[shot.number] = shot
+        chosen = sorted(first_of.values(), key=lambda shot: (-length[shot.number], shot.frame.time))[:limit]
+        rest = [shot for shot in visible if shot not in chosen]
+        while len(chosen) < limit and rest:
+            farthest = max(rest, key=lambda shot: min(abs(shot.frame.time - other.frame.time) for other in chosen))
+            chosen.append(farthest)
+            rest.remove(farthest)
+        chosen.sort(key=lambda shot: shot.frame.time)
+    borders = [span.start, *(max(shot.frame.span.start, span.start) for shot in chosen[1:]), span.end]
+    return [
+        replace(shot.frame, span=Span(start, max(start, end)))
+        for shot, (start, end) in zip(chosen, itertools.pairwise(borders), strict=False)
+    ]
 
 
 def cut_to(segments: Sequence[Segment], span: Span) -> list[Segment]:
@@ -170,12 +283,7 @@ def _nearest(span: Span, spans: Sequence[Span]) -> int:
 
 
 def with_sound(documents: Sequence[Document], sound: NDArray[np.int16]) -> list[Document]:
-    """Documents with the beginning of their sound, for encoders that take audio.
-
-    Args:
-        documents: of the video.
-        sound: of the whole video, [samples] at 16 kHz.
-    """
+    """Documents with the beginning of their sound, for encoders that take audio; ``sound`` is [samples] at 16 kHz."""
     results = []
     for document in documents:
         span = Span(document.span.start, min(document.span.end, document.span.start + LONGEST_SOUND))
@@ -197,7 +305,7 @@ def moment_of(document: Document, video_id: str) -> MomentRecord:
 
 
 def document_of(moment: MomentRecord, frames: Mapping[float, Frame]) -> Document:
-    """A stored moment with its frames, by their times, as it was when it was stored."""
+    """A stored moment with its frames, by their times."""
     own = tuple(
         Frame(time, span, frames[time].jpeg)
         for time, span in zip(moment.frame_times, moment.frame_spans, strict=True)
@@ -228,10 +336,7 @@ def indexed_videos(store: Store) -> list[FileRecord]:
 def documents_of(store: Store, record: FileRecord, recipe: Recipe | None = None) -> tuple[VideoRecord, list[Document]]:
     """A video and its documents, as they were encoded, without touching any video file.
 
-    Args:
-        store: the index.
-        record: an indexed file that holds it.
-        recipe: of its moments, where the record does not say.
+    ``record`` is an indexed file that holds it, ``recipe`` that of its moments where the record does not say.
 
     Raises:
         MediaError: its frames are no longer stored.

@@ -5,28 +5,37 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 import msgspec
 
 from clamr_cli import encoders
-from clamr_cli.errors import MediaError
+from clamr_cli.errors import MediaError, ModelError
 from clamr_cli.events import Event, Notice, Progress, Stage
-from clamr_cli.extract.options import READABLE_BEFORE
+from clamr_cli.extract.options import READABLE_BEFORE, AsrOptions, OcrOptions
 from clamr_cli.extract.sidecars import CaptionChoice, find_sidecars, passed_over, sidecar_signature
 from clamr_cli.index import tasks
-from clamr_cli.index.captions import CaptionSet, language_key
-from clamr_cli.index.documents import Shot, frames_from, moment_of, segments_from, split_video, with_sound
-from clamr_cli.index.executors import Executor, Kind, Report, Result, TaskFailed
-from clamr_cli.index.options import IndexOptions, Recipe, StoredStage
+from clamr_cli.index.documents import (
+    CaptionSet,
+    Recipe,
+    Shot,
+    StoredStage,
+    frames_from,
+    language_key,
+    moment_of,
+    segments_from,
+    split_video,
+    with_sound,
+)
+from clamr_cli.index.executors import Executor, Kind, Reporter, Result, TaskFailed
 from clamr_cli.index.scan import now
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, Workdir
 from clamr_cli.media.files import Stamp, stamp, video_id
 from clamr_cli.types import Document, Frame, MomentRecord, Segment, TokenVectors, VideoFields, VideoRecord
-from clamr_cli.weights import locate
+from clamr_cli.weights import locate, ocr_weights
 
 if TYPE_CHECKING:
     from clamr_cli.store import Extraction, Store
@@ -35,51 +44,132 @@ First = TypeVar("First")
 Second = TypeVar("Second")
 Item = TypeVar("Item")
 
-_PROGRESS_INTERVAL = 0.2
+MEDIA_VERSION: Final = "1"
+"""Changes when decoding, frame picking or subtitle reading would give other results for the same file."""
+
+_PROGRESS_INTERVAL: Final = 0.2
 """Seconds between two progress events of a stage."""
 
-_PATIENCE = 5
+_PATIENCE: Final = 5
 """Recognisers may be silent this many times longer than a decoder: they load models and work in long strokes."""
 
-_MOST_STALLS = 4
+_MOST_STALLS: Final = 4
 """Sidecars of a video that may stall their reader before all of them are left out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """Shared context of the work on every video of a run."""
+class IndexOptions:
+    """Options of an index run.
 
-    store: Store  # the caller is its one writer
-    options: IndexOptions  # with a number of threads, see IndexOptions.with_threads
-    executor: Executor
-    folder: Path  # for working directories
-    emit: Callable[[Event], None]
+    Attributes:
+        cache: folder for weights and for frames and sound on their way; nothing in it is ever the only copy.
+        encoder: a name of ``clamr_cli.encoders.TABLE``.
+        encoder_settings: the encoder's own settings.
+        device: "auto", "cpu", "cuda" or "mps".
+        exclude: globs of names or paths to leave out.
+        window: longest moment in seconds.
+        language: prefer audio and subtitle tracks of this language, and expect it in speech; empty means detect.
+        speech, text: whether to recognise speech and on-screen text; subtitles are read in any case.
+        retry_failed: try files again that failed before though they have not changed.
+        prune: forget at once what is missing below the targets, with what was extracted of it.
+        time_limit: seconds without progress after which a decoder counts as hung.
+        jobs: videos in flight at once: while one is decoded another is transcribed and a third read.
+        threads: CPU threads of each recogniser; 0 is half the cores, since two of them work at a time.
+        stretch: seconds of speech, or of frames with text, that are recognised at a time and stored at once: what an
+            interruption can cost. Cuts lie where it is quiet.
+    """
+
+    cache: Path
+    encoder: str = "mini"
+    encoder_settings: Mapping[str, object] = field(default_factory=dict)
+    device: str = "auto"
+    exclude: tuple[str, ...] = ()
+    window: float = 60.0
+    language: str = ""
+    asr: AsrOptions = field(default_factory=AsrOptions)
+    ocr: OcrOptions = field(default_factory=OcrOptions)
+    speech: bool = True
+    text: bool = True
+    retry_failed: bool = False
+    prune: bool = False
+    time_limit: float = 120.0
+    jobs: int = 3
+    threads: int = 0
+    stretch: int = 600
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the moments of a run."""
+        return Recipe(
+            media=f"{MEDIA_VERSION}:{self.language}",
+            speech=f"{self.asr.version}:{self.language}" if self.speech else "",
+            text=self.ocr.version if self.text else "",
+            window=self.window,
+        )
+
+    def with_threads(self) -> Self:
+        """The same with a number of threads for every recogniser: together they should keep the cores busy."""
+        threads = self.threads or max(1, (os.cpu_count() or 1) // 2)
+        return replace(
+            self,
+            threads=threads,
+            asr=replace(self.asr, threads=self.asr.threads or threads),
+            ocr=replace(self.ocr, threads=self.ocr.threads or threads),
+        )
+
+    def check_models(self) -> None:
+        """Check at once that no weights are missing, not after the first hour of work.
+
+        Raises:
+            ModelError: a recogniser's weights are absent or damaged.
+        """
+        required = {"--no-speech": self.asr.model} if self.speech else {}
+        if self.text and self.ocr.engine == "easyocr":
+            required["--no-ocr"] = ocr_weights(self.ocr.languages)
+        for option, name in required.items():
+            try:
+                locate(name, self.cache)
+            except ModelError as error:
+                raise ModelError(error.what, f"{error.hint}, or index with {option}" if error.hint else "") from error
 
 
+@dataclass(kw_only=True, eq=False)
 class Work:
     """The work on one video: its file, its stored results, and how far it is.
 
-    Args:
-        context: of the run.
+    Attributes:
+        store: the index; the caller is its one writer.
+        options: of the run, with a number of threads.
+        executor: runs the tasks.
+        folder: for working directories.
+        emit: takes the events.
         path: of the file; empty where only stored results are used.
         root: the folder that was asked for.
         recipe: of the results.
         content: the content hash, where it is known.
+        signature, stamp: the state of its sidecars and of the file when its content was identified.
+        seconds: of work, by stage.
+        checkpoints: how much of a stage is stored.
     """
 
-    def __init__(self, context: Context, path: str, root: str, recipe: Recipe, content: str = "") -> None:
-        self.context, self.path, self.root, self.recipe, self.content = context, path, root, recipe, content
-        self.options, self.store = context.options, context.store
-        self.signature: str | None = None
-        self.stamp: Stamp | None = None
-        self.seconds: dict[str, float] = {}
-        self.checkpoints: dict[str, float] = {}
-        self._reused: set[str] = set()
-        self._shown: dict[str, float] = {}
+    store: Store
+    options: IndexOptions
+    executor: Executor
+    folder: Path
+    emit: Callable[[Event], None]
+    path: str
+    root: str
+    recipe: Recipe
+    content: str = ""
+    signature: str | None = None
+    stamp: Stamp | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    checkpoints: dict[str, float] = field(default_factory=dict)
+    _reused: set[str] = field(default_factory=set)
+    _shown: dict[str, float] = field(default_factory=dict)
 
     @property
     def video_id(self) -> str:
-        """Of the content."""
         return video_id(self.content) if self.content else ""
 
     @property
@@ -99,7 +189,7 @@ class Work:
         kind: Kind,
         task: Callable[..., Result],
         *args: object,
-        on_report: Report | None = None,
+        on_report: Reporter | None = None,
     ) -> Result:
         """Run a task and return its result; what it reports becomes events, or goes to ``on_report``."""
         started = 0.0
@@ -113,7 +203,7 @@ class Work:
                 self.progress(stage, done, total)
 
         timeout = self.options.time_limit * (1 if kind in ("decode", "sidecars") else _PATIENCE)
-        result = await self.context.executor.run(kind, task, *args, stall_timeout=timeout, on_report=report)
+        result = await self.executor.run(kind, task, *args, stall_timeout=timeout, on_report=report)
         # Waiting for a process, and for its start, is no work on this video.
         self.seconds[stage] = self.seconds.get(stage, 0.0) + (time.monotonic() - started if started else 0.0)
         return result
@@ -123,11 +213,11 @@ class Work:
         now = time.monotonic()
         if now - self._shown.get(stage, 0.0) >= _PROGRESS_INTERVAL:
             self._shown[stage] = now
-            self.context.emit(Progress(self.path, stage, done, total, self.checkpoints.get(stage, 0.0)))
+            self.emit(Progress(self.path, stage, done, total, self.checkpoints.get(stage, 0.0)))
 
     def stored(self, stage: Stage, total: float) -> None:
         """Emit that all of a stage's result is stored."""
-        self.context.emit(Progress(self.path, stage, total, total, total))
+        self.emit(Progress(self.path, stage, total, total, total))
 
     def reuse(self, stage: Stage, total: float) -> None:
         """Note that a stage's result was stored by an earlier run."""
@@ -135,24 +225,20 @@ class Work:
         self.stored(stage, total)
 
     def notice(self, text: str) -> None:
-        """Emit something the user should know."""
-        self.context.emit(Notice(self.path, text))
+        self.emit(Notice(self.path, text))
 
     def key(self, stage: StoredStage) -> str:
-        """The name of a stage's result in the store."""
         return self.recipe.key(self.content, stage)
 
     def load(self, stage: StoredStage) -> Extraction | None:
-        """The stored result of a stage."""
         return self.store.extraction(self.key(stage))
 
     def has(self, stage: StoredStage) -> bool:
-        """Whether the result of a stage is stored."""
         return self.store.has_extraction(self.key(stage))
 
 
 @dataclass(slots=True)
-class Media:
+class DecodedVideo:
     """A decoded video; ``workdir`` is there only where it holds frames to be read and sound."""
 
     decoded: DecodedMedia
@@ -161,7 +247,6 @@ class Media:
 
     @property
     def duration(self) -> float:
-        """In seconds."""
         return self.decoded.media.duration
 
 
@@ -199,11 +284,10 @@ async def index_video(
     return VideoRecord(work.video_id, work.content, media.decoded.media, fields, now()), moments, vectors
 
 
-async def extract(work: Work) -> tuple[Media, tuple[Sequence[Segment], str], Sequence[Segment]]:
+async def extract(work: Work) -> tuple[DecodedVideo, tuple[Sequence[Segment], str], Sequence[Segment]]:
     """Decode a video, and recognise its speech, the language of it, and its on-screen text, as the options say."""
     captions = await find_captions(work)
     media = await decode(work, captions)
-    captions.set_media(media.decoded.media, media.decoded.tracks, media.decoded.speech)
     for notice in media.decoded.notices:
         work.notice(notice)
     # What is said and what is written have nothing to wait for in each other.
@@ -221,36 +305,47 @@ async def both(first: Awaitable[First], second: Awaitable[Second]) -> tuple[Firs
 
 
 async def for_each(items: Iterable[Item], work: Callable[[Item], Coroutine[Any, Any, None]], *, at_once: int) -> None:
-    """Await ``work(item)`` for all items in their order, some at once."""
+    """Await ``work(item)`` for all items in their order, some at once; if one fails, the others are cancelled."""
     remaining = iter(items)
 
     async def work_through() -> None:
         for item in remaining:
             await work(item)
 
-    await asyncio.gather(*(work_through() for _ in range(at_once)))
+    running = [asyncio.create_task(work_through()) for _ in range(at_once)]
+    try:
+        await asyncio.gather(*running)
+    finally:
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 # --- media ------------------------------------------------------------------------------------------------------------
 
 
-async def decode(work: Work, captions: CaptionSet) -> Media:
+async def decode(work: Work, captions: CaptionSet) -> DecodedVideo:
     """Frames, embedded subtitles and sound: stored ones where they suffice, else decoded now."""
+    options, all_sound = work.options, encoders.accepts_audio(work.options.encoder)
     stored = work.load("media")
     if stored is not None:
         decoded = msgspec.convert(stored.payload, DecodedMedia)
-        captions.set_media(decoded.media, decoded.tracks, decoded.speech)
-        _adopt_earlier_text(work, decoded)
-        needs_text = work.options.text and not work.has("text")
-        needs_sound = encoders.accepts_audio(work.options.encoder) and bool(decoded.media.audio)
+        media = decoded.media
+        captions.set_media(media, decoded.tracks, decoded.speech)
+        if work.recipe.text and max(media.width, media.height) <= READABLE_BEFORE and not work.has("text"):
+            # What version 1 read of a video that was not too large for it: reading anew would rarely give more.
+            earlier = msgspec.structs.replace(work.recipe, text=options.ocr.version_before)
+            if (earlier_text := work.store.extraction(earlier.key(work.content, "text"))) is not None:
+                work.store.put_extraction(work.key("text"), earlier_text.payload)
+        needs_text = options.text and not work.has("text")
+        needs_sound = all_sound and bool(media.audio)
         if not needs_sound and not await _lacks_speech(work, captions) and not needs_text:
-            work.reuse("decode", decoded.media.duration)
-            return Media(decoded, frames_from(decoded, stored.blobs), None)
-    all_sound = encoders.accepts_audio(work.options.encoder)
-    choices = {"sound": work.options.speech, "text": work.options.text, "all sound": all_sound}
+            work.reuse("decode", media.duration)
+            return DecodedVideo(decoded, frames_from(decoded, stored.blobs), None)
+    choices = {"sound": options.speech, "text": options.text, "all sound": all_sound}
     wanted = [choice for choice, on in choices.items() if on]
     marks = "".join(choice[0] for choice in wanted)
-    workdir = Workdir(work.context.folder / f"{work.content[:32]}-{marks}{work.options.language}")
+    workdir = Workdir(work.folder / f"{work.content[:32]}-{marks}{options.language}")
     before = workdir.decoded()
     if before is not None:
         captions.set_media(before.media, before.tracks, before.speech)
@@ -258,21 +353,11 @@ async def decode(work: Work, captions: CaptionSet) -> Media:
         files = CaptionSet(captions.files, captions.language, captions.noted_language)
         folder = os.fspath(workdir.folder)
         before = await work.run("decode", "decode", tasks.decode, work.path, folder, files, wanted, work.stamp)
+        captions.set_media(before.media, before.tracks, before.speech)
     frames = tuple(workdir.frames("frames", before.frames))
     work.store.put_extraction(work.key("media"), msgspec.to_builtins(before), [frame.jpeg for frame in frames])
     work.stored("decode", before.media.duration)
-    return Media(before, frames, workdir)
-
-
-def _adopt_earlier_text(work: Work, decoded: DecodedMedia) -> None:
-    """Use what version 1 read of a video that was not too large for it: reading anew would rarely give more."""
-    media = decoded.media
-    if not work.recipe.text or max(media.width, media.height) > READABLE_BEFORE or work.has("text"):
-        return
-    earlier = msgspec.structs.replace(work.recipe, text=work.options.ocr.version_before)
-    stored = work.store.extraction(earlier.key(work.content, "text"))
-    if stored is not None:
-        work.store.put_extraction(work.key("text"), stored.payload)
+    return DecodedVideo(before, frames, workdir)
 
 
 async def _lacks_speech(work: Work, captions: CaptionSet) -> bool:
@@ -308,22 +393,19 @@ async def _choose(work: Work, captions: CaptionSet) -> CaptionChoice:
         captions.detected_language = str(stored.payload["language"]) if stored is not None else None
     while True:
         choice, unread = captions.choose(recognise=work.options.speech)
-        if not unread:
+        if unread is None:
             return choice
-        for file in unread:
-            lines = None
-            try:
-                lines, notices = await work.run(
-                    "decode", "sidecars", tasks.read_captions, file, work.path, captions.spoken()
-                )
-                for notice in notices:
-                    work.notice(notice)
-            except MediaError as error:
-                work.notice(f"a subtitle file was left out: {file.name}: {error}")
-            captions.set_lines(file, lines)
+        lines, spoken = None, captions.spoken()
+        try:
+            lines, notices = await work.run("decode", "sidecars", tasks.read_captions, unread, work.path, spoken)
+            for notice in notices:
+                work.notice(notice)
+        except MediaError as error:
+            work.notice(f"a subtitle file was left out: {unread.name}: {error}")
+        captions.set_lines(unread, lines)
 
 
-async def transcribe(work: Work, media: Media, captions: CaptionSet) -> tuple[Sequence[Segment], str]:
+async def transcribe(work: Work, media: DecodedVideo, captions: CaptionSet) -> tuple[Sequence[Segment], str]:
     """Speech and its language: by captions, else recognised, with a translation beside it."""
     asr, samples = work.options.asr, media.decoded.samples
     folder = os.fspath(media.workdir.folder) if media.workdir is not None and samples else ""
@@ -356,7 +438,7 @@ async def transcribe(work: Work, media: Media, captions: CaptionSet) -> tuple[Se
 # --- on-screen text ---------------------------------------------------------------------------------------------------
 
 
-async def read_text(work: Work, media: Media) -> Sequence[Segment]:
+async def read_text(work: Work, media: DecodedVideo) -> Sequence[Segment]:
     """On-screen text."""
     if not work.options.text:
         return ()
@@ -400,7 +482,7 @@ async def _in_parts(
             store.put_extraction(f"{name}/{len(parts)}", msgspec.to_builtins(part))
             parts.append(part)
             work.checkpoints[stage] = part.end / scale
-            work.context.emit(Progress(work.path, stage, work.checkpoints[stage], end / scale, work.checkpoints[stage]))
+            work.emit(Progress(work.path, stage, work.checkpoints[stage], end / scale, work.checkpoints[stage]))
 
     segments = await work.run(stage, stage, task, *args, work.options.stretch, tuple(parts), on_report=report)
     store.put_extraction(key, {"segments": msgspec.to_builtins(segments)})
@@ -442,10 +524,17 @@ async def read_metadata(work: Work, decoded: DecodedMedia) -> tuple[tuple[Segmen
             return segments, fields
 
 
-async def encode(work: Work, documents: Sequence[Document], on_report: Report | None = None) -> dict[str, TokenVectors]:
+async def encode(
+    work: Work, documents: Sequence[Document], on_report: Reporter | None = None
+) -> dict[str, TokenVectors]:
     """The vectors of documents, by their ids."""
     options = work.options
-    settings = tuple(sorted(options.encoder_settings.items()))
-    choice = tasks.EncoderChoice(options.encoder, options.cache, options.device, options.threads, settings)
-    vectors = await work.run("encode", "encode", tasks.encode, choice, documents, on_report=on_report)
+    encoder = (
+        options.encoder,
+        options.cache,
+        options.device,
+        options.threads,
+        *sorted(options.encoder_settings.items()),
+    )
+    vectors = await work.run("encode", "encode", tasks.encode, documents, *encoder, on_report=on_report)
     return {document.id: item for document, item in zip(documents, vectors, strict=True)}

@@ -1,9 +1,9 @@
 """From files to searchable moments: many videos, resumable, with one writer.
 
-``index`` yields events as work is done. Several videos are in work at once, each in its own tasks on an executor; the
-event loop turns only while the caller waits for the next event, so everything is written to the index on the caller's
-thread, and every write is whole. Whatever was finished before an interruption stays, and the next run goes on from
-there.
+:func:`index_async` yields events as work is done, :func:`index` does the same for callers without an event loop.
+Several videos are in work at once, each in its own tasks on an executor. All coroutines run on the caller's thread, so
+everything is written to the index there, and every write is whole. Whatever was finished before an interruption stays,
+and the next run goes on from there.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import glob
 import os
 import time
 import traceback
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from clamr_cli import encoders
 from clamr_cli.errors import ClamrError, MediaError, StoreError, Unreachable
@@ -27,8 +27,7 @@ from clamr_cli.files import private_file
 from clamr_cli.index.documents import documents_of
 from clamr_cli.index.executors import Executor
 from clamr_cli.index.executors.local import LocalExecutor
-from clamr_cli.index.options import IndexOptions, Recipe
-from clamr_cli.index.pipeline import Context, Work, encode, for_each, index_video
+from clamr_cli.index.pipeline import IndexOptions, Work, encode, for_each, index_video
 from clamr_cli.index.scan import Register, Scan, now
 from clamr_cli.index.workdir import sweep, work_area
 from clamr_cli.media.walk import VideoFile, is_missing
@@ -37,7 +36,9 @@ from clamr_cli.types import EncoderInfo, FileRecord, FileState, MomentRecord, To
 if TYPE_CHECKING:
     from clamr_cli.store import Store
 
-__all__ = ["IndexOptions", "index", "prune"]
+__all__ = ["IndexOptions", "index", "index_async", "iterate", "prune", "stream"]
+
+Item = TypeVar("Item")
 
 _FEW: Final = 1_000_000
 """Up to so many stored vectors (250 MB) every run compares with their checksums; one without targets compares all."""
@@ -54,12 +55,19 @@ _STAGES: Final[tuple[Stage, ...]] = ("decode", "speech", "ocr", "encode")
 def index(
     store: Store, targets: Sequence[str], options: IndexOptions, executor: Executor | None = None
 ) -> Iterator[Event]:
+    """Index as :func:`index_async` does, where no event loop runs. Work goes on only while an event is waited for."""
+    return iterate(index_async(store, targets, options, executor))
+
+
+async def index_async(
+    store: Store, targets: Sequence[str], options: IndexOptions, executor: Executor | None = None
+) -> AsyncGenerator[Event, None]:
     """Make the videos of files, folders and globs searchable, and forget those that are gone.
 
     Files that may only be away with their disk are marked and stay (see :mod:`clamr_cli.media.walk`).
 
     Without targets, what the index has is encoded with the encoder of the options where it lacks its vectors, and
-    with ``retry_failed`` files that failed are tried again. Closing the iterator stops all work at once.
+    with ``retry_failed`` files that failed are tried again. Closing the iterator (``aclose``) stops all work at once.
 
     Args:
         store: the index, opened for writing by nobody else.
@@ -109,16 +117,24 @@ def index(
             yield Notice("", f"{why}: {names}; forget with: clamr rm FILE")
         counts: Counter[type[Event]] = Counter()
         offline = 0
-        for event in run.events(files):
-            counts[type(event)] += 1
-            offline += event.files if isinstance(event, Offline) else 0
-            yield event
+        async with contextlib.aclosing(run.events(files)) as events:
+            async for event in events:
+                counts[type(event)] += 1
+                offline += event.files if isinstance(event, Offline) else 0
+                yield event
         if scan.failed:
             yield Notice("", f"{len(scan.failed)} failed before and did not change; --retry-failed tries them again")
-        if store.coverage(encoder.fingerprint)[0] >= _answered_by_others(store, encoder):
+        searched, of = store.coverage(encoder.fingerprint)
+        if searched >= _answered_by_others(store, encoder):
             _put_settings(store, options)
-        yield from _drop_earlier_vectors(store, encoder)
-        yield from _put_in_order(store)
+        old = [fingerprint for fingerprint in encoder.earlier if store.has_vectors(fingerprint)]
+        if old and searched == of:
+            for fingerprint in old:
+                store.delete_vectors(fingerprint)
+            done = "are no longer needed and were removed"
+            yield Notice("", f"the vectors of an earlier version of {encoder.name} {done}")
+        for notice in _put_in_order(store):
+            yield notice
         seconds = time.monotonic() - started
         yield Finished(counts[Indexed], unchanged, counts[Moved], counts[Removed], counts[Skipped], seconds, offline)
 
@@ -148,7 +164,9 @@ def prune(store: Store) -> Iterator[Event]:
         yield Finished(0, total - len(missing), 0, removed, 0, time.monotonic() - started)
 
 
-def stream(executor: Executor, work: Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]]) -> Iterator[Event]:
+async def stream(
+    executor: Executor, work: Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]]
+) -> AsyncGenerator[Event, None]:
     """Run asynchronous work and yield its events; however that ends, no task of the executor goes on.
 
     Args:
@@ -158,35 +176,41 @@ def stream(executor: Executor, work: Callable[[Callable[[Event], None]], Corouti
     Raises:
         BaseException: as the work raised it.
     """
-    loop, events = asyncio.new_event_loop(), deque[Event]()
-
-    def emit(event: Event) -> None:
-        events.append(event)
-        loop.stop()
-
-    def finish(task: asyncio.Task[None]) -> None:
-        loop.stop()
-        if not task.cancelled():
-            task.exception()  # so that it is not logged where nobody waits for it any more
-
-    task = loop.create_task(work(emit))
-    task.add_done_callback(finish)
+    events: asyncio.Queue[Event | None] = asyncio.Queue()
+    task = asyncio.create_task(work(events.put_nowait))
+    task.add_done_callback(lambda _: events.put_nowait(None))
     try:
-        while events or not task.done():
-            if events:
-                yield events.popleft()
-            else:
-                loop.run_forever()
-        task.result()
+        while (event := await events.get()) is not None:
+            yield event
+        await task
     finally:
         executor.stop()
-        while pending := asyncio.all_tasks(loop):
-            for each in pending:
-                each.cancel()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def iterate(items: AsyncGenerator[Item, None]) -> Iterator[Item]:
+    """The items of an asynchronous generator. Its event loop turns only while the caller waits for the next item."""
+    loop = asyncio.new_event_loop()
+
+    async def following() -> Item | None:
+        return await anext(items, None)
+
+    try:
+        while (item := loop.run_until_complete(following())) is not None:
+            yield item
+    finally:
+        while True:
+            pending = asyncio.all_tasks(loop)
+            for task in pending:
+                task.cancel()
             loop.call_soon(loop.stop)
             # An interrupted task passes its interruption on to all that wait for it.
             with contextlib.suppress(KeyboardInterrupt):
                 loop.run_forever()
+            if not pending:
+                break
+        loop.run_until_complete(items.aclose())
         loop.close()
 
 
@@ -206,7 +230,7 @@ class IndexRun:
         self.store, self.encoder = store, encoder
         self.options = options.with_threads()
         self.executor = executor or LocalExecutor(options.cache / "workers.log", self.options.threads)
-        self.recipe = Recipe.of(options)
+        self.recipe = options.recipe
         self.register = Register(store)
         # Only what has its moments, all of them encoded: a table may have lost what was written last.
         self.encoded = store.videos_encoded(encoder.fingerprint) & self.register.videos
@@ -227,14 +251,9 @@ class IndexRun:
             for file in files.values()
         ]
 
-    def events(self, files: Sequence[VideoFile | FileRecord]) -> Iterator[Event]:
-        """Work on files and settle the rest of the scan.
-
-        Args:
-            files: those to be looked at; of a record only the vectors are made.
-        """
-        options = self.options
-        with work_area(options.cache) as folder:
+    async def events(self, files: Sequence[VideoFile | FileRecord]) -> AsyncGenerator[Event, None]:
+        """Work on files and settle the rest of the scan; of a file that is a record only the vectors are made."""
+        with work_area(self.options.cache) as folder:
             try:
                 self.register.drop([record.path for record in self.scan.resolved])
                 self.register.put([replace(file, missing_since="", error="", hint="") for file in self.scan.back])
@@ -244,28 +263,39 @@ class IndexRun:
                     for file in self.scan.returned:
                         duration = durations.get(file.video_id, 0.0)
                         yield Indexed(file.path, file.video_id, duration, moments[file.video_id], _STAGES)
-                yield from self._unreadable()
+                for failure in self._unreadable():
+                    yield failure
 
-                async def work(emit: Callable[[Event], None]) -> None:
-                    context = Context(self.store, options, self.executor, folder, emit)
-                    await for_each(files, lambda file: self._process(context, file), at_once=options.jobs)
+                async def work_on_all(emit: Callable[[Event], None]) -> None:
+                    async def work_on(file: VideoFile | FileRecord) -> None:
+                        await self._process(
+                            Work(
+                                store=self.store, options=self.options, executor=self.executor, folder=folder,
+                                emit=emit, path=file.path, root=file.root, recipe=self.recipe,
+                            ),
+                            file,
+                        )  # fmt: skip
 
-                yield from stream(self.executor, work)
-                yield from self._settle()
+                    await for_each(files, work_on, at_once=self.options.jobs)
+
+                async with contextlib.aclosing(stream(self.executor, work_on_all)) as events:
+                    async for event in events:
+                        yield event
+                for event in self._settle():
+                    yield event
                 sweep(folder, self.encoded)
             finally:
                 sweep(folder)
 
-    async def _process(self, context: Context, file: VideoFile | FileRecord) -> None:
+    async def _process(self, work: Work, file: VideoFile | FileRecord) -> None:
         """Work on one file, and emit what became of it."""
-        work = Work(context, file.path, file.root, self.recipe)
         try:
             if isinstance(file, FileRecord):
                 await self._encode_stored(work, file)
             else:
                 await self._index_file(work, file)
         except MediaError as error:
-            context.emit(self._fail(work, file, error.what, error.hint, reached=not isinstance(error, Unreachable)))
+            work.emit(self._fail(work, file, error.what, error.hint, reached=not isinstance(error, Unreachable)))
         except ClamrError:
             raise
         except Exception as error:
@@ -277,7 +307,7 @@ class IndexRun:
             ):
                 traceback.print_exception(error, file=out)
             hint = f"this is a defect of clamr; its traceback is in {log}"
-            context.emit(self._fail(work, file, f"unexpected {type(error).__name__}", hint))
+            work.emit(self._fail(work, file, f"unexpected {type(error).__name__}", hint))
 
     async def _index_file(self, work: Work, file: VideoFile) -> None:
         await work.identify()
@@ -291,16 +321,16 @@ class IndexRun:
                 work.notice("has the same content as an indexed file, and is found together with it")
                 duration, moments = self.store.video(video_id).media.duration, self.store.moments([video_id])
                 self._commit(record)
-                work.context.emit(Indexed(path, video_id, duration, len(moments), _STAGES))
+                work.emit(Indexed(path, video_id, duration, len(moments), _STAGES))
                 return
             encoded = list(self.store.moments([video_id])) if video_id in self.encoded else None
             video, moments, vectors = await index_video(work, encoded)
             self._commit(record, video, None if vectors is None else moments, vectors)
             if holders and not copies:
-                work.context.emit(Moved(path, video_id, holders[0].path))
+                work.emit(Moved(path, video_id, holders[0].path))
             else:
                 duration, count = video.media.duration, len(moments)
-                work.context.emit(Indexed(path, video_id, duration, count, work.reused, work.seconds))
+                work.emit(Indexed(path, video_id, duration, count, work.reused, work.seconds))
 
     async def _encode_stored(self, work: Work, record: FileRecord) -> None:
         """Encode a video from what is stored of it: the file itself need not be at hand."""
@@ -313,9 +343,7 @@ class IndexRun:
             vectors = await encode(work, documents)
             self._commit(record, vectors=vectors)
             duration = video.media.duration
-            work.context.emit(
-                Indexed(record.path, record.video_id, duration, len(documents), work.reused, work.seconds)
-            )
+            work.emit(Indexed(record.path, record.video_id, duration, len(documents), work.reused, work.seconds))
 
     def _commit(
         self,
@@ -457,16 +485,6 @@ def _answered_by_others(store: Store, encoder: EncoderInfo) -> int:
 def _put_settings(store: Store, options: IndexOptions) -> None:
     if dict(options.encoder_settings) != store.encoder_settings(options.encoder):
         store.put_encoder_settings(options.encoder, options.encoder_settings)
-
-
-def _drop_earlier_vectors(store: Store, encoder: EncoderInfo) -> Iterator[Event]:
-    """Remove the vectors of earlier versions of an encoder, once its own answer from all videos."""
-    old = [fingerprint for fingerprint in encoder.earlier if store.has_vectors(fingerprint)]
-    searched, of = store.coverage(encoder.fingerprint) if old else (0, 0)
-    if old and searched == of:
-        for fingerprint in old:
-            store.delete_vectors(fingerprint)
-        yield Notice("", f"the vectors of an earlier version of {encoder.name} are no longer needed and were removed")
 
 
 def _put_in_order(store: Store) -> Iterator[Event]:

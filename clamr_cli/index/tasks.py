@@ -1,4 +1,4 @@
-"""The tasks of the pipeline: plain functions that run on a worker, see :mod:`clamr_cli.index.executors`.
+"""The tasks of a run: plain functions that run on a worker, see :mod:`clamr_cli.index.executors`.
 
 Models stay loaded in the worker's process for the next video. Each task imports what it works with when it runs: the
 process that decodes has no use for torch, and the one that only hands out the work for none of them.
@@ -8,34 +8,70 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clamr_cli.errors import MediaError
 from clamr_cli.extract.options import AsrOptions, OcrOptions, TextLine
 from clamr_cli.extract.sidecars import Captions
-from clamr_cli.index.captions import CaptionSet
-from clamr_cli.index.executors import Report
+from clamr_cli.index.documents import CaptionSet
+from clamr_cli.index.executors import Reporter
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, StoredFrame, TrackLines, Workdir
 from clamr_cli.media.files import Stamp
 from clamr_cli.text import readable_part
-from clamr_cli.types import Document, Encoder, MediaInfo, Segment, Span, TokenVectors, VideoFields
+from clamr_cli.types import AudioTrack, Document, Encoder, MediaInfo, Segment, Span, TokenVectors, VideoFields
 
 if TYPE_CHECKING:
     from clamr_cli.extract.asr import WhisperAsr
     from clamr_cli.extract.ocr_engines import TextEngine
+    from clamr_cli.media.audio import Stretches
     from clamr_cli.media.frames import SampledFrame
 
-_LOG_LINES = 200
+_LOG_LINES: Final = 200
 """Lines that are stored of a subtitle track that is a log."""
 
-_SURE_LANGUAGE = 0.6
+_SURE_LANGUAGE: Final = 0.6
 """Probability from which a detected language overrules what captions are named."""
 
-ENCODE_BATCH = 8
+ENCODE_BATCH: Final = 8
 """Documents handed to an encoder at once; between batches it can report how far it is."""
+
+SAMPLING_VERSION: Final = "1"
+"""Changes when sampling or thinning would give other candidates for the same file."""
+
+_GAPS: Final = 2.0
+"""Intervals between two keyframes up to which the keyframes alone are dense enough."""
+
+_SAME: Final = 0.1
+"""Difference (see :func:`clamr_cli.media.key_frames.image_difference`) that scaling may make to a stored thumbnail."""
+
+_QUALITY: Final = 92
+
+_BLOCK: Final = 300 * SAMPLE_RATE
+"""Samples that are looked at at a time."""
+
+_SILENT: Final = 32
+"""The highest 16-bit sample of a track without sound."""
+
+_NEARLY_MOST: Final = 0.8
+"""Part of the most speech that makes a track that comes first the one to hear throughout."""
+
+_OWN_PART: Final = 0.3
+_OWN_SHORTEST: Final = SAMPLE_RATE
+_OWN_LEAST: Final = 2 * SAMPLE_RATE
+"""Least part of a track's speech where the others are silent: less is an echo, a copy or a translation."""
+
+_WORTH_A_NOTICE: Final = 10 * SAMPLE_RATE
+_HOP: Final = SAMPLE_RATE // 20
+_COPY: Final = 0.6
+"""Correlation of loudness over time from which a track is a copy of another."""
+
+_MOST_GAIN: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +89,33 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderChoice:
-    """The encoder to load: the arguments of ``encoders.create``."""
+class SampledMedia:
+    """The result of sampling, beside the frames, which lie in the working directory under ``frames``. Stored as JSON.
 
-    name: str
-    cache: Path
-    device: str = "auto"
-    threads: int = 0
-    settings: tuple[tuple[str, Any], ...] = ()
+    ``thumbs`` are the candidates' thumbs [n, 8, 8, 3] uint8 as bytes, ``tracks`` are the embedded subtitles that may
+    be wanted, ``notices`` say what was left out and why. ``speech`` is from embedded subtitles where an earlier
+    version chose among them.
+    """
+
+    media: MediaInfo
+    stills: tuple[StoredFrame, ...] = ()
+    speech: tuple[Segment, ...] = ()
+    notices: tuple[str, ...] = ()
+    thumbs: bytes = field(default=b"", repr=False)
+    tracks: tuple[TrackLines, ...] = ()
 
 
-def identify(_report: Report, path: str) -> str:
+# --- files, sidecars and decoding -------------------------------------------------------------------------------------
+
+
+def identify(_report: Reporter, path: str) -> str:
     """Hash the content of a file."""
     from clamr_cli.media.files import content_hash
 
     return content_hash(path)
 
 
-def read_captions(_report: Report, captions: Captions, video: str, hint: str) -> tuple[list[Segment], list[str]]:
+def read_captions(_report: Reporter, captions: Captions, video: str, hint: str) -> tuple[list[Segment], list[str]]:
     """Read the lines of a subtitle file, and notices; ``hint`` is the language that it is probably in."""
     from clamr_cli.extract.sidecars import QUIET
     from clamr_cli.extract.subtitles import read_subtitle_file
@@ -89,15 +134,15 @@ def read_captions(_report: Report, captions: Captions, video: str, hint: str) ->
 
 
 def read_metadata(
-    report: Report, path: str, root: str, info: MediaInfo, without: Sequence[str]
+    report: Reporter, path: str, root: str, info: MediaInfo, without: Sequence[str]
 ) -> tuple[tuple[Segment, ...], VideoFields, list[str]]:
-    """Read the metadata of a video, see :func:`clamr_cli.extract.metadata.read_metadata`, and report each sidecar."""
+    """Read the metadata of a video, and report each sidecar that is begun."""
     from clamr_cli.extract import metadata
 
     return metadata.read_metadata(path, root, info, without=without, progress=lambda name: report(0.0, 0.0, name))
 
 
-def read_language(_report: Report, path: str, root: str) -> str:
+def read_language(_report: Reporter, path: str, root: str) -> str:
     """Read the short code of the spoken language that a sidecar names; empty where none does."""
     from clamr_cli.extract.metadata import spoken_language
 
@@ -105,7 +150,7 @@ def read_language(_report: Report, path: str, root: str) -> str:
 
 
 def decode(
-    report: Report,
+    report: Reporter,
     path: str,
     folder: str,
     captions: CaptionSet,
@@ -118,7 +163,6 @@ def decode(
     captions stand for the speech, ``all sound`` in any case. ``stamp`` is the file's when its content was identified.
     Frames are the first half of the work, sound the second.
     """
-    from clamr_cli.index.sound import write_sound
     from clamr_cli.media.files import replaced
     from clamr_cli.media.frames import sample_frames
     from clamr_cli.media.key_frames import pick_frames
@@ -172,7 +216,7 @@ def decode(
 
 
 def reporting(
-    report: Report, samples: Iterable[SampledFrame], info: MediaInfo, *, scale: float = 1.0
+    report: Reporter, samples: Iterable[SampledFrame], info: MediaInfo, *, scale: float = 1.0
 ) -> Iterator[SampledFrame]:
     """Report on the way that work goes on: a still picture gives one frame for hours."""
     for sample in samples:
@@ -198,7 +242,173 @@ def subtitle_tracks(path: str, info: MediaInfo) -> tuple[TrackLines, ...]:
     return tuple(sorted(best.values(), key=lambda track: track.index))
 
 
-def detect_language(report: Report, folder: str, model: Path, options: AsrOptions) -> str:
+# --- sound ------------------------------------------------------------------------------------------------------------
+
+
+def write_sound(
+    path: str, info: MediaInfo, workdir: Workdir, language: str, notices: list[str], progress: Callable[[int], None]
+) -> int:
+    """Write the sound of a file's speech into a working directory, and return its number of samples.
+
+    Of several tracks alike in language, the one with the most speech is heard, and the others where only they have
+    speech: a moment is never heard twice, so that copies and translations do no harm. Where these tracks have no speech
+    the remaining ones are tried. A file with one track costs nothing of that.
+
+    ``language`` chooses among tracks; ``progress`` is called now and then with the number of samples that are done.
+    """
+    from clamr_cli.media.audio import read_audio, track_groups
+
+    groups = track_groups(info, language)
+    quiet = 0
+    failure: MediaError | None = None
+    for group in groups:
+        try:
+            for written in workdir.write_tracks(read_audio(path, group, speech=_find_speech)):
+                progress(written)
+        except MediaError as error:
+            failure = error
+            continue
+        if len(groups) == len(group) == 1:
+            return workdir.use_track(0)
+        tracks = [workdir.track(number) for number in range(len(group))]
+        speech = [_speech_of(track, progress) for track in tracks]
+        if any(speech):
+            shares = _share(speech)
+            notices += _notices(info, groups[0], group, tracks, speech, shares)
+            samples = _write_shares(workdir, tracks, speech, shares, progress)
+            workdir.remove_tracks()
+            return samples
+        if not quiet:
+            # Nobody speaks: the first track that has any sound is as good as another, unless there is speech elsewhere.
+            quiet = workdir.use_track(next((n for n, track in enumerate(tracks) if not _is_silent(track)), 0))
+    workdir.remove_tracks()
+    if failure is not None and not quiet:
+        raise failure
+    return quiet
+
+
+def _find_speech(samples: NDArray[np.float32]) -> Stretches:
+    from clamr_cli.extract.asr import speech_stretches
+
+    return speech_stretches(samples)
+
+
+def _speech_of(track: NDArray[np.int16], progress: Callable[[int], None]) -> Stretches:
+    """Find the speech of a track of any length."""
+    stretches: list[tuple[int, int]] = []
+    for start in range(0, len(track), _BLOCK):
+        progress(len(track))
+        block = track[start : start + _BLOCK]
+        if not _is_silent(block):
+            stretches += [(start + begin, start + end) for begin, end in _find_speech(_as_float(block))]
+    return stretches
+
+
+def _share(speech: Sequence[Stretches]) -> list[tuple[int, Stretches]]:
+    """Each track's number and the stretches in which it is heard; the track for the rest of the time comes first."""
+    from clamr_cli.media.audio import length, without
+
+    amounts = [length(stretches) for stretches in speech]
+    first = next(number for number, amount in enumerate(amounts) if amount >= _NEARLY_MOST * max(amounts))
+    shares: list[tuple[int, Stretches]] = [(first, speech[first])]
+    taken = list(speech[first])
+    for number in sorted(range(len(speech)), key=lambda number: -amounts[number]):
+        own = without(speech[number], taken, _OWN_SHORTEST) if number != first else []
+        if length(own) >= max(_OWN_LEAST, _OWN_PART * amounts[number]):
+            shares.append((number, own))
+            taken = sorted([*taken, *own])
+    return shares
+
+
+def _write_shares(
+    workdir: Workdir,
+    tracks: Sequence[NDArray[np.int16]],
+    speech: Sequence[Stretches],
+    shares: Sequence[tuple[int, Stretches]],
+    progress: Callable[[int], None],
+) -> int:
+    """Write the sound of the first share's track, and of the others in their stretches, as loud as its speech is."""
+    from clamr_cli.media.audio import length
+
+    first = shares[0][0]
+    if len(shares) == 1:
+        return workdir.use_track(first)
+    loud: dict[int, float] = {}  # root mean square of each track's speech
+    for number, _ in shares:
+        parts = (_as_float(tracks[number][begin:end]) for begin, end in speech[number])
+        total = sum(float(np.square(part, dtype=np.float64).sum()) for part in parts)
+        loud[number] = float(np.sqrt(total / max(1, length(speech[number]))))
+    longest = max(map(len, tracks))
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        for start in range(0, longest, _BLOCK):
+            chunk = np.zeros(min(_BLOCK, longest - start), np.float32)
+            base = _as_float(tracks[first][start : start + _BLOCK])
+            chunk[: len(base)] = base
+            for number, stretches in shares[1:]:
+                gain = min(_MOST_GAIN, max(1 / _MOST_GAIN, loud[first] / max(1e-9, loud[number])))
+                for begin, end in stretches:
+                    low, high = max(begin, start), min(end, start + len(chunk))
+                    if low < high:
+                        chunk[low - start : high - start] = gain * _as_float(tracks[number][low:high])
+            yield chunk
+
+    for written in workdir.write_tracks((len(tracks), block) for block in blocks()):
+        progress(written)
+    return workdir.use_track(len(tracks))
+
+
+def _notices(
+    info: MediaInfo,
+    wanted: Sequence[AudioTrack],
+    group: Sequence[AudioTrack],
+    tracks: Sequence[NDArray[np.int16]],
+    speech: Sequence[Stretches],
+    shares: Sequence[tuple[int, Stretches]],
+) -> Iterator[str]:
+    """Notices about the choice; that copies and translations are left out goes without saying."""
+    from clamr_cli.media.audio import length
+
+    numbers = {track.index: number for number, track in enumerate(info.audio, start=1)}
+    names = [numbers[track.index] for track in group]
+    heard = " and ".join(str(name) for name in sorted(names[number] for number, _ in shares))
+    if group is not wanted:
+        yield f"sound track {numbers[wanted[0].index]} has no speech: that of track {heard} was taken"
+        return
+    if len(shares) > 1:
+        yield f"speech was taken from the sound tracks {heard}"
+    first = shares[0][0]
+    for number, stretches in enumerate(speech):
+        is_left_out = number not in dict(shares) and length(stretches) >= _WORTH_A_NOTICE
+        if is_left_out and not _is_copy(tracks[first], tracks[number]):
+            yield f"sound track {names[number]} was left out: it has speech at the same time as track {names[first]}"
+
+
+def _is_copy(first: NDArray[np.int16], second: NDArray[np.int16]) -> bool:
+    """Whether two tracks are loud at the same moments, as those of one recording are."""
+    count = min(len(first), len(second)) // _HOP * _HOP
+    envelopes = []
+    for track in (first, second):
+        # Root mean square of each twentieth of a second, read in blocks: a track may be hours.
+        blocks = (_as_float(track[start : min(count, start + _BLOCK)]) for start in range(0, count, _BLOCK))
+        means = [np.square(block, dtype=np.float64).reshape(-1, _HOP).mean(axis=1) for block in blocks]
+        envelopes.append(np.sqrt(np.concatenate(means)))
+    return bool(np.corrcoef(envelopes)[0, 1] >= _COPY)
+
+
+def _is_silent(track: NDArray[np.int16]) -> bool:
+    blocks = (track[start : start + _BLOCK].astype(np.int32) for start in range(0, len(track), _BLOCK))
+    return all(np.abs(block).max() <= _SILENT for block in blocks)
+
+
+def _as_float(samples: NDArray[np.int16]) -> NDArray[np.float32]:
+    return np.asarray(samples, dtype=np.float32) / 32_768.0
+
+
+# --- recognition and encoding -----------------------------------------------------------------------------------------
+
+
+def detect_language(report: Reporter, folder: str, model: Path, options: AsrOptions) -> str:
     """Detect the language that is spoken in the sound; empty where nobody speaks or it is not clear."""
     audio = Workdir(Path(folder)).audio()
     report(0.0, len(audio) / SAMPLE_RATE)
@@ -207,7 +417,7 @@ def detect_language(report: Report, folder: str, model: Path, options: AsrOption
 
 
 def transcribe(
-    report: Report, folder: str, model: Path, options: AsrOptions, seconds: int, parts: Sequence[Part]
+    report: Reporter, folder: str, model: Path, options: AsrOptions, seconds: int, parts: Sequence[Part]
 ) -> list[Segment]:
     """Recognise the speech of the sound, in stretches of at most some seconds, after the parts of earlier runs."""
     audio = Workdir(Path(folder)).audio()
@@ -232,7 +442,7 @@ def _whisper(model: Path, options: AsrOptions) -> WhisperAsr:
 
 
 def read_text(
-    report: Report,
+    report: Reporter,
     folder: str,
     frames: Sequence[StoredFrame],
     model: Path | None,
@@ -267,10 +477,18 @@ def _text_engine(model: Path | None, options: OcrOptions) -> TextEngine:
     return make_engine(model, options)
 
 
-def encode(report: Report, choice: EncoderChoice, documents: Sequence[Document]) -> list[TokenVectors]:
-    """Encode documents, in order."""
+def encode(
+    report: Reporter,
+    documents: Sequence[Document],
+    name: str,
+    cache: Path,
+    device: str,
+    threads: int,
+    *settings: tuple[str, Any],
+) -> list[TokenVectors]:
+    """Encode documents, in order, with the encoder of this name and settings."""
     report(0, len(documents))
-    encoder = _encoder(choice)
+    encoder = _encoder(name, cache, device, threads, settings)
     vectors: list[TokenVectors] = []
     for start in range(0, len(documents), ENCODE_BATCH):
         vectors += encoder.encode_documents(documents[start : start + ENCODE_BATCH])
@@ -279,8 +497,64 @@ def encode(report: Report, choice: EncoderChoice, documents: Sequence[Document])
 
 
 @functools.lru_cache(maxsize=1)
-def _encoder(choice: EncoderChoice) -> Encoder:
+def _encoder(name: str, cache: Path, device: str, threads: int, settings: tuple[tuple[str, Any], ...]) -> Encoder:
     from clamr_cli import encoders
 
-    settings = dict(choice.settings)
-    return encoders.create(choice.name, cache=choice.cache, device=choice.device, threads=choice.threads, **settings)
+    return encoders.create(name, cache=cache, device=device, threads=threads, **dict(settings))
+
+
+# --- candidates for questions about one video -------------------------------------------------------------------------
+
+
+def sample(report: Reporter, path: str, folder: str, interval: float) -> SampledMedia:
+    """Probe a file and bring its candidate frames, densely sampled and thinned, into a working directory."""
+    from clamr_cli.media.frames import sample_frames
+    from clamr_cli.media.key_frames import FRAME_SIDE, dedupe_frames
+    from clamr_cli.media.probe import probe
+
+    info = probe(path)
+    report(0.0, info.duration)
+    workdir = Workdir(Path(folder))
+    workdir.begin()
+    frames: list[StoredFrame] = []
+    thumbs: list[bytes] = []
+    notices = [readable_part(info)] if info.incomplete else []
+    try:
+        samples = sample_frames(path, info, interval=interval, longest_gap=_GAPS * interval, max_side=FRAME_SIDE)
+        candidates = dedupe_frames(reporting(report, samples, info), info.duration)
+        for number, (frame, thumb) in enumerate(candidates):
+            workdir.add_frame("frames", number, frame.jpeg)
+            frames.append(StoredFrame(number, frame.time, frame.span))
+            thumbs.append(thumb.tobytes())
+    except MediaError as error:
+        if not (frames or info.audio):
+            raise
+        notices.append(f"pictures left out: {error}")
+    tracks = subtitle_tracks(path, info)
+    return SampledMedia(info, tuple(frames), (), tuple(notices), b"".join(thumbs), tracks)
+
+
+def take_frames(
+    report: Reporter, path: str, info: MediaInfo, times: Sequence[float], thumbs: Sequence[bytes], side: int
+) -> None:
+    """Report the frames at some times as JPEG, in their order; None for one that is not what it was when prepared.
+
+    ``thumbs`` are the thumbs at each of them then, [8, 8, 3] uint8 as bytes; ``side`` are pixels at most.
+    """
+    import numpy as np
+
+    from clamr_cli.media.frames import frames_at
+    from clamr_cli.media.key_frames import THUMB, image_difference, thumbnail, to_jpeg
+
+    frames = zip(frames_at(path, info, times, max_side=side), thumbs, strict=True)
+    for number, ((_, image), thumb) in enumerate(frames, start=1):
+        before = np.frombuffer(thumb, np.uint8).reshape(THUMB, THUMB, 3)
+        same = image is not None and float(image_difference(thumbnail(image)[None], before)[0]) <= _SAME
+        report(number, len(times), to_jpeg(image, _QUALITY) if same and image is not None else None)
+
+
+def cut_clip(_report: Reporter, path: str, info: MediaInfo, target: str, span: Span, exact: bool) -> Span:
+    """Cut one clip, encoded anew if ``exact``; returns the stretch that it holds."""
+    from clamr_cli.media.clips import copy_clip, encode_clip
+
+    return (encode_clip if exact else copy_clip)(path, info, Path(target), span)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Literal
 
 import msgspec
 import numpy as np
@@ -30,12 +30,12 @@ SAMPLE_RATE: Final = 16_000
 """Samples a second of the sound."""
 
 DENSE: Final = "-dense"
-"""Behind the names of directories with candidate frames for questions about one video."""
+"""Ends the names of directories with candidate frames for questions about one video."""
 
 _LEFTOVER_AGE: Final = 7 * 24 * 3600.0
 
 _OWN: Final = "run-"
-"""Before the names of folders that runs have for themselves."""
+"""Begins the names of folders that runs have for themselves."""
 
 _ALIVE: Final = ".lock"
 """The file in such a folder that its run holds a lock of for as long as it lives."""
@@ -95,12 +95,11 @@ class Workdir:
         """Delete it; fine if it is not there."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def add_frame(self, kind: str, number: int, jpeg: bytes) -> None:
-        """Write a frame; ``kind`` is ``frames`` or ``text``."""
+    def add_frame(self, kind: Literal["frames", "text"], number: int, jpeg: bytes) -> None:
         with self._refusals():
             self._frame(kind, number).write_bytes(jpeg)
 
-    def frames(self, kind: str, stored: Iterable[StoredFrame]) -> Iterator[Frame]:
+    def frames(self, kind: Literal["frames", "text"], stored: Iterable[StoredFrame]) -> Iterator[Frame]:
         """Read frames, one at a time."""
         for frame in stored:
             yield Frame(frame.time, frame.span, self._frame(kind, frame.number).read_bytes())
@@ -126,7 +125,7 @@ class Workdir:
         return np.memmap(path, dtype="<i2", mode="r")
 
     def use_track(self, number: int) -> int:
-        """Make a track the sound; how many samples it has."""
+        """Make a track the sound; returns its number of samples."""
         count = len(self.track(number))
         if count:
             with self._refusals():
@@ -134,7 +133,6 @@ class Workdir:
         return count
 
     def remove_tracks(self) -> None:
-        """Delete the sound of the tracks."""
         for path in self.folder.glob("track-*.s16"):
             path.unlink(missing_ok=True)
 
@@ -207,31 +205,17 @@ def sweep(folder: Path, finished: Collection[str] = ()) -> None:
         finished: the videos that are indexed wholly; the directories of others stay for a week.
     """
     for entry in () if folder.name.startswith(_OWN) or not folder.is_dir() else folder.iterdir():
-        if entry.name.startswith(_OWN):
-            superfluous = _is_dead(entry)
-        else:
-            # The candidates for questions about a video have nothing to do with whether it is indexed.
-            done = not entry.name.endswith(DENSE) and video_id(entry.name) in finished
-            superfluous = done or _is_old(entry)
-        if superfluous:
+        is_superfluous = False
+        with contextlib.suppress(OSError):
+            lock = entry / _ALIVE
+            if entry.name.startswith(_OWN) and lock.exists():
+                with locked(lock, wait=False) as is_dead:
+                    is_superfluous = is_dead
+            else:
+                # A run's folder without a lock was just made, or by an older clamr. The candidates for questions about
+                # a video have nothing to do with whether it is indexed.
+                is_of_run = entry.name.startswith(_OWN) or entry.name.endswith(DENSE)
+                is_done = not is_of_run and video_id(entry.name) in finished
+                is_superfluous = is_done or time.time() - entry.stat().st_mtime > _LEFTOVER_AGE
+        if is_superfluous:
             shutil.rmtree(entry, ignore_errors=True)
-
-
-def _is_old(folder: Path) -> bool:
-    try:
-        return time.time() - folder.stat().st_mtime > _LEFTOVER_AGE
-    except OSError:
-        return False
-
-
-def _is_dead(folder: Path) -> bool:
-    """Whether the run that had a folder of its own has ended without removing it."""
-    lock = folder / _ALIVE
-    if not lock.exists():
-        # Just made, or by an older clamr.
-        return _is_old(folder)
-    try:
-        with locked(lock, wait=False) as free:
-            return free
-    except OSError:
-        return False

@@ -24,7 +24,7 @@ from pathlib import Path
 from PIL import Image
 
 from clamr_cli.config import default_cache
-from clamr_cli.demo.clips import NARRATIONS, PHOTOS, Spoken, camera_move, card, photo, sound, write_video
+from clamr_cli.demo import NARRATIONS, PHOTOS, Spoken, camera_move, card, photo, sound, write_video
 from tests.bench.long import FPS, SIZE, repeat
 from tests.bench.process import Measured, measure
 

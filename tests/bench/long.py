@@ -17,7 +17,7 @@ import av
 from PIL import Image
 
 from clamr_cli.config import default_cache
-from clamr_cli.demo.clips import NARRATIONS, PHOTOS, Spoken, camera_move, card, photo, sound, write_video
+from clamr_cli.demo import NARRATIONS, PHOTOS, Spoken, camera_move, card, photo, sound, write_video
 from tests.bench.index import clamr
 
 FPS, SIZE = 24, (1920, 1080)

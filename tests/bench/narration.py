@@ -17,7 +17,7 @@ from pathlib import Path
 import av
 from faster_whisper import WhisperModel
 
-from clamr_cli.demo.clips import NARRATIONS, Narration
+from clamr_cli.demo import NARRATIONS, Narration
 from clamr_cli.weights import locate
 
 BIT_RATE = 20_000

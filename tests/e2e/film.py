@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from clamr_cli.demo.clips import NARRATIONS, Spoken, camera_move, card, photo, sound, write_video
+from clamr_cli.demo import NARRATIONS, Spoken, camera_move, card, photo, sound, write_video
 
 FPS, SIZE = 2, (480, 270)
 SCENE = 10.0

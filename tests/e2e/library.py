@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from clamr_cli.demo.clips import NARRATIONS
+from clamr_cli.demo import NARRATIONS
 from tests.clips import Clip
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clamr_cli.demo import QUESTIONS
-from clamr_cli.demo.clips import CLIPS
+from clamr_cli.demo import CLIPS, QUESTIONS
 from tests.e2e.harness import Clamr, Result
 
 

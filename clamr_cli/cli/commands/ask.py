@@ -151,7 +151,7 @@ def ask(context: Context, arguments: AskArguments) -> int:
     shown has is marked with a question mark.
     """
     from clamr_cli import ask as library
-    from clamr_cli.frames import Choice, find
+    from clamr_cli.frames import FrameChoice, find
 
     choices = (*(arguments.choice or ()), *filter(None, [arguments.choices]))
     question = library.Question.of(" ".join(arguments.question), choices)
@@ -159,7 +159,7 @@ def ask(context: Context, arguments: AskArguments) -> int:
     if arguments.model is None and not arguments.dry_run:
         hint = "name one: --model FOLDER, or --base-url URL --model NAME; --dry-run shows the prompt without"
         raise UsageError("no model to ask", hint)
-    choice = Choice(arguments.count or _FRAMES, arguments.select, options.modalities(arguments.modality))
+    choice = FrameChoice(arguments.count or _FRAMES, arguments.select, options.modalities(arguments.modality))
     arguments.check_model()
     session = prepare_video(context, arguments, arguments.video)
     prepared = session.prepared
@@ -169,7 +169,7 @@ def ask(context: Context, arguments: AskArguments) -> int:
         if not hits:
             warn("nothing found: no frame has what it is to be chosen by")
             return EXIT_NOTHING
-    elif prepared.speech or prepared.ocr:
+    elif prepared.texts.speech or prepared.texts.ocr:
         warn("the video has no picture: the model is shown what is said alone")
     else:
         video = prepared.target.path or prepared.target.video_id
@@ -210,9 +210,9 @@ def _material(session: VideoSession, hits: Sequence[FrameHit], around: float, si
         numbers = [hit.number for hit in hits]
         jpegs = dict(zip(numbers, stills(store, prepared, numbers), strict=True))
     frames = [replace(hit.frame, jpeg=jpegs[hit.number]) for hit in hits]
-    spans = [hit.frame.span for hit in hits] or [line.span for line in prepared.speech]
-    lines = library.lines_near(spans, prepared.speech, prepared.ocr, around=around)
-    if not hits and sum(line.kind == "said" for line in lines) < len(prepared.speech):
+    spans = [hit.frame.span for hit in hits] or [line.span for line in prepared.texts.speech]
+    lines = library.lines_near(spans, prepared.texts.speech, prepared.texts.ocr, around=around)
+    if not hits and sum(line.kind == "said" for line in lines) < len(prepared.texts.speech):
         warn("not all that is said fits into the question: the model is shown its beginning")
     return library.Material(library.smaller(frames, side), lines)
 

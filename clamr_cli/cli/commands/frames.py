@@ -44,7 +44,7 @@ from clamr_cli.types import Encoder, Segment
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
-    from clamr_cli.frames import Choice, DenseOptions, FrameHit, Prepared
+    from clamr_cli.frames import DenseOptions, FrameChoice, FrameHit, Prepared
     from clamr_cli.store import Store
 
 _SHEETS: Final = (".jpg", ".jpeg", ".png", ".webp")
@@ -169,12 +169,12 @@ def frames(context: Context, arguments: FramesArguments) -> int:
     Piped, it prints tab-separated lines: rank, score, time, start, end, best second, modality, words, speech, on-screen
     text, file, clip.
     """
-    from clamr_cli.frames import Choice, find
+    from clamr_cli.frames import FrameChoice, find
 
     question = " ".join(arguments.question).strip()
     if not question:
         raise UsageError("the question is empty", 'ask something: clamr frames film.mp4 "who opens the door?"')
-    choice = Choice(arguments.count, arguments.select, options.modalities(arguments.modality))
+    choice = FrameChoice(arguments.count, arguments.select, options.modalities(arguments.modality))
     form = arguments.form
     arguments.check()
     session = prepare_video(context, arguments, arguments.video)
@@ -209,7 +209,7 @@ def _export(
     store: Store,
     prepared: Prepared,
     question: str,
-    choice: Choice,
+    choice: FrameChoice,
     hits: Sequence[FrameHit],
     arguments: FramesArguments,
 ) -> tuple[list[FrameHit], bool]:
@@ -247,7 +247,7 @@ def _export(
 
 
 def _listing(
-    prepared: Prepared, question: str, choice: Choice, hits: Sequence[FrameHit], arguments: FramesArguments
+    prepared: Prepared, question: str, choice: FrameChoice, hits: Sequence[FrameHit], arguments: FramesArguments
 ) -> bytes:
     """The content of ``frames.json``.
 
@@ -276,8 +276,7 @@ def _listing(
 
 def _write_sheet(store: Store, prepared: Prepared, question: str, hits: Sequence[FrameHit], path: Path) -> None:
     from clamr_cli.frames import stills
-    from clamr_cli.frames.export import Folder, writing
-    from clamr_cli.frames.sheet import sheet
+    from clamr_cli.frames.export import Folder, sheet, writing
 
     ordered = sorted(hits, key=lambda hit: hit.frame.time)
     jpegs = stills(store, prepared, [hit.number for hit in ordered])

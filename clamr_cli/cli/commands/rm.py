@@ -52,7 +52,7 @@ def rm(context: Context, arguments: RmArguments) -> int:
 
     A later index run of their folder finds them again; leave them out for good with --exclude.
     """
-    from clamr_cli.frames.target import forget
+    from clamr_cli.frames.prepare import forget
     from clamr_cli.index.scan import Register
 
     if not arguments.videos and not arguments.missing and not arguments.encoder:
@@ -113,7 +113,7 @@ def _select(store: Store, names: Sequence[str], *, missing: bool) -> tuple[list[
     Raises:
         UsageError: a name is neither an id nor a path of the index.
     """
-    from clamr_cli.frames.target import noted
+    from clamr_cli.frames.prepare import noted
     from clamr_cli.media.walk import is_below
     from clamr_cli.search.filters import file_named
 

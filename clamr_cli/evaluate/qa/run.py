@@ -198,8 +198,10 @@ class QaRun:
         lines: tuple[asking.Line, ...] = ()
         if strategy.subtitles:
             # Without a picture there are no frames that the lines could stand around.
-            spans = [hit.frame.span for hit in hits] or [line.span for line in prepared.speech]
-            lines = asking.lines_near(spans, prepared.speech, around=self._options.around, most=self._options.most)
+            spans = [hit.frame.span for hit in hits] or [line.span for line in prepared.texts.speech]
+            lines = asking.lines_near(
+                spans, prepared.texts.speech, around=self._options.around, most=self._options.most
+            )
         return asking.Material(tuple(shown), lines)
 
     def _selection(

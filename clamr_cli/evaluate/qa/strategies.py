@@ -87,9 +87,9 @@ class QaOptions:
     most: int = 40_000
     seed: int = 0
 
-    def choice(self, strategy: Strategy) -> frames.Choice:
+    def choice(self, strategy: Strategy) -> frames.FrameChoice:
         """The choice of frames of a strategy that ranks them."""
-        return frames.Choice(self.k, self.select, strategy.modalities, self.scoring)
+        return frames.FrameChoice(self.k, self.select, strategy.modalities, self.scoring)
 
 
 def pick(strategy: Strategy, prepared: Prepared, encoder: Encoder, text: str, options: QaOptions) -> list[FrameHit]:

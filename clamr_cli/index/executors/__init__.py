@@ -12,8 +12,8 @@ Kind = Literal["decode", "sidecars", "speech", "ocr", "encode"]
 """Kind of work of a task. Tasks of one kind share processes, so that modules and models stay loaded."""
 
 
-class Report(Protocol):
-    """The progress of a task: ``done`` of ``total``, and a part of its result where one is ready.
+class Reporter(Protocol):
+    """Takes the progress of a task: ``done`` of ``total``, and a part of its result where one is ready.
 
     A task that does not report for a while counts as stalled.
     """
@@ -35,7 +35,7 @@ class Executor(Protocol):
     """
 
     async def run(
-        self, kind: Kind, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Report
+        self, kind: Kind, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Reporter
     ) -> Result:
         """Run ``task(report, *args)`` and return its result, as soon as there is room for a task of this kind.
 

@@ -16,14 +16,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Final
 
 from clamr_cli.errors import MORE_MEMORY, ClamrError, shortage
-from clamr_cli.index.executors import Kind, Report, Result, TaskFailed
+from clamr_cli.index.executors import Kind, Reporter, Result, TaskFailed
 
 _NAMES: Final[dict[Kind, str]] = {
     "decode": "decoding",
@@ -69,17 +69,15 @@ class LocalExecutor:
                 self._idle[kind].put_nowait(worker)
 
     async def run(
-        self, kind: Kind, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Report = ignore
+        self, kind: Kind, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Reporter = ignore
     ) -> Result:
-        """See :class:`Executor`."""
         worker = await self._idle[kind].get()
         try:
-            return await worker.run_async(task, *args, stall_timeout=stall_timeout, on_report=on_report)
+            return await worker.run(task, *args, stall_timeout=stall_timeout, on_report=on_report)
         finally:
             self._idle[kind].put_nowait(worker)
 
     def stop(self) -> None:
-        """See :class:`Executor`."""
         for worker in self._workers:
             worker.stop()
 
@@ -104,34 +102,30 @@ class Worker:
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
 
-    def run(
-        self, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Report = ignore
+    async def run(
+        self, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Reporter = ignore
     ) -> Result:
-        """Run a task, see :meth:`Executor.run`, for callers that have nothing else to do meanwhile."""
-        with self._running(task, args) as connection:
-            while connection.poll(stall_timeout):
+        """Run a task, see :meth:`Executor.run`. Where it does not end with an answer, the process is ended."""
+        if self._connection is None or self._process is None or not self._process.is_alive():
+            self._start()
+        assert self._connection is not None
+        connection, kind = self._connection, ""
+        try:
+            connection.send((task, args))
+            while kind != "answer":
+                if not await _readable(connection, stall_timeout):
+                    raise TaskFailed(
+                        f"the {self.name} process said nothing for {stall_timeout:.0f} s and was stopped",
+                        "the file may be damaged or endless; raise CLAMR_TIME_LIMIT if it is only slow",
+                    )
                 kind, value = connection.recv()
-                if kind == "answer":
-                    break
-                on_report(*value)
-            else:
-                raise self._stalled(stall_timeout)
-        if isinstance(value, ClamrError):
-            raise value
-        return value  # type: ignore[no-any-return]
-
-    async def run_async(
-        self, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Report
-    ) -> Result:
-        """Run a task, see :meth:`Executor.run`."""
-        with self._running(task, args) as connection:
-            while await _readable(connection, stall_timeout):
-                kind, value = connection.recv()
-                if kind == "answer":
-                    break
-                on_report(*value)
-            else:
-                raise self._stalled(stall_timeout)
+                if kind == "report":
+                    on_report(*value)
+        except (EOFError, OSError) as error:
+            raise TaskFailed(*self._last_words()) from error
+        finally:
+            if kind != "answer":
+                self.stop()
         if isinstance(value, ClamrError):
             raise value
         return value  # type: ignore[no-any-return]
@@ -145,23 +139,6 @@ class Worker:
             process.join(timeout=2)
         if connection is not None:
             connection.close()
-
-    @contextlib.contextmanager
-    def _running(self, task: Callable[..., object], args: tuple[object, ...]) -> Iterator[Connection]:
-        """Send a task to the process; where the block does not end with its answer, the process is ended."""
-        if self._connection is None or self._process is None or not self._process.is_alive():
-            self._start()
-        assert self._connection is not None
-        answered = False
-        try:
-            self._connection.send((task, args))
-            yield self._connection
-            answered = True
-        except (EOFError, OSError) as error:
-            raise TaskFailed(*self._last_words()) from error
-        finally:
-            if not answered:
-                self.stop()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -179,12 +156,6 @@ class Worker:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             sys.warnoptions.remove("ignore:resource_tracker")
         theirs.close()
-
-    def _stalled(self, timeout: float) -> TaskFailed:
-        return TaskFailed(
-            f"the {self.name} process said nothing for {timeout:.0f} s and was stopped",
-            "the file may be damaged or endless; raise CLAMR_TIME_LIMIT if it is only slow",
-        )
 
     def _last_words(self) -> tuple[str, str]:
         """Reason why a process ended by itself, and a hint."""

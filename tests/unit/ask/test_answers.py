@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clamr_cli.ask.answer import choice_of
+from clamr_cli.ask import choice_of
 from clamr_cli.llm import readable
 
 CHOICES = ("a red car", "a car", "an old bicycle", "Cannot be told")

@@ -6,8 +6,7 @@ import io
 import pytest
 from PIL import Image
 
-from clamr_cli.ask import Material, Question, ask
-from clamr_cli.ask.answer import BLIND
+from clamr_cli.ask import BLIND, Material, Question, ask
 from clamr_cli.errors import ModelError
 from clamr_cli.llm import AnswerError, ImagesRefused, ImagesTooLarge
 from clamr_cli.llm.client import EndpointModel

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clamr_cli.ask import Material
-from clamr_cli.ask.answer import citations, marked
+from clamr_cli.ask import Material, citations, marked
 from tests.unit.ask.shown import material
 
 SHOWN = material()

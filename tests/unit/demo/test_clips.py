@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from clamr_cli.demo.clips import ASSETS, CLIPS, NARRATIONS, PHOTOS, RATE, SIZE, card, make_clips, photo, samples_of
+from clamr_cli.demo import ASSETS, CLIPS, NARRATIONS, PHOTOS, RATE, SIZE, card, make_clips, photo, samples_of
 from clamr_cli.types import Modality
 
 

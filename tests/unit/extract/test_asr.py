@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from clamr_cli import weights
-from clamr_cli.demo.clips import NARRATIONS, samples_of
+from clamr_cli.demo import NARRATIONS, samples_of
 from clamr_cli.errors import ModelError, UsageError
 from clamr_cli.extract.asr import SAMPLE_RATE, Stretch, WhisperAsr, credible_segments, pieces, split_long
 from clamr_cli.extract.options import AsrOptions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from clamr_cli import encoders
 from clamr_cli.errors import EncoderMismatch, IndexLocked, MediaError, UsageError
 from clamr_cli.events import Progress
 from clamr_cli.frames import (
-    Choice,
     DenseOptions,
+    FrameChoice,
     Prepared,
     find,
     full_size,
@@ -76,11 +77,11 @@ def test_a_question_is_answered_by_what_is_seen_said_and_noted(store, film, opti
         ("bees dance", 12.0, Modality.SPEECH),
         ("yellow", 18.0, Modality.VIDEO),
     ):
-        best = find(ready, hashed(options), question, Choice(k=2))[0]
+        best = find(ready, hashed(options), question, FrameChoice(k=2))[0]
         assert (best.rank, best.frame.time, best.modality) == (1, time, modality)
-    (evening,) = find(ready, hashed(options), "evening", Choice(k=1, modalities=(Modality.METADATA,)))
+    (evening,) = find(ready, hashed(options), "evening", FrameChoice(k=1, modalities=(Modality.METADATA,)))
     assert evening.frame.time >= 12.0
-    assert find(ready, hashed(options), "evening", Choice(modalities=(Modality.OCR,))) == []
+    assert find(ready, hashed(options), "evening", FrameChoice(modalities=(Modality.OCR,))) == []
 
 
 def test_the_second_time_nothing_is_done_and_the_file_is_not_needed(store, film, options):
@@ -91,7 +92,7 @@ def test_the_second_time_nothing_is_done_and_the_file_is_not_needed(store, film,
         *events, again = prepare(store, target, options)
     assert events == []
     assert (again.vectors.vectors == first.vectors.vectors).all()
-    hits = find(again, hashed(options), "blue", Choice(k=2))
+    hits = find(again, hashed(options), "blue", FrameChoice(k=2))
     times = [(small, hit.frame.time) for hit, _, small in full_size(store, again, hits, side=1280)]
     assert times == [(True, time) for time in sorted(hit.frame.time for hit in hits)]
     assert all(jpeg.startswith(b"\xff\xd8") for jpeg in stills(store, again, [hit.number for hit in hits]))
@@ -99,7 +100,7 @@ def test_the_second_time_nothing_is_done_and_the_file_is_not_needed(store, film,
 
 def test_the_content_of_a_known_file_is_not_looked_at_again(store, film, options, monkeypatch):
     ready, _ = prepared(store, film, options)
-    monkeypatch.setattr("clamr_cli.frames.target.content_hash", None)
+    monkeypatch.setattr(import_module("clamr_cli.frames.prepare"), "content_hash", None)
     assert locate(store, film) == ready.target
     os.utime(film, (1, 1))
     with pytest.raises(TypeError):
@@ -122,7 +123,7 @@ def test_other_words_give_other_vectors_from_the_same_pictures(store, film, opti
     Path(film).with_suffix(".srt").write_text(SRT.replace("Bees dance", "Wolves howl"), encoding="utf-8")
     ready, stages = prepared(store, film, options)
     assert stages == {"encode"}
-    assert find(ready, hashed(options), "wolves howl", Choice(k=1))[0].frame.time == 12.0
+    assert find(ready, hashed(options), "wolves howl", FrameChoice(k=1))[0].frame.time == 12.0
 
 
 def test_another_interval_gives_other_candidates(store, film, options):
@@ -133,8 +134,8 @@ def test_another_interval_gives_other_candidates(store, film, options):
 
 
 def test_an_interrupted_preparation_goes_on_with_the_next_part(store, film, options, monkeypatch):
-    for module in ("stored", "ranking"):
-        monkeypatch.setattr(f"clamr_cli.frames.{module}.PART", 2)
+    for module in ("prepare", "rank"):
+        monkeypatch.setattr(import_module(f"clamr_cli.frames.{module}"), "PART", 2)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     kept = []
     store_put = Store.put_extraction
@@ -153,19 +154,19 @@ def test_an_interrupted_preparation_goes_on_with_the_next_part(store, film, opti
     assert stages <= {"encode"}
     assert len(ready.candidates) == 4
     assert len(set(kept)) == len(before) + 1
-    assert find(ready, hashed(options), "yellow", Choice(k=1))[0].frame.time == 18.0
+    assert find(ready, hashed(options), "yellow", FrameChoice(k=1))[0].frame.time == 18.0
 
 
 def test_two_processes_encode_as_one_does(store, film, options, monkeypatch):
     one, _ = prepared(store, film, options)
-    for module in ("stored", "ranking"):
-        monkeypatch.setattr(f"clamr_cli.frames.{module}.PART", 1)
+    for module in ("prepare", "rank"):
+        monkeypatch.setattr(import_module(f"clamr_cli.frames.{module}"), "PART", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     other = Store.open(Path(store.uri).with_name("other"), create=True)
     many, _ = prepared(other, film, options)
     assert (one.vectors.vectors == many.vectors.vectors).all()
     assert (one.indptr == many.indptr).all()
-    hits = [find(ready, hashed(options), "bees dance", Choice(k=3)) for ready in (one, many)]
+    hits = [find(ready, hashed(options), "bees dance", FrameChoice(k=3)) for ready in (one, many)]
     assert [hit.score for hit in hits[0]] == pytest.approx([hit.score for hit in hits[1]])
     assert len(stills(other, many, [3, 0])) == 2
 
@@ -176,7 +177,7 @@ def test_an_indexed_video_brings_its_words(store, film, options):
     Path(film).with_suffix(".srt").unlink()
     ready, stages = prepared(store, record.video_id[:6], options)
     assert stages == {"sample", "encode"}
-    assert [segment.text for segment in ready.speech] == ["The red door opens.", "Bees dance."]
+    assert [segment.text for segment in ready.texts.speech] == ["The red door opens.", "Bees dance."]
     assert ready.target.path == film
 
 
@@ -190,7 +191,7 @@ def test_sound_alone_has_no_candidates(store, options, tmp_path):
 def test_a_silent_video_has_pictures(store, options, tmp_path):
     path = os.fspath(clips.Clip().colour("red", 4).colour("blue", 4).write(tmp_path / "silent.mp4"))
     ready, _ = prepared(store, path, options)
-    assert find(ready, hashed(options), "blue", Choice(k=1))[0].frame.time == 4.0
+    assert find(ready, hashed(options), "blue", FrameChoice(k=1))[0].frame.time == 4.0
     assert [hit.frame.time for hit in uniform(ready, 2)] == [0.0, 4.0]
     assert len(uniform(ready, 9)) == len(uniform(ready, 10**15)) == 2
 
@@ -207,7 +208,7 @@ def test_what_cannot_be_done_is_said(store, film, options, tmp_path):
     with pytest.raises(UsageError, match="empty"):
         find(ready, hashed(options), " ")
     with pytest.raises(UsageError, match="invalid -k"):
-        Choice(k=0)
+        FrameChoice(k=0)
     with pytest.raises(EncoderMismatch):
         find(replace(ready, encoder=replace(ready.encoder, fingerprint="x")), hashed(options), "red")
     damaged = tmp_path / "damaged.mp4"

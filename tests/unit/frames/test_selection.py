@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clamr_cli.frames.selection import ALIKE, CLOSE, select
+from clamr_cli.frames.rank import ALIKE, CLOSE, select
 from clamr_cli.media.key_frames import THUMB, image_difference
 
 STRATEGIES = ("top", "diverse", "windows")

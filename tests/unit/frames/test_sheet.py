@@ -9,7 +9,7 @@ from PIL import Image
 
 from clamr_cli.errors import UsageError
 from clamr_cli.frames import FrameHit
-from clamr_cli.frames.sheet import sheet
+from clamr_cli.frames.export import sheet
 from clamr_cli.types import Frame, Span
 
 

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from clamr_cli import weights
-from clamr_cli.demo.clips import NARRATIONS, samples_of, write_video
+from clamr_cli.demo import NARRATIONS, samples_of, write_video
 from clamr_cli.events import Indexed, Notice
 from clamr_cli.index import tasks
-from clamr_cli.index.executors import Report
+from clamr_cli.index.executors import Reporter
 from clamr_cli.index.executors.local import LocalExecutor
-from clamr_cli.index.options import IndexOptions
+from clamr_cli.index.pipeline import IndexOptions
 from clamr_cli.index.run import index
 from clamr_cli.store import Store
 from tests.unit.media.clips import Clip, Sound
@@ -29,12 +29,12 @@ def srt(*texts: str) -> str:
     return "".join(f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n{text}\n\n" for n, text in enumerate(texts))
 
 
-def stall(report: Report, name: str) -> None:
+def stall(report: Reporter, name: str) -> None:
     report(0, 0, name)
     time.sleep(60)
 
 
-def start(_report: Report) -> None:
+def start(_report: Reporter) -> None:
     """Take the time that it takes to start a process."""
 
 

@@ -14,29 +14,33 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import MediaError, UsageError
-from clamr_cli.index.executors import Report, TaskFailed
+from clamr_cli.index.executors import Reporter, TaskFailed
 from clamr_cli.index.executors.local import LocalExecutor, Worker, ignore
 
 loaded: list[int] = []
 
 
-def count(report: Report, to: int) -> int:
+def run_on(worker: Worker, task, *args, stall_timeout: float, on_report: Reporter = ignore):
+    return asyncio.run(worker.run(task, *args, stall_timeout=stall_timeout, on_report=on_report))
+
+
+def count(report: Reporter, to: int) -> int:
     for number in range(to):
         report(number, to)
     return to
 
 
-def remember(_report: Report) -> tuple[int, int]:
+def remember(_report: Reporter) -> tuple[int, int]:
     loaded.append(1)
     return os.getpid(), len(loaded)
 
 
-def complain(report: Report) -> None:
+def complain(report: Reporter) -> None:
     report(1, 2)
     raise MediaError("the file is torn", "get it again")
 
 
-def blunder(report: Report) -> None:
+def blunder(report: Reporter) -> None:
     report(1, 2)
     raise ZeroDivisionError("oh\nno")
 
@@ -45,50 +49,50 @@ class Panic(BaseException):
     """As Rust libraries raise it."""
 
 
-def starve(report: Report) -> None:
+def starve(report: Reporter) -> None:
     report(1, 2)
     raise MemoryError
 
 
-def panic(report: Report) -> None:
+def panic(report: Reporter) -> None:
     report(1, 2)
     raise Panic("index out of bounds")
 
 
-def get_killed(report: Report) -> None:
+def get_killed(report: Reporter) -> None:
     report(1, 2)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def crash(report: Report) -> None:
+def crash(report: Reporter) -> None:
     report(1, 2)
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def hang(report: Report) -> None:
+def hang(report: Reporter) -> None:
     report(1, 2)
     time.sleep(60)
 
 
-def dawdle(report: Report, seconds: float) -> int:
+def dawdle(report: Reporter, seconds: float) -> int:
     for step in range(10):
         report(step, 10)
         time.sleep(seconds / 10)
     return os.getpid()
 
 
-def chatter(_report: Report) -> str:
+def chatter(_report: Reporter) -> str:
     os.write(1, b"noise on stdout\n")
     return "data"
 
 
-def limits(_report: Report) -> tuple[int, int, bool]:
+def limits(_report: Reporter) -> tuple[int, int, bool]:
     with open("/proc/self/status", encoding="ascii") as status:
         bound = "NoNewPrivs:\t1" in status.read()
     return resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CORE)[0], bound
 
 
-def take_memory(_report: Report) -> int:
+def take_memory(_report: Reporter) -> int:
     return len(bytearray(1 << 45))
 
 
@@ -101,54 +105,54 @@ def worker() -> Iterator[Worker]:
 
 def test_reports_stream_back_in_order_from_one_process(worker: Worker):
     reports = []
-    assert worker.run(count, 4, stall_timeout=30, on_report=lambda *report: reports.append(report)) == 4
+    assert run_on(worker, count, 4, stall_timeout=30, on_report=lambda *report: reports.append(report)) == 4
     assert reports == [(number, 4, None) for number in range(4)]
-    first, _ = worker.run(remember, stall_timeout=30)
-    second, times = worker.run(remember, stall_timeout=30)
+    first, _ = run_on(worker, remember, stall_timeout=30)
+    second, times = run_on(worker, remember, stall_timeout=30)
     assert first == second != os.getpid()
     assert times == 2
 
 
 def test_errors_of_the_task_arrive_whole_and_the_process_lives_on(worker: Worker):
     with pytest.raises(MediaError) as caught:
-        worker.run(complain, stall_timeout=30)
+        run_on(worker, complain, stall_timeout=30)
     assert (caught.value.what, caught.value.hint) == ("the file is torn", "get it again")
-    process, _ = worker.run(remember, stall_timeout=30)
+    process, _ = run_on(worker, remember, stall_timeout=30)
     with pytest.raises(MediaError):
-        worker.run(complain, stall_timeout=30)
-    assert worker.run(remember, stall_timeout=30) == (process, 2)
+        run_on(worker, complain, stall_timeout=30)
+    assert run_on(worker, remember, stall_timeout=30) == (process, 2)
 
 
 def test_a_defect_becomes_one_line(worker: Worker):
     with pytest.raises(TaskFailed) as caught:
-        worker.run(blunder, stall_timeout=30)
+        run_on(worker, blunder, stall_timeout=30)
     assert caught.value.what == "ZeroDivisionError: oh no"
 
 
 def test_a_crash_is_named_and_the_next_task_gets_a_new_process(worker: Worker):
     with pytest.raises(TaskFailed, match="SIGSEGV"):
-        worker.run(crash, stall_timeout=30)
-    assert worker.run(count, 1, stall_timeout=30) == 1
+        run_on(worker, crash, stall_timeout=30)
+    assert run_on(worker, count, 1, stall_timeout=30) == 1
 
 
 def test_a_process_that_the_system_killed_may_have_had_too_little_memory(worker: Worker):
     with pytest.raises(TaskFailed, match="SIGKILL") as caught:
-        worker.run(get_killed, stall_timeout=30)
+        run_on(worker, get_killed, stall_timeout=30)
     assert caught.value.hint.startswith("not enough memory? close other programs")
 
 
 @pytest.mark.parametrize(("task", "what"), [(starve, "not enough memory"), (panic, "Panic: index out of bounds")])
 def test_a_task_that_gets_no_memory_or_panics_is_an_error_and_the_process_goes_on(worker: Worker, task, what: str):
     with pytest.raises(TaskFailed, match=what):
-        worker.run(task, stall_timeout=30)
-    assert worker.run(count, 1, stall_timeout=30) == 1
+        run_on(worker, task, stall_timeout=30)
+    assert run_on(worker, count, 1, stall_timeout=30) == 1
 
 
 def test_a_task_that_stalls_is_stopped(worker: Worker):
-    assert worker.run(count, 1, stall_timeout=30) == 1
+    assert run_on(worker, count, 1, stall_timeout=30) == 1
     with pytest.raises(TaskFailed, match="said nothing"):
-        worker.run(hang, stall_timeout=0.5)
-    assert worker.run(count, 1, stall_timeout=30) == 1
+        run_on(worker, hang, stall_timeout=0.5)
+    assert run_on(worker, count, 1, stall_timeout=30) == 1
 
 
 def test_an_abandoned_task_does_not_answer_the_next(worker: Worker):
@@ -156,11 +160,11 @@ def test_an_abandoned_task_does_not_answer_the_next(worker: Worker):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        worker.run(count, 1000, stall_timeout=30, on_report=give_up)
-    assert worker.run(count, 2, stall_timeout=30) == 2
+        run_on(worker, count, 1000, stall_timeout=30, on_report=give_up)
+    assert run_on(worker, count, 2, stall_timeout=30) == 2
 
 
-async def run(executor: LocalExecutor, kind, task, *args, stall_timeout: float = 30, on_report: Report = ignore):
+async def run(executor: LocalExecutor, kind, task, *args, stall_timeout: float = 30, on_report: Reporter = ignore):
     return await executor.run(kind, task, *args, stall_timeout=stall_timeout, on_report=on_report)
 
 
@@ -224,7 +228,7 @@ def test_a_stopped_executor_leaves_no_process(executor: LocalExecutor):
 
 def test_libraries_print_into_the_log(tmp_path, capfd):
     worker = Worker("test", log=tmp_path / "log")
-    assert worker.run(chatter, stall_timeout=30) == "data"
+    assert run_on(worker, chatter, stall_timeout=30) == "data"
     worker.stop()
     assert "noise on stdout" in (tmp_path / "log").read_text()
     assert capfd.readouterr().out == ""
@@ -242,10 +246,10 @@ def test_children_die_with_a_killed_parent(tmp_path):
             """
             import time
             from clamr_cli.index.executors.local import Worker
-            from tests.unit.index.test_executors import remember
+            from tests.unit.index.test_executors import remember, run_on
             if __name__ == "__main__":
                 worker = Worker("test")
-                child, _ = worker.run(remember, stall_timeout=30)
+                child, _ = run_on(worker, remember, stall_timeout=30)
                 print(child, flush=True)
                 time.sleep(60)
             """
@@ -279,14 +283,14 @@ def _running(pid: int) -> bool:
 def test_a_confined_process_has_limits_and_others_have_none() -> None:
     confined, free = Worker("test", confined=True), Worker("test")
     try:
-        memory, cores, bound = confined.run(limits, stall_timeout=20)
+        memory, cores, bound = run_on(confined, limits, stall_timeout=20)
         assert 4 << 30 < memory < 1 << 40
         assert (cores, bound) == (0, True)
         with pytest.raises(TaskFailed, match="not enough memory"):
-            confined.run(take_memory, stall_timeout=20)
-        assert confined.run(count, 2, stall_timeout=20) == 2
+            run_on(confined, take_memory, stall_timeout=20)
+        assert run_on(confined, count, 2, stall_timeout=20) == 2
         own = (resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CORE)[0], False)
-        assert free.run(limits, stall_timeout=20) == own
+        assert run_on(free, limits, stall_timeout=20) == own
     finally:
         confined.stop()
         free.stop()

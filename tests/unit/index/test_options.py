@@ -1,32 +1,31 @@
 from pathlib import Path
 
-from clamr_cli.index.options import IndexOptions, Recipe
+from clamr_cli.index.documents import Recipe
+from clamr_cli.index.pipeline import IndexOptions
 
 
 def test_equal_options_give_equal_recipes_and_any_difference_shows():
-    base = Recipe.of(IndexOptions(cache=Path("a")))
-    assert base.dump() == Recipe.of(IndexOptions(cache=Path("b"), encoder="hashed", jobs=9)).dump()
+    base = IndexOptions(cache=Path("a")).recipe
+    assert base.dump() == IndexOptions(cache=Path("b"), encoder="hashed", jobs=9).recipe.dump()
     for other in (
         IndexOptions(cache=Path(), window=30),
         IndexOptions(cache=Path(), language="fr"),
         IndexOptions(cache=Path(), speech=False),
         IndexOptions(cache=Path(), text=False),
     ):
-        assert Recipe.of(other).dump() != base.dump()
+        assert other.recipe.dump() != base.dump()
 
 
 def test_a_recipe_survives_being_kept_and_a_strange_one_is_no_recipe():
-    recipe = Recipe.of(IndexOptions(cache=Path(), language="de"))
+    recipe = IndexOptions(cache=Path(), language="de").recipe
     assert Recipe.parse(recipe.dump()) == recipe
     assert Recipe.parse("") is None
     assert Recipe.parse('{"media": 3}') is None
 
 
 def test_kept_results_are_named_by_content_stage_and_version():
-    recipe = Recipe.of(IndexOptions(cache=Path()))
+    recipe = IndexOptions(cache=Path()).recipe
     keys = {recipe.key("c0ffee", stage) for stage in ("media", "speech", "text")}
     assert len(keys) == 3
     assert all(key.startswith("c0ffee/") for key in keys)
-    assert recipe.key("c0ffee", "speech") != Recipe.of(IndexOptions(cache=Path(), language="de")).key(
-        "c0ffee", "speech"
-    )
+    assert recipe.key("c0ffee", "speech") != IndexOptions(cache=Path(), language="de").recipe.key("c0ffee", "speech")

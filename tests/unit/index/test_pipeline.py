@@ -17,7 +17,7 @@ from clamr_cli.extract.sidecars import sidecar_signature
 from clamr_cli.index import tasks
 from clamr_cli.index.executors import TaskFailed
 from clamr_cli.index.executors.local import LocalExecutor
-from clamr_cli.index.options import IndexOptions, Recipe
+from clamr_cli.index.pipeline import IndexOptions
 from clamr_cli.index.run import index
 from clamr_cli.index.workdir import SAMPLE_RATE as SECOND
 from clamr_cli.store import Store
@@ -132,7 +132,7 @@ def test_text_that_an_earlier_version_read_is_read_again_only_where_the_picture_
     Clip(picture=lambda time: plain((40, 40, 60), size), seconds=1).write(film)
     list(index(store, [str(film)], options))
     (video,) = store.videos()
-    earlier = msgspec.structs.replace(Recipe.of(options), text=options.ocr.version_before)
+    earlier = msgspec.structs.replace(options.recipe, text=options.ocr.version_before)
     said = [{"span": {"start": 0.0, "end": 1.0}, "text": "read before", "source": "easyocr"}]
     with store.writer("test"):
         store.put_extraction(earlier.key(video.content_hash, "text"), {"segments": said})

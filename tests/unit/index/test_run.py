@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clamr_cli.errors import MediaError
-from clamr_cli.events import Notice
-from clamr_cli.index.pipeline import both, for_each
-from clamr_cli.index.run import stream
+from clamr_cli.events import Discovered, Finished, Notice
+from clamr_cli.index.pipeline import IndexOptions, both, for_each
+from clamr_cli.index.run import index_async, iterate, stream
+from clamr_cli.store import Store
+from tests.unit.media.clips import Clip
 
 
 class Idle:
@@ -26,6 +30,14 @@ class Idle:
         self.stopped += 1
 
 
+class Inline(Idle):
+    """An executor that runs tasks in this process."""
+
+    async def run(self, kind: Any, task: Any, *args: Any, on_report: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.02)
+        return task(on_report, *args)
+
+
 def test_events_come_in_order_while_several_things_are_in_work() -> None:
     async def work(emit: Any) -> None:
         async def item(number: int) -> None:
@@ -36,7 +48,7 @@ def test_events_come_in_order_while_several_things_are_in_work() -> None:
         await for_each(range(7), item, at_once=3)
 
     executor = Idle()
-    events = [(event.path, event.text) for event in stream(executor, work) if isinstance(event, Notice)]
+    events = [(event.path, event.text) for event in iterate(stream(executor, work)) if isinstance(event, Notice)]
     assert sorted(events) == [(str(number), str(step)) for number in range(7) for step in range(5)]
     assert [step for path, step in events if path == "4"] == list("01234")
     assert events.index(("1", "0")) < events.index(("0", "4"))
@@ -50,7 +62,53 @@ def test_an_error_ends_the_stream_and_stops_the_executor() -> None:
 
     executor, events = Idle(), []
     with pytest.raises(MediaError, match="torn"):
-        events.extend(stream(executor, work))
+        events.extend(iterate(stream(executor, work)))
+    assert executor.stopped == 1
+
+
+def test_a_running_event_loop_takes_the_events_and_goes_on_with_its_own_work(tmp_path: Path) -> None:
+    Clip(seconds=1).write(tmp_path / "film.mp4")
+    store = Store.open(tmp_path / "index", create=True)
+    options = IndexOptions(tmp_path / "cache", encoder="hashed", speech=False, text=False)
+    ticks = []
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            ticks.append(1)
+
+    async def serve() -> list[Any]:
+        ticking = asyncio.create_task(tick())
+        events = [event async for event in index_async(store, [str(tmp_path)], options, Inline())]
+        ticking.cancel()
+        return events
+
+    events = asyncio.run(serve())
+    assert isinstance(events[0], Discovered)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].indexed == 1
+    assert len(ticks) > 3
+    (moment,) = store.moments()
+    assert moment.video_id == store.catalog()[0].video_id
+
+
+@pytest.mark.timeout(30)
+def test_closing_the_asynchronous_stream_cancels_all_work_and_stops_the_executor() -> None:
+    executor, ended = Idle(), []
+
+    async def work(emit: Any) -> None:
+        try:
+            emit(Notice("a", ""))
+            await executor.run()
+        finally:
+            ended.append("work")
+
+    async def serve() -> None:
+        async with contextlib.aclosing(stream(executor, work)) as events:
+            assert await anext(events) == Notice("a", "")
+        assert ended == ["work"]
+
+    asyncio.run(serve())
     assert executor.stopped == 1
 
 
@@ -69,7 +127,7 @@ def test_closing_the_stream_cancels_all_work_and_stops_the_executor() -> None:
         await for_each(range(9), item, at_once=2)
 
     executor = Idle()
-    events = stream(executor, work)
+    events = iterate(stream(executor, work))
     next(events)
     events.close()
     assert sorted(ended) == [0, 1]
@@ -88,7 +146,7 @@ def test_an_interruption_in_the_middle_of_a_write_reaches_the_caller(capfd: pyte
 
     executor = Idle()
     with pytest.raises(KeyboardInterrupt):
-        list(stream(executor, work))
+        list(iterate(stream(executor, work)))
     assert executor.stopped == 1
     assert capfd.readouterr().err == ""
 

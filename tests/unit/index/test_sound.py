@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from clamr_cli.demo.clips import NARRATIONS, RATE, samples_of
-from clamr_cli.index.sound import write_sound
+from clamr_cli.demo import NARRATIONS, RATE, samples_of
+from clamr_cli.index.tasks import write_sound
 from clamr_cli.index.workdir import SAMPLE_RATE, Workdir
 from clamr_cli.media.probe import probe
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from PIL import Image
 
-from clamr_cli.index.options import Recipe
+from clamr_cli.index.documents import Recipe
 from clamr_cli.index.workdir import DecodedMedia, StoredFrame
 from clamr_cli.store import Store
 from clamr_cli.types import FileRecord, FileState, MediaInfo, MomentRecord, Segment, Span, VideoFields, VideoRecord

@@ -10,8 +10,7 @@ import msgspec
 from PIL import Image
 
 from clamr_cli.encoders.hashed import HashedEncoder
-from clamr_cli.index.documents import documents_of, indexed_videos
-from clamr_cli.index.options import Recipe
+from clamr_cli.index.documents import Recipe, documents_of, indexed_videos
 from clamr_cli.index.workdir import DecodedMedia, StoredFrame
 from clamr_cli.store import Store
 from clamr_cli.types import FileRecord, FileState, MediaInfo, MomentRecord, Segment, Span, VideoFields, VideoRecord
