@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
@@ -81,8 +82,7 @@ class Settings:
     ] = 120.0
     limit: Annotated[int, Meta(ge=1, le=1_000_000, description="Results of a search.")] = 10
     scan_limit: Annotated[
-        int,
-        Meta(ge=0, le=10**15, description="Vectors per core that a search compares with before it uses an index."),
+        int, Meta(ge=0, le=10**15, description="Vectors per core that a search compares with before it uses an index.")
     ] = SCAN_LIMIT
     scoring: Annotated[Scoring, Meta(description="How similarities become a score.")] = "token-max"
     encoders: Annotated[
@@ -110,29 +110,37 @@ def load(options: Mapping[str, object] | None = None, *, config: str | None = No
     Raises:
         UsageError: an invalid value; the message names the file and key, the variable or the option.
     """
-    path, content = _read_file(config)
-    layers: list[tuple[str, str, object]] = [
-        *((f"{path}: {key}", _setting_of(key, path), value) for key, value in content.items()),
-        # An empty variable is one that is not set, as in most programs. Tables of encoders are in the file only.
-        *(
-            (f"the environment variable {variable(name)}", name, os.environ[variable(name)])
-            for name in NAMES
-            if name != "encoders" and os.environ.get(variable(name))
-        ),
-        *(
-            ("--ocr-lang" if name == "ocr_languages" else f"--{name.replace('_', '-')}", name, value)
-            for name, value in (options or {}).items()
-            if value is not None
-        ),
-    ]
+    named = config or os.environ.get(variable("config"))
+    path = Path(os.path.expanduser(named or default_config()))
+    content = _read_file(path, must_exist=bool(named))
+    layers: list[tuple[str, str, object]] = []
+    for key, value in content.items():
+        name = key.replace("-", "_")
+        if name not in NAMES:
+            raise UsageError(f"{path}: unknown setting {key!r}", f"the settings are {', '.join(NAMES)}")
+        layers.append((f"{path}: {key}", name, value))
+    # An empty variable is one that is not set, as in most programs. Tables of encoders are in the file only.
+    layers += (
+        (f"the environment variable {variable(name)}", name, text)
+        for name in NAMES
+        if name != "encoders" and (text := os.environ.get(variable(name)))
+    )
+    for name, value in (options or {}).items():
+        if value is not None:
+            layers.append(("--ocr-lang" if name == "ocr_languages" else f"--{name.replace('_', '-')}", name, value))
     values: dict[str, Any] = {}
     given: dict[str, str] = {}
     for source, name, value in layers:
         try:
             values[name] = _convert(name, value)
         except (msgspec.ValidationError, RecursionError) as error:
+            try:
+                shown = repr(value)
+            except (ValueError, RecursionError):
+                shown = f"this {type(value).__name__}"
+            shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
             hint = str(error) if name == "encoders" and "outside" in str(error) else expected(name)
-            raise UsageError(f"{source}: {_shown(value)} cannot be used", hint) from None
+            raise UsageError(f"{source}: {shown} cannot be used", hint) from None
         given[name] = source
     return replace(Settings(), **values, given=given)
 
@@ -142,38 +150,26 @@ def variable(name: str) -> str:
     return _PREFIX + name.upper()
 
 
-def config_file(path: str | None = None) -> Path:
-    """The configuration file: what the command line named, else CLAMR_CONFIG, else the user's own."""
-    return Path(os.path.expanduser(path or os.environ.get(variable("config")) or default_config()))
-
-
-def _read_file(named: str | None) -> tuple[Path, dict[str, Any]]:
-    path = config_file(named)
+def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
     try:
         text = path.read_text("utf-8-sig")
     except FileNotFoundError:
-        if named or os.environ.get(variable("config")):
+        if must_exist:
             raise UsageError(f"no configuration file {path}", "check --config and CLAMR_CONFIG") from None
-        return path, {}
+        return {}
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UsageError(f"the configuration file {path} cannot be read ({reason})", "correct or remove it") from error
+    # Most users have no such file.
     import tomllib
 
     try:
-        return path, tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"the configuration file {path} is not valid TOML ({error})", "correct it") from error
     except (RecursionError, ValueError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
         raise UsageError(f"the configuration file {path} cannot be read ({reason})", "correct it") from error
-
-
-def _setting_of(key: str, path: Path) -> str:
-    name = key.replace("-", "_")
-    if name not in NAMES:
-        raise UsageError(f"{path}: unknown setting {key!r}", f"the settings are {', '.join(NAMES)}")
-    return name
 
 
 def _convert(name: str, value: Any) -> object:  # noqa: ANN401 -- whatever a file holds
@@ -196,7 +192,7 @@ def _convert(name: str, value: Any) -> object:  # noqa: ANN401 -- whatever a fil
             case "exclude":
                 # A glob may hold a comma, so a list is never split.
                 value = value.split(os.pathsep)
-    value = msgspec.convert(value, _type_of(name), strict=False)
+    value = msgspec.convert(value, _types()[name], strict=False)
     match name:
         case "language":
             return value.lower()
@@ -214,15 +210,16 @@ def _convert(name: str, value: Any) -> object:  # noqa: ANN401 -- whatever a fil
     return value
 
 
-def _type_of(name: str) -> Any:  # noqa: ANN401
-    return get_type_hints(Settings, include_extras=True)[name]
+@cache
+def _types() -> dict[str, Any]:
+    return get_type_hints(Settings, include_extras=True)
 
 
 def expected(name: str) -> str:
     """Constraint of a setting, as a request."""
     from msgspec import inspect
 
-    info: Any = inspect.type_info(_type_of(name))
+    info: Any = inspect.type_info(_types()[name])
     match info.type:
         case inspect.BoolType():
             return "use true or false"
@@ -244,17 +241,8 @@ def about(name: str) -> str:
     """Description of a setting, in a sentence."""
     from msgspec import inspect
 
-    info: Any = inspect.type_info(_type_of(name))
+    info: Any = inspect.type_info(_types()[name])
     return str(info.extra_json_schema["description"])
-
-
-def _shown(value: object) -> str:
-    """A value for a message: whole where it is short, else its beginning or its kind."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):
-        return f"this {type(value).__name__}"
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def secret(variable: str) -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from clamr_cli.errors import UsageError
 from clamr_cli.types import FileRecord
 
 FOLDER_MODE: Final = 0o700
@@ -20,6 +21,13 @@ TEMPORARY_PREFIX: Final = ".tmp-"
 
 PATIENCE: Final = 1.5
 """Seconds for looking at files that are shown: a network share that hangs must not hang a search."""
+
+
+def absent_file(name: str) -> UsageError | None:
+    """The error for a name that no file has; None if it may be an id, which has neither separators nor dots."""
+    if os.sep in name or "." in name:
+        return UsageError(f"there is no file {name}", "check the path, or give an id that clamr ls shows")
+    return None
 
 
 def make_folder(folder: Path) -> None:

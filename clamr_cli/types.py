@@ -125,15 +125,8 @@ class _WithTexts:
 
     def segments(self, modality: Modality) -> tuple[Segment, ...]:
         """The text segments of a modality; empty for the modalities that have no text."""
-        match modality:
-            case Modality.SPEECH:
-                return self.speech
-            case Modality.OCR:
-                return self.ocr
-            case Modality.METADATA:
-                return self.metadata
-            case _:
-                return ()
+        segments: tuple[Segment, ...] = getattr(self, modality) if modality in TEXT_MODALITIES else ()
+        return segments
 
 
 @dataclass(frozen=True, slots=True)

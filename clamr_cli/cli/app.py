@@ -253,18 +253,6 @@ def _topics() -> list[str]:
     return sorted(name.removesuffix(".md") for name in os.listdir(_DOCS) if name.endswith(".md"))
 
 
-def _print_topic(topic: str) -> None:
-    """A page of the manual, drawn on a terminal, plain elsewhere."""
-    with open(os.path.join(_DOCS, f"{topic}.md"), encoding="utf-8") as file:
-        text = file.read()
-    if not sys.stdout.isatty():
-        write([text.encode()])
-        return
-    from rich.markdown import Markdown
-
-    print_table(Markdown(text))
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"clamr {__version__}")
@@ -320,11 +308,9 @@ class Commands(Mapping[str, TyperCommand]):
 def declare(name: str, function: Callable[[Context, Any], int]) -> TyperCommand:
     """The command that calls a function of the context and of its arguments.
 
-    Its options are the fields of the dataclass that the function's second parameter has as its type; its help is the
-    function's docstring.
+    Its options are the fields of the dataclass that is the type of ``arguments``; its help is the docstring.
     """
-    annotation = list(inspect.get_annotations(function).values())[1]
-    kind = getattr(sys.modules[function.__module__], annotation) if isinstance(annotation, str) else annotation
+    kind = get_type_hints(function)["arguments"]
     hints = get_type_hints(kind, include_extras=True)
     defaults = {field.name: field.default for field in fields(kind)}
     parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
@@ -380,7 +366,14 @@ class Program(TyperGroup):
                 typer.echo(ctx.get_help())
                 raise typer.Exit
             if topic[0] in _topics():
-                _print_topic(topic[0])
+                with open(os.path.join(_DOCS, f"{topic[0]}.md"), encoding="utf-8") as file:
+                    text = file.read()
+                if sys.stdout.isatty():
+                    from rich.markdown import Markdown
+
+                    print_table(Markdown(text))
+                else:
+                    write([text.encode()])
                 raise typer.Exit
             args = [*topic, "--help"]
         name = " ".join(args[:2])

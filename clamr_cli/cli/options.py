@@ -6,7 +6,6 @@ A command's arguments are the fields of a dataclass; it inherits the groups of o
 from __future__ import annotations
 
 import math
-import os
 import re
 import sys
 import unicodedata
@@ -97,29 +96,18 @@ class FormOptions:
 class EncoderOptions:
     """Settings of the CLaMR encoders; what is not given stays at the encoder's own default."""
 
-    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Base model: a folder or hub id.")] = (
-        None
-    )
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Base model: a folder or hub id.")] = None
     adapter: Annotated[
-        str | None, typer.Option("--adapter", metavar="MODEL", help="LoRA adapter: a folder or hub id; none for none.")
+        str | None, typer.Option(metavar="MODEL", help="LoRA adapter: a folder or hub id; none for none.")
     ] = None
-    revision: Annotated[str | None, typer.Option("--revision", metavar="REV", help="Revision of the base model.")] = (
-        None
-    )
-    adapter_revision: Annotated[
-        str | None, typer.Option("--adapter-revision", metavar="REV", help="Revision of the adapter.")
-    ] = None
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", metavar="NAME", help="auto, bfloat16, float16 or float32.")
-    ] = None
+    revision: Annotated[str | None, typer.Option(metavar="REV", help="Revision of the base model.")] = None
+    adapter_revision: Annotated[str | None, typer.Option(metavar="REV", help="Revision of the adapter.")] = None
+    dtype: Annotated[str | None, typer.Option(metavar="NAME", help="auto, bfloat16, float16 or float32.")] = None
     projection_init: Annotated[
-        str | None,
-        typer.Option("--projection-init", metavar="NAME", help="Draw of the projection: float16 (default) or float32."),
+        str | None, typer.Option(metavar="NAME", help="Draw of the projection: float16 (default) or float32.")
     ] = None
-    template_vectors: Annotated[
-        str | None, typer.Option("--template-vectors", metavar="WHAT", help="keep (default) or drop.")
-    ] = None
-    quantize: Annotated[str | None, typer.Option("--quantize", metavar="HOW", help="none (default) or 4bit.")] = None
+    template_vectors: Annotated[str | None, typer.Option(metavar="WHAT", help="keep (default) or drop.")] = None
+    quantize: Annotated[str | None, typer.Option(metavar="HOW", help="none (default) or 4bit.")] = None
 
     def encoder_settings(self) -> dict[str, object]:
         """The settings that were given, by the names the encoder has for them."""
@@ -135,17 +123,16 @@ class ExtractionOptions:
         False
     )
     no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Read no on-screen text.")] = False
-    encoder: Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="Encode with this one.")] = None
+    encoder: Annotated[str | None, typer.Option(metavar="NAME", help="Encode with this one.")] = None
     language: Annotated[
-        str | None, typer.Option("--language", metavar="CODE", help="Prefer tracks in, and expect, this language.")
+        str | None, typer.Option(metavar="CODE", help="Prefer tracks in, and expect, this language.")
     ] = None
     asr_model: Annotated[
-        str | None, typer.Option("--asr-model", metavar="NAME", help="Speech model: see 'clamr models', or a folder.")
+        str | None, typer.Option(metavar="NAME", help="Speech model: see 'clamr models', or a folder.")
     ] = None
-    ocr: Annotated[OcrEngine | None, typer.Option("--ocr", help="Reads on-screen text.")] = None
+    ocr: Annotated[OcrEngine | None, typer.Option(help="Reads on-screen text.")] = None
     ocr_lang: Annotated[
-        list[str] | None,
-        typer.Option("--ocr-lang", metavar="CODE", help="Languages of on-screen text; repeatable, or with commas."),
+        list[str] | None, typer.Option(metavar="CODE", help="Languages of on-screen text; repeatable, or with commas.")
     ] = None
     device: DeviceOption = None
 
@@ -174,9 +161,7 @@ class PrepareOptions(ExtractionOptions):
 
     interval: Annotated[
         float | None,
-        typer.Option(
-            "--interval", metavar="TIME", parser=parse_time, help="Take a frame about every 2 seconds, or as often."
-        ),
+        typer.Option(metavar="TIME", parser=parse_time, help="Take a frame about every 2 seconds, or as often."),
     ] = None
     no_speech: Annotated[
         bool, typer.Option("--no-speech", "--no-asr", help="Recognise no speech (what is known still counts).")
@@ -200,16 +185,14 @@ class LlmOptions:
     """The chat model that answers, and how to ask an endpoint."""
 
     model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Folder or hub id; with --base-url its name there.")
+        str | None, typer.Option(metavar="MODEL", help="Folder or hub id; with --base-url its name there.")
     ] = None
-    base_url: Annotated[
-        str | None, typer.Option("--base-url", metavar="URL", help="Ask this OpenAI-compatible endpoint.")
-    ] = None
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="Ask this OpenAI-compatible endpoint.")] = None
     api_key_env: Annotated[
-        str | None, typer.Option("--api-key-env", metavar="NAME", help="Environment variable with the endpoint's key.")
+        str | None, typer.Option(metavar="NAME", help="Environment variable with the endpoint's key.")
     ] = None
     api_key_file: Annotated[
-        str | None, typer.Option("--api-key-file", metavar="FILE", help="File whose first line is the endpoint's key.")
+        str | None, typer.Option(metavar="FILE", help="File whose first line is the endpoint's key.")
     ] = None
     timeout: TimeoutOption = 60.0
     retries: Annotated[int, typer.Option(metavar="N", help="Times to ask again after trouble.", min=0)] = 4
@@ -388,8 +371,3 @@ def out_file(text: str) -> Path:
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise UsageError(f"{text} cannot be written", "name a file in a folder that exists")
     return path
-
-
-def names_file(video: str) -> bool:
-    """True if a name that no file has can only be meant as a path: ids have neither separators nor dots."""
-    return os.sep in video or "." in video

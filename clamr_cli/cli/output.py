@@ -134,6 +134,16 @@ def json_only(name: str, about: str = "", get: Callable[[Any], Any] | None = Non
     return Column(name, about, get, tsv=None, table=None)
 
 
+def seconds_column(name: str, about: str, get: Callable[[Any], Any] | None = None, digits: int = 2) -> Column:
+    """A column of seconds for programs."""
+    return Column(name, about, get, json=rounded(3), tsv=fixed(digits), table=None)
+
+
+def span_record(span: Span) -> dict[str, object]:
+    """The keys ``start`` and ``end`` of JSON objects, in seconds."""
+    return {"start": round(span.start, 3), "end": round(span.end, 3)}
+
+
 def emit(
     columns: Sequence[Column],
     rows: Iterable[Any],
@@ -142,15 +152,7 @@ def emit(
     extra: Mapping[str, object] | None = None,
     row_style: Callable[[Any], str] | None = None,
 ) -> None:
-    """Print a list of things.
-
-    Args:
-        columns: of the command.
-        rows: the things.
-        form: the form to print.
-        extra: further keys of every JSON object.
-        row_style: the style of a row of the table.
-    """
+    """Print a list of things; ``extra`` are further keys of every JSON object, ``row_style`` is of the table."""
     match form:
         case Form.JSON:
             write(json_line({**record(columns, row), **(extra or {})}) for row in rows)
@@ -305,6 +307,8 @@ def table(
     header: bool = True,
 ) -> RenderableType:
     """A Rich table; narrow screens get its rows as paragraphs where it has more columns than a name and a value."""
+    from rich.text import Text
+
     upright = [column for column in columns if column.table and not column.below]
     wide = empty_table(header=header)
     for column in upright:
@@ -318,13 +322,16 @@ def table(
         )
     paragraphs = []
     for row in rows:
-        cells = {column.name: _cell(column, columns, row) for column in upright}
+        cells = [_cell(column, columns, row) for column in upright]
         style = row_style(row) if row_style else ""
-        wide.add_row(*cells.values(), style=style)
-        short = [cells[column.name] for column in upright if not column.wide and cells[column.name]]
-        long = [cells[column.name] for column in upright if column.wide and cells[column.name]]
-        paragraphs.append((short, long, style))
-    narrow = _stacked(paragraphs)
+        wide.add_row(*cells, style=style)
+        # On a narrow screen the short cells stand in one line, the long ones in lines of their own.
+        pairs = [(column.wide, cell) for column, cell in zip(upright, cells, strict=True) if cell]
+        head = Text("  ").join(Text(" ").join(cell.split()) for is_wide, cell in pairs if not is_wide)
+        paragraph = Text("\n").join([head, *(cell for is_wide, cell in pairs if is_wide)])
+        paragraph.stylize_before(style)
+        paragraphs.append(paragraph)
+    narrow = Text("\n").join(paragraphs)
 
     class ByWidth:
         def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
@@ -346,19 +353,6 @@ def _cell(column: Column, columns: Sequence[Column], row: Any) -> Text:  # noqa:
         style = STYLES.get(str(content), "dim" if part.below else "")
         link = part.link(row) if part.link else ""
         lines.append(content if isinstance(content, Text) else safe(content, style or part.style, link=link))
-    return Text("\n").join(lines)
-
-
-def _stacked(paragraphs: Sequence[tuple[list[Text], list[Text], str]]) -> Text:
-    """Each row with its short cells in one line, and the long ones in lines of their own."""
-    from rich.text import Text
-
-    lines = []
-    for short, long, style in paragraphs:
-        head = Text("  ").join(Text(" ").join(cell.split()) for cell in short)
-        text = Text("\n").join([head, *long])
-        text.stylize_before(style)
-        lines.append(text)
     return Text("\n").join(lines)
 
 

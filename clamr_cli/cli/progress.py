@@ -34,12 +34,8 @@ def interruptible(on_signal: Callable[[], None] | None = None) -> Iterator[Seque
     """In the block, signals that end a process raise KeyboardInterrupt; after it they mean what they meant before.
 
     What the process was started to ignore stays ignored: ``nohup`` and jobs in the background of a script rely on it.
-
-    Args:
-        on_signal: called before the exception is raised, where the end takes a while.
-
-    Yields:
-        The signals received, which grows; an exception alone can get lost in what a library calls back.
+    ``on_signal`` is called before the exception is raised. Yields the signals received, which grows; an exception alone
+    can get lost in what a library calls back.
     """
     received: list[int] = []
 
@@ -65,12 +61,9 @@ def interruptible(on_signal: Callable[[], None] | None = None) -> Iterator[Seque
 class Screen:
     """Shows how far something is: bars on a terminal that can draw them, plain lines elsewhere, on stderr.
 
-    Args:
-        quiet: show nothing but lines that are shown always.
-        bars: whether bars may be drawn; where queries or events go to the same terminal they would be written over.
-        interval: seconds between two lines about the same work where no bar can be drawn.
-        clock: seconds that only grow.
-        target: the Rich console to draw on; by default one on stderr where that is a terminal.
+    With ``quiet`` only lines that are shown always. ``bars`` is False where queries or events go to the same terminal,
+    which bars would write over. ``interval`` is the time between two lines about the same work. ``target`` is by
+    default stderr, where that is a terminal.
     """
 
     def __init__(
@@ -138,14 +131,9 @@ class Screen:
     ) -> None:
         """Move a bar; where none can be drawn, print ``text`` and the time left now and then.
 
-        Args:
-            text: what is done, and how much of it.
-            done: how much is done.
-            total: how much there is; None where nobody knows.
-            key: names the bar, where there are several.
-            left: seconds left, where the run knows better than the pace of this bar so far; negative for unknown.
-            detail: shown behind the time left as far as the screen has room; on terminals only.
-            due: whether it is time for a line; by default when the last one of this bar is long ago.
+        ``key`` names the bar, where there are several. ``left`` are the seconds left, where the run knows better than
+        the pace of this bar so far; negative for unknown. ``detail`` is shown behind the time left on terminals.
+        ``due`` says that it is time for a line, by default when the last one of this bar is long ago.
         """
         if self.quiet:
             return
@@ -229,14 +217,8 @@ def follow(
 ) -> int:
     """Show the events of a run until the last, and return the exit code.
 
-    An interruption closes the iterator, which keeps what is finished, and says how to go on.
-
-    Args:
-        events: of the run.
-        view: shows them.
-        quiet: no progress.
-        json: print each event as a JSON line on stdout.
-        received: signals that came already and still come, where the command has its own :func:`interruptible` block.
+    An interruption closes the iterator, which keeps what is finished, and says how to go on. With ``json`` each event
+    is a line on stdout. ``received`` are the signals of the command's own :func:`interruptible` block.
 
     Raises:
         BrokenPipeError: nobody reads the output any more, and the view does not count that as an interruption.

@@ -22,6 +22,7 @@ from clamr_cli import encoders
 from clamr_cli.errors import IndexLocked, MediaError, StoreError, UsageError
 from clamr_cli.events import Event
 from clamr_cli.extract.sidecars import find_sidecars
+from clamr_cli.files import absent_file
 from clamr_cli.frames.values import PART, DenseOptions, Prepared, Surroundings, Target, Texts, joined
 from clamr_cli.index import tasks
 from clamr_cli.index.documents import CaptionSet, Recipe, language_key, segments_from
@@ -70,10 +71,10 @@ def locate(store: Store, text: str) -> Target:
     if not text.strip() or "\0" in text:
         raise UsageError("no video was named", "give a file, or an id that clamr ls shows")
     path = os.path.abspath(text) if os.path.lexists(text) else ""
-    if not path and (os.sep in text or "." in text):
+    if not path and (absent := absent_file(text)):
         file = file_named(store.files(), text)
         if file is None or not os.path.lexists(file.path):
-            raise UsageError(f"there is no file {text}", "check the path, or give an id that clamr ls shows")
+            raise absent
         path = file.path
     if path:
         if os.path.isdir(path):

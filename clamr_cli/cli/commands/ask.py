@@ -21,7 +21,7 @@ from clamr_cli.cli.options import (
     TimeoutOption,
     VideoArgument,
 )
-from clamr_cli.cli.output import json_line, json_only, print_line, record, rounded, warn, write
+from clamr_cli.cli.output import json_line, json_only, print_line, record, rounded, span_record, warn, write
 from clamr_cli.cli.progress import Screen
 from clamr_cli.cli.runtime import Context
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
@@ -41,11 +41,11 @@ _AROUND: Final = 5.0
 class AskArguments(LlmOptions, PrepareOptions):
     video: VideoArgument
     question: Annotated[list[str], typer.Argument(metavar="QUESTION", help="What to answer.", show_default=False)]
-    choice: Annotated[
-        list[str] | None, typer.Option("--choice", metavar="TEXT", help="An answer to choose from; repeatable.")
-    ] = None
+    choice: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="An answer to choose from; repeatable.")] = (
+        None
+    )
     choices: Annotated[
-        str | None, typer.Option("--choices", metavar="TEXT...", help="All answers to choose from, one after another.")
+        str | None, typer.Option(metavar="TEXT...", help="All answers to choose from, one after another.")
     ] = None
     count: Annotated[
         int | None, typer.Option("--count", "-k", metavar="N", help="Frames to show (default 32).", min=1)
@@ -53,16 +53,13 @@ class AskArguments(LlmOptions, PrepareOptions):
     select: SelectOption = "diverse"
     modality: ModalityOption = None
     side: Annotated[
-        int,
-        typer.Option("--side", metavar="PIXELS", help="Longer side of the frames at most.", show_default=True, min=1),
+        int, typer.Option(metavar="PIXELS", help="Longer side of the frames at most.", show_default=True, min=1)
     ] = 448
     around: Annotated[
         float | None,
-        typer.Option(
-            "--around", metavar="TIME", parser=parse_time, help="Show lines up to 5 seconds from a frame, or as far."
-        ),
+        typer.Option(metavar="TIME", parser=parse_time, help="Show lines up to 5 seconds from a frame, or as far."),
     ] = None
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the answer's sampling.", min=0)] = 0
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the answer's sampling.", min=0)] = 0
     temperature: TemperatureOption = 0.0
     timeout: TimeoutOption = 300.0
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the prompt as JSON; ask nobody.")] = False
@@ -119,10 +116,7 @@ def _frames(asked: Asked) -> list[dict[str, object]]:
 
 def _lines(asked: Asked) -> list[dict[str, object]]:
     lines = asked.answer.material.lines
-    return [
-        {"start": rounded(3)(line.span.start), "end": rounded(3)(line.span.end), "kind": line.kind, "text": line.text}
-        for line in lines
-    ]
+    return [{**span_record(line.span), "kind": line.kind, "text": line.text} for line in lines]
 
 
 ANSWER: Final = (

@@ -5,7 +5,7 @@ The scripts are written from the declared commands; no shell starts clamr for th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
@@ -82,26 +82,18 @@ def commands_of(program: Any) -> list[CommandSpec]:  # noqa: ANN401 -- Typer's, 
     for path, command in {"": program, **program.commands}.items():
         below = [name.removeprefix(f"{path} ".lstrip()) for name in program.commands if name.startswith(path)]
         children = tuple(name for name in below if name and name != path and " " not in name)
-        options = [_option(param) for param in command.params if param.param_type_name == "option"]
-        choices = [
-            value for param in command.params if param.param_type_name == "argument" for value in _choices(param)
-        ]
-        result.append(
-            CommandSpec(
-                tuple(path.split()),
-                (command.help or "").strip().split("\n")[0],
-                (*options, OptionSpec(("-h", "--help"), "Show the help and exit.")),
-                children,
-                children or _WORDS.get(path, tuple(choices)),
-            )
-        )
+        options, arguments = [], _WORDS.get(path, ())
+        for param in command.params:
+            if param.param_type_name == "argument":
+                arguments += _choices(param)
+                continue
+            value = "" if param.is_flag else str(param.metavar or param.name).upper()
+            values = next((_VALUES[name] for name in param.opts if name in _VALUES), _choices(param))
+            options.append(OptionSpec((*param.opts, *param.secondary_opts), param.help or "", value, values))
+        options.append(OptionSpec(("-h", "--help"), "Show the help and exit."))
+        summary = (command.help or "").strip().split("\n")[0]
+        result.append(CommandSpec(tuple(path.split()), summary, tuple(options), children, children or arguments))
     return result
-
-
-def _option(param: Any) -> OptionSpec:  # noqa: ANN401
-    value = "" if param.is_flag else str(param.metavar or param.name).upper()
-    values = next((_VALUES[name] for name in param.opts if name in _VALUES), _choices(param))
-    return OptionSpec((*param.opts, *param.secondary_opts), param.help or "", value, values)
 
 
 def _choices(param: Any) -> tuple[str, ...]:  # noqa: ANN401
@@ -176,26 +168,24 @@ def zsh(commands: Sequence[CommandSpec]) -> str:
             action = action or ("_files" if option.value in _FILE_VALUES else "")
             value = f":{option.value}:{action}" if option.value else ""
             lines += [f"    '*{name}[{text}]{value}' \\" for name in option.names]
-        lines += [*_zsh_arguments(command), "}", ""]
+        files = command.path in _FILES
+        if command.children:
+            names = " ".join(command.children)
+            offers = f"{{compadd {names}; _files}}" if files else f"({names})"
+            function = "_".join(("_clamr", *command.words))
+            lines += [
+                f"    '1:command:{offers}' '*::argument:->argument'",
+                "  [[ $state == argument ]] || return",
+                "  case $line[1] in",
+                *(f"    {child}) {function}_{child} ;;" for child in command.children),
+                *(["    *) _files ;;"] if files else []),
+                "  esac",
+            ]
+        else:
+            offers = f"({' '.join(command.arguments)})" if command.arguments else "_files" if files else ""
+            lines.append(f"    '*:argument:{offers}'")
+        lines += ["}", ""]
     return "\n".join([*lines, '_clamr "$@"', ""])
-
-
-def _zsh_arguments(command: CommandSpec) -> Iterator[str]:
-    files = command.path in _FILES
-    if not command.children:
-        offers = f"({' '.join(command.arguments)})" if command.arguments else "_files" if files else ""
-        yield f"    '*:argument:{offers}'"
-        return
-    names = " ".join(command.children)
-    offers = f"{{compadd {names}; _files}}" if files else f"({names})"
-    yield f"    '1:command:{offers}' '*::argument:->argument'"
-    yield "  [[ $state == argument ]] || return"
-    yield "  case $line[1] in"
-    for child in command.children:
-        yield f"    {child}) _{'_'.join(('clamr', *command.words, child))} ;;"
-    if files:
-        yield "    *) _files ;;"
-    yield "  esac"
 
 
 def fish(commands: Sequence[CommandSpec]) -> str:

@@ -23,17 +23,13 @@ class EncodeArguments(EncoderOptions):
     more_frames: Annotated[
         list[str] | None, typer.Argument(metavar="FRAME", help="More frames, in order.", show_default=False)
     ] = None
-    frames: Annotated[
-        list[str] | None, typer.Option("--frames", metavar="FRAME", help="Pictures, ten at most, in order.")
-    ] = None
-    ocr: Annotated[str | None, typer.Option("--ocr", metavar="TEXT", help="On-screen text.")] = None
-    asr: Annotated[str | None, typer.Option("--asr", metavar="TEXT", help="Speech.")] = None
-    description: Annotated[str | None, typer.Option("--description", metavar="TEXT", help="Metadata.")] = None
-    query: Annotated[str | None, typer.Option("--query", metavar="TEXT", help="A query to encode as well.")] = None
+    frames: Annotated[list[str] | None, typer.Option(metavar="FRAME", help="Pictures, ten at most, in order.")] = None
+    ocr: Annotated[str | None, typer.Option(metavar="TEXT", help="On-screen text.")] = None
+    asr: Annotated[str | None, typer.Option(metavar="TEXT", help="Speech.")] = None
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="Metadata.")] = None
+    query: Annotated[str | None, typer.Option(metavar="TEXT", help="A query to encode as well.")] = None
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Write to this .npz file.")]
-    encoder: Annotated[
-        Literal["clamr", "clamr-omni"], typer.Option("--encoder", help="The encoder.", show_default=True)
-    ] = "clamr"
+    encoder: Annotated[Literal["clamr", "clamr-omni"], typer.Option(help="The encoder.", show_default=True)] = "clamr"
     device: DeviceOption = None
     max_ocr_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens of --ocr at most.", min=1)] = 512
     max_asr_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens of --asr at most.", min=1)] = 512

@@ -64,11 +64,10 @@ class EvalArguments(FormOptions, EncoderOptions):
         Path | None, typer.Argument(metavar="[QUERIES]", help="File of queries with answers.", show_default=False)
     ] = None
     format: Annotated[
-        Literal["auto", "jsonl", "json", "multivent", "msrvtt", "trec"],
-        typer.Option("--format", help="Format of the queries."),
+        Literal["auto", "jsonl", "json", "multivent", "msrvtt", "trec"], typer.Option(help="Format of the queries.")
     ] = "auto"
     qrels: Annotated[
-        Path | None, typer.Option("--qrels", metavar="FILE", help="Judgements: TREC's four columns, or JSON lines.")
+        Path | None, typer.Option(metavar="FILE", help="Judgements: TREC's four columns, or JSON lines.")
     ] = None
     published_pool: Annotated[
         bool, typer.Option("--published-pool", help="A document for each judgement, as CLaMR was published.")
@@ -78,36 +77,29 @@ class EvalArguments(FormOptions, EncoderOptions):
     )
     measure: Annotated[
         list[str] | None,
-        typer.Option(
-            "--measure", metavar="NAME", help="nDCG@10 (default), R@1, RR, AP...; repeatable, main one first."
-        ),
+        typer.Option(metavar="NAME", help="nDCG@10 (default), R@1, RR, AP...; repeatable, main one first."),
     ] = None
     baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Compare with simpler systems.")] = True
     run: Annotated[
-        list[Path] | None,
-        typer.Option("--run", metavar="FILE", help="Score this TREC run, without an index; repeatable."),
+        list[Path] | None, typer.Option(metavar="FILE", help="Score this TREC run, without an index; repeatable.")
     ] = None
-    compare: Annotated[
-        list[Path] | None, typer.Option("--compare", metavar="FILE", help="Test this TREC run too; repeatable.")
-    ] = None
+    compare: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Test this TREC run too; repeatable.")] = (
+        None
+    )
     run_out: Annotated[
         Path | None,
-        typer.Option(
-            "--run-out", metavar="FILE", parser=options.out_file, help="Write the encoder's ranking as a TREC run."
-        ),
+        typer.Option(metavar="FILE", parser=options.out_file, help="Write the encoder's ranking as a TREC run."),
     ] = None
     qrels_out: Annotated[
         Path | None,
-        typer.Option(
-            "--qrels-out", metavar="FILE", parser=options.out_file, help="Write the judgements for TREC's tools."
-        ),
+        typer.Option(metavar="FILE", parser=options.out_file, help="Write the judgements for TREC's tools."),
     ] = None
     path: PathOption = None
     scoring: ScoringOption = None
     encoder: EncoderOption = None
     device: DeviceOption = None
     bootstrap: BootstrapOption = 2000
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed of the resamples.", min=0)] = 0
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed of the resamples.", min=0)] = 0
     csv: CsvOption = False
 
 

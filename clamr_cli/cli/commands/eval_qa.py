@@ -21,18 +21,7 @@ from clamr_cli.cli.options import (
     SelectOption,
     TimeoutOption,
 )
-from clamr_cli.cli.output import (
-    Column,
-    Form,
-    emit,
-    empty_table,
-    print_table,
-    rounded,
-    safe,
-    tsv_line,
-    warn,
-    write,
-)
+from clamr_cli.cli.output import Column, Form, emit, empty_table, print_table, rounded, safe, tsv_line, warn, write
 from clamr_cli.cli.progress import RunView, event_line, follow, stage_text
 from clamr_cli.cli.runtime import Context, create_encoder, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_PARTIAL, MediaError, StoreError, UsageError
@@ -61,28 +50,24 @@ class EvalQaArguments(FormOptions, LlmOptions, PrepareOptions):
     ]
     format: Annotated[
         Literal["auto", "videomme", "longvideobench", "qvhighlights", "jsonl"],
-        typer.Option("--format", help="Format of the questions."),
+        typer.Option(help="Format of the questions."),
     ] = "auto"
-    videos: Annotated[
-        list[Path] | None, typer.Option("--videos", metavar="DIR", help="Look for the videos here; repeatable.")
-    ] = None
+    videos: Annotated[list[Path] | None, typer.Option(metavar="DIR", help="Look for the videos here; repeatable.")] = (
+        None
+    )
     subtitles: Annotated[
-        list[Path] | None, typer.Option("--subtitles", metavar="DIR", help="Look for their subtitles here; repeatable.")
+        list[Path] | None, typer.Option(metavar="DIR", help="Look for their subtitles here; repeatable.")
     ] = None
     strategy: Annotated[
         list[str] | None,
         typer.Option(
-            "--strategy",
-            metavar="NAME",
-            help="uniform, dense, clamr, clamr+speech, each also with +subs; repeatable (default all).",
+            metavar="NAME", help="uniform, dense, clamr, clamr+speech, each also with +subs; repeatable (default all)."
         ),
     ] = None
     count: Annotated[
         int, typer.Option("--count", "-k", metavar="N", help="Frames of a strategy.", show_default=True, min=1)
     ] = 32
-    dense_frames: Annotated[
-        int, typer.Option("--dense-frames", metavar="N", help="Frames of dense.", show_default=True, min=1)
-    ] = 768
+    dense_frames: Annotated[int, typer.Option(metavar="N", help="Frames of dense.", show_default=True, min=1)] = 768
     select: SelectOption = "diverse"
     nearby: Annotated[
         float,
@@ -100,7 +85,7 @@ class EvalQaArguments(FormOptions, LlmOptions, PrepareOptions):
     concurrency: ConcurrencyOption = 4
     timeout: TimeoutOption = 300.0
     bootstrap: BootstrapOption = 2000
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed of answers and resamples.", min=0)] = 0
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed of answers and resamples.", min=0)] = 0
 
     def strategies(self) -> tuple[Strategy, ...]:
         """The strategies to compare.

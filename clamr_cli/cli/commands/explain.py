@@ -41,7 +41,7 @@ _LONGEST_TEXT: Final = 120
 class ExplainArguments(FormOptions, EncoderOptions):
     video: Annotated[str, typer.Argument(metavar="ID", help="A video's id, or the beginning of it.")]
     query: Annotated[
-        str | None, typer.Option("--query", metavar="TEXT", help="Explain this query instead of the last search.")
+        str | None, typer.Option(metavar="TEXT", help="Explain this query instead of the last search.")
     ] = None
     encoder: EncoderOption = None
     device: DeviceOption = None

@@ -20,7 +20,6 @@ from clamr_cli.cli.options import (
     PrepareOptions,
     SelectOption,
     VideoArgument,
-    names_file,
 )
 from clamr_cli.cli.output import (
     STYLES,
@@ -33,12 +32,15 @@ from clamr_cli.cli.output import (
     record,
     rounded,
     safe,
+    seconds_column,
+    span_record,
     table_only,
     warn,
 )
 from clamr_cli.cli.progress import PrepareView, counted, follow
 from clamr_cli.cli.runtime import Context, create_encoder, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, MediaError, StoreError, UsageError
+from clamr_cli.files import absent_file
 from clamr_cli.text import escape_json, file_time, format_time, parse_time, plural, shorten
 from clamr_cli.types import Encoder, Segment
 
@@ -65,16 +67,13 @@ class FramesArguments(FormOptions, EncoderOptions, PrepareOptions):
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="DIR", help="Write JPEGs named by time, and frames.json.")
     ] = None
-    sheet: Annotated[
-        str | None, typer.Option("--sheet", metavar="FILE", help="Write a contact sheet (.jpg, .png or .webp).")
-    ] = None
+    sheet: Annotated[str | None, typer.Option(metavar="FILE", help="Write a contact sheet (.jpg, .png or .webp).")] = (
+        None
+    )
     around: Annotated[
         float | None,
         typer.Option(
-            "--around",
-            metavar="TIME",
-            parser=parse_time,
-            help="With --out: a clip from so long before to after each frame.",
+            metavar="TIME", parser=parse_time, help="With --out: a clip from so long before to after each frame."
         ),
     ] = None
     exact: Annotated[
@@ -82,9 +81,7 @@ class FramesArguments(FormOptions, EncoderOptions, PrepareOptions):
     ] = False
     side: Annotated[
         int,
-        typer.Option(
-            "--side", metavar="PIXELS", help="Longer side of the JPEGs at most.", show_default=True, min=16, max=16_384
-        ),
+        typer.Option(metavar="PIXELS", help="Longer side of the JPEGs at most.", show_default=True, min=16, max=16_384),
     ] = 1280
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export or sheet.")] = False
 
@@ -111,15 +108,7 @@ def _text(segments: Sequence[Segment]) -> str:
 
 
 def _lines(segments: Sequence[Segment]) -> list[dict[str, object]]:
-    seconds = rounded(3)
-    return [
-        {"start": seconds(line.span.start), "end": seconds(line.span.end), "text": line.text, "source": line.source}
-        for line in segments
-    ]
-
-
-def _seconds(name: str, about: str, get: object) -> Column:
-    return Column(name, about, get, json=rounded(3), tsv=fixed(3), table=None)  # type: ignore[arg-type]
+    return [{**span_record(line.span), "text": line.text, "source": line.source} for line in segments]
 
 
 FRAME: Final = (
@@ -130,9 +119,11 @@ FRAME: Final = (
         json=rounded(3), tsv=fixed(3), table=as_time, label="frame",
     ),
     table_only("stretch", lambda hit: as_span(hit.frame.span), below="time"),
-    _seconds("start", "Where the stretch starts that it stands for, in seconds.", lambda hit: hit.frame.span.start),
-    _seconds("end", "Where that ends.", lambda hit: hit.frame.span.end),
-    _seconds("at", "The second inside it where the evidence is strongest.", lambda hit: hit.at),
+    seconds_column(
+        "start", "Where the stretch starts that it stands for, in seconds.", lambda hit: hit.frame.span.start, 3
+    ),
+    seconds_column("end", "Where that ends.", lambda hit: hit.frame.span.end, 3),
+    seconds_column("at", "The second inside it where the evidence is strongest.", digits=3),
     json_only("score", "MaxSim of the question with all modalities.", lambda hit: rounded(4)(hit.score)),
     Column("modality", "The modality that matches best.", table=str, label="by"),
     json_only(
@@ -316,15 +307,15 @@ def prepare_video(context: Context, arguments: PrepareOptions, video: str) -> Vi
     from clamr_cli.frames import locate, prepare
 
     settings = arguments.settings(context)
-    is_there = "\0" not in video and os.path.lexists(video)
+    is_there = os.path.lexists(video)
     try:
         store = open_store(settings)
     except StoreError as error:
         if not error.what.startswith("no index at"):
             raise
         # Whatever is prepared is kept in an index; without one, a video can be named by its path only.
-        if names_file(video) and not is_there:
-            raise UsageError(f"there is no file {video}", "check the path") from None
+        if not is_there and (absent := absent_file(video)):
+            raise absent from None
         store = open_store(settings, create=is_there)
     options, view = arguments.dense_options(store, settings), PrepareView()
     try:

@@ -23,22 +23,18 @@ class IndexArguments(ExtractionOptions, EncoderOptions):
     targets: Annotated[
         list[str] | None, typer.Argument(metavar="TARGET", help="Files, folders or globs.", show_default=False)
     ] = None
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", metavar="GLOB", help="Leave out what matches; repeatable.")
-    ] = None
+    exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave out what matches; repeatable.")] = (
+        None
+    )
     encoder: Annotated[
-        str | None,
-        typer.Option("--encoder", metavar="NAME", help="Encode with this; without targets, re-encode all there is."),
+        str | None, typer.Option(metavar="NAME", help="Encode with this; without targets, re-encode all there is.")
     ] = None
     window: Annotated[
         float | None,
-        typer.Option(
-            "--window", metavar="TIME", parser=parse_time, help="Longest moment: 60, 90s or 1:30 (default 60)."
-        ),
+        typer.Option(metavar="TIME", parser=parse_time, help="Longest moment: 60, 90s or 1:30 (default 60)."),
     ] = None
     pool: Annotated[
-        int | None,
-        typer.Option("--pool", metavar="N", help="Keep one vector for about N that are alike: smaller, less exact."),
+        int | None, typer.Option(metavar="N", help="Keep one vector for about N that are alike: smaller, less exact.")
     ] = None
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed before.")] = False
     prune: Annotated[

@@ -11,10 +11,10 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from clamr_cli.cli.options import names_file
 from clamr_cli.cli.output import warn, write
 from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.errors import EXIT_FOUND, UsageError
+from clamr_cli.files import absent_file
 from clamr_cli.text import command_line, parse_time
 
 PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -31,9 +31,7 @@ class OpenArguments:
     place: Annotated[
         str, typer.Argument(metavar="VIDEO[@TIME]", help="A file or an id, and when: film.mp4@12:03, 1a2b@1h5m.")
     ]
-    player: Annotated[
-        Literal["mpv", "vlc"] | None, typer.Option("--player", help="The one that is installed by default.")
-    ] = None
+    player: Annotated[Literal["mpv", "vlc"] | None, typer.Option(help="The one that is installed by default.")] = None
     show: Annotated[bool, typer.Option("--print", help="Print the command instead of starting the player.")] = False
 
 
@@ -69,7 +67,7 @@ def split(place: str) -> tuple[str, float]:
         UsageError: what follows the last @ is an invalid time, and there is no such file.
     """
     video, at, when = place.rpartition("@")
-    if not at or ("\0" not in place and os.path.lexists(place)):
+    if not at or os.path.lexists(place):
         return place, 0.0
     return video, parse_time(when)
 
@@ -90,12 +88,14 @@ def _path(context: Context, video: str) -> str:
     Raises:
         UsageError: there is no such file or id, or the file of the id is gone.
     """
-    if "\0" not in video and os.path.isfile(video):
+    if os.path.isfile(video):
         return os.path.abspath(video)
-    if "\0" not in video and os.path.isdir(video):
+    if os.path.isdir(video):
         raise UsageError(f"{video} is a folder", "name one video in it")
-    if names_file(video) or not video.strip():
-        raise UsageError(f"there is no file {video!r}", "check the path, or give an id that clamr ls shows")
+    if not video.strip():
+        raise UsageError("no video was named", "give a file, or an id that clamr ls shows")
+    if absent := absent_file(video):
+        raise absent
     store = open_store(context.settings())
     video_id = store.resolve(video)
     paths = [record.path for record in store.files([video_id])]

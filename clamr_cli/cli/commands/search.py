@@ -27,6 +27,8 @@ from clamr_cli.cli.output import (
     json_only,
     mark,
     rounded,
+    seconds_column,
+    span_record,
     table_only,
     warn,
     write_paths,
@@ -47,34 +49,26 @@ class SearchArguments(FormOptions, EncoderOptions):
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="What to look for.", show_default=False)]
     modality: ModalityOption = None
     weight: Annotated[
-        list[str] | None, typer.Option("--weight", metavar="NAME=N", help="Count a modality more or less: speech=2.")
+        list[str] | None, typer.Option(metavar="NAME=N", help="Count a modality more or less: speech=2.")
     ] = None
     since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="DATE", parser=options.day, help="Dated 2024-05-17, 2024-05 or later."),
+        str | None, typer.Option(metavar="DATE", parser=options.day, help="Dated 2024-05-17, 2024-05 or later.")
     ] = None
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="DATE", parser=options.day, help="Dated then or earlier.")
-    ] = None
+    until: Annotated[str | None, typer.Option(metavar="DATE", parser=options.day, help="Dated then or earlier.")] = None
     longer: Annotated[
-        float | None,
-        typer.Option("--longer", metavar="TIME", parser=parse_time, help="Videos of at least 90, 1:30, 2m."),
+        float | None, typer.Option(metavar="TIME", parser=parse_time, help="Videos of at least 90, 1:30, 2m.")
     ] = None
     shorter: Annotated[
-        float | None, typer.Option("--shorter", metavar="TIME", parser=parse_time, help="Videos of at most that.")
+        float | None, typer.Option(metavar="TIME", parser=parse_time, help="Videos of at most that.")
     ] = None
     path: PathOption = None
-    language: Annotated[str | None, typer.Option("--language", metavar="CODE", help="Only videos in it, e.g. en.")] = (
-        None
-    )
+    language: Annotated[str | None, typer.Option(metavar="CODE", help="Only videos in it, e.g. en.")] = None
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="Results (default 10).")] = None
     moments: Annotated[bool, typer.Option("--moments", help="All good moments, not one of each video.")] = False
     scoring: ScoringOption = None
     floor: Annotated[
         float | None,
-        typer.Option(
-            "--floor", metavar="N", parser=options.finite, help="Score per query vector below which hits are weak."
-        ),
+        typer.Option(metavar="N", parser=options.finite, help="Score per query vector below which hits are weak."),
     ] = None
     encoder: EncoderOption = None
     device: DeviceOption = None
@@ -100,15 +94,10 @@ def evidence_record(evidence: Evidence) -> dict[str, object]:
     return {
         "query_token": evidence.query_token,
         "modality": evidence.modality,
-        "start": round(evidence.span.start, 3),
-        "end": round(evidence.span.end, 3),
+        **span_record(evidence.span),
         "text": evidence.text,
         "similarity": round(evidence.similarity, 4),
     }
-
-
-def _time_column(name: str, about: str, get: object) -> Column:
-    return Column(name, about, get, json=rounded(3), tsv=fixed(2), table=None)  # type: ignore[arg-type]
 
 
 HIT: Final = (
@@ -124,9 +113,9 @@ HIT: Final = (
         cell=lambda hit: f"{hit.video_id}  offline" if hit.offline else hit.video_id, below="title",
     ),
     json_only("moment_id", "Id of the moment: the video's id and a number."),
-    _time_column("start", "Where the moment starts, in seconds.", lambda hit: hit.span.start),
-    _time_column("end", "Where it ends.", lambda hit: hit.span.end),
-    _time_column("at", "The second inside it where the evidence is strongest.", lambda hit: hit.at),
+    seconds_column("start", "Where the moment starts, in seconds.", lambda hit: hit.span.start),
+    seconds_column("end", "Where it ends.", lambda hit: hit.span.end),
+    seconds_column("at", "The second inside it where the evidence is strongest."),
     table_only("moment", lambda hit: as_span(hit.span)),
     table_only("at", lambda hit: f"at {format_time(hit.at)}", below="moment"),
     Column("modality", "The modality that matches best.", table=str, label="by"),

@@ -19,6 +19,7 @@ from clamr_cli.cli.output import (
     record,
     rounded,
     safe,
+    span_record,
     table,
     table_only,
 )  # fmt: skip
@@ -33,13 +34,9 @@ class ShowArguments(FormOptions):
     video: Annotated[str, typer.Argument(metavar="ID", help="A video's id, or the beginning of it.")]
 
 
-_seconds: Final = rounded(3)
-
-
 def _segment_record(segment: Segment) -> dict[str, object]:
     return {
-        "start": _seconds(segment.span.start),
-        "end": _seconds(segment.span.end),
+        **span_record(segment.span),
         "text": segment.text,
         "source": segment.source,
         "language": segment.language,
@@ -51,9 +48,8 @@ def _moment_record(moment: MomentRecord) -> dict[str, object]:
     frames = zip(moment.frame_times, moment.frame_spans, strict=True)
     return {
         "moment_id": moment.moment_id,
-        "start": _seconds(moment.span.start),
-        "end": _seconds(moment.span.end),
-        "frames": [{"time": _seconds(at), "start": _seconds(s.start), "end": _seconds(s.end)} for at, s in frames],
+        **span_record(moment.span),
+        "frames": [{"time": round(time, 3), **span_record(span)} for time, span in frames],
         "speech": [_segment_record(segment) for segment in moment.speech],
         "ocr": [_segment_record(segment) for segment in moment.ocr],
         "metadata": [_segment_record(segment) for segment in moment.metadata],
@@ -67,7 +63,7 @@ COLUMNS: Final = (
     json_only("uploader", "Who published it; empty where unknown.", lambda line: line.video.fields.uploader),
     json_only("date", "ISO 8601, as much as is known.", lambda line: line.video.fields.date),
     json_only("language", "Two-letter code; empty where unknown.", lambda line: line.video.fields.language),
-    json_only("duration", "Seconds.", lambda line: _seconds(line.video.media.duration)),
+    json_only("duration", "Seconds.", lambda line: round(line.video.media.duration, 3)),
     json_only("indexed_at", "When it was indexed, ISO 8601.", lambda line: line.video.indexed_at),
     json_only(
         "files",
@@ -97,18 +93,12 @@ TIMELINE_COLUMNS: Final = (
     json_only("title", "Title.", lambda line: line.video.fields.title),
     json_only(
         "moments", "The parts that can be found: start, end.",
-        lambda line: [{"start": _seconds(span.start), "end": _seconds(span.end)} for span in line.moments],
+        lambda line: [span_record(span) for span in line.moments],
     ),
     json_only(
         "timeline", "All the index knows, in time order: modality, start, end, text, source.",
         lambda line: [
-            {
-                "modality": entry.modality,
-                "start": _seconds(entry.span.start),
-                "end": _seconds(entry.span.end),
-                "text": entry.text,
-                "source": entry.source,
-            }
+            {"modality": entry.modality, **span_record(entry.span), "text": entry.text, "source": entry.source}
             for entry in line.entries
         ],
     ),
@@ -157,28 +147,21 @@ def show(context: Context, arguments: ShowArguments) -> int:
 
 def print_timeline(line: Timeline, form: Form) -> None:
     """All that the index knows of a video, in order of time."""
-    match form:
-        case Form.JSON:
-            emit(TIMELINE_COLUMNS, [line], form)
-        case Form.TABLE:
-            _print_moments(line)
-        case _:
-            emit(LINE_COLUMNS, _lines(line), form)
-
-
-def _lines(line: Timeline) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = [{"kind": fact["name"], "text": fact["value"]} for fact in _facts(line)]
-    lines += [{"kind": "moment", "start": span.start, "end": span.end} for span in line.moments]
-    for entry in line.entries:
-        source = "frame" if entry.modality is Modality.VIDEO else entry.source
-        times = {"start": entry.span.start, "end": entry.span.end}
-        lines.append({"kind": entry.modality, **times, "source": source, "text": entry.text})
-    return lines
-
-
-def _print_moments(line: Timeline) -> None:
-    """The facts, what holds for all of the video, then moment by moment."""
-    print_table(table(_FACTS, _facts(line), header=False))
+    if form is Form.JSON:
+        emit(TIMELINE_COLUMNS, [line], form)
+        return
+    facts = _facts(line)
+    if form is not Form.TABLE:
+        lines: list[dict[str, Any]] = [{"kind": fact["name"], "text": fact["value"]} for fact in facts]
+        lines += [{"kind": "moment", "start": span.start, "end": span.end} for span in line.moments]
+        for entry in line.entries:
+            source = "frame" if entry.modality is Modality.VIDEO else entry.source
+            times = {"start": entry.span.start, "end": entry.span.end}
+            lines.append({"kind": entry.modality, **times, "source": source, "text": entry.text})
+        emit(LINE_COLUMNS, lines, form)
+        return
+    # The facts, what holds for all of the video, then moment by moment.
+    print_table(table(_FACTS, facts, header=False))
     whole = [entry for entry in line.entries if entry.modality is Modality.METADATA]
     if whole:
         print_table(safe(""), safe("metadata", "bold"), table(_ENTRIES, whole, header=False))
@@ -188,14 +171,11 @@ def _print_moments(line: Timeline) -> None:
         here = [e for e in inside if moment.start <= e.span.start and (last or e.span.start < moment.end)]
         # What began earlier and reaches in was shown where it began; before the first moment there is none.
         inside = [entry for entry in inside if entry not in here]
-        frames = [entry.span for entry in here if entry.modality is Modality.VIDEO]
-        rows = []
-        if frames:
-            times = " ".join(format_time(span.start) for span in frames)
+        rows = [entry for entry in here if entry.modality is not Modality.VIDEO]
+        if frames := [entry.span for entry in here if entry.modality is Modality.VIDEO]:
             around = Span(min(span.start for span in frames), max(span.end for span in frames))
-            text = f"{plural(len(frames), 'frame')}: {times}"
-            rows.append(TimelineEntry(Modality.VIDEO, around, text))
-        rows += [entry for entry in here if entry.modality is not Modality.VIDEO]
+            starts = " ".join(format_time(span.start) for span in frames)
+            rows.insert(0, TimelineEntry(Modality.VIDEO, around, f"{plural(len(frames), 'frame')}: {starts}"))
         print_table(safe(""), safe(as_span(moment), "bold"), table(_ENTRIES, rows, header=False))
 
 

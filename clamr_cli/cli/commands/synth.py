@@ -47,9 +47,9 @@ class SynthArguments(LlmOptions):
         typer.Option("--modality", "-m", metavar="NAME", help="Only base, video, speech, ocr, metadata; repeatable."),
     ] = None
     per_modality: Annotated[int, typer.Option(metavar="N", help="Queries of each kind per video.", min=1)] = 1
-    examples: Annotated[
-        Path | None, typer.Option("--examples", metavar="FILE", help="Example queries, JSONL; else clamr's own.")
-    ] = None
+    examples: Annotated[Path | None, typer.Option(metavar="FILE", help="Example queries, JSONL; else clamr's own.")] = (
+        None
+    )
     shots: Annotated[int, typer.Option(metavar="N", help="Examples in a prompt at most.", min=0)] = 10
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed: the same gives the same queries.")] = 0
     max_frames: Annotated[int, typer.Option(metavar="N", help="Frames in a prompt at most.", min=1)] = 10

@@ -51,53 +51,38 @@ class TrainArguments:
     queries: Annotated[
         Path | None,
         typer.Argument(
-            metavar="QUERIES",
-            parser=_path,
-            help="Labelled queries about videos of the index.",
-            show_default=False,
+            metavar="QUERIES", parser=_path, help="Labelled queries about videos of the index.", show_default=False
         ),
     ] = None
-    recipe: Annotated[RecipeName, typer.Option("--recipe", help="What to train.")]
+    recipe: Annotated[RecipeName, typer.Option(help="What to train.")]
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder for checkpoints, log and result.")]
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", parser=_path, help="The recipe's own data (mini).")
-    ] = None
+    data: Annotated[Path | None, typer.Option(metavar="DIR", parser=_path, help="The recipe's own data (mini).")] = None
     dev: Annotated[
-        Path | None,
-        typer.Option("--dev", metavar="FILE", parser=_path, help="Queries whose loss is shown after each epoch."),
+        Path | None, typer.Option(metavar="FILE", parser=_path, help="Queries whose loss is shown after each epoch.")
     ] = None
-    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Base model: a folder or hub id.")] = (
-        None
-    )
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Base model: a folder or hub id.")] = None
     adapter: Annotated[
-        str | None, typer.Option("--adapter", metavar="MODEL", help="Continue from this adapter: a folder or hub id.")
+        str | None, typer.Option(metavar="MODEL", help="Continue from this adapter: a folder or hub id.")
     ] = None
     projection_init: Annotated[
-        str | None,
-        typer.Option("--projection-init", metavar="NAME", help="Draw of the projection: float16 (default) or float32."),
+        str | None, typer.Option(metavar="NAME", help="Draw of the projection: float16 (default) or float32.")
     ] = None
     lora_rank: Annotated[
-        int | None, typer.Option("--lora-rank", metavar="N", help="Rank of a fresh adapter (default 128).", min=1)
+        int | None, typer.Option(metavar="N", help="Rank of a fresh adapter (default 128).", min=1)
     ] = None
-    loss: Annotated[LossName | None, typer.Option("--loss", help="contrastive is the default.")] = None
-    aggregation: Annotated[
-        Aggregation | None, typer.Option("--aggregation", help="How modalities become one score.")
-    ] = None
+    loss: Annotated[LossName | None, typer.Option(help="contrastive is the default.")] = None
+    aggregation: Annotated[Aggregation | None, typer.Option(help="How modalities become one score.")] = None
     learning_rate: Annotated[
         float | None, typer.Option("--lr", metavar="RATE", parser=_positive, help="Highest learning rate.")
     ] = None
-    epochs: Annotated[
-        float | None, typer.Option("--epochs", metavar="N", parser=_positive, help="Passes over the data.")
-    ] = None
-    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps, instead of epochs.", min=1)] = None
-    batch: Annotated[int | None, typer.Option("--batch", metavar="N", help="Pairs at once on a device.", min=1)] = None
+    epochs: Annotated[float | None, typer.Option(metavar="N", parser=_positive, help="Passes over the data.")] = None
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Steps, instead of epochs.", min=1)] = None
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Pairs at once on a device.", min=1)] = None
     accumulation: Annotated[
         int | None, typer.Option("--accumulate", metavar="N", help="Batches whose gradients make one step.", min=1)
     ] = None
-    save_every: Annotated[
-        int | None, typer.Option("--save-every", metavar="N", help="Steps between checkpoints.", min=1)
-    ] = None
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.", min=0)] = 0
+    save_every: Annotated[int | None, typer.Option(metavar="N", help="Steps between checkpoints.", min=1)] = None
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.", min=0)] = 0
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False
     four_bit: Annotated[bool, typer.Option("--4bit", help="Load what is frozen in 4 bits (CUDA).")] = False
     checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")] = (

@@ -347,9 +347,12 @@ def test_moments_hours_into_a_video_are_exact_too() -> None:
 def test_a_file_that_is_not_there_is_no_id_of_an_index(clamr: Clamr, tmp_path: Path) -> None:
     ended = clamr("--db", str(tmp_path / "none"), "open", "film.mp4@12:03")
     assert (ended.code, ended.out) == (2, b"")
-    assert ended.err.startswith("clamr: there is no file 'film.mp4'")
+    assert ended.err.startswith("clamr: there is no file film.mp4: ")
     ended = clamr("--db", str(tmp_path / "none"), "frames", "film.mp4", "red", *FAST)
-    assert (ended.code, ended.err) == (2, "clamr: there is no file film.mp4: check the path\n")
+    assert (ended.code, ended.err) == (
+        2,
+        "clamr: there is no file film.mp4: check the path, or give an id that clamr ls shows\n",
+    )
     assert not (tmp_path / "none").exists()
 
 
