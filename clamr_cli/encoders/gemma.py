@@ -31,8 +31,7 @@ from numpy.typing import NDArray
 
 from clamr_cli import weights
 from clamr_cli.devices import choose_device
-from clamr_cli.encoders import Rows
-from clamr_cli.encoders.clamr import hub
+from clamr_cli.encoders import Rows, hub
 from clamr_cli.errors import MediaError, ModelError, UsageError
 from clamr_cli.files import write_atomically
 from clamr_cli.text import Place, TextTrack
