@@ -25,8 +25,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from clamr_cli.errors import ModelError
 from clamr_cli.train.losses import Batch, Encoded, Scores, loss, scores
-from clamr_cli.train.options import Evaluated, TrainEvent, TrainOptions, TrainStep
-from clamr_cli.train.run_dir import Log, last_checkpoint
+from clamr_cli.train.run import Evaluated, Log, TrainEvent, TrainOptions, TrainStep, last_checkpoint
 
 _WEIGHTS: Final = "model.safetensors"
 _CHECKPOINTS: Final = 10

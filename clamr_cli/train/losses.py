@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, NotRequired, TypedDict
 import torch
 from torch.nn import functional
 
-from clamr_cli.train.options import Aggregation, LossName
+from clamr_cli.train.run import Aggregation, LossName
 from clamr_cli.types import MODALITY_IDS, NO_MODALITY
 
 TEMPERATURE: Final = 0.02

@@ -15,7 +15,7 @@ from clamr_cli.cli.output import warn
 from clamr_cli.cli.progress import RunView, follow
 from clamr_cli.cli.runtime import Context, open_store, quiet_libraries
 from clamr_cli.errors import UsageError
-from clamr_cli.train.options import (
+from clamr_cli.train.run import (
     STAGES,
     Aggregation,
     Evaluated,
@@ -26,9 +26,9 @@ from clamr_cli.train.options import (
     TrainEvent,
     TrainNote,
     TrainStep,
+    last_checkpoint,
     load_recipe,
 )
-from clamr_cli.train.run_dir import last_checkpoint
 
 _LINES: Final = 20
 """Lines of a stage where no bar can be drawn."""

@@ -23,7 +23,7 @@ from clamr_cli.encoders.mini.passages import Passage
 from clamr_cli.train.mini import data as files
 from clamr_cli.train.mini.data import CaptionedImage, Entry
 from clamr_cli.train.mini.synthetic_images import encode_jpeg, generate, restyle
-from clamr_cli.train.options import TrainNote
+from clamr_cli.train.run import TrainNote
 
 Ids = NDArray[np.int64]
 

@@ -21,8 +21,7 @@ from clamr_cli.train.mini.compose import UNRELATED, Batches, CompositionConfig
 from clamr_cli.train.mini.evaluate import evaluate
 from clamr_cli.train.mini.material import PHOTOS, Material, load
 from clamr_cli.train.mini.model import MiniModel
-from clamr_cli.train.options import Aggregation, RecipeOptions, Trained, TrainEvent, TrainNote, TrainOptions
-from clamr_cli.train.run_dir import start_run
+from clamr_cli.train.run import Aggregation, RecipeOptions, Trained, TrainEvent, TrainNote, TrainOptions, start_run
 
 DEFAULTS: Final = TrainOptions(
     learning_rate=2e-4, temperature=0.06, weight_decay=0.01, steps=800, warmup=0.05, batch=48

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from clamr_cli.cli.commands.train import TrainView
 from clamr_cli.cli.progress import Screen
-from clamr_cli.train.options import Evaluated, Trained, TrainNote, TrainStep
+from clamr_cli.train.run import Evaluated, Trained, TrainNote, TrainStep
 
 
 def shown(*events, quiet: bool = False, terminal: bool = False) -> str:

@@ -11,8 +11,7 @@ from torch.multiprocessing import spawn
 
 from clamr_cli.errors import ModelError
 from clamr_cli.train.loop import train, trained_state
-from clamr_cli.train.options import Evaluated, TrainStep
-from clamr_cli.train.run_dir import last_checkpoint
+from clamr_cli.train.run import Evaluated, TrainStep, last_checkpoint
 from tests.unit.train import toy
 
 

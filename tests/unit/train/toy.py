@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from clamr_cli.train.loop import LateInteractionTrainer
 from clamr_cli.train.losses import Batch, Encoded
-from clamr_cli.train.options import TrainOptions
+from clamr_cli.train.run import TrainOptions
 
 WORDS = 50
 

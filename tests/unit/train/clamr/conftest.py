@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.store import Store
-from clamr_cli.train.options import RecipeOptions
+from clamr_cli.train.run import RecipeOptions
 from tests.unit.encoders.clamr import tiny
 from tests.unit.train.clamr import shelf
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from clamr_cli.errors import UsageError
-from clamr_cli.train.clamr.pairs import IndexedDocuments, index_encoder, read_pairs
+from clamr_cli.train.clamr import IndexedDocuments, index_encoder, read_pairs
 from tests.unit.train.clamr import shelf
 
 

@@ -11,10 +11,8 @@ from safetensors.torch import load_file
 
 from clamr_cli.encoders.clamr import ClamrEncoder, ClamrOmniEncoder
 from clamr_cli.errors import ModelError, UsageError
-from clamr_cli.train.clamr.model import LoraOptions, TrainableEncoder
-from clamr_cli.train.clamr.pairs import IndexedDocuments
-from clamr_cli.train.clamr.recipe import create_model, run, run_omni
-from clamr_cli.train.options import Evaluated, RecipeOptions, Trained, TrainNote, TrainStep
+from clamr_cli.train.clamr import IndexedDocuments, LoraOptions, TrainableEncoder, create_model, run, run_omni
+from clamr_cli.train.run import Evaluated, RecipeOptions, Trained, TrainNote, TrainStep
 from tests.unit.encoders.clamr import tiny
 from tests.unit.train.clamr import shelf
 
@@ -103,8 +101,7 @@ def test_the_saved_adapter_gives_the_vectors_of_the_model_that_was_trained(bench
 
 
 def collated(made: ClamrEncoder, documents):
-    from clamr_cli.train.clamr.model import Collator
-    from clamr_cli.train.clamr.pairs import Pair
+    from clamr_cli.train.clamr import Collator, Pair
 
     examples = [(Pair("find it", 0, one.id, place, place, (place,)), one) for place, one in enumerate(documents)]
     return Collator(made, 1)(examples)

@@ -25,8 +25,7 @@ from clamr_cli.train.mini.material import (
     Material,
     PassageFeatures,
 )
-from clamr_cli.train.options import STAGES, RecipeOptions, TrainNote, TrainStep
-from clamr_cli.train.run_dir import last_checkpoint
+from clamr_cli.train.run import STAGES, RecipeOptions, TrainNote, TrainStep, last_checkpoint
 from clamr_cli.types import Modality
 
 EVERY = (Modality.SPEECH, Modality.OCR, Modality.METADATA)

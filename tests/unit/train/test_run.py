@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from clamr_cli.errors import MissingExtra
-from clamr_cli.train import options
-from clamr_cli.train.options import RecipeOptions, TrainOptions, load_recipe
-from clamr_cli.train.run_dir import last_checkpoint
+from clamr_cli.train import run
+from clamr_cli.train.run import Log, RecipeOptions, TrainOptions, last_checkpoint, load_recipe
 
 
 def asked(**changes: object) -> RecipeOptions:
@@ -18,7 +18,7 @@ def asked(**changes: object) -> RecipeOptions:
 
 
 def test_every_recipe_of_the_table_is_there():
-    assert all(callable(load_recipe(name)) for name in options.RECIPES)
+    assert all(callable(load_recipe(name)) for name in run.RECIPES)
 
 
 def test_without_the_packages_the_extra_is_named(monkeypatch):
@@ -77,3 +77,41 @@ def test_a_run_in_stages_goes_on_from_the_last_of_them(tmp_path: Path):
     (tmp_path / "second/checkpoint-3/trainer_state.json").write_text("{}")
     assert last_checkpoint(tmp_path, stages) == tmp_path / "second/checkpoint-3"
     assert last_checkpoint(tmp_path, ()) == tmp_path / "checkpoint-99"
+
+
+def filled(folder: Path) -> Log:
+    log = Log(folder)
+    log.begin(0)
+    for step in range(1, 5):
+        log.write({"step": step, "loss": 1 / step, "lr": 1e-5, "grad_norm": 1.0, "seconds": 0.1})
+    log.write({"step": 4, "dev_loss": 0.3})
+    return log
+
+
+def test_a_resumed_run_forgets_what_came_after_its_checkpoint(tmp_path: Path):
+    log = filled(tmp_path)
+    log.begin(2)
+    assert [entry["step"] for entry in log.entries()] == [1, 2]
+    log.begin(0)
+    assert log.entries() == []
+
+
+def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path):
+    log = filled(tmp_path)
+    log.path.write_text(log.path.read_text()[:-10])
+    assert len(log.entries()) == 4
+    log.begin(3)
+    log.write({"step": 4, "loss": 0.5})
+    assert [entry["step"] for entry in log.entries()] == [1, 2, 3, 4]
+
+
+def test_the_plot_is_a_picture_also_of_nothing(tmp_path: Path):
+    for log in (Log(tmp_path), filled(tmp_path)):
+        log.plot()
+        assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtra, match=r"\[train\]"):
+        filled(tmp_path).plot()
