@@ -97,8 +97,9 @@ class Clip:
         return str(path)
 
     def _video(self, container):
-        x264 = {"preset": "ultrafast", "sc_threshold": "0"} if self.codec == "libx264" else {}
-        stream = container.add_stream(self.codec, rate=self.fps, options={**x264, "g": str(self.gop), **self.options})
+        # The threads of libvpx wait busily for each other.
+        fast = {"libx264": {"preset": "ultrafast", "sc_threshold": "0"}, "libvpx": {"threads": "1"}}.get(self.codec, {})
+        stream = container.add_stream(self.codec, rate=self.fps, options={**fast, "g": str(self.gop), **self.options})
         first = self.picture(0.0)
         stream.width, stream.height = first.shape[1], first.shape[0]
         stream.pix_fmt = "yuvj420p" if self.codec == "mjpeg" else "yuv420p"
