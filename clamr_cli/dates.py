@@ -120,11 +120,7 @@ def date_in_name(name: str) -> str:
 
 
 def date_in_folders(folders: Sequence[str]) -> str:
-    """The date that folders name, the nearest first: ``2019-07-14 Wedding``, ``2019/07 Italy``, ``Summer 2019``.
-
-    Args:
-        folders: their names, the outermost first.
-    """
+    """The date in names of folders, of which the last counts most: ``2019-07-14 Wedding``, ``2019/07 Italy``."""
     plain = [_plain(folder).strip() for folder in folders]
     for number in reversed(range(len(plain))):
         date = _in_name(plain[number]) or _first(_IN_FOLDERS, plain[number])
@@ -187,12 +183,7 @@ def is_recording_date(date: str) -> bool:
 
 
 def refined(date: str, finer: str | datetime.datetime) -> str:
-    """A date that may lack its day or month, completed by a finer one if the two agree.
-
-    Args:
-        date: empty, or a date of which less may be known.
-        finer: a date, or a moment in UTC: the local date is then within 14 hours of it.
-    """
+    """A date that may lack its day or month, completed by a finer one, or by a moment in UTC, if the two agree."""
     if isinstance(finer, str):
         return finer if finer.startswith(date) and len(finer) > len(date) else date
     near = (finer, finer - _FARTHEST_BEHIND, finer + _FARTHEST)

@@ -63,11 +63,7 @@ class Stretch:
 
 
 class WhisperAsr:
-    """A loaded Whisper model.
-
-    Args:
-        model: folder of a CTranslate2 Whisper model, complete with its tokenizer.
-        options: language, device and search.
+    """A loaded Whisper model, from the folder of a CTranslate2 model that is complete with its tokenizer.
 
     Raises:
         ModelError: the folder lacks a file, or cannot be loaded on that device.
@@ -233,12 +229,7 @@ def credible_segments(
     """Of each segment of faster-whisper, where it ends in seconds, and our segments of it.
 
     There are none of it if it was rather made up than heard: by its probabilities, or because the same is said over
-    and over. Long ones are split.
-
-    Args:
-        raw_segments: as faster-whisper gives them, with words.
-        offset: seconds to add to their times.
-        language: of the segments.
+    and over. Long ones are split. ``offset`` seconds are added to the times.
     """
     last, repeats = "", 0
     for raw in raw_segments:

@@ -275,9 +275,7 @@ class Notes:
     def set_date(self, date: str | datetime.datetime) -> None:
         """Set the date, unless it is set; a date that lacks its day or month is completed by one that agrees.
 
-        Args:
-            date: as the owner has it, empty where there is none; or a moment in UTC, whose day is the owner's or next
-                to it.
+        It is as the owner has it, or empty; or a moment in UTC, whose day is the owner's or next to it.
         """
         if earlier := self._fields.get("date", ""):
             self._fields["date"] = refined(earlier, date)

@@ -328,9 +328,7 @@ def merge_lines(pictures: Iterable[tuple[Span, Sequence[TextLine]]], source: str
     Readings of one line differ a little from picture to picture; the most confident one is kept. Lines whose digits
     differ are different lines: a running clock is not one line.
 
-    Args:
-        pictures: the stretch each picture stands for, in time order, and the lines read in it, in reading order.
-        source: the segments' source.
+    ``pictures`` are the stretch that each stands for, in time order, and the lines read in it, in reading order.
     """
     tracks: list[_Track] = []
     running: list[_Track] = []

@@ -32,25 +32,14 @@ _RAPIDOCR_LOOK: Final = 1.5  # its detector is cheap enough to look more closely
 
 
 class TextEngine(Protocol):
-    """Finds and reads text in pictures.
+    """Finds and reads text in pictures."""
 
-    Attributes:
-        source: the source of its segments: the engine's name.
-        sure: the confidence that right readings mostly have, and readings of text that stands on its head have not.
-        options: what it was made with.
-    """
-
-    source: str
-    sure: float
+    source: str  # of its segments: the engine's name
+    sure: float  # the confidence that right readings mostly have, and those of text that stands on its head have not
     options: OcrOptions
 
     def find_text(self, image: NDArray[np.uint8], scale: float) -> list[Box]:
-        """Rough boxes of whatever could be text, from a quick look.
-
-        Args:
-            image: [h, w, 3] uint8 RGB.
-            scale: how far to shrink it for the look, at most 1.
-        """
+        """Rough boxes of whatever could be text in [h, w, 3] uint8 RGB, shrunk by ``scale``, at most 1, for a look."""
         ...
 
     def read(self, image: NDArray[np.uint8], scale: float) -> list[TextLine]:
@@ -59,11 +48,7 @@ class TextEngine(Protocol):
 
 
 def make_engine(model: Path | None, options: OcrOptions) -> TextEngine:
-    """The engine that the options name, loaded.
-
-    Args:
-        model: folder of the weights (``options.locate(cache)``).
-        options: which engine, languages and device.
+    """The engine that the options name, with the weights of a folder (``options.locate(cache)``).
 
     Raises:
         ModelError: its weights cannot be loaded.

@@ -89,11 +89,8 @@ def read_audio(
     with silence, what comes before second 0 is cut off, and damaged packets become gaps. Of channels that differ, those
     are mixed in which somebody speaks; inverted ones are turned, so that they do not cancel out.
 
-    Args:
-        path: the file.
-        tracks: the tracks to read.
-        rate: samples a second.
-        speech: finds the stretches of speech in mono samples; without it all channels are mixed.
+    ``rate`` is samples a second; ``speech`` finds the stretches of speech in mono samples, without it all channels are
+    mixed.
 
     Raises:
         MediaError: the file is gone, the disk fails, or nothing of the tracks can be decoded.

@@ -54,11 +54,7 @@ def _opened(path: str, info: MediaInfo, target: Path) -> Iterator[tuple[InputCon
 def copy_clip(path: str, info: MediaInfo, target: Path, span: Span) -> Span:
     """Copy the packets of a stretch, from the last keyframe before it on, and return the stretch that the clip holds.
 
-    Args:
-        path: the video.
-        info: of the video, from :func:`clamr_cli.media.probe.probe`.
-        target: the clip; its ending must be that of :func:`copied_suffix`.
-        span: the stretch, in seconds.
+    The ending of ``target`` must be that of :func:`copied_suffix`.
 
     Raises:
         MediaError: nothing of it can be read, or the clip cannot be written.
@@ -138,7 +134,7 @@ def _stamped(packets: Iterator[Any], picture: Any) -> Iterator[Any]:  # noqa: AN
 def encode_clip(path: str, info: MediaInfo, target: Path, span: Span) -> Span:
     """Encode a stretch anew, exact to the frame: H.264 (MPEG-4 where there is no x264) and AAC in an MP4.
 
-    Args, returns and raises as :func:`copy_clip`; the ending of ``target`` is ``.mp4``.
+    Returns and raises as :func:`copy_clip`; the ending of ``target`` is ``.mp4``.
     """
     nothing = MediaError("no frame of the picture can be decoded there", "try to play the video at that moment")
     if info.video_stream is None:

@@ -200,11 +200,8 @@ class Clock:
     without the jump. Times themselves may go back as far as pictures are apart: packets come in the order they are
     decoded in.
 
-    Args:
-        container: that the stream is of.
-        stream: whose packets are placed.
-        step: the usual seconds from one packet to the next.
-        whole: whether the packets begin with the stream's first; the first one that is placed is then doubted too.
+    ``step`` is the usual number of seconds from one packet to the next. ``whole`` says whether the packets begin with
+    the stream's first; the first one that is placed is then doubted too.
     """
 
     def __init__(self, container: InputContainer, stream: Stream, *, step: float, whole: bool = True) -> None:

@@ -326,17 +326,11 @@ def picture_of(frame: VideoFrame, stream: Any, info: MediaInfo, max_side: int) -
 def frames_at(
     path: str, info: MediaInfo, times: Sequence[float], *, max_side: int
 ) -> Iterator[tuple[float, NDArray[Any] | None]]:
-    """The frames shown from the given times on, as [height, width, 3] uint8 RGB, in the order of the times.
+    """The frames shown from the given seconds on, as [height, width, 3] uint8 RGB, in the order of the times.
 
     As little is decoded as the way to each from the keyframe before it. None stands for a frame that cannot be found or
     decoded. Time stamps are taken as the file has them, so in a recording whose stamps jump the frame may be another
     one: compare it with the one that was seen before.
-
-    Args:
-        path: the file.
-        info: of the file, from :func:`clamr_cli.media.probe.probe`.
-        times: seconds.
-        max_side: pixels of the longer side at most.
 
     Raises:
         MediaError: the file is gone or cannot be opened.

@@ -52,9 +52,7 @@ def pick_frames(samples: Iterable[SampledFrame], duration: float) -> Iterator[Ke
     A frame is picked when a shot begins, when what could be text has changed, and every few seconds while the picture
     changes. Short black or blank stretches between shots are no frames of their own.
 
-    Args:
-        samples: in time order.
-        duration: seconds of the whole video; the last span ends there.
+    ``samples`` come in time order; the last span ends at ``duration``.
     """
     # Imported here: whoever compares thumbnails needs no OpenCV.
     from clamr_cli.media.text_change import TextChange, TextWatch, stretched

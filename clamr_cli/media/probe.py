@@ -199,10 +199,8 @@ def _describe(
 def orientation(matrix: Sequence[int]) -> tuple[int, bool]:
     """Clockwise degrees (0, 90, 180, 270) of a display matrix, and whether the picture is mirrored before that.
 
-    Of the eight ways to lay a picture on its sides the nearest is taken; a matrix without numbers leaves it as it is.
-
-    Args:
-        matrix: the nine numbers of ISO 14496-12, 8.3.2; none where the file says nothing.
+    Of the eight ways to lay a picture on its sides the nearest is taken. The matrix has the nine numbers of ISO
+    14496-12, 8.3.2; none, or zeros, leave the picture as it is.
     """
     if not any(matrix[:5]):
         return 0, False

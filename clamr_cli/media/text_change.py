@@ -167,11 +167,7 @@ def paired(probability: FloatArray, limit: float) -> NDArray[np.bool_]:
 
 
 def stretched(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture in which all is of about one brightness, with more contrast, so that faint text is seen; others as is.
-
-    Args:
-        image: [height, width] or [height, width, 3].
-    """
+    """A gray or RGB picture, with more contrast where all is of about one brightness, so that faint text is seen."""
     darkest, brightest = int(image.min()), int(image.max())
     if brightest - darkest > _FAINT or brightest == darkest:
         return image
