@@ -9,11 +9,25 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from clamr_cli.cli.output import can_draw, console, json_line, leave_broken_pipes, warn, write
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL
-from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Progress, Removed, Skipped
+from clamr_cli.events import (
+    Discovered,
+    Event,
+    Finished,
+    GaveUp,
+    Indexed,
+    Moved,
+    Notice,
+    Offline,
+    Progress,
+    Removed,
+    Skipped,
+    VideoDone,
+)
 from clamr_cli.text import command_line, escape_terminal, format_time, plural, shorten, size
 
 if TYPE_CHECKING:
@@ -205,6 +219,49 @@ class RunView(ABC, Generic[AnyEvent]):
     def exit_code(self) -> int:
         """The exit code of a run that came to its end."""
         return EXIT_FOUND
+
+
+class LlmRunView(RunView[Any]):
+    """View of a run over many videos that keeps its results in a file, if one was named.
+
+    ``stage`` says what is done to the next video.
+    """
+
+    stage = ""
+
+    def __init__(self, videos: int, out: Path | None) -> None:
+        self._videos, self._out, self._passed = videos, out, 0
+
+    @abstractmethod
+    def settle(self, event: Any) -> None:  # noqa: ANN401 -- the run's own event
+        """Take a result into account."""
+
+    @abstractmethod
+    def results(self) -> str:
+        """The number of results, in words."""
+
+    def show(self, event: Any) -> None:  # noqa: ANN401 -- the events of several runs
+        self.stage = ""
+        if isinstance(event, VideoDone):
+            self._passed = event.number
+            if not event.worked:
+                # Videos that were done before say nothing of the pace.
+                return
+        elif isinstance(event, Notice):
+            self.screen.line(f"note: {event.text}")
+        elif isinstance(event, GaveUp):
+            self.screen.line(f"stopped after {event.failures} failures in a row; {self.how_to_go_on()}", always=True)
+        else:
+            self.settle(event)
+        self.move()
+
+    def move(self) -> None:
+        """Move the bar."""
+        text = f"[{self._passed}/{plural(self._videos, 'video')}] {self.results()}"
+        self.screen.bar(f"{text}, {self.stage}" if self.stage else text, self._passed, self._videos)
+
+    def how_to_go_on(self) -> str:
+        return "run the same command again to go on" if self._out else "with --out FILE a run can go on later"
 
 
 def follow(

@@ -1,4 +1,4 @@
-"""Queries with answers, judgements and runs as files.
+"""Queries with answers, judgements and runs as files, and the videos that the names in them mean.
 
 Queries are read in the formats that collections are published in, as :class:`~clamr_cli.queries.LabelledQuery`:
 
@@ -13,7 +13,7 @@ Queries are read in the formats that collections are published in, as :class:`~c
 ====================  ==================================================================================================
 
 Runs and judgements are TREC files: six and four columns between blanks. Ids with blanks cannot stand in such files;
-:func:`clamr_cli.evaluate.ids.escape` writes them percent-encoded.
+:func:`escape` writes them percent-encoded.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ import csv
 import io
 import json
 import math
+import os
 import re
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from urllib.parse import quote, unquote
 
 import msgspec
 import numpy as np
 
 from clamr_cli.errors import MissingExtra, UsageError
-from clamr_cli.evaluate.ids import escape
 from clamr_cli.queries import LabelledQuery, parse_lines
-from clamr_cli.types import Modality
+from clamr_cli.types import FileRecord, Modality
 
 T = TypeVar("T")
-Ranking: TypeAlias = Mapping[str, Sequence[tuple[str, float]]]
+ScoredDocuments: TypeAlias = Mapping[str, Sequence[tuple[str, float]]]
 """Documents with scores by query, best first."""
 
 DEPTH: Final = 1000
@@ -66,12 +68,16 @@ _TOPIC_FIELD: Final = r"<{}>(?:\s*(?:Number|Topic):)?\s*([^<]+)"
 
 _RUN_LINE: Final = "a line is: query Q0 document rank score name"
 _QREL_LINE: Final = 'a line is: query 0 document grade, or {"query_id": ..., "doc_id": ..., "relevance": ...}'
+
+_BRACKETED_ID: Final = re.compile(r"\[([^\[\]]+)\]$")
+"""The id that download tools put at the end of a stem: ``Title [PPQVve-Jeb4].mp4``."""
+
+_UNSAFE: Final = re.compile(r"[\s%\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _JsonQuery(msgspec.Struct):
-    """A query of a ``json`` file."""
-
     query: str
     video: _Name | None = None
     modality: str | None = None
@@ -80,15 +86,11 @@ class _JsonQuery(msgspec.Struct):
 
 
 class _JsonPair(msgspec.Struct):
-    """A query of MultiVENT 2.0++."""
-
     query: str
     query_type: str | None = None
 
 
 class _JsonJudgement(msgspec.Struct):
-    """A line of judgements in JSON."""
-
     query_id: str
     doc_id: _Name
     relevance: int = 1
@@ -191,10 +193,6 @@ def _detect(text: str, path: Path) -> str:
     raise UsageError(f"cannot detect the format of {path.name}", f"give it with --format: {', '.join(FORMATS)}")
 
 
-def _jsonl(text: str, source: str) -> Iterable[LabelledQuery]:
-    return parse_lines(text.split("\n"), source)
-
-
 def _json(text: str, source: str) -> Iterable[LabelledQuery]:
     hint = 'write [{"video": ..., "query": ..., "modality": ...}, ...]'
     values = _load_json(text, source)
@@ -248,7 +246,7 @@ def _topics(text: str, source: str) -> Iterator[LabelledQuery]:
 
 
 FORMATS: Final[Mapping[str, Callable[[str, str], Iterable[LabelledQuery]]]] = {
-    "jsonl": _jsonl,
+    "jsonl": lambda text, source: parse_lines(text.split("\n"), source),
     "json": _json,
     "multivent": _multivent,
     "msrvtt": _msrvtt,
@@ -365,6 +363,11 @@ def read_run(path: Path) -> dict[str, list[tuple[str, float]]]:
     return {query: sorted(documents.items(), key=lambda item: -item[1])[:DEPTH] for query, documents in scores.items()}
 
 
+def _numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers."""
+    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+
+
 def _read_lines(
     text: str, source: str, reader: Callable[[io.StringIO], Iterator[Any]], kind: str, hint: str
 ) -> Iterator[tuple[int, Any]]:
@@ -377,7 +380,7 @@ def _read_lines(
             raise UsageError(f"{source}:{number}: invalid {kind}: {error}", hint) from error
 
 
-def run_lines(ranking: Ranking, tag: str) -> Iterator[str]:
+def run_lines(ranking: ScoredDocuments, tag: str) -> Iterator[str]:
     """The lines of a run: query, Q0, document, rank from 1, score, name of the run.
 
     Args:
@@ -399,6 +402,94 @@ def qrel_lines(qrels: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
         yield from (f"{escape(query)} 0 {escape(document)} {grade}\n" for document, grade in grades.items())
 
 
-def _numbered_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers."""
-    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+# --- names of videos --------------------------------------------------------------------------------------------------
+
+
+def resolve(names: Iterable[str], files: Sequence[FileRecord]) -> tuple[dict[str, str], list[str]]:
+    """Find the videos that names mean.
+
+    A name is tried as a video-id, then as the end of a path (whole parts), then as one without its suffix, then as the
+    id in brackets at the end of a stem. If several videos fit at one of these steps, the name means none. Names that
+    are left are tried once more in a normal form: without ``./``, and with letters and their accents as one.
+
+    Returns:
+        The video-id by name, for the names that mean one video, and those that mean none, or several.
+    """
+    unique = list(dict.fromkeys(names))
+    videos: dict[str, str] = {}
+    # Systems differ in whether they take letters with accents apart.
+    for form in (str, lambda name: unicodedata.normalize("NFC", PurePath(name).as_posix())):
+        if not (left := [name for name in unique if name not in videos]):
+            break
+        by_id, by_path, by_stem, by_bracket = (defaultdict[str, set[str]](set) for _ in range(4))
+        for file in files:
+            by_id[file.video_id].add(file.video_id)
+            path = PurePath(form(file.path))
+            for end in _ends(path):
+                by_path[end].add(file.video_id)
+            for end in _ends(path.with_suffix("")):
+                by_stem[end].add(file.video_id)
+            if bracketed := _BRACKETED_ID.search(path.stem):
+                by_bracket[bracketed[1]].add(file.video_id)
+        for name in left:
+            steps = (by_id, by_path, by_stem, by_bracket)
+            matches = next((matches for step in steps if (matches := step.get(form(name)))), set())
+            if len(matches) == 1:
+                videos[name] = next(iter(matches))
+    return videos, [name for name in unique if name not in videos]
+
+
+def _ends(path: PurePath) -> Iterator[str]:
+    """``c``, ``b/c``, ``a/b/c`` and, of an absolute path, itself."""
+    parts = path.parts
+    yield from ("/".join(parts[start:]) for start in range(1 if path.root else 0, len(parts)))
+    yield path.as_posix()
+
+
+def renamed(
+    queries: Sequence[LabelledQuery], documents: Mapping[str, str], *, judged_only: bool
+) -> list[LabelledQuery]:
+    """Queries with one name for each video that answers, also if the collection has several for it.
+
+    Args:
+        queries: as they were read.
+        documents: the name to use, by each name of a video of the index.
+        judged_only: leave out answers that the index does not hold, and queries of which no answer is left; without
+            it they stay, and nothing can find them.
+    """
+    result = []
+    for query in queries:
+        relevant: dict[str, int] = {}
+        for name, grade in query.relevant.items():
+            if name in documents or not judged_only:
+                document = documents.get(name, name)
+                relevant[document] = max(grade, relevant.get(document, 0))
+        if relevant or not query.relevant:
+            result.append(replace(query, relevant=relevant))
+    return result
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first few of some names, with commas."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def escape(name: str) -> str:
+    """An id as one column: blanks, invisible characters and bytes that are not UTF-8 are percent-encoded.
+
+    >>> escape("my trip.mp4")
+    'my%20trip.mp4'
+    """
+
+    def encoded(match: re.Match[str]) -> str:
+        character = match[0]
+        # A surrogate escape stands for one byte of a file name.
+        is_byte = "\udc80" <= character <= "\udcff"
+        return quote(os.fsencode(character) if is_byte else character.encode("utf-8", "surrogatepass"), safe="")
+
+    return _UNSAFE.sub(encoded, name)
+
+
+def unescape(name: str) -> str:
+    """The id that :func:`escape` was given."""
+    return unquote(name, errors="surrogateescape")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
@@ -28,8 +28,7 @@ from clamr_cli.errors import MediaError, ModelError
 from clamr_cli.evaluate.data import DEPTH
 from clamr_cli.index.documents import document_of, documents_of
 from clamr_cli.queries import LabelledQuery
-from clamr_cli.search import scoring as maxsim
-from clamr_cli.search.scoring import order, score_videos, video_of
+from clamr_cli.search.scoring import order, score_videos, segment_max, video_of
 from clamr_cli.store import PackedVectors, Store
 from clamr_cli.types import (
     DIMENSION,
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
     from clamr_cli.encoders.mini.encoder import SentenceModel
 
 Array: TypeAlias = NDArray[np.float32]
-Progress: TypeAlias = Callable[[str, float, float], None]
-"""Called with the work that is done, how much of it is done, and how much there is."""
 
 RRF_K: Final = 60
 """The constant of Cormack, Clarke and Buettcher, "Reciprocal rank fusion outperforms Condorcet", SIGIR 2009."""
@@ -106,112 +103,111 @@ def rank(
     return Run(name, tuple(rankings), oracle)
 
 
-@dataclass(slots=True)
-class VideoPool:
-    """The videos that may answer: ids (ascending), names in runs in the same order, and files.
-
-    ``notes`` is filled with what was left out, and why.
-    """
-
-    store: Store
-    encoder: Encoder
-    video_ids: Sequence[str]
-    names: Sequence[str]
-    files: Sequence[FileRecord]
-    progress: Progress
-    notes: list[str] = field(default_factory=list)
-
-
 def all_systems(
-    pool: VideoPool,
+    store: Store,
+    encoder: Encoder,
     queries: Sequence[LabelledQuery],
+    files: Sequence[FileRecord],
+    pool: Mapping[str, str],
     scoring: Scoring,
     *,
     baselines: bool,
     sentences: Callable[[], SentenceModel] | None,
-) -> list[Run]:
-    """The runs of every system, the encoder's stored vectors first; the others if ``baselines``.
+    progress: Callable[[str, float, float], None],
+) -> tuple[list[Run], list[str]]:
+    """The runs of every system, the encoder's stored vectors first, and what was left out, and why.
 
-    ``sentences`` makes the model of the sentence baselines; None leaves those out, and so does an error of models that
-    are absent, which is noted.
+    Args:
+        store: the index.
+        encoder: encodes queries.
+        queries: of the collection.
+        files: of the videos.
+        pool: the videos that may answer: names in runs by id, ids ascending.
+        scoring: of the joint run.
+        baselines: rank with the other systems too.
+        sentences: makes the model of the sentence baselines; None leaves those out, and so does an error of models
+            that are absent, which is noted.
+        progress: called with the work that is done, how much of it is done, and how much there is.
     """
-    name = pool.encoder.info.name
-    pool.progress("encoding queries", 0, 1)
-    tokens = pool.encoder.encode_queries([query.text for query in queries])
+    name, fingerprint = encoder.info.name, encoder.info.fingerprint
+    video_ids, names = list(pool), list(pool.values())
+    progress("encoding queries", 0, 1)
+    tokens = encoder.encode_queries([query.text for query in queries])
     lengths = np.array([len(query) for query in tokens], np.float32)
-    stored = score_videos(_stored_vectors(pool), tokens, pool.video_ids, scoring)
-    runs = [rank(f"{name} joint", stored.joint, pool.names, winners=stored.winners, lengths=lengths)]
+    encoded = store.encoded(fingerprint)
+
+    def stored_vectors() -> Iterator[PackedVectors]:
+        done = 0
+        for batch in store.scan_packed(fingerprint):
+            progress("comparing vectors", done, len(encoded))
+            yield batch
+            done += len(batch.moment_ids)
+
+    stored = score_videos(stored_vectors(), tokens, video_ids, scoring)
+    runs = [rank(f"{name} joint", stored.joint, names, winners=stored.winners, lengths=lengths)]
     if not baselines:
-        return runs
+        return runs, []
+    notes = []
     alone: dict[Modality, Array] = {}
     for modality in (*SHOWN_MODALITIES, Modality.AUDIO):
         scores = stored.alone[:, :, MODALITY_IDS[modality]]
         if np.isfinite(scores).any():
             alone[modality] = scores
-            runs.append(rank(f"{name} {modality}", scores, pool.names, lengths=lengths))
+            runs.append(rank(f"{name} {modality}", scores, names, lengths=lengths))
     if alone:
         scores = routed(alone, [query.modality for query in queries])
-        runs.append(rank(f"{name} oracle router", scores, pool.names, lengths=lengths, oracle=True))
+        runs.append(rank(f"{name} oracle router", scores, names, lengths=lengths, oracle=True))
     sentence_baselines = None
     try:
         sentence_baselines = SentenceBaselines(sentences()) if sentences is not None else None
     except ModelError as error:
-        pool.notes.append(f"left out the baselines of sentence vectors: {error}")
-    separate = score_videos(_separate_vectors(pool, sentence_baselines), tokens, pool.video_ids, scoring)
-    runs.append(rank(f"{name} apart", separate.joint, pool.names, winners=separate.winners, lengths=lengths))
-    if sentence_baselines is not None:
-        runs += sentence_baselines.runs(queries, pool.names)
-    # BM25 over all texts of a moment; a video is as good as its best moment.
-    columns = {video_id: column for column, video_id in enumerate(pool.video_ids)}
-    texts = np.full((len(queries), len(columns)), -np.inf, np.float32)
-    for number, query in enumerate(queries):
-        pool.progress("searching texts", number, len(queries))
-        for moment_id, score in pool.store.scored_text(query.text):
-            column = columns.get(video_of(moment_id))
-            if column is not None:
-                texts[number, column] = max(texts[number, column], score)
-    return [*runs, rank("BM25 all texts", texts, pool.names)]
-
-
-def _stored_vectors(pool: VideoPool) -> Iterator[PackedVectors]:
-    fingerprint = pool.encoder.info.fingerprint
-    total, done = len(pool.store.encoded(fingerprint)), 0
-    for batch in pool.store.scan_packed(fingerprint):
-        pool.progress("comparing vectors", done, total)
-        yield batch
-        done += len(batch.moment_ids)
-
-
-# --- separate encoding ------------------------------------------------------------------------------------------------
-
-
-def _separate_vectors(pool: VideoPool, baselines: SentenceBaselines | None) -> Iterator[PackedVectors]:
-    """The vectors of one video after another; the sentence baselines see its documents on the way."""
-    encoded = pool.store.encoded(pool.encoder.info.fingerprint)
+        notes.append(f"left out the baselines of sentence vectors: {error}")
     file_of: dict[str, FileRecord] = {}
-    for file in sorted(pool.files, key=lambda file: (file.state is not FileState.INDEXED, file.path)):
+    for file in sorted(files, key=lambda file: (file.state is not FileState.INDEXED, file.path)):
         file_of.setdefault(file.video_id, file)
     without_frames = 0
-    for number, video_id in enumerate(pool.video_ids):
-        pool.progress("encoding again", number, len(pool.video_ids))
-        documents: list[Document] | None = None
-        if video_id in file_of:
-            with suppress(MediaError):  # the frames of this video are no longer stored
-                documents = documents_of(pool.store, file_of[video_id])[1]
-        if documents is None:
-            without_frames += 1
-            documents = [document_of(moment, {}) for moment in pool.store.moments([video_id])]
-        if baselines is not None:
-            baselines.add(documents)
-        # Skip moments the joint run has no vectors for.
-        documents = [document for document in documents if document.id in encoded]
-        for start in range(0, len(documents), _BATCH):
-            yield encode_separately(pool.encoder, documents[start : start + _BATCH])
+
+    def separate_vectors() -> Iterator[PackedVectors]:
+        """The vectors of one video after another; the sentence baselines see its documents on the way."""
+        nonlocal without_frames
+        for number, video_id in enumerate(video_ids):
+            progress("encoding again", number, len(video_ids))
+            documents: list[Document] | None = None
+            if video_id in file_of:
+                with suppress(MediaError):  # the frames of this video are no longer stored
+                    documents = documents_of(store, file_of[video_id])[1]
+            if documents is None:
+                without_frames += 1
+                documents = [document_of(moment, {}) for moment in store.moments([video_id])]
+            if sentence_baselines is not None:
+                sentence_baselines.add(documents)
+            # Skip moments the joint run has no vectors for.
+            documents = [document for document in documents if document.id in encoded]
+            for start in range(0, len(documents), _BATCH):
+                yield encode_separately(encoder, documents[start : start + _BATCH])
+
+    separate = score_videos(separate_vectors(), tokens, video_ids, scoring)
     if without_frames:
-        pool.notes.append(
+        notes.append(
             f"the pictures of {without_frames} videos are no longer kept: baselines that encode again know only their "
             "texts"
         )
+    runs.append(rank(f"{name} apart", separate.joint, names, winners=separate.winners, lengths=lengths))
+    if sentence_baselines is not None:
+        runs += sentence_baselines.runs(queries, names)
+    # BM25 over all texts of a moment; a video is as good as its best moment.
+    columns = {video_id: column for column, video_id in enumerate(video_ids)}
+    texts = np.full((len(queries), len(columns)), -np.inf, np.float32)
+    for number, query in enumerate(queries):
+        progress("searching texts", number, len(queries))
+        for moment_id, score in store.scored_text(query.text):
+            column = columns.get(video_of(moment_id))
+            if column is not None:
+                texts[number, column] = max(texts[number, column], score)
+    return [*runs, rank("BM25 all texts", texts, names)], notes
+
+
+# --- separate encoding ------------------------------------------------------------------------------------------------
 
 
 def split(document: Document) -> list[Document]:
@@ -285,7 +281,7 @@ class SentenceBaselines:
             parts = [video[modality] for video in self._videos]
             indptr = np.cumsum([0, *map(len, parts)])
             if indptr[-1]:
-                scores[modality] = maxsim.segment_max(vectors @ np.concatenate(parts).T, indptr)
+                scores[modality] = segment_max(vectors @ np.concatenate(parts).T, indptr)
         if not scores:
             return []
         parts = list(scores.values())

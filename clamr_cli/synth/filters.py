@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import Final
 
 from clamr_cli.llm import readable
-from clamr_cli.synth.plan import PlannedQuery
+from clamr_cli.synth.prompts import PlannedQuery
 
 LONGEST_WORDS: Final = 30
 LONGEST_CHARACTERS: Final = 220

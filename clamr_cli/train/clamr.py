@@ -37,8 +37,7 @@ from clamr_cli.encoders.clamr.model import MAX_THREADS, Backbone
 from clamr_cli.encoders.clamr.prompt import EncoderInput
 from clamr_cli.encoders.hub import shorten
 from clamr_cli.errors import MediaError, ModelError, UsageError
-from clamr_cli.evaluate.data import read_queries
-from clamr_cli.evaluate.ids import resolve
+from clamr_cli.evaluate.data import read_queries, resolve
 from clamr_cli.index.documents import documents_of, indexed_videos
 from clamr_cli.queries import LabelledQuery
 from clamr_cli.search import search
@@ -268,17 +267,17 @@ def read_pairs(
         if "--format" in error.hint:  # clamr train has no such option
             raise UsageError(error.what, "give labelled queries as clamr synth writes them") from error
         raise
-    resolved = resolve([name for query in queries for name in query.relevant], documents.files)
+    video_of, unknown = resolve([name for query in queries for name in query.relevant], documents.files)
     video_numbers = {record.video_id: number for number, record in enumerate(documents.files)}
     # Moments without any content have nothing to encode.
-    moments: dict[str, list[MomentRecord]] = {video: [] for video in resolved.videos.values()}
+    moments: dict[str, list[MomentRecord]] = {video: [] for video in video_of.values()}
     for moment in store.moments(sorted(moments)) if moments else ():
         if moment.frame_times or moment.speech or moment.ocr or moment.metadata:
             moments[moment.video_id].append(moment)
     moment_numbers: dict[str, int] = {}
     pairs: list[Pair] = []
     for query in queries:
-        videos = sorted({resolved.videos[name] for name in query.relevant if name in resolved.videos})
+        videos = sorted({video_of[name] for name in query.relevant if name in video_of})
         modality = NO_MODALITY if query.modality is None else MODALITY_IDS[query.modality]
         answers = tuple(video_numbers[video] for video in videos)
         for video in videos:
@@ -291,8 +290,8 @@ def read_pairs(
     if not pairs:
         raise UsageError(f"no query of {path.name} has an answer in the index", "index its videos first: clamr index")
     notes = []
-    if resolved.unknown:
-        count, first = len(resolved.unknown), resolved.unknown[0]
+    if unknown:
+        count, first = len(unknown), unknown[0]
         notes.append(f"{path.name}: {count} answers are not in the index and left out, the first is {first}")
     if unanswered := sum(not query.relevant for query in queries):
         notes.append(f"{path.name}: {unanswered} queries without an answer are left out")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from clamr_cli.errors import UsageError
 from clamr_cli.journal import Journal
 from clamr_cli.queries import parse_lines
+from clamr_cli.synth import query_journals
 from clamr_cli.synth.filters import clean_query
-from clamr_cli.synth.run import query_journals
 
 
 def record(name: str, **more) -> dict:

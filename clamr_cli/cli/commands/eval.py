@@ -47,9 +47,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from clamr_cli.evaluate.data import Ranking
-    from clamr_cli.evaluate.report import Report
-    from clamr_cli.evaluate.run import Evaluation
+    from clamr_cli.evaluate.data import ScoredDocuments
+    from clamr_cli.evaluate.run import Evaluation, EvaluationReport
 
 _WIDE: Final = 110
 """Columns of a screen from which the values by modality stand beside the means."""
@@ -165,11 +164,11 @@ def _read_queries(arguments: EvalArguments) -> list[LabelledQuery]:
     return judged
 
 
-def _read_runs(paths: Sequence[Path]) -> dict[str, Ranking]:
+def _read_runs(paths: Sequence[Path]) -> dict[str, ScoredDocuments]:
     """Runs by the stems of their files, numbered from the second of a stem."""
     from clamr_cli.evaluate.data import read_run
 
-    runs: dict[str, Ranking] = {}
+    runs: dict[str, ScoredDocuments] = {}
     for path in paths:
         names = (path.stem if number == 1 else f"{path.stem}-{number}" for number in count(1))
         runs[next(name for name in names if name not in runs)] = read_run(path)
@@ -195,7 +194,7 @@ def _write_files(arguments: EvalArguments, evaluation: Evaluation) -> None:
 
 def _warn_of_gaps(evaluation: Evaluation) -> None:
     """Say what was left out."""
-    from clamr_cli.evaluate.ids import listed
+    from clamr_cli.evaluate.data import listed
 
     if evaluation.unknown:
         unknown = f"answers that are no video of the index, or several: {len(evaluation.unknown)} "
@@ -250,9 +249,9 @@ SYSTEM: Final = (
 )
 
 
-def figures(report: Report) -> list[Column]:
+def figures(report: EvaluationReport) -> list[Column]:
     """The columns of TSV and CSV."""
-    from clamr_cli.evaluate.report import LABELS
+    from clamr_cli.evaluate.run import LABELS
 
     def border(number: int) -> Any:  # noqa: ANN401
         return lambda row: None if row[1].interval is None else row[1].interval[number]
@@ -279,7 +278,7 @@ def figures(report: Report) -> list[Column]:
     ]
 
 
-def _show(report: Report, form: Form) -> None:
+def _show(report: EvaluationReport, form: Form) -> None:
     if form is Form.TABLE:
         print_table(*screen(report, console(sys.stdout).width))
         return
@@ -295,7 +294,7 @@ def _show(report: Report, form: Form) -> None:
     emit(columns, rows, form)
 
 
-def verdict(report: Report) -> str:
+def verdict(report: EvaluationReport) -> str:
     """The first system against the best other one that needs no oracle, in one line; empty where there is none."""
     first, rival, main = report.systems[0], report.rival, report.measures[0]
     if rival is None:
@@ -305,7 +304,7 @@ def verdict(report: Report) -> str:
     return f"{first.name} against {rival.name}, the best other without an oracle: {main} {gap:+.3f}{p}"
 
 
-def basis(report: Report) -> str:
+def basis(report: EvaluationReport) -> str:
     """The queries and tests that the figures rest on, in one line."""
     counts = ", ".join(f"{number} {label}" for label, number in report.rows.items())
     total = sum(report.rows.values())
@@ -320,7 +319,7 @@ def basis(report: Report) -> str:
     return "; ".join(parts)
 
 
-def screen(report: Report, width: int) -> Iterator[Table | Text]:
+def screen(report: EvaluationReport, width: int) -> Iterator[Table | Text]:
     """A report as one table where the screen is wide enough, else as several beneath each other."""
     systems = report.systems
     main, *others = report.measures

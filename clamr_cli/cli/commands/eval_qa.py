@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -22,22 +21,18 @@ from clamr_cli.cli.options import (
     TimeoutOption,
 )
 from clamr_cli.cli.output import Column, Form, emit, empty_table, print_table, rounded, safe, tsv_line, warn, write
-from clamr_cli.cli.progress import RunView, event_line, follow, stage_text
+from clamr_cli.cli.progress import LlmRunView, event_line, follow, stage_text
 from clamr_cli.cli.runtime import Context, create_encoder, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_PARTIAL, MediaError, StoreError, UsageError
-from clamr_cli.events import Event, GaveUp, Notice, Progress, VideoDone
+from clamr_cli.events import Event, Notice, Progress
 from clamr_cli.text import parse_time, plural
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from clamr_cli.evaluate.qa.media_lookup import Media
-    from clamr_cli.evaluate.qa.questions import LabelledQuestion
-    from clamr_cli.evaluate.qa.report import QaReport, Share, StrategyResult
-    from clamr_cli.evaluate.qa.run import QaEvent
-    from clamr_cli.evaluate.qa.strategies import Strategy
-    from clamr_cli.frames import DenseOptions, Prepared
+    from clamr_cli.evaluate.qa import QaReport, QuestionSettled, Share, Strategy
+    from clamr_cli.evaluate.questions import LabelledQuestion, QuestionMedia
     from clamr_cli.store import Store
 
 _NAME_WIDTH: Final = len("clamr+speech+subs")
@@ -93,7 +88,7 @@ class EvalQaArguments(FormOptions, LlmOptions, PrepareOptions):
         Raises:
             UsageError: an unknown one.
         """
-        from clamr_cli.evaluate.qa.strategies import Strategy
+        from clamr_cli.evaluate.qa import Strategy
 
         strategies = list(Strategy)
         if self.strategy:
@@ -112,11 +107,10 @@ def eval_qa(context: Context, arguments: EvalQaArguments) -> int:
     --model only the choice of frames is measured, against annotated evidence. It can be interrupted; the same
     command with the same --out goes on.
     """
+    from clamr_cli.evaluate import questions as collections
     from clamr_cli.evaluate.metrics import Sampling
-    from clamr_cli.evaluate.qa import questions as collections
-    from clamr_cli.evaluate.qa.report import report
-    from clamr_cli.evaluate.qa.run import RESULT_KEY, QaRun
-    from clamr_cli.evaluate.qa.strategies import QaOptions
+    from clamr_cli.evaluate.qa import RESULT_KEY, QaOptions, QaRun, report
+    from clamr_cli.frames import Prepared, locate, prepare
     from clamr_cli.journal import Journal
 
     form, strategies = arguments.form, arguments.strategies()
@@ -139,12 +133,23 @@ def eval_qa(context: Context, arguments: EvalQaArguments) -> int:
         model = arguments.load_model(settings, image_hint=hint, workers=arguments.concurrency)
     view = QaView(len(media), arguments.out)
 
-    def prepare(video: Media) -> Prepared:
-        return _prepare(store, dense, settings.cache / "qa", video, view)
+    def prepare_media(media: QuestionMedia) -> Prepared:
+        try:
+            target = replace(
+                locate(store, media.video), subtitles=collections.cached_subtitles(media, settings.cache / "qa")
+            )
+        except UsageError as error:
+            raise MediaError(error.what, error.hint) from error
+        with contextlib.closing(prepare(store, target, dense)) as events:  # type: ignore[type-var]
+            for event in events:
+                if isinstance(event, Prepared):
+                    return event
+                view.show_preparation(event)
+        raise StoreError("what was prepared is not all there", "run the command again")
 
     try:
         with Journal(arguments.out, "results", RESULT_KEY, ascii_only=True) as journal:
-            run = QaRun(store, encoder, prepare, model, qa_options, dense, journal, questions)
+            run = QaRun(store, encoder, prepare_media, model, qa_options, dense, journal, questions)
             if run.others:
                 results = f"{plural(run.others, 'result')} of the file made with other settings or for other questions"
                 warn(f"{results}: left there, and not counted")
@@ -159,10 +164,10 @@ def eval_qa(context: Context, arguments: EvalQaArguments) -> int:
 
 def _find_media(
     store: Store, questions: Sequence[LabelledQuestion], arguments: EvalQaArguments
-) -> tuple[dict[str, Media], list[str]]:
+) -> tuple[dict[str, QuestionMedia], list[str]]:
     """The videos of the questions by name, and the names of those that are not here."""
-    from clamr_cli.evaluate.ids import listed
-    from clamr_cli.evaluate.qa.media_lookup import find_media
+    from clamr_cli.evaluate.data import listed
+    from clamr_cli.evaluate.questions import find_media
 
     data = Path(arguments.data)
     folder = data if data.is_dir() else data.absolute().parent
@@ -180,77 +185,39 @@ def _find_media(
     return media, missing
 
 
-def _prepare(store: Store, dense: DenseOptions, cache: Path, media: Media, view: QaView) -> Prepared:
-    """A video ready for questions.
-
-    Raises:
-        MediaError: it cannot be found any more, or read.
-    """
-    from clamr_cli.evaluate.qa.media_lookup import cached_subtitles
-    from clamr_cli.frames import Prepared, locate, prepare
-
-    try:
-        target = replace(locate(store, media.video), subtitles=cached_subtitles(media, cache))
-    except UsageError as error:
-        raise MediaError(error.what, error.hint) from error
-    with contextlib.closing(prepare(store, target, dense)) as events:  # type: ignore[type-var]
-        for event in events:
-            if isinstance(event, Prepared):
-                return event
-            view.show_preparation(event)
-    raise StoreError("what was prepared is not all there", "run the command again")
-
-
-class QaView(RunView["QaEvent"]):
+class QaView(LlmRunView):
     """Shows a run on stderr; a reason why a video fails is read once."""
 
     def __init__(self, videos: int, out: Path | None) -> None:
+        super().__init__(videos, out)
         self.settled = self.failed = 0
-        self._videos, self._out, self._passed = videos, out, 0
-        self._stage = ""
         self._reasons: set[tuple[str, str]] = set()
 
-    def show(self, event: QaEvent) -> None:
-        self._stage = ""
-        if isinstance(event, VideoDone):
-            self._passed = event.number
-            if not event.worked:
-                # Videos that were done before say nothing of the pace.
-                return
-        elif isinstance(event, Notice):
-            self.screen.line(f"note: {event.text}")
-        elif isinstance(event, GaveUp):
-            self.screen.line(f"stopped after {event.failures} failures in a row; {self._how_to_go_on()}", always=True)
-        else:
-            self.settled += 1
-            if event.record["outcome"] == "failed":
-                self.failed += 1
-                # A video that cannot be read fails for every question and strategy.
-                reason = (str(event.record["video"]), str(event.record["reason"]))
-                if reason not in self._reasons:
-                    self._reasons.add(reason)
-                    failure = f"failed {reason[0]}, question {event.record['id']}: {reason[1]}"
-                    self.screen.line(failure, always=True)
-        self._progress()
+    def settle(self, event: QuestionSettled) -> None:
+        self.settled += 1
+        if event.record["outcome"] == "failed":
+            self.failed += 1
+            # A video that cannot be read fails for every question and strategy.
+            reason = (str(event.record["video"]), str(event.record["reason"]))
+            if reason not in self._reasons:
+                self._reasons.add(reason)
+                failure = f"failed {reason[0]}, question {event.record['id']}: {reason[1]}"
+                self.screen.line(failure, always=True)
+
+    def results(self) -> str:
+        return plural(self.settled, "result")
 
     def show_preparation(self, event: Event) -> None:
         """Take in how far the preparation of the next video is."""
         if isinstance(event, Notice):
             self.screen.line(event_line(event), always=True)
         if isinstance(event, Progress):
-            self._stage = stage_text(event)
-        self._progress()
+            self.stage = stage_text(event)
+        self.move()
 
     def interrupted(self) -> str:
-        results = f"{plural(self.settled, 'result')} kept" if self._out else "no result is kept"
-        return f"interrupted: {results}; {self._how_to_go_on()}"
-
-    def _progress(self) -> None:
-        text = f"[{self._passed}/{plural(self._videos, 'video')}] {plural(self.settled, 'result')}"
-        self.screen.bar(f"{text}, {self._stage}" if self._stage else text, self._passed, self._videos)
-
-    def _how_to_go_on(self) -> str:
-        return "run the same command again to go on" if self._out else "with --out FILE a run can go on later"
+        results = f"{self.results()} kept" if self._out else "no result is kept"
+        return f"interrupted: {results}; {self.how_to_go_on()}"
 
 
 _four = rounded(4)
@@ -267,10 +234,6 @@ def _accuracy_record(accuracy: Mapping[str, Share]) -> dict[str, object]:
     }
 
 
-def _selection_record(selection: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _four(value) for name, value in selection.items()}
-
-
 STRATEGY: Final = (
     Column("strategy", "How frames were chosen."),
     Column("frames", "How many were shown or chosen on average.", json=rounded(1), tsv=rounded(1)),
@@ -281,17 +244,28 @@ STRATEGY: Final = (
 )
 EVIDENCE: Final = (
     Column("evidence", "Questions whose evidence is annotated."),
-    Column("selection", "Means of the measures of the chosen frames.", json=_selection_record, tsv=None),
+    Column(
+        "selection",
+        "Means of the measures of the chosen frames.",
+        json=lambda selection: {name: _four(value) for name, value in selection.items()},
+        tsv=None,
+    ),
 )
 
 
 def _columns(report: QaReport) -> list[Column]:
     """The columns of a report; those of TSV depend on its classes of length."""
-    from clamr_cli.evaluate.qa.report import SELECTION
+    from clamr_cli.evaluate.qa import SELECTION
+
+    def share_of(group: str) -> Any:  # noqa: ANN401
+        return lambda row: row.accuracy.get(group)
+
+    def mean_of(measure: str) -> Any:  # noqa: ANN401
+        return lambda row: row.selection.get(measure)
 
     columns = list(STRATEGY)
     for group in report.groups:
-        share = partial(_share, group)
+        share = share_of(group)
         columns += [
             Column(f"questions {group}", "", share, None, lambda share: share.count if share else 0),
             Column(f"accuracy {group}", "", share, None, lambda share: share and _four(share.mean)),
@@ -299,15 +273,7 @@ def _columns(report: QaReport) -> list[Column]:
             Column(f"high {group}", "", share, None, lambda share: share and _four(share.high)),
         ]
     columns += EVIDENCE
-    return [*columns, *(Column(name, "", partial(_selected, name), None, _four) for name in SELECTION.values())]
-
-
-def _share(group: str, row: StrategyResult) -> Share | None:
-    return row.accuracy.get(group)
-
-
-def _selected(measure: str, row: StrategyResult) -> float | None:
-    return row.selection.get(measure)
+    return [*columns, *(Column(name, "", mean_of(name), None, _four) for name in SELECTION.values())]
 
 
 def _show(report: QaReport, form: Form) -> None:

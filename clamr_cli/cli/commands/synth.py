@@ -15,17 +15,16 @@ import typer
 from clamr_cli.cli import options
 from clamr_cli.cli.options import ConcurrencyOption, DeviceOption, LlmOptions, TemperatureOption
 from clamr_cli.cli.output import json_line, warn, write
-from clamr_cli.cli.progress import RunView, follow, interruptible
+from clamr_cli.cli.progress import LlmRunView, follow, interruptible
 from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
-from clamr_cli.events import GaveUp, Notice, VideoDone
-from clamr_cli.synth.plan import SynthOptions, Target
 from clamr_cli.text import plural
 from clamr_cli.types import FileRecord
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store
-    from clamr_cli.synth.run import SynthEvent
+    from clamr_cli.synth import QuerySettled
+    from clamr_cli.synth.prompts import SynthOptions
 
 _NOTHING: Final = "nothing to write queries from: of what was asked for, the videos have nothing that a model is shown"
 
@@ -69,11 +68,14 @@ class SynthArguments(LlmOptions):
         Raises:
             UsageError: an invalid value.
         """
-        from clamr_cli.synth.plan import TARGETS, SynthOptions
+        from clamr_cli.synth.prompts import TARGETS, SynthOptions, target_name
 
-        targets = tuple(dict.fromkeys(_target(part) for name in self.modality or () for part in name.split(",")))
+        by_name = {target_name(target): target for target in TARGETS}
+        names = [part for name in self.modality or () for part in name.split(",")]
+        if invalid := [name for name in names if name.strip().lower() not in by_name]:
+            raise UsageError(f"invalid kind of query: {invalid[0]!r}", f"use {', '.join(by_name)}")
         return SynthOptions(
-            targets=targets or TARGETS,
+            targets=tuple(dict.fromkeys(by_name[name.strip().lower()] for name in names)) or TARGETS,
             each=self.per_modality,
             seed=self.seed,
             frames=self.max_frames,
@@ -91,8 +93,8 @@ def synth(context: Context, arguments: SynthArguments) -> int:
     for training and evaluation. It can be interrupted at any time; the same command with the same --out goes on where
     it stopped.
     """
+    from clamr_cli.synth import SynthRun, planned_prompts, query_journals
     from clamr_cli.synth.prompts import read_examples, shipped_examples
-    from clamr_cli.synth.run import planned_prompts, query_journals, synthesise
 
     settings, synth_options = context.settings(device=arguments.device), arguments.options()
     examples = read_examples(arguments.examples) if arguments.examples else shipped_examples()
@@ -117,7 +119,7 @@ def synth(context: Context, arguments: SynthArguments) -> int:
         model = arguments.load_model(settings, image_hint="show fewer --max-frames", workers=arguments.concurrency)
         view = SynthView(len(videos), arguments.out)
         try:
-            events = synthesise(store, videos, model, examples, synth_options, journals)
+            events = SynthRun(store, model, examples, synth_options, journals).events(videos)
             if code := follow(events, view, quiet=arguments.quiet, received=received):
                 return code
         finally:
@@ -127,15 +129,6 @@ def synth(context: Context, arguments: SynthArguments) -> int:
         return EXIT_PARTIAL if view.outcomes["failed"] else EXIT_FOUND
     warn("nothing was left to write" if written.records or rejected.records else _NOTHING)
     return EXIT_FOUND if written.records or rejected.records else EXIT_NOTHING
-
-
-def _target(name: str) -> Target:
-    from clamr_cli.synth.plan import TARGETS, target_name
-
-    targets = {target_name(target): target for target in TARGETS}
-    if name.strip().lower() not in targets:
-        raise UsageError(f"invalid kind of query: {name!r}", f"use {', '.join(targets)}")
-    return targets[name.strip().lower()]
 
 
 def _videos(store: Store, folder: str | None) -> list[FileRecord]:
@@ -168,14 +161,14 @@ def _videos(store: Store, folder: str | None) -> list[FileRecord]:
     return [inside[video_id] for video_id in sorted(inside)]
 
 
-class SynthView(RunView["SynthEvent"]):
+class SynthView(LlmRunView):
     """Shows a run; queries go to stdout where no file was named, all else to stderr."""
 
     interval = 5.0
 
     def __init__(self, videos: int, out: Path | None) -> None:
+        super().__init__(videos, out)
         self.outcomes: Counter[str] = Counter()
-        self._videos, self._out, self._passed = videos, out, 0
         self._dropped: Counter[str] = Counter()
         self._asked_twice = 0
         # A bar and queries on one terminal would overwrite each other.
@@ -186,44 +179,29 @@ class SynthView(RunView["SynthEvent"]):
         """The number of queries that were asked for, whatever their end."""
         return self.outcomes.total() - self.outcomes["unseen"]
 
-    def show(self, event: SynthEvent) -> None:
-        if isinstance(event, VideoDone):
-            self._passed = event.number
-            if not event.worked:
-                # Videos that were done before say nothing of the pace.
-                return
-        elif isinstance(event, Notice):
-            self.screen.line(f"note: {event.text}")
-        elif isinstance(event, GaveUp):
-            self.screen.line(f"stopped after {event.failures} failures in a row; {self._how_to_go_on()}", always=True)
-        else:
-            self.outcomes[event.outcome] += 1
-            self._asked_twice += event.attempts > 1
-            if event.outcome == "dropped":
-                self._dropped[event.reason] += 1
-            elif event.outcome == "failed":
-                self.screen.line(f"failed {event.query.id}: {event.reason}", always=True)
-            elif event.outcome == "written" and self._out is None:
-                write([json_line(event.record)])
-        text = f"[{self._passed}/{plural(self._videos, 'video')}] {self._written()}"
-        self.screen.bar(text, self._passed, self._videos)
+    def settle(self, event: QuerySettled) -> None:
+        self.outcomes[event.outcome] += 1
+        self._asked_twice += event.attempts > 1
+        if event.outcome == "dropped":
+            self._dropped[event.reason] += 1
+        elif event.outcome == "failed":
+            self.screen.line(f"failed {event.query.id}: {event.reason}", always=True)
+        elif event.outcome == "written" and self._out is None:
+            write([json_line(event.record)])
+
+    def results(self) -> str:
+        count = self.outcomes["written"]
+        return "1 query" if count == 1 else f"{count} queries"
 
     def interrupted(self) -> str:
-        return f"interrupted: {self._written()} written; {self._how_to_go_on()}"
+        return f"interrupted: {self.results()} written; {self.how_to_go_on()}"
 
     def print_summary(self) -> None:
         """The run in one line, and why queries were dropped, the commonest reason first."""
         counts = [f"{self.outcomes[name]} {name}" for name in ("dropped", "failed") if self.outcomes[name]]
         where = f"; why is in {self._out}.rejected" if self._out and counts else ""
-        warn(", ".join([f"{self._written()} written", *counts]) + where)
+        warn(", ".join([f"{self.results()} written", *counts]) + where)
         for reason, count in self._dropped.most_common():
             warn(f"dropped {count}: {reason}")
         if self._asked_twice:
             warn(f"asked twice: {self._asked_twice}")
-
-    def _written(self) -> str:
-        count = self.outcomes["written"]
-        return "1 query" if count == 1 else f"{count} queries"
-
-    def _how_to_go_on(self) -> str:
-        return "run the same command again to go on" if self._out else "with --out FILE a run can go on later"

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from clamr_cli.encoders.mini.heads import JOINT_TENSORS, SEMANTIC, TENSORS, WEIGHTS
 from clamr_cli.errors import UsageError
-from clamr_cli.evaluate.ids import listed
+from clamr_cli.evaluate.data import listed
 from clamr_cli.train import loop
 from clamr_cli.train.losses import Scores, modality_max
 from clamr_cli.train.mini.compose import UNRELATED, Batches, CompositionConfig

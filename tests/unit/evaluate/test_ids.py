@@ -2,7 +2,7 @@
 
 import pytest
 
-from clamr_cli.evaluate import ids
+from clamr_cli.evaluate import data
 from clamr_cli.queries import LabelledQuery
 from clamr_cli.types import FileRecord, FileState
 
@@ -37,25 +37,25 @@ FILES = [
     ],
 )
 def test_a_video_goes_by_id_path_name_and_stem(name: str, video: str) -> None:
-    assert ids.resolve([name], FILES) == ids.Resolved({name: video}, ())
+    assert data.resolve([name], FILES) == ({name: video}, [])
 
 
 @pytest.mark.parametrize("name", ["./b/clip.mp4", "b//clip", "/videos/./b/clip.mp4"])
 def test_paths_may_be_written_otherwise(name: str) -> None:
-    assert ids.resolve([name], FILES).videos == {name: "id2"}
+    assert data.resolve([name], FILES)[0] == {name: "id2"}
 
 
 def test_accents_may_be_written_apart() -> None:
     together, apart = "caf\u00e9.mp4", "cafe\u0301.mp4"
     for stored, asked in ((together, apart), (apart, together)):
-        assert ids.resolve([asked], [file(f"/v/{stored}", "id1")]).videos == {asked: "id1"}
+        assert data.resolve([asked], [file(f"/v/{stored}", "id1")])[0] == {asked: "id1"}
     # Where both are there, each is itself.
     both = [file(f"/v/{together}", "id1"), file(f"/v/{apart}", "id2")]
-    assert ids.resolve([together, apart], both).videos == {together: "id1", apart: "id2"}
+    assert data.resolve([together, apart], both)[0] == {together: "id1", apart: "id2"}
 
 
 def test_what_means_none_or_several_is_told() -> None:
-    assert ids.resolve(["clip.mp4", "id2", "lip.mp4", "clip.mp4", ""], FILES).unknown == ("clip.mp4", "lip.mp4", "")
+    assert data.resolve(["clip.mp4", "id2", "lip.mp4", "clip.mp4", ""], FILES)[1] == ["clip.mp4", "lip.mp4", ""]
 
 
 def test_answers_outside_the_index_stay_unless_only_judged_ones_count() -> None:
@@ -65,7 +65,7 @@ def test_answers_outside_the_index_stay_unless_only_judged_ones_count() -> None:
         LabelledQuery("c", "z"),
     ]
     documents = {"one": "one", "uno": "one"}
-    kept = ids.renamed(queries, documents, judged_only=False)
+    kept = data.renamed(queries, documents, judged_only=False)
     assert [query.relevant for query in kept] == [{"one": 3, "gone": 2}, {"gone": 1}, {}]
-    judged = ids.renamed(queries, documents, judged_only=True)
+    judged = data.renamed(queries, documents, judged_only=True)
     assert [(query.id, query.relevant) for query in judged] == [("a", {"one": 3}), ("c", {})]

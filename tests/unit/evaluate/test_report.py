@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clamr_cli.evaluate.metrics import Sampling
-from clamr_cli.evaluate.report import Report, make_task, report
+from clamr_cli.evaluate.run import EvaluationReport, make_task, report
 from clamr_cli.evaluate.systems import QueryRanking, Run, rank
 from clamr_cli.queries import LabelledQuery
 from clamr_cli.types import MODALITY_IDS, Modality
@@ -21,7 +21,7 @@ QUERIES = [
 ]
 
 
-def scored(queries: list[LabelledQuery], *made: Run) -> Report:
+def scored(queries: list[LabelledQuery], *made: Run) -> EvaluationReport:
     return report(make_task(queries), made, ["RR", "R@1"], Sampling(100))
 
 

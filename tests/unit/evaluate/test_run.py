@@ -76,7 +76,7 @@ def test_documents_go_by_the_collections_names_and_strangers_are_told(store: Sto
     outcome = evaluated(store, encoder, *queries, baselines=False)
     assert outcome.runs[0].rankings[0].documents[0] == "bees.mkv"
     assert outcome.task.qrels["b"] == {"copy of lagos.mp4": 1, "gone.mp4": 1}
-    assert (outcome.unknown, outcome.lost) == (("gone.mp4",), ["c"])
+    assert (outcome.unknown, outcome.lost) == (["gone.mp4"], ["c"])
     assert outcome.report.systems[0].means["R@1"] == pytest.approx((1 + 0.5 + 0) / 3)
     judged = evaluated(store, encoder, *queries, baselines=False, judged_only=True)
     assert judged.report.systems[0].means["R@1"] == 1.0

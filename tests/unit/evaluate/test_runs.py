@@ -6,7 +6,7 @@ import pytest
 
 from clamr_cli.errors import UsageError
 from clamr_cli.evaluate import data, metrics
-from clamr_cli.evaluate.report import Task, make_task
+from clamr_cli.evaluate.run import Task, make_task
 from clamr_cli.evaluate.systems import QueryRanking, Run
 from clamr_cli.queries import LabelledQuery
 

@@ -7,17 +7,17 @@ import pytest
 
 from clamr_cli.cli.commands import eval as evaluation
 from clamr_cli.cli.output import console
-from clamr_cli.evaluate.report import Report, SystemResult
+from clamr_cli.evaluate.run import EvaluationReport, SystemResult
 
 JOINT = SystemResult(
     "mini joint", {"AP": 0.75}, (0.7, 0.8), None, {"speech": 0.5, "base": 1.0}, 0.9, {"speech": 0.9}, None
 )
 ORACLE = replace(JOINT, name="oracle", means={"AP": 0.9}, oracle=True)
 HOSTILE = replace(JOINT, name="run\x1b[2J[red]\n", means={"AP": 0.5}, p=0.0004, accuracy=None)
-REPORT = Report(("AP",), (JOINT, ORACLE, HOSTILE), {"speech": 4, "base": 4}, 0, "leave-one-out")
+REPORT = EvaluationReport(("AP",), (JOINT, ORACLE, HOSTILE), {"speech": 4, "base": 4}, 0, "leave-one-out")
 
 
-def shown(report: Report, width: int) -> str:
+def shown(report: EvaluationReport, width: int) -> str:
     stream = io.StringIO()
     for part in evaluation.screen(report, width):
         console(stream, width=width).print(part)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clamr_cli.errors import UsageError
 from clamr_cli.evaluate import data
-from clamr_cli.evaluate.ids import escape, unescape
+from clamr_cli.evaluate.data import escape, unescape
 from clamr_cli.evaluate.run import run_of
 from clamr_cli.queries import LabelledQuery
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clamr_cli.llm.concurrency import map_ordered
+from clamr_cli.llm import map_ordered
 
 
 @settings(max_examples=25, deadline=None)

@@ -14,8 +14,7 @@ from clamr_cli.synth.filters import (
     longest_quote,
     words_of,
 )
-from clamr_cli.synth.plan import PlannedQuery
-from clamr_cli.synth.prompts import shipped_examples
+from clamr_cli.synth.prompts import PlannedQuery, shipped_examples
 from clamr_cli.types import Modality
 
 SOURCE = "the captain greets all passengers and explains where the life jackets are kept on the lower deck"

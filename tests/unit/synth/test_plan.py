@@ -10,8 +10,18 @@ from hypothesis import strategies as st
 
 from clamr_cli.errors import UsageError
 from clamr_cli.index.documents import documents_of, indexed_videos
-from clamr_cli.synth.plan import TARGETS, PlannedQuery, SynthOptions, cut_text, plan_queries, spread
-from clamr_cli.synth.prompts import draw_examples, prompt_for, read_examples, shipped_examples
+from clamr_cli.synth.prompts import (
+    TARGETS,
+    PlannedQuery,
+    SynthOptions,
+    cut_text,
+    draw_examples,
+    plan_queries,
+    prompt_for,
+    read_examples,
+    shipped_examples,
+    spread,
+)
 from clamr_cli.types import Modality, Segment, Span
 from tests.unit.synth import shelf
 

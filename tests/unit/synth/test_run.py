@@ -10,9 +10,8 @@ from clamr_cli.events import GaveUp, Notice, VideoDone
 from clamr_cli.index.documents import indexed_videos
 from clamr_cli.llm.client import EndpointModel
 from clamr_cli.queries import read_lines
-from clamr_cli.synth.plan import SynthOptions
-from clamr_cli.synth.prompts import shipped_examples
-from clamr_cli.synth.run import Outcome, QuerySettled, query_journals, synthesise
+from clamr_cli.synth import Outcome, QuerySettled, SynthRun, query_journals
+from clamr_cli.synth.prompts import SynthOptions, shipped_examples
 from clamr_cli.types import Modality
 from tests.unit.llm.endpoint import Asked, Sent, answer, endpoint, error, inventive
 from tests.unit.synth import shelf
@@ -29,7 +28,7 @@ def run(store, there, out: Path | None = None, *, workers=3, retries=0, **option
     written, rejected = journals = query_journals(out)
     with written, rejected:
         videos, examples = indexed_videos(store), shipped_examples()
-        return list(synthesise(store, videos, model, examples, SynthOptions(**options), journals))
+        return list(SynthRun(store, model, examples, SynthOptions(**options), journals).events(videos))
 
 
 def judged(events, outcome=Outcome.WRITTEN):

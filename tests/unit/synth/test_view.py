@@ -7,8 +7,8 @@ import pytest
 from clamr_cli.cli.commands.synth import SynthView
 from clamr_cli.cli.progress import Screen
 from clamr_cli.events import GaveUp, Notice, VideoDone
-from clamr_cli.synth.plan import PlannedQuery
-from clamr_cli.synth.run import Outcome, QuerySettled
+from clamr_cli.synth import Outcome, QuerySettled
+from clamr_cli.synth.prompts import PlannedQuery
 
 
 class Clock:

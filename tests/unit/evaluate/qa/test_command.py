@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from clamr_cli.evaluate.qa import run
+from clamr_cli.evaluate.qa import MOST_FAILURES
 from tests.clips import Clip
 from tests.unit.ask import footage
 from tests.unit.ask.test_command import only_sound
@@ -164,7 +164,7 @@ def test_an_endpoint_that_is_down_ends_the_run_with_what_there_is(qa, tmp_path):
     with endpoint(lambda _: error(503, "busy")) as there:
         ended = qa("-k", "1", "--concurrency", "1", there=there)
     assert ended.code == 3
-    assert f"stopped after {run.MOST_FAILURES} failures in a row; with --out FILE a run can go on later" in ended.err
+    assert f"stopped after {MOST_FAILURES} failures in a row; with --out FILE a run can go on later" in ended.err
 
 
 def test_without_a_model_the_choice_of_frames_is_measured(qa, collection):
@@ -235,7 +235,7 @@ def test_a_video_of_sound_alone_and_one_in_which_nobody_speaks(qa, collection, t
     (collection / "subtitle" / "nobody.json").write_text("[]")
     shutil.copy(collection / "data" / "market.mp4", collection / "data" / "nobody.mp4")
     head = {"question": "when does the ferry leave?", "choices": ["at noon", "at five"], "answer": "A"}
-    lines = [head | {"id": f"s{n}", "video": "sound", "subtitles": "harbour.srt"} for n in range(run.MOST_FAILURES)]
+    lines = [head | {"id": f"s{n}", "video": "sound", "subtitles": "harbour.srt"} for n in range(MOST_FAILURES)]
     lines.append(head | {"id": "n", "video": "nobody", "subtitles": "nobody.json"})
     (collection / "odd.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with endpoint(knowing) as there:
@@ -245,7 +245,7 @@ def test_a_video_of_sound_alone_and_one_in_which_nobody_speaks(qa, collection, t
     assert (ended.code, "stopped after" in ended.err) == (3, False)
     assert "there is nothing to answer from" in ended.err
     found = rows(ended)
-    assert (found["clamr"]["failed"], found["clamr+subs"]["failed"]) == (run.MOST_FAILURES, 0)
+    assert (found["clamr"]["failed"], found["clamr+subs"]["failed"]) == (MOST_FAILURES, 0)
 
 
 def test_videos_that_are_not_here_or_broken_do_not_stop_the_others(qa, collection):
@@ -266,14 +266,14 @@ def test_videos_that_are_not_here_or_broken_do_not_stop_the_others(qa, collectio
 
 def test_one_broken_video_stops_no_run_however_much_is_asked_of_it(qa, collection):
     records = json.loads((collection / "mme.json").read_text())
-    broken = [records[0] | {"videoID": "broken", "question_id": f"b{n}"} for n in range(run.MOST_FAILURES)]
+    broken = [records[0] | {"videoID": "broken", "question_id": f"b{n}"} for n in range(MOST_FAILURES)]
     (collection / "data" / "broken.mp4").write_bytes(b"Dear Anna,\n" * 90)
     (collection / "many.json").write_text(json.dumps([*broken, *records]))
     with endpoint(knowing) as there:
         ended = qa("-k", "1", "--strategy", "clamr,uniform", "--json", data="many.json", there=there)
         assert len(there.asked) == 3 * 2
     assert ended.code == 3
-    assert (rows(ended)["clamr"]["failed"], "stopped after" in ended.err) == (run.MOST_FAILURES, False)
+    assert (rows(ended)["clamr"]["failed"], "stopped after" in ended.err) == (MOST_FAILURES, False)
 
 
 @pytest.mark.parametrize(
@@ -317,8 +317,7 @@ def test_a_collection_without_its_videos_is_one_line(clamr, tmp_path):  # noqa: 
 
 
 def test_the_modules_of_eval_qa_import_without_ir_measures():
-    modules = ("cli.commands.eval_qa", "evaluate.qa.run", "evaluate.qa.questions", "evaluate.qa.media_lookup")
-    script = "import sys; sys.modules['ir_measures'] = None; import importlib\n" + "".join(
-        f"importlib.import_module('clamr_cli.{name}')\n" for name in (*modules, "evaluate.qa.report")
-    )
+    modules = ("cli.commands.eval_qa", "evaluate.qa", "evaluate.questions")
+    imports = "".join(f"importlib.import_module('clamr_cli.{name}')\n" for name in modules)
+    script = f"import sys; sys.modules['ir_measures'] = None; import importlib\n{imports}"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -5,8 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clamr_cli.evaluate.qa import strategies
-from clamr_cli.evaluate.qa.strategies import Moment, overlap, propose
+from clamr_cli.evaluate.qa import (
+    Moment,
+    average_precision,
+    first_is_right,
+    hit,
+    mean_precision,
+    overlap,
+    propose,
+    share_meeting,
+)
 from clamr_cli.types import Span
 
 
@@ -72,48 +80,46 @@ def test_average_precision_by_hand():
     truth = windows((0, 10), (20, 30))
     # Right, wrong, right: precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1.
     found = moments((0, 10), (50, 60), (20, 30))
-    assert strategies.average_precision(found, truth, 0.5) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert average_precision(found, truth, 0.5) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     # Wrong, right: precision 0, 1/2; interpolated 1/2 up to recall 1/2, then nothing.
-    assert strategies.average_precision(moments((50, 60), (0, 10)), truth, 0.5) == pytest.approx(0.25)
+    assert average_precision(moments((50, 60), (0, 10)), truth, 0.5) == pytest.approx(0.25)
     # A second window over the same moment is wrong: precision 1, 1/2, 2/3.
     found = moments((0, 10), (1, 10), (20, 30))
-    assert strategies.average_precision(found, truth, 0.5) == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert average_precision(found, truth, 0.5) == pytest.approx(0.5 + 0.5 * 2 / 3)
     # Overlap 8/10: right below that threshold and wrong above.
     found = moments((0, 8))
-    assert [strategies.average_precision(found, windows((0, 10)), level) for level in (0.75, 0.8, 0.85)] == [1, 1, 0]
-    assert strategies.mean_precision(found, windows((0, 10))) == pytest.approx(7 / 10)
-    assert strategies.average_precision([], truth, 0.5) == 0.0
-    assert strategies.average_precision(found, (), 0.5) == 0.0
+    assert [average_precision(found, windows((0, 10)), level) for level in (0.75, 0.8, 0.85)] == [1, 1, 0]
+    assert mean_precision(found, windows((0, 10))) == pytest.approx(7 / 10)
+    assert average_precision([], truth, 0.5) == 0.0
+    assert average_precision(found, (), 0.5) == 0.0
 
 
 def test_a_window_takes_the_free_one_that_it_overlaps_most():
     truth = windows((0, 10), (2, 12))
     found = moments((2, 12), (1, 11))
-    assert strategies.average_precision(found, truth, 0.7) == 1.0
+    assert average_precision(found, truth, 0.7) == 1.0
 
 
 def test_recall_of_the_first_window():
     truth = windows((0, 10), (20, 30))
-    assert strategies.first_is_right(moments((20, 26)), truth, 0.5)
-    assert not strategies.first_is_right(moments((20, 26)), truth, 0.7)
-    assert not strategies.first_is_right(moments((50, 60), (0, 10)), truth, 0.5)
-    assert not strategies.first_is_right([], truth, 0.5)
+    assert first_is_right(moments((20, 26)), truth, 0.5)
+    assert not first_is_right(moments((20, 26)), truth, 0.7)
+    assert not first_is_right(moments((50, 60), (0, 10)), truth, 0.5)
+    assert not first_is_right([], truth, 0.5)
 
 
 def test_highlights():
     grades = {13: (4, 4, 2), 14: (0, 1, 3)}
-    assert strategies.hit(26.0, grades)
-    assert strategies.hit(27.9, grades)
-    assert not strategies.hit(28.0, grades)
-    assert not strategies.hit(99.0, grades)
-    assert strategies.hit(28.0, grades, least=3)
+    assert hit(26.0, grades)
+    assert hit(27.9, grades)
+    assert not hit(28.0, grades)
+    assert not hit(99.0, grades)
 
 
 def test_frames_that_show_windows():
     truth = windows((0, 10), (20, 30), (40, 40))
-    assert strategies.covered(windows((4, 6), (6, 8), (24, 26)), truth) == pytest.approx(2 / 3)
-    assert strategies.covered(windows((10, 20)), truth) == 0.0
-    assert strategies.covered(windows((39, 41)), truth) == pytest.approx(1 / 3)
-    assert strategies.inside(windows((4, 6), (6, 8), (12, 14), (29, 31)), truth) == pytest.approx(3 / 4)
-    assert strategies.covered([], truth) == strategies.inside([], truth) == 0.0
-    assert strategies.covered(windows((0, 1)), ()) == 0.0
+    assert share_meeting(truth, windows((4, 6), (6, 8), (24, 26))) == pytest.approx(2 / 3)
+    assert share_meeting(truth, windows((10, 20))) == 0.0
+    assert share_meeting(truth, windows((39, 41))) == pytest.approx(1 / 3)
+    assert share_meeting(windows((4, 6), (6, 8), (12, 14), (29, 31)), truth) == pytest.approx(3 / 4)
+    assert share_meeting(truth, []) == share_meeting([], truth) == 0.0

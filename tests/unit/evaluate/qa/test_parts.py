@@ -7,11 +7,14 @@ import pytest
 
 from clamr_cli.errors import MediaError
 from clamr_cli.evaluate.metrics import Sampling
-from clamr_cli.evaluate.qa import media_lookup, strategies
-from clamr_cli.evaluate.qa.questions import LabelledQuestion
-from clamr_cli.evaluate.qa.report import report
-from clamr_cli.evaluate.qa.run import evidence
-from clamr_cli.evaluate.qa.strategies import Strategy
+from clamr_cli.evaluate.qa import Strategy, report, spread
+from clamr_cli.evaluate.questions import (
+    LabelledQuestion,
+    QuestionMedia,
+    cached_subtitles,
+    find_media,
+    read_subtitles,
+)
 from clamr_cli.extract.subtitles import read_subtitle_file
 from clamr_cli.frames import FrameHit
 from clamr_cli.types import FileRecord, FileState, Frame, Span
@@ -36,7 +39,7 @@ def test_videos_are_found_in_folders_by_path_and_in_the_index(tmp_path):
     names = ("one", "RoripwjYFp8_360.0_510.0", str(tmp_path / "set/data/one.mp4"), "away", "1a2b3c4d5e6f", "no", "\0")
     items = [LabelledQuestion(name, name, "q", subtitles=f"{name}.srt") for name in names]
     files = [known("/v/away.mp4", "aaaaaaaaaaaa"), known("/v/other.mp4", "1a2b3c4d5e6f")]
-    found, missing = media_lookup.find_media(items, files, [tmp_path / "set"], [tmp_path / "set"])
+    found, missing = find_media(items, files, [tmp_path / "set"], [tmp_path / "set"])
     data = tmp_path / "set" / "data"
     assert {name: media.video for name, media in found.items()} == {
         "one": str(data / "one.mp4"),
@@ -59,21 +62,21 @@ def test_subtitles_are_written_on_the_clock_of_the_video(tmp_path):
         {"start": "00:01:00.000", "end": "00:01:02.000", "line": "later"},
     ]
     subtitles.write_text(json.dumps(cues))
-    place = media_lookup.Media(str(video), subtitles, 10.0)
-    path = media_lookup.cached_subtitles(place, tmp_path / "cache")
+    place = QuestionMedia(str(video), subtitles, 10.0)
+    path = cached_subtitles(place, tmp_path / "cache")
     stamp = Path(path).stat().st_mtime_ns
-    assert media_lookup.cached_subtitles(place, tmp_path / "cache") == path
+    assert cached_subtitles(place, tmp_path / "cache") == path
     assert Path(path).stat().st_mtime_ns == stamp
     lines = [(one.span, one.text) for one in read_subtitle_file(Path(path))]
     assert lines == [(Span(1.5, 3.0), "hello you"), (Span(50.0, 52.0), "later")]
-    assert media_lookup.cached_subtitles(media_lookup.Media(str(video)), tmp_path / "cache") == ""
-    assert media_lookup.cached_subtitles(media_lookup.Media(str(video), subtitles, 0.0), tmp_path / "cache") != path
+    assert cached_subtitles(QuestionMedia(str(video)), tmp_path / "cache") == ""
+    assert cached_subtitles(QuestionMedia(str(video), subtitles, 0.0), tmp_path / "cache") != path
 
 
 def test_ends_that_are_not_known_last_until_the_next_line(tmp_path):
     path = tmp_path / "s.json"
     path.write_text(json.dumps([{"timestamp": [1.0, None], "text": "a"}, {"timestamp": [3.0, None], "text": "b"}]))
-    assert [(one.span, one.text) for one in media_lookup.read_subtitles(path)] == [
+    assert [(one.span, one.text) for one in read_subtitles(path)] == [
         (Span(1.0, 3.0), "a"),
         (Span(3.0, 5.0), "b"),
     ]
@@ -83,10 +86,10 @@ def test_lines_without_text_or_with_plain_numbers_are_read_and_no_lines_are_none
     path = tmp_path / "s.json"
     cues = [{"start": 1, "end": 2.5, "line": None}, {"start": "0:03", "end": None, "line": "b"}]
     path.write_text(json.dumps(cues))
-    assert [(one.span, one.text) for one in media_lookup.read_subtitles(path)] == [(Span(3.0, 5.0), "b")]
+    assert [(one.span, one.text) for one in read_subtitles(path)] == [(Span(3.0, 5.0), "b")]
     path.write_text("[]")
-    assert media_lookup.read_subtitles(path) == []
-    written = media_lookup.cached_subtitles(media_lookup.Media("v.mp4", path), tmp_path / "cache")
+    assert read_subtitles(path) == []
+    written = cached_subtitles(QuestionMedia("v.mp4", path), tmp_path / "cache")
     assert Path(written).read_bytes() == b""
 
 
@@ -108,7 +111,7 @@ def test_subtitles_that_cannot_be_read_are_told(tmp_path, content):
     path = tmp_path / "s.json"
     path.write_text(content)
     with pytest.raises(MediaError, match=r"s\.json"):
-        media_lookup.read_subtitles(path)
+        read_subtitles(path)
 
 
 # --- strategies and evidence ------------------------------------------------------------------------------------------
@@ -122,16 +125,16 @@ def test_strategies_by_name():
 
 def test_every_beginning_of_sampled_frames_is_spread_over_the_video():
     hits = [FrameHit(n + 1, n, Frame(float(n), Span(n, n + 1), b""), float(n)) for n in range(8)]
-    assert [hit.number for hit in strategies.spread(hits)] == [0, 4, 2, 6, 1, 5, 3, 7]
-    assert sorted(hit.number for hit in strategies.spread(hits[:5])) == [0, 1, 2, 3, 4]
-    assert strategies.spread([]) == []
+    assert [hit.number for hit in spread(hits)] == [0, 4, 2, 6, 1, 5, 3, 7]
+    assert sorted(hit.number for hit in spread(hits[:5])) == [0, 1, 2, 3, 4]
+    assert spread([]) == []
 
 
 def test_annotated_frames_are_counted_at_the_rate_of_the_file():
     item = LabelledQuestion("a", "v", "q", marks=(50, 100))
-    assert evidence(item, 25.0) == (Span(2.0, 2.0), Span(4.0, 4.0))
-    assert evidence(item, 0.0) == ()
-    assert evidence(LabelledQuestion("a", "v", "q", windows=(Span(1, 2),)), 25.0) == (Span(1, 2),)
+    assert item.evidence(25.0) == (Span(2.0, 2.0), Span(4.0, 4.0))
+    assert item.evidence(0.0) == ()
+    assert LabelledQuestion("a", "v", "q", windows=(Span(1, 2),)).evidence(25.0) == (Span(1, 2),)
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clamr_cli.errors import UsageError
-from clamr_cli.evaluate.qa.questions import LabelledQuestion, locate, read
+from clamr_cli.evaluate.questions import LabelledQuestion, locate, read
 from clamr_cli.types import Span
 
 MME = {
@@ -154,8 +154,6 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
 def test_ids_and_names_of_layouts_are_checked(tmp_path):
     with pytest.raises(UsageError, match="two questions have the id 'x'"):
         read(written(tmp_path / "q.json", [OWN, OWN]))
-    with pytest.raises(UsageError, match="invalid format 'mme'"):
-        read(tmp_path / "q.json", "mme")
     with pytest.raises(UsageError, match="missing required field `vid`"):
         read(tmp_path / "q.json", "qvhighlights")
 

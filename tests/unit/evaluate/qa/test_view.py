@@ -6,7 +6,7 @@ import pytest
 
 from clamr_cli.cli.commands.eval_qa import QaView
 from clamr_cli.cli.progress import INTERVAL, Screen
-from clamr_cli.evaluate.qa.run import QuestionSettled
+from clamr_cli.evaluate.qa import QuestionSettled
 from clamr_cli.events import GaveUp, Notice, Progress, VideoDone
 
 
