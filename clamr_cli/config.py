@@ -64,7 +64,7 @@ class Settings:
         default_factory=default_db
     )
     cache: Annotated[Path, Meta(description="Folder of weights and work files.")] = field(default_factory=default_cache)
-    encoder: Annotated[_Text, Meta(description="Name of the encoder.")] = "mini"
+    encoder: Annotated[_Text, Meta(description="Name of the encoder, or auto.")] = "mini"
     device: Annotated[Device, Meta(description="Where models run.")] = "auto"
     threads: Annotated[int, Meta(ge=0, le=1024, description="CPU threads; 0 for the libraries' own choice.")] = 0
     language: Annotated[

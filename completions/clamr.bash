@@ -31,7 +31,7 @@ _clamr() {
         "":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "":--config) COMPREPLY=(); return ;;
         "index":--exclude) COMPREPLY=(); return ;;
-        "index":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "index":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "index":--window) COMPREPLY=(); return ;;
         "index":--pool) COMPREPLY=(); return ;;
         "index":--language) COMPREPLY=(); return ;;
@@ -58,7 +58,7 @@ _clamr() {
         "search":--limit|"search":-n) COMPREPLY=(); return ;;
         "search":--scoring) COMPREPLY=($(compgen -W "token-max modality-max" -- "$current")); return ;;
         "search":--floor) COMPREPLY=(); return ;;
-        "search":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "search":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "search":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "search":--model) COMPREPLY=(); return ;;
         "search":--adapter) COMPREPLY=(); return ;;
@@ -69,7 +69,7 @@ _clamr() {
         "search":--template-vectors) COMPREPLY=(); return ;;
         "search":--quantize) COMPREPLY=(); return ;;
         "explain":--query) COMPREPLY=(); return ;;
-        "explain":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "explain":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "explain":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "explain":--model) COMPREPLY=(); return ;;
         "explain":--adapter) COMPREPLY=(); return ;;
@@ -95,7 +95,7 @@ _clamr() {
         "frames":--template-vectors) COMPREPLY=(); return ;;
         "frames":--quantize) COMPREPLY=(); return ;;
         "frames":--interval) COMPREPLY=(); return ;;
-        "frames":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "frames":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "frames":--language) COMPREPLY=(); return ;;
         "frames":--asr-model) COMPREPLY=($(compgen -W "whisper-base whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo" -- "$current")); return ;;
         "frames":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
@@ -118,21 +118,21 @@ _clamr() {
         "ask":--api-key-file) COMPREPLY=(); return ;;
         "ask":--retries) COMPREPLY=(); return ;;
         "ask":--interval) COMPREPLY=(); return ;;
-        "ask":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "ask":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "ask":--language) COMPREPLY=(); return ;;
         "ask":--asr-model) COMPREPLY=($(compgen -W "whisper-base whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo" -- "$current")); return ;;
         "ask":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
         "ask":--ocr-lang) COMPREPLY=(); return ;;
         "ask":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "ls":--path) COMPREPLY=(); return ;;
-        "rm":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "rm":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "encode":--frames) COMPREPLY=(); return ;;
         "encode":--ocr) COMPREPLY=(); return ;;
         "encode":--asr) COMPREPLY=(); return ;;
         "encode":--description) COMPREPLY=(); return ;;
         "encode":--query) COMPREPLY=(); return ;;
         "encode":--output|"encode":-o) COMPREPLY=(); return ;;
-        "encode":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "encode":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "encode":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "encode":--max-ocr-tokens) COMPREPLY=(); return ;;
         "encode":--max-asr-tokens) COMPREPLY=(); return ;;
@@ -156,7 +156,7 @@ _clamr() {
         "eval":--qrels-out) COMPREPLY=(); return ;;
         "eval":--path) COMPREPLY=(); return ;;
         "eval":--scoring) COMPREPLY=($(compgen -W "token-max modality-max" -- "$current")); return ;;
-        "eval":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "eval":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "eval":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "eval":--bootstrap) COMPREPLY=(); return ;;
         "eval":--seed) COMPREPLY=(); return ;;
@@ -188,7 +188,7 @@ _clamr() {
         "eval qa":--api-key-file) COMPREPLY=(); return ;;
         "eval qa":--retries) COMPREPLY=(); return ;;
         "eval qa":--interval) COMPREPLY=(); return ;;
-        "eval qa":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed st" -- "$current")); return ;;
+        "eval qa":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "eval qa":--language) COMPREPLY=(); return ;;
         "eval qa":--asr-model) COMPREPLY=($(compgen -W "whisper-base whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo" -- "$current")); return ;;
         "eval qa":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
@@ -272,7 +272,7 @@ _clamr() {
         "models:"-*) offers="--json --tsv --table -h --help" ;;
         "models:"*) offers="pull" ;;
         "models pull:"-*) offers="--quiet -q -h --help" ;;
-        "models pull:"*) offers="whisper-base easyocr-en minilm-l6 efficientnet-lite2 whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo easyocr-latin easyocr-cyrillic easyocr-chinese-simplified easyocr-chinese-traditional easyocr-japanese easyocr-korean easyocr-thai easyocr-devanagari easyocr-arabic easyocr-tamil easyocr-bengali easyocr-telugu easyocr-kannada clamr clamr-omni" ;;
+        "models pull:"*) offers="whisper-base easyocr-en minilm-l6 efficientnet-lite2 whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo easyocr-latin easyocr-cyrillic easyocr-chinese-simplified easyocr-chinese-traditional easyocr-japanese easyocr-korean easyocr-thai easyocr-devanagari easyocr-arabic easyocr-tamil easyocr-bengali easyocr-telugu easyocr-kannada gemma clamr clamr-omni" ;;
         "demo:"-*) offers="--dir -h --help" ;;
         "demo:"*) offers="" ;;
         "completions:"-*) offers="-h --help" ;;

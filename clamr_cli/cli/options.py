@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 import typer
 
 from clamr_cli.cli.output import Form, warn
-from clamr_cli.cli.runtime import Context, index_options, settings_for
+from clamr_cli.cli.runtime import Context, choose_encoder, index_options, settings_for
 from clamr_cli.errors import UsageError
 from clamr_cli.text import parse_time
 from clamr_cli.types import SHOWN_MODALITIES, Device, FrameSelection, Modality, OcrEngine, Scoring
@@ -176,6 +176,7 @@ class PrepareOptions(ExtractionOptions):
         from clamr_cli.frames import DenseOptions
 
         given = self.encoder_settings() if isinstance(self, EncoderOptions) else {}
+        settings = choose_encoder(store, settings)
         own = settings_for(store, settings.encoder, settings, given)
         return DenseOptions(index_options(settings, own), 2.0 if self.interval is None else self.interval)
 

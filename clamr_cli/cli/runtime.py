@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from clamr_cli.cli.output import warn
@@ -90,6 +90,7 @@ def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> 
     """
     from clamr_cli.encoders import for_earlier
 
+    settings = choose_encoder(store, settings)
     name = settings.encoder
     if "encoder" not in settings.given:
         name = _most_complete(store, name)
@@ -106,6 +107,24 @@ def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> 
     if searched < of and store.has_vectors(encoder.info.fingerprint):
         warn(f"answers from {searched} of {of} videos: clamr index --encoder {name} finishes")
     return encoder
+
+
+def choose_encoder(store: Store, settings: Settings) -> Settings:
+    """Settings with a name instead of "auto" as the encoder.
+
+    An index keeps the encoder that answers from most of its videos. Else it is the best that this machine has weights
+    and speed for, which is said.
+    """
+    from clamr_cli.encoders import AUTO, best
+
+    if settings.encoder != AUTO:
+        return settings
+    uses = [(store.coverage(use.info.fingerprint)[0], use.info.name) for use in store.encoders()]
+    name = max(uses)[1] if uses else ""
+    if not name:
+        name, reason = best(settings.cache)
+        warn(f"using the encoder {name}: {reason}")
+    return replace(settings, encoder=name)
 
 
 def _most_complete(store: Store, default: str) -> str:

@@ -52,6 +52,12 @@ TABLE: Final[Mapping[str, str]] = {
 DEFAULT: Final = "mini"
 """The encoder that needs no download beyond the offline packages."""
 
+AUTO: Final = "auto"
+"""In the settings instead of a name: see :func:`best`."""
+
+FAST_THREADS: Final = 8
+"""CPU threads from which ``gemma`` encodes a moment's frames about as fast as its speech is recognised."""
+
 _NO_TIME: Final = Span(0.0, 0.0)
 
 
@@ -100,6 +106,27 @@ def accepts_audio(name: str) -> bool:
         UsageError: unknown name.
     """
     return bool(getattr(_encoder_class(name), "ACCEPTS_AUDIO", False))
+
+
+def best(cache: Path, *, installed: bool = True) -> tuple[str, str]:
+    """The best encoder that this machine has speed for, and why: of those whose weights are here, or of all.
+
+    The paper's encoder takes a CUDA device, ``gemma`` any GPU or a CPU of 8 threads.
+    """
+    from clamr_cli import weights
+    from clamr_cli.kernel import usable_threads
+
+    names = [name for name in ("clamr", "gemma") if not installed or weights.status(name, cache).installed]
+    if not names:
+        return DEFAULT, "no larger encoder is installed"
+    from clamr_cli.devices import choose_device
+
+    device, threads = choose_device("auto"), usable_threads()
+    if device == "cuda" and "clamr" in names:
+        return "clamr", "this machine has a CUDA device"
+    if "gemma" in names and (device != "cpu" or threads >= FAST_THREADS):
+        return "gemma", "this machine has a GPU" if device != "cpu" else f"this machine has {threads} CPU threads"
+    return DEFAULT, "this machine is too slow for a larger encoder"
 
 
 @dataclass(frozen=True, slots=True)

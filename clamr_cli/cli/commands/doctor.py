@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from clamr_cli import __version__
+from clamr_cli import __version__, weights
 from clamr_cli.cli.options import FormOptions
 from clamr_cli.cli.output import Column, emit
 from clamr_cli.cli.runtime import Context, create_encoder, open_store, quiet_libraries
 from clamr_cli.devices import choose_device
+from clamr_cli.encoders import AUTO, DEFAULT, best
 from clamr_cli.errors import EXIT_FOUND, EXIT_USAGE, ClamrError, IndexLocked, StoreError, pip_install
 from clamr_cli.text import plural, size
 
@@ -123,16 +124,12 @@ def _decoders(_: Settings) -> Iterator[Check]:
 
 
 def _speech_model(settings: Settings) -> Iterator[Check]:
-    from clamr_cli import weights
-
     folder = weights.locate(settings.asr_model, settings.cache)
     yield Check("ok", "speech model", f"{settings.asr_model}, verified, in {folder}")
 
 
 def _screen_text(settings: Settings) -> Iterator[Check]:
     from importlib import metadata
-
-    from clamr_cli import weights
 
     if settings.ocr == "easyocr":
         model = weights.ocr_weights(settings.ocr_languages)
@@ -145,9 +142,13 @@ def _screen_text(settings: Settings) -> Iterator[Check]:
 
 
 def _encoder(settings: Settings) -> Iterator[Check]:
-    encoder = create_encoder(settings.encoder, settings)
+    name = best(settings.cache)[0] if settings.encoder == AUTO else settings.encoder
+    encoder = create_encoder(name, settings)
     tokens = len(encoder.encode_queries(["a red car"])[0])
     yield Check("ok", "encoder", f"{encoder.info.name} {encoder.info.fingerprint}, {tokens} vectors for a test query")
+    better, reason = best(settings.cache, installed=False)
+    if better not in (name, DEFAULT) and not weights.status(better, settings.cache).installed:
+        yield Check("ok", "better encoder", f"{better}: {reason}", f"clamr models pull {better}")
 
 
 def _space(settings: Settings) -> Iterator[Check]:
@@ -179,7 +180,7 @@ def _index(settings: Settings) -> Iterator[Check]:
         hint = "see them with: clamr status --failed"
         yield Check("warn", "failures", f"{plural(stats.failed, 'file')} failed", hint)
     names = {use.info.name for use in stats.encoders}
-    if stats.videos and settings.encoder not in names:
+    if stats.videos and settings.encoder not in (*names, AUTO):
         others = ", ".join(sorted(names)) or "none"
         text = f"the index has none of {settings.encoder}, but of: {others}"
         yield Check("warn", "vectors", text, f"clamr index --encoder {settings.encoder}")

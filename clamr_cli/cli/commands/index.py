@@ -9,7 +9,7 @@ import typer
 
 from clamr_cli.cli.options import EncoderOptions, EventsOption, ExtractionOptions
 from clamr_cli.cli.progress import IndexView, follow, interruptible
-from clamr_cli.cli.runtime import Context, index_options, open_store, settings_for
+from clamr_cli.cli.runtime import Context, choose_encoder, index_options, open_store, settings_for
 from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.text import parse_time
 
@@ -66,6 +66,7 @@ def index(context: Context, arguments: IndexArguments) -> int:
         if prunes_all:
             events = run.prune(store)
         else:
+            settings = choose_encoder(store, settings)
             given = {**arguments.encoder_settings(), **({} if arguments.pool is None else {"pool": arguments.pool})}
             options = index_options(settings, settings_for(store, settings.encoder, settings, given))
             options = replace(options, retry_failed=arguments.retry_failed, prune=arguments.prune)

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from clamr_cli import encoders
+from clamr_cli.cli.runtime import choose_encoder
+from clamr_cli.config import Settings
 from clamr_cli.encoders import gemma
 from clamr_cli.encoders.gemma import BANK, HALF, MARK, WIDTH, Bank, GemmaEncoder, unit
 from clamr_cli.errors import MediaError, ModelError, UsageError
@@ -263,6 +266,38 @@ def test_settings_and_frames_that_cannot_be_used_are_refused(encoder: Any, check
     damaged = Document("v#2", WHOLE, frames=(Frame(1.5, WHOLE, b"no picture"),))
     with pytest.raises(MediaError, match=r"the frame at 1\.50 s"):
         encoder.encode_documents([damaged])
+
+
+@pytest.mark.parametrize(
+    ("installed", "device", "threads", "expected"),
+    [
+        ((), "cuda", 64, "mini"),
+        (("gemma", "clamr"), "cuda", 1, "clamr"),
+        (("gemma", "clamr"), "mps", 1, "gemma"),
+        (("gemma",), "cpu", 8, "gemma"),
+        (("gemma", "clamr"), "cpu", 4, "mini"),
+    ],
+)
+def test_the_best_encoder_has_weights_and_speed_here(
+    installed: tuple[str, ...], device: str, threads: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clamr_cli.weights.status", lambda name, _: SimpleNamespace(installed=name in installed))
+    monkeypatch.setattr("clamr_cli.devices.choose_device", lambda _: device)
+    monkeypatch.setattr("clamr_cli.kernel.usable_threads", lambda: threads)
+    assert encoders.best(Path("nowhere"))[0] == expected
+
+
+def test_an_index_keeps_its_encoder_and_a_new_one_gets_the_best(capsys: pytest.CaptureFixture[str]) -> None:
+    uses = [SimpleNamespace(info=SimpleNamespace(name=name, fingerprint=name)) for name in ("mini", "hashed")]
+    store: Any = SimpleNamespace(encoders=lambda: uses, coverage=lambda name: ({"mini": 2, "hashed": 5}[name], 5))
+    assert choose_encoder(store, Settings(encoder="auto")).encoder == "hashed"
+    assert choose_encoder(store, Settings(encoder="st:x")).encoder == "st:x"
+    assert capsys.readouterr() == ("", "")
+    uses.clear()
+    assert choose_encoder(store, Settings(encoder="auto", cache=Path("nowhere"))).encoder == "mini"
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "using the encoder mini: no larger encoder is installed" in err
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.8, 2.0])
