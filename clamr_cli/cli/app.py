@@ -100,21 +100,12 @@ _PATH_REFUSED: Final = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code.
-
-    Args:
-        arguments: what follows the program's name; the process's own arguments where None.
-    """
+    """Run the command line, by default with the arguments of the process, and return its exit code."""
     return run(build_program(), list(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- Typer's command has no public type
-    """Run a command line and return its exit code, whatever happens; no traceback reaches the terminal.
-
-    Args:
-        program: the command, as ``typer.main.get_command`` makes it.
-        arguments: what follows the program's name; none asks for help.
-    """
+    """Run a command line and return its exit code, whatever happens; no traceback reaches the terminal."""
     try:
         with program.make_context("clamr", list(arguments) or ["--help"]) as context:
             code = program.invoke(context)
@@ -161,11 +152,7 @@ def _usage_message(error: Any) -> str:  # noqa: ANN401 -- see _ParserError
 
 
 def _defect_message(error: BaseException) -> str:
-    """An error that no code of clamr expected, in one line; its traceback goes to a file.
-
-    Raises:
-        BaseException: the error itself, where CLAMR_DEBUG is set or nothing can be imported any more.
-    """
+    """An error that no code of clamr expected, in one line; its traceback goes to a file."""
     short = shortage(error)
     try:
         import traceback
@@ -205,9 +192,6 @@ def check_limits() -> None:
     """Let this process open as many files as clamr may need, and refuse limits under which no command gets far.
 
     Native libraries end a process without an error that could be reported when they get no file or no memory.
-
-    Raises:
-        UsageError: the user's limits allow too few open files, or too little memory.
     """
     try:
         import resource
@@ -277,7 +261,7 @@ def _root(
         typer.echo(context.get_help())
 
 
-class Command(TyperCommand):
+class ChoiceCommand(TyperCommand):
     """A command whose ``--choices A B C``, where it has ``--choice``, stands for one ``--choice`` each."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 -- untyped
@@ -328,7 +312,7 @@ def declare(name: str, function: Callable[[Context, Any], int]) -> TyperCommand:
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
-    app.command(name, cls=Command, help=inspect.getdoc(function))(call)
+    app.command(name, cls=ChoiceCommand, help=inspect.getdoc(function))(call)
     command = typer.main.get_command(app)
     for parameter in command.params:
         if parameter.param_type_name == "argument":

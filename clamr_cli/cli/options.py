@@ -81,11 +81,7 @@ class FormOptions:
 
     @property
     def form(self) -> Form:
-        """The form asked for; by default a table on a terminal and tab-separated lines elsewhere.
-
-        Raises:
-            UsageError: two forms were asked for.
-        """
+        """The form asked for; by default a table on a terminal and tab-separated lines elsewhere."""
         forms = [form for form in Form if getattr(self, form.value, False)]
         if len(forms) > 1:
             raise UsageError(f"--{forms[0]} and --{forms[1]} exclude each other", "choose one")
@@ -137,11 +133,7 @@ class ExtractionOptions:
     device: DeviceOption = None
 
     def settings(self, context: Context, **more: object) -> Settings:
-        """The settings with these options on top.
-
-        Raises:
-            UsageError: an invalid value.
-        """
+        """The settings with these options on top."""
         return context.settings(
             encoder=self.encoder,
             language=self.language,
@@ -199,11 +191,7 @@ class LlmOptions:
     retries: Annotated[int, typer.Option(metavar="N", help="Times to ask again after trouble.", min=0)] = 4
 
     def check_llm(self) -> None:
-        """Refuse options that cannot be used, before anything is opened or loaded; a model need not be named.
-
-        Raises:
-            UsageError: options that do not go together, or an infinite number.
-        """
+        """Refuse options that cannot be used, before anything is opened or loaded; a model need not be named."""
         named = [name for name in ("api_key_env", "api_key_file") if getattr(self, name)]
         if named and not self.base_url:
             raise UsageError(f"--{named[0].replace('_', '-')} requires --base-url", "name the endpoint")
@@ -214,12 +202,7 @@ class LlmOptions:
                 raise UsageError(f"invalid --{name}: {value}", "give a finite one")
 
     def check_model(self) -> None:
-        """Check that the model exists, before long work is done for it.
-
-        Raises:
-            UsageError: an invalid address.
-            ModelError: the model is not on this machine.
-        """
+        """Check that the model exists, before long work is done for it."""
         if self.base_url is not None:
             from clamr_cli.llm.client import endpoint_url
 
@@ -230,17 +213,7 @@ class LlmOptions:
             find_model(self.model)
 
     def load_model(self, settings: Settings, *, image_hint: str, workers: int = 1) -> ChatModel:
-        """The named model, ready to be asked.
-
-        Args:
-            settings: of this run.
-            image_hint: what the user can do where pictures are too many or too large.
-            workers: questions to an endpoint at once; a model on this machine gets them one by one.
-
-        Raises:
-            UsageError: an invalid address, or no key where one was named.
-            ModelError: the model is not on this machine, or cannot be used.
-        """
+        """The named model, ready to be asked; ``image_hint`` says what to do where pictures are too many."""
         model = self.model or ""
         if self.base_url is None:
             from clamr_cli.llm.local import LocalModel
@@ -277,11 +250,7 @@ class LlmOptions:
 
 
 def query(words: str, example: str) -> str:
-    """A query as it was typed, without white space around it.
-
-    Raises:
-        UsageError: it is empty, or nothing but punctuation; ``example`` is in the message.
-    """
+    """A query as it was typed, without white space around it."""
     text = words.strip()
     if not text:
         raise UsageError("the query is empty", f"say what to look for: {example}")
@@ -292,31 +261,19 @@ def query(words: str, example: str) -> str:
 
 
 def modality(name: str) -> Modality:
-    """A modality by its name.
-
-    Raises:
-        UsageError: an unknown one.
-    """
+    """A modality by its name."""
     if name.strip().lower() not in SHOWN_MODALITIES:
         raise UsageError(f"invalid modality: {name!r}", f"use {', '.join(SHOWN_MODALITIES)}")
     return Modality(name.strip().lower())
 
 
 def modalities(names: Sequence[str] | None) -> tuple[Modality, ...]:
-    """Modalities by name, each once; a name may be several with commas between.
-
-    Raises:
-        UsageError: an unknown one.
-    """
+    """Modalities by name, each once; a name may be several with commas between."""
     return tuple(dict.fromkeys(modality(part) for name in names or () for part in name.split(",")))
 
 
 def weights(texts: Sequence[str] | None) -> Mapping[Modality, float]:
-    """Weights such as ``speech=2``; several may be given with commas between. Zero leaves a modality out.
-
-    Raises:
-        UsageError: an invalid number, or an unknown modality.
-    """
+    """Weights such as ``speech=2``; several may be given with commas between. Zero leaves a modality out."""
     result: dict[Modality, float] = {}
     for part in (part for text in texts or () for part in text.split(",")):
         name, _, number = part.partition("=")
@@ -331,11 +288,7 @@ def weights(texts: Sequence[str] | None) -> Mapping[Modality, float]:
 
 
 def day(text: str) -> str:
-    """A date, month or year of the calendar as YYYY-MM-DD, YYYY-MM or YYYY; for ``typer.Option(parser=day)``.
-
-    Raises:
-        UsageError: an invalid date.
-    """
+    """A date, month or year of the calendar as YYYY-MM-DD, YYYY-MM or YYYY; for ``typer.Option(parser=day)``."""
     match = _DATE.fullmatch(text.strip())
     try:
         if match is None:
@@ -348,11 +301,7 @@ def day(text: str) -> str:
 
 
 def finite(text: str) -> float:
-    """A finite number; for ``typer.Option(parser=finite)``.
-
-    Raises:
-        UsageError: an invalid one.
-    """
+    """A finite number; for ``typer.Option(parser=finite)``."""
     try:
         number = float(text)
     except ValueError:
@@ -363,11 +312,7 @@ def finite(text: str) -> float:
 
 
 def out_file(text: str) -> Path:
-    """A file to write, in a folder that exists; for ``typer.Option(parser=out_file)``.
-
-    Raises:
-        UsageError: it cannot be written there.
-    """
+    """A file to write, in a folder that exists; for ``typer.Option(parser=out_file)``."""
     path = Path(text)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise UsageError(f"{text} cannot be written", "name a file in a folder that exists")

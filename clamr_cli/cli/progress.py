@@ -276,9 +276,6 @@ def follow(
 
     An interruption closes the iterator, which keeps what is finished, and says how to go on. With ``json`` each event
     is a line on stdout. ``received`` are the signals of the command's own :func:`interruptible` block.
-
-    Raises:
-        BrokenPipeError: nobody reads the output any more, and the view does not count that as an interruption.
     """
     with interruptible(view.on_signal) as signals:
         try:

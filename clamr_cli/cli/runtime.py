@@ -28,22 +28,14 @@ class Context:
     program: Any = None
 
     def settings(self, **options: object) -> Settings:
-        """The settings of this run; options of the command line that are None were not given.
-
-        Raises:
-            UsageError: an invalid setting.
-        """
+        """The settings of this run; options of the command line that are None were not given."""
         from clamr_cli.config import load
 
         return load({"db": self.db, **options}, config=self.config)
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
-    """Open the index of the settings, with libraries quiet from here on.
-
-    Raises:
-        StoreError: there is none and ``create`` is false, or it cannot be used.
-    """
+    """Open the index of the settings, with libraries quiet from here on."""
     from clamr_cli.config import state_folder
     from clamr_cli.store import Store
 
@@ -78,15 +70,6 @@ def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> 
     """The encoder to search with: the one that was asked for, or the one whose vectors answer from most videos.
 
     While the index is encoded anew, the vectors that were there go on answering. Says so where not all videos answer.
-
-    Args:
-        store: the index.
-        settings: of this run.
-        own: the encoder's settings that the command line gave.
-
-    Raises:
-        UsageError: unknown encoder or setting.
-        ModelError: its weights are absent or damaged.
     """
     from clamr_cli.encoders import for_earlier
 

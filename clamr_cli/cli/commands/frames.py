@@ -287,23 +287,12 @@ class VideoSession:
     prepared: Prepared
 
     def encoder(self) -> Encoder:
-        """The encoder for questions about the video: the one it was prepared with.
-
-        Raises:
-            ModelError: its weights are absent or damaged.
-        """
+        """The encoder for questions about the video: the one it was prepared with."""
         return create_encoder(self.options.index.encoder, self.settings, self.options.index.encoder_settings)
 
 
 def prepare_video(context: Context, arguments: PrepareOptions, video: str) -> VideoSession:
-    """Find a video by path or id and prepare it, showing on stderr how far that is.
-
-    Raises:
-        UsageError: there is no such video, or an option cannot be used.
-        typer.Exit: it was interrupted.
-        MediaError: the file cannot be used.
-        ModelError, StoreError: it cannot go on.
-    """
+    """Find a video by path or id and prepare it, showing on stderr how far that is."""
     from clamr_cli.frames import locate, prepare
 
     settings = arguments.settings(context)

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from clamr_cli import weights
 from clamr_cli.cli.options import FormOptions, QuietOption
 from clamr_cli.cli.output import Column, as_size, emit, warn
 from clamr_cli.cli.progress import transfer
@@ -37,8 +38,6 @@ def models(context: Context, arguments: FormOptions) -> int:
 
     Piped, it prints tab-separated lines: name, state, size in bytes, licence, purpose, where it is or how to get it.
     """
-    from clamr_cli import weights
-
     cache = context.settings().cache
     emit(COLUMNS, [weights.status(name, cache) for name in weights.names()], arguments.form)
     return EXIT_FOUND

@@ -61,11 +61,7 @@ def open_video(context: Context, arguments: OpenArguments) -> int:
 
 
 def split(place: str) -> tuple[str, float]:
-    """A video and the second to start at, 0 where none is named. A file that is called so is a file.
-
-    Raises:
-        UsageError: what follows the last @ is an invalid time, and there is no such file.
-    """
+    """A video and the second to start at, 0 where none is named. A file that is called so is a file."""
     video, at, when = place.rpartition("@")
     if not at or os.path.lexists(place):
         return place, 0.0
@@ -83,11 +79,7 @@ def player_command(player: str, program: str, path: str, seconds: float) -> list
 
 
 def _path(context: Context, video: str) -> str:
-    """The file that a path or an id names.
-
-    Raises:
-        UsageError: there is no such file or id, or the file of the id is gone.
-    """
+    """The file that a path or an id names."""
     if os.path.isfile(video):
         return os.path.abspath(video)
     if os.path.isdir(video):

@@ -108,11 +108,7 @@ def _finish(store: Store) -> None:
 
 
 def _select(store: Store, names: Sequence[str], *, missing: bool) -> tuple[list[str], list[str], list[str]]:
-    """The videos that ids name, every path the index knows of what is named, and files that are only prepared.
-
-    Raises:
-        UsageError: a name is neither an id nor a path of the index.
-    """
+    """The videos that ids name, every path the index knows of what is named, and files that are only prepared."""
     from clamr_cli.frames.prepare import noted
     from clamr_cli.media.walk import is_below
     from clamr_cli.search.filters import file_named
@@ -145,11 +141,7 @@ def _select(store: Store, names: Sequence[str], *, missing: bool) -> tuple[list[
 
 
 def _resolve(store: Store, name: str) -> str:
-    """The id that begins with a name; a name that looks like a file, or is one, is an unknown file.
-
-    Raises:
-        UsageError: no id begins so, or several do.
-    """
+    """The id that begins with a name; a name that looks like a file, or is one, is an unknown file."""
     try:
         if os.sep not in name:
             return store.resolve(name)

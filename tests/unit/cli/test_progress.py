@@ -100,6 +100,20 @@ def test_a_signal_that_a_library_swallowed_ends_the_run_too(capsys: pytest.Captu
     assert capsys.readouterr().err == "interrupted: 0 kept\n"
 
 
+@pytest.mark.parametrize("must_be_read", [True, False])
+def test_output_that_nobody_reads_interrupts_only_runs_that_must_be_read(must_be_read: bool) -> None:
+    events, view = Events(), View()
+    view.must_be_read = must_be_read
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(view, "record", lambda event: (_ for _ in ()).throw(BrokenPipeError()))
+        if must_be_read:
+            assert follow(events, view, json=True, quiet=True) == 130
+        else:
+            with pytest.raises(BrokenPipeError):
+                follow(events, view, json=True, quiet=True)
+    assert events.closed
+
+
 def test_lines_come_now_and_then_with_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
     with Screen(clock=lambda: now) as screen:
