@@ -81,17 +81,11 @@ Source: TypeAlias = Literal["frame", "said", "written"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question about a video.
-
-    Attributes:
-        text: the question.
-        choices: answers to choose from; none for a free answer.
-        brief: only the letter is wanted, as evaluations ask.
-    """
+    """A question about a video."""
 
     text: str
-    choices: tuple[str, ...] = ()
-    brief: bool = False
+    choices: tuple[str, ...] = ()  # answers to choose from; none for a free answer
+    brief: bool = False  # only the letter is wanted, as evaluations ask
 
     @classmethod
     def of(cls, text: str, choices: Iterable[str] = ()) -> Question:
@@ -132,27 +126,18 @@ class Material:
         return not self.frames and not self.lines
 
     def best(self, count: int) -> Material:
-        """The same with the best frames only; the lines stay."""
+        """The same with the best frames only."""
         return replace(self, frames=self.frames[:count])
 
 
 def lines_near(
-    spans: Sequence[Span],
-    speech: Sequence[Segment],
-    ocr: Sequence[Segment] = (),
-    *,
-    around: float,
+    spans: Sequence[Span], speech: Sequence[Segment], ocr: Sequence[Segment] = (), *, around: float,
     most: int = MOST_CHARACTERS,
-) -> tuple[Line, ...]:
-    """The lines in and around some stretches, in the order of time; a text that stays on screen stands once.
+) -> tuple[Line, ...]:  # fmt: skip
+    """The lines in and ``around`` seconds around some stretches, in order; a text that stays on screen stands once.
 
-    Args:
-        spans: what the frames stand for, the most important first: where not all lines fit, those of later ones are
-            left out.
-        speech: what is said, in any order.
-        ocr: what is written on screen.
-        around: seconds before and after each stretch.
-        most: characters of all lines together at most.
+    The most important stretches come first: where not all lines fit into ``most`` characters, those of later ones are
+    left out.
     """
     chosen: set[Line] = set()
     written: set[str] = set()
@@ -243,40 +228,24 @@ def prompt_for(question: Question, material: Material, *, seed: int = 0, tempera
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A time that an answer cites.
+    """A time that an answer cites."""
 
-    Attributes:
-        text: as the answer has it.
-        start: seconds; ``end`` differs from it where a stretch is cited.
-        end: seconds.
-        source: what of the material has this time; None where nothing has: the time is invented.
-    """
-
-    text: str
-    start: float
-    end: float
-    source: Source | None
+    text: str  # as the answer has it
+    start: float  # seconds
+    end: float  # differs from the start where a stretch is cited
+    source: Source | None  # what of the material has this time; None where nothing has: the time is invented
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's answer to a question.
+    """A model's answer to a question."""
 
-    Attributes:
-        said: as it came, reasoning included.
-        text: of it what is to be read, invented times marked with a question mark.
-        choice: the choice it took, from 0; None where it took none, or there were none.
-        citations: the times it cites.
-        material: what the model was shown in the end.
-        notes: what the user should know of how it came to be.
-    """
-
-    said: str
-    text: str
-    choice: int | None
+    said: str  # as it came, reasoning included
+    text: str  # of it what is to be read, invented times marked with a question mark
+    choice: int | None  # the choice it took, from 0; None where it took none, or there were none
     citations: tuple[Citation, ...]
-    material: Material
-    notes: tuple[str, ...] = ()
+    material: Material  # what the model was shown in the end
+    notes: tuple[str, ...] = ()  # what the user should know of how it came to be
 
     @property
     def invented(self) -> tuple[Citation, ...]:
@@ -333,15 +302,11 @@ def _less(material: Material, error: ImagesTooLarge) -> Material:
 
 
 def choice_of(answer: str, choices: Sequence[str]) -> int | None:
-    """The choice that an answer takes, from 0; None where it takes none or cannot be told.
+    """The choice that a readable answer takes, from 0; None where it takes none or cannot be told.
 
     Looked for, in this order: a boxed letter; the letter of an "answer" that all begins with; the last letter after
     "answer"; a letter that all begins with or consists of; the last one after "option" or "choice"; the one choice
     whose words are there; the one letter that stands alone. So what is said of the other choices misleads nobody.
-
-    Args:
-        answer: as :func:`clamr_cli.llm.readable` gives it.
-        choices: what could be chosen.
     """
     letters = LETTERS[: len(choices)]
     named = _BOXED.findall(answer)[-1:]

@@ -71,7 +71,7 @@ QUESTIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Narration:
-    """A spoken text: its file in the package, the flite voice that reads it, what is said, its length in seconds."""
+    """A spoken text: its Ogg Opus file (mono), the flite voice that reads it, what is said, its length in seconds."""
 
     name: str
     voice: str
@@ -80,7 +80,6 @@ class Narration:
 
     @property
     def path(self) -> Path:
-        """An Ogg Opus file, mono."""
         return ASSETS / f"{self.name}.opus"
 
 
@@ -145,7 +144,6 @@ class Clip:
 
     @property
     def duration(self) -> float:
-        """Length in seconds."""
         return sum(scene.duration for scene in self.scenes)
 
 

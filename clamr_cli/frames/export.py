@@ -61,22 +61,17 @@ _LONGEST: Final = 2_000
 
 
 class Folder:
-    """A folder that an export goes into."""
+    """The folder of an export."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     def begin(cls, path: Path, listing: bytes, names: Sequence[str], *, force: bool) -> Folder:
-        """Make the folder and write its list.
+        """Make the folder and write its list, ``frames.json``; ``names`` are those of all files that will be beside it.
 
-        A folder with the same list is an export that was interrupted, or is repeated: what is there stays.
-
-        Args:
-            path: the folder.
-            listing: content of ``frames.json``.
-            names: of all files that will be written beside it.
-            force: whether an earlier export in the folder may be replaced.
+        A folder with the same list is an export that was interrupted, or is repeated: what is there stays. With
+        ``force`` an earlier export in the folder is replaced.
 
         Raises:
             UsageError: the folder holds something else, or cannot be written.
@@ -91,25 +86,16 @@ class Folder:
             return folder
 
     def has(self, name: str) -> bool:
-        """Whether a file of the export is there, whole."""
         return (self.path / name).is_file()
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all.
-
-        Raises:
-            UsageError: it cannot be written.
-        """
+        """Write a file, whole or not at all, or raise UsageError."""
         with self.draft(name) as draft, writing(self.path):
             draft.write_bytes(content)
 
     @contextlib.contextmanager
     def draft(self, name: str) -> Iterator[Path]:
-        """A path to write a file to; it gets its name when the block ends without an error.
-
-        Raises:
-            UsageError: it cannot be written.
-        """
+        """A path to write a file to; it gets its name when the block ends without an error."""
         draft = self.path / f"{_DRAFT}{secrets.token_hex(4)}-{name}"
         try:
             yield draft
@@ -122,11 +108,7 @@ class Folder:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into one clear line.
-
-    Raises:
-        UsageError: it refused.
-    """
+    """Turn what the file system refuses into a UsageError of one clear line."""
     try:
         yield
     except OSError as error:
@@ -161,14 +143,9 @@ def full_size(
 ) -> Iterator[tuple[FrameHit, bytes, bool]]:
     """The JPEGs of frames in time order, one at a time, and whether each is the small one that is stored.
 
-    They are decoded from the file in a process of its own. Where that gives nothing, or not what was seen when the
-    video was prepared, the stored one (at most 448 pixels on the longer side) is given.
-
-    Args:
-        store: the index.
-        prepared: the video.
-        hits: frames of it.
-        side: pixels of the longer side at most; videos are never enlarged.
+    They are decoded from the file in a process of its own, at most ``side`` pixels on the longer side and never
+    enlarged. Where that gives nothing, or not what was seen when the video was prepared, the stored one (at most 448
+    pixels) is given.
     """
     ordered = sorted(hits, key=lambda hit: hit.frame.time)
     numbers = [hit.number for hit in ordered]
@@ -211,12 +188,8 @@ def cut_clips(
 ) -> Iterator[tuple[FrameHit, MediaError | None]]:
     """Cut the clips that the folder lacks, one at a time; each with why it could not be cut, or None.
 
-    Args:
-        prepared: the video; its file must be at hand.
-        hits: frames of it, with the names of their clips.
-        folder: the folder of the export.
-        seconds: before and after each frame.
-        exact: encode anew to the exact moment; else packets are copied from the keyframe before it on.
+    A clip lasts from some seconds before its frame to as many after it. With ``exact`` it is encoded anew, else packets
+    are copied from the keyframe before it on.
 
     Raises:
         UsageError: the folder cannot be written.

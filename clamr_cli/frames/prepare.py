@@ -62,7 +62,7 @@ _ARRAYS: Final[tuple[tuple[str, str, tuple[int, ...]], ...]] = (
 
 
 def locate(store: Store, text: str) -> Target:
-    """The video that a path or an id (or its beginning) names. A file of that name goes before an id.
+    """The video that a path, an id or the beginning of one names. A file of that name goes before an id.
 
     Raises:
         UsageError: there is neither, or the id is of several.
@@ -106,16 +106,11 @@ def noted(store: Store, path: str) -> Extraction | None:
 
 
 def forget(store: Store, path: str) -> None:
-    """Forget what was prepared of a noted file; of a video of the index, what the index needs stays.
-
-    The caller is the index's one writer.
-    """
-    note = noted(store, path)
-    if note is None:
-        return
-    content = str(note.payload["content_hash"])
-    store.drop_extractions(f"{content}/dense" if store.videos([video_id(content)]) else content)
-    store.drop_extractions(_note_key(path))
+    """Forget what was prepared of a noted file; what the index needs stays. The caller is the index's one writer."""
+    if (note := noted(store, path)) is not None:
+        content = str(note.payload["content_hash"])
+        store.drop_extractions(f"{content}/dense" if store.videos([video_id(content)]) else content)
+        store.drop_extractions(_note_key(path))
 
 
 # --- preparing --------------------------------------------------------------------------------------------------------
@@ -223,12 +218,10 @@ async def _sample(work: Work, target: Target, options: DenseOptions) -> SampledM
 
 
 def _note_file(work: Work, target: Target) -> None:
-    """Note the file, by which its content need not be read again, unless another has taken its place.
-
-    Nothing of that one may be stored under the old content.
-    """
+    """Note the file, so that its content need not be read again."""
     if target.path:
         status = os.stat(target.path)
+        # Nothing of a file that took its place may be stored under the old content.
         if content_hash(target.path) != target.content_hash:
             raise MediaError("the file was changed while it was read", "ask again when it is complete")
         note = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "content_hash": target.content_hash}
@@ -342,7 +335,7 @@ def _in_parts(items: Sequence[Item]) -> list[Sequence[Item]]:
 
 
 def _samples_key(content_hash: str, options: DenseOptions) -> str:
-    """The name of the list of candidates; the names of their frames and vectors begin with it."""
+    """The name of the list of candidates, with which those of their frames and vectors begin."""
     return f"{content_hash}/dense/{tasks.SAMPLING_VERSION}:{options.interval:g}:{options.index.language}"
 
 
@@ -371,7 +364,6 @@ def _load_samples(store: Store, target: Target, options: DenseOptions) -> Sample
 
 
 def _candidates_of(sampled: SampledMedia) -> tuple[Frame, ...]:
-    """The candidates of a sampling, without their JPEGs."""
     return tuple(Frame(frame.time, frame.span, b"") for frame in sampled.stills)
 
 
@@ -411,7 +403,6 @@ def stills(store: Store, prepared: Prepared, numbers: Sequence[int]) -> list[byt
 
 
 def _load_frames(store: Store, samples: str, numbers: Sequence[int]) -> list[bytes]:
-    """The same by the name of the sampling."""
     names = {number // PART: _frames_key(samples, number // PART) for number in numbers}
     parts = store.extractions(list(names.values()))
     return [bytes(parts[names[number // PART]].blobs[number % PART]) for number in numbers]
@@ -438,5 +429,4 @@ def _unpack(parts: Sequence[tuple[Mapping[str, Any], Sequence[bytes]]]) -> tuple
 
 
 def slice_of(vectors: TokenVectors, start: int, end: int) -> TokenVectors:
-    """The vectors from one row to before another."""
     return TokenVectors(*(getattr(vectors, name)[start:end] for name, _, _ in _ARRAYS))

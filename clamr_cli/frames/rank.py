@@ -62,13 +62,7 @@ class Ranking:
 
 
 def rank(prepared: Prepared, encoder: Encoder, question: str, choice: FrameChoice | None = None) -> Ranking:
-    """Score all candidates.
-
-    Args:
-        prepared: the video.
-        encoder: the one that encoded it.
-        question: what to look for.
-        choice: which modalities may answer, and how scores are made.
+    """Score all candidates; the choice says which modalities may answer, and how scores are made.
 
     Raises:
         UsageError: the question is empty.

@@ -37,12 +37,9 @@ _LONG: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A video.
+    """A video; ``path`` is empty where no file is at hand.
 
-    Attributes:
-        path: of its file; empty where none is at hand.
-        video_id, content_hash: see :mod:`clamr_cli.media.files`.
-        subtitles: a file of what is said in it, whatever else is known (nothing, if it has no bytes); empty for none.
+    ``subtitles`` is a file of what is said in it, whatever else is known (nothing, if it has no bytes); empty for none.
     """
 
     path: str
@@ -55,16 +52,13 @@ class Target:
 class DenseOptions:
     """Options for preparing a video.
 
-    Attributes:
-        index: how to recognise and encode, as for an index run; ``speech`` and ``text`` say whether to recognise what
-            is not known yet. What is known is used in any case.
-        interval: seconds wanted between candidate frames.
-        context: seconds before and after a candidate's own stretch whose speech counts as its own.
+    ``index`` says how to recognise and encode, as for an index run; its ``speech`` and ``text`` say whether to
+    recognise what is not known yet. What is known is used in any case.
     """
 
     index: IndexOptions
-    interval: float = 2.0
-    context: float = 3.0
+    interval: float = 2.0  # seconds wanted between candidate frames
+    context: float = 3.0  # seconds before and after a candidate's own stretch whose speech counts as its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +75,8 @@ class Prepared:
     """A video whose candidate frames are encoded. Without a picture it has no candidates.
 
     Attributes:
-        target: the video.
-        media: what the file says about itself.
         fields: title and so on; of a video that is not in the index only the title, where the file has one.
-        encoder: who made the vectors.
         candidates: n frames that may answer, in time order, without their JPEGs; their spans tile the time line.
-        texts: all of the video's.
         context: seconds around a candidate whose speech is its own.
         thumbs: [n, 8, 8, 3] uint8, small copies of the candidates to compare them by.
         vectors: of all candidates, one after another; those of candidate ``i`` are ``indptr[i]:indptr[i + 1]``.
@@ -123,12 +113,7 @@ class Track:
 
 
 class Surroundings:
-    """Speech and text around any moment of a video.
-
-    Args:
-        texts: of the video.
-        context: seconds before and after a stretch whose speech belongs to it.
-    """
+    """Speech and text around any moment of a video; speech belongs to a stretch from ``context`` seconds before on."""
 
     def __init__(self, texts: Texts, context: float) -> None:
         self._speech, self._ocr, self._chapters = map(Track, (texts.speech, texts.ocr, texts.chapters))
@@ -158,11 +143,7 @@ class Surroundings:
 
 
 def joined(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Segments of several moments as they were before these were cut: equal texts that touch become one.
-
-    Args:
-        segments: in any order; of moments that tile the time line.
-    """
+    """Segments of moments that tile the time line as they were before the cuts: equal texts that touch are one."""
     whole: list[Segment] = []
     last: dict[tuple[str, str], int] = {}
     for segment in sorted(segments, key=lambda segment: segment.span):
@@ -192,30 +173,17 @@ class FrameChoice:
 
 @dataclass(frozen=True, slots=True)
 class FrameHit:
-    """A chosen frame.
+    """A chosen frame, with what is said around it and written on screen then."""
 
-    Attributes:
-        rank: from 1 by score.
-        number: of the candidate.
-        frame: the candidate.
-        at: the second inside its span at which the evidence is strongest.
-        score: MaxSim of the question with everything of the candidate.
-        modality: the one that matches best alone; None where nothing may answer.
-        modalities: the score of each modality alone, of those that the candidate has.
-        evidence: what matched each word of the question.
-        speech, ocr: what is said around it, and written on screen then.
-        file, clip: names of what an export wrote of it; empty where nothing was written.
-    """
-
-    rank: int
-    number: int
+    rank: int  # from 1 by score
+    number: int  # of the candidate
     frame: Frame
-    at: float
-    score: float = 0.0
-    modality: Modality | None = None
-    modalities: Mapping[Modality, float] = field(default_factory=dict)
-    evidence: tuple[Evidence, ...] = ()
+    at: float  # the second inside its span at which the evidence is strongest
+    score: float = 0.0  # MaxSim of the question with everything of the candidate
+    modality: Modality | None = None  # the one that matches best alone; None where nothing may answer
+    modalities: Mapping[Modality, float] = field(default_factory=dict)  # the score of each that it has alone
+    evidence: tuple[Evidence, ...] = ()  # what matched each word of the question
     speech: tuple[Segment, ...] = ()
     ocr: tuple[Segment, ...] = ()
-    file: str = ""
+    file: str = ""  # names of what an export wrote of it; empty where nothing was written
     clip: str = ""

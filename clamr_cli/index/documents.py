@@ -373,27 +373,16 @@ def windows(
         raise UsageError(f"a window of {longest:g} seconds is too short", "give at least 1 second")
     duration = max(0.0, duration) if math.isfinite(duration) else 0.0
     middles = sorted((pause.start + pause.end) / 2 for pause in pauses)
-    preferences = (middles, sorted(cuts))
     spans: list[Span] = []
-    start = 0.0
+    start, shortest = 0.0, longest / 3
     while duration - start > longest:
-        end = _next_cut(start, duration, longest, preferences)
+        # The remainder must not become a sliver: leave it a third of a window.
+        latest = start + longest if duration - (start + longest) >= shortest else duration - shortest
+        fitting = [[time for time in times if start + shortest <= time <= latest] for times in (middles, sorted(cuts))]
+        end = next((times[-1] for times in fitting if times), latest)
         spans.append(Span(start, end))
         start = end
     return [*spans, Span(start, duration)]
-
-
-def _next_cut(start: float, duration: float, longest: float, preferences: Sequence[Sequence[float]]) -> float:
-    shortest = longest / 3
-    latest = start + longest
-    if duration - latest < shortest:
-        # The remainder must not become a sliver: leave it a third of a window.
-        latest = duration - shortest
-    for times in preferences:
-        fitting = [time for time in times if start + shortest <= time <= latest]
-        if fitting:
-            return fitting[-1]
-    return latest
 
 
 def pauses(speech: Sequence[Span], duration: float) -> list[Span]:

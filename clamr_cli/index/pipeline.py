@@ -59,47 +59,31 @@ _MOST_STALLS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """Options of an index run.
+    """Options of an index run."""
 
-    Attributes:
-        cache: folder for weights and for frames and sound on their way; nothing in it is ever the only copy.
-        encoder: a name of ``clamr_cli.encoders.TABLE``.
-        encoder_settings: the encoder's own settings.
-        device: "auto", "cpu", "cuda" or "mps".
-        exclude: globs of names or paths to leave out.
-        window: longest moment in seconds.
-        language: prefer audio and subtitle tracks of this language, and expect it in speech; empty means detect.
-        speech, text: whether to recognise speech and on-screen text; subtitles are read in any case.
-        retry_failed: try files again that failed before though they have not changed.
-        prune: forget at once what is missing below the targets, with what was extracted of it.
-        time_limit: seconds without progress after which a decoder counts as hung.
-        jobs: videos in flight at once: while one is decoded another is transcribed and a third read.
-        threads: CPU threads of each recogniser; 0 is half the cores, since two of them work at a time.
-        stretch: seconds of speech, or of frames with text, that are recognised at a time and stored at once: what an
-            interruption can cost. Cuts lie where it is quiet.
-    """
-
-    cache: Path
-    encoder: str = "mini"
-    encoder_settings: Mapping[str, object] = field(default_factory=dict)
-    device: str = "auto"
-    exclude: tuple[str, ...] = ()
-    window: float = 60.0
+    cache: Path  # for weights, and for frames and sound on their way; nothing in it is ever the only copy
+    encoder: str = "mini"  # a name of clamr_cli.encoders.TABLE
+    encoder_settings: Mapping[str, object] = field(default_factory=dict)  # the encoder's own
+    device: str = "auto"  # or cpu, cuda, mps
+    exclude: tuple[str, ...] = ()  # globs of names or paths to leave out
+    window: float = 60.0  # longest moment in seconds
+    # Prefer audio and subtitle tracks of this language, and expect it in speech; empty means detect.
     language: str = ""
     asr: AsrOptions = field(default_factory=AsrOptions)
     ocr: OcrOptions = field(default_factory=OcrOptions)
-    speech: bool = True
-    text: bool = True
-    retry_failed: bool = False
-    prune: bool = False
-    time_limit: float = 120.0
-    jobs: int = 3
-    threads: int = 0
+    speech: bool = True  # recognise speech; subtitles are read in any case
+    text: bool = True  # recognise on-screen text
+    retry_failed: bool = False  # try files again that failed before though they have not changed
+    prune: bool = False  # forget at once what is missing below the targets, with what was extracted of it
+    time_limit: float = 120.0  # seconds without progress after which a decoder counts as hung
+    jobs: int = 3  # videos in flight at once: while one is decoded another is transcribed and a third read
+    threads: int = 0  # CPU threads of each recogniser; 0 is half the cores, since two of them work at a time
+    # Seconds of speech, or of frames with text, that are recognised at a time and stored at once: what an interruption
+    # can cost. Cuts lie where it is quiet.
     stretch: int = 600
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of the moments of a run."""
         return Recipe(
             media=f"{MEDIA_VERSION}:{self.language}",
             speech=f"{self.asr.version}:{self.language}" if self.speech else "",
@@ -135,36 +119,21 @@ class IndexOptions:
 
 @dataclass(kw_only=True, eq=False)
 class Work:
-    """The work on one video: its file, its stored results, and how far it is.
+    """The work on one video: its file, its stored results, and how far it is."""
 
-    Attributes:
-        store: the index; the caller is its one writer.
-        options: of the run, with a number of threads.
-        executor: runs the tasks.
-        folder: for working directories.
-        emit: takes the events.
-        path: of the file; empty where only stored results are used.
-        root: the folder that was asked for.
-        recipe: of the results.
-        content: the content hash, where it is known.
-        signature, stamp: the state of its sidecars and of the file when its content was identified.
-        seconds: of work, by stage.
-        checkpoints: how much of a stage is stored.
-    """
-
-    store: Store
-    options: IndexOptions
+    store: Store  # the caller is its one writer
+    options: IndexOptions  # with a number of threads
     executor: Executor
-    folder: Path
+    folder: Path  # for working directories
     emit: Callable[[Event], None]
-    path: str
-    root: str
-    recipe: Recipe
-    content: str = ""
-    signature: str | None = None
-    stamp: Stamp | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    checkpoints: dict[str, float] = field(default_factory=dict)
+    path: str  # of the file; empty where only stored results are used
+    root: str  # the folder that was asked for
+    recipe: Recipe  # of the results
+    content: str = ""  # the content hash, where it is known
+    signature: str | None = None  # of its sidecars, when the content was identified
+    stamp: Stamp | None = None  # of the file then
+    seconds: dict[str, float] = field(default_factory=dict)  # of work, by stage
+    checkpoints: dict[str, float] = field(default_factory=dict)  # how much of a stage is stored
     _reused: set[str] = field(default_factory=set)
     _shown: dict[str, float] = field(default_factory=dict)
 
@@ -184,12 +153,7 @@ class Work:
         self.content = await self.run("decode", "decode", tasks.identify, self.path)
 
     async def run(
-        self,
-        stage: Stage,
-        kind: Kind,
-        task: Callable[..., Result],
-        *args: object,
-        on_report: Reporter | None = None,
+        self, stage: Stage, kind: Kind, task: Callable[..., Result], *args: object, on_report: Reporter | None = None
     ) -> Result:
         """Run a task and return its result; what it reports becomes events, or goes to ``on_report``."""
         started = 0.0
@@ -255,12 +219,8 @@ async def index_video(
 ) -> tuple[VideoRecord, list[MomentRecord], dict[str, TokenVectors] | None]:
     """Take one video from its file to its vectors.
 
-    Args:
-        work: on it, identified.
-        encoded: its moments, if the index has vectors of them.
-
-    Returns:
-        the video, its moments, and their vectors by moment; None if the index has those of equal moments already.
+    ``work`` is identified; ``encoded`` are the moments, if the index has vectors of them. Returns the video, its
+    moments, and their vectors by moment; None in their place if the index has those of equal moments already.
 
     Raises:
         MediaError: the file cannot be indexed.
@@ -455,12 +415,7 @@ async def read_text(work: Work, media: DecodedVideo) -> Sequence[Segment]:
 
 
 async def _in_parts(
-    work: Work,
-    stage: Literal["speech", "ocr"],
-    end: int,
-    scale: int,
-    task: Callable[..., list[Segment]],
-    *args: object,
+    work: Work, stage: Literal["speech", "ocr"], end: int, scale: int, task: Callable[..., list[Segment]], *args: object
 ) -> list[Segment]:
     """Recognise what earlier runs have not: each part is stored as soon as it is there, until the whole is.
 
@@ -528,13 +483,7 @@ async def encode(
     work: Work, documents: Sequence[Document], on_report: Reporter | None = None
 ) -> dict[str, TokenVectors]:
     """The vectors of documents, by their ids."""
-    options = work.options
-    encoder = (
-        options.encoder,
-        options.cache,
-        options.device,
-        options.threads,
-        *sorted(options.encoder_settings.items()),
-    )
+    options, settings = work.options, sorted(work.options.encoder_settings.items())
+    encoder = (options.encoder, options.cache, options.device, options.threads, *settings)
     vectors = await work.run("encode", "encode", tasks.encode, documents, *encoder, on_report=on_report)
     return {document.id: item for document, item in zip(documents, vectors, strict=True)}

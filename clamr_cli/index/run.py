@@ -169,12 +169,7 @@ async def stream(
 ) -> AsyncGenerator[Event, None]:
     """Run asynchronous work and yield its events; however that ends, no task of the executor goes on.
 
-    Args:
-        executor: of the work.
-        work: called with a function that takes the events.
-
-    Raises:
-        BaseException: as the work raised it.
+    ``work`` is called with a function that takes the events. Its errors are raised here.
     """
     events: asyncio.Queue[Event | None] = asyncio.Queue()
     task = asyncio.create_task(work(events.put_nowait))
@@ -215,14 +210,7 @@ def iterate(items: AsyncGenerator[Item, None]) -> Iterator[Item]:
 
 
 class IndexRun:
-    """One run over the files of an index.
-
-    Args:
-        store: the index, whose one writer the caller is.
-        options: of the run.
-        encoder: of the options.
-        executor: where tasks run, by default in processes of this machine.
-    """
+    """One run over the files of an index; the caller is its one writer. See :func:`index_async`."""
 
     def __init__(
         self, store: Store, options: IndexOptions, encoder: EncoderInfo, executor: Executor | None = None
@@ -234,7 +222,7 @@ class IndexRun:
         self.register = Register(store)
         # Only what has its moments, all of them encoded: a table may have lost what was written last.
         self.encoded = store.videos_encoded(encoder.fingerprint) & self.register.videos
-        self.scan = Scan(self.register.files, self.recipe.dump(), self.encoded, options.retry_failed)
+        self.scan = Scan(self.register.files, self.recipe.dump(), self.encoded, retry_failed=options.retry_failed)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def lacking_vectors(self) -> list[VideoFile | FileRecord]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import glob
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -45,9 +46,7 @@ _AT_ONCE: Final = 500
 class Register:
     """The files of an index as they are recorded. Changes are written at once; the caller is the index's one writer.
 
-    Attributes:
-        files: by path.
-        videos: the ids of those that the index has.
+    ``files`` are by path, ``videos`` are the ids of those that the index has.
     """
 
     def __init__(self, store: Store) -> None:
@@ -88,11 +87,8 @@ class Register:
         """Forget files, some hundreds at a time, and yield those that were.
 
         A video leaves the index unless another indexed file holds it. What can be interrupted between two writes is
-        done again by the next run: the files' own records are written last.
-
-        Args:
-            records: the files.
-            keep_extractions: note the files as missing and keep what was extracted of them for their return.
+        done again by the next run: the files' own records are written last. With ``keep_extractions`` the files are
+        noted as missing, and what was extracted of them is kept for their return.
         """
         for part in _parts(records):
             going = {record.path for record in part}
@@ -102,14 +98,9 @@ class Register:
             }
             self._remove(one for one, left in rest.items() if not any(r.state is FileState.INDEXED for r in left))
             if keep_extractions:
-                missing = FileState.MISSING
-                self.put(
-                    [
-                        replace(record, state=missing, error="", hint="", missing_since=now())
-                        for record in part
-                        if record.video_id
-                    ]
-                )
+                missing, since = FileState.MISSING, now()
+                known = [record for record in part if record.video_id]
+                self.put([replace(r, state=missing, error="", hint="", missing_since=since) for r in known])
                 self.drop([record.path for record in part if not record.video_id])
             else:
                 self._store.drop_extractions(*sorted(video_id for video_id, left in rest.items() if not left))
@@ -153,61 +144,52 @@ def _parts(records: Sequence[FileRecord]) -> Iterator[list[FileRecord]]:
         yield list(records[start : start + _AT_ONCE])
 
 
-@dataclass
 class Scan:
     """The files of an index and of a walk, by what they need.
 
-    Attributes:
+    Args:
         files: the index's, by path.
         recipe: of this run.
         encoded: the videos that have vectors of this run's encoder.
         retry_failed: try files again that failed and have not changed.
-        work: to be looked at: new, changed, retried, of another recipe, or without vectors of the encoder.
-        unchanged: nothing to do.
-        failed: failed before and have not changed since.
-        absent: not met, with the reason and the target below which they were expected.
-        back: offline or unreadable until now, and there again.
-        returned: those of them with which nothing else is to be done.
-        resolved: folders that could not be read before and can be now.
-        unreadable: met on the walk, but cannot be looked at; targets that are not there are among them.
-        left_out: indexed before, there, and no longer met on the walk: of ignored names, or a camera's small copies.
-        missing: forgotten before; what was extracted of them is still stored.
-        totals: by target, how many of its indexed files were there the last time.
-        folders: what became of the folders of absent files.
-        emptied: folders all of whose indexed files have doubles, by size and time, that are new: they were moved.
     """
 
-    files: Mapping[str, FileRecord]
-    recipe: str = ""
-    encoded: Collection[str] = ()
-    retry_failed: bool = False
-    work: list[VideoFile] = field(default_factory=list)
-    unchanged: list[FileRecord] = field(default_factory=list)
-    failed: list[FileRecord] = field(default_factory=list)
-    absent: list[tuple[FileRecord, Absence, str]] = field(default_factory=list)
-    back: list[FileRecord] = field(default_factory=list)
-    returned: list[FileRecord] = field(default_factory=list)
-    resolved: list[FileRecord] = field(default_factory=list)
-    unreadable: list[Unreadable] = field(default_factory=list)
-    left_out: list[FileRecord] = field(default_factory=list)
-    missing: list[FileRecord] = field(default_factory=list)
-    totals: Counter[str] = field(default_factory=Counter)
-    folders: Folders = field(default_factory=Folders)
-    emptied: frozenset[str] = frozenset()
+    def __init__(
+        self,
+        files: Mapping[str, FileRecord],
+        recipe: str = "",
+        encoded: Collection[str] = (),
+        *,
+        retry_failed: bool = False,
+    ) -> None:
+        self.files, self.recipe, self.encoded, self.retry_failed = files, recipe, encoded, retry_failed
+        # To be looked at: new, changed, retried, of another recipe, or without vectors of the encoder.
+        self.work: list[VideoFile] = []
+        self.unchanged: list[FileRecord] = []
+        self.failed: list[FileRecord] = []  # before, and not changed since
+        # Not met, with the reason and the target below which they were expected.
+        self.absent: list[tuple[FileRecord, Absence, str]] = []
+        self.back: list[FileRecord] = []  # offline or unreadable until now, and there again
+        self.returned: list[FileRecord] = []  # those of them with which nothing else is to be done
+        self.resolved: list[FileRecord] = []  # folders that could not be read before and can be now
+        # Met on the walk, but cannot be looked at; targets that are not there are among them.
+        self.unreadable: list[Unreadable] = []
+        # Indexed before, there, and no longer met on the walk: of ignored names, or a camera's small copies.
+        self.left_out: list[FileRecord] = []
+        self.missing: list[FileRecord] = []  # forgotten before; what was extracted of them is still stored
+        self.totals: Counter[str] = Counter()  # by target, how many of its indexed files were there the last time
+        self.folders = Folders()
+        # Folders all of whose indexed files have doubles, by size and time, that are new: they were moved.
+        self.emptied: frozenset[str] = frozenset()
 
     def walk(self, targets: Sequence[str], *, exclude: Sequence[str] = (), prune: bool = False) -> None:
-        """Walk the targets and sort what is met, and what is not.
-
-        Args:
-            targets: paths or globs.
-            exclude: globs of names and paths to leave out.
-            prune: a target that is not there is no failure.
+        """Walk the targets and sort what is met, and what is not; with ``prune`` an absent target is no failure.
 
         Raises:
             UsageError: a target does not exist, and the index knows nothing of it.
         """
         paths, lost = resolve_targets(targets, self.files, prune=prune)
-        named = set(paths)
+        named, encoded = set(paths), self.encoded
         seen: set[str] = set()
         for item in discover(paths, exclude=exclude):
             if isinstance(item, Unreadable):
@@ -217,9 +199,27 @@ class Scan:
                 self.unreadable.append(Unreadable(item.path, *explain(PermissionError(errno.EACCES, ""))))
             else:
                 seen.add(item.path)
-                self._sort_seen(item)
-        if not prune:
-            self.unreadable += map(_lost_target, lost)
+                record = self.files.get(item.path)
+                if (
+                    record is None
+                    or (item.size, item.mtime_ns) != (record.size, record.mtime_ns)
+                    or sidecar_signature(item.path, item.root) != record.sidecars
+                ):
+                    self.work.append(item)
+                elif record.state is FileState.FAILED and not self.retry_failed:
+                    self.failed.append(record)
+                elif record.state is FileState.INDEXED and record.recipe == self.recipe and record.video_id in encoded:
+                    self.unchanged.append(record)
+                else:
+                    self.work.append(item)
+        for target in () if prune else lost:
+            reason = ("it is not there", "connect its disk, or forget its videos with --prune")
+            try:
+                os.lstat(target)
+            except OSError as error:
+                if error.errno not in MISSING:
+                    reason = explain(error)
+            self.unreadable.append(Unreadable(target, *reason))
         self.folders = Folders({one.path for one in self.unreadable})
         by_glob = {path: target for target, paths in lost.items() if glob.has_magic(target) for path in paths}
         self._sort_unseen(seen, {*named, *lost}, by_glob)
@@ -241,7 +241,18 @@ class Scan:
             elif record.state is FileState.FAILED and not self.retry_failed:
                 self.failed.append(record)
             elif record.state is FileState.FAILED:
-                self._retry(record)
+                absence = self.folders.absence(record.path, record.root)
+                status = None
+                with contextlib.suppress(OSError):
+                    status = os.stat(record.path)
+                if absence is not None:
+                    self.absent.append((record, absence, record.root))
+                elif status is not None and not os.path.isdir(record.path):
+                    self.work.append(VideoFile(record.path, record.root, status.st_size, status.st_mtime_ns))
+                elif _is_readable_folder(record.path):
+                    self.resolved.append(record)
+                else:
+                    self.failed.append(record)
 
     def moved(self, record: FileRecord) -> bool:
         """Whether a file whose content was met elsewhere is no longer at its own path: it was moved, not copied."""
@@ -251,8 +262,7 @@ class Scan:
     def settled(self, files: Mapping[str, FileRecord]) -> list[tuple[FileRecord, Absence]]:
         """The absent files that were not met elsewhere meanwhile, and whether they are gone or may be away.
 
-        Args:
-            files: as they are recorded now.
+        ``files`` are as they are recorded now.
         """
         left = []
         for record, absence, root in self.absent:
@@ -273,43 +283,11 @@ class Scan:
             for record, absence, root in left
         ]
 
-    def _retry(self, record: FileRecord) -> None:
-        absence = self.folders.absence(record.path, record.root)
-        if absence is not None:
-            self.absent.append((record, absence, record.root))
-            return
-        try:
-            status = os.stat(record.path)
-        except OSError:
-            self.failed.append(record)
-            return
-        if not os.path.isdir(record.path):
-            self.work.append(VideoFile(record.path, record.root, status.st_size, status.st_mtime_ns))
-        else:
-            (self.resolved if _is_readable_folder(record.path) else self.failed).append(record)
-
-    def _sort_seen(self, item: VideoFile) -> None:
-        record = self.files.get(item.path)
-        if record is None or (item.size, item.mtime_ns, sidecar_signature(item.path, item.root)) != (
-            record.size,
-            record.mtime_ns,
-            record.sidecars,
-        ):
-            self.work.append(item)
-        elif record.state is FileState.FAILED and not self.retry_failed:
-            self.failed.append(record)
-        elif record.state is FileState.INDEXED and record.recipe == self.recipe and record.video_id in self.encoded:
-            self.unchanged.append(record)
-        else:
-            self.work.append(item)
-
     def _sort_unseen(self, seen: set[str], named: set[str], by_glob: Mapping[str, str]) -> None:
         """Look after the index's files of the targets that the walk did not meet, and those that came back.
 
-        Args:
-            seen: paths that the walk met.
-            named: the targets.
-            by_glob: by path, the glob that matched nothing, for what the index has of it.
+        ``seen`` are the paths that the walk met, ``named`` the targets; ``by_glob`` gives for a path that the index has
+        the glob that matched nothing.
         """
         met = seen | {one.path for one in self.unreadable}
         absent: list[tuple[FileRecord, Absence, str]] = []
@@ -364,10 +342,7 @@ def resolve_targets(
 ) -> tuple[list[str], dict[str, list[str]]]:
     """The files and folders that targets name, absolute, and those targets that only the index knows, with its files.
 
-    Args:
-        targets: paths or globs.
-        files: of the index, by path.
-        prune: whether files count that were forgotten before.
+    With ``prune`` files count that were forgotten before.
 
     Raises:
         UsageError: a target does not exist, and the index knows nothing of it.
@@ -393,16 +368,6 @@ def _is_of(path: str, target: str) -> bool:
     # takes in more than the walk would: what is there of it is left as it is.
     patterns = {target, target.replace("**/", "")} if glob.has_magic(target) else ()
     return any(fnmatch.fnmatchcase(path, end) for one in patterns for end in (one, f"{one}/*"))
-
-
-def _lost_target(target: str) -> Unreadable:
-    """A target that only the index knows."""
-    try:
-        os.lstat(target)
-    except OSError as error:
-        if error.errno not in MISSING:
-            return Unreadable(target, *explain(error))
-    return Unreadable(target, "it is not there", "connect its disk, or forget its videos with --prune")
 
 
 def _is_readable_folder(path: str) -> bool:

@@ -68,28 +68,19 @@ class AskArguments(LlmOptions, PrepareOptions):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An answer and what it is about.
-
-    Attributes:
-        answer, question, model: of the model.
-        video_id, path: of the video; the path is empty where no file is at hand.
-        opened: what ``clamr open`` finds the video by.
-        hits: the frames that were chosen, best first.
-        notes: what the user should know.
-    """
+    """An answer and what it is about."""
 
     answer: Answer
     question: Question
     model: str
     video_id: str
-    path: str
-    opened: str
-    hits: Sequence[FrameHit]
-    notes: Sequence[str]
+    path: str  # empty where no file is at hand
+    opened: str  # what clamr open finds the video by
+    hits: Sequence[FrameHit]  # that were chosen, best first
+    notes: Sequence[str]  # what the user should know
 
     @property
     def letter(self) -> str | None:
-        """The letter of the choice that the answer takes."""
         return None if self.answer.choice is None else string.ascii_uppercase[self.answer.choice]
 
     def opening(self, citation: Citation) -> str:

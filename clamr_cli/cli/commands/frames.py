@@ -160,7 +160,8 @@ def frames(context: Context, arguments: FramesArguments) -> int:
     Piped, it prints tab-separated lines: rank, score, time, start, end, best second, modality, words, speech, on-screen
     text, file, clip.
     """
-    from clamr_cli.frames import FrameChoice, find
+    from clamr_cli.frames import FrameChoice, find, stills
+    from clamr_cli.frames.export import Folder, sheet, writing
 
     question = " ".join(arguments.question).strip()
     if not question:
@@ -183,9 +184,14 @@ def frames(context: Context, arguments: FramesArguments) -> int:
         warn(f"the video has only {plural(len(hits), 'frame')} to choose from, not {choice.k}")
     complete = True
     if arguments.out is not None:
-        hits, complete = _export(session.store, prepared, question, choice, hits, arguments)
+        hits, complete = _export(session, question, choice, hits, arguments)
     if arguments.sheet is not None:
-        _write_sheet(session.store, prepared, question, hits, Path(arguments.sheet).expanduser())
+        path, ordered = Path(arguments.sheet).expanduser(), sorted(hits, key=lambda hit: hit.frame.time)
+        jpegs = stills(session.store, prepared, [hit.number for hit in ordered])
+        shown = [replace(hit, frame=replace(hit.frame, jpeg=jpeg)) for hit, jpeg in zip(ordered, jpegs, strict=True)]
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        Folder(path.parent).write(path.name, sheet(question, shown, path.suffix))
     emit(_columns(hits), hits, form)
     return EXIT_FOUND if complete else EXIT_PARTIAL
 
@@ -197,17 +203,12 @@ def _columns(hits: Sequence[FrameHit]) -> list[Column]:
 
 
 def _export(
-    store: Store,
-    prepared: Prepared,
-    question: str,
-    choice: FrameChoice,
-    hits: Sequence[FrameHit],
-    arguments: FramesArguments,
+    session: VideoSession, question: str, choice: FrameChoice, hits: Sequence[FrameHit], arguments: FramesArguments
 ) -> tuple[list[FrameHit], bool]:
     """Write the folder; the hits with the names of their files, and whether every clip could be cut."""
     from clamr_cli.frames.export import Folder, clip_suffix, cut_clips, full_size
 
-    around, quiet = arguments.around, arguments.quiet
+    prepared, around, quiet = session.prepared, arguments.around, arguments.quiet
     if around is not None and not prepared.target.path:
         raise UsageError("the video's file is not at hand, so no clips can be cut", "leave out --around")
     suffix = "" if around is None else clip_suffix(prepared, exact=arguments.exact)
@@ -220,7 +221,7 @@ def _export(
     listing = _listing(prepared, question, choice, hits, arguments)
     folder = Folder.begin(Path(arguments.out or "").expanduser(), listing, names, force=arguments.force)
     missing = [hit for hit in hits if not folder.has(hit.file)]
-    written, small = full_size(store, prepared, missing, side=arguments.side), 0
+    written, small = full_size(session.store, prepared, missing, side=arguments.side), 0
     for hit, jpeg, is_small in counted("writing frames", written, len(missing), quiet=quiet):
         folder.write(hit.file, jpeg)
         small += is_small
@@ -240,10 +241,7 @@ def _export(
 def _listing(
     prepared: Prepared, question: str, choice: FrameChoice, hits: Sequence[FrameHit], arguments: FramesArguments
 ) -> bytes:
-    """The content of ``frames.json``.
-
-    It has all that shapes the files: a run that finds them with the same list need not write them again.
-    """
+    """The content of ``frames.json``: all that shapes the files, so that equal lists need no new ones."""
     clips = {} if arguments.around is None else {"around": arguments.around, "exact": arguments.exact}
     content = {
         "format": "clamr-frames",
@@ -263,18 +261,6 @@ def _listing(
         "frames": [record(_columns(hits), hit) for hit in hits],
     }
     return escape_json(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
-
-
-def _write_sheet(store: Store, prepared: Prepared, question: str, hits: Sequence[FrameHit], path: Path) -> None:
-    from clamr_cli.frames import stills
-    from clamr_cli.frames.export import Folder, sheet, writing
-
-    ordered = sorted(hits, key=lambda hit: hit.frame.time)
-    jpegs = stills(store, prepared, [hit.number for hit in ordered])
-    shown = [replace(hit, frame=replace(hit.frame, jpeg=jpeg)) for hit, jpeg in zip(ordered, jpegs, strict=True)]
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    Folder(path.parent).write(path.name, sheet(question, shown, path.suffix))
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,12 +50,9 @@ def ignore(done: float, total: float, part: Any = None, /) -> None:  # noqa: ANN
 
 
 class LocalExecutor:
-    """Runs tasks in worker processes, one process for each kind of task. See :class:`Executor`.
+    """Runs tasks in worker processes, one for each kind of task and some ``encoders``. See :class:`Executor`.
 
-    Args:
-        log: a file that takes what libraries write to stdout and stderr.
-        threads: threads that numeric libraries of a process are told to use.
-        encoders: processes for tasks of the kind ``encode``.
+    ``log`` and ``threads`` are for each :class:`Worker`.
     """
 
     def __init__(self, log: Path, threads: int, *, encoders: int = 1) -> None:
