@@ -1,10 +1,15 @@
-"""Languages by the codes and names that files, containers and people use, as the short codes used everywhere else."""
+"""Languages by the codes and names that files, containers and people use, and the sound tracks that speak them.
+
+Everywhere else languages are short codes.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
 from typing import TYPE_CHECKING, Final
+
+from clamr_cli.types import AudioTrack, MediaInfo
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -33,6 +38,16 @@ _ALIKE: Final = (
     frozenset(("no", "nn")), frozenset(("hr", "sr", "bs")), frozenset(("ms", "id")), frozenset(("zh", "yue")),
     frozenset(("hi", "ur")), frozenset(("fa", "prs")),
 )  # fmt: skip
+
+# Titles of tracks that are not the main sound, as discs, broadcasters and tools write them.
+_PATTERNS: Final = {
+    "commentary": r"comment(ar|at)|commento|komment(ar|ti)|komentarz|коммент|解説|コメンタリ|评论|評論|해설",
+    "description": r"audio.?descri|descripti|described|deskription|hörfilm|тифло|malvoyant|syntolk|\bad\b|\bdvs\b",
+    "effects": r"isolated|(music|score|effects) only|music (and|&) effects|\bm&e\b|karaoke|instrumental|no dialog",
+    "hearing-impaired": r"hearing.impaired|hörgeschädigt|malentendant|enhanced dialog|clear dialog",
+    "dub": r"\bdub(bed|bing|s)?\b|дубл|озвуч|закадр|synchron|doublage|\bvf[fq]\b|doppiag|doblaje|dublagem|lektor",
+}
+_ROLES: Final = {role: re.compile(pattern, re.IGNORECASE) for role, pattern in _PATTERNS.items()}
 
 _LEAST_LETTERS: Final = 40
 _CLEAR: Final = 0.9
@@ -139,3 +154,44 @@ def _identifier() -> LanguageIdentifier:
     from py3langid import langid
 
     return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+
+
+# --- sound tracks -----------------------------------------------------------------------------------------------------
+
+
+def audio_role(title: str, language: str = "") -> str:
+    """The role of an audio track by its title; see :class:`AudioTrack`.
+
+    One word on a track without a language is how people name the tracks of a recorder: it says nothing.
+
+    >>> audio_role("Director's Commentary"), audio_role("Commentary"), audio_role("English 5.1", "en")
+    ('commentary', '', '')
+    """
+    if not language and len(title.split()) < 2:
+        return ""
+    return next((role for role, pattern in _ROLES.items() if pattern.search(title)), "")
+
+
+def choose_track(info: MediaInfo, language: str = "") -> AudioTrack | None:
+    """The track to listen to: of the wanted language, of the main sound, the default one, the first; None without any.
+
+    Tracks without a decoder do not count. ``language`` is a code such as ``de`` or ``deu``, or empty.
+    """
+    groups = track_groups(info, language)
+    return groups[0][0] if groups else None
+
+
+def track_groups(info: MediaInfo, language: str = "") -> list[list[AudioTrack]]:
+    """The tracks that may carry the speech, those to try first in the first group, best first.
+
+    The first group holds :func:`choose_track`'s and those alike in language and role: a screen recorder puts programs
+    and the microphone on tracks of their own. The others, such as translations and commentaries, are for files where
+    these are silent.
+    """
+    wanted, order = short_code(language), ["", *reversed(_ROLES)]
+    tracks = sorted(
+        (track for track in info.audio if track.codec),
+        key=lambda track: (not (wanted and track.language == wanted), order.index(track.role), not track.default),
+    )
+    alike = [track for track in tracks if track.language in (tracks[0].language, "") and track.role == tracks[0].role]
+    return [group for group in (alike, [track for track in tracks if track not in alike]) if group]

@@ -29,6 +29,7 @@ from clamr_cli.extract.sidecars import (
     track_captions,
 )
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, TrackLines
+from clamr_cli.languages import choose_track
 from clamr_cli.types import (
     MAX_FRAMES,
     Document,
@@ -136,8 +137,6 @@ class CaptionSet:
 
     def spoken(self) -> str:
         """The spoken language: what was heard, else what the owner says, a sidecar, or the tag of the sound track."""
-        from clamr_cli.media.audio import choose_track
-
         track = choose_track(self.media, self.language) if self.media is not None else None
         tag = track.language if track is not None else ""
         return self.detected_language or known_language(self.all, self.language, self.noted_language, tag)

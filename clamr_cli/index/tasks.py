@@ -256,7 +256,8 @@ def write_sound(
 
     ``language`` chooses among tracks; ``progress`` is called now and then with the number of samples that are done.
     """
-    from clamr_cli.media.audio import read_audio, track_groups
+    from clamr_cli.languages import track_groups
+    from clamr_cli.media.audio import read_audio
 
     groups = track_groups(info, language)
     quiet = 0

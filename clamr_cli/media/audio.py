@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -13,9 +12,8 @@ from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
 from clamr_cli.errors import MediaError
-from clamr_cli.languages import short_code
 from clamr_cli.media.container import Clock, open_media, placed_packets
-from clamr_cli.types import AudioTrack, MediaInfo
+from clamr_cli.types import AudioTrack
 
 Stretches = Sequence[tuple[int, int]]
 SpeechFinder = Callable[[NDArray[np.float32]], Stretches]
@@ -30,54 +28,6 @@ _NO_SOUND: Final = 1e-6  # power of a channel against the loudest below which it
 # Correlations of channels: above the first (or below its negative) they carry the same, below the second inverted.
 _ALIKE: Final = 0.7
 _OPPOSED: Final = -0.3
-
-# Titles of tracks that are not the main sound, as discs, broadcasters and tools write them.
-_PATTERNS: Final = {
-    "commentary": r"comment(ar|at)|commento|komment(ar|ti)|komentarz|коммент|解説|コメンタリ|评论|評論|해설",
-    "description": r"audio.?descri|descripti|described|deskription|hörfilm|тифло|malvoyant|syntolk|\bad\b|\bdvs\b",
-    "effects": r"isolated|(music|score|effects) only|music (and|&) effects|\bm&e\b|karaoke|instrumental|no dialog",
-    "hearing-impaired": r"hearing.impaired|hörgeschädigt|malentendant|enhanced dialog|clear dialog",
-    "dub": r"\bdub(bed|bing|s)?\b|дубл|озвуч|закадр|synchron|doublage|\bvf[fq]\b|doppiag|doblaje|dublagem|lektor",
-}
-_ROLES: Final = {role: re.compile(pattern, re.IGNORECASE) for role, pattern in _PATTERNS.items()}
-
-
-def audio_role(title: str, language: str = "") -> str:
-    """The role of an audio track by its title; see :class:`AudioTrack`.
-
-    One word on a track without a language is how people name the tracks of a recorder: it says nothing.
-
-    >>> audio_role("Director's Commentary"), audio_role("Commentary"), audio_role("English 5.1", "en")
-    ('commentary', '', '')
-    """
-    if not language and len(title.split()) < 2:
-        return ""
-    return next((role for role, pattern in _ROLES.items() if pattern.search(title)), "")
-
-
-def choose_track(info: MediaInfo, language: str = "") -> AudioTrack | None:
-    """The track to listen to: of the wanted language, of the main sound, the default one, the first; None without any.
-
-    Tracks without a decoder do not count. ``language`` is a code such as ``de`` or ``deu``, or empty.
-    """
-    groups = track_groups(info, language)
-    return groups[0][0] if groups else None
-
-
-def track_groups(info: MediaInfo, language: str = "") -> list[list[AudioTrack]]:
-    """The tracks that may carry the speech, those to try first in the first group, best first.
-
-    The first group holds :func:`choose_track`'s and those alike in language and role: a screen recorder puts programs
-    and the microphone on tracks of their own. The others, such as translations and commentaries, are for files where
-    these are silent.
-    """
-    wanted, order = short_code(language), ["", *reversed(_ROLES)]
-    tracks = sorted(
-        (track for track in info.audio if track.codec),
-        key=lambda track: (not (wanted and track.language == wanted), order.index(track.role), not track.default),
-    )
-    alike = [track for track in tracks if track.language in (tracks[0].language, "") and track.role == tracks[0].role]
-    return [group for group in (alike, [track for track in tracks if track not in alike]) if group]
 
 
 def read_audio(

@@ -13,7 +13,7 @@ from av.container import InputContainer, OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.audio import choose_track
+from clamr_cli.languages import choose_track
 from clamr_cli.media.container import open_media, origin, seek_key
 from clamr_cli.media.frames import picture_of
 from clamr_cli.types import MediaInfo, Span

@@ -24,8 +24,7 @@ from av.video.stream import VideoStream
 
 from clamr_cli.dates import is_recording_date
 from clamr_cli.errors import MediaError
-from clamr_cli.languages import short_code
-from clamr_cli.media.audio import audio_role
+from clamr_cli.languages import audio_role, short_code
 from clamr_cli.media.container import (
     LONGEST_HOLE,
     MOST_PIXELS,

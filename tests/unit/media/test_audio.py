@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from clamr_cli.errors import MediaError
-from clamr_cli.media.audio import MonoLine, audio_role, choose_track, read_audio, track_groups, without
+from clamr_cli.languages import audio_role, choose_track, track_groups
+from clamr_cli.media.audio import MonoLine, read_audio, without
 from clamr_cli.media.probe import probe
 from clamr_cli.types import AudioTrack, MediaInfo
 from tests.unit.media.clips import Clip, Sound

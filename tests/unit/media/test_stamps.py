@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from clamr_cli.errors import MediaError
+from clamr_cli.languages import choose_track
 from clamr_cli.media import audio
-from clamr_cli.media.audio import choose_track, read_audio
+from clamr_cli.media.audio import read_audio
 from clamr_cli.media.frames import sample_frames
 from clamr_cli.media.probe import probe
 from tests.unit.media.clips import Clip, Sound, plain, restamp
