@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clamr_cli import kernel
-from clamr_cli.kernel.parallel import batches
+from clamr_cli.kernel import batches
 from clamr_cli.search.scoring import (
     SLOTS,
     TIE,

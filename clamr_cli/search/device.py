@@ -1,6 +1,6 @@
 """The scan on a graphics card, by torch. Asked for by name only, since loading torch takes a second.
 
-The query stays float32 here, so bounds are those of :mod:`clamr_cli.kernel.fallback`, with the same room for rounding.
+The query stays float32 here, so bounds are those of :mod:`clamr_cli.kernel`, with the same room for rounding.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clamr_cli.devices import choose_device
-from clamr_cli.kernel.fallback import SLACK
-from clamr_cli.kernel.parallel import batches
+from clamr_cli.kernel import FLOAT_SLACK, batches
 from clamr_cli.search.cascade import Scan
 from clamr_cli.search.scoring import Float32, Int64
 from clamr_cli.store import ScanFile
@@ -59,7 +58,7 @@ def torch_scan(query: Float32, device: str) -> Scan:
             values += (side * norms) * residuals[rows, None]
             segments = torch.from_numpy(lengths).to(device)
             best = torch.segment_reduce(values, "max", lengths=segments, axis=0)
-            best += (side * SLACK * file.max_norm) * norms
+            best += (side * FLOAT_SLACK * file.max_norm) * norms
             bounds[filled[some]] = best.cpu().numpy()
         return bounds
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clamr_cli.kernel.parallel import batches
+from clamr_cli.kernel import batches
 from clamr_cli.store import PackedVectors
 from clamr_cli.store.records import moment_order
 from clamr_cli.types import MODALITY_IDS, MODALITY_OF_ID, NO_MODALITY, Modality, Scoring, TokenVectors

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from clamr_cli.kernel import native
+from clamr_cli import kernel
 from clamr_cli.kernel.build import compile_library
 
-SOURCE = Path(native.__file__).with_name("maxsim.c")
+SOURCE = Path(kernel.__file__).with_name("maxsim.c")
 HAS_COMPILER = any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
@@ -20,5 +20,5 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bool]:
     library = tmp_path_factory.mktemp("kernel") / "_maxsim.so"
     assert compile_library(SOURCE, library) == ""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "LIBRARY", library)
+        patch.setattr(kernel, "LIBRARY", library)
         yield True

@@ -13,8 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from clamr_cli import kernel
-from clamr_cli.kernel import codes, native
 from tests.unit.kernel.draws import between, unit_rows
+
+BACKENDS = kernel.backends()[:-1]
+"""All but numpy."""
 
 
 def _ranges(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
@@ -35,10 +37,9 @@ def valid_round(rng: np.random.Generator) -> None:
     offsets, planes = _ranges(rng, len(vectors)), int(rng.integers(1, 3))
     arguments = (query, held.codes, held.scales, held.residuals, offsets)
     bounds = [
-        kernel.bound(*arguments, max_norm=held.max_norm, query_planes=planes, backend=backend)
-        for backend in native.backends()
+        kernel.bound(*arguments, max_norm=held.max_norm, query_planes=planes, backend=backend) for backend in BACKENDS
     ]
-    for bound, backend in zip(bounds, native.backends(), strict=True):
+    for bound, backend in zip(bounds, BACKENDS, strict=True):
         assert np.array_equal(bound, bounds[0]), backend
         assert (kernel.exact(query, vectors, offsets, backend=backend) <= bound).all(), backend
 
@@ -56,11 +57,11 @@ def refused_round(rng: np.random.Generator) -> None:
     count = int(rng.integers(2, 50))
     query, vectors = unit_rows(rng, 5), unit_rows(rng, count).astype(np.float16)
     held = kernel.quantize(vectors)
-    tokens = codes.bound_tokens(query, 1, held.max_norm, 1)
-    for backend in native.backends():
+    tokens = kernel.bound_tokens(query, 1, held.max_norm, 1)
+    for backend in BACKENDS:
         works = (
-            native.exact(backend, query, vectors),
-            native.bound(backend, tokens, held.codes, held.scales, held.residuals),
+            kernel.compiled_exact(backend, query, vectors),
+            kernel.compiled_bound(backend, tokens, held.codes, held.scales, held.residuals),
         )
         for ranges in _bad_ranges(rng, count):
             maxima = np.full((len(ranges), 5), 7, np.float32)
@@ -72,7 +73,7 @@ def refused_round(rng: np.random.Generator) -> None:
 
 def wrong_jobs() -> None:
     """Numbers that no array has, and backends that no processor has, are refused."""
-    library = native.load(native.LIBRARY)
+    library = kernel.load(kernel.LIBRARY)
     assert library is not None
     for name, value in (
         ("token_count", 0),
@@ -85,7 +86,7 @@ def wrong_jobs() -> None:
         ("path", -1),
         ("path", 99),
     ):
-        job = native.Job(token_count=1, vector_count=0, segment_count=0, planes=1, path=0)
+        job = kernel.Job(token_count=1, vector_count=0, segment_count=0, planes=1, path=0)
         setattr(job, name, value)
         assert library.clamr_kernel_scan(ctypes.byref(job)) < 0, name
         assert library.clamr_kernel_exact(ctypes.byref(job)) < 0, name
@@ -100,7 +101,7 @@ def any_codes_round(rng: np.random.Generator) -> None:
     query = unit_rows(rng, int(rng.integers(1, 40)))
     plain = np.ones(count, np.float32)
     results = []
-    for backend in native.backends():
+    for backend in BACKENDS:
         options = {"max_norm": 1.0, "query_planes": 2, "backend": backend}
         kernel.bound(query, numbers, scales, residuals, offsets, **options)
         kernel.exact(query, rng.integers(0, 2**16, (count, 128), np.uint16).view(np.float16), offsets, backend=backend)
@@ -110,11 +111,11 @@ def any_codes_round(rng: np.random.Generator) -> None:
 
 if __name__ == "__main__":
     rounds, seed = map(int, sys.argv[1:3])
-    assert native.backends(), "the library is absent"
+    assert BACKENDS, "the library is absent"
     generator = np.random.default_rng(seed)
     wrong_jobs()
     for _ in range(rounds):
         valid_round(generator)
         refused_round(generator)
         any_codes_round(generator)
-    print(f"{rounds} rounds on {', '.join(native.backends())}")
+    print(f"{rounds} rounds on {', '.join(BACKENDS)}")

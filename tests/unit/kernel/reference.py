@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clamr_cli.kernel.codes import Quantized, bound_tokens
+from clamr_cli.kernel import Quantized, bound_tokens
 
 Float32 = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import clamr_cli
-from clamr_cli.kernel import build, native
+from clamr_cli.kernel import VERSION, build
 from tests.unit.kernel.conftest import HAS_COMPILER, SOURCE
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,12 +62,12 @@ def test_a_damaged_library_is_passed_over(tree: Path, content: bytes) -> None:
 
 @needs_compiler
 def test_a_library_of_another_version_is_passed_over(tree: Path) -> None:
-    kernel = tree / "clamr_cli" / "kernel"
-    source = kernel / "maxsim.c"
-    version = f"return {native.VERSION}; }}"
+    folder = tree / "clamr_cli" / "kernel"
+    source = folder / "maxsim.c"
+    version = f"return {VERSION}; }}"
     assert version in source.read_text("utf-8")
-    source.write_text(source.read_text("utf-8").replace(version, f"return {native.VERSION + 1}; }}"), "utf-8")
-    assert build.compile_library(source, kernel / build.LIBRARY) == ""
+    source.write_text(source.read_text("utf-8").replace(version, f"return {VERSION + 1}; }}"), "utf-8")
+    assert build.compile_library(source, folder / build.LIBRARY) == ""
     assert _python(tree, "-c", "from clamr_cli import kernel; print(kernel.backends())").stdout == "('numpy',)\n"
 
 

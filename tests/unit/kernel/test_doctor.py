@@ -7,7 +7,6 @@ import pytest
 from clamr_cli import kernel
 from clamr_cli.cli.commands.doctor import checks
 from clamr_cli.config import Settings
-from clamr_cli.kernel import native
 
 
 def test_doctor_names_the_path_in_use(compiled: bool) -> None:
@@ -18,7 +17,7 @@ def test_doctor_names_the_path_in_use(compiled: bool) -> None:
 
 
 def test_doctor_says_what_to_do_where_numpy_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "LIBRARY", tmp_path / "absent.so")
+    monkeypatch.setattr(kernel, "LIBRARY", tmp_path / "absent.so")
     [check] = [check for check in checks(Settings()) if check.check == "kernel"]
     assert check.state == "warn"
     assert check.found.startswith("numpy: searches work")

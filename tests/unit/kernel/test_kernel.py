@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clamr_cli import kernel
-from clamr_cli.kernel import codes, parallel
 from clamr_cli.search import scoring as maxsim
 from tests.unit.kernel import reference
 from tests.unit.kernel.draws import between, collections, ranges, unit_rows
@@ -148,16 +147,15 @@ def test_threads_change_nothing(data: st.DataObject, number: int) -> None:
     vectors, query = unit_rows(rng, count).astype(np.float16), unit_rows(rng, 3)
     drawn_ranges = data.draw(ranges(count))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "LEAST_SHARE", 7)
+        patch.setattr(kernel, "LEAST_SHARE", 7)
         for backend in kernel.backends():
             one = kernel.exact(query, vectors, drawn_ranges, threads=1, backend=backend)
             found = kernel.exact(query, vectors, drawn_ranges, threads=number, backend=backend)
-            # Matrix products of numpy depend on how many rows there are.
-            assert np.allclose(found, one, rtol=0, atol=0 if backend != kernel.NUMPY else 2e-6)
+            assert np.array_equal(found, one)
 
 
 def test_what_fails_in_a_thread_fails_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "LEAST_SHARE", 1)
+    monkeypatch.setattr(kernel, "LEAST_SHARE", 1)
 
     def work(part: NDArray[np.int64], maxima: NDArray[np.float32]) -> None:
         maxima[:] = 1
@@ -165,13 +163,13 @@ def test_what_fails_in_a_thread_fails_the_call(monkeypatch: pytest.MonkeyPatch) 
             raise IndexError("of the work")
 
     with pytest.raises(IndexError, match="of the work"):
-        parallel.shared(work, between(0, 4, 8, 12, 16), 1, 3)
+        kernel.in_threads(work, between(0, 4, 8, 12, 16), 1, 3)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_searches_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "LEAST_SHARE", 1)
+    monkeypatch.setattr(kernel, "LEAST_SHARE", 1)
     kernel.exact(QUERY, VECTORS, RANGES, threads=2)
     child = os.fork()
     if not child:
@@ -260,5 +258,5 @@ def test_the_backends_of_the_processor_are_listed(compiled: bool) -> None:
 
 
 def test_codes_of_two_planes_fit_sixteen_bits() -> None:
-    tokens = codes.bound_tokens(np.eye(128, dtype=np.float32)[:3] * np.float32(-7), 2, 1.0, 1)
-    assert tokens.codes.min() == -codes.LARGEST[2] == -(127 * 128 + 63)
+    tokens = kernel.bound_tokens(np.eye(128, dtype=np.float32)[:3] * np.float32(-7), 2, 1.0, 1)
+    assert tokens.codes.min() == -kernel.LARGEST[2] == -(127 * 128 + 63)

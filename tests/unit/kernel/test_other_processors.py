@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clamr_cli import kernel
-from clamr_cli.kernel import codes
 from tests.unit.kernel import reference
 from tests.unit.kernel.conftest import SOURCE
 from tests.unit.kernel.draws import collections, ranges
@@ -55,7 +54,7 @@ def test_paths_are_those_of_the_processor(program: Path, processor: str, usable:
 def test_bounds_have_the_same_bits_on_arm(program: Path, path: str, data: st.DataObject, drawn, planes: int) -> None:
     query, vectors = drawn
     pairs, held = data.draw(ranges(len(vectors))), kernel.quantize(vectors)
-    tokens = codes.bound_tokens(query, planes, held.max_norm, 1)
+    tokens = kernel.bound_tokens(query, planes, held.max_norm, 1)
     head = _head(1, NUMBERS[path], len(query), len(vectors), len(pairs), planes, 1)
     query_parts = (tokens.codes, tokens.steps, tokens.weights, tokens.offsets)
     found = _emulated(program, head, *query_parts, held.codes, held.scales, held.residuals, pairs)
