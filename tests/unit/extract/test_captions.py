@@ -1,4 +1,4 @@
-"""What stands for the speech is chosen by language, marks and content, for files and tracks alike."""
+"""Captions stand for the speech by language, marks and content, for files and tracks alike."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Sound:
 
 @dataclass
 class Clip:
-    """What to put into a file. ``picture`` maps a time to an image, or is None for a file without a picture."""
+    """The content of a file. ``picture`` maps a time to an image, or is None for a file without a picture."""
 
     picture: Callable[[float], Picture] | None = moving
     seconds: float = 2.0
@@ -75,7 +75,7 @@ class Clip:
     tags: dict[str, str] = field(default_factory=dict)
     rotation: int = 0
     matrix: tuple[int, int, int, int] | None = None
-    """Where the display matrix sends a step to the right (x, y) and one down (x, y)."""
+    """The display matrix: the ends of a step to the right (x, y) and of one down (x, y)."""
     aspect: Fraction | None = None
     cover: bool = False
     mux: dict[str, str] = field(default_factory=dict)

@@ -62,7 +62,7 @@ def test_there_is_no_frame_beyond_the_end(video):
 
 
 def held(path: Path) -> tuple[list[str], float]:
-    """What streams a clip has and how long its picture lasts."""
+    """The streams of a clip and the length of its picture."""
     info = probe(os.fspath(path))
     frames = list(sample_frames(os.fspath(path), info, interval=0.1, longest_gap=0.1))
     assert frames

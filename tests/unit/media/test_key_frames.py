@@ -28,7 +28,7 @@ def photo(seed: int):
 
 
 def noisy(picture, time):
-    """What a camera and a codec add: grain that differs from frame to frame."""
+    """A picture with what a camera and a codec add: grain that differs from frame to frame."""
     grainy = np.clip(picture + GRAIN[int(time) // 2 % len(GRAIN)], 0, 255).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(grainy).save(buffer, "jpeg", quality=80)

@@ -1,4 +1,4 @@
-"""What is read from headers, what is measured where they lie, and how broken files are told apart."""
+"""Headers are read, facts are measured where they lie, and broken files are told apart."""
 
 from __future__ import annotations
 

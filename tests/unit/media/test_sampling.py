@@ -1,4 +1,4 @@
-"""Which packets are decoded: close keyframes alone, the rest in sequence, and no stretch left unseen."""
+"""Close keyframes are decoded alone, the rest in sequence, and no stretch is left unseen."""
 
 from __future__ import annotations
 

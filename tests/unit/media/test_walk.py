@@ -1,4 +1,4 @@
-"""Which files are taken for videos, in which order, and what becomes of those that cannot be looked at."""
+"""Files that are taken for videos, their order, and what becomes of those that cannot be looked at."""
 
 from __future__ import annotations
 
