@@ -98,7 +98,7 @@ class Screen:
         self._tasks: dict[str, rich_progress.TaskID] = {}
         self._first: dict[str, tuple[float, float]] = {}
         self._printed: dict[str, float] = {}
-        self._opened = self._last = clock()
+        self._last = clock()
 
     def __enter__(self) -> Self:
         return self
@@ -279,31 +279,27 @@ def follow(
     """
     with interruptible(view.on_signal) as signals:
         try:
-            with Screen(quiet=quiet, bars=view.bars, interval=view.interval) as view.screen:
-                view.start()
-                for event in events:
-                    if signals or received:
-                        raise KeyboardInterrupt
-                    if json:
-                        write([json_line(view.record(event))])
-                    view.show(event)
+            try:
+                with Screen(quiet=quiet, bars=view.bars, interval=view.interval) as view.screen:
+                    view.start()
+                    for event in events:
+                        if signals or received:
+                            raise KeyboardInterrupt
+                        if json:
+                            write([json_line(view.record(event))])
+                        view.show(event)
+            finally:
+                # Ends the work behind the iterator at once; a second signal does not.
+                with contextlib.suppress(KeyboardInterrupt):
+                    getattr(events, "close", lambda: None)()
         except (KeyboardInterrupt, BrokenPipeError) as error:
             if isinstance(error, BrokenPipeError) and not view.must_be_read:
                 raise
-            close(events)
             leave_broken_pipes()
             with contextlib.suppress(BrokenPipeError):
                 warn(view.interrupted())
             return EXIT_INTERRUPTED
-        finally:
-            close(events)
     return view.exit_code
-
-
-def close(events: Iterator[object]) -> None:
-    """End the work behind an iterator at once."""
-    with contextlib.suppress(KeyboardInterrupt):
-        getattr(events, "close", lambda: None)()
 
 
 def event_record(event: Any) -> dict[str, object]:  # noqa: ANN401 -- any dataclass

@@ -12,15 +12,6 @@ import typer
 from clamr_cli.ask import Answer, Citation, Material, Question
 from clamr_cli.cli import options
 from clamr_cli.cli.commands.frames import VideoSession, prepare_video
-from clamr_cli.cli.options import (
-    LlmOptions,
-    ModalityOption,
-    PrepareOptions,
-    SelectOption,
-    TemperatureOption,
-    TimeoutOption,
-    VideoArgument,
-)
 from clamr_cli.cli.output import json_line, json_only, print_line, record, rounded, span_record, warn, write
 from clamr_cli.cli.progress import Screen
 from clamr_cli.cli.runtime import Context
@@ -38,8 +29,8 @@ _AROUND: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskArguments(LlmOptions, PrepareOptions):
-    video: VideoArgument
+class AskArguments(options.LlmOptions, options.PrepareOptions):
+    video: options.VideoArgument
     question: Annotated[list[str], typer.Argument(metavar="QUESTION", help="What to answer.", show_default=False)]
     choice: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="An answer to choose from; repeatable.")] = (
         None
@@ -50,8 +41,8 @@ class AskArguments(LlmOptions, PrepareOptions):
     count: Annotated[
         int | None, typer.Option("--count", "-k", metavar="N", help="Frames to show (default 32).", min=1)
     ] = None
-    select: SelectOption = "diverse"
-    modality: ModalityOption = None
+    select: options.SelectOption = "diverse"
+    modality: options.ModalityOption = None
     side: Annotated[
         int, typer.Option(metavar="PIXELS", help="Longer side of the frames at most.", show_default=True, min=1)
     ] = 448
@@ -60,8 +51,8 @@ class AskArguments(LlmOptions, PrepareOptions):
         typer.Option(metavar="TIME", parser=parse_time, help="Show lines up to 5 seconds from a frame, or as far."),
     ] = None
     seed: Annotated[int, typer.Option(metavar="N", help="Of the answer's sampling.", min=0)] = 0
-    temperature: TemperatureOption = 0.0
-    timeout: TimeoutOption = 300.0
+    temperature: options.TemperatureOption = 0.0
+    timeout: options.TimeoutOption = 300.0
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the prompt as JSON; ask nobody.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print the answer and what it rests on as JSON.")] = False
 

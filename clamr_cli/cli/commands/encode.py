@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from clamr_cli.cli.options import DeviceOption, EncoderOptions
+from clamr_cli.cli.options import DeviceOption, EncoderOptions, out_file
 from clamr_cli.cli.output import warn
 from clamr_cli.cli.runtime import Context, quiet_libraries
 from clamr_cli.errors import EXIT_FOUND, ModelError, UsageError
@@ -28,7 +28,9 @@ class EncodeArguments(EncoderOptions):
     asr: Annotated[str | None, typer.Option(metavar="TEXT", help="Speech.")] = None
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="Metadata.")] = None
     query: Annotated[str | None, typer.Option(metavar="TEXT", help="A query to encode as well.")] = None
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Write to this .npz file.")]
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", parser=out_file, help="Write to this .npz file.")
+    ]
     encoder: Annotated[Literal["clamr", "clamr-omni"], typer.Option(help="The encoder.", show_default=True)] = "clamr"
     device: DeviceOption = None
     max_ocr_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens of --ocr at most.", min=1)] = 512
@@ -51,9 +53,6 @@ def encode(context: Context, arguments: EncodeArguments) -> int:
     has_document = any(value is not None for value in document.values())
     if not has_document and arguments.query is None:
         raise UsageError("nothing to encode", "give --frames, --ocr, --asr, --description or --query")
-    # Before the model is loaded, not after.
-    if target.is_dir() or not target.absolute().parent.is_dir():
-        raise UsageError(f"{target} cannot be written", "name a file in a folder that is there")
     settings = context.settings(device=arguments.device)
     quiet_libraries()
     import numpy as np

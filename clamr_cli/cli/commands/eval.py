@@ -12,16 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from clamr_cli.cli import options
-from clamr_cli.cli.options import (
-    BootstrapOption,
-    CsvOption,
-    DeviceOption,
-    EncoderOption,
-    EncoderOptions,
-    FormOptions,
-    PathOption,
-    ScoringOption,
-)
 from clamr_cli.cli.output import (
     STYLES,
     Column,
@@ -58,7 +48,7 @@ _NAME_WIDTH: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalArguments(FormOptions, EncoderOptions):
+class EvalArguments(options.FormOptions, options.EncoderOptions):
     queries: Annotated[
         Path | None, typer.Argument(metavar="[QUERIES]", help="File of queries with answers.", show_default=False)
     ] = None
@@ -93,13 +83,13 @@ class EvalArguments(FormOptions, EncoderOptions):
         Path | None,
         typer.Option(metavar="FILE", parser=options.out_file, help="Write the judgements for TREC's tools."),
     ] = None
-    path: PathOption = None
-    scoring: ScoringOption = None
-    encoder: EncoderOption = None
-    device: DeviceOption = None
-    bootstrap: BootstrapOption = 2000
+    path: options.PathOption = None
+    scoring: options.ScoringOption = None
+    encoder: options.EncoderOption = None
+    device: options.DeviceOption = None
+    bootstrap: options.BootstrapOption = 2000
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed of the resamples.", min=0)] = 0
-    csv: CsvOption = False
+    csv: options.CsvOption = False
 
 
 def evaluate(context: Context, arguments: EvalArguments) -> int:

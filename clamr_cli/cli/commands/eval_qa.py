@@ -11,15 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from clamr_cli.cli import options
-from clamr_cli.cli.options import (
-    BootstrapOption,
-    ConcurrencyOption,
-    FormOptions,
-    LlmOptions,
-    PrepareOptions,
-    SelectOption,
-    TimeoutOption,
-)
 from clamr_cli.cli.output import Column, Form, emit, empty_table, print_table, rounded, safe, tsv_line, warn, write
 from clamr_cli.cli.progress import LlmRunView, event_line, follow, stage_text
 from clamr_cli.cli.runtime import Context, create_encoder, open_store
@@ -39,7 +30,7 @@ _NAME_WIDTH: Final = len("clamr+speech+subs")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalQaArguments(FormOptions, LlmOptions, PrepareOptions):
+class EvalQaArguments(options.FormOptions, options.LlmOptions, options.PrepareOptions):
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Questions: a file, or the folder of a published collection.")
     ]
@@ -63,7 +54,7 @@ class EvalQaArguments(FormOptions, LlmOptions, PrepareOptions):
         int, typer.Option("--count", "-k", metavar="N", help="Frames of a strategy.", show_default=True, min=1)
     ] = 32
     dense_frames: Annotated[int, typer.Option(metavar="N", help="Frames of dense.", show_default=True, min=1)] = 768
-    select: SelectOption = "diverse"
+    select: options.SelectOption = "diverse"
     nearby: Annotated[
         float,
         typer.Option("--context", metavar="TIME", parser=parse_time, help="Attach speech within TIME of a frame."),
@@ -77,9 +68,9 @@ class EvalQaArguments(FormOptions, LlmOptions, PrepareOptions):
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="The first N questions.", min=1)] = (
         None
     )
-    concurrency: ConcurrencyOption = 4
-    timeout: TimeoutOption = 300.0
-    bootstrap: BootstrapOption = 2000
+    concurrency: options.ConcurrencyOption = 4
+    timeout: options.TimeoutOption = 300.0
+    bootstrap: options.BootstrapOption = 2000
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed of answers and resamples.", min=0)] = 0
 
     def strategies(self) -> tuple[Strategy, ...]:

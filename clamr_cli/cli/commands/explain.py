@@ -11,7 +11,6 @@ import typer
 from clamr_cli.cli import options
 from clamr_cli.cli.commands.search import HIT, evidence_record
 from clamr_cli.cli.commands.show import print_timeline
-from clamr_cli.cli.options import DeviceOption, EncoderOption, EncoderOptions, FormOptions
 from clamr_cli.cli.output import (
     Column,
     Form,
@@ -38,13 +37,13 @@ _LONGEST_TEXT: Final = 120
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainArguments(FormOptions, EncoderOptions):
+class ExplainArguments(options.FormOptions, options.EncoderOptions):
     video: Annotated[str, typer.Argument(metavar="ID", help="A video's id, or the beginning of it.")]
     query: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Explain this query instead of the last search.")
     ] = None
-    encoder: EncoderOption = None
-    device: DeviceOption = None
+    encoder: options.EncoderOption = None
+    device: options.DeviceOption = None
 
 
 def _of_hit(column: Column) -> Column:

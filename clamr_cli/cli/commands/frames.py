@@ -13,14 +13,6 @@ import typer
 
 from clamr_cli.cli import options
 from clamr_cli.cli.commands.search import evidence_record, matched_texts
-from clamr_cli.cli.options import (
-    EncoderOptions,
-    FormOptions,
-    ModalityOption,
-    PrepareOptions,
-    SelectOption,
-    VideoArgument,
-)
 from clamr_cli.cli.output import (
     STYLES,
     Column,
@@ -54,16 +46,16 @@ _LONGEST_CELL: Final = 120
 
 
 @dataclass(frozen=True, kw_only=True)
-class FramesArguments(FormOptions, EncoderOptions, PrepareOptions):
-    video: VideoArgument
+class FramesArguments(options.FormOptions, options.EncoderOptions, options.PrepareOptions):
+    video: options.VideoArgument
     question: Annotated[
         list[str], typer.Argument(metavar="QUESTION", help="What the frames are to answer.", show_default=False)
     ]
     count: Annotated[
         int, typer.Option("--count", "-k", metavar="N", help="How many frames.", show_default=True, min=1)
     ] = 32
-    select: SelectOption = "diverse"
-    modality: ModalityOption = None
+    select: options.SelectOption = "diverse"
+    modality: options.ModalityOption = None
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="DIR", help="Write JPEGs named by time, and frames.json.")
     ] = None
@@ -277,7 +269,7 @@ class VideoSession:
         return create_encoder(self.options.index.encoder, self.settings, self.options.index.encoder_settings)
 
 
-def prepare_video(context: Context, arguments: PrepareOptions, video: str) -> VideoSession:
+def prepare_video(context: Context, arguments: options.PrepareOptions, video: str) -> VideoSession:
     """Find a video by path or id and prepare it, showing on stderr how far that is."""
     from clamr_cli.frames import locate, prepare
 

@@ -8,16 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from clamr_cli.cli import options
-from clamr_cli.cli.options import (
-    CsvOption,
-    DeviceOption,
-    EncoderOption,
-    EncoderOptions,
-    FormOptions,
-    ModalityOption,
-    PathOption,
-    ScoringOption,
-)
 from clamr_cli.cli.output import (
     Column,
     Form,
@@ -45,9 +35,9 @@ _LONGEST_CELL: Final = 90
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchArguments(FormOptions, EncoderOptions):
+class SearchArguments(options.FormOptions, options.EncoderOptions):
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="What to look for.", show_default=False)]
-    modality: ModalityOption = None
+    modality: options.ModalityOption = None
     weight: Annotated[
         list[str] | None, typer.Option(metavar="NAME=N", help="Count a modality more or less: speech=2.")
     ] = None
@@ -61,24 +51,24 @@ class SearchArguments(FormOptions, EncoderOptions):
     shorter: Annotated[
         float | None, typer.Option(metavar="TIME", parser=parse_time, help="Videos of at most that.")
     ] = None
-    path: PathOption = None
+    path: options.PathOption = None
     language: Annotated[str | None, typer.Option(metavar="CODE", help="Only videos in it, e.g. en.")] = None
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="Results (default 10).")] = None
     moments: Annotated[bool, typer.Option("--moments", help="All good moments, not one of each video.")] = False
-    scoring: ScoringOption = None
+    scoring: options.ScoringOption = None
     floor: Annotated[
         float | None,
         typer.Option(metavar="N", parser=options.finite, help="Score per query vector below which hits are weak."),
     ] = None
-    encoder: EncoderOption = None
-    device: DeviceOption = None
+    encoder: options.EncoderOption = None
+    device: options.DeviceOption = None
     exact: Annotated[bool, typer.Option("--exact", help="Compare with everything, however large the library is.")] = (
         False
     )
     hybrid: Annotated[
         bool, typer.Option("--hybrid", help="With the approximate index, also add full-text matches.")
     ] = False
-    csv: CsvOption = False
+    csv: options.CsvOption = False
     paths: Annotated[bool, typer.Option("--paths", help="Print only the files' paths, without weak hits.")] = False
     null: Annotated[bool, typer.Option("-0", "--null", help="With --paths: end each with a zero byte.")] = False
 
