@@ -19,9 +19,7 @@ WAY_OUT: Final = "or use --encoder mini, which needs no download"
 _AGAIN: Final = "download the model again"
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SHA256_NAME: Final = re.compile(r"[0-9a-f]{64}")
-LARGE: Final = 16 << 20
-"""Bytes from which digests of files are kept."""
-
+LARGE: Final = 16 << 20  # bytes from which digests of files are kept
 _SHOWN: Final = 12
 
 

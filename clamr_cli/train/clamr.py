@@ -71,11 +71,8 @@ TARGETS: Final = "(.*(model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|
 _WEIGHTS_FILE: Final = "adapter_model.safetensors"
 _NAME: Final = "default"
 _PREFIX: Final = "base_model.model."
-_LAST_STEPS: Final = 20
-"""Steps whose mean loss is reported at the end."""
-
-_CHANGEABLE: Final = ("resume", "device", "save_every")
-"""Options that may differ when a run is resumed."""
+_LAST_STEPS: Final = 20  # steps whose mean loss is reported at the end
+_CHANGEABLE: Final = ("resume", "device", "save_every")  # options that may differ when a run is resumed
 
 
 class LoraOptions(NamedTuple):

@@ -28,9 +28,7 @@ from clamr_cli.train.losses import Batch, Encoded, Scores, loss, scores
 from clamr_cli.train.run import Evaluated, Log, TrainEvent, TrainOptions, TrainStep, last_checkpoint
 
 _WEIGHTS: Final = "model.safetensors"
-_CHECKPOINTS: Final = 10
-"""Checkpoints of a run by default."""
-
+_CHECKPOINTS: Final = 10  # checkpoints of a run by default
 _CHECKPOINTS_KEPT: Final = 2
 _POLL_SECONDS: Final = 0.5
 
@@ -82,13 +80,7 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         finally:
             self.args.dataloader_drop_last = drop_last
 
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: Batch,
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,  # noqa: ARG002 -- the library's interface
-    ) -> torch.Tensor | tuple[torch.Tensor, Encoded]:
+    def compute_loss(self, model: torch.nn.Module, inputs: Batch, **_: object) -> torch.Tensor:
         """The loss of the batches of all processes together."""
         encoded = Encoded(*model(**inputs["inputs"]))
         parts = [all_gather(self.accelerator, part) for part in encoded]
@@ -112,25 +104,19 @@ class LateInteractionTrainer(Trainer):  # type: ignore[misc]
         )
         # A process has only its own part of the gradient of the common loss. Their sum is wanted, and distributed
         # training takes the mean: the value stays, the gradient is multiplied by the number of processes.
-        batch_loss = batch_loss + (self.accelerator.num_processes - 1) * (batch_loss - batch_loss.detach())
-        return (batch_loss, encoded) if return_outputs else batch_loss
+        others: int = self.accelerator.num_processes - 1
+        return batch_loss + others * (batch_loss - batch_loss.detach())
 
     def loss_of(self, batch_scores: Scores, *labels: torch.Tensor, **more: Any) -> torch.Tensor:  # noqa: ANN401
         """The loss of these scores; arguments are those of :func:`clamr_cli.train.losses.loss`."""
         return loss(self.options.loss, batch_scores, *labels, **more)
 
     def prediction_step(
-        self,
-        model: torch.nn.Module,
-        inputs: Batch,
-        prediction_loss_only: bool,  # noqa: ARG002 -- the library's interface
-        ignore_keys: list[str] | None = None,  # noqa: ARG002
+        self, model: torch.nn.Module, inputs: Batch, *_: object, **__: object
     ) -> tuple[torch.Tensor, None, None]:
         """The loss of a batch, without gradients."""
         with torch.no_grad(), self.compute_loss_context_manager():
-            batch_loss = self.compute_loss(model, self._prepare_inputs(inputs))
-        assert isinstance(batch_loss, torch.Tensor)
-        return batch_loss.detach(), None, None
+            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Save the trained tensors alone, without the frozen base."""

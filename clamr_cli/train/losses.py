@@ -7,7 +7,6 @@ negative similarity. Tokens of id 0 (the template's) count in token-max, and are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, NotRequired, TypedDict
 
 import torch
@@ -16,61 +15,37 @@ from torch.nn import functional
 from clamr_cli.train.run import Aggregation, LossName
 from clamr_cli.types import MODALITY_IDS, NO_MODALITY
 
-TEMPERATURE: Final = 0.02
-"""The paper's, fixed."""
-
-MAX_SIMILARITIES: Final = 1 << 25
-"""Similarities held at once, in numbers: 128 MB in float32."""
+TEMPERATURE: Final = 0.02  # the paper's, fixed
+MAX_SIMILARITIES: Final = 1 << 25  # similarities held at once, in numbers: 128 MB in float32
 
 
 class Encoded(NamedTuple):
-    """The token vectors of a batch.
+    """The token vectors of a batch."""
 
-    Attributes:
-        queries: [Q, T, 128] unit rows.
-        query_mask: [Q, T] bool.
-        documents: [D, S, 128] unit rows.
-        document_mask: [D, S] bool.
-        modality_ids: [D, S] integers.
-    """
-
-    queries: torch.Tensor
-    query_mask: torch.Tensor
-    documents: torch.Tensor
-    document_mask: torch.Tensor
-    modality_ids: torch.Tensor
+    queries: torch.Tensor  # [Q, T, 128] unit rows
+    query_mask: torch.Tensor  # [Q, T] bool
+    documents: torch.Tensor  # [D, S, 128] unit rows
+    document_mask: torch.Tensor  # [D, S] bool
+    modality_ids: torch.Tensor  # [D, S] integers
 
 
 class Batch(TypedDict):
-    """A batch of training examples. All tensors are int64.
+    """A batch of training examples. All tensors are int64."""
 
-    ``inputs`` are keyword arguments of the model's forward. ``targets`` [Q] are the positions of the positives among
-    the documents of this batch; ``query_modalities`` [Q] are ids, 0 for none. ``document_keys`` [D] are numbers, equal
-    for documents that answer the same queries (the moments of one video); ``answers`` [Q, A] are the keys that answer
-    each query, padded with -1. ``document_ids`` [D] are equal only for the same document: one that is in the batches of
-    several processes is a negative once.
-    """
-
-    inputs: Mapping[str, Any]
-    targets: torch.Tensor
-    query_modalities: torch.Tensor
-    document_keys: torch.Tensor
-    answers: torch.Tensor
+    inputs: Mapping[str, Any]  # keyword arguments of the model's forward
+    targets: torch.Tensor  # [Q], positions of the positives among the documents of this batch
+    query_modalities: torch.Tensor  # [Q], ids, 0 for none
+    document_keys: torch.Tensor  # [D], equal for documents that answer the same queries (the moments of one video)
+    answers: torch.Tensor  # [Q, A], the keys that answer each query, padded with -1
+    # [D], equal only for the same document: one in the batches of several processes is a negative once.
     document_ids: NotRequired[torch.Tensor]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scores:
-    """Scores of every query against every document, float32.
+class Scores(NamedTuple):
+    """Scores of every query against every document, float32; minus infinity where tokens are absent."""
 
-    Attributes:
-        total: [Q, D], the aggregate; minus infinity only for documents without any token.
-        per_modality: [Q, D, 5], the score of each modality alone: column ``i`` is the modality of id ``i + 1``. Minus
-            infinity where it is absent.
-    """
-
-    total: torch.Tensor
-    per_modality: torch.Tensor
+    total: torch.Tensor  # [Q, D], the aggregate
+    per_modality: torch.Tensor  # [Q, D, 5], of each modality alone: column i is the modality of id i + 1
 
 
 def scores(

@@ -33,84 +33,51 @@ RECIPES: Final[Mapping[RecipeName, str]] = {
 STAGES: Final[Mapping[str, tuple[str, ...]]] = {"mini": ("heads", "joint")}
 """Folders, within that of a run, of the stages of recipes that have several, in order."""
 
-_PACKAGES: Final = ("accelerate", "matplotlib", "peft")
-"""The packages of the extra ``train``."""
-
-_CHECKPOINT: Final = "checkpoint-"
-"""Prefix of the folders that hold a checkpoint; the number of the step follows."""
-
+_PACKAGES: Final = ("accelerate", "matplotlib", "peft")  # the packages of the extra ``train``
+_CHECKPOINT: Final = "checkpoint-"  # prefix of the folders that hold a checkpoint; the number of the step follows
 _SETTINGS: Final = "run.json"
 _SMOOTHING: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
-    """Options of the trainer; the defaults are the paper's.
-
-    Attributes:
-        loss: see :func:`clamr_cli.train.losses.loss`.
-        aggregation: how modalities become one score while training.
-        temperature: divides the scores.
-        learning_rate: the highest; it falls linearly to zero after the warm-up.
-        warmup: share of the steps in which the rate rises, in [0, 1).
-        weight_decay: of AdamW.
-        epochs: passes over the data; not used where ``steps`` is positive.
-        steps: optimiser steps; 0 for ``epochs``.
-        batch: pairs of query and document on each process at once: all others in it are negatives.
-        accumulation: batches whose gradients make one step.
-        bf16: compute in bfloat16 where it is safe.
-        seed: of the order of the data, of dropout and of fresh weights.
-        save_every: steps between checkpoints; 0 for ten in a run.
-        resume: continue from the newest checkpoint.
-        device: "auto", "cpu", "cuda" or "mps".
-    """
+    """Options of the trainer; the defaults are the paper's."""
 
     loss: LossName = "contrastive"
-    aggregation: Aggregation = "modality-max"
-    temperature: float = 0.02
-    learning_rate: float = 1e-5
-    warmup: float = 0.1
+    aggregation: Aggregation = "modality-max"  # how modalities become one score while training
+    temperature: float = 0.02  # divides the scores
+    learning_rate: float = 1e-5  # the highest; it falls linearly to zero after the warm-up
+    warmup: float = 0.1  # share of the steps in which the rate rises, in [0, 1)
     weight_decay: float = 0.01
-    epochs: float = 1.0
-    steps: int = 0
-    batch: int = 16
-    accumulation: int = 1
-    bf16: bool = False
-    seed: int = 0
-    save_every: int = 0
-    resume: bool = False
+    epochs: float = 1.0  # passes over the data; not used where `steps` is positive
+    steps: int = 0  # optimiser steps; 0 for `epochs`
+    batch: int = 16  # pairs of query and document on each process at once: all others in it are negatives
+    accumulation: int = 1  # batches whose gradients make one step
+    bf16: bool = False  # compute in bfloat16 where it is safe
+    seed: int = 0  # of the order of the data, of dropout and of fresh weights
+    save_every: int = 0  # steps between checkpoints; 0 for ten in a run
+    resume: bool = False  # continue from the newest checkpoint
     device: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeOptions:
-    """Options of a recipe. None and empty mean the recipe's own default; the others are those of :class:`TrainOptions`.
+    """Options of a recipe; None and empty mean the recipe's own default."""
 
-    Attributes:
-        out: folder of the run: checkpoints, log, plot and the trained model.
-        cache: folder of weights and digests.
-        queries: JSONL of labelled queries; None for recipes that have their own.
-        dev: JSONL of queries whose loss is reported after each epoch.
-        store: the index whose documents answer the queries; None where there are no queries.
-        data: folder of the recipe's own data.
-        model, adapter: base and starting adapter, a folder or hub id each.
-        projection_init: random generation of the projection's base, if neither base nor adapter holds it.
-        lora_rank: rank of a fresh adapter.
-        four_bit: load the frozen layers in 4 bits.
-        checkpointing: compute activations again on the way back instead of keeping them.
-        threads: CPU threads; 0 leaves the choice to the libraries.
-    """
-
-    out: Path
-    cache: Path
-    queries: Path | None = None
-    dev: Path | None = None
-    store: Store | None = None
-    data: Path | None = None
-    model: str = ""
-    adapter: str = ""
-    projection_init: str = ""
-    lora_rank: int | None = None
+    out: Path  # folder of the run: checkpoints, log, plot and the trained model
+    cache: Path  # folder of weights and digests
+    queries: Path | None = None  # JSONL of labelled queries; None for recipes that have their own
+    dev: Path | None = None  # JSONL of queries whose loss is reported after each epoch
+    store: Store | None = None  # the index whose documents answer the queries; None where there are no queries
+    data: Path | None = None  # folder of the recipe's own data
+    model: str = ""  # base, a folder or hub id
+    adapter: str = ""  # to start from, likewise
+    projection_init: str = ""  # draw of the projection's base, if neither base nor adapter holds it
+    lora_rank: int | None = None  # of a fresh adapter
+    four_bit: bool = False  # load the frozen layers in 4 bits
+    checkpointing: bool = False  # compute activations again on the way back instead of keeping them
+    threads: int = 0  # of the CPU; 0 leaves the choice to the libraries
+    # These are options of the trainer, see `TrainOptions`.
     loss: LossName | None = None
     aggregation: Aggregation | None = None
     learning_rate: float | None = None
@@ -121,11 +88,8 @@ class RecipeOptions:
     save_every: int | None = None
     seed: int = 0
     bf16: bool = False
-    four_bit: bool = False
-    checkpointing: bool = False
     resume: bool = False
     device: str = "auto"
-    threads: int = 0
 
     def training(self, defaults: TrainOptions | None = None) -> TrainOptions:
         """The options of the trainer: those of the user, else a recipe's defaults."""
@@ -138,12 +102,12 @@ class RecipeOptions:
 
 @dataclass(frozen=True, slots=True)
 class TrainStep:
-    """A finished step: its number of ``total``, its mean loss, and its duration in seconds."""
+    """A finished step."""
 
     step: int
     total: int
-    loss: float
-    seconds: float
+    loss: float  # its mean
+    seconds: float  # that it took
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,21 +151,12 @@ def load_recipe(name: RecipeName) -> Recipe:
 
 
 def start_run(
-    out: Path,
-    settings: Mapping[str, object],
-    *,
-    resume: bool,
-    result: str,
-    stages: Sequence[str] = (),
+    out: Path, settings: Mapping[str, object], *, resume: bool, result: str, stages: Sequence[str] = ()
 ) -> None:
     """Start or resume a run in a folder, which is created if needed.
 
-    Args:
-        out: the folder.
-        settings: everything that the course of the run depends on, as JSON values; stored in ``run.json``.
-        resume: resume the run that is there.
-        result: name of the file that a finished run leaves.
-        stages: folders of the run's stages, if it has several.
+    ``settings`` are everything that the course of the run depends on, as JSON values; they are stored in ``run.json``.
+    ``result`` names the file that a finished run leaves, ``stages`` the folders of the run's stages, if it has several.
 
     Raises:
         UsageError: the folder holds a run although none is to be resumed, or none although one is, or a run with other
@@ -233,10 +188,7 @@ def start_run(
 
 
 def last_checkpoint(out: Path, stages: Sequence[str] = ()) -> Path | None:
-    """The newest complete checkpoint of a run; ``stages`` are the folders of its stages, none if it has only one.
-
-    The trainer's state is written last: a checkpoint with a readable state is complete.
-    """
+    """The newest complete checkpoint of a run; the trainer's state is written last, so one that can be read tells."""
     for folder in [out / stage for stage in reversed(stages)] or [out]:
         steps = {
             int(path.name.removeprefix(_CHECKPOINT)): path
@@ -265,8 +217,7 @@ class Log:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.path = folder / "log.jsonl"
+        self.folder, self.path = folder, folder / "log.jsonl"
 
     def begin(self, step: int) -> None:
         """Remove the lines after the step that a run is resumed from; 0 removes all."""

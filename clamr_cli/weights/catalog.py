@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from clamr_cli.errors import ModelError, UsageError, pip_install
 from clamr_cli.files import locked, make_folder, write_atomically
@@ -37,42 +37,32 @@ _CHUNK: Final = 1 << 20
 _SHA256_HEX: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A piece of a file that is split over packages: importable package name, path inside it."""
+class Piece(NamedTuple):
+    """A piece of a file that is split over packages."""
 
-    module: str
-    path: str
+    module: str  # importable package
+    path: str  # inside it
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """A file of a model, relative to the model's folder.
+    """A file of a model."""
 
-    Attributes:
-        path: relative path, forward slashes.
-        sha256: pinned checksum in hex; empty where only the download knows it (then it is written down at pull time).
-        md5: the checksum that the file's publisher gives where no SHA-256 is known; checked at pull time.
-        pieces: of the file, where a package brings it in pieces or under another path.
-    """
-
-    path: str
-    sha256: str = ""
-    md5: str = ""
-    pieces: tuple[Piece, ...] = ()
+    path: str  # relative to the model's folder, forward slashes
+    sha256: str = ""  # pinned, in hex; empty where only the download knows it: then it is written down at pull time
+    md5: str = ""  # of the file's publisher where no SHA-256 is known; checked at pull time
+    pieces: tuple[Piece, ...] = ()  # where packages bring the file in pieces or under another path
 
 
-@dataclass(frozen=True, slots=True)
-class Package:
-    """Packages of the package index that carry the files: their names, the importable one, the folder inside it."""
+class Package(NamedTuple):
+    """Packages of the package index that carry the files of a model."""
 
     distributions: tuple[str, ...]
-    module: str
-    folder: str = ""
+    module: str  # the importable one
+    folder: str = ""  # inside it
 
 
-@dataclass(frozen=True, slots=True)
-class HubRepo:
+class HubRepo(NamedTuple):
     """A model repository of the hub; files that match ``patterns`` are fetched into a subfolder of the model."""
 
     repo: str
@@ -81,8 +71,7 @@ class HubRepo:
     patterns: tuple[str, ...] = ("*.json", "*.txt", "*.safetensors", "model.bin")
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+class Archive(NamedTuple):
     """A zip file on the publisher's site that holds one file of the model."""
 
     url: str
@@ -91,27 +80,16 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A row of the table.
-
-    Attributes:
-        name: in commands.
-        purpose: one short line.
-        licence: of the weights.
-        size: bytes on disk; of rows without pinned files about what the hub lists.
-        files: the files that must be there; of hub rows without pins those that tell a complete copy.
-        package: the packages that carry it, if any.
-        sources: of :func:`clamr_cli.weights.download.pull`; empty where only packages have it.
-        extra: the extra of clamr-cli that installs the package.
-    """
+    """A row of the table."""
 
     name: str
-    purpose: str
-    licence: str
-    size: int
-    files: tuple[WeightFile, ...]
+    purpose: str  # one short line
+    licence: str  # of the weights
+    size: int  # bytes on disk; of rows without pinned files about what the hub lists
+    files: tuple[WeightFile, ...]  # that must be there; of hub rows without pins those that tell a complete copy
     package: Package | None = None
-    sources: tuple[HubRepo | Archive, ...] = ()
-    extra: str = ""
+    sources: tuple[HubRepo | Archive, ...] = ()  # of the download; empty where only packages have it
+    extra: str = ""  # of clamr-cli, which installs the package
 
 
 # EasyOCR's own release files; the addresses and MD5 sums are those of easyocr/config.py (Apache-2.0).
@@ -339,20 +317,16 @@ def ocr_weights(languages: Sequence[str]) -> str:
     return scripts.pop() if scripts else "easyocr-en"
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Facts of a model that need none of its files to be read.
-
-    ``where`` is the folder or the package that has it; empty when it is not there. ``hint`` says how to get it.
-    """
+class Status(NamedTuple):
+    """Facts of a model that need none of its files to be read."""
 
     name: str
     installed: bool
-    where: str
+    where: str  # the folder or the packages that have it; empty when it is not there
     size: int
     licence: str
     purpose: str
-    hint: str = ""
+    hint: str = ""  # how to get it
 
 
 def status(name: str, cache: Path) -> Status:

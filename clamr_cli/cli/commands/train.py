@@ -30,9 +30,7 @@ from clamr_cli.train.run import (
     load_recipe,
 )
 
-_LINES: Final = 20
-"""Lines of a stage where no bar can be drawn."""
-
+_LINES: Final = 20  # lines of a stage where no bar can be drawn
 _SMOOTHING: Final = 0.9
 
 

@@ -16,9 +16,8 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -41,9 +40,7 @@ _RENAMES: Final = (
     (re.compile(r"^model\.(visual|audio_tower)\."), r"\1."),
     (re.compile(r"^model\.(embed_tokens|layers|norm)\b"), r"language_model.\1"),
 )
-_SPEAKING: Final = ("lm_head.", "talker.", "token2wav.")
-"""Parts that write or speak; nothing of them goes into a vector."""
-
+_SPEAKING: Final = ("lm_head.", "talker.", "token2wav.")  # parts that write or speak, not needed for vectors
 _PREFIX: Final = "base_model.model."
 _HALF: Final = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
 _BASE: Final = re.compile(rf"^{PROJECTION}(?:\.base_layer)?\.(?P<which>weight|bias)$")
@@ -78,8 +75,7 @@ def _published(name: str) -> str:
     return re.sub(r"^language_model\.", "model.", name)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
+class StoredTensor(NamedTuple):
     """A tensor in a file: the path, its name there, and its shape."""
 
     path: Path
@@ -117,19 +113,13 @@ def _refuse(what: str, problems: Mapping[str, Iterable[str]], hint: str) -> None
         raise ModelError(f"{what} does not fit: {'; '.join(texts)}", hint)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Adapter:
-    """A loaded adapter, all tensors float32.
+class Adapter(NamedTuple):
+    """A loaded adapter, all tensors float32."""
 
-    Attributes:
-        scale: factor on the changes.
-        pairs: the low-rank change of each linear layer by its module's name: ``down`` [r, in] and ``up`` [out, r].
-        projection_weight, projection_bias: the projection's base where it is stored.
-    """
-
-    scale: float
+    scale: float  # factor on the changes
+    # The low-rank change of each linear layer by its module's name: `down` [r, in] and `up` [out, r].
     pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-    projection_weight: torch.Tensor | None = None
+    projection_weight: torch.Tensor | None = None  # the projection's base where it is stored
     projection_bias: torch.Tensor | None = None
 
     def delta(self, module: str) -> torch.Tensor | None:
@@ -205,13 +195,7 @@ def load_adapter(files: Files, shapes: Mapping[str, tuple[int, int]]) -> Adapter
 
 
 def _read_lora_config(files: Files) -> tuple[float, Callable[[str], bool]]:
-    """The scale of an adapter, and a predicate: a linear layer must be in it.
-
-    Patterns are meant for the names of the published layout.
-
-    Raises:
-        ModelError: something in it would make the adapter mean something else.
-    """
+    """The scale of an adapter, and a predicate: a linear layer must be in it. Patterns are for published names."""
     name, config = files.name, files.json("adapter_config.json")
     if config.get("peft_type") != "LORA":
         raise ModelError(f"{name} is not a LoRA adapter", "give the folder or hub id of one")
@@ -349,11 +333,7 @@ def _empty_model(model_class: Callable[[Any], Any], config: Any) -> Any:  # noqa
 def _match(
     stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]], model: str
 ) -> dict[str, StoredTensor]:
-    """The stored tensor of every tensor of the model, and the projection's where they are stored.
-
-    Raises:
-        ModelError: tensors are missing, left over or of another shape; it names them.
-    """
+    """The stored tensor of every tensor of the model, and the projection's; a ModelError names what does not fit."""
     matched: dict[str, StoredTensor] = {}
     unexpected: list[str] = []
     for raw, tensor in stored.items():

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from clamr_cli.encoders.clamr.model import Backbone
     from clamr_cli.types import FloatArray
 
-VERSION: Final = 1
-"""Part of every fingerprint; goes up when the same files give other vectors."""
-
+VERSION: Final = 1  # part of every fingerprint; goes up when the same files give other vectors
 NO_ADAPTER: Final = "none"
 _ALIASES: Final[Mapping[str, Mapping[str, str]]] = {
     "dtype": {
@@ -43,35 +41,21 @@ _COLUMNS: Final = tuple(field.name for field in fields(TokenVectors))
 
 
 class ClamrOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of a CLaMR encoder.
+    """Settings of a CLaMR encoder."""
 
-    Attributes:
-        model: the base: a hub id, or a folder with config.json, tokenizer.json and safetensors files; empty for the
-            published one.
-        adapter: the LoRA adapter, likewise; empty for the published one where the base is the published one and none
-            otherwise; "none" for the plain base.
-        revision, adapter_revision: branch, tag or commit on the hub.
-        dtype: "auto" is bfloat16 on a CUDA device and float32 elsewhere.
-        projection_init: how the projection's base was drawn; unused where the files hold it.
-        template_vectors: "keep" the vectors of template tokens, as published, or "drop" them.
-        context: "joint" encodes all modalities in one pass, as published; "separate" each on its own (the paper's
-            comparison without contextualisation).
-        quantize: "4bit" loads the linear layers as NF4 (needs bitsandbytes and CUDA).
-        batch_tokens: tokens per forward pass, 0 for a default by device.
-        compile: compile the layers with torch.compile; pays off over many documents.
-    """
-
-    model: str = ""
+    model: str = ""  # the base: a hub id, or a folder of a complete model; empty for the published one
+    # Likewise the LoRA adapter; empty for the published one where the base is, "none" for the plain base.
     adapter: str = ""
-    revision: str = ""
+    revision: str = ""  # branch, tag or commit on the hub
     adapter_revision: str = ""
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    projection_init: ProjectionInit = "float16"
-    template_vectors: Literal["keep", "drop"] = "keep"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"  # bfloat16 on a CUDA device, else float32
+    projection_init: ProjectionInit = "float16"  # draw of the projection's base; unused where the files hold it
+    template_vectors: Literal["keep", "drop"] = "keep"  # those of template tokens are kept as published
+    # All modalities in one pass as published, or each alone: the paper's comparison without contextualisation.
     context: Literal["joint", "separate"] = "joint"
-    quantize: Literal["none", "4bit"] = "none"
-    batch_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
-    compile: bool = False
+    quantize: Literal["none", "4bit"] = "none"  # linear layers as NF4; needs bitsandbytes and CUDA
+    batch_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0  # of a forward pass, 0 for a default by device
+    compile: bool = False  # the layers, with torch.compile; pays off over many documents
 
 
 def parse_options(settings: Mapping[str, object], published_base: str, published_adapter: str) -> ClamrOptions:

@@ -44,12 +44,8 @@ from clamr_cli.types import (
 if TYPE_CHECKING:
     from clamr_cli.types import FloatArray
 
-PATCH: Final = 14
-"""Pixels per side of a patch."""
-
-MERGE: Final = 2
-"""Patches per side of a video token."""
-
+PATCH: Final = 14  # pixels per side of a patch
+MERGE: Final = 2  # patches per side of a video token
 STEP: Final = 2
 """Frames per step of time. All Qwen2.5 have these three numbers."""
 
@@ -60,9 +56,7 @@ _DAMAGED: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombErro
 """Exceptions of Pillow for data that is not a picture, that ends early, or that would fill the memory."""
 
 SAMPLE_RATE: Final = 16_000
-LONGEST_SOUND: Final = 30.0
-"""Seconds of audio per document at most (CLaMR section 4); what is longer is cut."""
-
+LONGEST_SOUND: Final = 30.0  # seconds of audio per document at most (CLaMR section 4); what is longer is cut
 _SECONDS_PER_TOKEN: Final = 0.04
 _HOP: Final = 160
 _WINDOW: Final = 400
@@ -71,9 +65,7 @@ _HEAD: Final = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im
 _TAIL: Final = "<|im_end|>\n"
 _END_OF_TEXT: Final = "<|endoftext|>"
 _QUERY: Final = "Query: "
-_CHARACTERS_PER_TOKEN: Final = 512
-"""Tokens are far shorter than this; it only spares reading what can never be kept."""
-
+_CHARACTERS_PER_TOKEN: Final = 512  # tokens are far shorter than this; it only spares reading what can never be kept
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NOWHERE: Final = Span(0.0, 0.0)
 
@@ -198,17 +190,8 @@ class Content:
 class EncoderInput:
     """A document or query of n tokens as it goes into the model: what its tokens stand for, and its media.
 
-    Attributes:
-        input_ids: [n] int64.
-        modality_ids, spans, segments, offsets: of each token, see :class:`TokenVectors`. Tokens that stand for no frame
-            and no character (template, names of modalities, the video's opening marker) have the time of the whole
-            document and segment -1.
-        video, audio: the indexes of the tokens of video and of audio.
-        grid: patches of the video, None without one.
-        images: frames of the video, opened but not decoded yet.
-        samples: mono audio at 16 kHz, int16, None without audio.
-        pixels: the images decoded, see :func:`pixels_of`.
-        features: log-mel features of the samples, see :func:`audio_features`.
+    The first five are of each token, see :class:`TokenVectors`. Tokens that stand for no frame and no character
+    (template, names of modalities, the video's opening marker) have the time of the whole document and segment -1.
     """
 
     input_ids: NDArray[np.int64]
@@ -216,13 +199,13 @@ class EncoderInput:
     spans: NDArray[np.float32]
     segments: NDArray[np.int32]
     offsets: NDArray[np.int32]
-    video: range = range(0)
+    video: range = range(0)  # indexes of the tokens of video
     audio: range = range(0)
-    grid: Grid | None = None
-    images: tuple[Image.Image, ...] = ()
-    samples: NDArray[np.int16] | None = None
-    pixels: NDArray[np.uint8] | None = None
-    features: NDArray[np.float32] | None = None
+    grid: Grid | None = None  # patches of the video
+    images: tuple[Image.Image, ...] = ()  # its frames, opened but not decoded yet
+    samples: NDArray[np.int16] | None = None  # mono audio at 16 kHz
+    pixels: NDArray[np.uint8] | None = None  # the images decoded, see `pixels_of`
+    features: NDArray[np.float32] | None = None  # log-mel features of the samples, see `audio_features`
 
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
@@ -477,21 +460,15 @@ def pixels_of(images: Sequence[Image.Image]) -> NDArray[np.uint8]:
             arrays.append(np.ascontiguousarray(np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1)))
     except _DAMAGED as error:
         raise MediaError("a frame cannot be decoded", "index the video again") from error
-    _, height, width = arrays[0].shape
-    arrays = [array if array.shape == arrays[0].shape else _stretch(array, height, width) for array in arrays]
+    for index, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:
+            import torch
+            from torchvision.transforms import v2
+
+            # Torchvision's antialiased bicubic filter, which differs from Pillow's.
+            stretch = v2.Resize(arrays[0].shape[1:], interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
+            arrays[index] = np.asarray(stretch(torch.from_numpy(array)).numpy(), dtype=np.uint8)
     return np.stack([*arrays, arrays[-1]] if len(arrays) % STEP else arrays)
-
-
-def _stretch(array: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Stretch a frame [3, h, w] with torchvision's antialiased bicubic filter, which differs from Pillow's."""
-    import torch
-    from torchvision.transforms import v2
-    from torchvision.transforms.v2 import functional
-
-    stretched = functional.resize(
-        torch.from_numpy(array), [height, width], interpolation=v2.InterpolationMode.BICUBIC, antialias=True
-    )
-    return np.asarray(stretched.numpy(), dtype=np.uint8)
 
 
 def audio_tokens(samples: int) -> int:
