@@ -1,12 +1,14 @@
 """How fast documents are encoded: ours against the steps of the published code, on one random model in one run.
 
-``python -m tests.bench.encode`` needs no weights. On a CUDA device the model has the published size in bfloat16; on a
-CPU it is scaled down in width and depth with the proportions kept (language model, vision tower, output embedding).
+``python -m tests.bench.encode --device cuda`` needs no weights. There the model has the published size in bfloat16 and
+is made on the device; on a CPU it is scaled down in width and depth with the proportions kept (language model, vision
+tower, output embedding). ``--shape tiny`` tries every line in a minute.
 
-The published steps are those of its evaluation: frames prepared in the main process one document after another, small
-batches padded on the left to 2,048 tokens, logits of the whole vocabulary for every place, all hidden states kept,
-vectors of the last one projected, masked and copied back in float32. Both ways use the same weights, the same adapter
-beside them, the same dtype and the same position ids, and their vectors are compared.
+The published steps are those of its evaluation: one document after another through the library's processor in the main
+process (frames resized one by one, normalised, cut into patches; the prompt padded on the left to 2,048 tokens), logits
+of the whole vocabulary for every place, all hidden states kept, vectors of the last one projected, masked and copied
+back in float32. Both ways use the same weights, the same adapter beside them, the same dtype and the same position ids,
+and their vectors are compared. A small model is compared with the same one in float32 on the CPU too.
 """
 
 from __future__ import annotations
@@ -26,17 +28,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
+import transformers
 from PIL import Image
 from torch import nn
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+)
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
+from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
+from clamr_cli.devices import choose_device
 from clamr_cli.encoders.clamr import ClamrEncoder
 from clamr_cli.encoders.clamr.checkpoint import LoraLinear
 from clamr_cli.encoders.clamr.encoder import ClamrOptions
 from clamr_cli.encoders.clamr.model import ATTENTION, Backbone, Placement, position_ids
 from clamr_cli.encoders.clamr.projection import init_projection
-from clamr_cli.encoders.clamr.prompt import pixels_of
+from clamr_cli.encoders.clamr.prompt import fitted_size
 from clamr_cli.types import Document, EncoderInfo, Frame, Segment, Span
 from tests.unit.encoders.clamr.tiny import CONFIG, make_tokenizer
 
@@ -110,6 +121,8 @@ class Shape:
 
 PUBLISHED: Final = Shape(2048, 36, 16, 2, 11008, 151936, 1280, 32, 16, 3420)
 SCALED: Final = Shape(256, 8, 4, 1, 1376, 4096, 160, 8, 4, 428)
+TINY: Final = Shape(64, 2, 4, 2, 96, 512, 32, 2, 2, 48)
+SHAPES: Final = {"published": PUBLISHED, "scaled": SCALED, "tiny": TINY}
 
 
 @dataclass(frozen=True)
@@ -153,9 +166,21 @@ class Bench:
         config = shape.config(dtype)
         config.video_token_id = self.tokenizer.token_to_id("<|video_pad|>")
         torch.manual_seed(0)
-        with torch.device(device):
-            self.official = Qwen2_5_VLForConditionalGeneration(config).eval().requires_grad_(False).to(dtype)
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            with torch.device(device):
+                self.official = Qwen2_5_VLForConditionalGeneration(config).eval().requires_grad_(False)
+        finally:
+            torch.set_default_dtype(default)
         _beside_adapters(self.official.model, dtype, device)
+        self.processor = Qwen2_5_VLProcessor(
+            image_processor=Qwen2VLImageProcessor(),
+            tokenizer=PreTrainedTokenizerFast(
+                tokenizer_object=self.tokenizer, padding_side="left", pad_token="<|endoftext|>"
+            ),
+            video_processor=Qwen2VLVideoProcessor(do_sample_frames=False, do_resize=False, cap_pixels_per_frame=False),
+        )
         projection = init_projection("float16", shape.hidden, 0.02)
         self.weight, self.bias = torch.from_numpy(projection.weight).to(device), torch.zeros(128, device=device)
         self.device, self.dtype = device, dtype
@@ -167,40 +192,47 @@ class Bench:
         return [found.vectors for found in self.encoder.encode_documents(wanted)]
 
     @torch.inference_mode()
-    def published(self, wanted: Sequence[Document], batch: int) -> list[np.ndarray]:
-        """Encode by the published steps; see the head of this file."""
+    def published(self, wanted: Sequence[Document], prepared: Sequence[EncoderInput]) -> list[np.ndarray]:
+        """Encode by the published steps, see the head of this file; position ids are those of our inputs."""
         found: list[np.ndarray] = []
-        for start in range(0, len(wanted), batch):
-            some = wanted[start : start + batch]
-            inputs = [self.encoder.prepare(document) for document in some]
-            pixels = [pixels_of([Image.open(io.BytesIO(frame.jpeg)) for frame in one.frames]) for one in some]
-            outputs = self.official(**self._padded(inputs, pixels), output_hidden_states=True, use_cache=False)
+        for document, given in zip(wanted, prepared, strict=True):
+            frames = [Image.open(io.BytesIO(frame.jpeg)).convert("RGB") for frame in document.frames]
+            frames = [image.resize(fitted_size(*image.size), Image.Resampling.BICUBIC) for image in frames]
+            inputs = self.processor(
+                text=[prompt(document)],
+                videos=[frames],
+                padding="max_length",
+                max_length=LIMIT,
+                truncation=True,
+                return_tensors="pt",
+            )
+            ids, mask = inputs["input_ids"], inputs["attention_mask"]
+            size = int(mask.sum())
+            assert given.input_ids.tolist() == ids[0, LIMIT - size :].tolist()
+            positions = torch.ones(3, 1, LIMIT, dtype=torch.long)
+            own = position_ids(size, given.video.start, given.grid, self.encoder.backbone.time_step)
+            positions[:, 0, LIMIT - size :] = torch.from_numpy(own)
+            outputs = self.official(
+                input_ids=ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                position_ids=positions.to(self.device),
+                pixel_values_videos=inputs["pixel_values_videos"].to(self.device),
+                video_grid_thw=inputs["video_grid_thw"].to(self.device),
+                output_hidden_states=True,
+                use_cache=False,
+            )
             projected = nn.functional.linear(outputs.hidden_states[-1].float(), self.weight, self.bias)
-            vectors = projected / projected.norm(dim=-1, keepdim=True)
-            rows = vectors.cpu().numpy()
-            found.extend(row[LIMIT - len(given) :] for row, given in zip(rows, inputs, strict=True))
+            vectors = projected / projected.norm(dim=-1, keepdim=True) * mask.to(self.device)[..., None]
+            found.append(vectors.cpu().numpy()[0, LIMIT - size :])
         return found
 
-    def _padded(self, inputs: list[EncoderInput], pixels: list[np.ndarray]) -> dict[str, torch.Tensor]:
-        ids = torch.zeros(len(inputs), LIMIT, dtype=torch.long)
-        mask = torch.zeros(len(inputs), LIMIT, dtype=torch.long)
-        positions = torch.ones(3, len(inputs), LIMIT, dtype=torch.long)
-        for row, given in enumerate(inputs):
-            size = len(given)
-            ids[row, LIMIT - size :] = torch.from_numpy(given.input_ids)
-            mask[row, LIMIT - size :] = 1
-            own = position_ids(size, given.video.start, given.grid, self.encoder.backbone.time_step)
-            positions[:, row, LIMIT - size :] = torch.from_numpy(own)
-        arguments = {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "position_ids": positions,
-            "pixel_values_videos": torch.cat([self.encoder.backbone.patches(array) for array in pixels]),
-            "video_grid_thw": torch.tensor(
-                [[grid.time, grid.height, grid.width] for given in inputs if (grid := given.grid)]
-            ),
-        }
-        return {name: tensor.to(self.device) for name, tensor in arguments.items()}
+
+def prompt(document: Document) -> str:
+    """The text of a document as the published chat template writes it, one token in place of the video's."""
+    texts = {"OCR": document.ocr, "ASR": document.speech, "Description": document.metadata}
+    parts = "".join(f" {name}: {segments[0].text}".rstrip() for name, segments in texts.items())
+    head = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+    return f"{head}<|vision_start|><|video_pad|><|vision_end|>{parts}<|im_end|>\n"
 
 
 def _beside_adapters(model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
@@ -310,58 +342,93 @@ def report(outcome: Outcome, tokens: int, work: float, rate: float) -> dict[str,
     }
 
 
+def differences(ours: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
+    """The largest difference of any number of two lists of vectors."""
+    return max(float(np.abs(a.astype(np.float32) - b).max()) for a, b in zip(ours, others, strict=True))
+
+
+def equality(device: torch.device) -> dict[str, float]:
+    """Largest differences of vectors on a device from those of float32 on the CPU, for one small model, by dtype."""
+    wanted = documents(3, seed=2)
+    exact = Bench(TINY, torch.device("cpu"), torch.float32)
+    expected = exact.ours(wanted)
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        bench = Bench(TINY, device, dtype)
+        bench.official.load_state_dict(exact.official.state_dict())
+        found[str(dtype).removeprefix("torch.")] = differences(bench.ours(wanted), expected)
+    return found
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """The device and the versions of what runs on it."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} CPUs"
+    return {
+        "device": name,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "cuda": str(torch.version.cuda) if device.type == "cuda" else "none",
+    }
+
+
 def main() -> None:
     """Run both ways, print the figures, write them down."""
     options = _arguments()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(choose_device(options.device))
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    shape = PUBLISHED if device.type == "cuda" else SCALED
+    usual = "published" if device.type == "cuda" else "scaled"
+    shape = SHAPES[options.shape or usual]
     count = options.documents or (256 if device.type == "cuda" else 16)
+    small = equality(device)
     bench = Bench(shape, device, dtype)
     if options.compile:
         bench.encoder.backbone.compile()
     wanted = documents(count, seed=1)
     # The first passes pay for kernels and caches, and for compiling where it is asked for.
     bench.ours(wanted[: max(2, count // 8)])
-    bench.published(wanted[: options.batch], options.batch)
     inputs = [bench.encoder.prepare(document) for document in wanted]
+    bench.published(wanted[:2], inputs[:2])
     tokens = sum(len(given) for given in inputs)
     work, rate = useful_work(shape, bench, inputs), matmul_rate(device, dtype)
     ours = measured(lambda: bench.ours(wanted), device)
-    published = measured(lambda: bench.published(wanted, options.batch), device)
-    apart = max(
-        float(np.abs(a.astype(np.float32) - b).max()) for a, b in zip(ours.vectors, published.vectors, strict=True)
-    )
+    published = measured(lambda: bench.published(wanted, inputs), device)
     result = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": torch.cuda.get_device_name()
-        if device.type == "cuda"
-        else f"{platform.machine()}, {os.cpu_count()} CPUs",
-        "torch": torch.__version__,
+        **versions(device),
         "dtype": str(dtype).removeprefix("torch."),
         "shape": asdict(shape),
         "scaled_down": shape is not PUBLISHED,
         "documents": count,
         "tokens": tokens,
         "compiled": options.compile,
-        "published_batch": options.batch,
         "matmul_rate_tflops": round(rate / 1e12, 3),
-        "largest_difference_of_vectors": apart,
+        "largest_difference_of_vectors": differences(ours.vectors, published.vectors),
+        "largest_difference_from_float32_on_cpu": small,
         "ours": report(ours, tokens, work, rate),
         "published_steps": report(published, tokens, work, rate),
         "times_faster": round(published.seconds / ours.seconds, 2),
         "times_less_cpu": round(published.cpu_seconds / ours.cpu_seconds, 2),
     }
-    print(json.dumps(result, indent=1))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"encode-{device.type}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(result, options.out or (RESULTS / f"encode-{device.type}.json" if shape is SHAPES[usual] else None))
+
+
+def write(result: dict[str, Any], path: Path | None) -> None:
+    """Print a result, and write it to a file if there is one."""
+    text = json.dumps(result, indent=1)
+    print(text)
+    if path is not None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--shape", choices=SHAPES, help="of the model; published on a GPU, scaled on a CPU")
     parser.add_argument("--documents", type=int, default=0, help="documents to encode (default by device)")
-    parser.add_argument("--batch", type=int, default=4, help="documents per batch of the published steps")
     parser.add_argument("--compile", action="store_true", help="compile our layers")
+    parser.add_argument("--out", type=Path, help="file for the figures; by default none for another shape than usual")
     return parser.parse_args()
 
 
