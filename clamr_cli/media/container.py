@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import av
 import av.error
-import pysubs2
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Stream
@@ -356,6 +355,9 @@ def read_subtitle_tracks(path: str, info: MediaInfo) -> dict[int, list[Segment]]
     tracks = {track.index: track for track in info.subtitles if track.text}
     if not tracks:
         return {}
+    # Imported here: most videos have no such track, and need not wait for the import.
+    import pysubs2
+
     lines: dict[int, list[tuple[Span, str]]] = {index: [] for index in tracks}
     with open_media(path) as container:
         streams: list[Any] = [stream for stream in container.streams.subtitles if stream.index in tracks]
