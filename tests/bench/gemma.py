@@ -1,0 +1,116 @@
+"""Time and memory of ``gemma`` with random weights of the true shapes: ``python -m tests.bench.gemma``.
+
+The configuration is the library's default, which has the tensors of the published checkpoint: 1,376 of them, 744
+million numbers. Each precision runs in a process of its own. Times are of one thread; CPU seconds hardly depend on what
+else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import EmbeddingGemma2Config
+from transformers.models.embedding_gemma2.modeling_embedding_gemma2 import EmbeddingGemma2Model
+
+from clamr_cli import encoders
+from clamr_cli.types import Document, Frame, Segment, Span
+from tests.unit.encoders.tiny_gemma import make_tokenizer
+
+RESULTS = Path(__file__).parent / "results" / "gemma-cpu.json"
+QUERY, PASSAGE = "q" * 12, "passage of text. " * 4
+WHOLE = Span(0.0, 60.0)
+
+
+def write_checkpoint(folder: Path) -> int:
+    """Random bfloat16 weights of the true shapes; returns how many numbers."""
+    config = EmbeddingGemma2Config(
+        text_config={}, vision_config={"model_type": "gemma4_vision"}, audio_config={"model_type": "gemma4_audio"}
+    )
+    config.architectures = ["EmbeddingGemma2Model"]
+    config.save_pretrained(folder)
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in EmbeddingGemma2Model(config).state_dict().items()}
+    tensors = {name: torch.full(shape, 1.0, dtype=torch.bfloat16) for name, shape in shapes.items()}
+    for tensor in tensors.values():
+        if tensor.dim() > 1:
+            tensor.normal_(std=0.02)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    make_tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "processor_config.json").write_text("{}", encoding="utf-8")
+    return sum(shape.numel() for shape in shapes.values())
+
+
+def measured(action: Callable[[], object], times: int = 3) -> dict[str, float]:
+    """Seconds on the wall and of the CPU, the best of some runs, and the largest memory so far in MB."""
+    runs = []
+    for _ in range(times):
+        wall, cpu = time.perf_counter(), time.process_time()
+        action()
+        runs.append((time.process_time() - cpu, time.perf_counter() - wall))
+    cpu, wall = min(runs)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"cpu_seconds": round(cpu, 3), "wall_seconds": round(wall, 3), "peak_mb": round(peak)}
+
+
+def measure(folder: Path, dtype: str) -> dict[str, object]:
+    """One precision: loading for a query, a query, a picture of each size, a document."""
+    noise = np.random.default_rng(0).integers(0, 255, (360, 640, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "JPEG")
+    frame = Frame(0.0, WHOLE, buffer.getvalue())
+    result: dict[str, object] = {}
+    for tokens in (70, 140, 280):
+        encoder = encoders.create(
+            "gemma", cache=folder, device="cpu", threads=1, model=str(folder), dtype=dtype, image_tokens=tokens
+        )
+        model = encoder.model  # type: ignore[attr-defined]
+        if tokens == 70:
+            result["load the text model, first query"] = measured(partial(model.texts, [QUERY]), 1)
+            result["query of 14 tokens"] = measured(partial(model.texts, [QUERY]))
+            result["passage of 70 tokens"] = measured(partial(model.texts, [PASSAGE]))
+            result["the bank, once"] = measured(partial(getattr, encoder, "bank"), 1)
+        result[f"load, first picture, {tokens} tokens"] = measured(partial(model.pictures, [frame]), 1)
+        result[f"picture, {tokens} tokens"] = measured(partial(model.pictures, [frame]), 2)
+        if tokens == 70:
+            speech = tuple(Segment(WHOLE, PASSAGE) for _ in range(7))
+            document = Document("v#0", WHOLE, frames=(frame,) * 10, speech=speech)
+            result["document of 10 frames and 7 passages"] = measured(partial(encoder.encode_documents, [document]), 1)
+        del encoder, model
+    return result
+
+
+def main() -> None:
+    """Measure every precision, print and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dtype", help="measure this one here, and only print")
+    parser.add_argument("--folder", type=Path, help="a checkpoint that is there")
+    options = parser.parse_args()
+    if options.dtype:
+        print(json.dumps(measure(options.folder, options.dtype)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        figures: dict[str, object] = {"numbers": write_checkpoint(Path(folder)), "threads": 1}
+        for dtype in ("float32", "bfloat16", "int8"):
+            command = [sys.executable, "-m", "tests.bench.gemma", "--dtype", dtype, "--folder", folder]
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+            figures[dtype] = json.loads(output.splitlines()[-1])
+            print(dtype, json.dumps(figures[dtype], indent=1))
+    RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
