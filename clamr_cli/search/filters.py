@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from clamr_cli.store import Store, VideoFacts
-from clamr_cli.store.records import readable
+from clamr_cli.store.tables import readable
 from clamr_cli.text import plain
 from clamr_cli.types import TEXT_MODALITIES, FileRecord, Filters, MomentRecord
 

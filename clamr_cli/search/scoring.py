@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from clamr_cli.kernel import batches
 from clamr_cli.store import PackedVectors
-from clamr_cli.store.records import moment_order
+from clamr_cli.store.tables import moment_order
 from clamr_cli.types import MODALITY_IDS, MODALITY_OF_ID, NO_MODALITY, Modality, Scoring, TokenVectors
 
 if TYPE_CHECKING:

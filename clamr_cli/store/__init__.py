@@ -1,10 +1,8 @@
 """The index on disk, the only place that knows LanceDB. Open one with :meth:`Store.open`."""
 
-from clamr_cli.store.location import LastSearch
-from clamr_cli.store.records import SCHEMA_VERSION, Extraction, VideoFacts
-from clamr_cli.store.scan_cache import CorruptCache, PackResult, ScanFile, Snapshot
-from clamr_cli.store.store import EncoderUse, Store, StoreStats
-from clamr_cli.store.vectors import PackedVectors
+from clamr_cli.store.scan_cache import CorruptCache, PackedVectors, PackResult, ScanFile, Snapshot
+from clamr_cli.store.store import EncoderUse, Extraction, LastSearch, Store, StoreStats, VideoFacts
+from clamr_cli.store.tables import SCHEMA_VERSION
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -1,25 +1,60 @@
-"""Creating an index, repairing it, and putting it in order. The caller holds the writer lock."""
+"""The writer's part: its lock, making and repairing an index, and putting it in order."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from contextlib import suppress
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
-from clamr_cli.errors import StoreError
-from clamr_cli.files import TEMPORARY_PREFIX
-from clamr_cli.store import durable
-from clamr_cli.store.errors import store_errors
-from clamr_cli.store.location import Location
-from clamr_cli.store.records import FILES, META, MOMENTS, SCHEMA_VERSION, SCHEMAS, VECTORS, VIDEOS
-from clamr_cli.store.tables import Tables
+from clamr_cli.errors import IndexLocked, StoreError
+from clamr_cli.files import TEMPORARY_PREFIX, locked, make_folder, sync_file, sync_folder
+from clamr_cli.store.tables import (
+    FILES,
+    LOCK_NAME,
+    MAGIC,
+    META,
+    MOMENTS,
+    SCHEMA_VERSION,
+    SCHEMAS,
+    VECTORS,
+    VERSIONS,
+    VIDEOS,
+    Location,
+    Tables,
+    as_store_error,
+    is_whole,
+    read_note,
+    read_version,
+    store_errors,
+    version_number,
+    versions_of,
+    write_note,
+)
 from clamr_cli.types import FileState
+
+PREPARING: Final = "clamr: preparing the index"
+"""The command of a process that creates the tables: a matter of seconds, which others wait for."""
+
+_HOLDER_NAME: Final = "writer.json"
+_PREPARED_WITHIN: Final = 10.0
+_LOOKED_WITHIN: Final = 0.2
+"""Seconds. A search that looks whether somebody writes has the lock for an instant."""
+
+SET_ASIDE: Final = "set-aside"
+"""The folder of the index with manifests that could not be read."""
+
+COPIES: Final = "manifests"
+"""The folder of the index with a copy of each table's newest manifest, as the last run left it."""
 
 _DOUBTFUL: Final = timedelta(minutes=10)
 """A video may have waited so long to be written after the time that its record names."""
@@ -28,21 +63,55 @@ _NAMED: Final = 3
 """Videos that a line about several of them names."""
 
 
-def read_version(tables: Tables) -> int | None:
-    """The version of the tables, None where there is no index (or one whose creation was cut off)."""
-    if not tables.exists(META):
-        return None
-    if not {"name", "value"} <= set(tables.dataset(META).schema.names):
-        raise StoreError(f"the tables at {tables.uri} are not an index of clamr", "choose another place with --db DIR")
-    values = tables.column(META, "value", "name", ["schema_version"])
-    if not values and tables.is_behind(META):
-        # The write that noted it is what was lost.
-        return SCHEMA_VERSION
-    if not values:
-        return None
-    if not values[0].isdecimal():
-        raise StoreError(f"the index at {tables.uri} has no readable version", "build it anew in another place")
-    return int(values[0])
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """The process that writes to an index; ``since`` is local time in ISO 8601."""
+
+    pid: int
+    host: str
+    command: str
+    since: str
+
+
+@contextmanager
+def writer_lock(location: Location, command: str) -> Iterator[None]:
+    """Hold the writer lock of an index in the block, or raise IndexLocked; it goes with the process.
+
+    The note beside it may outlive a killed process; it is only read while the lock is really held.
+    """
+    path, note = location.file(LOCK_NAME), location.file(_HOLDER_NAME)
+    if path is None or note is None:
+        raise StoreError(f"the index at {location.uri} is remote and no folder was given for its lock")
+    started = time.monotonic()
+    with ExitStack() as stack:
+        try:
+            make_folder(path.parent)
+            while not stack.enter_context(locked(path, wait=False)):
+                holder = read_note(note, _Holder)
+                patience = _PREPARED_WITHIN if holder and holder.command == PREPARING else _LOOKED_WITHIN
+                if time.monotonic() - started > patience:
+                    raise _refusal(location, holder)
+                time.sleep(0.02)
+        except OSError as error:
+            raise as_store_error("lock", location.uri, error) from error
+        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        write_note(note, _Holder(os.getpid(), socket.gethostname(), command, since))
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                note.unlink(missing_ok=True)
+
+
+def _refusal(location: Location, holder: _Holder | None) -> IndexLocked:
+    if holder is None:
+        return IndexLocked(f"another process is writing to the index at {location.uri}", "wait until it has finished")
+    # The command of another process may hold hostile file names.
+    return IndexLocked(
+        f"{holder.command!r} is writing to the index at {location.uri} "
+        f"(process {holder.pid} on {holder.host!r} since {holder.since!r})",
+        f"wait until it has finished, or stop it: kill {holder.pid}",
+    )
 
 
 def create(tables: Tables) -> None:
@@ -70,7 +139,7 @@ def repair(tables: Tables) -> list[str]:
     Returns a line for each table that lost its newest version.
     """
     lines = []
-    lost = tables.repair(SCHEMAS)
+    lost = _set_lost_versions_aside(tables)
     for name, since in lost.items():
         remedy = "its copy was put back" if since is None else "clamr index goes on from the version before"
         lines.append(f"the newest version of the table {name} could not be read and was set aside: {remedy}")
@@ -95,6 +164,75 @@ def _indexed_at(record: str) -> float:
         return float("inf")
 
 
+def _set_lost_versions_aside(tables: Tables) -> dict[str, datetime | None]:
+    """Set aside the newest versions of tables as far as they cannot be read.
+
+    Returns the tables that lost any, and when the version was written that is the newest now; None where the lost one
+    was put back from its copy.
+    """
+    lost: dict[str, datetime | None] = {}
+    for name in SCHEMAS:
+        folder = tables.folder(name)
+        if folder is None or not (versions := versions_of(folder)):
+            continue
+        copies = [path for path in (folder.parent / COPIES / name).glob("*.manifest") if is_whole(path)]
+        with store_errors("repair", tables.uri):
+            good = next((number for number, path in versions if _is_good(tables, name, number, path)), 0)
+            bad = [manifest for number, manifest in versions if number > good]
+            # Without any good version nothing is moved that may be read in part.
+            partly = any(map(is_whole, bad))
+            restorable = bool(copies) or not any((folder / "data").glob("*"))
+            if not bad or (not good and (partly or not restorable)):
+                continue
+            aside = folder.parent / SET_ASIDE
+            aside.mkdir(parents=True, exist_ok=True)
+            for manifest in bad:
+                os.replace(manifest, aside / f"{name}-{manifest.name}")
+            sync_folder(folder / VERSIONS)
+            # A copy is put back if it is newer than what can be read.
+            newer = [path for path in copies if version_number(path.name) > good]
+            for path in newer[:1]:
+                shutil.copyfile(path, folder / VERSIONS / path.name)
+                sync_file(folder / VERSIONS / path.name)
+                sync_folder(folder / VERSIONS)
+            lost[name] = None if newer or not good else tables.at(name, good).versions()[-1]["timestamp"]
+        tables.forget_state(name)
+    return lost
+
+
+def _is_good(tables: Tables, name: str, number: int, manifest: Path) -> bool:
+    """Whether a version can be read, with all the files it names."""
+    if not is_whole(manifest):
+        return False
+    try:
+        data = tables.at(name, number)
+    except ValueError as error:
+        if "os error" in str(error):
+            raise
+        return False
+    return int(data.version) == number and _has_its_files(manifest.parent.parent, data)
+
+
+def _has_its_files(table: Path, data: Any) -> bool:  # noqa: ANN401
+    """Whether the data files of a version are there, with the length they had and the end they should have."""
+    for fragment in data.get_fragments():
+        for file in fragment.metadata.files:
+            try:
+                with (table / "data" / file.path).open("rb") as content:
+                    size = os.fstat(content.fileno()).st_size
+                    content.seek(max(0, size - len(MAGIC)))
+                    end = content.read()
+            except FileNotFoundError:
+                return False
+            if end != MAGIC or (file.file_size_bytes and file.file_size_bytes != size):
+                return False
+        if (deletion := fragment.metadata.deletion_file) is not None:
+            path = table / deletion.path(fragment.fragment_id)
+            if not path.is_file() or not path.stat().st_size:
+                return False
+    return True
+
+
 def finish(tables: Tables, grace: timedelta) -> None:
     """Sweep, join fragments, bring the full-text index up to date, remove replaced data older than ``grace``."""
     _sweep_orphans(tables)
@@ -109,7 +247,25 @@ def finish(tables: Tables, grace: timedelta) -> None:
         tables.forget_versions(name, grace)
     if tables.location.folder is not None:
         with suppress(OSError):
-            durable.keep_copies(tables.location.folder, list(SCHEMAS))
+            _keep_copies(tables.location.folder)
+
+
+def _keep_copies(index: Path) -> None:
+    """Copy the newest manifest of each table beside the tables: old versions are removed, and one alone may be lost."""
+    for name in SCHEMAS:
+        numbered = versions_of(index / f"{name}.lance")
+        folder = index / COPIES / name
+        if not numbered or (folder / numbered[0][1].name).is_file():
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f"{numbered[0][1].name}.part"
+        shutil.copyfile(numbered[0][1], draft)
+        sync_file(draft)
+        os.replace(draft, folder / numbered[0][1].name)
+        for old in folder.iterdir():
+            if old.name != numbered[0][1].name:
+                old.unlink(missing_ok=True)
+        sync_folder(folder)
 
 
 def _sweep_orphans(tables: Tables) -> None:

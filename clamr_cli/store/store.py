@@ -7,6 +7,8 @@ that is killed between two writes leaves rows nobody sees; the next write of the
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,24 +23,33 @@ from numpy.typing import NDArray
 
 from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.files import private_as
-from clamr_cli.store import location, maintenance, records, scan_cache, vectors
-from clamr_cli.store.errors import as_store_error
-from clamr_cli.store.location import LAST_SEARCH_NAME, LastSearch, Location
-from clamr_cli.store.records import (
+from clamr_cli.store import maintenance, scan_cache
+from clamr_cli.store.scan_cache import PackedVectors, PackResult, ScanFile, Snapshot
+from clamr_cli.store.tables import (
     EXTRACTIONS,
     FILES,
     META,
     MOMENTS,
+    READER_GRACE,
+    SCHEMA_VERSION,
     SCHEMAS,
     SUMS,
     VECTORS,
     VIDEOS,
-    Extraction,
-    VideoFacts,
+    Location,
+    Tables,
+    as_store_error,
+    digest,
+    dump,
+    in_parts,
+    literal,
+    load,
+    one_of,
+    read_note,
+    read_version,
+    readable,
+    write_note,
 )
-from clamr_cli.store.scan_cache import PackResult, ScanFile, Snapshot
-from clamr_cli.store.tables import READER_GRACE, Tables, in_parts, literal, one_of
-from clamr_cli.store.vectors import PackedVectors
 from clamr_cli.types import (
     EncoderInfo,
     FileRecord,
@@ -49,7 +60,8 @@ from clamr_cli.types import (
     VideoRecord,
 )
 
-# The folder with the scan caches, beside the lock and the notes.
+# Beside the lock: the note of the last search, and the folder with the scan caches.
+_LAST_SEARCH: Final = "last-search.json"
 _SCAN_CACHES: Final = "scan"
 
 # Before an encoder's name: the row of the meta table with its settings.
@@ -63,6 +75,35 @@ _FILTERED_IDS: Final = 1000
 
 # How often to read again what a writer changed meanwhile.
 _READ_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """Data that was extracted from a content: a JSON object, and bytes such as JPEG frames."""
+
+    payload: dict[str, Any]
+    blobs: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """The fields of a video for filters. ``date`` is ISO 8601, ``duration`` in seconds; empty where unknown."""
+
+    video_id: str
+    title: str
+    uploader: str
+    date: str
+    language: str
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class LastSearch:
+    """The last search: the query, its options, and the name of the encoder where it was given."""
+
+    query: str
+    options: SearchOptions
+    encoder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +164,19 @@ class Store:
             IndexLocked: it must be created, and someone else is writing to it.
         """
         tables = Tables(Location.of(uri, lock_dir))
-        version = maintenance.read_version(tables)
+        version = read_version(tables)
         if version is None and not create:
-            if location.is_being_written(tables.location):
+            if tables.location.is_being_written():
                 raise StoreError(f"no index at {tables.uri}", "nothing is indexed yet; clamr index is running")
             raise StoreError(f"no index at {tables.uri}", "make one with: clamr index DIR")
-        if version is not None and version != records.SCHEMA_VERSION:
+        if version is not None and version != SCHEMA_VERSION:
             raise StoreError(
                 f"the index at {tables.uri} was made by a newer clamr "
-                f"(version {version} of its tables; this one knows {records.SCHEMA_VERSION})",
+                f"(version {version} of its tables; this one knows {SCHEMA_VERSION})",
                 "update clamr, or choose another place with --db DIR",
             )
         if version is None:
-            with location.writer_lock(tables.location, location.PREPARING), private_as(tables.location.folder):
+            with maintenance.writer_lock(tables.location, maintenance.PREPARING), private_as(tables.location.folder):
                 maintenance.create(tables)
         return cls(tables)
 
@@ -157,7 +198,7 @@ class Store:
             IndexLocked: someone else writes; the message names them.
             StoreError: a table that cannot be read cannot be repaired, or the disk refuses what was written.
         """
-        with location.writer_lock(self.tables.location, command), private_as(self.tables.location.folder):
+        with maintenance.writer_lock(self.tables.location, command), private_as(self.tables.location.folder):
             self.repairs = maintenance.repair(self.tables)
             self._writing = True
             try:
@@ -174,7 +215,7 @@ class Store:
 
     def is_being_written(self) -> bool:
         """Whether somebody writes to the index, as far as this process can see."""
-        return location.is_being_written(self.tables.location)
+        return self.tables.location.is_being_written()
 
     def sync(self) -> None:
         """Force all that was written to the disk. What is recorded afterwards can rest on it."""
@@ -222,11 +263,11 @@ class Store:
 
     def remember_search(self, query: str, options: SearchOptions, encoder: str = "") -> None:
         """Note a search for :meth:`last_search`. A courtesy: failing to write it is no error."""
-        location.write_note(self.tables.location.file(LAST_SEARCH_NAME), LastSearch(query, options, encoder))
+        write_note(self.tables.location.file(_LAST_SEARCH), LastSearch(query, options, encoder))
 
     def last_search(self) -> LastSearch | None:
         """The last search, None where there was none (or one that another version noted)."""
-        return location.read_note(self.tables.location.file(LAST_SEARCH_NAME), LastSearch)
+        return read_note(self.tables.location.file(_LAST_SEARCH), LastSearch)
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -237,24 +278,35 @@ class Store:
 
     def file(self, path: str) -> FileRecord | None:
         """The record of a path, None where there is none."""
-        key = records.path_key(path)
+        key = _path_key(path)
         rows = self.tables.column(FILES, "record", "key", [key])
         return _file(key, rows[0]) if rows else None
 
     def put_files(self, files: Sequence[FileRecord]) -> None:
         """Record files, replacing what was recorded of the same paths."""
-        self._writable().upsert(FILES, records.file_rows(files))
+        rows = [
+            {
+                "key": _path_key(file.path),
+                "path": os.fsencode(file.path),
+                "display": readable(file.path),
+                "video_id": readable(file.video_id),
+                "state": file.state.value,
+                "record": dump(file),
+            }
+            for file in files
+        ]
+        self._writable().upsert(FILES, pa.Table.from_pylist(rows, schema=SCHEMAS[FILES]))
 
     def delete_files(self, paths: Sequence[str]) -> None:
         """Forget files. Paths that are not recorded are passed over."""
-        self._writable().delete(FILES, "key", map(records.path_key, paths))
+        self._writable().delete(FILES, "key", map(_path_key, paths))
 
     # --- videos, their moments and texts ------------------------------------------------------------------------------
 
     def videos(self, ids: Sequence[str] | None = None) -> list[VideoRecord]:
         """The videos with the given ids (all without), by id. Unknown ids are passed over."""
         rows = self.tables.column(VIDEOS, "record", "video_id", ids)
-        return sorted((records.load(VideoRecord, row) for row in rows), key=lambda video: video.video_id)
+        return sorted((load(VideoRecord, row) for row in rows), key=lambda video: video.video_id)
 
     def catalog(self) -> list[VideoFacts]:
         """The fields for filters of every video, by id: much cheaper than :meth:`videos`."""
@@ -304,8 +356,26 @@ class Store:
             tables.delete(VIDEOS, "video_id", [video.video_id])
             tables.delete(VECTORS, "moment_id", [moment.moment_id for moment in old])
             tables.delete(MOMENTS, "moment_id", [m.moment_id for m in old if m.moment_id not in ids])
-        tables.upsert(MOMENTS, records.moment_rows(video, moments))
-        tables.upsert(VIDEOS, records.video_rows(video))
+        facts: dict[str, object] = {
+            name: readable(getattr(video.fields, name)) for name in ("title", "uploader", "date", "language")
+        }
+        facts["duration"] = video.media.duration
+        rows = [
+            {
+                "moment_id": moment.moment_id,
+                "video_id": moment.video_id,
+                "start": moment.span.start,
+                "end": moment.span.end,
+                # The full-text index sees all texts of a moment, one line each.
+                "text": readable("\n".join(part.text for part in (*moment.metadata, *moment.speech, *moment.ocr))),
+                "record": dump(moment),
+                **facts,
+            }
+            for moment in moments
+        ]
+        tables.upsert(MOMENTS, pa.Table.from_pylist(rows, schema=SCHEMAS[MOMENTS]))
+        row = {"video_id": video.video_id, "content_hash": video.content_hash, "record": dump(video), **facts}
+        tables.upsert(VIDEOS, pa.Table.from_pylist([row], schema=SCHEMAS[VIDEOS]))
 
     def remove_videos(self, ids: Sequence[str], *, keep_extractions: bool = True) -> None:
         """Take videos, their moments and vectors out of the index. Files and, if asked, extractions stay."""
@@ -331,7 +401,7 @@ class Store:
 
     def _moments_as_stored(self, video_ids: Sequence[str] | None) -> list[MomentRecord]:
         rows = self.tables.column(MOMENTS, "record", "video_id", video_ids)
-        return sorted((records.load(MomentRecord, row) for row in rows), key=_in_order)
+        return sorted((load(MomentRecord, row) for row in rows), key=_in_order)
 
     def matching_text(self, text: str, limit: int = 100) -> list[str]:
         """Ids of moments whose speech, screen text or metadata hold words of ``text``, best first (BM25)."""
@@ -342,7 +412,7 @@ class Store:
         limit = self.tables.count(MOMENTS) if limit is None else limit
         if not text.strip() or limit < 1:
             return []
-        return self.tables.matching_text(MOMENTS, "text", "moment_id", records.readable(text), limit)
+        return self.tables.matching_text(MOMENTS, "text", "moment_id", readable(text), limit)
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """Every moment and all its texts, a line each: metadata, then speech, then on-screen text."""
@@ -357,31 +427,32 @@ class Store:
 
     def extractions(self, keys: Sequence[str]) -> dict[str, Extraction]:
         """The extractions under several keys, read at once; keys without one are left out."""
-        names = {records.digest(key): key for key in keys}
+        names = {digest(key): key for key in keys}
         extractions: dict[str, Extraction] = {}
         for part in in_parts(names):
             rows = self.tables.read(EXTRACTIONS, ["digest", "payload", "blobs"], one_of("digest", part))
             for row in rows.to_pylist():
-                payload = records.load(dict[str, Any], row["payload"])
+                payload = load(dict[str, Any], row["payload"])
                 extractions[names[row["digest"]]] = Extraction(payload, row["blobs"])
         return extractions
 
     def has_extraction(self, key: str) -> bool:
         """Whether there is an extraction under a key."""
-        return self.tables.count(EXTRACTIONS, one_of("digest", [records.digest(key)])) > 0
+        return self.tables.count(EXTRACTIONS, one_of("digest", [digest(key)])) > 0
 
     def put_extraction(self, key: str, payload: Mapping[str, Any], blobs: Sequence[bytes] = ()) -> None:
         """Keep a JSON object and bytes under a key, replacing what was there."""
-        self._writable().upsert(EXTRACTIONS, records.extraction_row(key, payload, blobs))
+        row = {"digest": digest(key), "key": readable(key), "payload": dump(payload), "blobs": list(blobs)}
+        self._writable().upsert(EXTRACTIONS, pa.Table.from_pylist([row], schema=SCHEMAS[EXTRACTIONS]))
 
     def delete_extractions(self, keys: Collection[str]) -> None:
         """Delete the extractions under these keys."""
-        self._writable().delete(EXTRACTIONS, "digest", [records.digest(key) for key in keys])
+        self._writable().delete(EXTRACTIONS, "digest", [digest(key) for key in keys])
 
     def drop_extractions(self, *prefixes: str) -> int:
         """Delete all whose key begins with a content hash, or with an id made of its beginning; returns how many."""
         tables = self._writable()
-        starts = {records.readable(prefix) for prefix in prefixes} - {""}
+        starts = {readable(prefix) for prefix in prefixes} - {""}
         if not starts:
             return 0
         lengths = sorted({len(start) for start in starts})
@@ -400,7 +471,7 @@ class Store:
         """
         tables = self._writable()
         tables.add_column(VECTORS, SUMS)
-        tables.upsert(VECTORS, vectors.to_rows(encoder, rows))
+        tables.upsert(VECTORS, scan_cache.to_rows(encoder, rows))
 
     def delete_vectors(self, fingerprint: str) -> None:
         """Delete all vectors of an encoder, and its scan cache."""
@@ -458,16 +529,16 @@ class Store:
     ) -> Iterator[tuple[str, TokenVectors]]:
         """All or the given moments with their vectors, a batch in memory at a time, in no particular order."""
         chosen = None if moment_ids is None else frozenset(moment_ids)
-        columns = vectors.columns(vectors.STORED, self.tables.dataset(VECTORS))
+        columns = scan_cache.columns_of(scan_cache.STORED, self.tables.dataset(VECTORS))
         where = one_of("fingerprint", [fingerprint])
         if chosen is not None and len(chosen) <= _FILTERED_IDS:
             where += f" AND {one_of('moment_id', sorted(chosen))}"
         for batch in self.tables.batches(VECTORS, columns, where):
             try:
-                items = list(vectors.unpacked(batch, fingerprint))
-            except vectors.DamagedRow as row:
+                items = list(scan_cache.unpacked(batch, fingerprint))
+            except scan_cache.DamagedRow as row:
                 moment_id = batch.column("moment_id")[row.number].as_py()
-                raise vectors.refusal(self.tables, fingerprint, moment_id) from row
+                raise scan_cache.refusal(self.tables, fingerprint, moment_id) from row
             yield from ((moment_id, item) for moment_id, item in items if chosen is None or moment_id in chosen)
 
     def scan_packed(self, fingerprint: str) -> Iterator[PackedVectors]:
@@ -489,13 +560,13 @@ class Store:
 
     def put_encoder_settings(self, name: str, settings: Mapping[str, object]) -> None:
         """Remember the settings an encoder was last used with, so that a search can make the same one."""
-        row = {"name": [_SETTINGS_OF + name], "value": [records.dump(dict(settings))]}
+        row = {"name": [_SETTINGS_OF + name], "value": [dump(dict(settings))]}
         self._writable().upsert(META, pa.table(row, schema=SCHEMAS[META]))
 
     def encoder_settings(self, name: str) -> dict[str, object]:
         """The settings that were remembered for an encoder; empty where none were."""
         rows = self.tables.column(META, "value", "name", [_SETTINGS_OF + name])
-        return records.load(dict[str, object], rows[0]) if rows else {}
+        return load(dict[str, object], rows[0]) if rows else {}
 
     def forget_encoder(self, name: str) -> int:
         """Delete the vectors of all encoders of a name, and their settings; returns the number of encoders."""
@@ -522,9 +593,9 @@ class Store:
         rows = tables.read(FILES, ["key", "record"]).to_pylist()
         files = [row["key"] for row in rows if _fails(_file, row["key"], row["record"])]
         rows = tables.read(VIDEOS, ["video_id", "record"]).to_pylist()
-        videos = [row["video_id"] for row in rows if _fails(records.load, VideoRecord, row["record"])]
+        videos = [row["video_id"] for row in rows if _fails(load, VideoRecord, row["record"])]
         rows = tables.read(MOMENTS, ["moment_id", "video_id", "record"]).to_pylist()
-        lost = [row for row in rows if _fails(records.load, MomentRecord, row["record"])]
+        lost = [row for row in rows if _fails(load, MomentRecord, row["record"])]
         tables.delete(FILES, "key", files)
         tables.delete(VIDEOS, "video_id", [*videos, *(row["video_id"] for row in lost)])
         tables.delete(MOMENTS, "moment_id", [row["moment_id"] for row in lost])
@@ -538,8 +609,10 @@ class Store:
         """
         tables = self._writable()
         damaged: list[tuple[str, str]] = []
-        columns = ["fingerprint", *vectors.columns(vectors.STORED, tables.dataset(VECTORS))]
-        unreadable = tables.drop_unreadable(VECTORS, columns, lambda batch: damaged.extend(vectors.damaged_rows(batch)))
+        columns = ["fingerprint", *scan_cache.columns_of(scan_cache.STORED, tables.dataset(VECTORS))]
+        unreadable = tables.drop_unreadable(
+            VECTORS, columns, lambda batch: damaged.extend(scan_cache.damaged_rows(batch))
+        )
         for moment_id, fingerprint in damaged:
             tables.delete(VECTORS, "moment_id", [moment_id], one_of("fingerprint", [fingerprint]))
         return [moment_id.partition("#")[0] for moment_id, _ in damaged] + [""] * unreadable
@@ -602,13 +675,25 @@ class Store:
 
     def _scan_cache(self, fingerprint: str) -> Path | None:
         folder = self.tables.location.file(_SCAN_CACHES)
-        return None if folder is None else folder / records.digest(fingerprint, size=8)
+        return None if folder is None else folder / digest(fingerprint, size=8)
+
+
+def _path_key(path: str) -> str:
+    """The key of a path: a digest of its bytes.
+
+    Raises:
+        StoreError: the path cannot be one of this system.
+    """
+    try:
+        return hashlib.blake2b(os.fsencode(path), digest_size=16).hexdigest()
+    except UnicodeEncodeError:
+        raise StoreError(f"{path!r} cannot be a path on this system") from None
 
 
 def _file(key: str, text: str) -> FileRecord:
     """A file's record; StoreError where it is damaged, or not that of its key."""
-    file = records.load(FileRecord, text)
-    if records.path_key(file.path) != key:
+    file = load(FileRecord, text)
+    if _path_key(file.path) != key:
         raise StoreError(f"the index holds a damaged FileRecord (of {file.path!r})", "index its folder again")
     return file
 

@@ -1,27 +1,88 @@
-"""Reading and writing Lance tables: merges by key, deletes by key, compaction. Knows columns, not their meaning.
+"""The tables of an index: where they lie, their columns, and how they are read and changed.
+
+Every row keeps its value whole in ``record``, as JSON in ASCII: that carries lone surrogates, which Arrow's UTF-8
+columns cannot. The other columns repeat what is searched, filtered or joined by; a file name that is no UTF-8 lives in
+``path`` as bytes.
 
 Reads go through ``lance``, which imports in a fifth of the time of ``lancedb``; writes go through ``lancedb``, imported
-when the first one happens. Both start threads of their own: a process that used them must not fork.
+when the first one happens. Both start threads of their own: a process that used them must not fork. Lance gives a
+version of a table its name in one step, but forces nothing to the disk: after a power cut the newest manifest may be
+empty, and so may files that it names. So the files of commits are forced to the disk, and versions that cannot be read
+are told from those that can.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import re
+import struct
 import threading
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from urllib.parse import unquote, urlparse
 
 import lance
+import msgspec
 import pyarrow as pa
 
-from clamr_cli.errors import StoreError
-from clamr_cli.store import durable
-from clamr_cli.store.errors import is_damage, is_panic, store_errors
-from clamr_cli.store.location import Location
-from clamr_cli.store.records import KEYS
+from clamr_cli.errors import StoreError, shortage
+from clamr_cli.files import locked, sync_file, sync_folder, write_atomically
+from clamr_cli.types import DIMENSION
+
+Record = TypeVar("Record")
+
+SCHEMA_VERSION: Final = 1
+
+META, FILES, VIDEOS, MOMENTS, VECTORS, EXTRACTIONS = "meta", "files", "videos", "moments", "vectors", "extractions"
+
+SUMS: Final = pa.field("sums", pa.list_(pa.uint64(), 3))
+"""Checksums of a row of vectors: Lance's files have none. Null in rows of an older clamr."""
+
+
+def _key(name: str) -> pa.Field:
+    """A column of the primary key. The mark makes LanceDB refuse commits that would double a row."""
+    return pa.field(name, pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
+
+
+_FACTS: Final = (("title", pa.string()), ("uploader", pa.string()), ("date", pa.string()), ("language", pa.string()),
+                 ("duration", pa.float64()))  # fmt: skip
+
+SCHEMAS: Final[Mapping[str, pa.Schema]] = {
+    META: pa.schema([_key("name"), ("value", pa.string())]),
+    FILES: pa.schema(
+        [_key("key"), ("path", pa.binary()), ("display", pa.string()), ("video_id", pa.string()),
+         ("state", pa.string()), ("record", pa.string())]
+    ),
+    VIDEOS: pa.schema([_key("video_id"), ("content_hash", pa.string()), *_FACTS, ("record", pa.string())]),
+    MOMENTS: pa.schema(
+        [_key("moment_id"), ("video_id", pa.string()), ("start", pa.float64()), ("end", pa.float64()), *_FACTS,
+         ("text", pa.string()), ("record", pa.string())]
+    ),
+    VECTORS: pa.schema(
+        [_key("moment_id"), _key("fingerprint"), ("encoder", pa.string()), ("dimension", pa.int32()),
+         ("count", pa.int32()), ("vectors", pa.list_(pa.list_(pa.float16(), DIMENSION))),
+         ("modality", pa.list_(pa.uint8())), ("spans", pa.list_(pa.list_(pa.float32(), 2))),
+         ("segments", pa.list_(pa.int32())), ("offsets", pa.list_(pa.list_(pa.int32(), 2))),
+         ("input_ids", pa.list_(pa.int32())), SUMS]
+    ),
+    EXTRACTIONS: pa.schema(
+        [_key("digest"), ("key", pa.string()), ("payload", pa.string()), ("blobs", pa.list_(pa.large_binary()))]
+    ),
+}  # fmt: skip
+
+KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    name: tuple(field.name for field in schema if not field.nullable) for name, schema in SCHEMAS.items()
+}
+"""The primary key of each table."""
 
 # 64 moments of 2,048 vectors are 32 MiB.
 BATCH_ROWS: Final = 64
@@ -42,6 +103,239 @@ READER_GRACE: Final = timedelta(minutes=1)
 _CACHES: Final = {"index_cache_size_bytes": 32 << 20, "metadata_cache_size_bytes": 4 << 20}
 
 _IDS_PER_FILTER: Final = 500
+
+VERSIONS: Final = "_versions"
+
+_NAME: Final = re.compile(r"(\d+)\.manifest")
+_COUNTING_DOWN: Final = 20
+"""Digits of the names that count down, so that the newest is listed first; older tables count up from 1."""
+
+MAGIC: Final = b"LANC"
+_FOOTER: Final = struct.Struct("<QHH4s")
+_SYNCED: Final = ("data", "_deletions", "_indices", VERSIONS)
+"""The folders of a table without which it cannot be read; what is noted of its transactions is only for writers that
+meet, of which there are none."""
+
+_THREADS: Final = 8
+"""Files forced to the disk at once: the file system does several in the time of one."""
+
+LOCK_NAME: Final = "writer.lock"
+"""The file beside the tables whose lock the one writer holds."""
+
+_SOURCE_PLACE: Final = re.compile(r",? ?(?:/|[A-Za-z]:\\)\S*\.rs:\d+(?::\d+)?")
+_WRAPPERS: Final = re.compile(r"^(?:lance error: |LanceError\(\w+\): )+")
+_HINTS: Final = (
+    (re.compile(r"no space left|os error 28\b|quota exceeded|os error 122\b", re.IGNORECASE),
+     "free some disk space and run the command again; what was finished is kept"),
+    (re.compile(r"file too large|os error 27\b", re.IGNORECASE),
+     "the file system or a limit forbids files this large; put the index elsewhere with --db DIR"),
+    (re.compile(r"permission denied|read-only file system|os error (?:1|13|30)\b", re.IGNORECASE),
+     "check who may read and write that folder, or choose another with --db DIR"),
+    (re.compile(r"not a directory|file exists|os error (?:17|20)\b", re.IGNORECASE),
+     "an index is a folder; choose another with --db DIR"),
+    (re.compile(r"Generic (?:S3|GCS|MicrosoftAzure|HTTP) error|credential", re.IGNORECASE),
+     "check the address, the credentials and the network"),
+)  # fmt: skip
+_INTERRUPTED: Final = "External error: KeyboardInterrupt"
+
+_AGAIN: Final = "run the command again; if it stays, "
+_DAMAGED: Final = _AGAIN + "build the index anew in another place with --db DIR"
+_DAMAGED_TABLES: Final = {
+    "vectors": _AGAIN + "clamr index --encoder NAME makes damaged vectors anew",
+    **dict.fromkeys(("files", "videos", "moments"), _AGAIN + "clamr index DIR makes what is damaged anew"),
+}
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def dump(value: object) -> str:
+    """A value as ASCII JSON."""
+    return json.dumps(msgspec.to_builtins(value), ensure_ascii=True, separators=(",", ":"))
+
+
+def load(kind: type[Record], text: str) -> Record:
+    """A value from its JSON. Fields that are missing take their defaults, unknown ones are passed over.
+
+    Raises:
+        StoreError: the text is not such a value.
+    """
+    try:
+        return msgspec.convert(json.loads(text), kind)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise StoreError(f"the index holds a damaged {kind.__name__} ({error})", "index its folder again") from error
+
+
+def moment_order(moment_id: str) -> tuple[str, int, str]:
+    """Sort key of moments: their video, then their number."""
+    video_id, _, number = moment_id.partition("#")
+    return video_id, int(number) if number.isdecimal() else 0, number
+
+
+def digest(text: str, size: int = 16) -> str:
+    """A key made of hexadecimal digits for any text, equal for equal texts only, of ``size`` bytes."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
+
+
+def readable(text: str) -> str:
+    """Text without lone surrogates, for columns that are only searched and shown."""
+    return text.encode("utf-8", "replace").decode()
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def as_store_error(doing: str, uri: str, error: BaseException, table: str = "") -> StoreError:
+    """A :class:`StoreError` for an error of LanceDB, Arrow or the system.
+
+    Args:
+        doing: what failed, e.g. ``read`` or ``write``.
+        uri: of the index.
+        error: the cause.
+        table: its name, where it matters for what to do.
+    """
+    text = _SOURCE_PLACE.sub("", str(error)).strip() or type(error).__name__
+    text = _WRAPPERS.sub("", text).splitlines()[0]
+    short = shortage(text)
+    damaged = _DAMAGED_TABLES.get(table, _DAMAGED)
+    hint = short[1] if short else next((hint for pattern, hint in _HINTS if pattern.search(text)), damaged)
+    return StoreError(f"cannot {doing} the index at {uri} ({text[:300]})", hint)
+
+
+def is_damage(error: StoreError) -> bool:
+    """Whether an error is of what is stored, and not of the system, as a refusal or a limit."""
+    return error.hint in (_DAMAGED, *_DAMAGED_TABLES.values())
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether an error is a panic of a library in Rust, which has no public type: damaged files can cause one."""
+    return type(error).__name__ == "PanicException"
+
+
+@contextmanager
+def store_errors(doing: str, uri: str, table: str = "") -> Iterator[None]:
+    """Raise errors of storage libraries as :class:`StoreError`. Wrap calls to them, nothing else.
+
+    An interruption that met them while they called Python comes back as an error of theirs, and is one again here.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, (OSError, ValueError, RuntimeError)) and not is_panic(error):
+            raise
+        if _WRAPPERS.sub("", str(error)).startswith(_INTERRUPTED):
+            raise KeyboardInterrupt from error
+        raise as_store_error(doing, uri, error, table) from error
+
+
+# --- places and versions ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Location of an index.
+
+    Attributes:
+        uri: of the database, for LanceDB.
+        folder: the local folder, None for an object store.
+        beside: the local folder for lock, notes and scan cache, None where none was given for an object store.
+        prefix: of the names in it.
+    """
+
+    uri: str
+    folder: Path | None
+    beside: Path | None
+    prefix: str = ""
+
+    @classmethod
+    def of(cls, uri: str | Path, lock_dir: Path | None = None) -> Location:
+        """Tell a folder from an address. Addresses (``scheme://...``) pass through; ``file://`` is a folder.
+
+        Raises:
+            StoreError: LanceDB cannot work in a folder of this name.
+        """
+        text = str(uri)
+        if text.startswith("file://"):
+            return cls.of(Path(unquote(urlparse(text).path)), lock_dir)
+        if "://" in text:
+            text = text.rstrip("/")
+            digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+            return cls(text, None, lock_dir, f"index-{digest}-")
+        # Lance resolves relative paths by itself; a later chdir must not move the index.
+        folder = Path(text).absolute()
+        if any(unicodedata.category(char) in ("Cc", "Cs") for char in str(folder)):
+            # Lance cannot name its files there.
+            raise StoreError(
+                f"an index cannot lie in {str(folder)!r}", "choose a folder without control characters in its name"
+            )
+        return cls(str(folder), folder, folder)
+
+    def file(self, name: str) -> Path | None:
+        """The path of a file beside the tables, None where there is no folder for it."""
+        return None if self.beside is None else self.beside / f"{self.prefix}{name}"
+
+    def is_being_written(self) -> bool:
+        """Whether somebody writes to the index, as far as this process can see."""
+        path = self.file(LOCK_NAME)
+        if path is None or not path.exists():
+            return False
+        try:
+            with locked(path, wait=False) as free:
+                return not free
+        except OSError:
+            return True
+
+
+def read_note(path: Path | None, kind: type[Record]) -> Record | None:
+    """A note from its JSON file; None where it is absent, damaged or of another version."""
+    try:
+        # msgspec's own reader refuses the lone surrogates of odd file names.
+        return None if path is None else msgspec.convert(json.loads(path.read_bytes()), kind)
+    except (OSError, ValueError, msgspec.ValidationError):
+        return None
+
+
+def write_note(path: Path | None, note: object) -> None:
+    """Replace a note. A disk that is full or read-only leaves the old one: notes are a courtesy."""
+    if path is not None:
+        with suppress(OSError):
+            write_atomically(path, json.dumps(msgspec.to_builtins(note)).encode("ascii"), sync=False)
+
+
+def versions_of(table: Path) -> list[tuple[int, Path]]:
+    """The numbers of a table's versions and their manifests, newest first."""
+    numbered: list[tuple[int, Path]] = []
+    with suppress(OSError):
+        numbered = [(version_number(entry.name), Path(entry.path)) for entry in os.scandir(table / VERSIONS)]
+    return sorted((pair for pair in numbered if pair[0]), reverse=True)
+
+
+def version_number(name: str) -> int:
+    """The number of the version of a manifest of this name; 0 for other files."""
+    if not (digits := _NAME.fullmatch(name)):
+        return 0
+    return 2**64 - 1 - int(digits[1]) if len(digits[1]) == _COUNTING_DOWN else int(digits[1])
+
+
+def is_whole(manifest: Path) -> bool:
+    """Whether a manifest is neither empty, cut off nor overwritten: its footer, and the length of what it points to."""
+    try:
+        with manifest.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < _FOOTER.size + 4:
+                return False
+            file.seek(size - _FOOTER.size)
+            start, _, _, magic = _FOOTER.unpack(file.read(_FOOTER.size))
+            if magic != MAGIC or start + 4 > size - _FOOTER.size:
+                return False
+            file.seek(start)
+            (length,) = struct.unpack("<I", file.read(4))
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+    return bool(0 < length <= size - _FOOTER.size - start - 4)
+
+
+# --- the tables -------------------------------------------------------------------------------------------------------
 
 
 def literal(text: str) -> str:
@@ -79,15 +373,16 @@ class Tables:
         self._commits: Counter[str] = Counter()
         # The number of the newest version of each table, and of the newest that can be read.
         self._good: dict[str, tuple[int, int]] = {}
-        self._syncer = durable.Syncer()
         self._unsynced: set[str] = set()
+        # The files of each table's folder that are on the disk for sure.
+        self._synced: dict[Path, set[str]] = {}
         self._writing = threading.RLock()
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def exists(self, name: str) -> bool:
         """Whether the table is there."""
-        folder = self._folder(name)
+        folder = self.folder(name)
         with store_errors("read", self.uri, name):
             try:
                 if folder is not None and not folder.is_dir():
@@ -107,26 +402,26 @@ class Tables:
 
     def is_behind(self, name: str) -> bool:
         """Whether the newest version of a table cannot be read, so that reads see one before it."""
-        if self._folder(name) is not None:
+        if self.folder(name) is not None:
             self.dataset(name)
         newest, good = self._good.get(name, (0, 0))
         return good < newest
 
     def _newest(self, name: str) -> Any:  # noqa: ANN401
-        folder = self._folder(name)
-        versions = [] if folder is None else durable.versions(folder)
+        folder = self.folder(name)
+        versions = [] if folder is None else versions_of(folder)
         if not versions:
-            return self._at(name, None)
+            return self.at(name, None)
         newest = versions[0][0]
         checked, good = self._good.get(name, (0, 0))
         if checked == newest:
-            return self._at(name, None if good == newest else good)
+            return self.at(name, None if good == newest else good)
         reason = ValueError(f"no manifest of the table {name} is whole")
         for number, manifest in versions:
             # Lance takes a manifest full of zeros for an empty table.
-            if durable.is_whole(manifest):
+            if is_whole(manifest):
                 try:
-                    data = self._at(name, None if number == newest else number)
+                    data = self.at(name, None if number == newest else number)
                 except ValueError as error:
                     reason = error
                     continue
@@ -135,7 +430,7 @@ class Tables:
                     return data
         raise reason
 
-    def _at(self, name: str, version: int | None) -> Any:  # noqa: ANN401
+    def at(self, name: str, version: int | None) -> Any:  # noqa: ANN401
         """A version of a table, the newest where None; ValueError where it cannot be read."""
         try:
             return lance.dataset(f"{self.uri}/{name}.lance", version=version, session=self._session)
@@ -349,10 +644,30 @@ class Tables:
             data.cleanup_old_versions(older_than=grace, delete_unverified=True)
 
     def sync(self) -> None:
-        """Force what was written since the last time to the disk; nothing where the index is remote."""
+        """Force what was written since the last time to the disk: data and deletions, then manifests, then folders."""
         with self._writing, store_errors("write", self.uri):
-            folders = [self._folder(name) for name in sorted(self._unsynced)]
-            self._syncer.sync([folder for folder in folders if folder is not None])
+            data: list[str] = []
+            manifests: list[str] = []
+            changed: set[Path] = set()
+            for table in (folder for name in sorted(self._unsynced) if (folder := self.folder(name)) is not None):
+                # The hint of the newest version is replaced with every version under one name.
+                present = {
+                    os.path.join(folder, file)
+                    for name in _SYNCED
+                    for folder, _, files in os.walk(table / name)
+                    for file in files
+                    if not file.endswith(".json")
+                }
+                for path in sorted(present - self._synced.get(table, set())):
+                    (manifests if path.endswith(".manifest") else data).append(path)
+                    changed.add(Path(path).parent)
+                if table not in self._synced:
+                    changed |= {table, table.parent}
+                self._synced[table] = present
+            with ThreadPoolExecutor(_THREADS) as pool:
+                for paths in (data, manifests):
+                    list(pool.map(sync_file, paths))
+                list(pool.map(sync_folder, changed))
             self._unsynced.clear()
 
     def _tidy(self, name: str) -> None:
@@ -364,44 +679,28 @@ class Tables:
                 self.sync()
                 self.forget_versions(name, READER_GRACE)
 
-    def repair(self, names: Iterable[str]) -> dict[str, datetime | None]:
-        """Set aside the newest versions of tables as far as they cannot be read.
+    def forget_state(self, name: str) -> None:
+        """Forget what is known of a table whose files were changed by others."""
+        self._good.pop(name, None)
+        self._handles.pop(name, None)
 
-        Returns the tables that lost any, and when the version was written that is the newest now; None where the lost
-        one was put back from its copy.
-        """
-        lost: dict[str, datetime | None] = {}
-        for name in names:
-            folder = self._folder(name)
-            if folder is None or not (versions := durable.versions(folder)):
-                continue
-            with store_errors("repair", self.uri):
-                good = next((number for number, manifest in versions if self._is_good(name, number, manifest)), 0)
-                bad = [manifest for number, manifest in versions if number > good]
-                # Without any good version nothing is moved that may be read in part.
-                partly = any(durable.is_whole(manifest) for manifest in bad)
-                restorable = durable.has_copy(folder) or not any((folder / "data").glob("*"))
-                if not bad or (not good and (partly or not restorable)):
-                    continue
-                for manifest in bad:
-                    durable.set_aside(folder.parent, manifest)
-                lost[name] = None
-                if not durable.restore(folder, good) and good:
-                    lost[name] = self._at(name, good).versions()[-1]["timestamp"]
-            self._good.pop(name, None)
-            self._handles.pop(name, None)
-        return lost
-
-    def _is_good(self, name: str, number: int, manifest: Path) -> bool:
-        if not durable.is_whole(manifest):
-            return False
-        try:
-            data = self._at(name, number)
-        except ValueError as error:
-            if "os error" in str(error):
-                raise
-            return False
-        return int(data.version) == number and durable.has_its_files(manifest.parent.parent, data)
-
-    def _folder(self, name: str) -> Path | None:
+    def folder(self, name: str) -> Path | None:
+        """The folder of a local table, None where the index is remote."""
         return None if self.location.folder is None else self.location.folder / f"{name}.lance"
+
+
+def read_version(tables: Tables) -> int | None:
+    """The version of the tables, None where there is no index (or one whose creation was cut off)."""
+    if not tables.exists(META):
+        return None
+    if not {"name", "value"} <= set(tables.dataset(META).schema.names):
+        raise StoreError(f"the tables at {tables.uri} are not an index of clamr", "choose another place with --db DIR")
+    values = tables.column(META, "value", "name", ["schema_version"])
+    if not values and tables.is_behind(META):
+        # The write that noted it is what was lost.
+        return SCHEMA_VERSION
+    if not values:
+        return None
+    if not values[0].isdecimal():
+        raise StoreError(f"the index at {tables.uri} has no readable version", "build it anew in another place")
+    return int(values[0])

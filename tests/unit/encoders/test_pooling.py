@@ -9,7 +9,7 @@ from clamr_cli import encoders
 from clamr_cli.encoders.pooling import PooledEncoder, pooled
 from clamr_cli.errors import EncoderMismatch, UsageError
 from clamr_cli.search import search
-from clamr_cli.store import vectors
+from clamr_cli.store import scan_cache
 from clamr_cli.types import Document, EncoderInfo, Modality, SearchOptions, Segment, Span
 from tests.unit.store.samples import ENCODER, moment, new, random_vectors, token_vectors, video
 
@@ -33,7 +33,7 @@ def test_about_one_in_n_of_each_run_is_left(size):
     runs = [-(-11 // size), -(-2 // size), -(-20 // size), 1]
     assert len(small) == sum(runs)
     assert small.modality_ids.tolist() == np.repeat([1, 2, 3, 2], runs).tolist()
-    vectors.check(ENCODER, "v1#0", small)
+    scan_cache.check(ENCODER, "v1#0", small)
     np.testing.assert_allclose(np.linalg.norm(small.vectors, axis=1), 1.0, atol=1e-5)
 
 
@@ -66,7 +66,7 @@ def test_vectors_of_no_modality_stay_and_nothing_stays_nothing():
 
 def test_opposite_vectors_have_a_direction_still():
     item = token_vectors([[1, 0], [-1, 0]], [Modality.OCR] * 2)
-    vectors.check(ENCODER, "v1#0", pooled(item, 2))
+    scan_cache.check(ENCODER, "v1#0", pooled(item, 2))
 
 
 def test_every_encoder_can_be_pooled_and_has_a_fingerprint_for_each_size(tmp_path):

@@ -15,8 +15,7 @@ from clamr_cli.search import explain, search
 from clamr_cli.search import scoring as maxsim
 from clamr_cli.search.cascade import Candidates, Cascade, VideoRank, kernel_scan
 from clamr_cli.search.scoring import TIE, ScoringRule, first_of_each_video, ranked, video_of
-from clamr_cli.store import CorruptCache, Store
-from clamr_cli.store.scan_cache import scan_file
+from clamr_cli.store import CorruptCache, Store, scan_cache
 from clamr_cli.types import DIMENSION, Filters, Modality, SearchOptions
 from tests.unit.search.test_search import put
 from tests.unit.store.samples import ENCODER, moment, new, token_vectors, video
@@ -271,7 +270,7 @@ def flip(store, share):
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.8, 0.99])
 @pytest.mark.parametrize("block", [32, 1 << 15])
 def test_a_search_over_a_damaged_scan_cache_is_right(tmp_path, monkeypatch, share, block):
-    monkeypatch.setattr(scan_file, "BLOCK", block)
+    monkeypatch.setattr(scan_cache, "BLOCK", block)
     store = new(tmp_path)
     rng = np.random.default_rng(4)
     fill(store, rng, [40] * 50)
@@ -301,7 +300,7 @@ def test_codes_that_are_not_those_of_the_stored_vectors_are_noticed_by_their_sco
         return real(np.ascontiguousarray(-vectors))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "quantize", wrong)
+        patch.setattr(scan_cache, "quantize", wrong)
         store.pack_vectors(FINGERPRINT)
     query = dict(store.scan_vectors(FINGERPRINT))["v0002#0"].vectors[:6].astype(np.float32)
     with pytest.raises(CorruptCache, match="above its bound"):

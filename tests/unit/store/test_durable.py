@@ -14,15 +14,17 @@ import pyarrow as pa
 import pytest
 
 from clamr_cli.errors import StoreError
-from clamr_cli.store import Store, durable, records
+from clamr_cli.store import Store
+from clamr_cli.store.maintenance import SET_ASIDE
+from clamr_cli.store.tables import SCHEMAS, versions_of
 from clamr_cli.types import SearchOptions
 from tests.unit.store.samples import ENCODER, file, fill, moment, new, random_vectors, video
 
-TABLES = tuple(records.SCHEMAS)
+TABLES = tuple(SCHEMAS)
 
 
 def newest(store: Store, table: str) -> Path:
-    return durable.versions(Path(store.uri) / f"{table}.lance")[0][1]
+    return versions_of(Path(store.uri) / f"{table}.lance")[0][1]
 
 
 def spoil(manifest: Path, how: str) -> None:
@@ -81,7 +83,7 @@ def test_a_writer_sets_a_manifest_aside_that_cannot_be_read_and_says_so(written,
     again = Store.open(store.uri)
     with again.writer("test"):
         assert [table in line for line in again.repairs] == [True]
-    assert len(list((Path(store.uri) / durable.SET_ASIDE).iterdir())) == 1
+    assert len(list((Path(store.uri) / SET_ASIDE).iterdir())) == 1
     write(again, "late")
     assert [one.video_id for one in Store.open(store.uri).videos()] == ["late", "v1", "v2"]
     assert again.tables_behind() == []
@@ -92,7 +94,7 @@ def test_a_writer_sets_a_manifest_aside_that_cannot_be_read_and_says_so(written,
 def test_several_tables_may_lose_several_versions(written, tmp_path):
     store = copy_of(written, tmp_path)
     for table in ("videos", "files"):
-        for _, manifest in durable.versions(Path(store.uri) / f"{table}.lance")[:2]:
+        for _, manifest in versions_of(Path(store.uri) / f"{table}.lance")[:2]:
             manifest.write_bytes(b"")
     again = Store.open(store.uri)
     assert len(again.videos()) == len(again.files()) == 1
@@ -104,7 +106,7 @@ def test_the_only_manifest_is_put_back_from_its_copy(written, tmp_path):
     store = copy_of(written, tmp_path)
     with store.writer("test"):
         store.finish()
-    manifests = durable.versions(Path(store.uri) / "vectors.lance")
+    manifests = versions_of(Path(store.uri) / "vectors.lance")
     before = store.encoders()
     for _, manifest in manifests[1:]:
         manifest.unlink()
@@ -119,7 +121,7 @@ def test_the_only_manifest_is_put_back_from_its_copy(written, tmp_path):
 
 def test_a_table_without_any_good_manifest_is_left_as_it_is(written, tmp_path):
     store = copy_of(written, tmp_path)
-    for _, manifest in durable.versions(Path(store.uri) / "extractions.lance"):
+    for _, manifest in versions_of(Path(store.uri) / "extractions.lance"):
         manifest.write_bytes(b"")
     names = sorted(path.name for path in Path(store.uri, "extractions.lance", "data").iterdir())
     again = Store.open(store.uri)
@@ -271,10 +273,10 @@ def test_damaged_records_are_dropped_one_by_one(tmp_path):
     with store.writer("test"):
         tables = store.tables
         for table, column, key in (("files", "display", "/videos/v1.mp4"), ("videos", "video_id", "v2")):
-            rows = tables.read(table, records.SCHEMAS[table].names, f"{column} = '{key}'").to_pylist()
+            rows = tables.read(table, SCHEMAS[table].names, f"{column} = '{key}'").to_pylist()
             for row in rows:
                 row["record"] = row["record"].replace("/v1", "/w1").replace('"fields"', '"fie1ds"')
-            tables.upsert(table, pa.Table.from_pylist(rows, schema=records.SCHEMAS[table]))
+            tables.upsert(table, pa.Table.from_pylist(rows, schema=SCHEMAS[table]))
     for read in (store.files, store.videos):
         with pytest.raises(StoreError, match="damaged"):
             read()

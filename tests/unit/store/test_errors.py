@@ -1,7 +1,7 @@
 import pytest
 
 from clamr_cli.errors import StoreError
-from clamr_cli.store.errors import store_errors
+from clamr_cli.store.tables import store_errors
 
 
 @pytest.mark.parametrize("before", ["", "lance error: ", "lance error: LanceError(IO): "])

@@ -10,9 +10,8 @@ import pyarrow as pa
 import pytest
 
 from clamr_cli.errors import IndexLocked, StoreError
-from clamr_cli.store import Store, records
-from clamr_cli.store.location import Location
-from clamr_cli.store.tables import Tables
+from clamr_cli.store import Store
+from clamr_cli.store.tables import SCHEMAS, Location, Tables
 from clamr_cli.types import SearchOptions
 from tests.unit.store.samples import ENCODER, file, fill, new, video
 
@@ -91,9 +90,7 @@ def test_a_damaged_index_is_an_error_not_a_traceback(tmp_path):
 
 def set_version(store, value):
     with store.writer("test"):
-        store.tables.upsert(
-            "meta", pa.table({"name": ["schema_version"], "value": [value]}, schema=records.SCHEMAS["meta"])
-        )
+        store.tables.upsert("meta", pa.table({"name": ["schema_version"], "value": [value]}, schema=SCHEMAS["meta"]))
 
 
 def test_an_index_of_a_newer_version_is_refused(tmp_path):

@@ -17,9 +17,8 @@ import pytest
 from clamr_cli import kernel
 from clamr_cli.errors import StoreError
 from clamr_cli.files import locked
-from clamr_cli.store import CorruptCache, Store
-from clamr_cli.store.records import moment_order
-from clamr_cli.store.scan_cache import scan_file
+from clamr_cli.store import CorruptCache, Store, scan_cache
+from clamr_cli.store.tables import moment_order
 from tests.unit.store.samples import ENCODER, fill, moment, new, random_vectors, video
 
 FINGERPRINT = ENCODER.fingerprint
@@ -246,7 +245,7 @@ def test_files_of_another_encoder_or_format_are_passed_over_and_replaced(store, 
     put(store, "v1", 1)
     if older:
         with monkeypatch.context() as patch:
-            patch.setattr(scan_file, "FORMAT", scan_file.FORMAT - 1)
+            patch.setattr(scan_cache, "FORMAT", scan_cache.FORMAT - 1)
             store.pack_vectors(FINGERPRINT)
     else:
         store.pack_vectors("another")
@@ -330,7 +329,7 @@ def test_damage_is_noticed_and_built_anew(store, damage, name):
 
 
 def test_only_the_blocks_that_are_used_are_read(store, monkeypatch):
-    monkeypatch.setattr(scan_file, "BLOCK", 32)
+    monkeypatch.setattr(scan_cache, "BLOCK", 32)
     put(store, "v1", 1, moments=4, count=500)
     store.pack_vectors(FINGERPRINT)
     with (files(store)[0] / "codes.npy").open("r+b") as out:
@@ -345,13 +344,12 @@ def test_only_the_blocks_that_are_used_are_read(store, monkeypatch):
 KILLED = """
 import os, pathlib, shutil, signal, sys
 import numpy as np
-from clamr_cli import kernel
-from clamr_cli.store import Store
+from clamr_cli.store import Store, scan_cache
 store = Store.open(sys.argv[1])
 def die(*_args, **_more):
     os.kill(os.getpid(), signal.SIGKILL)
 owner, name = {
-    "vectors": (kernel, "quantize"),
+    "vectors": (scan_cache, "quantize"),
     "moments": (np, "savez"),
     "sync": (os, "fsync"),
     "rename": (pathlib.Path, "rename"),
