@@ -39,16 +39,12 @@ class ClamrError(Exception):
     exit_code: ClassVar[int] = EXIT_USAGE
 
     def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+        # Errors cross process borders: an exception is made anew from these arguments.
+        super().__init__(what, hint)
+        self.what, self.hint = what, hint
 
     def __str__(self) -> str:
         return f"{self.what}: {self.hint}" if self.hint else self.what
-
-    def __reduce__(self) -> tuple[type[ClamrError], tuple[str, str]]:
-        # Errors cross process borders; the default would replay only `args`.
-        return type(self), (self.what, self.hint)
 
 
 class UsageError(ClamrError):
@@ -77,6 +73,10 @@ class ModelError(ClamrError):
     """Weights are absent, damaged, incomplete or do not fit the code that loads them."""
 
 
+class EncoderMismatch(ClamrError):
+    """The index holds no vectors of the encoder that was asked for, or vectors of another version of it."""
+
+
 class MissingExtra(ClamrError):
     """A feature needs an optional package.
 
@@ -87,11 +87,7 @@ class MissingExtra(ClamrError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional package", pip_install(extra))
-        self.feature = feature
-        self.extra = extra
-
-    def __reduce__(self) -> tuple[type[ClamrError], tuple[str, str]]:
-        return type(self), (self.feature, self.extra)
+        self.args = (feature, extra)
 
 
 def pip_install(extra: str = "", *options: str) -> str:
@@ -124,10 +120,6 @@ def pip_install(extra: str = "", *options: str) -> str:
     name = f"[{extra}]" if extra else ""
     target = f"{_DISTRIBUTION}{name} @ {source}" if "://" in source else f"{source}{name}"
     return shlex.join(["pip", "install", *options, *(["-e"] if editable else []), target])
-
-
-class EncoderMismatch(ClamrError):
-    """The index holds no vectors of the encoder that was asked for, or vectors of another version of it."""
 
 
 _OPEN_FILES: Final = re.compile(r"too many open files|too many files are open|os error 24\b", re.IGNORECASE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -85,14 +84,20 @@ def json_page() -> str:
     for name, (place, _) in COMMANDS.items():
         module = import_module(f"clamr_cli.cli.commands.{place.partition(':')[0]}")
         for variable, columns in vars(module).items():
-            if variable.startswith("_") or id(columns) in done or not _are_columns(columns):
+            if variable.startswith("_") or id(columns) in done or not isinstance(columns, tuple):
+                continue
+            if not columns or not all(isinstance(column, Column) for column in columns):
                 continue
             done.add(id(columns))
+            rows, number = [], 0
+            for column in columns:
+                number += bool(column.tsv)
+                if column.json or column.tsv:
+                    tsv = str(number) if column.tsv else ""
+                    rows.append((f"`{column.name}`", "yes" if column.json else "", tsv, column.about))
             part = variable.removesuffix("COLUMNS").strip("_").lower()
-            parts += [
-                f"## clamr {name}{f': {part}' if part else ''}\n",
-                _table(("Key", "JSON", "TSV", "Meaning"), _rows(columns)),
-            ]
+            parts.append(f"## clamr {name}{f': {part}' if part else ''}\n")
+            parts.append(_table(("Key", "JSON", "TSV", "Meaning"), rows))
     parts.append("## clamr index --json\n\nAn object per event; its key `event` says which one it is.\n")
     events_rows = []
     for kind in get_args(events.Event):
@@ -102,19 +107,6 @@ def json_page() -> str:
         )
     parts.append(_table(("Event", "Keys", "Meaning"), events_rows))
     return "\n".join(parts)
-
-
-def _are_columns(value: object) -> bool:
-    return isinstance(value, tuple) and bool(value) and all(isinstance(column, Column) for column in value)
-
-
-def _rows(columns: tuple[Column, ...]) -> Iterator[tuple[str, ...]]:
-    place = 0
-    for column in columns:
-        if column.tsv:
-            place += 1
-        if column.json or column.tsv:
-            yield f"`{column.name}`", "yes" if column.json else "", str(place) if column.tsv else "", column.about
 
 
 def exit_codes_page() -> str:

@@ -43,9 +43,7 @@ class AskArguments(options.LlmOptions, options.PrepareOptions):
     ] = None
     select: options.SelectOption = "diverse"
     modality: options.ModalityOption = None
-    side: Annotated[
-        int, typer.Option(metavar="PIXELS", help="Longer side of the frames at most.", show_default=True, min=1)
-    ] = 448
+    side: Annotated[int, typer.Option(metavar="PIXELS", help="Longer side of the frames at most.", min=1)] = 448
     around: Annotated[
         float | None,
         typer.Option(metavar="TIME", parser=parse_time, help="Show lines up to 5 seconds from a frame, or as far."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -56,22 +56,14 @@ def doctor(context: Context, arguments: FormOptions) -> int:
 
 def checks(settings: Settings) -> Iterator[Check]:
     """Every check, one after another. A ClamrError inside one is its outcome."""
-    functions: dict[str, Callable[[Settings], Iterator[Check]]] = {
-        "versions": _versions,
-        "device": _device,
-        "kernel": _kernel,
-        "decoders": _decoders,
-        "speech model": _speech_model,
-        "screen text": _screen_text,
-        "encoder": _encoder,
-        "space": _space,
-        "index": _index,
-    }
-    for name, function in functions.items():
+    functions = (
+        _versions, _device, _kernel, _decoders, _speech_model, _screen_text, _encoder, _space, _index
+    )  # fmt: skip
+    for function in functions:
         try:
             yield from function(settings)
         except ClamrError as error:
-            yield Check("fail", name, error.what, error.hint)
+            yield Check("fail", function.__name__.replace("_", " ").strip(), error.what, error.hint)
 
 
 def _versions(settings: Settings) -> Iterator[Check]:

@@ -31,7 +31,7 @@ class EncodeArguments(EncoderOptions):
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", parser=out_file, help="Write to this .npz file.")
     ]
-    encoder: Annotated[Literal["clamr", "clamr-omni"], typer.Option(help="The encoder.", show_default=True)] = "clamr"
+    encoder: Annotated[Literal["clamr", "clamr-omni"], typer.Option(help="The encoder.")] = "clamr"
     device: DeviceOption = None
     max_ocr_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens of --ocr at most.", min=1)] = 512
     max_asr_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens of --asr at most.", min=1)] = 512

@@ -50,10 +50,8 @@ class EvalQaArguments(options.FormOptions, options.LlmOptions, options.PrepareOp
             metavar="NAME", help="uniform, dense, clamr, clamr+speech, each also with +subs; repeatable (default all)."
         ),
     ] = None
-    count: Annotated[
-        int, typer.Option("--count", "-k", metavar="N", help="Frames of a strategy.", show_default=True, min=1)
-    ] = 32
-    dense_frames: Annotated[int, typer.Option(metavar="N", help="Frames of dense.", show_default=True, min=1)] = 768
+    count: Annotated[int, typer.Option("--count", "-k", metavar="N", help="Frames of a strategy.", min=1)] = 32
+    dense_frames: Annotated[int, typer.Option(metavar="N", help="Frames of dense.", min=1)] = 768
     select: options.SelectOption = "diverse"
     nearby: Annotated[
         float,
@@ -74,11 +72,7 @@ class EvalQaArguments(options.FormOptions, options.LlmOptions, options.PrepareOp
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed of answers and resamples.", min=0)] = 0
 
     def strategies(self) -> tuple[Strategy, ...]:
-        """The strategies to compare.
-
-        Raises:
-            UsageError: an unknown one.
-        """
+        """The strategies to compare."""
         from clamr_cli.evaluate.qa import Strategy
 
         strategies = list(Strategy)

@@ -51,9 +51,7 @@ class FramesArguments(options.FormOptions, options.EncoderOptions, options.Prepa
     question: Annotated[
         list[str], typer.Argument(metavar="QUESTION", help="What the frames are to answer.", show_default=False)
     ]
-    count: Annotated[
-        int, typer.Option("--count", "-k", metavar="N", help="How many frames.", show_default=True, min=1)
-    ] = 32
+    count: Annotated[int, typer.Option("--count", "-k", metavar="N", help="How many frames.", min=1)] = 32
     select: options.SelectOption = "diverse"
     modality: options.ModalityOption = None
     out: Annotated[
@@ -72,8 +70,7 @@ class FramesArguments(options.FormOptions, options.EncoderOptions, options.Prepa
         bool, typer.Option("--exact", help="Encode clips anew instead of copying from the keyframe before.")
     ] = False
     side: Annotated[
-        int,
-        typer.Option(metavar="PIXELS", help="Longer side of the JPEGs at most.", show_default=True, min=16, max=16_384),
+        int, typer.Option(metavar="PIXELS", help="Longer side of the JPEGs at most.", min=16, max=16_384)
     ] = 1280
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export or sheet.")] = False
 

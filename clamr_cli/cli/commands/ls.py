@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from clamr_cli.cli.options import FormOptions, PathOption
 from clamr_cli.cli.output import Column, as_time, emit, mark, warn
@@ -14,17 +14,6 @@ from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING
 @dataclass(frozen=True, kw_only=True)
 class LsArguments(FormOptions):
     path: PathOption = None
-
-
-class IndexedFile(NamedTuple):
-    """A file of the index with what is known of its video."""
-
-    video_id: str | None
-    duration: float | None
-    title: str
-    path: str
-    state: str
-    offline: bool
 
 
 COLUMNS: Final = (
@@ -58,7 +47,16 @@ def ls(context: Context, arguments: LsArguments) -> int:
     for file in files:
         video = videos.get(file.video_id)
         duration, title = (round(video.duration, 3), video.title) if video else (None, "")
-        rows.append(IndexedFile(file.video_id or None, duration, title, file.path, file.state.value, file.path in away))
+        rows.append(
+            {
+                "video_id": file.video_id or None,
+                "duration": duration,
+                "title": title,
+                "path": file.path,
+                "state": file.state.value,
+                "offline": file.path in away,
+            }
+        )
     if not rows:
         warn("no video of the index matches" if arguments.path else "the index holds no videos: clamr index DIR")
         return EXIT_NOTHING

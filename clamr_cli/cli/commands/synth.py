@@ -63,11 +63,7 @@ class SynthArguments(LlmOptions):
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what failed, and the sum.")] = False
 
     def options(self) -> SynthOptions:
-        """The options of the run.
-
-        Raises:
-            UsageError: an invalid value.
-        """
+        """The options of the run."""
         from clamr_cli.synth.prompts import TARGETS, SynthOptions, target_name
 
         by_name = {target_name(target): target for target in TARGETS}
