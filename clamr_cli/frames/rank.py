@@ -200,62 +200,45 @@ def select(
         Numbers of frames, by score, ties in time order; fewer than ``k`` only where fewer may be taken.
     """
     values: Floats = np.asarray(scores, np.float64).round(_DIGITS)
-    k = min(k, len(values))
+    moments: Floats = np.asarray(times, np.float64)
     mute = np.asarray(silent, np.bool_) if len(silent) else np.zeros(len(values), np.bool_)
-    pool = _Pool(values, np.asarray(times, np.float64), thumbs, mute)
-    if strategy == "windows":
-        duration = max(duration, float(pool.times[-1]) if len(pool.times) else 0.0)
-        window = np.minimum((pool.times * k / duration).astype(np.int64), k - 1) if duration > 0 else 0 * pool.times
-        for number in range(k):
-            inside = window == number
-            if (pool.free & inside).any():
-                pool.take(pool.best(pool.scores, inside))
-    elif strategy == "diverse" and pool.left():
-        _take_diverse(pool, k)
-    while len(pool.chosen) < k and pool.left():
-        pool.take(pool.best(pool.scores))
-    return sorted(pool.chosen, key=lambda number: (-values[number], number))
+    k = min(k, len(values))
+    free, repeats = np.isfinite(values), np.zeros(len(values), np.bool_)
+    chosen: list[int] = []
 
+    def best(worth: Floats, among: NDArray[np.bool_]) -> int:
+        """The free frame that is worth most, the first of equals; repeating ones only where there is no other."""
+        fresh = free & among & ~repeats
+        return int(np.where(fresh if fresh.any() else free & among, worth, -np.inf).argmax())
 
-class _Pool:
-    """The frames that may still be taken, and how they relate to those that are."""
-
-    def __init__(self, scores: Floats, times: Floats, thumbs: NDArray[np.uint8], silent: NDArray[np.bool_]) -> None:
-        self.scores, self.times, self.thumbs, self.silent = scores, times, thumbs, silent
-        self.free = np.isfinite(scores)
-        self.repeats = np.zeros(len(scores), np.bool_)
-        self.chosen: list[int] = []
-
-    def left(self) -> bool:
-        return bool(self.free.any())
-
-    def best(self, values: Floats, among: NDArray[np.bool_] | None = None) -> int:
-        """The free frame of the greatest value, the first of equals; repeating ones only where there is no other."""
-        allowed = self.free if among is None else self.free & among
-        fresh = allowed & ~self.repeats
-        return int(np.where(fresh if fresh.any() else allowed, values, -np.inf).argmax())
-
-    def take(self, number: int) -> Floats:
+    def take(number: int) -> Floats:
         """Choose a frame; how much each frame looks like it, [n] in [0, 1]."""
-        changed = image_difference(self.thumbs, self.thumbs[number])
-        near = np.abs(self.times - self.times[number]) < CLOSE
-        self.repeats |= (changed <= ALIKE) & (near | self.silent | self.silent[number])
-        self.free[number] = False
-        self.chosen.append(number)
+        changed = image_difference(thumbs, thumbs[number])
+        near = np.abs(moments - moments[number]) < CLOSE
+        repeats[:] |= (changed <= ALIKE) & (near | mute | mute[number])
+        free[number] = False
+        chosen.append(number)
         return np.clip(1.0 - changed.astype(np.float64) / _UNLIKE, 0.0, 1.0)
 
-
-def _take_diverse(pool: _Pool, k: int) -> None:
-    """Greedy maximal marginal relevance; likeness is half of the picture, half of the time."""
-    scores = pool.scores[pool.free]
-    # What scores no better than the median is all the same: the rest of the video, taken for coverage.
-    low, high = float(np.median(scores)), float(scores.max())
-    scale = high - low
-    relevance = np.clip((pool.scores - low) / scale, 0.0, 1.0) if scale > 0 else 1.0 * (pool.scores >= high)
-    reach = max(1e-9, float(np.ptp(pool.times)) / (2 * k))
-    nearest = np.zeros_like(pool.scores)
-    while len(pool.chosen) < k and pool.left():
-        number = pool.best(_RELEVANCE * relevance - (1 - _RELEVANCE) * nearest)
-        alike = pool.take(number)
-        close = np.exp(-np.abs(pool.times - pool.times[number]) / reach)
-        nearest = np.maximum(nearest, (alike + close) / 2)
+    if strategy == "windows":
+        duration = max(duration, float(moments[-1]) if len(moments) else 0.0)
+        window = np.minimum((moments * k / duration).astype(np.int64), k - 1) if duration > 0 else 0 * moments
+        for number in range(k):
+            if (free & (window == number)).any():
+                take(best(values, window == number))
+    elif strategy == "diverse" and free.any():
+        # Greedy maximal marginal relevance; likeness is half of the picture, half of the time. What scores no better
+        # than the median is all the same: the rest of the video, taken for coverage.
+        low, high = float(np.median(values[free])), float(values[free].max())
+        scale = high - low
+        relevance = np.clip((values - low) / scale, 0.0, 1.0) if scale > 0 else 1.0 * (values >= high)
+        reach = max(1e-9, float(np.ptp(moments)) / (2 * k))
+        nearest = np.zeros_like(values)
+        while len(chosen) < k and free.any():
+            number = best(_RELEVANCE * relevance - (1 - _RELEVANCE) * nearest, free)
+            alike = take(number)
+            close = np.exp(-np.abs(moments - moments[number]) / reach)
+            nearest = np.maximum(nearest, (alike + close) / 2)
+    while len(chosen) < k and free.any():
+        take(best(values, free))
+    return sorted(chosen, key=lambda number: (-values[number], number))
