@@ -353,17 +353,11 @@ def documents_of(store: Store, record: FileRecord, recipe: Recipe | None = None)
 def windows(
     duration: float, *, longest: float = 60.0, pauses: Sequence[Span] = (), cuts: Sequence[float] = ()
 ) -> list[Span]:
-    """Cut a video into consecutive windows that tile ``[0, duration]``.
+    """Cut a video into consecutive windows that tile ``[0, duration]``; one of zero length gives one empty window.
 
     A cut falls in the middle of a speech pause where there is one, else at a shot cut, else at the limit. Of several
     pauses (or cuts) the latest is taken, so that windows stay long. No window is longer than ``longest``, and none is
     shorter than a third of it, unless the whole video is.
-
-    Args:
-        duration: seconds; a video of zero length gives one empty window.
-        longest: seconds a window may last, at least one.
-        pauses: stretches without speech, in any order.
-        cuts: times of shot changes, in any order.
 
     Raises:
         UsageError: when ``longest`` is below one second or no number.

@@ -200,9 +200,8 @@ def work_area(cache: Path) -> Iterator[Path]:
 def sweep(folder: Path, finished: Collection[str] = ()) -> None:
     """Remove what killed runs left: the folders of dead runs, and working directories that nobody needs.
 
-    Args:
-        folder: as :func:`work_area` gives it; nothing is done in one of a run's own, since others may work beside it.
-        finished: the videos that are indexed wholly; the directories of others stay for a week.
+    Those of ``finished`` videos, which are indexed wholly, go at once, those of others after a week. Nothing is done in
+    a folder of a run's own, since others may work beside it.
     """
     for entry in () if folder.name.startswith(_OWN) or not folder.is_dir() else folder.iterdir():
         is_superfluous = False
