@@ -139,11 +139,24 @@ def lines_near(
     The most important stretches come first: where not all lines fit into ``most`` characters, those of later ones are
     left out.
     """
+    lines = []
+    kinds: tuple[tuple[Kind, Sequence[Segment]], ...] = (("said", speech), ("written", ocr))
+    for kind, segments in kinds:
+        for segment in segments:
+            if text := " ".join(segment.text.split()):
+                text = text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 1] + "…"
+                lines.append(Line(segment.span, text, kind))
     chosen: set[Line] = set()
     written: set[str] = set()
     left = most
     for span in spans:
-        for line in _lines_around(span, speech, ocr, around):
+        near = Span(max(0.0, span.start - around), span.end + around)
+
+        def nearness(line: Line, span: Span = span) -> tuple[float, Span, str, str]:
+            distance = max(0.0, line.span.start - span.end, span.start - line.span.end)
+            return distance, line.span, line.kind, line.text
+
+        for line in sorted((line for line in lines if line.span.overlaps(near)), key=nearness):
             text = plain(line.text)
             present = line in chosen if line.kind == "said" else text in written
             if not present and len(line.text) <= left:
@@ -151,25 +164,6 @@ def lines_near(
                 written.add(text)
                 left -= len(line.text)
     return tuple(sorted(chosen, key=lambda line: (line.span, line.kind, line.text)))
-
-
-def _lines_around(span: Span, speech: Sequence[Segment], ocr: Sequence[Segment], around: float) -> list[Line]:
-    """The lines in reach, the nearest to the frame first."""
-    near = Span(max(0.0, span.start - around), span.end + around)
-    kinds: tuple[tuple[Kind, Sequence[Segment]], ...] = (("said", speech), ("written", ocr))
-    lines = []
-    for kind, segments in kinds:
-        for segment in segments:
-            text = " ".join(segment.text.split())
-            if text and segment.span.overlaps(near):
-                text = text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 1] + "…"
-                lines.append(Line(segment.span, text, kind))
-
-    def order(line: Line) -> tuple[float, Span, str, str]:
-        distance = max(0.0, line.span.start - span.end, span.start - line.span.end)
-        return distance, line.span, line.kind, line.text
-
-    return sorted(lines, key=order)
 
 
 def longest_side(frames: Sequence[Frame]) -> int:
@@ -272,7 +266,15 @@ def ask(model: ChatModel, question: Question, material: Material, *, seed: int =
             said = model.answer(prompt_for(question, shown, seed=seed, temperature=temperature))
             break
         except ImagesTooLarge as error:
-            shown = _less(shown, error)
+            count, side = len(shown.frames), longest_side(shown.frames)
+            if error.most is not None and error.most < count:
+                shown = shown.best(error.most)
+            elif side > SMALLEST:
+                shown = replace(shown, frames=smaller(shown.frames, max(SMALLEST, side * 2 // 3)))
+            else:
+                shown = shown.best(count // 2)
+            if not shown.frames:
+                raise
             size = f"{len(shown.frames)} of up to {longest_side(shown.frames)} pixels"
             notes = (f"the pictures were too much ({error.what}): asked again with {size}",)
         except ImagesRefused as error:
@@ -285,20 +287,6 @@ def ask(model: ChatModel, question: Question, material: Material, *, seed: int =
     cited = citations(text, shown)
     choice = choice_of(text, question.choices) if question.choices else None
     return Answer(said, marked(text, cited), choice, cited, shown, notes)
-
-
-def _less(material: Material, error: ImagesTooLarge) -> Material:
-    """Fewer or smaller frames; the error itself where they cannot be less."""
-    count, side = len(material.frames), longest_side(material.frames)
-    if error.most is not None and error.most < count:
-        less = material.best(error.most)
-    elif side > SMALLEST:
-        less = replace(material, frames=smaller(material.frames, max(SMALLEST, side * 2 // 3)))
-    else:
-        less = material.best(count // 2)
-    if not less.frames:
-        raise error
-    return less
 
 
 def choice_of(answer: str, choices: Sequence[str]) -> int | None:

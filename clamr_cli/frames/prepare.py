@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from clamr_cli import encoders
 from clamr_cli.errors import IndexLocked, MediaError, StoreError, UsageError
@@ -55,7 +54,7 @@ _ARRAYS: Final[tuple[tuple[str, str, tuple[int, ...]], ...]] = (
     ("offsets", "<i4", (2,)),
     ("input_ids", "<i4", ()),
 )
-"""The fields of :class:`TokenVectors` in order, how they are stored, and the shape of a row."""
+"""The fields of :class:`TokenVectors` in order, how they are stored (vectors as float16), and the shape of a row."""
 
 
 # --- the video that a user names --------------------------------------------------------------------------------------
@@ -252,8 +251,12 @@ async def _encode(work: Work, sampled: SampledMedia, texts: Texts, options: Dens
             done[key] = int(count)
             work.progress("encode", sum(done.values()), len(candidates))
 
-        vectors = await encode(work, documents, report)
-        work.store.put_extraction(key, *_pack(list(vectors.values())))
+        vectors = list((await encode(work, documents, report)).values())
+        blobs = [
+            b"".join(np.ascontiguousarray(getattr(item, name), dtype=kind).tobytes() for item in vectors)
+            for name, kind, _ in _ARRAYS
+        ]
+        work.store.put_extraction(key, {"counts": [len(item) for item in vectors]}, blobs)
 
     await for_each(missing, encode_part, at_once=2)
 
@@ -380,7 +383,12 @@ async def _load(store: Store, target: Target, options: DenseOptions) -> Prepared
     parts = store.extractions(names)
     if len(parts) < len(names):
         return None
-    vectors, indptr = _unpack([(parts[name].payload, parts[name].blobs) for name in names])
+    counts = [count for name in names for count in parts[name].payload["counts"]]
+    indptr = np.concatenate(([0], np.cumsum(counts, dtype=np.int64))).astype(np.int64)
+    arrays = [
+        np.frombuffer(b"".join(parts[name].blobs[number] for name in names), dtype=kind).reshape(int(indptr[-1]), *row)
+        for number, (_, kind, row) in enumerate(_ARRAYS)
+    ]
     videos = store.videos([target.video_id])
     return Prepared(
         target=target,
@@ -391,7 +399,7 @@ async def _load(store: Store, target: Target, options: DenseOptions) -> Prepared
         texts=texts,
         context=options.context,
         thumbs=np.frombuffer(sampled.thumbs, np.uint8).reshape(-1, THUMB, THUMB, 3),
-        vectors=vectors,
+        vectors=TokenVectors(*arrays),
         indptr=indptr,
         pictures_key=samples,
     )
@@ -406,26 +414,6 @@ def _load_frames(store: Store, samples: str, numbers: Sequence[int]) -> list[byt
     names = {number // PART: _frames_key(samples, number // PART) for number in numbers}
     parts = store.extractions(list(names.values()))
     return [bytes(parts[names[number // PART]].blobs[number % PART]) for number in numbers]
-
-
-def _pack(items: Sequence[TokenVectors]) -> tuple[dict[str, Any], list[bytes]]:
-    """Documents' vectors as a payload (how many each has) and bytes. Stored as float16."""
-    blobs = [
-        b"".join(np.ascontiguousarray(getattr(item, name), dtype=kind).tobytes() for item in items)
-        for name, kind, _ in _ARRAYS
-    ]
-    return {"counts": [len(item) for item in items]}, blobs
-
-
-def _unpack(parts: Sequence[tuple[Mapping[str, Any], Sequence[bytes]]]) -> tuple[TokenVectors, NDArray[np.int64]]:
-    """The vectors of packed parts, one after another, and where those of each document begin, [n + 1]."""
-    counts = [count for payload, _ in parts for count in payload["counts"]]
-    indptr = np.concatenate(([0], np.cumsum(counts, dtype=np.int64))).astype(np.int64)
-    arrays = [
-        np.frombuffer(b"".join(blobs[number] for _, blobs in parts), dtype=kind).reshape(int(indptr[-1]), *row)
-        for number, (_, kind, row) in enumerate(_ARRAYS)
-    ]
-    return TokenVectors(*arrays), indptr
 
 
 def slice_of(vectors: TokenVectors, start: int, end: int) -> TokenVectors:

@@ -87,7 +87,14 @@ async def index_async(
     started = time.monotonic()
     encoder = encoders.describe(options.encoder, cache=options.cache, **dict(options.encoder_settings))
     with store.writer("clamr index"):
-        damaged = _drop_damaged_rows(store, everything=not targets)
+        # Rows that cannot be read go: the names of their videos, empty where a name is not known.
+        damaged = [""] * store.drop_unreadable_records()
+        try:
+            is_small = sum(use.vectors + use.moments * _PER_MOMENT for use in store.encoders()) < _FEW
+        except StoreError:
+            is_small = True
+        if not targets or is_small:
+            damaged += store.drop_damaged() + [""] * store.drop_damaged_records()
         run = IndexRun(store, options, encoder, executor)
         scan = run.scan
         if targets:
@@ -229,11 +236,8 @@ class IndexRun:
         """A file of each indexed video without vectors of the encoder, as a record if it need not be at hand."""
         files = {file.video_id: file for file in self.scan.unchanged if file.video_id not in self.encoded}
         # Sound is not stored, so an encoder that takes audio needs the file, and so does a video that a table has lost.
-        stored = (
-            set()
-            if encoders.accepts_audio(self.options.encoder)
-            else self.register.videos & self.store.videos_described()
-        )
+        needs_sound = encoders.accepts_audio(self.options.encoder)
+        stored = set() if needs_sound else self.register.videos & self.store.videos_described()
         return [
             file if file.video_id in stored else VideoFile(file.path, file.root, file.size, file.mtime_ns)
             for file in files.values()
@@ -256,13 +260,11 @@ class IndexRun:
 
                 async def work_on_all(emit: Callable[[Event], None]) -> None:
                     async def work_on(file: VideoFile | FileRecord) -> None:
-                        await self._process(
-                            Work(
-                                store=self.store, options=self.options, executor=self.executor, folder=folder,
-                                emit=emit, path=file.path, root=file.root, recipe=self.recipe,
-                            ),
-                            file,
+                        work = Work(
+                            store=self.store, options=self.options, executor=self.executor, folder=folder,
+                            emit=emit, path=file.path, root=file.root, recipe=self.recipe,
                         )  # fmt: skip
+                        await self._process(work, file)
 
                     await for_each(files, work_on, at_once=self.options.jobs)
 
@@ -357,13 +359,9 @@ class IndexRun:
         if before is not file:
             # Files of the same content that are no longer where they were recorded.
             others = [other for other in register.of_video(video_id) if other.path != file.path]
-            register.drop(
-                [
-                    other.path
-                    for other in others
-                    if (self.scan.moved(other) if other.state is FileState.INDEXED else is_missing(other.path))
-                ]
-            )
+            moved = [each.path for each in others if each.state is FileState.INDEXED and self.scan.moved(each)]
+            gone = [each.path for each in others if each.state is not FileState.INDEXED and is_missing(each.path)]
+            register.drop([*moved, *gone])
         if before is not None:
             self._drop_unheld(before.video_id)
 
@@ -443,18 +441,6 @@ def _record(
 
 
 # --- the index before and after a run ---------------------------------------------------------------------------------
-
-
-def _drop_damaged_rows(store: Store, *, everything: bool) -> list[str]:
-    """Remove rows that cannot be read, and return the names of their videos; empty where a name is not known."""
-    damaged = [""] * store.drop_unreadable_records()
-    try:
-        few = sum(use.vectors + use.moments * _PER_MOMENT for use in store.encoders()) < _FEW
-    except StoreError:
-        few = True
-    if everything or few:
-        damaged += store.drop_damaged() + [""] * store.drop_damaged_records()
-    return damaged
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -355,19 +355,16 @@ def resolve_targets(
         except UsageError:
             path = os.path.abspath(os.path.expanduser(target))
             recorded = [name for name, record in files.items() if prune or record.state is not FileState.MISSING]
-            lost[path] = [name for name in recorded if _is_of(name, path)]
+            # A pattern that ends in a folder means all in it; ``**/`` may stand for no folder. That ``*`` crosses
+            # folders here takes in more than the walk would: what is there of it is left as it is.
+            patterns = {path, path.replace("**/", "")} if glob.has_magic(path) else set()
+            ends = [end for one in patterns for end in (one, f"{one}/*")]
+            lost[path] = [
+                name for name in recorded if is_below(name, path) or any(fnmatch.fnmatchcase(name, end) for end in ends)
+            ]
             if not lost[path]:
                 raise
     return named, lost
-
-
-def _is_of(path: str, target: str) -> bool:
-    if is_below(path, target):
-        return True
-    # A pattern that ends in a folder means all in it; ``**/`` may stand for no folder. That ``*`` crosses folders here
-    # takes in more than the walk would: what is there of it is left as it is.
-    patterns = {target, target.replace("**/", "")} if glob.has_magic(target) else ()
-    return any(fnmatch.fnmatchcase(path, end) for one in patterns for end in (one, f"{one}/*"))
 
 
 def _is_readable_folder(path: str) -> bool:
