@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from filelock import FileLock
 
 from tests.clips import Clip
 from tests.e2e import library
 from tests.e2e import offline as environment
 from tests.e2e.harness import Clamr, Result
 from tests.weights import absent
+
+Built = TypeVar("Built")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,21 +29,38 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+def _build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], Built]) -> Built:
+    """The result of ``build(folder)``; processes that share one test run build it once and share the folder."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    result = folder.with_name(f"{name}.pickle")
+    with FileLock(folder.with_name(f"{name}.lock")):
+        if not result.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            result.write_bytes(pickle.dumps(build(folder)))
+        built: Built = pickle.loads(result.read_bytes())
+    return built
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder; the models come from the installed packages, and tests skip where those are absent."""
     if missing := absent():
         pytest.skip(f"the [offline] extra is not installed: {', '.join(missing)}")
-    folder = tmp_path_factory.mktemp("cache")
-    # A configuration file of its own keeps the user's out.
-    (folder / "empty.toml").touch()
-    return folder
+
+    def build(folder: Path) -> Path:
+        # A configuration file of its own keeps the user's out.
+        (folder / "empty.toml").touch()
+        return folder
+
+    return _build_once(tmp_path_factory, "cache", build)
 
 
 @pytest.fixture(scope="session")
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment that has only what the extra ``offline`` brings."""
-    return environment.build(tmp_path_factory.mktemp("offline") / "venv")
+    return _build_once(tmp_path_factory, "offline", lambda folder: environment.build(folder / "venv"))
 
 
 @dataclass(frozen=True)
@@ -52,10 +75,13 @@ class Shelf:
 @pytest.fixture(scope="session")
 def shelf(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     """The library, indexed with clamr's defaults. Tests must leave it as it is."""
-    place = tmp_path_factory.mktemp("library")
-    videos = library.build(place / "videos")
-    clamr = Clamr(place / "index", cache)
-    return Shelf(videos, clamr, clamr.index(str(videos)).ok())
+
+    def build(folder: Path) -> Shelf:
+        videos = library.build(folder / "videos")
+        clamr = Clamr(folder / "index", cache)
+        return Shelf(videos, clamr, clamr.index(str(videos)).ok())
+
+    return _build_once(tmp_path_factory, "library", build)
 
 
 @pytest.fixture(scope="session")
