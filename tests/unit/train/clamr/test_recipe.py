@@ -204,6 +204,7 @@ def test_an_omni_adapter_trains_too(bench, tmp_path):
     assert ClamrOmniEncoder.create(cache=tmp_path, device="cpu", **settings).encode_queries(["boat"])
 
 
+@pytest.mark.slow
 def test_the_reference_model_learns(bench, shared, tmp_path):
     base = shared / "oracle" / "tiny-qwen2.5-vl"
     told = steps(list(run(bench.options(tmp_path / "out", model=str(base), steps=30, learning_rate=5e-3))))
