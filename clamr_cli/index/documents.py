@@ -1,4 +1,4 @@
-"""What is extracted of a video: its names in the store, its captions, and the documents that it becomes.
+"""The extracted parts of a video: their names in the store, its captions, and the documents that it becomes.
 
 A document is what CLaMR encodes in one pass (section 3: frames, speech, on-screen text and metadata together). A video
 longer than a window gives several, so that search answers with a time.
