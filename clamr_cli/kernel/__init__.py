@@ -407,7 +407,7 @@ def _numpy_bound(
     enough. Products with a query of very small numbers may leave the normal range before they are scaled.
     """
     lengths = _round_up(_norms(query.astype(np.float64)))
-    columns = np.concatenate([query, side * lengths[:, None]], axis=1).T
+    columns = np.ascontiguousarray(np.concatenate([query, side * lengths[:, None]], axis=1).T)
     room = np.float32(side) * (np.float32(FLOAT_SLACK * max_norm) * lengths + np.float32(TINY * (1.0 + max_norm)))
 
     def similarities(rows: Any) -> Float32:  # noqa: ANN401 -- a slice or an index array
@@ -425,7 +425,8 @@ def _numpy_bound(
 
 def _numpy_exact(query: Float32, vectors: NDArray[np.float16]) -> Work:
     """Work that fills exact maxima."""
-    return lambda ranges, maxima: _fill(lambda rows: _products(query.T, vectors[rows]), ranges, maxima)
+    columns = np.ascontiguousarray(query.T)
+    return lambda ranges, maxima: _fill(lambda rows: _products(columns, vectors[rows]), ranges, maxima)
 
 
 def _products(columns: Float32, rows: NDArray[Any], more: Float32 | None = None) -> Float32:
