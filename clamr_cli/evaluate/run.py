@@ -23,8 +23,7 @@ from clamr_cli.evaluate.data import ScoredDocuments, escape, listed, renamed, re
 from clamr_cli.evaluate.metrics import Sampling
 from clamr_cli.evaluate.systems import QueryRanking, Run, all_systems
 from clamr_cli.queries import LabelledQuery
-from clamr_cli.search.filters import select
-from clamr_cli.search.search import require_vectors
+from clamr_cli.search.search import require_vectors, select
 from clamr_cli.store import Store
 from clamr_cli.types import MODALITY_IDS, SHOWN_MODALITIES, Encoder, FileRecord, Filters, Modality, Scoring
 

@@ -16,9 +16,10 @@ no score.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
@@ -27,8 +28,19 @@ from numpy.typing import NDArray
 from clamr_cli.errors import MediaError, ModelError
 from clamr_cli.evaluate.data import DEPTH
 from clamr_cli.index.documents import document_of, documents_of
+from clamr_cli.kernel import batches
 from clamr_cli.queries import LabelledQuery
-from clamr_cli.search.scoring import order, score_videos, segment_max, video_of
+from clamr_cli.search.cascade import (
+    SLOTS,
+    Float32,
+    ScoringRule,
+    order,
+    per_modality,
+    score_packed,
+    segment_max,
+    slot_weights,
+    video_of,
+)
 from clamr_cli.store import PackedVectors, Store
 from clamr_cli.types import (
     DIMENSION,
@@ -41,6 +53,7 @@ from clamr_cli.types import (
     FileState,
     Modality,
     Scoring,
+    TokenVectors,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +66,9 @@ RRF_K: Final = 60
 
 _BATCH: Final = 8
 """Moments encoded together, each as up to five documents."""
+
+_TOKENS_AT_ONCE: Final = 256
+"""Tokens of several queries multiplied together: bounds the similarities with a chunk of vectors to 64 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,3 +358,62 @@ def routed(parts: Mapping[Modality, Array], aims: Sequence[Modality | None]) -> 
         if aim is not None:
             scores[query] = parts[aim][query] if aim in parts else -np.inf
     return scores
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoScores:
+    """Scores of every video for every query, by its best moment.
+
+    Attributes:
+        video_ids: [v], ascending.
+        joint: [q, v] float32 over all modalities, minus infinity where nothing of a video can answer.
+        alone: [q, v, SLOTS] float32 over one modality each, as a search in that modality gives; column 0 is empty.
+        winners: [q, v] uint8, the modality with the highest score of its own in the moment that won ``joint``; 0 none.
+    """
+
+    video_ids: tuple[str, ...]
+    joint: Float32
+    alone: Float32
+    winners: NDArray[np.uint8]
+
+
+def score_videos(
+    packed: Iterable[PackedVectors], queries: Sequence[TokenVectors], video_ids: Iterable[str], scoring: Scoring
+) -> VideoScores:
+    """The scores of all videos for all queries, as searches would give them, in one pass of the vectors.
+
+    Args:
+        packed: vectors of moments, as :meth:`Store.scan_packed` gives them; read once.
+        queries: the queries' vectors, of the same encoder.
+        video_ids: the videos that may answer; moments of others are passed over.
+        scoring: of ``joint``.
+    """
+    ids = tuple(sorted(set(video_ids)))
+    column_of = {video_id: number for number, video_id in enumerate(ids)}
+    joint = np.full((len(queries), len(ids)), -np.inf, np.float32)
+    alone = np.full((*joint.shape, SLOTS), -np.inf, np.float32)
+    winners = np.zeros(joint.shape, np.uint8)
+    rule = ScoringRule(scoring, slot_weights({}))
+    for batch in packed:
+        columns = np.array([column_of.get(video_of(moment_id), -1) for moment_id in batch.moment_ids])
+        rows = np.flatnonzero(columns >= 0)
+        for query, maxima in _maxima_of_queries(queries, batch):
+            whole, apart = rule.scores(maxima), per_modality(maxima)
+            best = np.where(np.isfinite(apart).any(axis=1), apart.argmax(axis=1), 0)
+            np.maximum.at(alone[query], columns[rows], apart[rows])
+            better = rows[whole[rows] > joint[query, columns[rows]]]
+            # Of several values for one place the last is kept, so the best moment of a video comes last.
+            better = better[np.argsort(whole[better], kind="stable")]
+            joint[query, columns[better]] = whole[better]
+            winners[query, columns[better]] = best[better]
+    return VideoScores(ids, joint, alone, winners)
+
+
+def _maxima_of_queries(queries: Sequence[TokenVectors], batch: PackedVectors) -> Iterator[tuple[int, Float32]]:
+    """Each query's number and maxima [q, moments, SLOTS]; few tokens are multiplied together."""
+    for some in batches(np.array([len(query) for query in queries]), _TOKENS_AT_ONCE):
+        stacked = np.concatenate([np.asarray(query.vectors, np.float32) for query in queries[some]])
+        maxima = score_packed(stacked, batch.vectors, batch.modality_ids, batch.indptr)
+        ends = list(accumulate(len(query) for query in queries[some]))
+        for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False), some.start):
+            yield number, maxima[start:end]

@@ -32,7 +32,7 @@ from clamr_cli.index.tasks import SampledMedia
 from clamr_cli.index.workdir import DENSE, Workdir, sweep, work_area
 from clamr_cli.media.files import content_hash, stamp, video_id
 from clamr_cli.media.key_frames import THUMB
-from clamr_cli.search.filters import file_named
+from clamr_cli.search.search import file_named
 from clamr_cli.store import Extraction, Store
 from clamr_cli.types import DIMENSION, EncoderInfo, FileState, Frame, Segment, TokenVectors, VideoFields
 

@@ -19,8 +19,8 @@ from clamr_cli.frames.prepare import slice_of
 from clamr_cli.frames.values import PART, FrameChoice, FrameHit, Prepared, Surroundings
 from clamr_cli.index.documents import moment_of
 from clamr_cli.media.key_frames import image_difference
-from clamr_cli.search.evidence import Match
-from clamr_cli.search.scoring import SLOTS, Float32, ScoringRule, modality_maxima, similarities, slot_weights
+from clamr_cli.search.cascade import SLOTS, Float32, ScoringRule, modality_maxima, similarities, slot_weights
+from clamr_cli.search.search import Match
 from clamr_cli.types import MODALITY_IDS, TEXT_MODALITIES, Encoder, FrameSelection, TokenVectors
 
 Floats: TypeAlias = NDArray[np.float64]

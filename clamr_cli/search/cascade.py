@@ -1,4 +1,4 @@
-"""The exact ranking without scoring every moment exactly.
+"""Late interaction: the score of a moment for a query, and the exact ranking without scoring every moment exactly.
 
 1. One scan of the scan cache says what each moment's score is at most. Scores are sums of maxima of similarities
    multiplied by weights that are never negative, so the same sums of upper bounds are upper bounds of scores.
@@ -10,32 +10,42 @@
 So the ranking is that of scoring everything, ties included: bounds are compared with room for the digits that ties are
 decided by. Rows that no file of the scan cache stands for are scored exactly at once. A score beyond its bound means
 damage that no checksum showed: the cache is not used then.
+
+Scores are those of CLaMR (arXiv 2506.06144, section 3) over the cosines of every query token with every document
+vector: LI_context (:func:`token_max`), the sum over query tokens of the best similarity in the whole document, and
+LI_mw (:func:`modality_max`), the best modality's sum over query tokens of the best similarity within that modality.
+
+What is absent is masked with minus infinity, never with zeros: a padded zero would beat every negative similarity.
+Vectors of no modality (template tokens, id 0) answer for the whole document but never for a modality.
+
+Shapes: ``q`` query tokens, ``n`` document vectors, ``d`` documents packed one after another, whose vectors are
+``indptr[i]:indptr[i + 1]`` of all (the layout of a compressed sparse row matrix).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clamr_cli import kernel
-from clamr_cli.kernel import batches
-from clamr_cli.search.scoring import (
-    SLOTS,
-    TIE,
-    Float32,
-    Float64,
-    Int64,
-    ScoringRule,
-    first_of_each_video,
-    ranked,
-    score_packed,
-    video_of,
-)
+from clamr_cli.devices import choose_device
+from clamr_cli.kernel import FLOAT_SLACK, batches, bound, exact
 from clamr_cli.store import CorruptCache, PackedVectors, ScanFile, Snapshot
+from clamr_cli.store.tables import moment_order
+from clamr_cli.types import MODALITY_IDS, MODALITY_OF_ID, NO_MODALITY, Modality, Scoring
+
+if TYPE_CHECKING:
+    import torch
+
+    from clamr_cli.types import FloatArray
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 Scan = Callable[[ScanFile, Int64, Literal[1, -1], int], Float32]
 """Bounds [r, q] of the best similarity of each range [r, 2] of a file's vectors for each query token.
@@ -57,17 +67,320 @@ _FEW: Final = 6
 
 _UNCOVERED: Final = -1
 
+_MULTIPLIED_AT_ONCE: Final = 1 << 18
+"""Vectors multiplied at once on a device, one segment at least: their similarities to 64 tokens are 64 MiB."""
+
+SLOTS: Final = 1 + max(MODALITY_IDS.values())
+"""Width of arrays indexed by modality id, 0 (no modality) included."""
+
+CHUNK_VECTORS: Final = 1 << 16
+"""Document vectors multiplied at once: bounds the similarities of a 64-token query to 16 MiB."""
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def similarities(query: FloatArray, document: FloatArray) -> Float32:
+    """Dot products of unit vectors, which are cosines.
+
+    Args:
+        query: [q, 128].
+        document: [n, 128].
+
+    Returns:
+        [q, n] float32.
+    """
+    product: Float32 = query.astype(np.float32, copy=False) @ document.astype(np.float32, copy=False).T
+    return product
+
+
+def slot_weights(weights: Mapping[Modality, float], allowed: frozenset[Modality] | None = None) -> Float32:
+    """Factors of each modality id's similarities, [SLOTS] float32; 0 leaves an id out.
+
+    Args:
+        weights: factors at least 0; modalities not named have 1.
+        allowed: the only modalities that may answer, or None for everything. Vectors of no modality answer for the
+            whole document, so any restriction leaves them out.
+    """
+    slots = np.ones(SLOTS, np.float32)
+    for modality, number in MODALITY_IDS.items():
+        slots[number] = weights.get(modality, 1.0)
+        if allowed is not None and modality not in allowed:
+            slots[number] = 0.0
+    if allowed is not None:
+        slots[NO_MODALITY] = 0.0
+    return slots
+
+
+def segment_max(values: Float32, indptr: Int64) -> Float32:
+    """Row-wise maxima of consecutive column ranges, minus infinity for an empty range.
+
+    Args:
+        values: [q, n].
+        indptr: [d + 1], ascending from 0 to n.
+
+    Returns:
+        [q, d] float32.
+    """
+    result = np.full((values.shape[0], len(indptr) - 1), -np.inf, np.float32)
+    # reduceat gives an empty range the value at its start, so empty ranges are left out of it.
+    filled = np.flatnonzero(np.diff(indptr) > 0)
+    if filled.size:
+        result[:, filled] = np.maximum.reduceat(values, indptr[filled], axis=1)
+    return result
+
+
+def modality_maxima(values: Float32, modality_ids: NDArray[np.uint8], indptr: Int64) -> Float32:
+    """The best similarity of each query token in each modality of each document.
+
+    Vectors of one modality mostly stand together, so the columns are reduced run by run first and only the runs are
+    sorted: the large array is read once, whatever the number of modalities.
+
+    Args:
+        values: [q, n] similarities.
+        modality_ids: [n] uint8.
+        indptr: [d + 1] from 0 to n.
+
+    Returns:
+        [q, d, SLOTS] float32, minus infinity where a document has no vector of a modality.
+    """
+    documents = len(indptr) - 1
+    result = np.full((values.shape[0], documents * SLOTS), -np.inf, np.float32)
+    if values.shape[1]:
+        new = np.zeros(len(modality_ids), np.bool_)
+        new[1:] = modality_ids[1:] != modality_ids[:-1]
+        new[indptr[:-1][np.diff(indptr) > 0]] = True
+        starts = np.flatnonzero(new)
+        runs = np.maximum.reduceat(values, starts, axis=1)
+        cells = (np.searchsorted(indptr, starts, side="right") - 1) * SLOTS + modality_ids[starts]
+        order = np.argsort(cells, kind="stable")
+        cells = cells[order]
+        first = np.flatnonzero(np.concatenate(([True], cells[1:] != cells[:-1])))
+        result[:, cells[first]] = np.maximum.reduceat(runs[:, order], first, axis=1)
+    return result.reshape(values.shape[0], documents, SLOTS)
+
+
+def weighted(maxima: Float32, weights: Float32) -> Float32:
+    """Maxima multiplied by their modality's weight, minus infinity where the weight is 0. Same shape as ``maxima``.
+
+    A positive factor keeps the order within a modality, so weighting the maxima is weighting the similarities.
+    """
+    factors = np.where(weights > 0, weights, np.float32(1.0))
+    return np.where(weights > 0, maxima * factors, np.float32(-np.inf)).astype(np.float32, copy=False)
+
+
+def token_max(maxima: Float32) -> Float32:
+    """LI_context of each document: [q, d, SLOTS] to [d] float32; minus infinity for a document without vectors."""
+    best: Float32 = maxima.max(axis=2).sum(axis=0, dtype=np.float32)
+    return best
+
+
+def per_modality(maxima: Float32) -> Float32:
+    """Each modality's own sum: [q, d, SLOTS] to [d, SLOTS] float32; column 0 (no modality) is minus infinity."""
+    sums: Float32 = maxima.sum(axis=0, dtype=np.float32)
+    sums[:, NO_MODALITY] = -np.inf
+    return sums
+
+
+def modality_max(maxima: Float32) -> Float32:
+    """LI_mw of each document: [q, d, SLOTS] to [d] float32; minus infinity where no modality has a vector."""
+    best: Float32 = per_modality(maxima).max(axis=1)
+    return best
+
+
+def score_packed(query: FloatArray, vectors: FloatArray, modality_ids: NDArray[np.uint8], indptr: Int64) -> Float32:
+    """:func:`modality_maxima` of many packed documents, a bounded number of vectors at a time.
+
+    Args:
+        query: [q, 128].
+        vectors: [n, 128] of all documents, one after another.
+        modality_ids: [n] uint8.
+        indptr: [d + 1] from 0 to n.
+
+    Returns:
+        [q, d, SLOTS] float32.
+    """
+    result = np.full((query.shape[0], len(indptr) - 1, SLOTS), -np.inf, np.float32)
+    for some in batches(np.diff(indptr), CHUNK_VECTORS):
+        columns = slice(int(indptr[some.start]), int(indptr[some.stop]))
+        result[:, some] = modality_maxima(
+            similarities(query, vectors[columns]),
+            modality_ids[columns],
+            indptr[some.start : some.stop + 1] - indptr[some.start],
+        )
+    return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoringRule:
+    """Rule that turns maxima into scores: which sum, and the factors of :func:`slot_weights`."""
+
+    scoring: Scoring
+    weights: Float32
+
+    def scores(self, maxima: Float32) -> Float32:
+        """The scores of documents: [q, d, SLOTS] to [d] float32; minus infinity where nothing may answer."""
+        rule = token_max if self.scoring == "token-max" else modality_max
+        return rule(weighted(maxima, self.weights))
+
+    def segment_scores(self, maxima: Float32, modality_ids: NDArray[np.uint8], owners: Int64, count: int) -> Float64:
+        """The scores of documents from the maxima of their modalities one after another, as bounds come.
+
+        Args:
+            maxima: [s, q] of segments, each the vectors of one modality of one document.
+            modality_ids: [s] uint8.
+            owners: [s] which document each segment is of, ascending.
+            count: of documents.
+
+        Returns:
+            [count] float64, minus infinity where nothing may answer.
+        """
+        scores = np.full(count, -np.inf)
+        if not len(maxima):
+            return scores
+        weights = self.weights[modality_ids].astype(np.float64)
+        starts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
+        if self.scoring == "token-max":
+            values = maxima if (weights == 1.0).all() else _weighted_rows(maxima, weights[:, None])
+            # A document has few modalities, and reduceat is several times slower on short groups of rows.
+            sizes = np.diff(starts, append=len(values))
+            best = values[starts]
+            for step in range(1, int(sizes.max())):
+                longer = np.flatnonzero(sizes > step)
+                best[longer] = np.maximum(best[longer], values[starts[longer] + step])
+            sums = best.sum(axis=1, dtype=np.float64)
+        else:
+            weights[modality_ids == NO_MODALITY] = 0.0
+            sums = np.maximum.reduceat(_weighted_rows(maxima.sum(axis=1, dtype=np.float64), weights), starts)
+        scores[owners[starts]] = sums
+        return scores
+
+
+def _weighted_rows(values: Float32 | Float64, weights: Float64) -> Float64:
+    return np.where(weights > 0, values * np.where(weights > 0, weights, 1.0), -np.inf)
+
+
+def align(values: Float32, modality_ids: NDArray[np.uint8], weights: Float32) -> tuple[Int64, Mapping[Modality, Int64]]:
+    """The winning vector of each query token, over all and within each modality; the first of equals wins.
+
+    Args:
+        values: [q, n] similarities with one document.
+        modality_ids: [n] uint8.
+        weights: [SLOTS] of :func:`slot_weights`.
+
+    Returns:
+        [q] index of the winner over all, -1 where nothing may answer; by modality that may answer, [q] index of its
+        best vector.
+    """
+    by_modality = {
+        MODALITY_OF_ID[number]: columns[values[:, columns].argmax(axis=1)]
+        for number in MODALITY_OF_ID
+        if weights[number] > 0 and (columns := np.flatnonzero(modality_ids == number)).size
+    }
+    columns = np.flatnonzero(weights[modality_ids] > 0)
+    if not columns.size:
+        return np.full(len(values), -1, np.int64), by_modality
+    return columns[(values[:, columns] * weights[modality_ids[columns]]).argmax(axis=1)], by_modality
+
+
+# --- rankings ---------------------------------------------------------------------------------------------------------
+
+_DIGITS: Final = 5
+"""Scores equal to this many digits are ties: the last bits depend on how the vectors lay in memory."""
+
+TIE: Final = 10.0**-_DIGITS
+"""Scores further apart than this are not ties."""
+
+
+def video_of(moment_id: str) -> str:
+    """The video a moment is of."""
+    return moment_id.partition("#")[0]
+
+
+def order(values: Float32) -> Int64:
+    """Places of scores [n] from the best on, ties in the order they stand in, minus infinity left out."""
+    rounded = np.round(values, _DIGITS)
+    best = np.argsort(-rounded, kind="stable")
+    return best[np.isfinite(rounded[best])]
+
+
+def ranked(moment_ids: Sequence[str], scores: Float32) -> Iterator[tuple[str, float]]:
+    """Moments and scores from the best on. Ties are in the order of their ids, minus infinity is left out."""
+    rounded = np.round(scores, _DIGITS)
+    best = order(rounded)
+    borders = np.flatnonzero(np.diff(rounded[best])) + 1
+    for tied in np.split(best, borders):
+        for index in sorted(tied.tolist(), key=lambda index: moment_order(moment_ids[index])):
+            yield moment_ids[index], float(scores[index])
+
+
+def first_of_each_video(ranking: Iterable[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+    """Only the first moment of each video of a ranking."""
+    seen: set[str] = set()
+    for moment_id, score in ranking:
+        if (video_id := video_of(moment_id)) not in seen:
+            seen.add(video_id)
+            yield moment_id, score
+
+
+# --- the scan ---------------------------------------------------------------------------------------------------------
+
 
 def kernel_scan(query: Float32, *, threads: int = 0, backend: str | None = None) -> Scan:
     """The scan by this machine's processor. ``query`` is [q, 128]; ``threads`` 0 for all."""
 
     def scan(file: ScanFile, ranges: Int64, side: Literal[1, -1], planes: int) -> Float32:
-        return kernel.bound(
+        return bound(
             query, file.codes, file.scales, file.residuals, ranges,
             max_norm=file.max_norm, side=side, query_planes=planes, threads=threads, backend=backend,
         )  # fmt: skip
 
     return scan
+
+
+def torch_scan(query: Float32, device: str) -> Scan:
+    """The scan by torch on one device; files are copied there once. ``query`` is [q, 128] float32.
+
+    Raises:
+        ModelError: there is no such device.
+    """
+    import torch
+
+    device = choose_device(device)
+    tokens = torch.from_numpy(query).to(device).T.contiguous()
+    norms = torch.linalg.vector_norm(tokens.double(), dim=0).float() * (1 + 2.0**-20)
+    files: dict[str, tuple[torch.Tensor, ...]] = {}
+
+    def copied(array: NDArray[np.generic]) -> torch.Tensor:
+        # Mapped arrays cannot be written to, which torch would warn of: each piece is copied.
+        pieces = (array[first : first + _MULTIPLIED_AT_ONCE] for first in range(0, len(array), _MULTIPLIED_AT_ONCE))
+        return torch.cat([torch.from_numpy(np.array(piece)).to(device) for piece in pieces])
+
+    def scan(file: ScanFile, ranges: Int64, side: Literal[1, -1], planes: int) -> Float32:  # noqa: ARG001 -- one precision here
+        bounds = np.full((len(ranges), len(query)), -np.inf, np.float32)
+        filled = np.flatnonzero(ranges[:, 1] > ranges[:, 0])
+        if not len(filled):
+            return bounds
+        if file.name not in files:
+            files[file.name] = tuple(copied(array) for array in (file.codes, file.scales, file.residuals))
+        codes, scales, residuals = files[file.name]
+        counts = ranges[filled, 1] - ranges[filled, 0]
+        for some in batches(counts, _MULTIPLIED_AT_ONCE):
+            starts, lengths = ranges[filled[some], 0], counts[some]
+            before = np.cumsum(lengths) - lengths
+            rows = torch.from_numpy(np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))).to(device)
+            values = (codes[rows].float() @ tokens) * scales[rows, None]
+            values += (side * norms) * residuals[rows, None]
+            segments = torch.from_numpy(lengths).to(device)
+            best = torch.segment_reduce(values, "max", lengths=segments, axis=0)
+            best += (side * FLOAT_SLACK * file.max_norm) * norms
+            bounds[filled[some]] = best.cpu().numpy()
+        return bounds
+
+    return scan
+
+
+# --- the ranking of a query -------------------------------------------------------------------------------------------
 
 
 class Candidates:
@@ -305,7 +618,7 @@ class Cascade:
                 ranges, modalities, owners = self._segments(file, moments)
                 stored = self._stored(file, moments)
                 shift = stored.indptr[:-1] - file.starts[moments]
-                best = kernel.exact(self._query, stored.vectors, ranges + shift[owners][:, None])
+                best = exact(self._query, stored.vectors, ranges + shift[owners][:, None])
                 maxima = np.full((len(self._query), len(moments), SLOTS), -np.inf, np.float32)
                 maxima[:, owners, modalities] = best.T
                 values = self._scores(maxima)

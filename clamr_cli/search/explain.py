@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from clamr_cli.errors import UsageError
 from clamr_cli.files import readable_now
-from clamr_cli.search.cascade import Candidates, Cascade, VideoRank, kernel_scan
-from clamr_cli.search.scoring import video_of
+from clamr_cli.search.cascade import Candidates, Cascade, VideoRank, kernel_scan, video_of
 from clamr_cli.search.search import Query, hits_of, select_candidates, without_corrupt_cache
 from clamr_cli.store import Store
 from clamr_cli.types import (

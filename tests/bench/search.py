@@ -34,8 +34,7 @@ from numpy.typing import NDArray
 from clamr_cli import encoders, kernel
 from clamr_cli.config import default_cache
 from clamr_cli.encoders.pooling import pooled
-from clamr_cli.search.cascade import Candidates, Cascade, kernel_scan
-from clamr_cli.search.scoring import TIE, ScoringRule, slot_weights
+from clamr_cli.search.cascade import TIE, Candidates, Cascade, ScoringRule, kernel_scan, slot_weights
 from clamr_cli.store import Store
 from tests.bench import peers
 from tests.bench.corpus import Corpus, moment_id, print_kernel, write

@@ -36,7 +36,7 @@ def ls(context: Context, arguments: LsArguments) -> int:
     and "offline" where an indexed file is not there now.
     """
     from clamr_cli.search import offline
-    from clamr_cli.search.filters import files_matching
+    from clamr_cli.search.search import files_matching
 
     settings, form = context.settings(), arguments.form
     store = open_store(settings)

@@ -111,7 +111,7 @@ def _select(store: Store, names: Sequence[str], *, missing: bool) -> tuple[list[
     """The videos that ids name, every path the index knows of what is named, and files that are only prepared."""
     from clamr_cli.frames.prepare import noted
     from clamr_cli.media.walk import is_below
-    from clamr_cli.search.filters import file_named
+    from clamr_cli.search.search import file_named
 
     files = store.files()
     ids: dict[str, None] = {}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clamr_cli import kernel
-from clamr_cli.search import scoring as maxsim
+from clamr_cli.search import cascade as maxsim
 from tests.unit.kernel import reference
 from tests.unit.kernel.draws import between, collections, ranges, unit_rows
 

@@ -11,10 +11,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clamr_cli import kernel
+from clamr_cli.search import cascade as maxsim
 from clamr_cli.search import explain, search
-from clamr_cli.search import scoring as maxsim
-from clamr_cli.search.cascade import Candidates, Cascade, VideoRank, kernel_scan
-from clamr_cli.search.scoring import TIE, ScoringRule, first_of_each_video, ranked, video_of
+from clamr_cli.search.cascade import (
+    TIE,
+    Candidates,
+    Cascade,
+    ScoringRule,
+    VideoRank,
+    first_of_each_video,
+    kernel_scan,
+    ranked,
+    video_of,
+)
 from clamr_cli.store import CorruptCache, Store, scan_cache
 from clamr_cli.types import DIMENSION, Filters, Modality, SearchOptions
 from tests.unit.search.test_search import put

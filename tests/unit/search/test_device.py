@@ -8,7 +8,7 @@ import pytest
 from clamr_cli import kernel
 from clamr_cli.errors import ModelError
 from clamr_cli.search import search
-from clamr_cli.search.device import torch_scan
+from clamr_cli.search.cascade import torch_scan
 from clamr_cli.types import SearchOptions
 from tests.unit.search.test_cascade import (
     FINGERPRINT,

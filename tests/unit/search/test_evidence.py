@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clamr_cli.search import evidence
-from clamr_cli.search import scoring as maxsim
+from clamr_cli.search import cascade as maxsim
+from clamr_cli.search.search import Match, cut_around, query_words
 from clamr_cli.types import MODALITY_IDS, Modality, Segment, Span
 from tests.unit.words import TEMPLATE_AXIS, WordEncoder, arrays, moment
 
@@ -17,7 +17,7 @@ ENCODER = WordEncoder(similar={"hound": {"dog": 0.8}})
 
 def matched(query, parts, frames=(), *, weights=None, allowed=None, encoder=ENCODER):
     slots = maxsim.slot_weights(weights or {}, allowed)
-    return evidence.Match(query, encoder.encode_queries([query])[0], parts, encoder.encode(parts, frames), slots)
+    return Match(query, encoder.encode_queries([query])[0], parts, encoder.encode(parts, frames), slots)
 
 
 def tokens(offsets):
@@ -39,7 +39,7 @@ def tokens(offsets):
     ],
 )
 def test_vectors_of_a_query_are_put_together_to_words(query, offsets, words):
-    assert [(word.text, word.rows) for word in evidence.query_words(query, tokens(offsets))] == words
+    assert [(word.text, word.rows) for word in query_words(query, tokens(offsets))] == words
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_vectors_of_a_query_are_put_together_to_words(query, offsets, words):
     ],
 )
 def test_matched_words_are_cut_out_with_their_line(text, start, end, found):
-    assert evidence.cut_around(text, start, end) == found
+    assert cut_around(text, start, end) == found
 
 
 def test_each_word_shows_what_won_it():
@@ -100,7 +100,7 @@ def test_weights_and_limits_decide_who_may_win():
 def test_template_tokens_win_without_pretending_to_be_a_modality():
     axis = np.eye(128)[TEMPLATE_AXIS]
     query = arrays([axis], [0])
-    found = evidence.Match("dog", query, moment(), arrays([axis], [0]), maxsim.slot_weights({}))
+    found = Match("dog", query, moment(), arrays([axis], [0]), maxsim.slot_weights({}))
     (whole,) = found.evidence()
     assert (whole.query_token, whole.modality, whole.text, whole.span) == ("dog", None, "", Span(0.0, 60.0))
     assert found.shares("token-max") == {}
@@ -155,7 +155,7 @@ def test_vectors_that_fit_no_segment_are_shown_without_text():
     """The vectors of another version of the moment must not break the answer."""
     document = arrays([ENCODER.vector("dog")], [MODALITY_IDS[Modality.SPEECH]], [(3, 4)], [7], [(0, 3)])
     query = ENCODER.encode_queries(["dog"])[0]
-    found = evidence.Match("dog", query, moment(), document, maxsim.slot_weights({}))
+    found = Match("dog", query, moment(), document, maxsim.slot_weights({}))
     (word,) = found.evidence()
     assert (word.modality, word.text, word.context, word.span) == (Modality.SPEECH, "", "", Span(3.0, 4.0))
     assert found.strongest_time() == 3.0

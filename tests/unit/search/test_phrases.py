@@ -6,7 +6,7 @@ import pytest
 
 from clamr_cli.errors import UsageError
 from clamr_cli.search import explain, search
-from clamr_cli.search.filters import holds, split_phrases
+from clamr_cli.search.search import holds, split_phrases
 from clamr_cli.types import SearchOptions
 from tests.unit.search.test_search import ids, put
 from tests.unit.store.samples import HOSTILE, new

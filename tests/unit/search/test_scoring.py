@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clamr_cli.search import scoring as maxsim
+from clamr_cli.search import cascade as maxsim
 from clamr_cli.types import DIMENSION, MODALITY_IDS, Modality
 
 MODALITY_NUMBERS = tuple(MODALITY_IDS.values())

@@ -10,7 +10,7 @@ import pytest
 
 from clamr_cli.errors import EncoderMismatch, UsageError
 from clamr_cli.search import explain, search, timeline
-from clamr_cli.search.filters import file_named, files_matching
+from clamr_cli.search.search import file_named, files_matching
 from clamr_cli.store import Store
 from clamr_cli.types import (
     SHOWN_MODALITIES,

@@ -13,7 +13,7 @@ from PIL import Image
 from clamr_cli.encoders.clamr import ClamrEncoder
 from clamr_cli.encoders.clamr.model import position_ids
 from clamr_cli.encoders.clamr.prompt import Limits, pixels_of
-from clamr_cli.search import scoring as maxsim
+from clamr_cli.search import cascade as maxsim
 
 if TYPE_CHECKING:
     from pathlib import Path
