@@ -56,7 +56,7 @@ AUTO: Final = "auto"
 """In the settings instead of a name: see :func:`best`."""
 
 FAST_THREADS: Final = 8
-"""CPU threads from which ``gemma`` encodes a moment's frames about as fast as its speech is recognised."""
+"""CPU threads from which ``gemma`` is taken on a machine without a GPU; not measured with its published weights."""
 
 _NO_TIME: Final = Span(0.0, 0.0)
 

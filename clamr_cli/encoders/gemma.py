@@ -317,6 +317,9 @@ def _place(track: TextTrack, pieces: Sequence[tuple[int, int, int]]) -> Place:
 class GemmaModel:
     """The checkpoint: its tokenizer, and the parts of the model that were needed so far.
 
+    Attributes:
+        network: the loaded parts; None before anything was computed.
+
     Raises:
         ModelError: tensors or files are missing, left over or of another size, or the device is not there.
     """
@@ -326,7 +329,7 @@ class GemmaModel:
 
         self._files, self._device, self._threads = files, device, threads
         self._dtype, self._image_tokens = dtype, image_tokens
-        self._loaded: Any = None
+        self.network: Any = None
         self._config = files.json("config.json")
         try:
             self._tokenizer = Tokenizer.from_file(str(files.folder / "tokenizer.json"))
@@ -479,13 +482,13 @@ class GemmaModel:
     def _with(self, audio: bool, vision: bool) -> Any:  # noqa: ANN401 -- a class of transformers
         """The model with these towers at least; what was loaded before is kept if it is enough."""
         wanted = {"vision_config": vision, "audio_config": audio}
-        if self._loaded is not None:
-            wanted = {name: on or getattr(self._loaded.config, name) is not None for name, on in wanted.items()}
-            if all(getattr(self._loaded.config, name) is not None for name, on in wanted.items() if on):
-                return self._loaded
-            self._loaded = None
-        self._loaded = self._load({name for name, on in wanted.items() if on})
-        return self._loaded
+        if self.network is not None:
+            wanted = {name: on or getattr(self.network.config, name) is not None for name, on in wanted.items()}
+            if all(getattr(self.network.config, name) is not None for name, on in wanted.items() if on):
+                return self.network
+            self.network = None
+        self.network = self._load({name for name, on in wanted.items() if on})
+        return self.network
 
     def _load(self, towers: set[str]) -> Any:  # noqa: ANN401 -- a class of transformers
         import torch

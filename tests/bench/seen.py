@@ -3,8 +3,8 @@
 Each part is measured where its folder is given, by the commands and the encoder that users run:
 
 - ``--videos DIR``: videos and ``queries.json`` (a list of ``{"video", "query", "modality"}``). The folder is indexed;
-  printed are nDCG@10 of queries about what is seen, said, written on screen and noted, and how often the modality that
-  a query aims at wins (modality accuracy).
+  printed are nDCG@10 of the queries of each modality, and how often the modality that a query aims at wins (modality
+  accuracy).
 - ``--photos DIR``: ``captions.csv`` (``image,caption``) and ``images/``. Every fifth photo is a document of its own;
   ``clamr train --recipe mini`` holds the same ones out. Printed are R@1 and R@10 of their captions.
 - ``--sentences DIR``: parallel sentences, one a line, in files that end in ``.en``, ``.de`` and so on, maybe with
@@ -29,7 +29,6 @@ from clamr_cli import encoders
 from clamr_cli.config import default_cache
 from clamr_cli.types import Document, Encoder, Frame, Segment, Span
 
-NAMES = {"video": "seen", "speech": "said", "ocr": "written", "metadata": "noted"}
 WHOLE = Span(0.0, 10.0)
 
 
@@ -45,13 +44,9 @@ def videos(folder: Path, db: Path, options: argparse.Namespace) -> None:
     )
     report = json.loads(scored.stdout.splitlines()[0])
     print(f"all, nDCG@10: {100 * report['measures']['nDCG@10']:.1f} of {sum(report['rows'].values())} queries")
-    for modality, name in NAMES.items():
-        if modality in report["by_modality"]:
-            won = report["modality_accuracy_by_modality"][modality]
-            value = 100 * report["by_modality"][modality]
-            print(
-                f"{name}, nDCG@10: {value:.1f} of {report['rows'][modality]} queries, modality right {100 * won:.0f} %"
-            )
+    for modality, value in report["by_modality"].items():
+        count, won = report["rows"][modality], report["modality_accuracy_by_modality"][modality]
+        print(f"{modality}, nDCG@10: {100 * value:.1f} of {count} queries, modality right {100 * won:.0f} %")
     print(f"modality right: {100 * report['modality_accuracy']:.0f} %")
 
 

@@ -176,10 +176,10 @@ def test_a_long_text_is_cut_at_sentences_and_what_is_over_the_limit_is_left_out(
 def test_a_query_loads_neither_tower_and_pictures_no_audio(checkpoint: Path, cache: Path) -> None:
     fresh: Any = encoders.create("gemma", cache=cache, device="cpu", threads=1, model=str(checkpoint))
     fresh.encode_queries(["a ferry"])
-    assert fresh.model._loaded.vision_tower is None
+    assert fresh.model.network.vision_tower is None
     fresh.encode_documents([MOMENT])
-    assert fresh.model._loaded.vision_tower is not None
-    assert fresh.model._loaded.audio_tower is None
+    assert fresh.model.network.vision_tower is not None
+    assert fresh.model.network.audio_tower is None
 
 
 def test_the_bank_is_computed_once(checkpoint: Path, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_the_bank_is_computed_once(checkpoint: Path, tmp_path: Path) -> None:
     mean = first.bank.mean
     second: Any = encoders.create("gemma", cache=tmp_path, device="cpu", threads=1, model=str(checkpoint))
     assert (second.bank.mean == mean).all()
-    assert second.model._loaded is None
+    assert second.model.network is None
 
 
 def test_what_is_described_is_what_is_made(encoder: GemmaEncoder, checkpoint: Path, cache: Path) -> None:
