@@ -122,6 +122,11 @@ def pip_install(extra: str = "", *options: str) -> str:
     return shlex.join(["pip", "install", *options, *(["-e"] if editable else []), target])
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of a library says, its class where it says nothing; 200 characters at most."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+
+
 _OPEN_FILES: Final = re.compile(r"too many open files|too many files are open|os error 24\b", re.IGNORECASE)
 _MEMORY: Final = re.compile(
     r"can(?:no|')t allocate memory|out of memory|not enough memory|insufficient memory|bad_?alloc|unable to allocate"

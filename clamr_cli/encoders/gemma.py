@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from clamr_cli import weights
 from clamr_cli.devices import choose_device
 from clamr_cli.encoders import Rows, hub
-from clamr_cli.errors import MediaError, ModelError, UsageError
+from clamr_cli.errors import MediaError, ModelError, UsageError, first_line
 from clamr_cli.files import write_atomically
 from clamr_cli.text import Place, TextTrack
 from clamr_cli.types import DIMENSION, Document, EncoderInfo, Frame, Modality, Sound, Span, TokenVectors
@@ -505,8 +505,8 @@ class GemmaModel:
             with torch.device("meta"):
                 whole = EmbeddingGemma2Model(config).state_dict()
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise ModelError(f"config.json of {self._files.name} cannot be used: {reason}", _AGAIN) from error
+            what = f"config.json of {self._files.name} cannot be used: {first_line(error)}"
+            raise ModelError(what, _AGAIN) from error
         self._check({name: tuple(tensor.shape) for name, tensor in whole.items()}, config.text_config.embedding_dim)
         for name in _PARTS:
             if name not in towers:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clamr_cli.encoders import Rows, hub
-from clamr_cli.errors import MediaError, MissingExtra, ModelError, UsageError
+from clamr_cli.errors import MediaError, MissingExtra, ModelError, UsageError, first_line
 from clamr_cli.types import DIMENSION, TEXT_MODALITIES, Document, EncoderInfo, Modality, TokenVectors
 
 VERSION: Final = 1
@@ -86,7 +86,7 @@ class StEncoder:
             with _random_tensors() as missing:
                 loaded = MultiVectorEncoder(str(files.folder), device=place, local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            reason = first_line(error)
             raise ModelError(f"{model} cannot be loaded: {reason}", _OTHER) from error
         if missing:
             what = f"{model} lacks {len(missing)} tensors, they would be random ({hub.shorten(missing)})"

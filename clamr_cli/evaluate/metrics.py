@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
-from clamr_cli.errors import UsageError
+from clamr_cli.errors import UsageError, first_line
 from clamr_cli.evaluate.data import require_ir_measures
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
@@ -83,8 +83,7 @@ def per_query(names: Sequence[str], qrels: Qrels, ranking: Ranking) -> dict[str,
             for result in require_ir_measures().iter_calc([measure], judged, run) if run else ():
                 by_query[result.query_id] = float(result.value)
         except Exception as error:  # each provider raises its own kinds
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-            raise UsageError(f"cannot compute {name} ({reason})", "leave the measure out") from error
+            raise UsageError(f"cannot compute {name} ({first_line(error)})", "leave the measure out") from error
         values[name] = np.array(list(by_query.values()))
     return values
 

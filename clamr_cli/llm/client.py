@@ -19,12 +19,13 @@ from typing import Any, Final
 
 import httpx2
 
-from clamr_cli.errors import ModelError, UsageError
+from clamr_cli.errors import ModelError, UsageError, first_line
 from clamr_cli.llm import AnswerError, ImagesRefused, ImagesTooLarge, Prompt, utf8
 
 _TRANSIENT: Final = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 _LARGEST_REPLY: Final = 4 << 20
 _LONGEST_WAIT: Final = 120.0
+_DATA_URL: Final = "data:image/jpeg;base64,"
 _OPTIONAL_FIELDS: Final = ("seed", "temperature", "max_tokens", "max_completion_tokens")
 
 # The protocol has no codes for what is wrong with pictures; servers say it in words of their own.
@@ -144,7 +145,12 @@ class EndpointModel:
     def _body(self, prompt: Prompt) -> dict[str, Any]:
         content: object = prompt.text
         if prompt.has_images:
-            content = [_content_part(part) for part in prompt.user]
+            content = [
+                {"type": "text", "text": part}
+                if isinstance(part, str)
+                else {"type": "image_url", "image_url": {"url": _DATA_URL + base64.b64encode(part).decode("ascii")}}
+                for part in prompt.user
+            ]
         messages: list[dict[str, Any]] = [{"role": "system", "content": prompt.system}] if prompt.system else []
         messages.append({"role": "user", "content": content})
         length = "max_completion_tokens" if "max_tokens" in self._unsupported else "max_tokens"
@@ -168,16 +174,16 @@ class EndpointModel:
                 return response.status_code, response.headers, bytes(content)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             if self._reached:
-                raise _Retry(_first_line(error)) from error
+                raise _Retry(first_line(error)) from error
             hint = "start the server, or check --base-url"
-            raise ModelError(f"nothing answers at {self._shown_url} ({_first_line(error)})", hint) from error
+            raise ModelError(f"nothing answers at {self._shown_url} ({first_line(error)})", hint) from error
         except httpx2.TimeoutException as error:
             raise _Retry(f"no answer within {self._timeout:g} s", silent=True) from error
         except httpx2.TransportError as error:
-            raise _Retry(_first_line(error)) from error
+            raise _Retry(first_line(error)) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:
             # RuntimeError: the client was closed by an interruption.
-            raise AnswerError(f"the request failed: {_first_line(error)}") from error
+            raise AnswerError(f"the request failed: {first_line(error)}") from error
 
     def _refusal(self, status: int, headers: Mapping[str, str], complaint: str, *, has_images: bool) -> Exception:
         """The error for a reply that is not an answer."""
@@ -205,13 +211,6 @@ class EndpointModel:
         if 300 <= status < 400:
             return ModelError(f"{self._shown_url} redirects to {headers.get('location', '?')}", "use that --base-url")
         return AnswerError(what)
-
-
-def _content_part(part: str | bytes) -> dict[str, Any]:
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    url = "data:image/jpeg;base64," + base64.b64encode(part).decode("ascii")
-    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _answer_text(headers: Mapping[str, str], content: bytes) -> str:
@@ -280,10 +279,6 @@ def _message(value: object) -> str:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 200 else line[:199] + "…"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def endpoint_url(base_url: str) -> httpx2.URL:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from clamr_cli.devices import choose_device
-from clamr_cli.errors import ModelError
+from clamr_cli.errors import ModelError, first_line
 from clamr_cli.llm import AnswerError, ImagesRefused, ImagesTooLarge, Prompt
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -73,12 +75,30 @@ class LocalModel:
         """See :class:`~clamr_cli.llm.ChatModel`."""
         if prompt.has_images and not self.supports_images:
             raise ImagesRefused(f"{self.name} takes no pictures")
+        too_long = partial(ImagesTooLarge, hint=self._image_hint) if prompt.has_images else AnswerError
+        sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if prompt.temperature > 0:
+            sampling = {"do_sample": True, "temperature": prompt.temperature}
         try:
-            answer = self._generate(self.tokenize(prompt), prompt)
+            inputs = self.tokenize(prompt)
+            length, max_tokens = inputs["input_ids"].shape[1], self._max_tokens
+            if self._longest is not None:
+                if length >= self._longest:
+                    raise too_long(f"the prompt has {length} tokens, and the model reads {self._longest}")
+                max_tokens = min(max_tokens, self._longest - length)
+            tokenizer = self._tokenizer
+            padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+            devices = [self._device] if self._device.type == "cuda" else []
+            with torch.random.fork_rng(devices=devices), torch.inference_mode():
+                torch.manual_seed(prompt.seed)
+                output = self._model.generate(
+                    **inputs, **sampling, num_beams=1, max_new_tokens=max_tokens, pad_token_id=padding, use_cache=True
+                )
+            answer = str(tokenizer.decode(output[0][length:], skip_special_tokens=True))
         except torch.OutOfMemoryError as error:
-            raise self._too_long(prompt, "the prompt does not fit into the device's memory") from error
+            raise too_long("the prompt does not fit into the device's memory") from error
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError, OSError, jinja2.TemplateError) as error:
-            raise AnswerError(f"the model failed: {_first_line(error)}") from error
+            raise AnswerError(f"the model failed: {first_line(error)}") from error
         if not answer.strip():
             raise AnswerError("the answer is empty")
         return answer
@@ -100,8 +120,14 @@ class LocalModel:
     def _apply_template(self, messages: list[tuple[str, tuple[str | bytes, ...]]]) -> Any:  # noqa: ANN401
         chat: list[dict[str, Any]] = []
         for role, parts in messages:
-            text = "\n".join(part for part in parts if isinstance(part, str))
-            content = [_content_part(part) for part in parts] if self.supports_images else text
+            content: Any = "\n".join(part for part in parts if isinstance(part, str))
+            if self.supports_images:
+                content = [
+                    {"type": "text", "text": part}
+                    if isinstance(part, str)
+                    else {"type": "image", "image": Image.open(io.BytesIO(part)).convert("RGB")}
+                    for part in parts
+                ]
             chat.append({"role": role, "content": content})
         return self._processor.apply_chat_template(
             chat,
@@ -111,29 +137,6 @@ class LocalModel:
             return_tensors="pt",
             enable_thinking=False,  # a variable of some templates; the others ignore it
         ).to(self._device)
-
-    def _generate(self, inputs: Any, prompt: Prompt) -> str:  # noqa: ANN401
-        length = inputs["input_ids"].shape[1]
-        max_tokens = self._max_tokens
-        if self._longest is not None:
-            if length >= self._longest:
-                raise self._too_long(prompt, f"the prompt has {length} tokens, and the model reads {self._longest}")
-            max_tokens = min(max_tokens, self._longest - length)
-        sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if prompt.temperature > 0:
-            sampling = {"do_sample": True, "temperature": prompt.temperature}
-        tokenizer = self._tokenizer
-        padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        devices = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.inference_mode():
-            torch.manual_seed(prompt.seed)
-            output = self._model.generate(
-                **inputs, **sampling, num_beams=1, max_new_tokens=max_tokens, pad_token_id=padding, use_cache=True
-            )
-        return str(tokenizer.decode(output[0][length:], skip_special_tokens=True))
-
-    def _too_long(self, prompt: Prompt, what: str) -> AnswerError:
-        return ImagesTooLarge(what, self._image_hint) if prompt.has_images else AnswerError(what)
 
 
 def find_model(model: str) -> Path:
@@ -145,6 +148,9 @@ def find_model(model: str) -> Path:
     folder = Path(os.path.expanduser(model))
     if folder.is_dir():
         return folder.resolve()
+    if folder.suffix == ".gguf" and folder.is_file():
+        hint = f"serve it: llama-server -m {shlex.quote(model)}, then --base-url http://localhost:8080/v1 --model NAME"
+        raise ModelError(f"{model} is a file for llama.cpp, not a folder for transformers", hint)
     if not _HUB_ID.fullmatch(model):
         raise ModelError(f"no such folder: {model!r}", f"{_GIVE_MODEL}, or a hub id such as owner/name")
     from huggingface_hub import errors, snapshot_download
@@ -154,13 +160,6 @@ def find_model(model: str) -> Path:
     except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError, OSError) as error:
         hint = f"fetch it with: hf download {model}, or give a folder; --base-url asks a server instead"
         raise ModelError(f"the model {model} is not on this machine", hint) from error
-
-
-def _content_part(part: str | bytes) -> dict[str, Any]:
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    with Image.open(io.BytesIO(part)) as image:
-        return {"type": "image", "image": image.convert("RGB")}
 
 
 def _load(folder: Path, model: str, device: torch.device) -> tuple[Any, Any]:
@@ -173,7 +172,7 @@ def _load(folder: Path, model: str, device: torch.device) -> tuple[Any, Any]:
     try:
         config = transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
     except Exception as error:
-        raise ModelError(f"{model} is not a model for transformers: {_first_line(error)}", _GIVE_MODEL) from error
+        raise ModelError(f"{model} is not a model for transformers: {first_line(error)}", _GIVE_MODEL) from error
     reads_images = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     if not reads_images and config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(f"{model} ({config.model_type}) is not a model that writes text", _GIVE_MODEL)
@@ -182,7 +181,7 @@ def _load(folder: Path, model: str, device: torch.device) -> tuple[Any, Any]:
         reader = transformers.AutoProcessor if reads_images and has_processor else transformers.AutoTokenizer
         processor = reader.from_pretrained(folder, **_LOCAL)
     except Exception as error:
-        what = f"the tokenizer or processor of {model} cannot be read: {_first_line(error)}"
+        what = f"the tokenizer or processor of {model} cannot be read: {first_line(error)}"
         raise ModelError(what, _GIVE_MODEL) from error
     if not (processor.chat_template or getattr(processor, "tokenizer", processor).chat_template):
         raise ModelError(f"{model} has no chat template, so it does not follow instructions", _GIVE_MODEL)
@@ -199,12 +198,8 @@ def _load(folder: Path, model: str, device: torch.device) -> tuple[Any, Any]:
         hint = "use --device cpu or a smaller model"
         raise ModelError(f"{model} does not fit into the device's memory", hint) from error
     except Exception as error:
-        raise ModelError(f"{model} cannot be loaded: {_first_line(error)}", "download it again") from error
+        raise ModelError(f"{model} cannot be loaded: {first_line(error)}", "download it again") from error
     missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if missing:
         raise ModelError(f"{model} lacks {len(missing)} tensors, {missing[0]} among them", "download it again")
     return processor, loaded
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

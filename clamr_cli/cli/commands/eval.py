@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -30,15 +30,13 @@ from clamr_cli.cli.output import (
 from clamr_cli.cli.progress import steps
 from clamr_cli.cli.runtime import Context, encoder_for, open_store
 from clamr_cli.errors import EXIT_FOUND, UsageError
-from clamr_cli.queries import LabelledQuery
 from clamr_cli.types import Filters
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from clamr_cli.evaluate.data import ScoredDocuments
-    from clamr_cli.evaluate.run import Evaluation, EvaluationReport
+    from clamr_cli.evaluate.run import EvaluationReport
 
 _WIDE: Final = 110
 """Columns of a screen from which the values by modality stand beside the means."""
@@ -100,7 +98,7 @@ def evaluate(context: Context, arguments: EvalArguments) -> int:
     Piped, it prints tab-separated lines, a header first: system, rows, measures, interval, p, main measure by
     modality.
     """
-    from clamr_cli.evaluate import metrics, run
+    from clamr_cli.evaluate import data, metrics, run
 
     form = arguments.form
     if arguments.run and not (arguments.qrels or arguments.queries):
@@ -117,8 +115,19 @@ def evaluate(context: Context, arguments: EvalArguments) -> int:
         sampling=metrics.Sampling(arguments.bootstrap, arguments.seed),
         filters=Filters(path=arguments.path),
     )
-    queries = _read_queries(arguments)
-    runs = _read_runs([*(arguments.run or ()), *(arguments.compare or ())])
+    if arguments.queries is None:
+        queries = data.queries_of_qrels(arguments.qrels or Path())
+    else:
+        queries = all_queries = data.read_queries(arguments.queries, arguments.format)
+        if arguments.qrels:
+            queries = data.judged_queries(all_queries, arguments.qrels)
+        if unjudged := len(all_queries) - len(queries):
+            warn(f"{unjudged} of the queries were not judged and are left out")
+    runs: dict[str, data.ScoredDocuments] = {}
+    for path in [*(arguments.run or ()), *(arguments.compare or ())]:
+        # By the stems of their files, numbered from the second of a stem.
+        names = (path.stem if number == 1 else f"{path.stem}-{number}" for number in count(1))
+        runs[next(name for name in names if name not in runs)] = data.read_run(path)
     if arguments.run:
         evaluation = run.evaluate_runs(runs, queries, evaluation_options)
     else:
@@ -134,64 +143,25 @@ def evaluate(context: Context, arguments: EvalArguments) -> int:
             evaluation = run.evaluate(
                 store, encoder, queries, evaluation_options, others=runs, sentences=sentences, progress=progress
             )
-    _write_files(arguments, evaluation)
-    _warn_of_gaps(evaluation)
-    _show(evaluation.report, form)
-    return EXIT_FOUND
-
-
-def _read_queries(arguments: EvalArguments) -> list[LabelledQuery]:
-    from clamr_cli.evaluate import data
-
-    if arguments.queries is None:
-        return data.queries_of_qrels(arguments.qrels or Path())
-    queries = data.read_queries(arguments.queries, arguments.format)
-    if not arguments.qrels:
-        return queries
-    judged = data.judged_queries(queries, arguments.qrels)
-    if unjudged := len(queries) - len(judged):
-        warn(f"{unjudged} of the queries were not judged and are left out")
-    return judged
-
-
-def _read_runs(paths: Sequence[Path]) -> dict[str, ScoredDocuments]:
-    """Runs by the stems of their files, numbered from the second of a stem."""
-    from clamr_cli.evaluate.data import read_run
-
-    runs: dict[str, ScoredDocuments] = {}
-    for path in paths:
-        names = (path.stem if number == 1 else f"{path.stem}-{number}" for number in count(1))
-        runs[next(name for name in names if name not in runs)] = read_run(path)
-    return runs
-
-
-def _write_files(arguments: EvalArguments, evaluation: Evaluation) -> None:
-    from clamr_cli.evaluate import data
-
-    def write_lines(path: Path, lines: Iterable[str]) -> None:
-        try:
-            with path.open("w", encoding="utf-8", newline="\n") as stream:
-                stream.writelines(lines)
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written ({error.strerror})", "name another file") from error
-
-    if arguments.run_out:
-        run = evaluation.runs[0]
-        write_lines(arguments.run_out, data.run_lines(evaluation.task.scored(run), run.name.replace(" ", "-")))
-    if arguments.qrels_out:
-        write_lines(arguments.qrels_out, data.qrel_lines(evaluation.task.qrels))
-
-
-def _warn_of_gaps(evaluation: Evaluation) -> None:
-    """Say what was left out."""
-    from clamr_cli.evaluate.data import listed
-
+    ours = evaluation.runs[0]
+    for out, lines in (
+        (arguments.run_out, data.run_lines(evaluation.task.scored(ours), ours.name.replace(" ", "-"))),
+        (arguments.qrels_out, data.qrel_lines(evaluation.task.qrels)),
+    ):
+        if out:
+            try:
+                with out.open("w", encoding="utf-8", newline="\n") as stream:
+                    stream.writelines(lines)
+            except OSError as error:
+                raise UsageError(f"{out} cannot be written ({error.strerror})", "name another file") from error
     if evaluation.unknown:
         unknown = f"answers that are no video of the index, or several: {len(evaluation.unknown)} "
         lost = f"; queries without another answer: {len(evaluation.lost)}, which count as 0 unless --judged-only"
-        warn(f"{unknown}({listed(evaluation.unknown)}){lost if evaluation.lost else ''}")
+        warn(f"{unknown}({data.listed(evaluation.unknown)}){lost if evaluation.lost else ''}")
     for note in evaluation.notes:
         warn(note)
+    _show(evaluation.report, form)
+    return EXIT_FOUND
 
 
 # --- output -----------------------------------------------------------------------------------------------------------

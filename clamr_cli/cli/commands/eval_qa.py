@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from clamr_cli.evaluate.qa import QaReport, QuestionSettled, Share, Strategy
-    from clamr_cli.evaluate.questions import LabelledQuestion, QuestionMedia
-    from clamr_cli.store import Store
+    from clamr_cli.evaluate.questions import QuestionMedia
 
 _NAME_WIDTH: Final = len("clamr+speech+subs")
 
@@ -93,6 +92,7 @@ def eval_qa(context: Context, arguments: EvalQaArguments) -> int:
     command with the same --out goes on.
     """
     from clamr_cli.evaluate import questions as collections
+    from clamr_cli.evaluate.data import listed
     from clamr_cli.evaluate.metrics import Sampling
     from clamr_cli.evaluate.qa import RESULT_KEY, QaOptions, QaRun, report
     from clamr_cli.frames import Prepared, locate, prepare
@@ -107,7 +107,19 @@ def eval_qa(context: Context, arguments: EvalQaArguments) -> int:
     settings = arguments.settings(context)
     questions = collections.read(collections.locate(Path(arguments.data)), arguments.format)[: arguments.limit]
     store = open_store(settings, create=True)
-    media, missing = _find_media(store, questions, arguments)
+    data = Path(arguments.data)
+    folder = data if data.is_dir() else data.absolute().parent
+    videos, subtitles = ([*(folders or ()), folder] for folders in (arguments.videos, arguments.subtitles))
+    media, missing = collections.find_media(questions, store.files(), videos, [*subtitles, *videos])
+    if arguments.model is None and not any(question.has_evidence for question in questions):
+        what = "nothing to measure: no question says where its answer is, and no model is named"
+        raise UsageError(what, "name one: --model FOLDER, or --base-url URL --model NAME")
+    if not media:
+        raise UsageError(f"none of the videos is here ({listed(missing)})", "say where they are with --videos DIR")
+    if missing:
+        lost = sum(question.video in missing for question in questions)
+        what = f"{plural(lost, 'question')} about {plural(len(missing), 'video')} not here"
+        warn(f"left out: {what} ({listed(missing)})")
     # The same for every strategy; no strategy looks at on-screen text.
     dense = arguments.dense_options(store, settings)
     dense = replace(dense, index=replace(dense.index, text=False), context=arguments.nearby)
@@ -118,11 +130,10 @@ def eval_qa(context: Context, arguments: EvalQaArguments) -> int:
         model = arguments.load_model(settings, image_hint=hint, workers=arguments.concurrency)
     view = QaView(len(media), arguments.out)
 
-    def prepare_media(media: QuestionMedia) -> Prepared:
+    def prepare_media(video: QuestionMedia) -> Prepared:
         try:
-            target = replace(
-                locate(store, media.video), subtitles=collections.cached_subtitles(media, settings.cache / "qa")
-            )
+            srt = collections.cached_subtitles(video, settings.cache / "qa")
+            target = replace(locate(store, video.video), subtitles=srt)
         except UsageError as error:
             raise MediaError(error.what, error.hint) from error
         with contextlib.closing(prepare(store, target, dense)) as events:  # type: ignore[type-var]
@@ -145,29 +156,6 @@ def eval_qa(context: Context, arguments: EvalQaArguments) -> int:
         if model is not None:
             model.close()
     return EXIT_PARTIAL if code == EXIT_FOUND and (missing or view.failed) else code
-
-
-def _find_media(
-    store: Store, questions: Sequence[LabelledQuestion], arguments: EvalQaArguments
-) -> tuple[dict[str, QuestionMedia], list[str]]:
-    """The videos of the questions by name, and the names of those that are not here."""
-    from clamr_cli.evaluate.data import listed
-    from clamr_cli.evaluate.questions import find_media
-
-    data = Path(arguments.data)
-    folder = data if data.is_dir() else data.absolute().parent
-    videos, subtitles = ([*(folders or ()), folder] for folders in (arguments.videos, arguments.subtitles))
-    media, missing = find_media(questions, store.files(), videos, [*subtitles, *videos])
-    if arguments.model is None and not any(question.has_evidence for question in questions):
-        what = "nothing to measure: no question says where its answer is, and no model is named"
-        raise UsageError(what, "name one: --model FOLDER, or --base-url URL --model NAME")
-    if not media:
-        raise UsageError(f"none of the videos is here ({listed(missing)})", "say where they are with --videos DIR")
-    if missing:
-        lost = sum(question.video in missing for question in questions)
-        what = f"{plural(lost, 'question')} about {plural(len(missing), 'video')} not here"
-        warn(f"left out: {what} ({listed(missing)})")
-    return media, missing
 
 
 class QaView(LlmRunView):
