@@ -1,4 +1,4 @@
-"""clamr: search a folder of videos by what is seen, said, written on screen and noted about it."""
+"""clamr: search a folder of videos by what is shown, said, written on screen and in their metadata."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ def _root(
         bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Search a folder of videos by what is seen, said, written on screen and noted about it."""
+    """Search a folder of videos by what is shown, said, written on screen and in their metadata."""
     context.obj = Context(db, config, context.command)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

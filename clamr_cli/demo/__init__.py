@@ -62,10 +62,10 @@ PHOTOS: Final = {
 """Subject -> file of scikit-image's data folder."""
 
 QUESTIONS: Final = {
-    Modality.VIDEO: "What is seen",
+    Modality.VIDEO: "What is shown",
     Modality.SPEECH: "What is said",
     Modality.OCR: "What is written on screen",
-    Modality.METADATA: "What is noted about it",
+    Modality.METADATA: "What its metadata says",
 }
 
 
