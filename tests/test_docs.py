@@ -153,6 +153,7 @@ def test_doctests_pass(path: Path) -> None:
     assert not result.failed
 
 
+@pytest.mark.slow
 def test_the_reference_is_up_to_date() -> None:
     command = [sys.executable, "-m", "clamr_cli.docs.reference", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -15,6 +15,7 @@ def record(path: Path, **more: str) -> FileRecord:
     return FileRecord(str(path), str(path.parent), "aa", 1, 1, FileState.INDEXED, **more)
 
 
+@pytest.mark.slow
 def test_a_hanging_share_does_not_delay_the_others_and_keeps_its_last_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

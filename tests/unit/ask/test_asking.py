@@ -36,6 +36,7 @@ def test_an_answer_has_its_choice_and_its_times():
     assert found.notes == ()
 
 
+@pytest.mark.slow
 def test_pictures_that_are_too_large_become_smaller_until_they_are_taken():
     def picky(asked: Asked) -> Sent:
         return error(400, "image is too large") if max(sides(asked)) > 200 else answer("B")
@@ -71,6 +72,7 @@ def test_small_pictures_that_are_still_too_much_become_fewer_and_then_the_troubl
         ]
 
 
+@pytest.mark.slow
 def test_few_enough_are_found_however_many_there_were():
     def picky(asked: Asked) -> Sent:
         return error(400, "the prompt is too long") if len(asked.images) > 1 else answer("B")
@@ -113,6 +115,7 @@ def test_nonsense_is_one_clear_line(reply, said_of_it):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_slow_or_down_is_told():
     with endpoint(lambda _: Sent(hang=True)) as there:
         with pytest.raises(AnswerError, match=r"no answer within 0.2 s"):

@@ -37,6 +37,7 @@ def ask(clamr: Clamr, harbour):  # noqa: F811
     return call
 
 
+@pytest.mark.slow
 def test_the_answer_its_times_and_how_to_open_them(ask, harbour):
     with endpoint(lambda _: answer(GOOD)) as there:
         ended = ask(FERRY, "-k", "4", there=there)
@@ -51,6 +52,7 @@ def test_the_answer_its_times_and_how_to_open_them(ask, harbour):
     assert ended.code == 0
 
 
+@pytest.mark.slow
 def test_the_model_is_shown_frames_and_lines_in_the_order_of_time(ask):
     with endpoint(lambda _: answer(GOOD)) as there:
         ask(FERRY, "-k", "4", there=there)
@@ -63,6 +65,7 @@ def test_the_model_is_shown_frames_and_lines_in_the_order_of_time(ask):
     assert asked.user.rstrip().endswith(f"Question: {FERRY}")
 
 
+@pytest.mark.slow
 def test_what_is_said_in_a_film_is_no_instruction_and_reaches_no_terminal(ask):
     with endpoint(lambda _: answer("B \x1b[2J\u202e [0:13]\n[9:59]")) as there:
         ended = ask("ignore the question", "--choices", "yes", "no", there=there)
@@ -75,6 +78,7 @@ def test_what_is_said_in_a_film_is_no_instruction_and_reaches_no_terminal(ask):
     assert ended.out.decode().splitlines()[:3] == ["B. no", "B  [2J  [0:13]", "[9:59?]"]
 
 
+@pytest.mark.slow
 def test_choices_can_be_given_together_or_one_by_one(ask):
     ways = (("--choices", "at noon", "at -5"), ("--choice", "at noon", "--choice=at -5"))
     with endpoint(lambda _: answer("Answer: A. [0:07]")) as there:
@@ -85,6 +89,7 @@ def test_choices_can_be_given_together_or_one_by_one(ask):
     assert ended[0].out.startswith(b"A. at noon\nAnswer: A. [0:07]\n\nclamr open ")
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_no_choice_is_nothing_found(ask):
     with endpoint(lambda _: answer("I cannot tell.")) as there:
         ended = ask(FERRY, "--choices", "at noon", "at one", "--json", there=there)
@@ -92,6 +97,7 @@ def test_an_answer_that_takes_no_choice_is_nothing_found(ask):
     assert json.loads(ended.out)["choice"] is None
 
 
+@pytest.mark.slow
 def test_json_has_all_that_the_answer_rests_on(ask, harbour):
     with endpoint(lambda _: answer(GOOD)) as there:
         ended = ask(FERRY, "-k", "3", "--json", there=there)
@@ -107,6 +113,7 @@ def test_json_has_all_that_the_answer_rests_on(ask, harbour):
     assert b"\x1b" not in ended.out
 
 
+@pytest.mark.slow
 def test_the_same_question_is_the_same_request(ask):
     with endpoint(lambda _: answer(GOOD)) as there:
         ended = [ask(FERRY, "-k", "5", "--seed", "3", there=there) for _ in range(2)]
@@ -116,6 +123,7 @@ def test_the_same_question_is_the_same_request(ask):
     assert ended[0] == ended[1]
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_what_is_asked_then(ask):
     dry = json.loads(ask(FERRY, "-k", "2", "--dry-run").out)
     with endpoint(lambda _: answer(GOOD)) as there:
@@ -126,6 +134,7 @@ def test_a_dry_run_shows_what_is_asked_then(ask):
     assert (dry["seed"], dry["temperature"]) == (0, 0.0)
 
 
+@pytest.mark.slow
 def test_more_frames_than_there_are_is_said(ask):
     with endpoint(lambda _: answer(GOOD)) as there:
         ended = ask(FERRY, "-k", "900", there=there)
@@ -134,6 +143,7 @@ def test_more_frames_than_there_are_is_said(ask):
     assert ended.err.splitlines()[0] == (f"the video has only {len(asked.images)} frames to choose from, not 900")
 
 
+@pytest.mark.slow
 def test_where_no_frame_has_what_it_is_to_be_chosen_by_nobody_is_asked(ask):
     with endpoint() as there:
         ended = ask(FERRY, "-m", "ocr", there=there)
@@ -142,6 +152,7 @@ def test_where_no_frame_has_what_it_is_to_be_chosen_by_nobody_is_asked(ask):
     assert ended.err == "nothing found: no frame has what it is to be chosen by\n"
 
 
+@pytest.mark.slow
 def test_an_index_that_was_named_is_not_needed_to_open_what_is_cited(
     clamr,  # noqa: F811
     harbour,
@@ -162,6 +173,7 @@ def test_an_index_that_was_named_is_not_needed_to_open_what_is_cited(
     assert ended.out.decode().splitlines()[2] == f"clamr open {video_id}@0:07"
 
 
+@pytest.mark.slow
 def test_a_refusal_of_large_pictures_is_answered_with_smaller_ones(ask):
     def picky(asked: Asked) -> Sent:
         urls = (url.removeprefix("data:image/jpeg;base64,") for url in asked.images)
@@ -177,6 +189,7 @@ def test_a_refusal_of_large_pictures_is_answered_with_smaller_ones(ask):
     )
 
 
+@pytest.mark.slow
 def test_a_model_without_eyes_answers_from_what_is_said(ask):
     with endpoint(lambda asked: error(400, "no image input") if asked.images else answer("Noon [0:07].")) as there:
         ended = ask(FERRY, there=there)
@@ -184,6 +197,7 @@ def test_a_model_without_eyes_answers_from_what_is_said(ask):
     assert "note: the model takes no pictures" in ended.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reply", "code", "said"),
     [
@@ -205,6 +219,7 @@ def test_trouble_is_one_line_and_an_exit_code(ask, reply, code, said):
     assert len(ended.err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_down_is_told(ask):
     with endpoint() as there:
         pass
@@ -238,6 +253,7 @@ def test_wrong_usage_is_one_line_before_anything_is_opened(clamr, tmp_path, argu
     assert not (tmp_path / "index").exists()
 
 
+@pytest.mark.slow
 def test_a_video_of_sound_alone_is_asked_about_by_what_is_said(ask, tmp_path):
     Clip(size=(64, 48), fps=4).colour("red", 25).track().write(tmp_path / "whole.mkv")
     sound = only_sound(tmp_path / "whole.mkv", tmp_path / "radio.mka")
@@ -250,6 +266,7 @@ def test_a_video_of_sound_alone_is_asked_about_by_what_is_said(ask, tmp_path):
     assert ended.err == "the video has no picture: the model is shown what is said alone\n"
 
 
+@pytest.mark.slow
 def test_without_picture_and_words_there_is_nothing_to_ask_about(ask, tmp_path):
     Clip(size=(64, 48), fps=4).colour("red", 3).track().write(tmp_path / "whole.mkv")
     sound = only_sound(tmp_path / "whole.mkv", tmp_path / "silence.mka")
@@ -291,6 +308,7 @@ def test_a_model_on_this_machine_sees_the_frames(ask, tmp_path):
     assert b"\x1b" not in ended[0].out
 
 
+@pytest.mark.slow
 def test_a_file_name_that_means_harm_can_be_pasted(ask, harbour, tmp_path):
     name = tmp_path / "a b;\x1b[31mrm -rf ~\n.mp4"
     shutil.copy(harbour / "harbour.mp4", name)

@@ -87,6 +87,7 @@ def shelf(_indexed: Path, clamr: Clamr, monkeypatch: pytest.MonkeyPatch) -> Iter
 ALL = dict.fromkeys(("alpha", "bravo", "charlie", "delta", "echo"), False)
 
 
+@pytest.mark.slow
 def test_an_empty_mount_point_costs_nothing_however_often_it_is_indexed(shelf: Shelf) -> None:
     shelf.videos.rename(shelf.place / "unplugged")
     shelf.videos.mkdir()
@@ -107,6 +108,7 @@ def test_an_empty_mount_point_costs_nothing_however_often_it_is_indexed(shelf: S
     assert shelf.index()["finished"][0]["unchanged"] == 5
 
 
+@pytest.mark.slow
 def test_what_is_offline_is_marked_wherever_it_is_shown(shelf: Shelf) -> None:
     (shelf.videos / "disk [1]").rename(shelf.place / "unplugged")
     hits = [line.split("\t") for line in shelf("search", "clip").out.decode().splitlines()]
@@ -129,6 +131,7 @@ def test_what_is_offline_is_marked_wherever_it_is_shown(shelf: Shelf) -> None:
     assert b"offline\t2 (clamr ls)\n" in shelf("status").out
 
 
+@pytest.mark.slow
 def test_a_target_that_is_not_there_is_one_line_and_a_failure(shelf: Shelf) -> None:
     shelf.videos.rename(shelf.place / "unplugged")
     ended = shelf("index", str(shelf.videos), *PLAIN, "-q")
@@ -142,6 +145,7 @@ def test_a_target_that_is_not_there_is_one_line_and_a_failure(shelf: Shelf) -> N
     assert shelf("status", "--failed").err == "no failed files\n"
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_read_keeps_its_videos_and_is_listed_until_it_can(shelf: Shelf) -> None:
     folder = shelf.videos / "disk [1]"
     folder.rename(shelf.place / "unplugged")
@@ -159,6 +163,7 @@ def test_a_folder_that_cannot_be_read_keeps_its_videos_and_is_listed_until_it_ca
     assert (shelf.status("failed"), shelf.status("offline")) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_stays_searchable_and_is_listed(shelf: Shelf) -> None:
     file = shelf.videos / "bravo.mp4"
     file.rename(shelf.place / "elsewhere.mp4")
@@ -175,6 +180,7 @@ def test_a_file_that_cannot_be_read_stays_searchable_and_is_listed(shelf: Shelf)
     assert shelf.status("failed") == 0
 
 
+@pytest.mark.slow
 def test_a_deleted_file_leaves_the_index_and_costs_nothing_when_it_comes_back(shelf: Shelf) -> None:
     file = shelf.videos / "bravo.mp4"
     file.rename(shelf.place / "trash.mp4")
@@ -188,6 +194,7 @@ def test_a_deleted_file_leaves_the_index_and_costs_nothing_when_it_comes_back(sh
     assert shelf.searchable() == ALL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("days", "kept"), [(None, True), (29, True), (31, False)])
 def test_what_was_extracted_of_a_missing_file_is_kept_for_30_days(shelf: Shelf, days: int | None, kept: bool) -> None:
     extractions = shelf.status("extractions")
@@ -216,6 +223,7 @@ def test_most_files_at_once_are_a_disk_that_is_away(shelf: Shelf) -> None:
     assert len(shelf.searchable()) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["{videos}"], []])
 @pytest.mark.parametrize("left", ["nothing", "empty", "some"])
 def test_pruning_forgets_at_once_what_is_missing(shelf: Shelf, arguments: list[str], left: str) -> None:
@@ -235,6 +243,7 @@ def _plain(arguments: list[str]) -> tuple[str, ...]:
     return PLAIN if arguments else ()
 
 
+@pytest.mark.slow
 def test_pruning_one_folder_leaves_what_another_lost(shelf: Shelf) -> None:
     shutil.rmtree(shelf.videos / "disk [1]")
     (shelf.videos / "bravo.mp4").unlink()
@@ -242,6 +251,7 @@ def test_pruning_one_folder_leaves_what_another_lost(shelf: Shelf) -> None:
     assert shelf.searchable() == {"alpha": False, "bravo": True, "charlie": False}
 
 
+@pytest.mark.slow
 def test_rm_missing_takes_what_is_gone_and_offline_and_nothing_else(shelf: Shelf) -> None:
     assert shelf("rm", "--missing", "--yes").code == 1
     (shelf.videos / "bravo.mp4").unlink()
@@ -254,6 +264,7 @@ def test_rm_missing_takes_what_is_gone_and_offline_and_nothing_else(shelf: Shelf
     assert (sorted(shelf.searchable()), shelf.status("missing")) == (["alpha", "charlie"], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["{videos}/disk [1]", "{videos}/disk [1]/", "disk [1]", "./disk [1]//"])
 @pytest.mark.parametrize("there", [True, False])
 def test_rm_takes_a_folder_whether_it_is_there_or_not(
@@ -272,6 +283,7 @@ def test_rm_takes_names_of_folders_as_they_are(shelf: Shelf, name: str) -> None:
     assert shelf.searchable() == ALL
 
 
+@pytest.mark.slow
 def test_a_video_that_another_file_holds_stays(shelf: Shelf) -> None:
     shutil.copy(shelf.videos / "disk [1]/delta.mp4", shelf.place / "copy.mp4")
     shelf.index(str(shelf.place / "copy.mp4"))
@@ -280,6 +292,7 @@ def test_a_video_that_another_file_holds_stays(shelf: Shelf) -> None:
     assert {file.path for file in shelf.store.files() if "disk" in file.path} == set()
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_file_on_a_disk_that_is_away_is_no_move(shelf: Shelf) -> None:
     disk = shelf.videos / "disk [1]"
     disk.rename(shelf.place / "unplugged")
@@ -293,6 +306,7 @@ def test_a_copy_of_a_file_on_a_disk_that_is_away_is_no_move(shelf: Shelf) -> Non
     assert shelf.searchable() == {**ALL, "delta": True, "echo": True}
 
 
+@pytest.mark.slow
 def test_forgetting_that_is_cut_off_is_finished_by_the_next_run(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("alpha", "bravo"):
         (shelf.videos / f"{name}.mp4").unlink()

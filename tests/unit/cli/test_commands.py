@@ -174,6 +174,7 @@ def test_rm_takes_a_video_out_by_id_with_all_its_paths_and_touches_no_file(
     assert not {path for path in _paths(db) if "lagos" in path}
 
 
+@pytest.mark.slow
 def test_rm_by_path_keeps_a_video_that_another_file_holds(clamr: Clamr, db: Path) -> None:
     assert clamr("--db", str(db), "rm", "/videos/lagos.mp4", "--yes").code == 0
     assert LAGOS in _ids(db)
@@ -218,6 +219,7 @@ def test_rm_of_a_file_that_the_index_does_not_know_speaks_of_a_file(
     assert clamr("--db", str(db), "rm", BEES[:5], "--yes").code == 0
 
 
+@pytest.mark.slow
 def test_rm_waits_for_nobody_while_another_process_writes(clamr: Clamr, db: Path) -> None:
     with Store.open(db).writer("clamr index /videos"):
         ended = clamr("--db", str(db), "rm", LAGOS, "--yes")

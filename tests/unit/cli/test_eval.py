@@ -24,6 +24,7 @@ def queries(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_json_has_an_object_a_system(clamr: Clamr, db: Path, queries: Path) -> None:
     ended = clamr("--db", str(db), "eval", str(queries), "--json", "--measure", "mAP", "--measure", "R@1")
     records = [json.loads(line) for line in ended.out.splitlines()]
@@ -46,6 +47,7 @@ def test_tsv_and_csv_have_a_header_and_a_line_a_system(clamr: Clamr, db: Path, q
     assert {len(row) for row in tsv} == {len(tsv[0])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", ["80", "200"])
 def test_the_table_fits_its_screen(
     width: str, clamr: Clamr, db: Path, queries: Path, monkeypatch: pytest.MonkeyPatch

@@ -116,6 +116,7 @@ ERRORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOLDEN)
 def test_it_prints_what_it_did_before(name: str, cinema: Cinema, frames) -> None:
     ended = frames(cinema.film, *GOLDEN[name])
@@ -124,6 +125,7 @@ def test_it_prints_what_it_did_before(name: str, cinema: Cinema, frames) -> None
     _compare(name, _steady(ended.out + told + f"exit code: {ended.code}\n".encode(), cinema.folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ERRORS)
 def test_bad_input_is_one_clear_line(name: str, cinema: Cinema, frames) -> None:
     video = ERRORS[name] if name == "frames.unknown" else os.fspath(cinema.folder / ERRORS[name])
@@ -132,6 +134,7 @@ def test_bad_input_is_one_clear_line(name: str, cinema: Cinema, frames) -> None:
     _compare(name, _steady(f"{ended.err}exit code: {ended.code}\n".encode(), cinema.folder))
 
 
+@pytest.mark.slow
 def test_the_list_of_an_export_is_what_it_was_before(cinema: Cinema, frames, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert frames(cinema.film, "blue boat", "-k", "2", "--out", str(out), "--around", "1s").code == 0
@@ -142,6 +145,7 @@ def test_the_list_of_an_export_is_what_it_was_before(cinema: Cinema, frames, tmp
     assert all((out / name).stat().st_size > 500 for name in named)
 
 
+@pytest.mark.slow
 def test_an_export_is_finished_repeated_and_replaced_but_never_mixed(cinema: Cinema, frames, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = frames(cinema.film, "blue boat", "-k", "2", "--out", str(out))
@@ -163,6 +167,7 @@ def test_an_export_is_finished_repeated_and_replaced_but_never_mixed(cinema: Cin
     assert os.listdir(tmp_path / "mine") == ["letter.txt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [("--around", "2s"), ("--around", "1s", "--exact"), ("--side", "100")], ids=str)
 def test_files_of_another_kind_are_not_taken_for_those_that_are_wanted(
     other: tuple[str, ...], cinema: Cinema, frames, tmp_path: Path
@@ -181,6 +186,7 @@ def test_files_of_another_kind_are_not_taken_for_those_that_are_wanted(
     assert content(out) == content(fresh) != before
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_is_said(cinema: Cinema, frames, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for where in (("--out", str(tmp_path / "file" / "x")), ("--sheet", str(tmp_path / "file" / "x.png"))):
@@ -190,6 +196,7 @@ def test_a_place_that_cannot_be_written_is_said(cinema: Cinema, frames, tmp_path
         assert "cannot write" in ended.err
 
 
+@pytest.mark.slow
 def test_a_sheet_is_written_and_not_overwritten(cinema: Cinema, frames, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -205,6 +212,7 @@ def test_a_sheet_is_written_and_not_overwritten(cinema: Cinema, frames, tmp_path
     assert sheet.read_bytes() != before
 
 
+@pytest.mark.slow
 def test_the_film_itself_is_needed_only_for_clips(cinema: Cinema, frames, clamr: Clamr, tmp_path: Path) -> None:
     moved = tmp_path / "-dash.mp4"
     shutil.copy(cinema.film, moved)
@@ -220,6 +228,7 @@ def test_the_film_itself_is_needed_only_for_clips(cinema: Cinema, frames, clamr:
     assert json.loads(known.out.splitlines()[0])["rank"] == 1
 
 
+@pytest.mark.slow
 def test_damage_gives_the_kept_pictures(cinema: Cinema, frames, tmp_path: Path) -> None:
     film = Path(shutil.copytree(cinema.folder, tmp_path / "copy")) / "film.mp4"
     shutil.rmtree(cinema.db)
@@ -233,6 +242,7 @@ def test_damage_gives_the_kept_pictures(cinema: Cinema, frames, tmp_path: Path) 
     assert len(list((tmp_path / "out").glob("*.jpg"))) == 2
 
 
+@pytest.mark.slow
 def test_what_was_prepared_can_be_forgotten(cinema: Cinema, frames, clamr: Clamr, tmp_path: Path) -> None:
     film = Path(shutil.copytree(cinema.folder, tmp_path / "copy")) / "film.mp4"
     shutil.rmtree(cinema.db)

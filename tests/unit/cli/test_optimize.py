@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from clamr_cli.store import Store
 from tests.unit.cli.conftest import Clamr
 
@@ -14,6 +16,7 @@ def _record(clamr: Clamr, db: Path, *more: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_it_packs_all_vectors_and_changes_no_answer(clamr: Clamr, db: Path) -> None:
     before = clamr("--db", str(db), "search", "crowd", "--json")
     vectors = sum(use.vectors for use in Store.open(db).encoders())
@@ -24,6 +27,7 @@ def test_it_packs_all_vectors_and_changes_no_answer(clamr: Clamr, db: Path) -> N
     assert clamr("--db", str(db), "search", "crowd", "--json").out == before.out
 
 
+@pytest.mark.slow
 def test_it_frees_what_killed_writers_left_and_says_how_much(clamr: Clamr, db: Path) -> None:
     _record(clamr, db)
     (db / "vectors.lance" / ".tmp-left").write_bytes(bytes(3_000_000))
@@ -37,6 +41,7 @@ def test_it_frees_what_killed_writers_left_and_says_how_much(clamr: Clamr, db: P
     assert clamr("--db", str(db), "optimize", "--table").code == 0
 
 
+@pytest.mark.slow
 def test_an_approximate_index_is_built_when_asked_for_and_its_answers_say_so(clamr: Clamr, db: Path) -> None:
     exact = clamr("--db", str(db), "search", "crowd")
     assert _record(clamr, db, "--approximate")["approximate_index"] is True
@@ -56,6 +61,7 @@ def test_an_approximate_index_is_built_when_asked_for_and_its_answers_say_so(cla
     assert clamr(*few, "--hybrid").out == rows.out
 
 
+@pytest.mark.slow
 def test_another_writer_is_named(clamr: Clamr, db: Path) -> None:
     with Store.open(db).writer("somebody else"):
         ended = clamr("--db", str(db), "optimize")

@@ -110,6 +110,7 @@ def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         run(_program(ValueError("odd")), ["--number", "1"])
 
 
+@pytest.mark.slow
 def test_a_reader_that_had_enough_is_no_error() -> None:
     script = (
         "import sys; from clamr_cli.cli.output import write; import typer; from clamr_cli.cli.app import run\n"
@@ -207,6 +208,7 @@ def test_a_library_on_a_disk_without_execution_is_not_short_of_memory(home: Path
     assert "unexpected ImportError" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "said"),
     [
@@ -220,6 +222,7 @@ def test_limits_under_which_nothing_works_are_named(limit: str, said: str, tmp_p
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", said)
 
 
+@pytest.mark.slow
 def test_a_low_limit_of_open_files_that_can_be_raised_is_raised(tmp_path: Path) -> None:
     command = f'ulimit -Sn 16; exec "{sys.executable}" -m clamr_cli --db "{tmp_path}/db" search x'
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)

@@ -42,6 +42,7 @@ def _on_a_terminal(db: Path, *arguments: str, answer: str = "", **environment: s
     return process.returncode, shown.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "colours", "links"),
     [({}, True, True), ({"NO_COLOR": "1"}, False, True), ({"TERM": "dumb"}, False, False)],
@@ -57,6 +58,7 @@ def test_a_terminal_gets_a_table_with_what_it_can_show(
     assert "\u202e" not in shown
 
 
+@pytest.mark.slow
 def test_a_terminal_of_another_character_set_shows_what_it_lacks_as_escapes(db: Path) -> None:
     code, shown = _on_a_terminal(db, "search", "the crowd is marching", PYTHONIOENCODING="ascii", TERM="dumb")
     assert code == 0
@@ -64,21 +66,25 @@ def test_a_terminal_of_another_character_set_shows_what_it_lacks_as_escapes(db: 
     assert "the \\xb7 crowd" in shown.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_a_dumb_terminal_gets_no_escape_at_all(db: Path) -> None:
     for arguments in (("explain", LAGOS, "--query", "crowd"), ("show", LAGOS)):
         assert "\x1b" not in _on_a_terminal(db, *arguments, TERM="dumb")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [50, 132])
 def test_tables_are_as_wide_as_the_terminal_at_most(db: Path, columns: int) -> None:
     _, shown = _on_a_terminal(db, "ls", TERM="dumb", COLUMNS=str(columns))
     assert max(map(len, shown.splitlines())) <= columns
 
 
+@pytest.mark.slow
 def test_programs_get_no_escapes_in_json_even_on_a_terminal(db: Path) -> None:
     assert "\x1b" not in _on_a_terminal(db, "search", "sale", "--json")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 1), ("\n", 1)])
 def test_rm_asks_on_a_terminal(db: Path, answer: str, code: int) -> None:
     assert _on_a_terminal(db, "rm", LAGOS, answer=answer)[0] == code
@@ -100,6 +106,7 @@ def test_a_narrow_screen_gets_paragraphs_instead_of_columns_of_three_letters(
     assert "\x1b" not in ended.out.decode()
 
 
+@pytest.mark.slow
 def test_paths_on_a_terminal_are_quoted(db: Path) -> None:
     code, shown = _on_a_terminal(db, "search", "sale", "--paths", "-n", "1", "--modality", "ocr")
     assert code == 0

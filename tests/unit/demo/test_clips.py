@@ -51,6 +51,7 @@ def test_narration_starts_when_its_fact_says(folder: Path) -> None:
         assert samples[start : start + RATE].max() > 0.05
 
 
+@pytest.mark.slow
 def test_title_card_is_shown_when_its_fact_says(folder: Path) -> None:
     clip = CLIPS[-1]
     fact = next(fact for fact in clip.facts if fact.modality is Modality.OCR)

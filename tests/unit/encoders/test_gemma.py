@@ -95,6 +95,7 @@ def reference(checkpoint: Path) -> Callable[..., NDArray[np.float32]]:
     return vectors
 
 
+@pytest.mark.slow
 def test_texts_pictures_and_sounds_have_the_vectors_that_the_library_gives(
     encoder: Any, checkpoint: Path, cache: Path, reference: Callable[..., NDArray[np.float32]]
 ) -> None:
@@ -109,6 +110,7 @@ def test_texts_pictures_and_sounds_have_the_vectors_that_the_library_gives(
     assert np.abs(hears.model.sounds([MOMENT.audio]) - expected).max() < 1e-5  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_score_is_the_cosine_of_the_library_less_its_mean_over_its_deviation(
     encoder: Any, reference: Callable[..., NDArray[np.float32]]
 ) -> None:
@@ -142,6 +144,7 @@ def test_rows_have_unit_length_and_know_their_place(encoder: Any) -> None:
     assert not query.modality_ids.any()
 
 
+@pytest.mark.slow
 def test_sound_is_a_row_of_its_own_for_the_encoder_that_takes_it(checkpoint: Path, cache: Path) -> None:
     hears = encoders.create("gemma-omni", cache=cache, device="cpu", threads=1, model=str(checkpoint))
     (found,) = hears.encode_documents([MOMENT])

@@ -96,6 +96,7 @@ def test_unknown_names_and_settings_are_an_error(tmp_path: Path) -> None:
         encoders.describe("hashed", cache=tmp_path, depth=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hashed", "mini"])
 def test_the_description_is_that_of_the_encoder(tmp_path: Path, name: str) -> None:
     try:

@@ -65,6 +65,7 @@ def photo(name: str) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 def test_the_text_model_is_that_of_transformers(text_model: Path, tokenizer: PassageTokenizer) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -89,6 +90,7 @@ def test_the_image_model_knows_what_it_was_trained_on(cache: Path, shared: Path)
     assert right.mean() > 0.75
 
 
+@pytest.mark.slow
 def test_a_query_needs_no_torch(cache: Path, text_model: Path) -> None:
     located("efficientnet-lite2", cache)
     code = (
@@ -150,6 +152,7 @@ def test_text_vectors_know_their_words_and_times(encoder: Encoder) -> None:
     assert (rows.input_ids >= 0).tolist() == [True, True, True, True, False]
 
 
+@pytest.mark.slow
 def test_frame_vectors_know_their_frame(encoder: Encoder) -> None:
     frames = tuple(Frame(number, Span(number, number + 1), jpeg("red", size=40 + number)) for number in range(3))
     (rows,) = encoder.encode_documents([Document("d", Span(0, 3), frames=frames)])
@@ -159,6 +162,7 @@ def test_frame_vectors_know_their_frame(encoder: Encoder) -> None:
     assert only(rows, Modality.VIDEO).all()
 
 
+@pytest.mark.slow
 def test_all_vectors_are_of_unit_length_and_the_same_again(encoder: Encoder) -> None:
     document = Document("d", Span(0, 3), (Frame(0, Span(0, 3), photo("coffee")),), speech=lines("東京 タワー 😀 x" * 9))
     one, two = encoder.encode_documents([document, document])
@@ -190,6 +194,7 @@ def test_query_words_have_their_offsets(encoder: Encoder) -> None:
     assert found == ["Café", "at", "01", "00", "38"]
 
 
+@pytest.mark.slow
 def test_long_texts_are_cut_at_the_budget(tokenizer: PassageTokenizer) -> None:
     passages = tokenizer.passages(["many words without any end " * 2000, "never read"], across=False, limit=512)
     assert sum(len(passage.ids) - 2 for passage in passages) == 512

@@ -37,6 +37,7 @@ def heads_of(model) -> Heads:
     return Heads(model.tensors() | {name: np.zeros(shape, np.float32) for name, shape in plain.items()})
 
 
+@pytest.mark.slow
 def test_numpy_and_torch_make_the_same_vectors(model) -> None:
     import torch
 
@@ -51,6 +52,7 @@ def test_numpy_and_torch_make_the_same_vectors(model) -> None:
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1.0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing(model) -> None:
     import torch
 
@@ -83,6 +85,7 @@ def test_text_sees_every_other_row_and_pictures_and_queries_stay(model) -> None:
     np.testing.assert_allclose(pictures, before[~told], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_attention_in_blocks_is_attention_over_all_rows_at_once() -> None:
     qkv = np.random.default_rng(0).normal(size=(600, 3 * WIDTH)).astype(np.float32)
     np.testing.assert_allclose(attend(qkv), attend(qkv, block=600), atol=1e-6)

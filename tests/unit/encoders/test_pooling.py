@@ -94,6 +94,7 @@ def test_floors_hold_for_whole_vectors_only():
     assert not PooledEncoder(Floored(), 2).info.floors
 
 
+@pytest.mark.slow
 def test_pooled_and_whole_vectors_are_never_searched_together(tmp_path):
     store, twos = new(tmp_path), hashed(tmp_path, pool=2)
     with store.writer("test"):

@@ -44,6 +44,7 @@ judged = st.dictionaries(st.sampled_from([*DOCUMENTS, "elsewhere"]), st.integers
 rankings = st.lists(st.sampled_from(DOCUMENTS), unique=True, max_size=12)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(judged, rankings), min_size=1, max_size=5))
 @settings(deadline=None, max_examples=60)
 def test_values_are_those_of_the_formulas(cases: list[tuple[dict[str, int], list[str]]]) -> None:
@@ -100,6 +101,7 @@ def test_a_query_that_was_not_answered_counts_as_0() -> None:
     assert metrics.per_query(["RR"], qrels, {})["RR"].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_without_the_library_the_extra_is_named() -> None:
     script = (
         "import sys; sys.modules['ir_measures'] = None\nfrom clamr_cli.cli import main; sys.exit(main(['eval', 'q']))"

@@ -39,6 +39,7 @@ def evaluated(store: Store, encoder: Encoder, *queries: LabelledQuery, **options
     return evaluate(store, encoder, queries, asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", ["token-max", "modality-max"])
 def test_rankings_scores_and_winners_are_those_of_a_search(store: Store, encoder: Encoder, scoring: str) -> None:
     queries = [LabelledQuery(text, text, None, {LAGOS: 1, BEES: 1, SALE: 1}) for text in TEXTS]
@@ -151,6 +152,7 @@ def test_apart_and_joint_agree_for_an_encoder_that_sees_no_context(encoder: Enco
     assert all(one == other for one, other in pairs)
 
 
+@pytest.mark.slow
 def test_sentences_find_what_means_the_same(tmp_path: Path) -> None:
     if missing := absent():
         pytest.skip(f"the [offline] extra is not installed: {', '.join(missing)}")

@@ -132,6 +132,7 @@ def test_an_unknown_language_is_refused(whisper: WhisperAsr) -> None:
         next(whisper.transcribe(np.zeros(SAMPLE_RATE, np.int16), language="tlh"))
 
 
+@pytest.mark.slow
 def test_silence_and_noise_say_nothing(whisper: WhisperAsr) -> None:
     done: list[float] = []
     noise = np.random.default_rng(0).normal(0, 200, 4 * SAMPLE_RATE).astype(np.int16)

@@ -66,6 +66,7 @@ def test_the_spoken_language_wins_over_the_order_of_names() -> None:
     assert choose(files, "sw", sure=True).speech is None
 
 
+@pytest.mark.slow
 def test_what_is_said_by_name_or_unknown_is_asked_of_the_sound_only_where_it_matters() -> None:
     named, unnamed = Captions("a.fi.srt", language="fi"), Captions("a.srt")
     assert choose([named]).detect

@@ -267,6 +267,7 @@ def test_without_its_package_rapidocr_names_the_extra(monkeypatch: pytest.Monkey
         make_engine(None, OcrOptions(engine="rapidocr"))
 
 
+@pytest.mark.slow
 def test_rapidocr_reads_the_same_card() -> None:
     pytest.importorskip("rapidocr", reason="the extra is not installed (pip install 'clamr-cli[rapidocr]')")
     engine = make_engine(OcrOptions(engine="rapidocr").locate(Path()), OcrOptions(engine="rapidocr"))

@@ -147,6 +147,7 @@ def test_links_are_followed_inside_only(tmp_path: Path) -> None:
     assert names_of(find_sidecars(library / "b.mp4", root=library)) == ["b.srt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["<video>" * 100_000, "<movie><title>" * 40_000, "<movie " * 100_000, "<a" * 200_000])
 def test_an_nfo_that_never_ends_is_left_out(tmp_path: Path, text: str) -> None:
     (tmp_path / "clip.nfo").write_text(text)

@@ -185,6 +185,7 @@ def test_pictures_of_text_say_so(tmp_path: Path) -> None:
         read_subtitle_file(written(tmp_path, "a.sub", b"\0\0\1\xba" + bytes(4_000)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -286,6 +287,7 @@ def test_a_web_page_that_was_saved_as_subtitles_is_called_so(tmp_path: Path) -> 
         read_subtitle_file(written(tmp_path, "a.srt", "<!DOCTYPE html>\n<html><p begin='1s'>Are you human?</p></html>"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "language", "text"),
     [

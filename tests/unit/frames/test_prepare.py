@@ -67,6 +67,7 @@ def hashed(options: DenseOptions):
     return encoders.create("hashed", cache=options.index.cache)
 
 
+@pytest.mark.slow
 def test_a_question_is_answered_by_what_is_seen_said_and_noted(store, film, options):
     ready, stages = prepared(store, film, options)
     assert stages == {"sample", "encode"}
@@ -84,6 +85,7 @@ def test_a_question_is_answered_by_what_is_seen_said_and_noted(store, film, opti
     assert find(ready, hashed(options), "evening", FrameChoice(modalities=(Modality.OCR,))) == []
 
 
+@pytest.mark.slow
 def test_the_second_time_nothing_is_done_and_the_file_is_not_needed(store, film, options):
     first, _ = prepared(store, film, options)
     target = locate(store, film)
@@ -98,6 +100,7 @@ def test_the_second_time_nothing_is_done_and_the_file_is_not_needed(store, film,
     assert all(jpeg.startswith(b"\xff\xd8") for jpeg in stills(store, again, [hit.number for hit in hits]))
 
 
+@pytest.mark.slow
 def test_the_content_of_a_known_file_is_not_looked_at_again(store, film, options, monkeypatch):
     ready, _ = prepared(store, film, options)
     monkeypatch.setattr(import_module("clamr_cli.frames.prepare"), "content_hash", None)
@@ -107,6 +110,7 @@ def test_the_content_of_a_known_file_is_not_looked_at_again(store, film, options
         locate(store, film)
 
 
+@pytest.mark.slow
 def test_what_took_the_place_of_a_file_is_not_kept_as_that_file(store, film, options):
     meant = locate(store, film)
     clips.Clip().colour("white", 6).write(film)
@@ -118,6 +122,7 @@ def test_what_took_the_place_of_a_file_is_not_kept_as_that_file(store, film, opt
     assert ready.target.content_hash != meant.content_hash
 
 
+@pytest.mark.slow
 def test_other_words_give_other_vectors_from_the_same_pictures(store, film, options):
     prepared(store, film, options)
     Path(film).with_suffix(".srt").write_text(SRT.replace("Bees dance", "Wolves howl"), encoding="utf-8")
@@ -126,6 +131,7 @@ def test_other_words_give_other_vectors_from_the_same_pictures(store, film, opti
     assert find(ready, hashed(options), "wolves howl", FrameChoice(k=1))[0].frame.time == 12.0
 
 
+@pytest.mark.slow
 def test_another_interval_gives_other_candidates(store, film, options):
     ready, stages = prepared(store, film, replace(options, interval=1.0))
     assert "sample" in stages
@@ -133,6 +139,7 @@ def test_another_interval_gives_other_candidates(store, film, options):
     assert prepared(store, film, options)[1] == {"sample", "encode"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_preparation_goes_on_with_the_next_part(store, film, options, monkeypatch):
     for module in ("prepare", "rank"):
         monkeypatch.setattr(import_module(f"clamr_cli.frames.{module}"), "PART", 2)
@@ -157,6 +164,7 @@ def test_an_interrupted_preparation_goes_on_with_the_next_part(store, film, opti
     assert find(ready, hashed(options), "yellow", FrameChoice(k=1))[0].frame.time == 18.0
 
 
+@pytest.mark.slow
 def test_two_processes_encode_as_one_does(store, film, options, monkeypatch):
     one, _ = prepared(store, film, options)
     for module in ("prepare", "rank"):
@@ -171,6 +179,7 @@ def test_two_processes_encode_as_one_does(store, film, options, monkeypatch):
     assert len(stills(other, many, [3, 0])) == 2
 
 
+@pytest.mark.slow
 def test_an_indexed_video_brings_its_words(store, film, options):
     list(index(store, [film], options.index))
     (record,) = store.files()
@@ -181,6 +190,7 @@ def test_an_indexed_video_brings_its_words(store, film, options):
     assert ready.target.path == film
 
 
+@pytest.mark.slow
 def test_sound_alone_has_no_candidates(store, options, tmp_path):
     path = os.fspath(clips.Clip().narration("bees", at=0).write(tmp_path / "sound.m4a"))
     ready, _ = prepared(store, path, options)
@@ -188,6 +198,7 @@ def test_sound_alone_has_no_candidates(store, options, tmp_path):
     assert find(ready, hashed(options), "bees") == uniform(ready, 3) == []
 
 
+@pytest.mark.slow
 def test_a_silent_video_has_pictures(store, options, tmp_path):
     path = os.fspath(clips.Clip().colour("red", 4).colour("blue", 4).write(tmp_path / "silent.mp4"))
     ready, _ = prepared(store, path, options)
@@ -196,6 +207,7 @@ def test_a_silent_video_has_pictures(store, options, tmp_path):
     assert len(uniform(ready, 9)) == len(uniform(ready, 10**15)) == 2
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_said(store, film, options, tmp_path):
     target = locate(store, film)
     with store.writer("clamr index"), pytest.raises(IndexLocked):

@@ -33,6 +33,7 @@ def repeat(one: int, other: int, times, thumbs, silent) -> bool:
     return bool(alike) and (abs(times[one] - times[other]) < CLOSE or silent[one] or silent[other])
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(videos(), st.integers(1, 12), st.sampled_from(STRATEGIES))
 def test_as_many_as_asked_for_each_once_best_first(video, k, strategy):
@@ -44,6 +45,7 @@ def test_as_many_as_asked_for_each_once_best_first(video, k, strategy):
     assert chosen == select(scores, times, thumbs, k, strategy, silent=silent)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(videos(), st.integers(1, 12), st.sampled_from(("top", "diverse")))
 def test_no_two_near_duplicates_unless_all_others_are_too(video, k, strategy):
@@ -55,6 +57,7 @@ def test_no_two_near_duplicates_unless_all_others_are_too(video, k, strategy):
         assert all(any(repeat(number, one, times, thumbs, silent) for one in chosen) for number in rest)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(videos(), st.integers(1, 12), st.sampled_from(STRATEGIES))
 def test_the_best_frame_is_always_chosen_but_by_windows_that_is_its_window_s(video, k, strategy):
@@ -65,6 +68,7 @@ def test_the_best_frame_is_always_chosen_but_by_windows_that_is_its_window_s(vid
         assert round(float(scores[chosen[0]]), 5) == best
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(videos(), st.integers(1, 12))
 def test_windows_leave_no_window_empty_that_has_a_frame(video, k):

@@ -24,12 +24,14 @@ def drawn(*arguments) -> Image.Image:
     return Image.open(io.BytesIO(sheet(*arguments)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(16, 9), (9, 16), (1, 500), (500, 1)])
 def test_every_shape_can_be_drawn(size):
     for count in (1, 2, 7, 32):
         assert max(drawn("what?", hits(count, size), ".png").size) < 8_000
 
 
+@pytest.mark.slow
 def test_more_frames_are_drawn_smaller_and_too_many_are_refused():
     few, more, many = (drawn("what?", hits(count), ".jpg").size for count in (300, 800, 1600))
     assert few[0] % 328 == more[0] % 248 == many[0] % 168 == 8

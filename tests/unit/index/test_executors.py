@@ -129,6 +129,7 @@ def test_a_defect_becomes_one_line(worker: Worker):
     assert caught.value.what == "ZeroDivisionError: oh no"
 
 
+@pytest.mark.slow
 def test_a_crash_is_named_and_the_next_task_gets_a_new_process(worker: Worker):
     with pytest.raises(TaskFailed, match="SIGSEGV"):
         run_on(worker, crash, stall_timeout=30)
@@ -148,6 +149,7 @@ def test_a_task_that_gets_no_memory_or_panics_is_an_error_and_the_process_goes_o
     assert run_on(worker, count, 1, stall_timeout=30) == 1
 
 
+@pytest.mark.slow
 def test_a_task_that_stalls_is_stopped(worker: Worker):
     assert run_on(worker, count, 1, stall_timeout=30) == 1
     with pytest.raises(TaskFailed, match="said nothing"):
@@ -155,6 +157,7 @@ def test_a_task_that_stalls_is_stopped(worker: Worker):
     assert run_on(worker, count, 1, stall_timeout=30) == 1
 
 
+@pytest.mark.slow
 def test_an_abandoned_task_does_not_answer_the_next(worker: Worker):
     def give_up(done: float, total: float, part: object = None, /) -> None:
         raise KeyboardInterrupt
@@ -175,6 +178,7 @@ def executor(tmp_path: Path) -> Iterator[LocalExecutor]:
     executor.stop()
 
 
+@pytest.mark.slow
 def test_tasks_of_one_kind_share_its_processes_and_those_of_several_run_at_once(executor: LocalExecutor):
     async def work() -> list[int]:
         kinds = ("encode", "encode", "speech", "encode", "speech")
@@ -186,6 +190,7 @@ def test_tasks_of_one_kind_share_its_processes_and_those_of_several_run_at_once(
     assert speech == again not in (first, second)
 
 
+@pytest.mark.slow
 def test_a_crash_and_a_stall_end_their_task_and_no_other(executor: LocalExecutor):
     async def work() -> list[object]:
         tasks = [
@@ -204,6 +209,7 @@ def test_a_crash_and_a_stall_end_their_task_and_no_other(executor: LocalExecutor
     assert counts == [3, 3]
 
 
+@pytest.mark.slow
 def test_a_cancelled_task_ends_its_process_at_once(executor: LocalExecutor):
     async def work() -> int:
         process, _ = await run(executor, "speech", remember)
@@ -217,6 +223,7 @@ def test_a_cancelled_task_ends_its_process_at_once(executor: LocalExecutor):
     assert asyncio.run(work()) == 2
 
 
+@pytest.mark.slow
 def test_a_stopped_executor_leaves_no_process(executor: LocalExecutor):
     async def work() -> list[int]:
         return [(await run(executor, kind, remember))[0] for kind in ("decode", "sidecars", "encode")]
@@ -239,6 +246,7 @@ def test_the_error_classes_survive_pickling(worker: Worker):
     assert not issubclass(TaskFailed, UsageError)
 
 
+@pytest.mark.slow
 def test_children_die_with_a_killed_parent(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
@@ -279,6 +287,7 @@ def _running(pid: int) -> bool:
     return not (os.path.exists(status) and open(status).read().split()[2] == "Z")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can confine processes")
 def test_a_confined_process_has_limits_and_others_have_none() -> None:
     confined, free = Worker("test", confined=True), Worker("test")

@@ -48,6 +48,7 @@ def options(tmp_path: Path) -> IndexOptions:
     return IndexOptions(tmp_path / "cache", encoder="hashed", speech=False, text=False)
 
 
+@pytest.mark.slow
 def test_a_file_that_takes_the_place_of_another_is_not_stored_under_the_others_name(
     store: Store, options: IndexOptions, tmp_path: Path
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_file_that_takes_the_place_of_another_is_not_stored_under_the_others_n
     assert list(options.cache.rglob("decoded.json")) == []
 
 
+@pytest.mark.slow
 def test_sidecars_that_come_while_a_file_is_read_count_as_new_for_the_next_run(
     store: Store, options: IndexOptions, tmp_path: Path
 ) -> None:
@@ -96,6 +98,7 @@ class Dictating(LocalExecutor):
         return [segment for part in (*parts, *new) for segment in part.segments]
 
 
+@pytest.mark.slow
 def test_recognition_that_is_cut_off_goes_on_from_its_last_part(
     store: Store, options: IndexOptions, tmp_path: Path
 ) -> None:
@@ -124,6 +127,7 @@ def test_recognition_that_is_cut_off_goes_on_from_its_last_part(
     assert left == stored - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "again"), [((320, 180), False), ((1600, 900), True)])
 def test_text_that_an_earlier_version_read_is_read_again_only_where_the_picture_was_too_large_for_it(
     store: Store, options: IndexOptions, tmp_path: Path, size: tuple[int, int], again: bool

@@ -66,6 +66,7 @@ def test_an_error_ends_the_stream_and_stops_the_executor() -> None:
     assert executor.stopped == 1
 
 
+@pytest.mark.slow
 def test_a_running_event_loop_takes_the_events_and_goes_on_with_its_own_work(tmp_path: Path) -> None:
     Clip(seconds=1).write(tmp_path / "film.mp4")
     store = Store.open(tmp_path / "index", create=True)

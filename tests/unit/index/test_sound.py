@@ -100,6 +100,7 @@ def alike(samples: np.ndarray, source: np.ndarray, start: float = 0.0, end: floa
     return abs(float(np.corrcoef(wanted, samples[first : first + len(wanted)])[0, 1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.0, 0.9])
 def test_the_microphone_on_another_track_is_heard(tmp_path: Path, level: float) -> None:
     game = np.stack([noise(level), noise(level)], axis=1)
@@ -109,6 +110,7 @@ def test_the_microphone_on_another_track_is_heard(tmp_path: Path, level: float) 
     assert notices == []
 
 
+@pytest.mark.slow
 def test_voices_on_two_tracks_are_both_heard(tmp_path: Path) -> None:
     me, others = 0.2 * voice("bees", 0.5, 22), voice("volcano", 12, 22)
     samples, notices = heard(tmp_path, Track(others, title="Desktop"), Track(me, title="Commentary"))

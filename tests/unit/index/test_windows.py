@@ -16,6 +16,7 @@ from clamr_cli.types import Span
 seconds = st.floats(0, 20_000, allow_nan=False)
 
 
+@pytest.mark.slow
 @given(
     duration=seconds,
     longest=st.floats(5, 600),

@@ -60,6 +60,7 @@ def test_a_damaged_library_is_passed_over(tree: Path, content: bytes) -> None:
     assert ended.stdout == "('numpy',)\n", ended.stderr
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_library_of_another_version_is_passed_over(tree: Path) -> None:
     folder = tree / "clamr_cli" / "kernel"
@@ -82,6 +83,7 @@ def _sanitizer_runtime() -> str:
     return path if Path(path).is_absolute() and Path(path).exists() else ""
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_nothing_is_read_or_written_where_it_must_not(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = _sanitizer_runtime()
@@ -102,6 +104,7 @@ def test_nothing_is_read_or_written_where_it_must_not(tree: Path, monkeypatch: p
     assert ended.stdout.startswith("25 rounds on ")
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_sanitizers_would_have_noticed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = _sanitizer_runtime()
@@ -151,6 +154,7 @@ def _wheel(folder: Path, **variables: str) -> list[str]:
     return [wheel.name, *(name for name in names if name.startswith("clamr_cli/kernel/")), ended.stdout + ended.stderr]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_wheel_holds_the_library_and_is_for_this_platform(tmp_path: Path) -> None:
     name, *held, _ = _wheel(tmp_path)
@@ -158,6 +162,7 @@ def test_the_wheel_holds_the_library_and_is_for_this_platform(tmp_path: Path) ->
     assert f"clamr_cli/kernel/{build.LIBRARY}" in held
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_wheel_is_pure_and_says_so(tmp_path: Path) -> None:
     name, *held, said = _wheel(tmp_path, CC="false")
     assert name.endswith("py3-none-any.whl")
@@ -166,6 +171,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_says_so(tmp_path: Path) -> Non
     assert "numpy will serve instead" in said
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("nm") is None, reason="reads symbols of Linux")
 def test_the_library_checks_its_stack(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def brute(query: NDArray[np.float32], vectors: NDArray[np.float16], ranges: NDAr
     return np.stack(rows) if rows else np.empty((0, len(query)))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(st.data(), collections(), PLANES)
 def test_bounds_contain_the_exact_score_with_every_backend(data: st.DataObject, drawn, planes: int) -> None:
@@ -49,6 +50,7 @@ def test_bounds_contain_the_exact_score_with_every_backend(data: st.DataObject, 
             assert (score <= upper).all()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(st.data(), collections(), PLANES, st.sampled_from([1, -1]))
 def test_all_compiled_backends_give_the_bits_of_the_reference(data: st.DataObject, drawn, planes: int, side) -> None:
@@ -61,6 +63,7 @@ def test_all_compiled_backends_give_the_bits_of_the_reference(data: st.DataObjec
         assert np.array_equal(found, expected), backend
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(st.data(), collections())
 def test_exact_maxima_are_off_by_no_more_than_is_documented(data: st.DataObject, drawn) -> None:
@@ -139,6 +142,7 @@ def test_a_vector_that_is_no_vector_is_named(bad: float) -> None:
         kernel.quantize(vectors)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.data(), st.integers(2, 5))
 def test_threads_change_nothing(data: st.DataObject, number: int) -> None:

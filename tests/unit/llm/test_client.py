@@ -62,6 +62,7 @@ def test_trouble_that_passes_is_waited_for(trouble):
         assert len(there.asked) == 3
 
 
+@pytest.mark.slow
 def test_retry_after_is_honoured():
     with endpoint(in_turn(error(429, "slow down", Retry_After="1"), answer("a query"))) as there:
         started = time.monotonic()
@@ -136,11 +137,13 @@ def test_a_stream_without_an_answer_is_one_clear_line(reply, said):
         model(there.url, retries=0).answer(PROMPT)
 
 
+@pytest.mark.slow
 def test_no_answer_within_the_time_limit_is_an_error():
     with endpoint(lambda _: Sent(hang=True)) as there, pytest.raises(AnswerError, match=r"no answer within 0.2 s"):
         model(there.url, timeout=0.2, retries=0).answer(PROMPT)
 
 
+@pytest.mark.slow
 def test_a_timeout_is_retried_once():
     with endpoint(lambda _: Sent(hang=True)) as there:
         with pytest.raises(AnswerError, match=r"\(after 2 tries\): give it more with --timeout"):
@@ -154,6 +157,7 @@ def test_a_refused_key_ends_everything(status):
         model(there.url).answer(PROMPT)
 
 
+@pytest.mark.slow
 def test_wrong_addresses_are_named():
     with endpoint() as there:
         with pytest.raises(ModelError, match="no such page or model"):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from clamr_cli.llm import map_ordered
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 3), max_size=30), st.integers(1, 6))
 def test_results_come_in_order_whoever_is_quicker(delays, workers):

@@ -74,6 +74,7 @@ def test_answers_depend_on_the_prompt_alone(model):
     assert (one.name, one.workers, one.supports_images) == ("tiny-qwen2", 1, False)
 
 
+@pytest.mark.slow
 def test_sampling_leaves_the_global_generator_alone(model):
     one = load(model)
     torch.manual_seed(5)
@@ -82,6 +83,7 @@ def test_sampling_leaves_the_global_generator_alone(model):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_a_template_without_a_system_gets_its_words_in_the_users_message(tmp_path, model):
     stubborn = load(write_model(tmp_path / "stubborn", NO_SYSTEM + TEMPLATE))
     folded = Prompt("", ("be brief\n\na ferry",), 1)
@@ -161,6 +163,7 @@ def answered(seeing: LocalModel, picture: bytes) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_vision_model_reads_the_frames(tmp_path):
     seeing = LocalModel(str(write_seeing_model(tmp_path / "tiny-vl")), device="cpu", max_tokens=12)
     inputs = [

@@ -101,6 +101,7 @@ def test_the_samples_are_mono_floats_of_the_right_pitch_and_length(tmp_path):
     assert 0.45 < np.abs(samples).max() <= 1
 
 
+@pytest.mark.slow
 def test_chunks_are_of_one_size_and_few(tmp_path):
     path = Clip(seconds=2, sounds=(Sound(end=25),)).write(tmp_path / "a.mp4")
     sizes = [len(chunk) for chunk in chunks(path, choose_track(probe(path)))]
@@ -122,6 +123,7 @@ def test_the_time_line_begins_with_the_first_stream_also_where_the_clock_does_no
     assert start == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.slow
 def test_gaps_are_silent(tmp_path):
     sound = Sound(end=8, gap=(2, 5))
     ((a, b), (c, d)) = loud(hear(Clip(seconds=8, sounds=(sound,)).write(tmp_path / "a.mkv")))

@@ -115,6 +115,7 @@ def reordered(path: Path) -> str:
     return os.fspath(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["film.mkv", "film.mp4", "film.ts"])
 @pytest.mark.parametrize("asked", [Span(0.0, 0.92), Span(3.0, 5.0), Span(8.3, 9.08)], ids=str)
 def test_reordered_pictures_and_files_without_an_index_are_cut_exactly(name, asked, tmp_path):
@@ -152,6 +153,7 @@ def test_an_exact_clip_begins_with_the_picture_that_is_on_screen(tmp_path):
     assert blue > 100 > max(red, green)
 
 
+@pytest.mark.slow
 def test_silent_videos_are_cut_too(tmp_path):
     path = os.fspath(clips.Clip().photo("cat", 6).write(tmp_path / "silent.mp4"))
     copy_clip(path, probe(path), tmp_path / "copy.mp4", Span(2.0, 4.0))

@@ -27,6 +27,7 @@ def test_an_empty_file_has_an_identity_of_its_own(tmp_path):
     assert content_hash(str(tmp_path / "a")) != content_hash(str(tmp_path / "b"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["first", "last", "size"])
 def test_identity_of_a_large_file_depends_on_its_size_and_its_first_and_last_block(tmp_path, place):
     size = WHOLE_UP_TO + 3 * BLOCK + 7

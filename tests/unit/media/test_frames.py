@@ -31,6 +31,7 @@ def title_at(start, end):
     return lambda time: plain(RED if start <= time < end else BLUE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [1.3, 6.1, 11.9, 14.9])
 def test_a_title_of_five_seconds_inside_a_group_of_twenty_is_never_missed(tmp_path, start):
     clip = Clip(picture=title_at(start, start + 5), seconds=24, fps=10, gop=200)
@@ -38,6 +39,7 @@ def test_a_title_of_five_seconds_inside_a_group_of_twenty_is_never_missed(tmp_pa
     assert any(start <= frame.time < start + 5 and shade(frame.image) == "R" for frame in frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gop", [1, 10, 30, 40, 55, 300])
 def test_times_are_dense_and_ordered_and_each_frame_is_what_is_shown_then(tmp_path, gop):
     def picture(time):
@@ -53,6 +55,7 @@ def test_times_are_dense_and_ordered_and_each_frame_is_what_is_shown_then(tmp_pa
         assert abs(frame.image[..., 0].mean() - frame.time * 8) < 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "name", "options"),
     [
@@ -81,6 +84,7 @@ def test_codecs_and_containers(tmp_path, codec, name, options):
     assert {shade(frame.image) for frame in frames} == {"R", "G", "B"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gop", [12, 36, 84])
 def test_intra_refresh_without_keyframes_is_decoded_in_sequence(tmp_path, gop):
     options = {"x264-params": "intra-refresh=1", "preset": "fast"}
@@ -136,6 +140,7 @@ def test_frames_lie_as_the_display_matrix_lays_them(tmp_path, name, matrix):
         assert image.mean() < 90
 
 
+@pytest.mark.slow
 def test_a_picture_of_absurd_size_is_an_error_before_it_takes_memory(tmp_path):
     Image.new("P", (12_000, 9_000)).save(
         tmp_path / "a.gif", save_all=True, append_images=[Image.new("P", (12_000, 9_000), 1)]
@@ -147,6 +152,7 @@ def test_a_picture_of_absurd_size_is_an_error_before_it_takes_memory(tmp_path):
         list(sample_frames(str(tmp_path / "a.mp4"), info))
 
 
+@pytest.mark.slow
 def test_wide_samples_are_squared_and_large_frames_made_small(tmp_path):
     path = Clip(picture=lambda time: moving(time, (640, 480)), aspect=Fraction(4, 3)).write(tmp_path / "a.mkv")
     (frame, *_) = sample(path, max_side=320)
@@ -170,6 +176,7 @@ def test_a_frame_that_stays_for_long_is_taken_where_frames_are_few(tmp_path):
     assert [round(frame.time, 1) for frame in frames if shade(frame.image) == "R"] == [9.7]
 
 
+@pytest.mark.slow
 def test_a_picture_that_begins_late_keeps_its_times(tmp_path):
     times = [6 + index / 10 for index in range(60)]
     path = Clip(times=times, gop=20, sounds=(Sound(end=12),), seconds=12).write(tmp_path / "a.mkv")
@@ -178,6 +185,7 @@ def test_a_picture_that_begins_late_keeps_its_times(tmp_path):
     assert frames[-1].time > 9
 
 
+@pytest.mark.slow
 def test_damage_in_the_middle_costs_only_its_place(tmp_path):
     path = tmp_path / "a.ts"
     Clip(seconds=30, fps=10, gop=20).write(path)

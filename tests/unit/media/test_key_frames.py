@@ -58,11 +58,13 @@ def read_at(picked):
     return [key.frame.time for key in picked if key.text_jpeg is not None]
 
 
+@pytest.mark.slow
 def test_a_still_picture_gives_one_frame_for_its_whole_time():
     (key,) = pick((60, lambda time: noisy(photo(1), time)))
     assert (key.frame.time, key.frame.span, key.shot, key.text_jpeg) == (0, Span(0, 60), 0, None)
 
 
+@pytest.mark.slow
 def test_each_shot_gives_a_frame_and_the_spans_tile_the_time_line():
     picked = pick((10, photo(1)), (6, photo(2)), (20, photo(3)), (4, photo(1)), duration=41)
     assert [key.frame.time for key in picked] == [0, 10, 16, 36]
@@ -72,12 +74,14 @@ def test_each_shot_gives_a_frame_and_the_spans_tile_the_time_line():
     assert all(before.frame.span.end == after.frame.span.start for before, after in pairwise(picked))
 
 
+@pytest.mark.slow
 def test_a_long_shot_that_moves_gives_about_ten_frames_a_minute():
     picked = pick((60, lambda time: moving(time, (480, 270))))
     assert 10 <= len(picked) <= 20
     assert {key.shot for key in picked} == {0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height", [12, 20, 40, 140])
 @pytest.mark.parametrize("background", ["plain", "photo"])
 def test_a_caption_is_read_when_it_comes_and_not_again_while_it_stays(height, background):
@@ -108,6 +112,7 @@ def test_a_caption_that_follows_another_is_read():
     assert read_at(pick((6, one), (6, two), (6, one))) == [0, 6, 12]
 
 
+@pytest.mark.slow
 def test_a_running_clock_is_read_again_and_again():
     def clock(time):
         return noisy(written(plain((30, 90, 40), SIZE), f"01:00:{int(time):02}", at=(780, 490), height=36), time)
@@ -125,6 +130,7 @@ def test_the_end_of_a_text_is_marked():
     ]
 
 
+@pytest.mark.slow
 def test_a_text_that_stays_while_the_picture_moves_is_read_once():
     def logo(time):
         return noisy(written(moving(time, SIZE), "CHANNEL 7", at=(40, 30), height=36), time)
@@ -141,6 +147,7 @@ def test_brighter_light_is_not_taken_for_new_text():
     assert read_at(pick((8, slide), (8, darker))) == [0]
 
 
+@pytest.mark.slow
 def test_moving_shapes_are_not_read():
     assert read_at(pick((30, lambda time: noisy(moving(time, SIZE), time)))) == []
 
@@ -163,6 +170,7 @@ def test_pictures_to_read_text_from_are_larger_than_the_others():
     assert Image.open(io.BytesIO(key.text_jpeg)).size == (1280, 720)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("screen", "height", "wanted"),
     [
@@ -209,6 +217,7 @@ def test_no_samples_give_no_frames():
     assert list(pick_frames([], 10.0)) == list(dedupe_frames([], 10.0)) == []
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_length():
     pictures = [photo(1), written(photo(2), "Some text", height=50)]
     samples = (SampledFrame(2.0 * index, pictures[index // 3 % 2]) for index in range(60))
@@ -253,6 +262,7 @@ def test_candidates_are_small_and_have_their_thumbnails():
     assert image_difference(thumbnail(picture)[None], thumb)[0] < 0.03
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from([0, 40, 90, 200]), min_size=1, max_size=30), st.floats(0, 9))
 def test_spans_of_candidates_tile_the_time_line(levels, rest):

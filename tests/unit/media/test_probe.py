@@ -76,12 +76,14 @@ def test_tags_are_lower_case_and_clean(tmp_path):
     assert info.created.startswith("2020-05-16T22:31:32")
 
 
+@pytest.mark.slow
 def test_a_live_recording_without_a_length_in_its_header_is_measured(tmp_path):
     info = probe(Clip(seconds=7, mux={"live": "1"}, sounds=(Sound(end=7.5),)).write(tmp_path / "a.mkv"))
     assert info.duration_from_header is None
     assert info.duration == pytest.approx(7.5, abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cut.mkv", "cut.mp4"])
 def test_a_header_that_claims_too_much_is_overruled(tmp_path, name):
     path = tmp_path / name
@@ -93,6 +95,7 @@ def test_a_header_that_claims_too_much_is_overruled(tmp_path, name):
     assert 10 < info.duration < 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mux"),
     [
@@ -134,6 +137,7 @@ def test_a_file_that_was_made_at_its_full_size_and_not_filled_is_incomplete(tmp_
     assert probe(str(path)).incomplete
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "clip"),
     [

@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +96,7 @@ def test_little_is_looked_ahead():
     assert read <= decoder.decoded + 41 + 1
 
 
+@pytest.mark.slow
 @given(
     keys=st.lists(st.integers(0, 600), max_size=60).map(lambda tenths: sorted({tenth / 10 for tenth in tenths})),
     interval=st.sampled_from([0.5, 1.0, 2.0, 3.0]),

@@ -98,6 +98,7 @@ def check(path, *, silent=False):
         assert (loud[0], loud[-1]) == (pytest.approx(4, abs=0.7), pytest.approx(8, abs=0.7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.mp4", "h264"), ("a.mkv", "h264"), ("a.ts", "h264"), ("a.flv", "h264"), ("a.webm", "vp8")]

@@ -22,6 +22,7 @@ def read(clip, path):
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "name"), [("mov_text", "a.mp4"), ("subrip", "a.mkv"), ("ass", "a.mkv"), ("webvtt", "a.webm")]
 )
@@ -75,6 +76,7 @@ def test_a_video_without_subtitles_gives_no_lines(plain_clip):
     assert read_subtitle_tracks(plain_clip, probe(plain_clip)) == {}
 
 
+@pytest.mark.slow
 def test_ten_thousand_lines_are_read(tmp_path):
     lines = tuple((number / 10, number / 10 + 0.09, f"line {number}") for number in range(10_000))
     clip = Clip(fps=1, seconds=1000, picture=lambda time: CELL, subtitles=(("subrip", "eng", lines),))

@@ -216,6 +216,7 @@ def test_equal_moments_stand_in_the_order_of_their_ids(tmp_path):
         assert [name for name, _ in found] == ["a#0", "b#0", "c#0"][:limit]
 
 
+@pytest.mark.slow
 def test_ranks_are_those_of_the_whole_ranking(library):
     rng = np.random.default_rng(9)
     query, ways = random_query(rng, 12), rules(rng)
@@ -234,6 +235,7 @@ def test_ranks_are_those_of_the_whole_ranking(library):
                 assert rank.score == pytest.approx(wanted.score, abs=2 * TIE)
 
 
+@pytest.mark.slow
 def test_a_writer_may_change_the_index_between_searches(tmp_path):
     store, writer = new(tmp_path), None
     rng = np.random.default_rng(4)
@@ -276,6 +278,7 @@ def flip(store, share):
         out.write(bytes([byte ^ 0x40]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.8, 0.99])
 @pytest.mark.parametrize("block", [32, 1 << 15])
 def test_a_search_over_a_damaged_scan_cache_is_right(tmp_path, monkeypatch, share, block):
@@ -298,6 +301,7 @@ def test_a_search_over_a_damaged_scan_cache_is_right(tmp_path, monkeypatch, shar
     assert [video_of(name) for name in names][why.hit.rank - 1] == hits[3].video_id
 
 
+@pytest.mark.slow
 def test_codes_that_are_not_those_of_the_stored_vectors_are_noticed_by_their_scores(tmp_path):
     """A file that is whole but wrong, as no checksum can tell: every score is above its bound."""
     store = new(tmp_path)
@@ -317,6 +321,7 @@ def test_codes_that_are_not_those_of_the_stored_vectors_are_noticed_by_their_sco
     assert search(store, OneQuery(query), "anything", SearchOptions(limit=3))[0].moment_id == "v0002#0"
 
 
+@pytest.mark.slow
 def test_search_and_explain_say_the_same_with_and_without_packed_vectors(tmp_path):
     store = new(tmp_path)
     encoder = WordEncoder(similar={"hound": {"dog": 0.8}})

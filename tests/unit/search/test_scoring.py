@@ -45,6 +45,7 @@ def packed(draw):
     return query, vectors, ids, np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
 
 
+@pytest.mark.slow
 @given(packed())
 @settings(deadline=None)
 def test_scores_of_packed_documents_equal_a_plain_loop(case):
@@ -60,6 +61,7 @@ def test_scores_of_packed_documents_equal_a_plain_loop(case):
         assert modality_sums[i, 0] == -np.inf
 
 
+@pytest.mark.slow
 @given(packed(), st.dictionaries(st.sampled_from(Modality), st.sampled_from((0.0, 0.5, 1.0, 3.0))))
 @settings(deadline=None)
 def test_weights_multiply_similarities_before_the_maximum(case, weights):
@@ -72,6 +74,7 @@ def test_weights_multiply_similarities_before_the_maximum(case, weights):
         np.testing.assert_allclose(score, naive_max(query, scaled, factors > 0), atol=1e-5)
 
 
+@pytest.mark.slow
 @given(packed(), st.integers(1, 7))
 @settings(deadline=None)
 def test_chunks_do_not_change_scores(case, chunk):
@@ -109,6 +112,7 @@ def test_alignment_follows_weights():
     assert by_modality == {}
 
 
+@pytest.mark.slow
 @given(packed(), st.sampled_from(("token-max", "modality-max")), st.booleans())
 @settings(deadline=None)
 def test_scores_from_the_maxima_of_segments_are_the_same(case, scoring, weighted):

@@ -127,6 +127,7 @@ def test_ties_are_in_the_order_of_ids_and_moments(store, encoder):
     assert [hit.moment_id for hit in hits] == [f"{v}#{n}" for v in "abc" for n in (0, 2, 10)]
 
 
+@pytest.mark.slow
 def test_scores_equal_a_plain_loop_over_what_is_stored(store):
     rng = np.random.default_rng(3)
     encoder = WordEncoder()
@@ -144,6 +145,7 @@ def test_scores_equal_a_plain_loop_over_what_is_stored(store):
     assert [hit.score for hit in hits] == sorted(expected.values(), reverse=True)
 
 
+@pytest.mark.slow
 def test_modalities_and_weights_change_who_wins(store, encoder):
     put(store, encoder, "spoken", moment("spoken", speech=["dog"], ocr=["x"]))
     put(store, encoder, "printed", moment("printed", ocr=["dog"], speech=["x"]))
@@ -197,6 +199,7 @@ def test_filters_decide_who_may_answer(pets, encoder, filters, found):
     assert set(ids(search(pets, encoder, "dog", SearchOptions(filters=filters)))) == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("filters", "found"),
     [
@@ -321,6 +324,7 @@ def test_the_path_shown_is_one_that_exists(store, encoder, tmp_path):
     assert search(store, encoder, "dog", ANY)[0].path == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_are_found_and_shown_as_they_are(store, encoder, text):
     line = f"dog {text}"
@@ -331,6 +335,7 @@ def test_hostile_texts_are_found_and_shown_as_they_are(store, encoder, text):
     assert explain(store, encoder, "v1", f"dog {text}", ANY).hit == hit
 
 
+@pytest.mark.slow
 def test_explain_agrees_with_search_and_says_what_each_modality_is_worth(store, encoder):
     put(store, encoder, "both", moment("both", speech=["dog"], ocr=["barks"]))
     put(store, encoder, "heard", moment("heard", speech=["dog"]))

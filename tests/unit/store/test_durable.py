@@ -211,6 +211,7 @@ def _arrays(item):
     return item.vectors, item.modality_ids, item.spans, item.segments, item.offsets, item.input_ids
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_the_vectors_goes_unnoticed(tmp_path):
     store = new(tmp_path)
     fill(store, ids=("v1", "v2", "v3"))
@@ -267,6 +268,7 @@ def test_rows_without_checksums_are_read_and_new_ones_get_them(tmp_path):
         assert older.drop_damaged() == []
 
 
+@pytest.mark.slow
 def test_damaged_records_are_dropped_one_by_one(tmp_path):
     store = new(tmp_path)
     fill(store)
@@ -304,6 +306,7 @@ def test_records_that_cannot_be_read_at_all_are_removed_by_the_writer(table, tmp
     read()
 
 
+@pytest.mark.slow
 def test_an_index_is_its_owners_only_where_clamr_makes_its_folder(tmp_path):
     store = new(tmp_path / "made" / "here")
     fill(store)

@@ -90,6 +90,7 @@ def assert_whole(store, version):
     assert {len(item) for _, item in store.scan_vectors(ENCODER.fingerprint)} == {3 + version % 2}
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused_and_told_who_holds_the_lock(tmp_path):
     store = new(tmp_path)
     holder = start(HOLD, store.uri)
@@ -104,6 +105,7 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_lock(tmp_path):
     assert f"kill {holder.pid}" in refused.value.hint
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_killed_writer_is_free_and_its_note_harms_nothing(tmp_path):
     store = new(tmp_path)
     end(start(HOLD, store.uri))
@@ -113,6 +115,7 @@ def test_the_lock_of_a_killed_writer_is_free_and_its_note_harms_nothing(tmp_path
     assert not (tmp_path / "index" / "writer.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("note", [b"", b"{", b"[1]", b'{"pid": "x"}', b"\xff\xfe"])
 def test_a_damaged_note_does_not_hide_that_the_index_is_locked(tmp_path, note):
     store, other = new(tmp_path), Store.open(tmp_path / "index")
@@ -122,6 +125,7 @@ def test_a_damaged_note_does_not_hide_that_the_index_is_locked(tmp_path, note):
             pass
 
 
+@pytest.mark.slow
 def test_the_same_store_cannot_write_twice_at_once(tmp_path):
     store = new(tmp_path)
     with store.writer("outer"):
@@ -140,6 +144,7 @@ def test_an_error_in_the_block_frees_the_lock(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_readers_work_while_one_writes(tmp_path):
     store = new(tmp_path)
     index_run(store, 0)
@@ -177,6 +182,7 @@ def test_a_writer_killed_anywhere_leaves_what_a_second_run_completes(tmp_path):
     assert store.tables.count("vectors") == moments
 
 
+@pytest.mark.slow
 def test_a_creation_that_was_cut_off_is_done_again(tmp_path):
     store = new(tmp_path)
     os.rename(tmp_path / "index" / "meta.lance", tmp_path / "elsewhere")

@@ -105,6 +105,7 @@ def test_an_index_of_a_newer_version_is_refused(tmp_path):
         Store.open(store.uri)
 
 
+@pytest.mark.slow
 def test_addresses_pass_through_and_lock_in_a_folder_of_ours(tmp_path):
     """An object store's address, here one whose objects are files, so that no network is needed."""
     uri = f"file-object-store://{tmp_path}/bucket/index"
@@ -134,6 +135,7 @@ def test_addresses_of_object_stores_are_not_taken_for_folders(tmp_path):
     assert place.file("writer.lock") != Location.of("s3://bucket/other", tmp_path).file("writer.lock")
 
 
+@pytest.mark.slow
 def test_an_unreachable_address_is_one_line_with_a_hint(monkeypatch):
     for name, value in {
         "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_REGION": "us-east-1",
@@ -163,6 +165,7 @@ with store.writer("test"):
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more_is_an_error_and_spoils_nothing(tmp_path):
     uri = new(tmp_path).uri
     done = subprocess.run([sys.executable, "-c", FULL, uri], capture_output=True, text=True, check=True)

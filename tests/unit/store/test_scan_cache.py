@@ -95,6 +95,7 @@ def put(store, video_id, seed, moments=1, count=5, encoder=ENCODER):
         store.put_vectors(encoder, {m.moment_id: random_vectors(seed, count) for m in made})
 
 
+@pytest.mark.slow
 def test_a_packed_index_is_what_the_table_is(store):
     fill(store, [f"v{n}" for n in range(7)], moments=12, count=9)
     built = store.pack_vectors(FINGERPRINT)
@@ -123,6 +124,7 @@ def test_an_index_without_vectors_has_an_empty_scan_cache(store):
     assert_same_as_table(store)
 
 
+@pytest.mark.slow
 def test_moments_without_vectors_and_long_ones_are_packed(store):
     with store.writer("test"):
         store.put_video(video("v1"), [moment("v1", number) for number in range(3)])
@@ -152,6 +154,7 @@ def test_new_rows_become_a_new_file_and_the_rest_stays(store):
     assert_same_as_table(store)
 
 
+@pytest.mark.slow
 def test_small_files_are_joined_so_that_they_stay_few(store):
     for number in range(40):
         put(store, f"v{number:02}", number, count=10)
@@ -164,6 +167,7 @@ def test_small_files_are_joined_so_that_they_stay_few(store):
     assert store.pack_vectors(FINGERPRINT, join=True).written == 0
 
 
+@pytest.mark.slow
 def test_replaced_and_deleted_rows_are_masked_at_once(store):
     fill(store, [f"v{n}" for n in range(9)], moments=4)
     store.pack_vectors(FINGERPRINT)
@@ -177,6 +181,7 @@ def test_replaced_and_deleted_rows_are_masked_at_once(store):
     assert_same_as_table(store)
 
 
+@pytest.mark.slow
 def test_joined_fragments_are_packed_again(store):
     for number in range(12):
         put(store, f"v{number}", number)
@@ -189,6 +194,7 @@ def test_joined_fragments_are_packed_again(store):
     assert_same_as_table(store)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_mostly_dead_is_written_again(store):
     fill(store, [f"v{n}" for n in range(9)], moments=4, count=50)
     before = store.pack_vectors(FINGERPRINT)
@@ -200,6 +206,7 @@ def test_a_file_that_is_mostly_dead_is_written_again(store):
     assert_same_as_table(store)
 
 
+@pytest.mark.slow
 def test_rows_of_an_older_version_that_come_back_are_not_taken_from_the_file(store):
     fill(store, ["v1", "v2", "v3"])
     data = store.tables.dataset("vectors")
@@ -213,6 +220,7 @@ def test_rows_of_an_older_version_that_come_back_are_not_taken_from_the_file(sto
     assert_same_as_table(store)
 
 
+@pytest.mark.slow
 def test_an_index_made_anew_in_the_same_place_is_not_mixed_with_the_old_one(store, tmp_path):
     fill(store, ["v1", "v2"])
     store.pack_vectors(FINGERPRINT)
@@ -312,6 +320,7 @@ def usable(store):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["codes.npy", "scales.npy", "residuals.npy", "moments.npz"])
 def test_damage_is_noticed_and_built_anew(store, damage, name):
@@ -360,6 +369,7 @@ store.pack_vectors(sys.argv[3])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["vectors", "moments", "sync", "rename", "sweep"])
 def test_a_killed_build_leaves_nothing_that_is_trusted(store, where):
     put(store, "v1", 1, moments=3)
@@ -400,6 +410,7 @@ def test_a_build_that_is_under_way_is_left_alone(store):
     assert store.pack_vectors(FINGERPRINT).files == 1
 
 
+@pytest.mark.slow
 def test_a_build_that_is_under_way_is_waited_for_where_files_are_to_be_joined(store):
     put(store, "v1", 1)
     store.pack_vectors(FINGERPRINT)
@@ -422,6 +433,7 @@ def test_a_folder_that_takes_nothing_is_an_error_and_searches_go_on(store):
     assert_same_as_table(store)
 
 
+@pytest.mark.slow
 def test_refreshing_waits_until_it_is_worth_it_and_leaves_writers_alone(store):
     put(store, "v1", 1, moments=200, count=1)
     store.refresh(FINGERPRINT)
@@ -434,6 +446,7 @@ def test_refreshing_waits_until_it_is_worth_it_and_leaves_writers_alone(store):
     assert uncovered(store) == 0
 
 
+@pytest.mark.slow
 def test_fetched_rows_are_those_asked_for_in_that_order(store):
     fill(store, [f"v{n}" for n in range(6)], moments=3)
     with store.writer("test"):

@@ -94,6 +94,7 @@ def test_paths_that_are_no_utf8_are_told_apart(store):
     assert {f.path for f in store.files()} == set(paths[1:])
 
 
+@pytest.mark.slow
 def test_ids_are_found_by_unambiguous_prefix(store):
     fill(store, ("abc1", "abd2", "abc"))
     assert store.resolve("abd") == "abd2"
@@ -246,6 +247,7 @@ def test_texts_are_found_by_word_in_any_script(store):
     assert store.matching_text("nothing") == store.matching_text(" ") == []
 
 
+@pytest.mark.slow
 def test_an_index_in_order_holds_no_fragments_leftovers_or_old_versions(store, tmp_path):
     fill(store, [f"v{n}" for n in range(12)])
     before = dict(store.scan_vectors(ENCODER.fingerprint))
@@ -265,6 +267,7 @@ def test_an_index_in_order_holds_no_fragments_leftovers_or_old_versions(store, t
     assert len(store.moments()) == 24
 
 
+@pytest.mark.slow
 def test_many_commits_do_not_pile_up_within_a_run(store, tmp_path):
     with store.writer("test"):
         for number in range(130):
@@ -310,6 +313,7 @@ def test_writing_without_the_lock_is_refused(store):
             write()
 
 
+@pytest.mark.slow
 def test_reading_imports_no_lancedb(store):
     fill(store)
     code = (

@@ -41,6 +41,7 @@ def test_without_a_file_queries_go_to_stdout_and_talk_to_stderr(synth):
     assert ended.err == "8 queries written\n"
 
 
+@pytest.mark.slow
 def test_a_second_run_has_nothing_left_to_write(synth, tmp_path):
     out = tmp_path / "q.jsonl"
     with endpoint() as there:
@@ -71,6 +72,7 @@ def test_failures_are_named_and_give_exit_code_3(synth, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_what_the_filters_took_is_counted_by_reason(synth):
     with endpoint(lambda _: answer("a boat")) as there:
         ended = synth("--modality", "base,speech", there=there)
@@ -199,6 +201,7 @@ def test_an_index_without_videos_is_exit_code_1(clamr: Clamr, tmp_path):  # noqa
     assert (ended.code, ended.err) == (1, "the index holds no videos; index some with: clamr index DIR\n")
 
 
+@pytest.mark.slow
 def test_only_the_videos_of_a_folder_and_those_not_indexed_are_told_of(clamr: Clamr, tmp_path):  # noqa: F811
     videos = tmp_path / "my videos"
     (videos / "trip").mkdir(parents=True)
@@ -235,6 +238,7 @@ def test_a_local_model_writes_too(synth, tmp_path):
     read_lines(tmp_path / "q.jsonl")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_told_to_end_keeps_what_it_wrote_and_leaves_signals_as_they_were(synth, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     out = tmp_path / "q.jsonl"

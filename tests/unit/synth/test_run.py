@@ -35,6 +35,7 @@ def judged(events, outcome=Outcome.WRITTEN):
     return [event for event in events if isinstance(event, QuerySettled) and event.outcome is outcome]
 
 
+@pytest.mark.slow
 def test_every_present_modality_gets_its_query_in_order(store, tmp_path):
     with endpoint() as there:
         events = run(store, there, tmp_path / "q.jsonl")
@@ -50,6 +51,7 @@ def test_every_present_modality_gets_its_query_in_order(store, tmp_path):
     assert first["moment"] in ([0.0, 60.0], [60.0, 120.0])
 
 
+@pytest.mark.slow
 def test_prompts_show_the_modality_and_nothing_else(store):
     with endpoint() as there:
         run(store, there, workers=1)
@@ -62,6 +64,7 @@ def test_prompts_show_the_modality_and_nothing_else(store):
     assert all(asked.user.count("\n- ") == 10 for asked in (base, video, speech, ocr))
 
 
+@pytest.mark.slow
 def test_queries_do_not_depend_on_concurrency_or_on_where_a_run_was_cut(store, tmp_path):
     with endpoint() as there:
         run(store, there, tmp_path / "one.jsonl", workers=1, each=2)
@@ -76,6 +79,7 @@ def test_queries_do_not_depend_on_concurrency_or_on_where_a_run_was_cut(store, t
     assert (tmp_path / "cut.jsonl").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_another_seed_asks_otherwise(store):
     with endpoint() as there:
         run(store, there, workers=1)
@@ -91,6 +95,7 @@ def test_several_queries_of_a_modality_come_from_different_moments(store):
     assert sorted(event.record["moment"][0] for event in judged(events)) == [0.0, 60.0]
 
 
+@pytest.mark.slow
 def test_a_failure_is_told_and_only_it_is_asked_again(store, tmp_path):
     def reply(asked: Asked) -> Sent:
         return error(500, "boom") if "Deck 7" in asked.user else inventive(asked)
@@ -106,6 +111,7 @@ def test_a_failure_is_told_and_only_it_is_asked_again(store, tmp_path):
     assert {query.id for query in read_lines(out)} == set(shelf.ALL_IDS)
 
 
+@pytest.mark.slow
 def test_a_bad_answer_is_asked_for_once_more_and_then_dropped_for_good(store, tmp_path):
     out = tmp_path / "q.jsonl"
     with endpoint(lambda _: answer("it is all in the video transcript")) as there:
@@ -136,6 +142,7 @@ def test_the_same_query_for_two_videos_is_dropped(store):
     assert [event.outcome for event in events if isinstance(event, QuerySettled)] == [Outcome.WRITTEN, Outcome.DROPPED]
 
 
+@pytest.mark.slow
 def test_a_model_that_takes_no_pictures_skips_video_queries_and_says_so_once(store):
     def reply(asked: Asked) -> Sent:
         return error(400, "image input is not supported") if asked.images else inventive(asked)
@@ -165,6 +172,7 @@ def test_what_failed_is_asked_again_and_what_was_dropped_under_these_settings_is
     assert [event.query.id for event in judged(events)] == [f"{shelf.BEES}_base_1"]
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_always_fails_ends_the_run(store):
     with endpoint(lambda _: error(500, "boom")) as there:
         events = run(store, there, each=9)
@@ -186,6 +194,7 @@ def test_two_runs_do_not_write_to_one_file(store, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_queries_of_another_model_stay_and_are_told_of(store, tmp_path):
     out = tmp_path / "q.jsonl"
     with endpoint() as there:

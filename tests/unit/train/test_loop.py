@@ -20,6 +20,7 @@ def plain(entries: list[dict]) -> list[dict]:
     return [{name: value for name, value in entry.items() if name != "seconds"} for entry in entries]
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_reports_every_step(tmp_path: Path):
     trainer = toy.trainer(tmp_path, steps=20, dev=6)
     events = list(train(trainer))
@@ -38,6 +39,7 @@ def test_training_lowers_the_loss_and_reports_every_step(tmp_path: Path):
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dev", "batches"), [(4, 1), (6, 1), (8, 1), (12, 2)])
 def test_few_development_queries_are_evaluated_too(tmp_path: Path, dev: int, batches: int):
     # Batches are of six; fewer than a whole one are still something.
@@ -49,6 +51,7 @@ def test_few_development_queries_are_evaluated_too(tmp_path: Path, dev: int, bat
     assert trainer.args.dataloader_drop_last
 
 
+@pytest.mark.slow
 def test_checkpoints_hold_what_is_trained_and_no_more(tmp_path: Path):
     trainer = toy.trainer(tmp_path)
     list(train(trainer))
@@ -59,6 +62,7 @@ def test_checkpoints_hold_what_is_trained_and_no_more(tmp_path: Path):
     assert (newest / "model.safetensors").stat().st_size < 4 * 128 * (32 + 1 + toy.WORDS) + 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_resumed_run_is_the_whole_run_bit_for_bit(tmp_path: Path, accumulation: int):
     # Four batches an epoch: the break falls inside the second one (or the third), with dropout on.
@@ -76,6 +80,7 @@ def test_a_resumed_run_is_the_whole_run_bit_for_bit(tmp_path: Path, accumulation
     assert plain(second.follower.log.entries()) == plain(first.follower.log.entries())
 
 
+@pytest.mark.slow
 def test_a_run_closed_early_keeps_a_checkpoint_and_goes_on_from_there(tmp_path: Path):
     whole = toy.trainer(tmp_path / "whole", save_every=100)
     list(train(whole))
@@ -91,6 +96,7 @@ def test_a_run_closed_early_keeps_a_checkpoint_and_goes_on_from_there(tmp_path: 
     assert plain(resumed.follower.log.entries()) == plain(whole.follower.log.entries())
 
 
+@pytest.mark.slow
 def test_a_finished_run_takes_no_further_step(tmp_path: Path):
     first = toy.trainer(tmp_path, steps=5)
     list(train(first))
@@ -100,6 +106,7 @@ def test_a_finished_run_takes_no_further_step(tmp_path: Path):
     assert torch.equal(again.model.layer[1].weight, first.model.layer[1].weight)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
     list(train(toy.trainer(tmp_path)))
     other = toy.Toy()
@@ -108,6 +115,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
         list(train(toy.trainer(tmp_path, other, resume=True)))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(tmp_path: Path):
     broken = toy.Toy()
     broken.layer[1].weight.data.fill_(float("nan"))

@@ -105,6 +105,7 @@ def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path):
     assert [entry["step"] for entry in log.entries()] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_the_plot_is_a_picture_also_of_nothing(tmp_path: Path):
     for log in (Log(tmp_path), filled(tmp_path)):
         log.plot()

@@ -265,6 +265,7 @@ def test_importing_costs_no_heavy_library() -> None:
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_offline_packages_are_what_the_table_says(tmp_path: Path) -> None:
     for name in ("whisper-base", "easyocr-en", "minilm-l6", "efficientnet-lite2"):
         if not weights.status(name, tmp_path).installed:

@@ -64,6 +64,7 @@ def library(base, ids: np.ndarray, frames, samples: np.ndarray) -> np.ndarray:
     return output.last_hidden_state[0].numpy()
 
 
+@pytest.mark.slow
 def test_it_agrees_with_the_library(base, omni):
     frames, samples = [picture(1), picture(2), picture(3)], noise(3.1)
     (found,) = omni.encode_documents([{"frames": frames, "audio": samples, "ocr": "PIER", "description": "dog"}])

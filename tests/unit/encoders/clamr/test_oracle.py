@@ -100,6 +100,7 @@ def worst(found, expected) -> float:
     return float(np.abs(found.astype(np.float32) - expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_documents(oracle, make, name):
     case = load(oracle, name)
@@ -111,6 +112,7 @@ def test_documents(oracle, make, name):
         assert worst(found.vectors, case.unpadded("doc_embeddings", row)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_positions_grids_and_hidden_states(oracle, make, name):
     case, backbone = load(oracle, name), make().backbone
@@ -127,6 +129,7 @@ def test_positions_grids_and_hidden_states(oracle, make, name):
             assert worst(hidden, case.unpadded("last_hidden_state", row)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_VIDEO)
 def test_pixels_and_vision_embeddings(oracle, make, name):
     case, backbone = load(oracle, name), make().backbone
@@ -138,6 +141,7 @@ def test_pixels_and_vision_embeddings(oracle, make, name):
     assert worst(found, case.arrays["vision_embeddings"]) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUERIES)
 def test_queries(oracle, make, name):
     case = load(oracle, name)
@@ -150,6 +154,7 @@ def test_queries(oracle, make, name):
         assert worst(query.vectors, case.arrays["query_embeddings"][row][mask]) < 1e-5
 
 
+@pytest.mark.slow
 def test_modalities_encoded_one_by_one(oracle, make):
     case = load(oracle, "j_separate")
     parts = ("video", "ocr", "asr", "description")
@@ -163,6 +168,7 @@ def test_modalities_encoded_one_by_one(oracle, make):
         assert np.array_equal(found.modality_ids[texts], case.arrays["modality_ids"][row][mask][texts])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a_full_4frames", "b_10frames", "i_batch_of_3", "k_no_video"])
 def test_bfloat16(oracle, make, name):
     case = load(oracle, name)
@@ -177,6 +183,7 @@ def test_the_float16_base_of_the_projection(oracle, make):
     assert worst(found.vectors, expected[case.arrays["attention_mask"][0].astype(bool)]) < 1e-5
 
 
+@pytest.mark.slow
 def test_scores(oracle, make):
     about = json.loads((oracle / "scores_meta.json").read_text(encoding="utf-8"))["real"]
     scores = np.load(oracle / "scores.npz")

@@ -136,6 +136,7 @@ def test_the_document_is_written_as_published(prompter: Prompter):
     )
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40), st.integers(1, 30))
 def test_every_token_points_into_its_own_text(prompter: Prompter, text, limit):
     prompt = prompt_of(prompter, limits=Limits(asr=limit), asr=text)

@@ -67,6 +67,7 @@ def rows(ended: Ended) -> dict[str, dict]:
     return {row["strategy"]: row for row in map(json.loads, ended.out.splitlines())}
 
 
+@pytest.mark.slow
 def test_strategies_side_by_side(qa):
     with endpoint(knowing) as there:
         ended = qa("-k", "3", "--dense-frames", "5", "--json", there=there)
@@ -90,6 +91,7 @@ def test_strategies_side_by_side(qa):
     assert len(shown) == 3 * 8
 
 
+@pytest.mark.slow
 def test_the_table(qa):
     with endpoint(knowing) as there:
         ended = qa("-k", "3", "--strategy", "uniform,clamr+speech+subs", "--table", there=there)
@@ -99,6 +101,7 @@ def test_the_table(qa):
     _compare("eval.qa.tsv", ended.out)
 
 
+@pytest.mark.slow
 def test_a_second_run_has_nothing_left_to_ask_and_says_the_same(qa, tmp_path):
     arguments = ("-k", "3", "--strategy", "clamr,uniform+subs", "--json", "--out", str(tmp_path / "r.jsonl"))
     with endpoint(knowing) as there:
@@ -116,6 +119,7 @@ def test_a_second_run_has_nothing_left_to_ask_and_says_the_same(qa, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_another_question_with_the_same_id_is_asked(qa, collection, tmp_path):
     arguments = ("-k", "1", "--strategy", "clamr+speech+subs", "--json", "--out", str(tmp_path / "r.jsonl"))
     records = json.loads((collection / "mme.json").read_text())
@@ -131,6 +135,7 @@ def test_another_question_with_the_same_id_is_asked(qa, collection, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_how_many_are_asked_at_once(qa, tmp_path):
     with endpoint(knowing) as there:
         for name, count in (("one", "1"), ("four", "4")):
@@ -138,6 +143,7 @@ def test_results_do_not_depend_on_how_many_are_asked_at_once(qa, tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "four").read_bytes()
 
 
+@pytest.mark.slow
 def test_what_failed_is_told_does_not_count_and_is_tried_again(qa, tmp_path):
     arguments = ("-k", "2", "--strategy", "clamr+speech+subs", "--json", "--out", str(tmp_path / "r.jsonl"))
     with endpoint(lambda asked: error(500, "boom \x1b[2J") if "cat" in asked.user else knowing(asked)) as there:
@@ -155,6 +161,7 @@ def test_what_failed_is_told_does_not_count_and_is_tried_again(qa, tmp_path):
     assert rows(ended)["clamr+speech+subs"]["accuracy"]["all"]["questions"] == 3
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_down_ends_the_run_with_what_there_is(qa, tmp_path):
     with endpoint() as there:
         pass
@@ -167,6 +174,7 @@ def test_an_endpoint_that_is_down_ends_the_run_with_what_there_is(qa, tmp_path):
     assert f"stopped after {MOST_FAILURES} failures in a row; with --out FILE a run can go on later" in ended.err
 
 
+@pytest.mark.slow
 def test_without_a_model_the_choice_of_frames_is_measured(qa, collection):
     head = {"video": "harbour", "subtitles": "harbour.srt"}
     lines = [
@@ -186,6 +194,7 @@ def test_without_a_model_the_choice_of_frames_is_measured(qa, collection):
     assert all(not row["accuracy"] for row in found.values())
 
 
+@pytest.mark.slow
 def test_qvhighlights_and_longvideobench_are_read_too(qa, collection):
     moment = {
         "qid": 1, "query": "ferry leaves", "vid": "harbour", "duration": 24, "relevant_windows": [[6, 10]],
@@ -212,6 +221,7 @@ def test_qvhighlights_and_longvideobench_are_read_too(qa, collection):
     assert (row["accuracy"]["all"]["mean"], row["selection"]["recall"]) == (1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_the_subtitles_of_the_collection_go_before_what_the_index_has(clamr, collection, tmp_path):  # noqa: F811
     """The video is found by its name in the index, where other words are known of it."""
     film = shutil.copy(collection / "data" / "harbour.mp4", tmp_path / "harbour.mp4")
@@ -228,6 +238,7 @@ def test_the_subtitles_of_the_collection_go_before_what_the_index_has(clamr, col
     assert rows(ended)["clamr+speech+subs"]["accuracy"]["all"]["mean"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_video_of_sound_alone_and_one_in_which_nobody_speaks(qa, collection, tmp_path):
     """What is known of neither is told, and the subtitles that a collection has but are empty are no error."""
     whole = Clip(size=(64, 48), fps=4).colour("red", 25).track().write(tmp_path / "whole.mkv")
@@ -248,6 +259,7 @@ def test_a_video_of_sound_alone_and_one_in_which_nobody_speaks(qa, collection, t
     assert (found["clamr"]["failed"], found["clamr+subs"]["failed"]) == (MOST_FAILURES, 0)
 
 
+@pytest.mark.slow
 def test_videos_that_are_not_here_or_broken_do_not_stop_the_others(qa, collection):
     records = json.loads((collection / "mme.json").read_text())
     more = [records[0] | {"videoID": name, "question_id": name} for name in ("away", "letter\x1b[2J")]
@@ -264,6 +276,7 @@ def test_videos_that_are_not_here_or_broken_do_not_stop_the_others(qa, collectio
     assert rows(ended)["clamr"]["accuracy"]["all"]["questions"] == 3
 
 
+@pytest.mark.slow
 def test_one_broken_video_stops_no_run_however_much_is_asked_of_it(qa, collection):
     records = json.loads((collection / "mme.json").read_text())
     broken = [records[0] | {"videoID": "broken", "question_id": f"b{n}"} for n in range(MOST_FAILURES)]
@@ -316,6 +329,7 @@ def test_a_collection_without_its_videos_is_one_line(clamr, tmp_path):  # noqa: 
     assert "say where they are with --videos DIR" in ended.err
 
 
+@pytest.mark.slow
 def test_the_modules_of_eval_qa_import_without_ir_measures():
     modules = ("cli.commands.eval_qa", "evaluate.qa", "evaluate.questions")
     imports = "".join(f"importlib.import_module('clamr_cli.{name}')\n" for name in modules)

@@ -42,6 +42,7 @@ def test_the_loss_falls_on_a_small_task(trained):
     assert dev[-1] < dev[0]
 
 
+@pytest.mark.slow
 def test_development_queries_that_stand_together_by_video_have_negatives(bench, tmp_path):
     # Four queries a video, as synth writes them: in the order of the file, a batch of four has one document.
     events = list(run(bench.options(tmp_path / "out", steps=2, batch=4, dev=bench.root / "queries.jsonl")))
@@ -49,6 +50,7 @@ def test_development_queries_that_stand_together_by_video_have_negatives(bench, 
     assert dev > 0.1
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_trains_no_further(trained, bench):
     out, events = trained
     more = {"steps": 30, "dev": bench.root / "queries.jsonl"}
@@ -156,6 +158,7 @@ def test_an_adapter_over_other_layers_is_refused(bench, tmp_path):
         list(run(bench.options(tmp_path / "out", adapter=str(other), lora_rank=None)))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_closed_goes_on_as_if_it_had_not_been(bench, tmp_path):
     whole = bench.options(tmp_path / "whole")
     list(run(whole))
@@ -171,6 +174,7 @@ def test_a_run_that_was_closed_goes_on_as_if_it_had_not_been(bench, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_computing_activations_again_changes_no_gradient(bench, tmp_path):
     gradients = []
     for again in (False, True):
@@ -190,6 +194,7 @@ def test_computing_activations_again_changes_no_gradient(bench, tmp_path):
     assert any(value.abs().sum() > 0 for name, value in gradients[0].items() if "layers.0" in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"bf16": True}, {"checkpointing": True, "accumulation": 2}, {"loss": "pairwise"}])
 def test_other_ways_of_training_run(bench, tmp_path, settings):
     out = tmp_path / "out"
@@ -197,6 +202,7 @@ def test_other_ways_of_training_run(bench, tmp_path, settings):
     assert encoder(bench.base, out, tmp_path).encode_queries(["boat"])
 
 
+@pytest.mark.slow
 def test_an_omni_adapter_trains_too(bench, tmp_path):
     base = tiny.write_omni_base(tmp_path / "base")
     list(run_omni(bench.options(tmp_path / "out", model=str(base), steps=2)))

@@ -96,6 +96,7 @@ def test_no_two_chosen_pictures_answer_the_same_query() -> None:
     assert len(distinct(things, list(range(8)), 1, random.Random(0))) == 1
 
 
+@pytest.mark.slow
 def test_training_and_held_out_data_share_nothing(shared) -> None:
     if not (shared / "text/msvd_captions.json").exists():
         pytest.skip("the recipe's data are not here")
@@ -109,6 +110,7 @@ def test_training_and_held_out_data_share_nothing(shared) -> None:
     assert not {*shown} & {*kept}
 
 
+@pytest.mark.slow
 def test_scenes_are_of_clips_that_are_no_texts(shared) -> None:
     if not (shared / "text/msvd_captions.json").exists():
         pytest.skip("the recipe's data are not here")

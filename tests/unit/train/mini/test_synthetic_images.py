@@ -21,6 +21,7 @@ def photo() -> bytes:
     return encode_jpeg(np.stack([across, down, 255 - across], axis=-1).astype(np.uint8))
 
 
+@pytest.mark.slow
 def test_styles_change_the_picture_and_say_so(photo: bytes) -> None:
     chance = random.Random(4)
     captions = tuple(f"A dog runs {n}" for n in range(5))
@@ -37,6 +38,7 @@ def test_styles_change_the_picture_and_say_so(photo: bytes) -> None:
         assert np.ptp(pixels_of(made), axis=2).max() < 12
 
 
+@pytest.mark.slow
 def test_generated_images_are_what_their_captions_say() -> None:
     chance = random.Random(0)
     found = [generate(chance) for _ in range(60)]
@@ -58,6 +60,7 @@ def test_the_same_seed_makes_the_same_images(photo: bytes) -> None:
     assert [restyle(photo, said, one) for _ in range(8)] == [restyle(photo, said, two) for _ in range(8)]
 
 
+@pytest.mark.slow
 def test_pseudo_images_are_as_far_from_their_captions_as_real_ones() -> None:
     chance = np.random.default_rng(0)
     mixing = chance.normal(size=(384, 11 * 384)).astype(np.float32) * 0.05
@@ -84,6 +87,7 @@ def features(count: int, seed: int = 0) -> ImageFeatures:
     )
 
 
+@pytest.mark.slow
 def test_no_image_has_rows_of_a_connector_fitted_to_it() -> None:
     chance = np.random.default_rng(1)
     seen, classes = features(60), unit(chance.normal(size=(1000, 384)).astype(np.float32))
