@@ -26,9 +26,10 @@ from clamr_cli.cli.output import (
 from clamr_cli.cli.runtime import Context, encoder_for, open_store, partial_coverage
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.text import format_time, parse_time, plural, shorten
-from clamr_cli.types import SHOWN_MODALITIES, Evidence, Filters, SearchOptions
+from clamr_cli.types import SHOWN_MODALITIES, Encoder, Evidence, Filters, Hit, SearchOptions
 
 if TYPE_CHECKING:
+    from clamr_cli.config import Settings
     from clamr_cli.store import Store
 
 _LONGEST_CELL: Final = 90
@@ -152,7 +153,21 @@ def search(context: Context, arguments: SearchArguments) -> int:
     if arguments.null and not arguments.paths:
         raise UsageError("-0/--null requires --paths")
     form = arguments.form
-    search_options = SearchOptions(
+    search_options = _search_options(arguments, settings)
+    store = open_store(settings)
+    encoder = encoder_for(store, settings, arguments.encoder_settings())
+    store.refresh(encoder.info.fingerprint)
+    hits = find(store, encoder, query, search_options, device=settings.device)
+    store.remember_search(query, search_options, encoder.info.name)
+    if not hits:
+        _explain_nothing(store)
+        return EXIT_NOTHING
+    return _print_hits(store, encoder, hits, form, null=arguments.null)
+
+
+def _search_options(arguments: SearchArguments, settings: Settings) -> SearchOptions:
+    """The options of a search, from the command line and the settings."""
+    return SearchOptions(
         modalities=options.modalities(arguments.modality),
         weights=options.weights(arguments.weight),
         scoring=settings.scoring,
@@ -171,22 +186,23 @@ def search(context: Context, arguments: SearchArguments) -> int:
             language=arguments.language or None,
         ),
     )
-    store = open_store(settings)
-    encoder = encoder_for(store, settings, arguments.encoder_settings())
-    store.refresh(encoder.info.fingerprint)
-    hits = find(store, encoder, query, search_options, device=settings.device)
-    store.remember_search(query, search_options, encoder.info.name)
-    if not hits:
-        if store.catalog():
-            warn(f"nothing found{_more_later(store)}")
-        elif store.is_being_written():
-            warn("nothing is indexed yet; clamr index is running")
-        else:
-            warn("nothing is indexed yet: clamr index DIR")
-        return EXIT_NOTHING
+
+
+def _explain_nothing(store: Store) -> None:
+    """Say why nothing was found."""
+    if store.catalog():
+        warn(f"nothing found{_more_later(store)}")
+    elif store.is_being_written():
+        warn("nothing is indexed yet; clamr index is running")
+    else:
+        warn("nothing is indexed yet: clamr index DIR")
+
+
+def _print_hits(store: Store, encoder: Encoder, hits: list[Hit], form: Form, *, null: bool) -> int:
+    """Print the hits of a query and what there is to say of all of them; returns the exit code."""
     if form is Form.PATHS:
         # What a weak hit names is probably no answer, and a program that gets paths cannot tell.
-        write_paths([hit.path for hit in hits if not hit.weak], null=arguments.null)
+        write_paths([hit.path for hit in hits if not hit.weak], null=null)
     else:
         coverage = partial_coverage(store, encoder.info.fingerprint)
         emit(HIT, hits, form, extra=coverage, row_style=lambda hit: "dim" if hit.weak else "")
