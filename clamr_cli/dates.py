@@ -1,6 +1,6 @@
 """Dates as people, programs and cameras write them.
 
-A date is ``YYYY-MM-DD``, or ``YYYY-MM`` or ``YYYY`` if less is known.
+A date is ``YYYY-MM-DD``, or ``YYYY-MM`` or ``YYYY`` if less is known. A period, as in a question, is two dates.
 """
 
 import calendar
@@ -99,6 +99,42 @@ _UTC_NAMES: Final = (
     re.compile(rf"(?<!\d)(?P<day>\d{{8}})t(?P<time>{_TIME})z(?![^\W_])"),
     re.compile(r"(?<!\d)(?P<day>\d{4}-\d\d-\d\d)t(?P<time>\d\d(?P<gap>[-_.:])\d\d(?P=gap)\d\d)(?:[-_.]\d{3})?z"),
 )
+_ISO: Final = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?", re.ASCII)
+_NUMERIC: Final = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})", re.ASCII)
+_NUMBER_WORDS = "one two three four five six seven eight nine ten"
+_NUMBERS: Final = {"a couple of": 2, "a few": 3, "an": 1, "a": 1} | {
+    word: number for number, word in enumerate(_NUMBER_WORDS.split(), 1)
+}
+# Units, the days or months in one, and their names.
+_UNITS: Final = {
+    name: unit
+    for unit, names in {
+        (1, 0): "d day days", (7, 0): "w wk wks week weeks", (14, 0): "fortnight fortnights",
+        (0, 1): "m mo month months", (0, 3): "quarter quarters", (0, 12): "y yr yrs year years",
+        (0, 120): "decade decades",
+    }.items()
+    for name in names.split()
+}  # fmt: skip
+_COUNT: Final = rf"(?P<count>\d{{1,4}}|{'|'.join(_NUMBERS)})"
+_AGO: Final = re.compile(
+    rf"(?P<last>(?:the )?(?:last|past|previous) )?{_COUNT}\s*(?P<unit>{'|'.join(_UNITS)})(?: ago)?"
+)
+# Periods that return: in which months they start and how many they last, or on which day of the week and how many days.
+_OF_MONTHS: Final[dict[str, tuple[Sequence[int], int]]] = {
+    "year": ((1,), 12), "quarter": ((1, 4, 7, 10), 3), "month": (range(1, 13), 1),
+    "spring": ((3,), 3), "summer": ((6,), 3), "autumn": ((9,), 3), "fall": ((9,), 3), "winter": ((12,), 3),
+    **{name: ((number,), 1) for name, number in _MONTHS.items()},
+}  # fmt: skip
+_WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday"
+_OF_DAYS: Final = {"week": (0, 7), "weekend": (5, 2)} | {
+    name: (number, 1) for number, name in enumerate(_WEEKDAYS.split())
+}
+_NAMED: Final = re.compile(
+    rf"(?:(?P<last>last|past|previous) |this |current |the )?(?P<name>{'|'.join([*_OF_MONTHS, *_OF_DAYS])})"
+    r"(?: (?:of )?(?P<year>\d{4}))?"
+)
+_WORD: Final = re.compile(r"[^\W\d_]{2,}|\bq[1-4]\b|[\u3040-\u30ff\u3400-\u9fff]")
+_LANGUAGES = "en de fr es it nl pt sv da nb fi pl cs ru uk tr el ar he hi id vi zh ja ko"  # each costs time
 _EPOCH: Final = re.compile(r"(?<!\d)(1[1-9]\d{11})(?!\d)|^rpreplay_final(1[1-9]\d{8})(?!\d)")
 
 
@@ -188,6 +224,97 @@ def refined(date: str, finer: str | datetime.datetime) -> str:
         return finer if finer.startswith(date) and len(finer) > len(date) else date
     near = (finer, finer - _FARTHEST_BEHIND, finer + _FARTHEST)
     return next((refined(date, day) for moment in near if (day := moment.date().isoformat()).startswith(date)), date)
+
+
+def period(text: str, today: datetime.date) -> tuple[str, str]:
+    """The first and the last day of what a text says: a date, a part of the calendar, a time before today.
+
+    A year and a month in digits stay as they are. Weeks begin on Monday; seasons are those of the northern half of the
+    earth, in whole months; the winter of a year begins in its December. ``last`` is the latest one that is over. What
+    is not understood here, such as other languages, is left to dateparser.
+
+    >>> day = datetime.date(2024, 5, 17)
+    >>> period("2w", day), period("yesterday", day), period("last summer", day)
+    (('2024-05-03', '2024-05-03'), ('2024-05-16', '2024-05-16'), ('2023-06-01', '2023-08-31'))
+    >>> period("2023-12", day), period("last 3 days", day)
+    (('2023-12', '2023-12'), ('2024-05-14', '2024-05-17'))
+
+    Raises:
+        ValueError: it is no date, or two dates may be meant; the message says which.
+    """
+    words = re.sub(r"^(?:since|from|until|till|during|in(?! \d)) ", "", " ".join(_plain(text).split()))
+    if match := _ISO.fullmatch(words):
+        year, month, number = (int(part) if part else None for part in match.groups())
+        whole = datetime.date(year or 0, month or 1, number or 1).isoformat()
+        date = whole[:4] if month is None else whole[:7] if number is None else whole
+        return date, date
+    try:
+        first, last = _period(words, text, today)
+    except OverflowError:
+        raise ValueError("it is too long ago") from None
+    return first.isoformat(), last.isoformat()
+
+
+def _period(words: str, text: str, today: datetime.date) -> tuple[datetime.date, datetime.date]:
+    days_ago = {"today": 0, "now": 0, "yesterday": 1, "last night": 1, "day before yesterday": 2}
+    if (days := days_ago.get(words.removeprefix("the "))) is not None:
+        return (today - datetime.timedelta(days),) * 2
+    if match := _AGO.fullmatch(words):
+        days, months = _UNITS[match["unit"]]
+        count = _NUMBERS.get(match["count"]) or int(match["count"])
+        day = _months_before(today, count * months) - datetime.timedelta(count * days)
+        return day, today if match["last"] else day
+    if match := _NAMED.fullmatch(words):
+        return _returning(match["name"], today, over=bool(match["last"]), year=int(match["year"] or 0))
+    if match := _NUMERIC.fullmatch(words):
+        one, other, year = int(match[1]), int(match[3]), int(match[4])
+        if one <= 12 and other <= 12 and one != other and match[2] != ".":
+            raise ValueError(f"it may be {year}-{one:02}-{other:02} or {year}-{other:02}-{one:02}")
+        day = datetime.date(year, one, other) if other > 12 else datetime.date(year, other, one)
+        return day, day
+    if not _WORD.search(words):
+        raise ValueError("it is no date")
+    # Slow to import, and rarely needed.
+    from dateparser.date import DateDataParser
+
+    base = datetime.datetime.combine(today, datetime.time(12))
+    parser = DateDataParser(_LANGUAGES.split(), settings={"RELATIVE_BASE": base, "PREFER_DATES_FROM": "past"})
+    parsed = parser.get_date_data(text)
+    if parsed.date_obj is None:
+        raise ValueError("it is no date")
+    day = parsed.date_obj.date()
+    name = parsed.period
+    return (day, day) if name not in ("week", "month", "quarter", "year") else _returning(name, day, over=False)
+
+
+def _months_before(day: datetime.date, months: int) -> datetime.date:
+    """The same day of an earlier month, or its last day."""
+    year, month = divmod(day.year * 12 + day.month - 1 - months, 12)
+    if year < datetime.MINYEAR:
+        raise OverflowError
+    return day.replace(year, month + 1, min(day.day, calendar.monthrange(year, month + 1)[1]))
+
+
+def _returning(name: str, today: datetime.date, *, over: bool, year: int = 0) -> tuple[datetime.date, datetime.date]:
+    """The latest one of a period that returns which has begun, is over, or began in a year."""
+    if name in _OF_DAYS:
+        if year:
+            raise ValueError("it is no date")
+        start, length = _OF_DAYS[name]
+        first = today - datetime.timedelta((today.weekday() - start) % 7)
+        last = first + datetime.timedelta(length - 1)
+        back = datetime.timedelta(7 if over and last >= today else 0)
+        return first - back, last - back
+    starts, length = _OF_MONTHS[name]
+    if year and len(starts) > 1:
+        raise ValueError("it is no date")
+    for candidate in [year] if year else range(today.year, today.year - 3, -1):
+        for month in reversed(starts):
+            first = datetime.date(candidate, month, 1)
+            last = _months_before(first, -length) - datetime.timedelta(1)
+            if year or (last < today if over else first <= today):
+                return first, last
+    raise ValueError("it is no date")
 
 
 def date_words(date: str) -> str:

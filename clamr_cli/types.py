@@ -408,6 +408,12 @@ class Filters:
         for name, seconds in (("longer", self.longer), ("shorter", self.shorter)):
             if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
                 raise UsageError(f"invalid --{name}: {seconds:g}", "write it like 90, 1:30 or 1h30m")
+        if self.since and self.until and self.since[: len(self.until)] > self.until[: len(self.since)]:
+            raise UsageError(f"--since {self.since} is later than --until {self.until}", "give the earlier one first")
+        if self.longer is not None and self.shorter is not None and self.longer > self.shorter:
+            raise UsageError(
+                f"--longer {self.longer:g} is more than --shorter {self.shorter:g}", "no video can be both"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from clamr_cli.llm import ChatModel
     from clamr_cli.store import Store
 
-_DATE: Final = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?", re.ASCII)
 _HEAVIEST: Final = 1000
 """A modality that counts so much more decides alone; far larger weights would leave the range of scores."""
 
@@ -121,7 +120,8 @@ class ExtractionOptions:
     no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Read no on-screen text.")] = False
     encoder: Annotated[str | None, typer.Option(metavar="NAME", help="Encode with this one.")] = None
     language: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Prefer tracks in, and expect, this language.")
+        str | None,
+        typer.Option(metavar="LANGUAGE", parser=language, help="Prefer tracks in, and expect, this language."),
     ] = None
     asr_model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Speech model: see 'clamr models', or a folder.")
@@ -287,17 +287,39 @@ def weights(texts: Sequence[str] | None) -> Mapping[Modality, float]:
     return result
 
 
-def day(text: str) -> str:
-    """A date, month or year of the calendar as YYYY-MM-DD, YYYY-MM or YYYY; for ``typer.Option(parser=day)``."""
-    match = _DATE.fullmatch(text.strip())
+def since(text: str | None) -> str | None:
+    """The first day of a date or period; None for none."""
+    return None if text is None else _days("--since", text)[0]
+
+
+def until(text: str | None) -> str | None:
+    """The last day of a date or period; None for none."""
+    return None if text is None else _days("--until", text)[1]
+
+
+def _days(option: str, text: str) -> tuple[str, str]:
+    """The first and the last day of a date or period as people name it."""
+    from clamr_cli.dates import period
+
     try:
-        if match is None:
-            raise ValueError
-        year, month, number = (int(part) if part else None for part in match.groups())
-        whole = date(year or 0, month or 1, number or 1).isoformat()
-    except ValueError:
-        raise UsageError(f"invalid date: {text!r}", "write it like 2024-05-17, 2024-05 or 2024") from None
-    return whole[:4] if month is None else whole[:7] if number is None else whole
+        return period(text, date.today())
+    except ValueError as error:
+        reason = f" ({error})" if re.search(r"\d{4}-\d\d-\d\d", str(error)) else ""
+        raise UsageError(
+            f"invalid {option}: {text!r}{reason}",
+            'write it like 2024-05-17, 2024-05, "May 2024", yesterday, 2w or "last summer"',
+        ) from None
+
+
+def language(text: str) -> str:
+    """The code of a language by its code or name, empty for no text; for ``typer.Option(parser=language)``."""
+    from clamr_cli.languages import language_named
+
+    if not text.strip():
+        return ""
+    if code := language_named(text):
+        return code
+    raise UsageError(f"unknown language: {text!r}", "give a code such as en, or a name such as English")
 
 
 def finite(text: str) -> float:

@@ -1,15 +1,18 @@
-"""One video: why it ranks where it does for a query, and what the index knows of it along its time."""
+"""Reasons: of a video's rank for a query, of an empty answer; and what the index knows of a video along its time."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Final
 
 from clamr_cli.errors import UsageError
 from clamr_cli.files import readable_now
 from clamr_cli.search.cascade import Candidates, Cascade, VideoRank, kernel_scan, video_of
-from clamr_cli.search.search import Query, hits_of, select_candidates, without_corrupt_cache
+from clamr_cli.search.search import Query, hits_of, moments_with, select, select_candidates, without_corrupt_cache
 from clamr_cli.store import Store
+from clamr_cli.text import format_time, plural
 from clamr_cli.types import (
     MODALITY_IDS,
     SHOWN_MODALITIES,
@@ -18,12 +21,16 @@ from clamr_cli.types import (
     Explanation,
     FileRecord,
     FileState,
+    Filters,
     Modality,
     SearchOptions,
     Timeline,
     TimelineEntry,
     WhatIf,
 )
+
+_LANGUAGES: Final = 5
+"""Languages of the index that are named, those of most videos."""
 
 
 def explain(store: Store, encoder: Encoder, video_id: str, text: str, options: SearchOptions) -> Explanation:
@@ -84,6 +91,53 @@ def explain(store: Store, encoder: Encoder, video_id: str, text: str, options: S
             if modality in {*SHOWN_MODALITIES, *match.scores}
         ),
     )
+
+
+def why_nothing(store: Store, encoder: Encoder, text: str, options: SearchOptions) -> str:
+    """The reason why a search of an index with videos found nothing, in words; empty where none is known.
+
+    Args:
+        store: the index.
+        encoder: encoded the query.
+        text: what was looked for.
+        options: of that search.
+    """
+    query, total = Query.of(text, encoder, options), len(store.catalog())
+    videos = frozenset(select(store, options.filters))
+    if not videos:
+        return _why_none_passes(store, options.filters, total)
+    those = f"the {plural(total, 'video')}"
+    if len(videos) < total:
+        those = f"the {len(videos)} of {plural(total, 'video')} that the filters leave"
+    if query.phrases and not moments_with(store, query.phrases, videos):
+        absent = [phrase for phrase in query.phrases if not moments_with(store, [phrase], videos)]
+        named = " and ".join(f'"{phrase}"' for phrase in absent or query.phrases)
+        return f"{named} {'stand' if len(absent or query.phrases) > 1 else 'stands'} in no moment of {those}" + (
+            "" if absent else " together"
+        )
+    if not videos & store.videos_encoded(encoder.info.fingerprint):
+        return f"none of {those} has been encoded by {encoder.info.name}: clamr index --encoder {encoder.info.name}"
+    if options.modalities:
+        return f"none of {those} has {' or '.join(options.modalities)}"
+    return ""
+
+
+def _why_none_passes(store: Store, filters: Filters, total: int) -> str:
+    """The filters that leave no video, each by itself and why."""
+    parts = []
+    for name in (field.name for field in fields(Filters) if getattr(filters, field.name)):
+        value = getattr(filters, name)
+        left = select(store, replace(Filters(), **{name: value}))
+        shown = format_time(value) if name in ("longer", "shorter") else ", ".join(value) if name == "videos" else value
+        part = f"--{name} {shown} leaves {len(left)}"
+        catalog = store.catalog()
+        if name in ("since", "until") and (undated := sum(not facts.date for facts in catalog)):
+            part += f" ({undated} without a date)"
+        if name == "language" and not left:
+            codes = Counter(facts.language or "unknown" for facts in catalog)
+            part += f" (there are {', '.join(f'{code}: {count}' for code, count in codes.most_common(_LANGUAGES))})"
+        parts.append(part)
+    return f"{', '.join(parts)} of {plural(total, 'video')}{', together 0' if len(parts) > 1 else ''}"
 
 
 def timeline(store: Store, video_id: str) -> Timeline:

@@ -14,6 +14,7 @@ from clamr_cli.dates import (
     local_date,
     moment_in_name,
     moment_of,
+    period,
     refined,
     stated_date,
     year_in_name,
@@ -187,3 +188,95 @@ def test_clocks_that_were_never_set_give_no_date() -> None:
 
 def test_dates_in_words() -> None:
     assert [date_words(date) for date in ("2022-07-04", "2022-07", "2022")] == ["4 July 2022", "July 2022", "2022"]
+
+
+TODAY = datetime.date(2026, 11, 29)  # a Sunday
+
+PERIODS = {
+    "today": "2026-11-29",
+    "Yesterday": "2026-11-28",
+    "the day before yesterday": "2026-11-27",
+    "2w": "2026-11-15",
+    "2 weeks ago": "2026-11-15",
+    "since two weeks": "2026-11-15",
+    "a fortnight ago": "2026-11-15",
+    "a couple of days ago": "2026-11-27",
+    "3d": "2026-11-26",
+    "9m": "2026-02-28",
+    "1y": "2025-11-29",
+    "last 3 days": "2026-11-26 2026-11-29",
+    "the past two months": "2026-09-29 2026-11-29",
+    "this week": "2026-11-23 2026-11-29",
+    "last week": "2026-11-16 2026-11-22",
+    "weekend": "2026-11-28 2026-11-29",
+    "last weekend": "2026-11-21 2026-11-22",
+    "sunday": "2026-11-29",
+    "last sunday": "2026-11-22",
+    "monday": "2026-11-23",
+    "this month": "2026-11-01 2026-11-30",
+    "last month": "2026-10-01 2026-10-31",
+    "last quarter": "2026-07-01 2026-09-30",
+    "this year": "2026-01-01 2026-12-31",
+    "last year": "2025-01-01 2025-12-31",
+    "last  summer": "2026-06-01 2026-08-31",
+    "summer": "2026-06-01 2026-08-31",
+    "summer of 2023": "2023-06-01 2023-08-31",
+    "winter 2023": "2023-12-01 2024-02-29",
+    "last winter": "2025-12-01 2026-02-28",
+    "december": "2025-12-01 2025-12-31",
+    "in May": "2026-05-01 2026-05-31",
+    "last november": "2025-11-01 2025-11-30",
+    "März 2023": "2023-03-01 2023-03-31",
+    "24.12.2023": "2023-12-24",
+    "24/12/2023": "2023-12-24",
+    "12/24/2023": "2023-12-24",
+    "05.06.2024": "2024-06-05",
+    "2024-5-7": "2024-05-07",
+    "2024-02": "2024-02",
+    "2024": "2024",
+}
+
+
+@pytest.mark.parametrize("text", PERIODS)
+def test_a_period_is_its_first_and_its_last_day(text: str) -> None:
+    days = PERIODS[text].split()
+    assert period(text, TODAY) == (days[0], days[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("24 December 1999", "1999-12-24 1999-12-24"),
+        ("Q3 2024", "2024-07-01 2024-09-30"),
+        ("gestern", "2026-11-28 2026-11-28"),
+        ("il y a 2 semaines", "2026-11-09 2026-11-15"),
+        ("letzten Monat", "2026-10-01 2026-10-31"),
+        ("25 dec", "2025-12-25 2025-12-25"),
+    ],
+)
+def test_dates_in_words_and_other_languages_are_understood(text: str, days: str) -> None:
+    assert period(text, TODAY) == tuple(days.split())
+
+
+def test_last_summer_in_summer_is_the_one_before() -> None:
+    assert period("last summer", datetime.date(2026, 7, 4)) == ("2025-06-01", "2025-08-31")
+    assert period("this summer", datetime.date(2026, 7, 4)) == ("2026-06-01", "2026-08-31")
+
+
+@pytest.mark.parametrize("text", ["2024-13-01", "1e5", "10", "", "9999y", "9999 decades", "32.01.2024", "quarter 2023"])
+def test_what_is_no_date_gives_no_period(text: str) -> None:
+    with pytest.raises(ValueError, match=r"no date|month|day|ago"):
+        period(text, TODAY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["snow", "the red car", "yesterdays news 12"])
+def test_words_that_are_no_date_give_no_period(text: str) -> None:
+    with pytest.raises(ValueError, match="it is no date"):
+        period(text, TODAY)
+
+
+def test_an_ambiguous_date_says_both_meanings() -> None:
+    with pytest.raises(ValueError, match="it may be 2024-05-06 or 2024-06-05"):
+        period("05/06/2024", TODAY)

@@ -43,9 +43,9 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
         list[str] | None, typer.Option(metavar="NAME=N", help="Count a modality more or less: speech=2.")
     ] = None
     since: Annotated[
-        str | None, typer.Option(metavar="DATE", parser=options.day, help="Dated 2024-05-17, 2024-05 or later.")
+        str | None, typer.Option(metavar="DATE", help="Dated 2024-05-17, 2024-05, 2w (ago), yesterday or later.")
     ] = None
-    until: Annotated[str | None, typer.Option(metavar="DATE", parser=options.day, help="Dated then or earlier.")] = None
+    until: Annotated[str | None, typer.Option(metavar="DATE", help='Dated then or earlier: "last summer".')] = None
     longer: Annotated[
         float | None, typer.Option(metavar="TIME", parser=parse_time, help="Videos of at least 90, 1:30, 2m.")
     ] = None
@@ -53,7 +53,9 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
         float | None, typer.Option(metavar="TIME", parser=parse_time, help="Videos of at most that.")
     ] = None
     path: options.PathOption = None
-    language: Annotated[str | None, typer.Option(metavar="CODE", help="Only videos in it, e.g. en.")] = None
+    language: Annotated[
+        str | None, typer.Option(metavar="LANGUAGE", parser=options.language, help="Only videos in it: en, English.")
+    ] = None
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="Results (default 10).")] = None
     moments: Annotated[bool, typer.Option("--moments", help="All good moments, not one of each video.")] = False
     scoring: options.ScoringOption = None
@@ -160,7 +162,7 @@ def search(context: Context, arguments: SearchArguments) -> int:
     hits = find(store, encoder, query, search_options, device=settings.device)
     store.remember_search(query, search_options, encoder.info.name)
     if not hits:
-        _explain_nothing(store)
+        _explain_nothing(store, encoder, query, search_options)
         return EXIT_NOTHING
     return _print_hits(store, encoder, hits, form, null=arguments.null)
 
@@ -178,8 +180,8 @@ def _search_options(arguments: SearchArguments, settings: Settings) -> SearchOpt
         hybrid=arguments.hybrid,
         scan_limit=settings.scan_limit,
         filters=Filters(
-            since=arguments.since,
-            until=arguments.until,
+            since=options.since(arguments.since),
+            until=options.until(arguments.until),
             longer=arguments.longer,
             shorter=arguments.shorter,
             path=arguments.path,
@@ -188,10 +190,13 @@ def _search_options(arguments: SearchArguments, settings: Settings) -> SearchOpt
     )
 
 
-def _explain_nothing(store: Store) -> None:
+def _explain_nothing(store: Store, encoder: Encoder, query: str, search_options: SearchOptions) -> None:
     """Say why nothing was found."""
+    from clamr_cli.search import why_nothing
+
     if store.catalog():
-        warn(f"nothing found{_more_later(store)}")
+        reason = why_nothing(store, encoder, query, search_options)
+        warn(f"nothing found{': ' * bool(reason)}{reason}{_more_later(store)}")
     elif store.is_being_written():
         warn("nothing is indexed yet; clamr index is running")
     else:

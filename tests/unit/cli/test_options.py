@@ -35,13 +35,36 @@ def test_a_weight_that_is_none_is_refused(text: str) -> None:
     [("2024", "2024"), ("2024-02", "2024-02"), ("2023-2", "2023-02"), (" 2024-5-7 ", "2024-05-07")],
 )
 def test_a_date_is_a_day_a_month_or_a_year(text: str, expected: str) -> None:
-    assert options.day(text) == expected
+    assert options.since(text) == options.until(text) == expected
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2024-13", "2024-02-30", "0000", "24-01-01", "2024-", "２０２４"])
+def test_since_takes_the_first_day_of_a_period_and_until_its_last() -> None:
+    assert (options.since("summer 2023"), options.until("summer 2023")) == ("2023-06-01", "2023-08-31")
+    assert options.since(None) is options.until(None) is None
+
+
+@pytest.mark.parametrize("text", ["10", "2024-13", "2024-02-30", "0000", "24-01-01", "2024-", "", "9999y"])
 def test_what_is_no_date_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="invalid date"):
-        options.day(text)
+    with pytest.raises(UsageError, match="invalid --since"):
+        options.since(text)
+
+
+def test_two_possible_dates_are_refused_with_both() -> None:
+    with pytest.raises(UsageError, match="2024-05-06 or 2024-06-05"):
+        options.until("05/06/2024")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["en", "eng", "English", "ENGLISH", "en-US"])
+def test_a_language_is_a_code_or_a_name(text: str) -> None:
+    assert options.language(text) == "en"
+
+
+@pytest.mark.slow
+def test_an_unknown_language_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown language: 'klingonese'"):
+        options.language("klingonese")
+    assert options.language("") == ""
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "x", ""])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clamr_cli.errors import EncoderMismatch, UsageError
-from clamr_cli.search import explain, search, timeline
+from clamr_cli.search import explain, search, timeline, why_nothing
 from clamr_cli.search.search import file_named, files_matching
 from clamr_cli.store import Store
 from clamr_cli.types import (
@@ -214,6 +214,36 @@ def test_a_date_of_which_less_is_known_passes_where_one_of_its_days_does(store, 
     for name, date in (("year", "2019"), ("month", "2019-05"), ("day", "2019-07-04"), ("none", "")):
         put(store, encoder, name, moment(name, speech=["dog"]), date=date)
     assert set(ids(search(store, encoder, "dog", SearchOptions(filters=filters)))) == found
+
+
+@pytest.mark.parametrize(
+    "filters", [{"since": "2024", "until": "2023-12"}, {"since": "2024-05-02", "until": "2024-05-01"},
+                {"longer": 60.0, "shorter": 30.0}]
+)  # fmt: skip
+def test_filters_that_no_video_can_pass_are_refused(filters):
+    with pytest.raises(UsageError, match=r"later than|more than"):
+        Filters(**filters)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("query", "options", "reason"),
+    [
+        ("dog", {"filters": Filters(since="2025")}, "--since 2025 leaves 0 (1 without a date) of 3 videos"),
+        ("dog", {"filters": Filters(language="fr")},
+         "--language fr leaves 0 (there are en: 1, de: 1, unknown: 1) of 3 videos"),
+        ("dog", {"filters": Filters(language="de", longer=60.0)},
+         "--longer 1:00 leaves 2, --language de leaves 1 of 3 videos, together 0"),
+        ('"a bird"', {}, '"a bird" stands in no moment of the 3 videos'),
+        ('"dog" "cat"', {}, '"dog" and "cat" stand in no moment of the 3 videos together'),
+        ('"cat"', {"filters": Filters(language="en")},
+         '"cat" stands in no moment of the 1 of 3 videos that the filters leave'),
+        ("dog", {"modalities": (Modality.AUDIO,)}, "none of the 3 videos has audio"),
+    ],
+)  # fmt: skip
+def test_an_empty_answer_has_a_reason(pets, encoder, query, options, reason):
+    assert search(pets, encoder, query, SearchOptions(**options)) == []
+    assert why_nothing(pets, encoder, query, SearchOptions(**options)) == reason
 
 
 def matching(pattern, *paths):
