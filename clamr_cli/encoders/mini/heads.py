@@ -88,9 +88,6 @@ SENTENCE_COPIES: Final = 4
 CLASS_SHARE: Final = 0.3
 """Weight of the recognised classes' names beside the trained connector, chosen on held-out photos."""
 
-COLOUR_SCALE: Final = 6.0
-"""Weight of the shares of colours beside the image model's features, for the ridge regression that reads both."""
-
 _LEXICAL_SHARE: Final = np.float32(0.75)
 """The lexical share of a word that the text model does not know; the rest is null.
 
@@ -125,32 +122,28 @@ class ImageFeatures:
     """Outputs of the image model for some images.
 
     Attributes:
-        pooled: [n, 1280], mean over the whole feature map.
-        regions: [n, 9, 1280], means over thirds of it.
+        inputs: [n, 10, 3018], of the whole and of each of nine regions what the connector reads: means of the last
+            feature map (1280), scaled roots of the shares of named colours (26), and the means (856) and deviations
+            (856) of the channels of each stage, stage by stage.
         probabilities: [n, 10, 1000], classes of the whole and of each region.
-        colours: [n, 10, 26], how much of the whole and of each region is of each named colour.
     """
 
-    pooled: Array
-    regions: Array
+    inputs: Array
     probabilities: Array
-    colours: Array
-
-    def inputs(self) -> Array:
-        """Input of the connector: [n, 10, 1306] of the whole and of each region."""
-        pooled = np.concatenate([self.pooled[:, None], self.regions], axis=1)
-        return np.concatenate([pooled, np.float32(COLOUR_SCALE) * np.sqrt(self.colours)], axis=2)
 
     def take(self, ids: NDArray[np.int64]) -> ImageFeatures:
         """Those of some of the images."""
-        return ImageFeatures(self.pooled[ids], self.regions[ids], self.probabilities[ids], self.colours[ids])
+        return ImageFeatures(self.inputs[ids], self.probabilities[ids])
 
     def __len__(self) -> int:
-        return len(self.pooled)
+        return len(self.inputs)
 
 
 class Connector(NamedTuple):
-    """A linear map [1306, 384] and [384] from what an image shows to the vectors of sentences about it."""
+    """A linear map from what an image shows to the vectors of sentences about it.
+
+    It is [3018, 384] and [384], or [1306, 384] if it does not read the stages.
+    """
 
     weight: Array
     bias: Array
@@ -158,7 +151,9 @@ class Connector(NamedTuple):
     def image_rows(self, features: ImageFeatures, classes: Array) -> Array:
         """See :meth:`Heads.image_rows`; ``classes`` [1000, 384] are sentence vectors of the classes' names."""
         named = unit(features.probabilities @ classes)
-        rows = unit(features.inputs() @ self.weight + self.bias + np.float32(CLASS_SHARE) * named)
+        rows = unit(
+            features.inputs[..., : len(self.weight)] @ self.weight + self.bias + np.float32(CLASS_SHARE) * named
+        )
         return np.concatenate([rows[:, :1], named[:, :1], rows[:, 1:]], axis=1)
 
 

@@ -9,10 +9,10 @@ as its SAME does.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import pickle
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -43,8 +43,12 @@ _STAGES: Final = (
     (5, 2, 6, 208, 5),
     (3, 1, 6, 352, 1),
 )
+_STAGE_CHANNELS: Final = sum(channels for *_, channels, _ in _STAGES)
 _NORM_EPSILON: Final = 1e-3
 _HINT: Final = "fetch it again: clamr models pull efficientnet-lite2"
+
+COLOUR_SCALE: Final = 6.0
+"""Weight of the shares of colours beside the network's features, for the ridge regression that reads both."""
 
 _GRID: Final = 3
 _PARTS: Final = 1 + _GRID * _GRID
@@ -66,6 +70,9 @@ NAMED_COLOURS: Final = {
     "beige": (225, 205, 165), "skin": (215, 160, 130),
 }  # fmt: skip
 """Colours that have a name, as sRGB."""
+
+PLAIN_INPUTS: Final = _CHANNELS + len(NAMED_COLOURS)
+"""Inputs of the connector before those of the stages."""
 
 _PROTOTYPES: Final = rgb2lab(np.array([list(NAMED_COLOURS.values())], dtype=np.uint8))[0].astype(np.float32)
 _SPREAD: Final = 12.0
@@ -107,22 +114,22 @@ class ImageModel:
             MediaError: one of them is not an image.
         """
         images = [_decoded(jpeg) for jpeg in jpegs]
-        colours = np.zeros((len(images), _PARTS, len(NAMED_COLOURS)), dtype=np.float32)
+        inputs = np.zeros((len(images), _PARTS, PLAIN_INPUTS + 2 * _STAGE_CHANNELS), dtype=np.float32)
         for index, image in enumerate(images):
-            colours[index] = colour_shares(image, _GRID)
-        pooled = np.zeros((len(images), _CHANNELS), dtype=np.float32)
-        regions = np.zeros((len(images), _PARTS - 1, _CHANNELS), dtype=np.float32)
+            inputs[index, :, _CHANNELS:PLAIN_INPUTS] = COLOUR_SCALE * np.sqrt(colour_shares(image, _GRID))
         probabilities = np.zeros((len(images), _PARTS, _CLASSES), dtype=np.float32)
         order = sorted(range(len(images)), key=lambda index: images[index].shape)
-        for _, group in groupby(order, key=lambda index: images[index].shape):
+        for _, group in itertools.groupby(order, key=lambda index: images[index].shape):
             same = list(group)
             for start in range(0, len(same), _BATCH):
                 batch = same[start : start + _BATCH]
                 pixels = np.stack([images[index] for index in batch]).astype(np.float32)
                 pixels = (pixels - np.float32(_MEAN)) / np.float32(_SCALE)
                 results = self._network(torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2))
-                pooled[batch], regions[batch], probabilities[batch] = (part.float().cpu().numpy() for part in results)
-        return ImageFeatures(pooled, regions, probabilities, colours)
+                pooled, stages, classes = (part.float().cpu().numpy() for part in results)
+                inputs[batch, :, :_CHANNELS], inputs[batch, :, PLAIN_INPUTS:] = pooled, stages
+                probabilities[batch] = classes
+        return ImageFeatures(inputs, probabilities)
 
 
 class _Convolution:
@@ -151,7 +158,7 @@ class _Convolution:
             images = functional.pad(images, (padding[1], across - padding[1], padding[0], down - padding[0]))
             padding = (0, 0)
         result = functional.conv2d(images, self.weight, self.bias, stride, padding, groups=self.groups)
-        return functional.relu6(result) if self.active else result
+        return functional.relu6(result, inplace=True) if self.active else result
 
 
 class _Lite2:
@@ -163,6 +170,7 @@ class _Lite2:
         self._classes, self._class_bias = tensors["_fc.weight"].to(device), tensors["_fc.bias"].to(device)
         # The layers of each block, which expand, filter each channel and project; and whether its input is added.
         self._blocks: list[tuple[list[_Convolution], bool]] = []
+        self._stage_ends = set(itertools.accumulate(repeats for *_, repeats in _STAGES))
         channels = _STEM
         for _, first_stride, expansion, wider, repeats in _STAGES:
             for repeat in range(repeats):
@@ -180,22 +188,33 @@ class _Lite2:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pooled features [n, 1280], those of regions [n, 9, 1280] and class probabilities [n, 10, 1000].
+        """Of the whole and of each region, the pooled features, the statistics of all stages and the classes.
 
         Args:
             images: [n, 3, h, w] in [-1, 1].
+
+        Returns:
+            [n, 10, 1280], [n, 10, 1712] and probabilities [n, 10, 1000].
         """
         maps = self._stem(images.to(memory_format=torch.channels_last))
-        for layers, is_residual in self._blocks:
+        stages = []
+        for number, (layers, is_residual) in enumerate(self._blocks, 1):
             result = maps
             for layer in layers:
                 result = layer(result)
             maps = result + maps if is_residual else result
-        maps = self._head(maps)
-        pooled = maps.mean(dim=(2, 3))
-        regions = functional.adaptive_avg_pool2d(maps, _GRID).flatten(2).transpose(1, 2)
-        scores = torch.cat([pooled[:, None], regions], dim=1) @ self._classes.T + self._class_bias
-        return pooled, regions, scores.softmax(dim=-1)
+            if number in self._stage_ends:
+                means, squares = _pooled(maps), _pooled(maps.square())
+                stages += [means, (squares - means.square()).clamp_min(0).sqrt()]
+        pooled = _pooled(self._head(maps))
+        scores = pooled @ self._classes.T + self._class_bias
+        return pooled, torch.cat(stages, dim=2), scores.softmax(dim=-1)
+
+
+def _pooled(maps: Tensor) -> Tensor:
+    """Means [n, 10, c] of feature maps [n, c, h, w] over the whole and over each region."""
+    regions = functional.adaptive_avg_pool2d(maps, _GRID).flatten(2).transpose(1, 2)
+    return torch.cat([maps.mean(dim=(2, 3))[:, None], regions], dim=1)
 
 
 def _decoded(jpeg: bytes) -> NDArray[np.uint8]:

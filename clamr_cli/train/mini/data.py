@@ -172,11 +172,23 @@ def split_entries(pool: Iterable[Entry]) -> tuple[list[int], list[int]]:
 
 def photos(data: Path) -> list[CaptionedImage]:
     """The captioned photos in order of their names."""
-    captions: dict[str, list[str]] = defaultdict(list)
-    for row in _rows(data / "train/flickr8k_1k/captions.csv"):
-        captions[row["image"]].append(row["caption"].removesuffix(" .").strip())
-    rng = random.Random(5)
+    captions, rng = _captions(data / "train/flickr8k_1k/captions.csv"), random.Random(5)
     return [with_pieces(name, captions[name], rng) for name in sorted(captions)]
+
+
+def more_images(data: Path, name: str) -> list[CaptionedImage]:
+    """The captioned images of a folder of further ones."""
+    folder, rng = f"train/more/{name}", random.Random(11)
+    captions = _captions(data / folder / "captions.csv")
+    return [with_pieces(f"{folder}/{image}", captions[image], rng) for image in sorted(captions)]
+
+
+def _captions(path: Path) -> dict[str, list[str]]:
+    """The captions of each image."""
+    captions: dict[str, list[str]] = defaultdict(list)
+    for row in _rows(path):
+        captions[row["image"]].append(row["caption"].removesuffix(" .").strip())
+    return captions
 
 
 def photos_of_things(data: Path) -> list[CaptionedImage]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,6 +20,7 @@ from clamr_cli.encoders.mini.encoder import Backbones
 from clamr_cli.encoders.mini.heads import LEXICAL, Array, Connector, ImageFeatures, unit
 from clamr_cli.encoders.mini.lexical import lexical_vectors
 from clamr_cli.encoders.mini.passages import Passage
+from clamr_cli.encoders.mini.vision import PLAIN_INPUTS
 from clamr_cli.train.mini import data as files
 from clamr_cli.train.mini.data import CaptionedImage, Entry
 from clamr_cli.train.mini.synthetic_images import encode_jpeg, generate, restyle
@@ -31,6 +32,14 @@ PHOTOS, THINGS, STYLED, GENERATED, PSEUDO = "photos", "things", "styled", "gener
 """Groups of images: photos with captions, photos of single things, photos in other styles, images generated without any
 photo, and pseudo-images: scenes that are only described."""
 
+CLIPS: Final = ("snapvideo", "lumiere")
+"""Folders of captioned frames of generated clips, each a group."""
+
+MORE: Final = (*CLIPS, "pacs", "tuxstamps", "emoji3d")
+"""Folders of further captioned images, each a group: those, paintings and sketches, cut-outs, and icons."""
+
+_STYLED_CLIPS: Final = "styled clips"
+
 FOLDS: Final = 5
 ANY_FOLD: Final = -1
 """The fold of images that every connector is fitted to."""
@@ -39,7 +48,13 @@ HELD_OUT_FOLD: Final = -2
 """The fold of images that no connector is fitted to."""
 
 _MEAN_SHARE: Final = 0.5
-_RIDGE: Final = 2.0
+_RIDGE: Final = 4.0
+_PLAIN_RIDGE: Final = 2.0
+"""Strength of the ridge of connectors that read no stages."""
+
+_STAGE_SCALE: Final = 0.2
+"""Deviation that the statistics of stages are scaled to, over the photos, when a connector is fitted."""
+
 _PSEUDO_RIDGE: Final = 20.0
 _NEAREST_PHOTOS: Final = 20
 """Photos from which the residual of a pseudo-image is residual."""
@@ -47,7 +62,14 @@ _NEAREST_PHOTOS: Final = 20
 _STYLES_PER_PHOTO: Final = 2
 _GENERATED_IMAGES: Final = 900
 _WEIGHTS: Final = {PHOTOS: 1.0, STYLED: 0.2, GENERATED: 0.2, THINGS: 0.1}
-"""Weight of one image of a group when the connector is fitted."""
+"""Weight of one image of a group when a connector is fitted."""
+
+_MORE_WEIGHTS: Final = {
+    "snapvideo": 0.5, "lumiere": 0.5, "pacs": 0.2, "tuxstamps": 0.3, "emoji3d": 0.1, _STYLED_CLIPS: 0.1,
+}  # fmt: skip
+"""The same of groups to which only the final connector is fitted."""
+
+_MIRRORED: Final = (PHOTOS, *CLIPS)
 
 _CLASS_WEIGHT: Final = 0.1
 """Weight of a photo that has only the name of its class."""
@@ -92,12 +114,35 @@ class TextModel:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Images to fit a connector to: features [n, 1306], mean captions [n, 384], folds that leave each out, weights."""
+    """Images to fit a connector to.
+
+    Attributes:
+        inputs: [n, 3018] of the whole image, or [n, 1306] without the stages.
+        targets: [n, 384], mean captions.
+        folds: the fold that leaves each out.
+        weights: how much each counts.
+        scale: [3018] or [1306], factors of the inputs, by which the ridge weighs them against each other.
+        ridge: its strength.
+    """
 
     inputs: Array
     targets: Array
     folds: Ids
     weights: NDArray[np.float64]
+    scale: Array
+    ridge: float = _RIDGE
+
+    def plain(self, weights: NDArray[np.float64]) -> Examples:
+        """The same with other weights and without the stages."""
+        inputs, scale = self.inputs[:, :PLAIN_INPUTS], self.scale[:PLAIN_INPUTS]
+        return replace(self, inputs=inputs, weights=weights, scale=scale, ridge=_PLAIN_RIDGE)
+
+
+def input_scale(photos: Array) -> Array:
+    """Factors of the inputs [3018] with which the statistics of stages deviate alike over photos [n, 3018]."""
+    scale = np.ones(photos.shape[1], np.float32)
+    scale[PLAIN_INPUTS:] = _STAGE_SCALE / np.maximum(photos[:, PLAIN_INPUTS:].std(axis=0), np.float32(1e-6))
+    return scale
 
 
 def fit(examples: Examples, mean: Array, without: int | None = None) -> Connector:
@@ -110,7 +155,8 @@ def fit(examples: Examples, mean: Array, without: int | None = None) -> Connecto
     weights = weights / weights.mean()
     inputs_mean, targets_mean = (np.average(each, axis=0, weights=weights) for each in (inputs, targets))
     scale = np.sqrt(weights)[:, None]
-    weight = _ridge_regression((inputs - inputs_mean) * scale, (targets - targets_mean) * scale, _RIDGE)
+    centred = (inputs - inputs_mean) * examples.scale * scale
+    weight = _ridge_regression(centred, (targets - targets_mean) * scale, examples.ridge) * examples.scale[:, None]
     bias = targets_mean - inputs_mean @ weight - _MEAN_SHARE * mean
     return Connector(weight.astype(np.float32), bias.astype(np.float32))
 
@@ -118,12 +164,12 @@ def fit(examples: Examples, mean: Array, without: int | None = None) -> Connecto
 def cross_fit(
     examples: Examples, mean: Array, features: ImageFeatures, folds: Ids, classes: Array
 ) -> tuple[Array, Connector]:
-    """Rows of all images, each from a connector not fitted to it, and the connector fitted to all but held-out images.
+    """Rows of images, each from a connector not fitted to it, and the connector fitted to all but held-out images.
 
     A connector fits its own images too well: gates trained on those rows would trust images too much.
     """
     final = fit(examples, mean)
-    rows = np.zeros((len(features), features.inputs().shape[1] + 1, classes.shape[1]), np.float32)
+    rows = np.zeros((len(features), features.inputs.shape[1] + 1, classes.shape[1]), np.float32)
     for fold in np.unique(folds).tolist():
         members = np.flatnonzero(folds == fold)
         connector = final if fold < 0 else fit(examples, mean, without=fold)
@@ -214,6 +260,12 @@ def _read_images(data: Path) -> _Images:
     originals = [index for index in train for _ in range(_STYLES_PER_PHOTO)]
     styled = [(index, restyle(jpegs[index], photos[index].captions, rng)) for index in originals]
     generated = [(number, generate(rng)) for number in range(_GENERATED_IMAGES)]
+    more = {name: files.more_images(data, name) for name in MORE}
+    more_jpegs = {name: [(data / image.name).read_bytes() for image in members] for name, members in more.items()}
+    more_folds = {name: _folds_of_kinds(members) for name, members in more.items()}
+    clips = [(image, jpeg) for name in CLIPS for image, jpeg in zip(more[name], more_jpegs[name], strict=True)]
+    style = random.Random(13)
+    styled_clips = [(image.name, restyle(jpeg, image.captions, style)) for image, jpeg in clips]
     images: list[CaptionedImage] = []
     groups: dict[str, list[int]] = {}
     for name, members in (
@@ -222,6 +274,8 @@ def _read_images(data: Path) -> _Images:
         # Under the name of the photo: the two are never in one batch.
         (STYLED, [files.with_pieces(photos[index].name, image.captions, rng) for index, image in styled]),
         (GENERATED, [CaptionedImage(f"generated {n}", image.captions, image.captions) for n, image in generated]),
+        *more.items(),
+        (_STYLED_CLIPS, [files.with_pieces(name, image.captions, style) for name, image in styled_clips]),
         (PSEUDO, [files.with_pieces(f"scene {number}", queries, rng) for number, (_, queries) in enumerate(scenes)]),
     ):
         groups[name] = list(range(len(images), len(images) + len(members)))
@@ -229,13 +283,21 @@ def _read_images(data: Path) -> _Images:
     groups[PHOTOS] = train
     photo_folds = np.full(len(photos), HELD_OUT_FOLD)
     photo_folds[rng.sample(train, len(train))] = np.arange(len(train)) % FOLDS
-    # All photos of one kind of thing are in one fold.
-    kinds = {captions: number % FOLDS for number, captions in enumerate(sorted({thing.captions for thing in things}))}
-    thing_folds = np.array([kinds[thing.captions] for thing in things], dtype=np.int64)
     jpegs += [(data / thing.name).read_bytes() for thing in things]
     jpegs += [image.jpeg for _, image in (*styled, *generated)]
-    folds = np.concatenate([photo_folds, thing_folds, photo_folds[originals], np.arange(len(generated)) % FOLDS])
+    jpegs += [jpeg for name in MORE for jpeg in more_jpegs[name]]
+    jpegs += [image.jpeg for _, image in styled_clips]
+    folds = np.concatenate([
+        photo_folds, _folds_of_kinds(things), photo_folds[originals], np.arange(len(generated)) % FOLDS,
+        *more_folds.values(), *(more_folds[name] for name in CLIPS),
+    ])  # fmt: skip
     return _Images(images, groups, jpegs, folds, [description for description, _ in scenes])
+
+
+def _folds_of_kinds(images: Sequence[CaptionedImage]) -> Ids:
+    """Folds of images; those with the same captions are in one."""
+    kinds = {captions: number % FOLDS for number, captions in enumerate(sorted({image.captions for image in images}))}
+    return np.array([kinds[image.captions] for image in images], dtype=np.int64)
 
 
 def load(data: Path, cache: Path) -> Generator[TrainNote, None, Material]:
@@ -264,26 +326,31 @@ def load(data: Path, cache: Path) -> Generator[TrainNote, None, Material]:
     photos = groups[PHOTOS]
     mirrored = [
         encode_jpeg(np.asarray(ImageOps.mirror(Image.open(io.BytesIO(jpegs[index])).convert("RGB"))))
-        for index in photos
+        for name in _MIRRORED
+        for index in groups[name]
     ]
     image_features = yield from _image_features(backbones, jpegs, "images")
-    of_mirrored = yield from _image_features(backbones, mirrored, "mirrored photos")
+    of_mirrored = yield from _image_features(backbones, mirrored, "mirrored images", regions=False)
     class_jpegs = [sample.read_bytes() for sample in samples]
-    of_classes = yield from _image_features(backbones, class_jpegs, "photos of classes")
-    inputs, targets = image_features.inputs()[:, 0], means_of(image.captions for image in images[: len(jpegs)])
-    parts = []
-    for name, weight in _WEIGHTS.items():
-        ids = groups[name]
-        parts.append((inputs[ids], targets[ids], folds[ids], weight))
-    parts.append((of_mirrored.inputs()[:, 0], targets[photos], folds[photos], _WEIGHTS[PHOTOS]))
-    parts.append((of_classes.inputs()[:, 0], classes, np.full(len(samples), ANY_FOLD), _CLASS_WEIGHT))
+    of_classes = yield from _image_features(backbones, class_jpegs, "photos of classes", regions=False)
+    inputs, targets = image_features.inputs[:, 0], means_of(image.captions for image in images[: len(jpegs)])
+    weights = _WEIGHTS | _MORE_WEIGHTS
+    ids = [index for name in weights for index in groups[name]]
+    ids_mirrored = [index for name in _MIRRORED for index in groups[name]]
+    names_of_ids = [name for names in (weights, _MIRRORED) for name in names for _ in groups[name]]
     examples = Examples(
-        np.concatenate([part[0] for part in parts]),
-        np.concatenate([part[1] for part in parts]),
-        np.concatenate([part[2] for part in parts]),
-        np.concatenate([np.full(len(part[0]), part[3]) for part in parts]),
+        np.concatenate([inputs[ids], of_mirrored.inputs[:, 0], of_classes.inputs[:, 0]]),
+        np.concatenate([targets[ids], targets[ids_mirrored], classes]),
+        np.concatenate([folds[ids], folds[ids_mirrored], np.full(len(samples), ANY_FOLD)]),
+        np.array([*(weights[name] for name in names_of_ids), *([_CLASS_WEIGHT] * len(samples))]),
+        input_scale(inputs[photos]),
     )
-    rows, connector = cross_fit(examples, targets[photos].mean(axis=0), image_features, folds, classes)
+    mean = targets[photos].mean(axis=0)
+    # Heads that were trained on what the final connector says would trust images more, and find the texts beside them
+    # worse: they are trained on what connectors say that know fewer images and no stages.
+    former = np.array([*(name in _WEIGHTS for name in names_of_ids), *([True] * len(samples))])
+    rows, _ = cross_fit(examples.plain(examples.weights * former), mean, image_features, folds, classes)
+    connector = fit(examples, mean)
     real = [*photos, *groups[STYLED]]
     pseudo = pseudo_images(rows[real], targets[real], means_of(descriptions), seed=0)
     return Material(
@@ -300,11 +367,18 @@ def load(data: Path, cache: Path) -> Generator[TrainNote, None, Material]:
     )
 
 
-def _image_features(model: Backbones, jpegs: Sequence[bytes], name: str) -> Generator[TrainNote, None, ImageFeatures]:
-    """Features of images, a chunk at a time, so that few are decoded at once; yields progress."""
+def _image_features(
+    model: Backbones, jpegs: Sequence[bytes], name: str, *, regions: bool = True
+) -> Generator[TrainNote, None, ImageFeatures]:
+    """Features of images, a chunk at a time, so that few are decoded at once; yields progress.
+
+    Without ``regions`` they are of the whole images only.
+    """
+    count = None if regions else 1
     parts = []
     for number, start in enumerate(range(0, len(jpegs), _CHUNK)):
         if number % _CHUNKS_PER_NOTE == 0:
             yield TrainNote(f"encoding {name}: {start:,} of {len(jpegs):,}")
-        parts.append(model.image_features(jpegs[start : start + _CHUNK]))
+        part = model.image_features(jpegs[start : start + _CHUNK])
+        parts.append(ImageFeatures(part.inputs[:, :count].copy(), part.probabilities[:, :count].copy()))
     return ImageFeatures(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ImageFeatures)))

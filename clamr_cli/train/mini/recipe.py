@@ -19,7 +19,7 @@ from clamr_cli.train import loop
 from clamr_cli.train.losses import Scores, modality_max
 from clamr_cli.train.mini.compose import UNRELATED, Batches, CompositionConfig
 from clamr_cli.train.mini.evaluate import evaluate
-from clamr_cli.train.mini.material import PHOTOS, Material, load
+from clamr_cli.train.mini.material import MORE, PHOTOS, Material, load
 from clamr_cli.train.mini.model import MiniModel
 from clamr_cli.train.run import Aggregation, RecipeOptions, Trained, TrainEvent, TrainNote, TrainOptions, start_run
 
@@ -72,6 +72,7 @@ REQUIRED_FILES: Final = (
     "train/flickr8k_1k/captions.csv",
     "train/flickr8k_1k/images",
     "train/imagenet_sample",
+    *(f"train/more/{name}/captions.csv" for name in MORE),
     "text/clamr_val_queries.json",
     "text/msvd_captions.json",
     "text/multi30k_train.de.gz",

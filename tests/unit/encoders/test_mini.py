@@ -91,6 +91,37 @@ def test_the_image_model_knows_what_it_was_trained_on(cache: Path, shared: Path)
 
 
 @pytest.mark.slow
+def test_the_statistics_of_stages_are_of_the_whole_and_of_its_regions(cache: Path) -> None:
+    import io
+
+    from PIL import Image
+
+    from clamr_cli.encoders.mini.vision import PLAIN_INPUTS, ImageModel
+
+    pixels = np.full((330, 330, 3), 90, np.uint8)
+    pixels[:110, 220:] = np.random.default_rng(0).integers(0, 255, (110, 110, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    file = next(located("efficientnet-lite2", cache).glob("*.pth"))
+    model = ImageModel(file, device="cpu", threads=0)
+    both = model.features([photo("coffee"), buffer.getvalue()]).inputs
+    (noisy,) = model.features([buffer.getvalue()]).inputs
+    np.testing.assert_allclose(both[1], noisy, atol=1e-3)
+    for found in both:
+        first = slice(PLAIN_INPUTS, PLAIN_INPUTS + 16), slice(PLAIN_INPUTS + 16, PLAIN_INPUTS + 32)
+        means, deviations = found[:, first[0]], found[:, first[1]]
+        # The regions of the first stage's maps overlap by a few pixels of 165.
+        np.testing.assert_allclose(means[1:].mean(axis=0), means[0], atol=0.05 * np.abs(means).max())
+        squares = means**2 + deviations**2
+        np.testing.assert_allclose(squares[1:].mean(axis=0), squares[0], atol=0.05 * squares.max())
+        assert deviations.min() >= 0
+    # The third region is the upper right one.
+    spread = noisy[1:, first[1]].mean(axis=1)
+    assert spread.argmax() == 2
+    assert spread[2] > 5 * spread[6]
+
+
+@pytest.mark.slow
 def test_a_query_needs_no_torch(cache: Path, text_model: Path) -> None:
     located("efficientnet-lite2", cache)
     code = (

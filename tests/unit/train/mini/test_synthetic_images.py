@@ -7,7 +7,7 @@ from PIL import Image
 
 from clamr_cli.encoders.mini.heads import ImageFeatures, unit
 from clamr_cli.train.mini import material
-from clamr_cli.train.mini.material import Examples, cross_fit, fit, pseudo_images
+from clamr_cli.train.mini.material import Examples, cross_fit, fit, input_scale, pseudo_images
 from clamr_cli.train.mini.synthetic_images import SyntheticImage, encode_jpeg, generate, restyle
 
 
@@ -80,10 +80,8 @@ def test_pseudo_images_are_as_far_from_their_captions_as_real_ones() -> None:
 def features(count: int, seed: int = 0) -> ImageFeatures:
     chance = np.random.default_rng(seed)
     return ImageFeatures(
-        chance.normal(size=(count, 1280)).astype(np.float32),
-        chance.normal(size=(count, 9, 1280)).astype(np.float32),
+        chance.normal(size=(count, 10, 3018)).astype(np.float32),
         chance.dirichlet(np.ones(1000), size=(count, 10)).astype(np.float32),
-        chance.dirichlet(np.ones(26), size=(count, 10)).astype(np.float32),
     )
 
 
@@ -94,7 +92,7 @@ def test_no_image_has_rows_of_a_connector_fitted_to_it() -> None:
     targets = unit(chance.normal(size=(60, 384)).astype(np.float32))
     folds = np.arange(60) % material.FOLDS
     folds[:6] = material.HELD_OUT_FOLD
-    examples = Examples(seen.inputs()[:, 0], targets, folds, np.ones(60))
+    examples = Examples(seen.inputs[:, 0], targets, folds, np.ones(60), np.ones(3018, np.float32), ridge=2.0)
     rows, final = cross_fit(examples, targets.mean(axis=0), seen, folds, classes)
     known = final.image_rows(seen, classes)
     # There are more features than pictures, so a connector knows its own by heart.
@@ -107,11 +105,41 @@ def test_no_image_has_rows_of_a_connector_fitted_to_it() -> None:
     np.testing.assert_allclose(rows[mine], left_out.image_rows(seen.take(mine), classes), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_image_of_more_weight_is_fitted_better() -> None:
     seen = features(2)
-    inputs = np.repeat(seen.inputs()[:1, 0], 2, axis=0)
+    inputs = np.repeat(seen.inputs[:1, 0], 2, axis=0)
     targets = unit(np.random.default_rng(3).normal(size=(2, 384)).astype(np.float32))
-    examples = Examples(inputs, targets, np.full(2, material.ANY_FOLD), np.array([1.0, 0.1]))
+    folds, scale = np.full(2, material.ANY_FOLD), np.ones(3018, np.float32)
+    examples = Examples(inputs, targets, folds, np.array([1.0, 0.1]), scale)
     found = fit(examples, np.zeros(384, np.float32))
     said = inputs[0] @ found.weight + found.bias
     np.testing.assert_allclose(said, (targets[0] + 0.1 * targets[1]) / 1.1, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_unit_of_a_statistic_does_not_matter() -> None:
+    chance = np.random.default_rng(4)
+    inputs = features(40).inputs[:, 0]
+    targets = unit(chance.normal(size=(40, 384)).astype(np.float32))
+    other = inputs * 1.0
+    other[:, 2000] = 50 * other[:, 2000] + 7
+    folds, weights = np.full(40, material.ANY_FOLD), np.ones(40)
+    said = []
+    for each in (inputs, other):
+        found = fit(Examples(each, targets, folds, weights, input_scale(each)), np.zeros(384, np.float32))
+        said.append(each @ found.weight + found.bias)
+    np.testing.assert_allclose(said[0], said[1], atol=1e-3)
+
+
+@pytest.mark.slow
+def test_plain_examples_have_no_stages_and_leave_out_what_has_no_weight() -> None:
+    chance = np.random.default_rng(5)
+    inputs = features(30).inputs[:, 0]
+    targets = unit(chance.normal(size=(30, 384)).astype(np.float32))
+    folds, kept = np.full(30, material.ANY_FOLD), np.arange(30) < 20
+    mean = np.zeros(384, np.float32)
+    found = fit(Examples(inputs, targets, folds, np.ones(30), input_scale(inputs)).plain(kept * 1.0), mean)
+    few = Examples(inputs[:20], targets[:20], folds[:20], np.ones(20), input_scale(inputs)).plain(np.ones(20))
+    assert found.weight.shape == (1306, 384)
+    np.testing.assert_allclose(found.weight, fit(few, mean).weight, atol=1e-5)
