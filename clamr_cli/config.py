@@ -110,9 +110,8 @@ def load(options: Mapping[str, object] | None = None, *, config: str | None = No
     Raises:
         UsageError: an invalid value; the message names the file and key, the variable or the option.
     """
-    named = config or os.environ.get(variable("config"))
-    path = Path(os.path.expanduser(named or default_config()))
-    content = _read_file(path, must_exist=bool(named))
+    path = file(config)
+    content = _read_file(path, must_exist=bool(config or os.environ.get(variable("config"))))
     layers: list[tuple[str, str, object]] = []
     for key, value in content.items():
         name = key.replace("-", "_")
@@ -131,18 +130,32 @@ def load(options: Mapping[str, object] | None = None, *, config: str | None = No
     values: dict[str, Any] = {}
     given: dict[str, str] = {}
     for source, name, value in layers:
-        try:
-            values[name] = _convert(name, value)
-        except (msgspec.ValidationError, RecursionError) as error:
-            try:
-                shown = repr(value)
-            except (ValueError, RecursionError):
-                shown = f"this {type(value).__name__}"
-            shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
-            hint = str(error) if name == "encoders" and "outside" in str(error) else expected(name)
-            raise UsageError(f"{source}: {shown} cannot be used", hint) from None
+        values[name] = convert(name, value, source)
         given[name] = source
     return replace(Settings(), **values, given=given)
+
+
+def file(named: str | None = None) -> Path:
+    """The configuration file: what was named, else what CLAMR_CONFIG names, else the user's; it need not exist."""
+    return Path(os.path.expanduser(named or os.environ.get(variable("config")) or default_config()))
+
+
+def convert(name: str, value: object, source: str) -> object:
+    """A value as the type of its setting has it; ``source`` says where it comes from.
+
+    Raises:
+        UsageError: it does not fit.
+    """
+    try:
+        return _convert(name, value)
+    except (msgspec.ValidationError, RecursionError) as error:
+        try:
+            shown = repr(value)
+        except (ValueError, RecursionError):
+            shown = f"this {type(value).__name__}"
+        shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
+        hint = str(error) if name == "encoders" and "outside" in str(error) else expected(name)
+        raise UsageError(f"{source}: {shown} cannot be used", hint) from None
 
 
 def variable(name: str) -> str:
@@ -255,6 +268,11 @@ def secret(variable: str) -> str:
     if not value:
         raise UsageError(f"the environment variable {variable} is not set", f"set it: export {variable}=...")
     return value
+
+
+def external(variable: str) -> str:
+    """A variable that other programs heed too, such as EDITOR; empty where it is not set."""
+    return os.environ.get(variable, "")
 
 
 def debugging() -> bool:

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,6 +116,27 @@ def test_options_exist(page: Path) -> None:
     lines = [" ".join(["clamr", *call]) for line in _command_lines(page) for call in _calls(line)]
     named = {option for text in spans + lines for option in OPTION.findall(text)}
     assert named - _options(typer.main.get_command(build())) == set()
+
+
+def test_the_examples_of_help_parse() -> None:
+    program: Any = typer.main.get_command(build())
+    for name, command in program.commands.items():
+        examples = command.epilog.partition("Examples:\n")[2].splitlines()
+        assert examples, f"clamr {name} --help has no examples"
+        calls = [call for line in examples for call in _calls(line)]
+        assert name in {_parse(program, "clamr", call) for call in calls}
+
+
+def test_man_reads_the_manual_page() -> None:
+    page = ROOT / "clamr_cli" / "docs" / "clamr.1"
+    if shutil.which("groff") is None:
+        pytest.skip("groff is not installed")
+    ended = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-ww", str(page)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stderr == ""
+    shown = re.sub(r"\x1b\[[\d;]*m|.\x08", "", ended.stdout)
+    assert all(f"CLAMR {name.upper()}" in shown for name in typer.main.get_command(build()).commands)
 
 
 def test_the_readme_shows_commands() -> None:

@@ -11,16 +11,16 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from importlib import import_module
-from typing import Annotated, Any, Final, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from clamr_cli import __version__
-from clamr_cli.cli.output import leave_broken_pipes, print_table, warn, write
-from clamr_cli.cli.runtime import Context
+from clamr_cli.cli.output import leave_broken_pipes, present, print_table, warn, write
+from clamr_cli.cli.runtime import Context, stdin
 from clamr_cli.errors import (
     EXIT_CODES,
     EXIT_FOUND,
@@ -33,59 +33,98 @@ from clamr_cli.errors import (
 )
 from clamr_cli.text import size
 
-COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    "index": ("index:index", "Make videos searchable, or bring the index up to date."),
-    "search": ("search:search", "Find the moments that match a query, and why."),
-    "explain": ("explain:explain", "Say why a video ranks where it does."),
-    "frames": ("frames:frames", "Find the frames that answer a question inside one long video."),
-    "open": ("open:open_video", "Open a video in a player, at a moment."),
-    "ask": ("ask:ask", "Ask a vision-language model a question about one video."),
-    "ls": ("ls:ls", "List the videos of the index."),
-    "show": ("show:show", "Show everything the index knows of a video."),
-    "rm": ("rm:rm", "Take videos out of the index."),
-    "status": ("status:status", "Say what the index holds, where it is, what failed."),
-    "optimize": ("optimize:optimize", "Put the index in order: smaller on disk, faster to search."),
-    "encode": ("encode:encode", "Write the token vectors of a document, a query or both."),
-    "eval": ("eval:evaluate", "Measure how well queries find their answers."),
-    "eval qa": ("eval_qa:eval_qa", "Measure which frames let a model answer questions best."),
-    "synth": ("synth:synth", "Write search queries for the indexed videos."),
-    "train": ("train:train", "Train an encoder on your own library."),
-    "doctor": ("doctor:doctor", "Check that everything clamr needs works."),
-    "models": ("models:models", "List the models that clamr can use."),
-    "models pull": ("models:pull", "Fetch a model into the cache folder and check it."),
-    "demo": ("demo:demo", "Index and search a few short clips made here."),
-    "completions": ("completions:completions", "Print a completion script for bash, zsh or fish."),
+GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "Library": {
+        "index": ("index:index", "Make videos searchable, or bring the index up to date."),
+        "ls": ("ls:ls", "List the videos of the index."),
+        "show": ("show:show", "Show everything the index knows of a video."),
+        "rm": ("rm:rm", "Take videos out of the index."),
+        "status": ("status:status", "Say what the index holds, where it is, what failed."),
+        "optimize": ("optimize:optimize", "Put the index in order: smaller on disk, faster to search."),
+    },
+    "Answers": {
+        "search": ("search:search", "Find the moments that match a query, and why."),
+        "explain": ("explain:explain", "Say why a video ranks where it does."),
+        "frames": ("frames:frames", "Find the frames that answer a question inside one long video."),
+        "open": ("open:open_video", "Open a video in a player, at a moment."),
+        "ask": ("ask:ask", "Ask a vision-language model a question about one video."),
+    },
+    "Setup": {
+        "demo": ("demo:demo", "Index and search a few short clips made here."),
+        "doctor": ("doctor:doctor", "Check that everything clamr needs works."),
+        "models": ("models:models", "List the models that clamr can use."),
+        "models pull": ("models:pull", "Fetch a model into the cache folder and check it."),
+        "config": ("config:show", "Show the settings, and where each comes from."),
+        "config path": ("config:path", "Print the path of the configuration file."),
+        "config set": ("config:set_value", "Write a setting to the configuration file."),
+        "config edit": ("config:edit", "Open the configuration file in your editor."),
+        "completions": ("completions:completions", "Print a completion script for bash, zsh or fish."),
+        "completions install": ("completions:install", "Write the completion script where your shell looks."),
+    },
+    "Research": {
+        "encode": ("encode:encode", "Write the token vectors of a document, a query or both."),
+        "eval": ("eval:evaluate", "Measure how well queries find their answers."),
+        "eval qa": ("eval_qa:eval_qa", "Measure which frames let a model answer questions best."),
+        "synth": ("synth:synth", "Write search queries for the indexed videos."),
+        "train": ("train:train", "Train an encoder on your own library."),
+    },
 }
-"""Command, of one word or two: the module of ``clamr_cli.cli.commands`` and its function, and what it does."""
+"""Groups of commands; a command is one word or two, with its function in ``clamr_cli.cli.commands`` and a summary."""
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    name: entry for group in GROUPS.values() for name, entry in group.items()
+}
+"""Every command, with its function and summary."""
+
+ALIASES: Final[Mapping[str, str]] = {
+    "find": "search",
+    "play": "open",
+    "delete": "rm",
+    "remove": "rm",
+    "update": "index",
+    "list": "ls",
+    "config show": "config",
+}
+"""Names that run a command whose own name is another."""
 
 OTHER_NAMES: Final[Mapping[str, str]] = {
     "ask": "chat question answer",
     "completions": "completion",
+    "config": "settings options preferences configure",
     "doctor": "check diagnose test env",
     "explain": "why",
     "frames": "frame screenshot screenshots thumbnails pictures images",
-    "index": "add build crawl import ingest reindex re-index refresh rescan scan sync update watch embed",
-    "ls": "dir list videos files",
+    "index": "add build crawl import ingest reindex re-index refresh rescan scan sync watch embed",
+    "ls": "dir videos files",
     "models": "model weights",
     "models pull": "download fetch install pull get",
-    "open": "launch play view watch-at mpv vlc",
+    "open": "launch view watch-at mpv vlc",
     "optimize": "optimise clean cleanup compact gc prune vacuum",
-    "rm": "del delete drop forget remove uninstall unindex",
-    "search": "find grep query lookup look s q",
+    "rm": "del drop forget uninstall unindex",
+    "search": "grep query lookup look s q",
     "show": "cat describe details info inspect metadata",
     "status": "stat stats statistics state",
     "synth": "generate synthesize synthesise queries",
     "train": "finetune fine-tune",
     "--version": "version ver",
 }
-"""Command of clamr, and what other programs call it."""
+"""Command of clamr, and further names that other programs have for it: they are suggestions."""
 
 _DOCS: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "docs")
 
 # The root of the parser's errors; Typer gives it no public name.
 _ParserError: Final[type[Exception]] = typer.BadParameter.__bases__[0]
-_BEFORE_COMMAND: Final = ("--db", "--config")
-"""Options of the program itself, which many people look for behind the command."""
+_FIRST_STEPS: Final = """\
+    clamr index ~/Videos
+    clamr search "red car"
+    clamr help searching"""
+_EXAMPLES: Final = "\n\nExamples:\n"
+HELP_ALL: Final = "--help-all"
+"""Shows the help of a command with the options that are hidden otherwise."""
+
+_DEBUG: Final = "CLAMR_DEBUG"
+_debugged: Final[list[str]] = []
+"""The command for which --verbose set that variable."""
 
 _FILES: Final = 4096
 """Open files that are allowed where the user's limit can be raised to it."""
@@ -106,6 +145,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- Typer's command has no public type
     """Run a command line and return its exit code, whatever happens; no traceback reaches the terminal."""
+    present(quiet=False, color="auto")
+    try:
+        return _run(program, arguments)
+    finally:
+        if _debugged:
+            _debugged.clear()
+            del os.environ[_DEBUG]
+
+
+def _run(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- see run
     try:
         with program.make_context("clamr", list(arguments) or ["--help"]) as context:
             code = program.invoke(context)
@@ -130,7 +179,7 @@ def run(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- Typer
             code, message = EXIT_USAGE, _defect_message(error)
     # Where it cannot be written, the exit code still says that something went wrong.
     with contextlib.suppress(OSError):
-        warn(f"clamr: {message}")
+        warn(f"clamr: {message}", always=True)
     return code
 
 
@@ -144,9 +193,6 @@ def _is_interruption(error: BaseException | None) -> bool:
 def _usage_message(error: Any) -> str:  # noqa: ANN401 -- see _ParserError
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "clamr"
-    option = getattr(error, "option_name", "")
-    if option in _BEFORE_COMMAND and command != "clamr":
-        return f"{option} goes before the command: clamr {option} ... {command.removeprefix('clamr ')} ..."
     message = error.format_message().rstrip(".")
     return f"{message}{' See' if message.endswith('?') else ': see'} '{command} --help'"
 
@@ -227,9 +273,14 @@ def build() -> typer.Typer:
     codes = ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
     app.callback(
         epilog="'clamr help COMMAND' shows the options of a command, 'clamr help TOPIC' a page of the manual: "
-        f"{', '.join(_topics())}.\n\nExit codes: {codes}."
+        f"{', '.join(_topics())}.\n\nExit codes: {codes}.{_verbatim(_FIRST_STEPS)}"
     )(_root)
     return app
+
+
+def _verbatim(examples: str) -> str:
+    """Examples as a paragraph whose lines the formatter of help leaves as they are."""
+    return f"\n\n\b\nExamples:\n{examples}"
 
 
 def _topics() -> list[str]:
@@ -251,20 +302,50 @@ def _root(
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE", help="Read settings from this TOML file.")
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no progress and no notes; errors are shown.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every finished video, warnings of libraries, tracebacks.")
+    ] = False,
+    color: Annotated[
+        Literal["auto", "always", "never"] | None,
+        typer.Option("--color", metavar="WHEN", help="auto (default: on a terminal), always or never."),
+    ] = None,
     _version: Annotated[
         bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Search a folder of videos by what is shown, said, written on screen and in their metadata."""
-    context.obj = Context(db, config, context.command)
+    context.obj = Context(db, config, context.command, quiet, verbose, color)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
-class ChoiceCommand(TyperCommand):
-    """A command whose ``--choices A B C``, where it has ``--choice``, stands for one ``--choice`` each."""
+SHARED: Final = {
+    name: parameter
+    for name, parameter in inspect.signature(_root, eval_str=True).parameters.items()
+    if name not in ("context", "_version")
+}
+"""Options that stand before the command or after it."""
+
+
+class ProgramCommand(TyperCommand):
+    """A command of the program.
+
+    ``--help-all`` shows its help with all options. ``--choices A B C``, where it has ``--choice``, stands for one
+    ``--choice`` each.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 -- untyped
+        if HELP_ALL in args[: args.index("--") if "--" in args else None]:
+            hidden = [parameter for parameter in self.params if getattr(parameter, "hidden", False)]
+            for parameter in hidden:
+                parameter.hidden = False  # type: ignore[attr-defined]
+            typer.echo(ctx.get_help())
+            for parameter in hidden:
+                parameter.hidden = True  # type: ignore[attr-defined]
+            raise typer.Exit
         if any("--choice" in parameter.opts for parameter in self.params):
             args = spread(args, "--choices", "--choice")
         return super().parse_args(ctx, args)
@@ -292,8 +373,13 @@ class Commands(Mapping[str, TyperCommand]):
 def declare(name: str, function: Callable[[Context, Any], int]) -> TyperCommand:
     """The command that calls a function of the context and of its arguments.
 
-    Its options are the fields of the dataclass that is the type of ``arguments``; its help is the docstring.
+    Its options are the fields of the dataclass that is the type of ``arguments``, and those of the program. Its help is
+    the docstring; the examples at its end follow the options. Settings of the research encoders are hidden, except in
+    the commands of research.
     """
+    from clamr_cli import config
+    from clamr_cli.cli.options import EncoderOptions
+
     kind = get_type_hints(function)["arguments"]
     hints = get_type_hints(kind, include_extras=True)
     defaults = {field.name: field.default for field in fields(kind)}
@@ -304,20 +390,41 @@ def declare(name: str, function: Callable[[Context, Any], int]) -> TyperCommand:
         parameters.append(
             inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field])
         )
+    shared = [option for option in SHARED if option not in hints]
+    parameters += [SHARED[option].replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in shared]
 
     def call(context: typer.Context, **values: Any) -> int:  # noqa: ANN401 -- what Typer parsed, by the annotations
         check_limits()
-        return function(context.obj, kind(**values))
+        given = {option: values.pop(option) for option in shared}
+        own = replace(context.obj, **{option: value for option, value in given.items() if value})
+        present(quiet=own.quiet, color=own.color or "auto")
+        if own.verbose and not config.debugging():
+            # The processes that work for this one are told so, too; until the command line is done.
+            os.environ[_DEBUG] = "1"
+            _debugged.append(name)
+        if "quiet" in values:
+            values["quiet"] = values["quiet"] or own.quiet
+        for argument in words:
+            if "-" in (values[argument] or ()):
+                values[argument] = [part for word in values[argument] for part in (stdin() if word == "-" else [word])]
+        return function(own, kind(**values))
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    text, _, examples = f"{inspect.getdoc(function)}".partition(_EXAMPLES)
+    is_research = name in GROUPS["Research"] or not issubclass(kind, EncoderOptions)
+    hidden = {*shared, *(() if is_research else (field.name for field in fields(EncoderOptions)))}
+    epilog = f"Everywhere: --db, --config, -q, -v, --color ('clamr help'). {HELP_ALL} shows all options."
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
-    app.command(name, cls=ChoiceCommand, help=inspect.getdoc(function))(call)
+    app.command(name, cls=ProgramCommand, help=text, epilog=epilog + (_verbatim(examples) if examples else ""))(call)
     command = typer.main.get_command(app)
+    words = [parameter.name for parameter in command.params if parameter.nargs == -1]
     for parameter in command.params:
         if parameter.param_type_name == "argument":
             # Help calls arguments by their names alone, without <list[str]> and the like behind them.
             parameter.display_type_rich = lambda ctx: ""  # type: ignore[attr-defined] # noqa: ARG005
+        elif parameter.name in hidden:
+            parameter.hidden = True  # type: ignore[attr-defined]
     return command  # type: ignore[return-value]
 
 
@@ -338,9 +445,11 @@ class Program(TyperGroup):
         return list(COMMANDS)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 -- untyped
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        """List the commands, in groups, without importing them."""
+        longest = max(map(len, COMMANDS))
+        for group, commands in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name.ljust(longest), summary) for name, (_, summary) in commands.items()])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 -- untyped
         """The command that the first words name, the longest name first."""
@@ -361,6 +470,10 @@ class Program(TyperGroup):
                 raise typer.Exit
             args = [*topic, "--help"]
         name = " ".join(args[:2])
+        if name in ALIASES:
+            args = [ALIASES[name], *args[2:]]
+        args = [ALIASES.get(args[0], args[0]), *args[1:]]
+        name = " ".join(args[:2])
         if len(args) > 1 and name in COMMANDS:
             return name, self.commands[name], args[2:]
         if args[0] not in COMMANDS and (meant := _meant(args[0])):
@@ -371,8 +484,8 @@ class Program(TyperGroup):
 def _meant(word: str) -> str:
     """A hint for the name of another program's command; empty where none is known."""
     name = word.lower().lstrip("-")
-    if name in COMMANDS:
-        return name
+    if name in COMMANDS or name in ALIASES:
+        return ALIASES.get(name, name)
     for command, others in OTHER_NAMES.items():
         if name in others.split():
             return command

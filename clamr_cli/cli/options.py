@@ -237,7 +237,10 @@ class LlmOptions:
             source = self.api_key_env or self.api_key_file
             raise UsageError(f"{source} holds no key", "a key has no control characters or letters like é")
         if sends_key_unencrypted(self.base_url, key):
-            warn("warning: the key goes over the network unencrypted: use https, or a tunnel that ends on this machine")
+            warn(
+                "warning: the key goes over the network unencrypted: use https, or a tunnel that ends on this machine",
+                always=True,
+            )
         return EndpointModel(
             self.base_url,
             model,

@@ -255,8 +255,31 @@ def print_line(message: str) -> None:
     write([f"{escape_terminal(message)}\n".encode()])
 
 
-def warn(message: str) -> None:
-    """A line for people on stderr; control characters are escaped."""
+@dataclass(slots=True)
+class _Presentation:
+    """How the program presents what it prints: without notes, and in colour ``auto``, ``always`` or ``never``."""
+
+    quiet: bool = False
+    color: str = "auto"
+
+
+_PRESENTATION: Final = _Presentation()
+
+
+def present(*, quiet: bool, color: str) -> None:
+    """Choose how everything from here on is presented: ``quiet`` shows no notes; colours auto, always or never."""
+    _PRESENTATION.quiet, _PRESENTATION.color = quiet, color
+
+
+def is_quiet() -> bool:
+    """True if neither notes nor progress are shown."""
+    return _PRESENTATION.quiet
+
+
+def warn(message: str, *, always: bool = False) -> None:
+    """A note for people on stderr, ``always`` also with --quiet; control characters are escaped."""
+    if _PRESENTATION.quiet and not always:
+        return
     sys.stderr.write(f"{escape_terminal(message)}\n")
     sys.stderr.flush()
 
@@ -274,11 +297,16 @@ def print_table(*renderables: RenderableType) -> None:
 def console(stream: IO[str], *, width: int | None = None) -> Console:
     """A Rich console that prints what it is given and nothing else: no markup, no emoji codes, no highlighting.
 
-    Rich itself heeds NO_COLOR and TERM=dumb, and COLUMNS on terminals that are not dumb.
+    Rich itself heeds NO_COLOR (unless --color is given) and TERM=dumb, and COLUMNS on terminals that are not dumb.
     """
     from rich.console import Console, ConsoleDimensions
 
-    target = Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    colors: dict[str, Any] = {}
+    if _PRESENTATION.color == "never":
+        colors = {"no_color": True}
+    elif _PRESENTATION.color == "always":
+        colors = {"no_color": False} if stream.isatty() else {"no_color": False, "color_system": "256"}
+    target = Console(file=stream, width=width, markup=False, emoji=False, highlight=False, **colors)
     if width is None and not can_draw(target):
         target.size = ConsoleDimensions(*shutil.get_terminal_size((_PIPE_WIDTH, 24)))
     return target

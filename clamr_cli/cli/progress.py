@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
-from clamr_cli.cli.output import can_draw, console, json_line, leave_broken_pipes, warn, write
+from clamr_cli.cli.output import can_draw, console, is_quiet, json_line, leave_broken_pipes, warn, write
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL
 from clamr_cli.events import (
     Discovered,
@@ -89,6 +89,7 @@ class Screen:
         clock: Callable[[], float] = time.monotonic,
         target: Console | None = None,
     ) -> None:
+        quiet = quiet or is_quiet()
         self.quiet, self._interval, self._clock = quiet, interval, clock
         if target is None and bars and not quiet and sys.stderr.isatty():
             target = console(sys.stderr)
@@ -130,7 +131,7 @@ class Screen:
             self._stream.write(f"{escape_terminal(text)}\n")
             self._stream.flush()
         else:
-            warn(text)
+            warn(text, always=always)
 
     def bar(
         self,
@@ -297,7 +298,7 @@ def follow(
                 raise
             leave_broken_pipes()
             with contextlib.suppress(BrokenPipeError):
-                warn(view.interrupted())
+                warn(view.interrupted(), always=True)
             return EXIT_INTERRUPTED
     return view.exit_code
 

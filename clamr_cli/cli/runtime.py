@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clamr_cli.cli.output import warn
+from clamr_cli.errors import UsageError
 from clamr_cli.types import Encoder
 
 if TYPE_CHECKING:
@@ -21,17 +27,60 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Context of a command beside its own arguments: the options before the command, and the whole program."""
+    """Context of a command beside its own arguments: the options of the program, and the whole program."""
 
     db: str | None = None
     config: str | None = None
     program: Any = None
+    quiet: bool = False
+    verbose: bool = False
+    color: str | None = None
 
     def settings(self, **options: object) -> Settings:
         """The settings of this run; options of the command line that are None were not given."""
         from clamr_cli.config import load
 
         return load({"db": self.db, **options}, config=self.config)
+
+
+def stdin() -> list[str]:
+    """The lines of stdin, or its parts between zero bytes where it has some: ``-`` stands for them."""
+    content = b"" if sys.stdin is None else sys.stdin.buffer.read()
+    parts = content.split(b"\0") if b"\0" in content else content.splitlines()
+    return [os.fsdecode(part) for part in parts if part.strip()]
+
+
+def edited(text: str, name: str) -> str:
+    """A text as the user's editor leaves it; ``name`` is the name of the file that the editor shows.
+
+    The editor is what VISUAL or EDITOR names, else the first of nano, vim, vi and notepad that is there.
+
+    Raises:
+        UsageError: there is no editor, or it failed; the message names the file that keeps what was written.
+    """
+    import shutil
+
+    from clamr_cli.config import external
+
+    words = shlex.split(external("VISUAL") or external("EDITOR"))
+    words = words or [found for found in map(shutil.which, ("nano", "vim", "vi", "notepad")) if found][:1]
+    if not words:
+        raise UsageError("no editor is known", "name yours: export EDITOR=nano")
+    path = Path(tempfile.mkdtemp(prefix="clamr-")) / name
+    path.write_text(text, "utf-8")
+    try:
+        code = subprocess.run([*words, str(path)], check=False).returncode
+        if code:
+            raise UsageError(f"the editor {words[0]} ended with {code}", f"nothing was changed; your text is in {path}")
+        result = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"the editor {words[0]} cannot be used ({error.strerror})", f"your text is in {path}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text", "nothing was changed; save it as UTF-8") from error
+    shutil.rmtree(path.parent, ignore_errors=True)
+    return result
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -44,7 +93,8 @@ def open_store(settings: Settings, *, create: bool = False) -> Store:
     if lost := store.tables_behind():
         warn(
             f"the newest version of {' and '.join(lost)} in the index cannot be read; what was written before is used: "
-            "clamr index DIR repairs it"
+            "clamr index DIR repairs it",
+            always=True,
         )
     return store
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from clamr_cli import config, events
-from clamr_cli.cli.app import COMMANDS, build_program
+from clamr_cli.cli.app import COMMANDS, SHARED, build_program
 from clamr_cli.cli.output import Column
 from clamr_cli.errors import EXIT_CODES
 
@@ -120,17 +120,78 @@ def _table(header: tuple[str, ...], rows: Any) -> str:  # noqa: ANN401
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
+def manual_page() -> str:
+    """The page for man: the program and every command, with its options."""
+    program = build_program()
+    topics = ", ".join(path.stem for path in sorted(_FOLDER.glob("*.md")))
+    lines = [
+        f'.\\" Written by {_COMMAND}: change the code, not this page.',
+        '.TH CLAMR 1 "" "clamr" "User Commands"',
+        ".SH NAME",
+        "clamr \\- search a folder of videos",
+        ".SH SYNOPSIS",
+        ".B clamr\n[OPTIONS] COMMAND [ARGUMENTS]",
+        ".SH DESCRIPTION",
+        _roff(program.help),
+        f".PP\nThe command clamr help TOPIC shows a page of the manual: {_roff(topics)}.",
+        ".SH OPTIONS",
+        *_roff_options(program),
+    ]
+    for name in COMMANDS:
+        command = program.commands[name]
+        arguments = [_metavar(p) for p in command.params if p.param_type_name == "argument"]
+        lines += [
+            f'.SH "CLAMR {_roff(name.upper())}"',
+            f".B clamr {_roff(name)}",
+            f"[OPTIONS]{''.join(' ' + _roff(argument) for argument in arguments)}",
+        ]
+        lines += [f".PP\n{_roff(' '.join(part.split()))}" for part in (command.help or "").split("\n\n")]
+        examples = (command.epilog or "").partition("Examples:\n")[2]
+        lines += _roff_options(command)
+        lines += [f".PP\nExamples:\n.PP\n.nf\n{_roff(examples)}\n.fi"] if examples else []
+    codes = [f".TP\n.B {code}\n{_roff(meaning)}" for code, meaning in EXIT_CODES.items()]
+    variables = {config.variable(name): config.about(name) for name in config.NAMES if name != "encoders"}
+    entries = [f".TP\n.B {name}\n{_roff(meaning)}" for name, meaning in {**variables, **_OTHER_VARIABLES}.items()]
+    return "\n".join([*lines, ".SH EXIT STATUS", *codes, ".SH ENVIRONMENT", *entries, ""])
+
+
+def _roff_options(command: Any) -> list[str]:  # noqa: ANN401
+    """Options as tagged paragraphs; those of the program stand with the program alone."""
+    result = []
+    for option in command.params:
+        if option.param_type_name == "argument":
+            tag, text = _metavar(option), option.help
+        elif option.name in SHARED and option.hidden:
+            continue
+        else:
+            value = "" if option.is_flag else f" {_metavar(option)}"
+            tag, text = ", ".join((*option.opts, *option.secondary_opts)) + value, option.help
+        result.append(f".TP\n.B {_roff(tag)}\n{_roff(text or '')}")
+    return result
+
+
+def _metavar(parameter: Any) -> str:  # noqa: ANN401
+    return str(parameter.metavar or parameter.name).upper()
+
+
+def _roff(text: str) -> str:
+    """Text that troff shows as it is."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-")
+    return "\n".join(f"\\&{line}" if line.startswith((".", "'")) else line for line in escaped.split("\n"))
+
+
 PAGES: Final = {
     "reference-commands.md": commands_page,
     "reference-settings.md": settings_page,
     "reference-json.md": json_page,
     "reference-exit-codes.md": exit_codes_page,
+    "clamr.1": manual_page,
 }
 
 
 def main(arguments: list[str]) -> int | str:
     """Write the pages, or compare them; a text says which ones are out of date."""
-    pages = {_FOLDER / name: _NOTE + page() for name, page in PAGES.items()}
+    pages = {_FOLDER / name: (_NOTE if name.endswith(".md") else "") + page() for name, page in PAGES.items()}
     if "--check" in arguments:
         stale = [path.name for path, text in pages.items() if not path.is_file() or path.read_text("utf-8") != text]
         return f"out of date: {', '.join(stale)}; write them with: {_COMMAND}" if stale else 0

@@ -24,6 +24,7 @@ import json
 import math
 import os
 import re
+import sys
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -143,12 +144,14 @@ def queries_of_qrels(path: Path) -> list[LabelledQuery]:
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 file.
+    """Read a UTF-8 file; ``-`` is stdin.
 
     Raises:
         UsageError: it cannot be read, or is not UTF-8.
     """
     try:
+        if str(path) == "-":
+            return sys.stdin.buffer.read().decode("utf-8-sig")
         return path.read_text("utf-8-sig")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "name a file that exists") from error

@@ -39,7 +39,7 @@ class AskArguments(options.LlmOptions, options.PrepareOptions):
         str | None, typer.Option(metavar="TEXT...", help="All answers to choose from, one after another.")
     ] = None
     count: Annotated[
-        int | None, typer.Option("--count", "-k", metavar="N", help="Frames to show (default 32).", min=1)
+        int | None, typer.Option("--count", "-n", "-k", metavar="N", help="Frames to show (default 32).", min=1)
     ] = None
     select: options.SelectOption = "diverse"
     modality: options.ModalityOption = None
@@ -123,6 +123,10 @@ def ask(context: Context, arguments: AskArguments) -> int:
     It is shown the frames and lines that matter. The frames are those that 'clamr frames' finds. The model is a
     folder on this machine or an OpenAI-compatible endpoint. The times that it cites are checked: one that nothing
     shown has is marked with a question mark.
+
+    Examples:
+        clamr ask talk.mp4 "what is the door made of?" --model ~/models/vlm
+        clamr ask 1a2b "which?" --choices red blue --base-url http://gpu:8000/v1
     """
     from clamr_cli import ask as library
     from clamr_cli.frames import FrameChoice, find

@@ -5,17 +5,23 @@ The scripts are written from the declared commands; no shell starts clamr for th
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 import typer
 
 from clamr_cli import encoders, weights
-from clamr_cli.cli.output import write
+from clamr_cli.cli.app import HELP_ALL
+from clamr_cli.cli.output import warn, write
 from clamr_cli.cli.runtime import Context
-from clamr_cli.errors import EXIT_FOUND
+from clamr_cli.config import external
+from clamr_cli.errors import EXIT_FOUND, UsageError
+from clamr_cli.files import write_atomically
 from clamr_cli.types import SHOWN_MODALITIES
 
 
@@ -24,19 +30,67 @@ class CompletionsArguments:
     shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class InstallArguments:
+    shell: Annotated[
+        Literal["bash", "zsh", "fish"] | None,
+        typer.Argument(metavar="[SHELL]", help="bash, zsh or fish.", show_default=False),
+    ] = None
+
+
 def completions(context: Context, arguments: CompletionsArguments) -> int:
     """Print a completion script for bash, zsh or fish.
 
-    To have it in every new shell, write it where the shell looks:
+    'clamr completions install' writes it where the shell looks.
 
-    \b
-    mkdir -p ~/.local/share/bash-completion/completions
-    clamr completions bash > ~/.local/share/bash-completion/completions/clamr
-    clamr completions zsh > "${fpath[1]}/_clamr"
-    clamr completions fish > ~/.config/fish/completions/clamr.fish
-    """  # noqa: D301 -- the parser wants the backspace itself, and then leaves the lines as they are
+    Examples:
+        clamr completions bash > ~/.local/share/bash-completion/completions/clamr
+        clamr completions zsh > "${fpath[1]}/_clamr"
+        clamr completions fish > ~/.config/fish/completions/clamr.fish
+    """
     write([SCRIPTS[arguments.shell](commands_of(context.program)).encode()])
     return EXIT_FOUND
+
+
+def install(context: Context, arguments: InstallArguments) -> int:
+    """Write the completion script where your shell looks. Without SHELL it is the shell of this session.
+
+    The start-up files of the shell stay as they are: what zsh still needs there is printed.
+
+    Examples:
+        clamr completions install
+        clamr completions install zsh
+    """
+    shell = arguments.shell or os.path.basename(external("SHELL")).removesuffix(".exe")
+    if shell not in SCRIPTS:
+        raise UsageError(f"no completion is known for the shell {shell!r}", "name one: bash, zsh or fish")
+    place = place_for(shell)
+    script = SCRIPTS[shell](commands_of(context.program)).encode()
+    try:
+        write_atomically(place, script)
+    except OSError as error:
+        hint = f"write it elsewhere: clamr completions {shell} > FILE"
+        raise UsageError(f"{place} cannot be written ({error.strerror})", hint) from error
+    warn(f"wrote {place}; new shells complete clamr")
+    if shell == "zsh":
+        line = f"fpath=({shlex.quote(str(place.parent))} $fpath); autoload -Uz compinit; compinit"
+        warn(f"if they do not, add this line to ~/.zshrc: {line}")
+    elif shell == "bash":
+        warn("it needs the package bash-completion; without it, add to ~/.bashrc: " + f". {shlex.quote(str(place))}")
+    return EXIT_FOUND
+
+
+def place_for(shell: str) -> Path:
+    """The file from which a shell loads the completion of clamr."""
+    home = Path.home()
+    data = Path(external("XDG_DATA_HOME") or home / ".local" / "share")
+    settings = Path(external("XDG_CONFIG_HOME") or home / ".config")
+    if shell == "fish":
+        return settings / "fish" / "completions" / "clamr.fish"
+    if shell == "zsh":
+        return data / "zsh" / "site-functions" / "_clamr"
+    folder = external("BASH_COMPLETION_USER_DIR") or data / "bash-completion"
+    return Path(folder) / "completions" / "clamr"
 
 
 _VALUES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -91,6 +145,7 @@ def commands_of(program: Any) -> list[CommandSpec]:  # noqa: ANN401 -- Typer's, 
             values = next((_VALUES[name] for name in param.opts if name in _VALUES), _choices(param))
             options.append(OptionSpec((*param.opts, *param.secondary_opts), param.help or "", value, values))
         options.append(OptionSpec(("-h", "--help"), "Show the help and exit."))
+        options += [OptionSpec((HELP_ALL,), "Show the help with all options and exit.")] if path else []
         summary = (command.help or "").strip().split("\n")[0]
         result.append(CommandSpec(tuple(path.split()), summary, tuple(options), children, children or arguments))
     return result

@@ -18,7 +18,7 @@ from clamr_cli.errors import UsageError
 class DemoArguments:
     directory: Annotated[
         str | None,
-        typer.Option("--dir", metavar="DIR", help="Where clips and index go (default: in the cache folder)."),
+        typer.Option("--dir", "-o", metavar="DIR", help="Where clips and index go (default: in the cache folder)."),
     ] = None
 
 
@@ -27,6 +27,9 @@ def demo(context: Context, arguments: DemoArguments) -> int:
 
     It searches by each modality and explains a result. It needs no network and no videos of yours, and prints each
     command that it ran.
+
+    Examples:
+        clamr demo
     """
     from clamr_cli import demo as library
 

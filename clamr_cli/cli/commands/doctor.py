@@ -46,6 +46,9 @@ def doctor(context: Context, arguments: FormOptions) -> int:
 
     Each line says ok, warn or fail, and what to do. It exits with 2 if a check fails. Piped, it prints tab-separated
     lines: state, what, what was found, what to do.
+
+    Examples:
+        clamr doctor
     """
     settings, form = context.settings(), arguments.form
     quiet_libraries()

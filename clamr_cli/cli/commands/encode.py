@@ -29,7 +29,7 @@ class EncodeArguments(EncoderOptions):
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="Metadata.")] = None
     query: Annotated[str | None, typer.Option(metavar="TEXT", help="A query to encode as well.")] = None
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", parser=out_file, help="Write to this .npz file.")
+        Path, typer.Option("--out", "--output", "-o", metavar="FILE", parser=out_file, help="Write to this .npz file.")
     ]
     encoder: Annotated[Literal["clamr", "clamr-omni"], typer.Option(help="The encoder.")] = "clamr"
     device: DeviceOption = None
@@ -45,6 +45,10 @@ def encode(context: Context, arguments: EncodeArguments) -> int:
 
     It is a NumPy archive: vectors, modality_ids (0 template, 1 video, 2 ocr, 3 speech, 4 metadata) and input_ids of the
     document, and the same with query_ before.
+
+    Examples:
+        clamr encode --query "red car" -o query.npz
+        clamr encode --frames a.jpg b.jpg --asr "hello" -o document.npz
     """
     target = arguments.output
     paths = [*(arguments.frames or ()), *(arguments.more_frames or ())]

@@ -75,7 +75,13 @@ class EvalArguments(options.FormOptions, options.EncoderOptions):
     )
     run_out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", parser=options.out_file, help="Write the encoder's ranking as a TREC run."),
+        typer.Option(
+            "--run-out",
+            "-o",
+            metavar="FILE",
+            parser=options.out_file,
+            help="Write the encoder's ranking as a TREC run.",
+        ),
     ] = None
     qrels_out: Annotated[
         Path | None,
@@ -97,6 +103,10 @@ def evaluate(context: Context, arguments: EvalArguments) -> int:
 
     Piped, it prints tab-separated lines, a header first: system, rows, measures, interval, p, main measure by
     modality.
+
+    Examples:
+        clamr eval queries.jsonl
+        clamr synth --model ~/models/vlm | clamr eval -
     """
     from clamr_cli.evaluate import data, metrics, run
 

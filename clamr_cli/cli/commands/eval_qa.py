@@ -59,7 +59,12 @@ class EvalQaArguments(options.FormOptions, options.LlmOptions, options.PrepareOp
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", parser=options.out_file, help="Keep results in this JSONL file; go on there."
+            "--out",
+            "--output",
+            "-o",
+            metavar="FILE",
+            parser=options.out_file,
+            help="Keep results in this JSONL file; go on there.",
         ),
     ] = None
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="The first N questions.", min=1)] = (
@@ -90,6 +95,9 @@ def eval_qa(context: Context, arguments: EvalQaArguments) -> int:
     The questions are about long videos. It reads Video-MME, LongVideoBench, QVHighlights and its own lines. Without
     --model only the choice of frames is measured, against annotated evidence. It can be interrupted; the same
     command with the same --out goes on.
+
+    Examples:
+        clamr eval qa questions.jsonl --videos ~/Videos -o results.jsonl
     """
     from clamr_cli.evaluate import questions as collections
     from clamr_cli.evaluate.data import listed

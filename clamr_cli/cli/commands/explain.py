@@ -110,6 +110,10 @@ def explain(context: Context, arguments: ExplainArguments) -> int:
 
     Piped, it prints tab-separated lines: kind (rank, at, word, share, without), word, modality, start, end, value,
     text.
+
+    Examples:
+        clamr explain 1a2b
+        clamr explain 1a2b --query "red car"
     """
     from clamr_cli.search import explain as find_reasons
     from clamr_cli.search import timeline

@@ -51,11 +51,12 @@ class FramesArguments(options.FormOptions, options.EncoderOptions, options.Prepa
     question: Annotated[
         list[str], typer.Argument(metavar="QUESTION", help="What the frames are to answer.", show_default=False)
     ]
-    count: Annotated[int, typer.Option("--count", "-k", metavar="N", help="How many frames.", min=1)] = 32
+    count: Annotated[int, typer.Option("--count", "-n", "-k", metavar="N", help="How many frames.", min=1)] = 32
     select: options.SelectOption = "diverse"
     modality: options.ModalityOption = None
     out: Annotated[
-        str | None, typer.Option("--out", "-o", metavar="DIR", help="Write JPEGs named by time, and frames.json.")
+        str | None,
+        typer.Option("--out", "--output", "-o", metavar="DIR", help="Write JPEGs named by time, and frames.json."),
     ] = None
     sheet: Annotated[str | None, typer.Option(metavar="FILE", help="Write a contact sheet (.jpg, .png or .webp).")] = (
         None
@@ -148,6 +149,10 @@ def frames(context: Context, arguments: FramesArguments) -> int:
 
     Piped, it prints tab-separated lines: rank, score, time, start, end, best second, modality, words, speech, on-screen
     text, file, clip.
+
+    Examples:
+        clamr frames talk.mp4 "who opens the door?"
+        clamr frames talk.mp4 "a diagram" -n 8 -o frames --sheet frames.png
     """
     from clamr_cli.frames import FrameChoice, find, stills
     from clamr_cli.frames.export import Folder, sheet, writing

@@ -53,6 +53,11 @@ def index(context: Context, arguments: IndexArguments) -> int:
     until the files are back or --prune (or clamr rm) forgets them.
 
     It can be interrupted at any time; the same command goes on where it stopped.
+
+    Examples:
+        clamr index ~/Videos
+        clamr index ~/Videos --language fr --no-ocr
+        find . -name "*.mkv" -print0 | clamr index -
     """
     # Before anything heavy is imported: some libraries swallow an interruption that meets them while they are.
     with interruptible() as received:

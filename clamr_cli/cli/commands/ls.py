@@ -34,6 +34,10 @@ def ls(context: Context, arguments: LsArguments) -> int:
 
     Piped, it prints tab-separated lines: video id, duration in seconds, title, path, state (indexed, failed, missing),
     and "offline" where an indexed file is not there now.
+
+    Examples:
+        clamr ls
+        clamr ls --path "*holiday*" --json
     """
     from clamr_cli.search import offline
     from clamr_cli.search.search import files_matching

@@ -37,6 +37,9 @@ def models(context: Context, arguments: FormOptions) -> int:
     It shows what each is for, its licence and size, and where it is. 'clamr models pull NAME' fetches one.
 
     Piped, it prints tab-separated lines: name, state, size in bytes, licence, purpose, where it is or how to get it.
+
+    Examples:
+        clamr models
     """
     cache = context.settings().cache
     emit(COLUMNS, [weights.status(name, cache) for name in weights.names()], arguments.form)
@@ -44,7 +47,11 @@ def models(context: Context, arguments: FormOptions) -> int:
 
 
 def pull(context: Context, arguments: PullArguments) -> int:
-    """Fetch a model into the cache folder and check it. This is the one command that uses the network."""
+    """Fetch a model into the cache folder and check it. This is the one command that uses the network.
+
+    Examples:
+        clamr models pull whisper-small
+    """
     quiet_libraries()
     from clamr_cli.weights import download
 

@@ -39,6 +39,10 @@ def open_video(context: Context, arguments: OpenArguments) -> int:
     """Open a video in a player, at a moment.
 
     It starts mpv or VLC, or prints the command where neither is installed.
+
+    Examples:
+        clamr open 1a2b@12:03
+        clamr open film.mp4@1h5m --player vlc
     """
     video, seconds = split(arguments.place)
     path = _path(context, video)

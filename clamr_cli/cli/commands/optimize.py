@@ -52,6 +52,9 @@ def optimize(context: Context, arguments: OptimizeArguments) -> int:
     Small files are joined, what is left over is removed, and the vectors that searches compare with are packed. Searches need none of it to be right; they get faster, and disk space is freed. Old versions of the data stay for a minute, for searches that are under way. Where the library holds more vectors than searches may compare with (the setting scan_limit), an approximate index is built or brought up to date.
 
     Piped, it prints tab-separated lines: name and value.
+
+    Examples:
+        clamr optimize
     """  # noqa: E501 -- a paragraph of help is a line
     from clamr_cli.kernel import usable_threads
 

@@ -51,6 +51,10 @@ def rm(context: Context, arguments: RmArguments) -> int:
     What was prepared for questions about a file that is not in the index is forgotten too.
 
     A later index run of their folder finds them again; leave them out for good with --exclude.
+
+    Examples:
+        clamr rm ~/Videos/old
+        clamr rm --missing
     """
     from clamr_cli.frames.prepare import forget
     from clamr_cli.index.scan import Register
@@ -156,8 +160,8 @@ def _confirm(question: str, paths: Sequence[str] = ()) -> bool:
     if sys.stdin is None or not sys.stdin.isatty():
         return True
     for path in paths[:_MOST_LISTED]:
-        warn(path)
+        warn(path, always=True)
     if len(paths) > _MOST_LISTED:
-        warn(f"and {len(paths) - _MOST_LISTED} more")
-    warn(f"{question} [y/N]")
+        warn(f"and {len(paths) - _MOST_LISTED} more", always=True)
+    warn(f"{question} [y/N]", always=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

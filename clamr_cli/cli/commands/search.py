@@ -145,6 +145,11 @@ def search(context: Context, arguments: SearchArguments) -> int:
     Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words, and "approximate", "weak" and "offline" (the file is not there now) where it is that.
 
     --paths leaves weak hits out, unless --floor 0 is given. On a terminal it quotes names as a shell needs it; piped, they come as they are, and a name with a line break takes two lines: -0 is safe with any name.
+
+    Examples:
+        clamr search "red car"
+        clamr search '"climate justice" rally' --since 2024 -n 3
+        clamr search goal --paths -0 | xargs -0 mpv
     """  # noqa: E501 -- a paragraph of help is a line
     from clamr_cli.search import search as find
 

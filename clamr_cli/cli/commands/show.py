@@ -129,6 +129,9 @@ def show(context: Context, arguments: ShowArguments) -> int:
     """Show everything the index knows of a video.
 
     Piped, it prints tab-separated lines: what it is, start, end, source, text.
+
+    Examples:
+        clamr show 1a2b
     """
     from clamr_cli.search import timeline
 

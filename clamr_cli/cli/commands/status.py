@@ -80,6 +80,10 @@ def status(context: Context, arguments: StatusArguments) -> int:
     What does not fit together in its tables is told as a problem, with what to run.
 
     Piped, it prints tab-separated lines: name and value; with --failed path, reason and what to do.
+
+    Examples:
+        clamr status
+        clamr status --failed
     """
     from clamr_cli.search import offline
 

@@ -38,7 +38,12 @@ class SynthArguments(LlmOptions):
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", parser=options.out_file, help="Add to this JSONL file; without, print."
+            "--out",
+            "--output",
+            "-o",
+            metavar="FILE",
+            parser=options.out_file,
+            help="Add to this JSONL file; without, print.",
         ),
     ] = None
     modality: Annotated[
@@ -88,6 +93,9 @@ def synth(context: Context, arguments: SynthArguments) -> int:
     is shown, said, written on screen and in the metadata. They are JSON lines with the id of the video that answers,
     for training and evaluation. It can be interrupted at any time; the same command with the same --out goes on where
     it stopped.
+
+    Examples:
+        clamr synth --model ~/models/vlm -o queries.jsonl
     """
     from clamr_cli.synth import SynthRun, planned_prompts, query_journals
     from clamr_cli.synth.prompts import read_examples, shipped_examples

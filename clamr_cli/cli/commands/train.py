@@ -53,7 +53,9 @@ class TrainArguments:
         ),
     ] = None
     recipe: Annotated[RecipeName, typer.Option(help="What to train.")]
-    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder for checkpoints, log and result.")]
+    out: Annotated[
+        str, typer.Option("--out", "--output", "-o", metavar="DIR", help="Folder for checkpoints, log and result.")
+    ]
     data: Annotated[Path | None, typer.Option(metavar="DIR", parser=_path, help="The recipe's own data (mini).")] = None
     dev: Annotated[
         Path | None, typer.Option(metavar="FILE", parser=_path, help="Queries whose loss is shown after each epoch.")
@@ -146,6 +148,9 @@ def train(context: Context, arguments: TrainArguments) -> int:
 
     It can be interrupted at any time; the same command with --resume goes on where it stopped.
     On several GPUs: accelerate launch -m clamr_cli train ...
+
+    Examples:
+        clamr train queries.jsonl --recipe clamr -o run
     """
     from clamr_cli import config
 

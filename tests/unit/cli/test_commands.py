@@ -1,7 +1,9 @@
 """What commands do beside printing: exit codes, refusals, what they change, and what they remember."""
 
+import io
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,14 +121,48 @@ def test_the_index_comes_from_flag_environment_or_file(
     assert clamr("--db", str(tmp_path / "none"), "ls").code == 2
 
 
-@pytest.mark.parametrize("option", ["--db", "--config"])
-@pytest.mark.parametrize("command", ["search", "eval qa", "models pull"])
-def test_options_of_the_program_behind_the_command_are_shown_their_place(
-    clamr: Clamr, option: str, command: str
-) -> None:
-    ended = clamr(*command.split(), option, "x", "y")
-    assert (ended.code, ended.out) == (2, b"")
-    assert ended.err == f"clamr: {option} goes before the command: clamr {option} ... {command} ...\n"
+def test_options_of_the_program_stand_behind_the_command_too(clamr: Clamr, db: Path, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(f'db = "{db}"\n')
+    before = clamr("--db", str(db), "ls", "--path", "nature")
+    assert (before.code, before.err) == (0, "")
+    assert clamr("ls", "--path", "nature", "--db", str(db)) == before
+    assert clamr("ls", "--path", "nature", "--config", str(file)) == before
+    assert clamr("--db", str(tmp_path / "none"), "ls", "--path", "nature", "--db", str(db)) == before
+
+
+def test_quiet_leaves_notes_out_but_no_errors(clamr: Clamr, db: Path) -> None:
+    assert clamr("--db", str(db), "ls", "--path", "no-such").err == "no video of the index matches\n"
+    for words in (("-q", "ls"), ("ls", "-q"), ("ls", "--quiet")):
+        ended = clamr("--db", str(db), *words, "--path", "no-such")
+        assert (ended.code, ended.out, ended.err) == (1, b"", "")
+    assert clamr("--db", str(db), "-q", "show", "zz").err.startswith("clamr: no video")
+    # The next command line starts anew.
+    assert clamr("--db", str(db), "ls", "--path", "no-such").err != ""
+
+
+def test_colours_come_and_go_as_asked(clamr: Clamr, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = clamr("--db", str(db), "ls", "--table")
+    assert b"\x1b[" not in plain.out
+    coloured = clamr("--db", str(db), "ls", "--table", "--color", "always")
+    assert b"\x1b[" in coloured.out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert clamr("--db", str(db), "ls", "--table", "--color", "always") == coloured
+    assert clamr("--db", str(db), "--color", "never", "ls", "--table") == plain
+    assert clamr("ls", "--color", "pink").code == 2
+
+
+def test_a_dash_stands_for_the_lines_of_stdin(clamr: Clamr, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stdin(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    stdin(b"crowd\n")
+    assert clamr("--db", str(db), "search", "-").out == clamr("--db", str(db), "search", "crowd").out
+    stdin(os.fsencode(HOSTILE_PATH) + b"\0/videos/nature/bees.mkv\0")
+    assert clamr("--db", str(db), "rm", "-", "--yes").code == 0
+    assert HOSTILE_PATH not in _paths(db)
+    stdin(b"")
+    assert clamr("--db", str(db), "search", "-").code == 2
 
 
 def test_a_fault_in_the_configuration_names_file_and_key(clamr: Clamr, tmp_path: Path) -> None:

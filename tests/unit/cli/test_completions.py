@@ -20,7 +20,10 @@ CASES = [
     ("clamr search x --scor", {"--scoring"}),
     ("clamr models pu", {"pull"}),
     ("clamr models pull whisper-large", {name for name in weights.names() if name.startswith("whisper-large")}),
-    ("clamr completions ", {"bash", "zsh", "fish"}),
+    ("clamr completions install ", {"bash", "zsh", "fish"}),
+    ("clamr config se", {"set"}),
+    ("clamr search x --help-", {"--help-all"}),
+    ("clamr ls --col", {"--color"}),
     ("clamr index --ocr ra", {"rapidocr"}),
     ("clamr eval q", {"qa"}),
     ("clamr eval qa --strat", {"--strategy"}),
@@ -105,3 +108,23 @@ def test_zsh_reads_the_script() -> None:
     ended = subprocess.run([_shell("zsh"), "-f", "-c", script], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == ["_clamr:", "function", "_clamr"]
     subprocess.run([_shell("zsh"), "-n", str(FOLDER / FILES["zsh"])], check=True)
+
+
+@pytest.mark.parametrize(
+    ("shell", "place"),
+    [
+        ("bash", "data/bash-completion/completions/clamr"),
+        ("zsh", "data/zsh/site-functions/_clamr"),
+        ("fish", "config/fish/completions/clamr.fish"),
+    ],
+)
+def test_the_script_is_installed_for_the_shell_of_the_session(
+    clamr: Clamr, home: Path, monkeypatch: pytest.MonkeyPatch, shell: str, place: str
+) -> None:
+    monkeypatch.setenv("SHELL", f"/usr/bin/{shell}")
+    ended = clamr("completions", "install")
+    assert ended.code == 0
+    assert (home / place).read_bytes() == clamr("completions", shell).out
+    assert str(home / place) in ended.err
+    monkeypatch.setenv("SHELL", "/bin/tcsh")
+    assert clamr("completions", "install").code == 2

@@ -4,7 +4,7 @@ import pytest
 import typer
 
 from clamr_cli.cli import build
-from clamr_cli.cli.app import OTHER_NAMES, spread
+from clamr_cli.cli.app import ALIASES, COMMANDS, OTHER_NAMES, spread
 from tests.unit.cli.conftest import Clamr
 
 
@@ -71,10 +71,12 @@ def test_the_version_has_a_short_option(clamr: Clamr) -> None:
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
-        (["find", "cat"], "search"),
-        (["play", "x"], "open"),
-        (["delete"], "rm"),
-        (["update"], "index"),
+        (["grep", "cat"], "search"),
+        (["FIND", "cat"], "search"),
+        (["view", "x"], "open"),
+        (["forget"], "rm"),
+        (["sync"], "index"),
+        (["settings"], "config"),
         (["info"], "show"),
         (["version"], "--version"),
         (["LS"], "ls"),
@@ -88,6 +90,13 @@ def test_a_word_of_other_programs_leads_to_the_command(clamr: Clamr, words: list
     assert f"Did you mean {meant!r}?" in ended.err
 
 
+@pytest.mark.parametrize(("alias", "command"), ALIASES.items())
+def test_an_alias_runs_the_command(clamr: Clamr, alias: str, command: str) -> None:
+    ended = clamr(*alias.split(), "--help")
+    assert (ended.code, ended.out) == (0, clamr(*command.split(), "--help").out)
+    assert alias not in COMMANDS
+
+
 def test_a_path_instead_of_a_command_may_be_indexed(clamr: Clamr, tmp_path) -> None:
     assert f"Did you mean 'index {tmp_path}'?" in clamr(str(tmp_path)).err
 
@@ -95,4 +104,4 @@ def test_a_path_instead_of_a_command_may_be_indexed(clamr: Clamr, tmp_path) -> N
 def test_every_other_name_leads_to_a_command_and_hides_none() -> None:
     commands = set(typer.main.get_command(build()).commands)  # type: ignore[attr-defined]
     assert set(OTHER_NAMES) <= commands | {"--version"}
-    assert not {name for names in OTHER_NAMES.values() for name in names.split()} & commands
+    assert not {name for names in OTHER_NAMES.values() for name in names.split()} & {*commands, *ALIASES}

@@ -1,0 +1,209 @@
+"""``clamr config``: the settings, where each comes from, and the file that holds them."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from clamr_cli import config
+from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.output import Column, emit, json_only, print_line, warn
+from clamr_cli.cli.runtime import Context, edited
+from clamr_cli.errors import EXIT_FOUND, UsageError
+from clamr_cli.files import write_atomically
+
+_NEW_FILE: Final = """\
+# Settings of clamr. Remove the # before a line to use it; 'clamr help reference-settings' describes them.
+{}"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowArguments(FormOptions):
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Only these settings.", show_default=False)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathArguments:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditArguments:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetArguments:
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A setting, as 'clamr config' lists it.")]
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="VALUE", help="Its value; several for a list; none for the default.", show_default=False
+        ),
+    ] = None
+
+
+COLUMNS: Final = (
+    Column("name", "Name of the setting."),
+    Column(
+        "value", "Its value in this run.", tsv=lambda value: _words(value), table=lambda value: _words(value), wide=True
+    ),
+    Column(
+        "source", "What set it: an option, a variable, the file and key, or default.",
+        table=lambda source: "" if source == "default" else source, below="value",
+    ),
+    json_only("about", "What it means."),
+)  # fmt: skip
+
+
+def show(context: Context, arguments: ShowArguments) -> int:
+    """Show the settings, and where each comes from.
+
+    'clamr config show' is the same. Piped, it prints tab-separated lines: name, value, source.
+
+    Examples:
+        clamr config
+        clamr config show language --json
+    """
+    settings, form = context.settings(), arguments.form
+    names = [_known(name) for name in arguments.names or ()] or [name for name in config.NAMES if name != "encoders"]
+    if not arguments.names and settings.encoders:
+        names.append("encoders")
+    rows = [
+        {
+            "name": name,
+            "value": _plain(getattr(settings, name)),
+            "source": settings.given.get(name, "default"),
+            "about": config.about(name),
+        }
+        for name in names
+    ]
+    emit(COLUMNS, rows, form)
+    return EXIT_FOUND
+
+
+def path(context: Context, arguments: PathArguments) -> int:  # noqa: ARG001
+    """Print the path of the configuration file. It need not exist yet.
+
+    Examples:
+        clamr config path
+    """
+    print_line(str(config.file(context.config)))
+    return EXIT_FOUND
+
+
+def set_value(context: Context, arguments: SetArguments) -> int:
+    """Write a setting to the configuration file. Without a value the setting goes back to its default.
+
+    Comments and other settings in the file stay as they are.
+
+    Examples:
+        clamr config set language fr
+        clamr config set exclude "*.tmp" "*/raw/*"
+        clamr config set language
+    """
+    import tomlkit
+
+    name, values, place = _known(arguments.name), arguments.values or [], config.file(context.config)
+    if name == "encoders":
+        raise UsageError("tables such as [encoders.clamr] cannot be set here", "write them with: clamr config edit")
+    document = tomlkit.parse(_content(place))
+    if not values:
+        if document.pop(name, document.pop(name.replace("_", "-"), None)) is None:
+            warn(f"{name} is not set in {place}")
+            return EXIT_FOUND
+    else:
+        is_list = isinstance(getattr(config.Settings(), name), tuple)
+        if len(values) > 1 and not is_list:
+            raise UsageError(f"{name} is one value", f"put it in quotation marks: clamr config set {name} VALUE")
+        written: Any = _plain(config.convert(name, values if is_list else values[0], f"clamr config set {name}"))
+        document[name] = written
+    _write(place, tomlkit.dumps(document))
+    warn(f"{name} is {'the default again' if not values else _words(written)}: {place}")
+    return EXIT_FOUND
+
+
+def edit(context: Context, arguments: EditArguments) -> int:  # noqa: ARG001
+    """Open the configuration file in your editor.
+
+    The editor is what VISUAL or EDITOR names. A file with a mistake is not taken over; the line says what is wrong.
+
+    Examples:
+        clamr config edit
+    """
+    place = config.file(context.config)
+    before = _content(place) or _template()
+    after = edited(before, "config.toml")
+    if after == before:
+        warn("nothing was changed")
+        return EXIT_FOUND
+    draft = place.with_name(f"{place.stem}.draft{place.suffix}")
+    _write(draft, after)
+    try:
+        config.load(config=str(draft))
+    except UsageError as error:
+        raise UsageError(f"{place} was not changed: {error.what}", f"{error.hint}; your text is in {draft}") from error
+    draft.replace(place)
+    warn(f"changed {place}")
+    return EXIT_FOUND
+
+
+def _known(name: str) -> str:
+    plain = name.replace("-", "_").lower()
+    if plain not in config.NAMES:
+        raise UsageError(f"unknown setting {name!r}", f"the settings are {', '.join(config.NAMES)}")
+    return plain
+
+
+def _content(place: Path) -> str:
+    """The text of the configuration file, empty where there is none; it must be valid TOML."""
+    try:
+        text = place.read_text("utf-8-sig")
+        tomllib.loads(text)
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"the configuration file {place} cannot be read ({error})", "correct or remove it") from error
+    return text
+
+
+def _template() -> str:
+    lines = []
+    for name in config.NAMES:
+        value = _plain(getattr(config.Settings(), name))
+        if not isinstance(value, dict):
+            lines += ["", f"# {config.about(name)}", f"# {name} = {_toml(value)}"]
+    return _NEW_FILE.format("\n".join([*lines, ""]))
+
+
+def _toml(value: Any) -> str:  # noqa: ANN401
+    import tomlkit
+
+    return str(tomlkit.item(value).as_string())
+
+
+def _write(place: Path, text: str) -> None:
+    try:
+        write_atomically(Path(os.path.realpath(place)), text.encode())
+    except OSError as error:
+        raise UsageError(f"{place} cannot be written ({error.strerror})", "check who may write it") from error
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """A value as TOML and JSON have it."""
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else dict(value) if hasattr(value, "items") else value
+
+
+def _words(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
