@@ -421,8 +421,8 @@ class SearchOptions:
     """Options of matching and of the result.
 
     ``modalities`` empty means all; ``weights`` multiply a modality's similarities (0 leaves it out, others must be
-    positive); ``moments`` returns every good moment instead of the best of each video. ``floor`` replaces the encoder's
-    own, which hold for scores over all modalities without weights only.
+    positive); ``moments`` returns every good moment instead of the best of each video. ``floor`` is a score per query
+    vector below which hits are weak; None goes by their confidence.
 
     Where more than ``scan_limit`` vectors a core may answer, an approximate index gives the candidates, if there is one
     and not ``exact``; ``hybrid`` adds those whose texts hold words of the query. Scores are exact always.
@@ -468,15 +468,34 @@ class Evidence:
     context: str = ""
 
 
+class Level(StrEnum):
+    """Confidence in a hit for people: a weak one is rather the nearest thing there is than an answer."""
+
+    STRONG = "strong"
+    FAIR = "fair"
+    WEAK = "weak"
+
+    @classmethod
+    def of(cls, confidence: float) -> Level:
+        """The level of a confidence."""
+        return cls.STRONG if confidence >= STRONG_FROM else cls.FAIR if confidence >= FAIR_FROM else cls.WEAK
+
+
+STRONG_FROM: Final = 0.8
+FAIR_FROM: Final = 0.5
+"""Confidences from which a hit is strong or fair."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A search result: a moment of a video, its score, and the evidence.
 
     ``span`` is the moment; ``at`` is the second inside it where the evidence is strongest. ``modalities`` has the
-    MaxSim score of each modality alone, None where the moment has none of it; ``modality`` is the winning one. ``weak``
-    says that the score is below the floor: rather the nearest thing there is than an answer. ``approximate`` says that
-    not all moments were compared: a better one may have been missed. ``offline`` says that no file of the video can be
-    opened now.
+    MaxSim score of each modality alone, None where the moment has none of it; ``modality`` is the winning one.
+    ``confidence`` in [0, 1] is the chance that the moment answers the query. ``level`` is its level, or with
+    :attr:`SearchOptions.floor` weak below the floor and at least fair from it on. ``approximate`` says that not all
+    moments were compared: a better one may have been missed. ``offline`` says that no file of the video can be opened
+    now.
     """
 
     rank: int
@@ -490,9 +509,15 @@ class Hit:
     modality: Modality | None
     modalities: Mapping[Modality, float | None]
     evidence: tuple[Evidence, ...]
-    weak: bool = False
+    confidence: float = 1.0
+    level: Level = Level.STRONG
     approximate: bool = False
     offline: bool = False
+
+    @property
+    def weak(self) -> bool:
+        """Whether it probably does not answer the query."""
+        return self.level is Level.WEAK
 
 
 @dataclass(frozen=True, slots=True)

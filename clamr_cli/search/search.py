@@ -47,6 +47,7 @@ from clamr_cli.store import CorruptCache, Store, VideoFacts
 from clamr_cli.store.tables import readable
 from clamr_cli.text import format_time, plain
 from clamr_cli.types import (
+    FAIR_FROM,
     MODALITY_IDS,
     MODALITY_OF_ID,
     SHOWN_MODALITIES,
@@ -58,6 +59,7 @@ from clamr_cli.types import (
     FileState,
     Filters,
     Hit,
+    Level,
     Modality,
     MomentRecord,
     Scoring,
@@ -248,9 +250,12 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
         if video is None or moment is None or document is None:
             continue
         match = Match(query.text, query.tokens, moment, document, query.rule.weights)
-        floor = options.floor
-        if floor is None:
-            floor = encoder.floors.get(match.winner, -math.inf) if plain and match.winner is not None else -math.inf
+        per_vector = score / len(query.tokens)
+        floor = encoder.floors.get(match.winner, -math.inf) if plain and match.winner is not None else -math.inf
+        confidence = 1.0 if floor == -math.inf else 1.0 / (1.0 + math.exp(20.0 * (floor - per_vector)))
+        level = Level.of(confidence)
+        if options.floor is not None:
+            level = Level.WEAK if per_vector < options.floor else Level.of(max(confidence, FAIR_FROM))
         # Of several paths one that is there goes first, then one that is indexed.
         best = min(
             files_of[video.video_id],
@@ -269,7 +274,8 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
             modality=match.winner,
             modalities={modality: match.scores.get(modality) for modality in SHOWN_MODALITIES},
             evidence=match.evidence(),
-            weak=score < floor * len(query.tokens),
+            confidence=confidence,
+            level=level,
             offline=best is not None and best.path not in there,
         )
         hits.append((hit, match))

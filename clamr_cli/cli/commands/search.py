@@ -128,6 +128,9 @@ HIT: Final = (
         lambda hit: [evidence_record(part) for part in hit.evidence],
     ),
     Column("approximate", "True if not all moments were compared.", tsv=mark("approximate"), table=None),
+    json_only(
+        "confidence", "The chance that it answers the query, from 0 to 1.", lambda hit: rounded(3)(hit.confidence)
+    ),
     Column("weak", "True if it probably does not answer the query.", tsv=mark("weak"), table=None),
     Column("offline", "True if no file of the video can be opened now.", tsv=mark("offline"), table=None),
 )  # fmt: skip

@@ -23,6 +23,7 @@ from clamr_cli.cli.output import (
 )
 from clamr_cli.cli.progress import event_record
 from clamr_cli.events import Discovered, Indexed, Skipped
+from clamr_cli.types import Level
 from tests.unit.cli.hits import HOSTILE, PLAIN
 
 TSV = [column.name for column in HIT if column.tsv]
@@ -82,7 +83,7 @@ def test_numbers_and_other_texts_of_csv_stay_as_they_are(cell: object) -> None:
 
 
 def test_a_weak_hit_says_so_in_a_field_of_its_own() -> None:
-    rows = [fields(HIT, replace(PLAIN, weak=weak)) for weak in (False, True)]
+    rows = [fields(HIT, replace(PLAIN, level=level)) for level in (Level.FAIR, Level.WEAK)]
     assert [row[TSV.index("weak")] for row in rows] == ["", "weak"]
     assert [cell for cell in rows[1] if cell != "weak"] == list(rows[0][:-2] + rows[0][-1:])
 
