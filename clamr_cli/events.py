@@ -99,7 +99,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The run is over."""
+    """The run is over. ``duration`` is the length of the videos that were worked on, in seconds."""
 
     indexed: int
     unchanged: int
@@ -108,6 +108,7 @@ class Finished:
     failed: int
     seconds: float
     offline: int = 0
+    duration: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ _clamr() {
             "":index) words="index" ;;
             "":ls) words="ls" ;;
             "":show) words="show" ;;
+            "":edit) words="edit" ;;
             "":rm) words="rm" ;;
             "":status) words="status" ;;
             "":optimize) words="optimize" ;;
@@ -60,9 +61,16 @@ _clamr() {
         "ls":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "ls":--config) COMPREPLY=(); return ;;
         "ls":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "show":--out|"show":--output|"show":-o) COMPREPLY=(); return ;;
         "show":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "show":--config) COMPREPLY=(); return ;;
         "show":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "edit":--from) COMPREPLY=(); return ;;
+        "edit":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
+        "edit":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        "edit":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "edit":--config) COMPREPLY=(); return ;;
+        "edit":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "rm":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "rm":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "rm":--config) COMPREPLY=(); return ;;
@@ -318,13 +326,15 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
-        ":"*) offers="index ls show rm status optimize search explain frames open ask demo doctor models config completions encode eval synth train" ;;
+        ":"*) offers="index ls show edit rm status optimize search explain frames open ask demo doctor models config completions encode eval synth train" ;;
         "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
         "ls:"-*) offers="--path --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "ls:"*) offers="" ;;
-        "show:"-*) offers="--json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "show:"-*) offers="--srt --vtt --txt --out --output -o --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "show:"*) offers="" ;;
+        "edit:"-*) offers="--from --revert --encoder --device --quiet -q --db --config --verbose -v --color -h --help --help-all" ;;
+        "edit:"*) offers="" ;;
         "rm:"-*) offers="--missing --encoder --yes -y --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "rm:"*) offers="" ;;
         "status:"-*) offers="--failed --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;

@@ -31,13 +31,17 @@ from clamr_cli.events import (
 from clamr_cli.text import command_line, escape_terminal, format_time, plural, shorten, size
 
 if TYPE_CHECKING:
-    from rich import progress as rich_progress
     from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
 
     from clamr_cli.frames import Prepared
 
 AnyEvent = TypeVar("AnyEvent")
 Item = TypeVar("Item")
+
+_BAR_WIDTH: Final = 20
+_FRAMES_PER_SECOND: Final = 8
 
 INTERVAL = 10.0
 """Seconds between two lines about the same work where no bar can be drawn."""
@@ -72,6 +76,15 @@ def interruptible(on_signal: Callable[[], None] | None = None) -> Iterator[Seque
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    text: str
+    done: float
+    total: float | None
+    left: str
+    detail: str
+
+
 class Screen:
     """Shows how far something is: bars on a terminal that can draw them, plain lines elsewhere, on stderr.
 
@@ -95,8 +108,10 @@ class Screen:
             target = console(sys.stderr)
         self._console = target if target and bars and not quiet and can_draw(target) else None
         self._stream = target.file if target and not self._console else None
-        self._progress: rich_progress.Progress | None = None
-        self._tasks: dict[str, rich_progress.TaskID] = {}
+        self._live: Live | None = None
+        self._bars: dict[str, _Bar] = {}
+        self._rows: Sequence[str] = ()
+        self._opened = clock()
         self._first: dict[str, tuple[float, float]] = {}
         self._printed: dict[str, float] = {}
         self._last = clock()
@@ -105,13 +120,18 @@ class Screen:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        if self._live is not None:
+            self._live.stop()
 
     @property
     def draws(self) -> bool:
         """True if bars are drawn, False if lines are printed."""
         return self._console is not None
+
+    @property
+    def now(self) -> float:
+        """This moment, in seconds of the screen's clock."""
+        return self._clock()
 
     @property
     def silent_for(self) -> float:
@@ -123,10 +143,10 @@ class Screen:
         if self.quiet and not always:
             return
         self._last = self._clock()
-        if self._progress is not None:
+        if self._live is not None:
             from rich.text import Text
 
-            self._progress.console.print(Text(escape_terminal(text)), soft_wrap=True)
+            self._live.console.print(Text(escape_terminal(text)), soft_wrap=True)
         elif self._stream is not None:
             self._stream.write(f"{escape_terminal(text)}\n")
             self._stream.flush()
@@ -161,32 +181,55 @@ class Screen:
                 self._printed[key] = now
                 self.line(", ".join(filter(None, (text, time_left(left)))))
             return
-        if self._progress is None:
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as Bars
-            from rich.table import Column
+        self._bars[key] = _Bar(escape_terminal(text), done, total, time_left(left), escape_terminal(detail))
+        self._show()
 
-            self._progress = Bars(
-                BarColumn(bar_width=20),
-                TextColumn("{task.description}", markup=False),
-                TextColumn("{task.fields[left]}", markup=False, style="cyan"),
-                TextColumn(
-                    "{task.fields[detail]}",
-                    markup=False,
-                    style="dim",
-                    table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
-                ),
+    def rows(self, texts: Sequence[str]) -> None:
+        """Show what is in work below the bars, a line each, where bars can be drawn."""
+        self._rows = [escape_terminal(text) for text in texts]
+        if self._console is not None and not self.quiet:
+            self._show()
+
+    def _show(self) -> None:
+        """Draw anew; the spinners and the time go on by themselves."""
+        if self._live is None:
+            from rich.live import Live
+
+            self._live = Live(
+                get_renderable=self._drawing,
                 console=self._console,
                 transient=True,
-                expand=True,
+                refresh_per_second=_FRAMES_PER_SECOND,
             )
-            self._progress.start()
-        text, detail = escape_terminal(text), escape_terminal(detail)
-        if key not in self._tasks:
-            self._tasks[key] = self._progress.add_task(text, total=total, left="", detail="")
-        self._progress.update(
-            self._tasks[key], description=text, completed=done, total=total, left=time_left(left), detail=detail
-        )
+            self._live.start()
+        self._live.refresh()
+
+    def _drawing(self) -> Text:
+        from rich.text import Text
+
+        console, now = self._console, self._clock()
+        assert console is not None
+        is_utf, has_colour = console.encoding.startswith("utf"), not console.no_color and bool(console.color_system)
+        line, spinner = ("━", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏") if is_utf else ("-", "|/-\\")
+        spin = spinner[int(time.monotonic() * _FRAMES_PER_SECOND) % len(spinner)]
+        lines = []
+        for bar in self._bars.values():
+            part = 0.0 if not bar.total else min(1.0, max(0.0, bar.done / bar.total))
+            full = round(_BAR_WIDTH * part)
+            drawn = Text(line * full, "green" if part == 1.0 else "magenta")
+            drawn.append((line if has_colour else " ") * (_BAR_WIDTH - full), "dim")
+            if bar.total is None:
+                drawn = Text(spin.ljust(_BAR_WIDTH), "magenta")
+            drawn.append(f" {bar.text}", "default")
+            if (elapsed := now - self._opened) >= 1.0:
+                drawn.append(f" {format_time(elapsed)}", "dim")
+            drawn.append(f" {bar.left}" if bar.left else "", "cyan")
+            drawn.append(f" {bar.detail}" if bar.detail else "", "dim")
+            lines.append(drawn)
+        lines += [Text(f"{spin} {row}") for row in self._rows]
+        for each in lines:
+            each.truncate(console.width, overflow="ellipsis")
+        return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 
 class RunView(ABC, Generic[AnyEvent]):
@@ -357,8 +400,8 @@ def time_left(seconds: float | None) -> str:
     return f"about {seconds / 3600:.1f} h left"
 
 
-_WEIGHTS: Final = {"decode": 0.2, "sample": 0.0, "speech": 0.35, "ocr": 0.35, "encode": 0.1}
-"""About how much of a video's work each stage is; only the estimate of the time left depends on it."""
+_USUAL: Final = {"decode": 0.2, "speech": 0.35, "ocr": 0.35, "encode": 0.1}
+"""About how long the stages take, compared with each other; it counts for those that no video has had yet."""
 
 _STORED: Final = {
     "decode": "decoding", "sample": "its frames", "speech": "speech", "ocr": "on-screen text", "encode": "encoding",
@@ -370,15 +413,17 @@ _PREPARING: Final = {
     "ocr": "reading on-screen text",
     "encode": "encoding the frames",
 }
-_LEAST_PART: Final = 0.05
-_LEAST_WORK: Final = 30.0
-"""Part of the work, and seconds of video, of which one must be done before the time left can be estimated."""
+_LEAST_TIME: Final = 5.0
+"""Seconds of work that must be measured before the time left can be estimated."""
 
 _FULL_STAGES: Final = 60.0
 """Seconds of video with every stage that are assumed before the first: a short clip without sound is no measure."""
 
 _LONGEST_NAME: Final = 40
+_LONGEST_IN_ROW: Final = 24
+_NEXT_STEP: Final = 'try: clamr search "what you look for"'
 _MOST_NAMES: Final = 2
+_WORKING: Final = {"decode": "reading", "speech": "speech", "ocr": "text", "encode": "encoding"}
 _LONG_SILENCE: Final = 30.0
 """Seconds after which whoever reads a log wants to know whether the work goes on."""
 
@@ -391,59 +436,89 @@ class _VideoWork:
     duration: float = 0.0
     earlier: dict[str, float] = field(default_factory=dict)
     now: dict[str, float] = field(default_factory=dict)
+    moved: dict[str, float] = field(default_factory=dict)  # when a stage moved last; a start is no move
 
-    @property
-    def done(self) -> float:
-        """Work of this run: seconds of video, each stage by its weight."""
-        return self.duration * sum(_WEIGHTS[stage] * (part - self.earlier[stage]) for stage, part in self.now.items())
+    def left(self, stage: str) -> float:
+        """The part of a stage that has yet to be done."""
+        return 1.0 - self.now.get(stage, 0.0)
+
+
+@dataclass(slots=True)
+class _Pace:
+    """Work of a stage that was measured: seconds of time, and seconds of video."""
+
+    seconds: float = 0.0
+    video: float = 0.0
+
+    def add(self, seconds: float, video: float) -> None:
+        self.seconds += seconds
+        self.video += video
 
 
 @dataclass(slots=True)
 class Estimate:
-    """The progress of an index run and the time left. It has no clock: times are given to it, in seconds.
+    """The time left of an index run, from the seconds of video left of each stage and the pace of the stages.
 
-    Work is measured in seconds of video, each stage by its weight; what earlier runs stored costs nothing. The length
-    of a video that has not been opened is guessed from its bytes, its stages are those of the videos before it.
+    Each stage works on one video at a time, while the others work on others: a run takes as long as its longest stage,
+    and at least as long as the stages of one video after each other. Before a video is opened its length is estimated
+    from its bytes. What earlier runs have done counts neither as work nor as time.
     """
 
-    started: float
+    usual: Mapping[str, float] = field(default_factory=lambda: _USUAL)
+    """How long the stages take, compared with each other, as long as nothing was measured."""
+
     to_do: int = 0
     finished: int = 0
     _sizes: Mapping[str, int] = field(default_factory=dict)
     _mean_size: float = 1.0
     _waiting: float = 0.0
     _open: dict[str, _VideoWork] = field(default_factory=dict)
-    _finished_work: float = 0.0
     _measured_size: float = 0.0
     _measured_seconds: float = 0.0
-    _stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_WEIGHTS, 0.0))
+    _live: dict[str, _Pace] = field(default_factory=lambda: {stage: _Pace() for stage in _USUAL})
+    _whole: dict[str, _Pace] = field(default_factory=lambda: {stage: _Pace() for stage in _USUAL})
+    _stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_USUAL, 0.0))
     _finished_seconds: float = 0.0
+    _finished_work: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_USUAL, 0.0))
+    _shown: float = 0.0
 
-    def take(self, event: Event) -> None:
-        """Take an event into account."""
+    def take(self, event: Event, now: float) -> None:
+        """Take an event of a moment into account."""
         match event:
             case Discovered():
                 self.to_do, self._sizes = event.to_do, event.sizes
                 self._mean_size = max(1.0, sum(event.sizes.values()) / max(1, len(event.sizes)))
                 self._waiting = self._mean_size * event.to_do
-            case Progress():
-                video = self._video(event.path)
-                if event.total > 0 and (event.stage == "decode" or (event.stage == "speech" and not video.duration)):
-                    self._measure(video, event.total)
-                total = event.total if event.total > 0 else 1.0
-                earlier = video.earlier.setdefault(event.stage, min(1.0, event.checkpoint / total))
-                video.now[event.stage] = min(1.0, max(earlier, event.done / total))
+            case Progress() if event.stage in _USUAL:
+                self._progress(event, now)
             case Indexed() | Moved() | Skipped():
                 video = self._video(event.path)
                 if isinstance(event, Indexed) and video.now:
                     self._measure(video, event.duration)
-                    video.now = dict.fromkeys(video.now, 1.0)
                     self._finished_seconds += video.duration
                     for stage in video.now:
                         self._stage_seconds[stage] += video.duration
-                self._finished_work += video.done
+                        work = video.duration * (1.0 - video.earlier.get(stage, 0.0))
+                        self._finished_work[stage] += work
+                        if work and event.seconds.get(stage):
+                            self._whole[stage].add(event.seconds[stage], work)
                 self._open.pop(event.path)
                 self.finished = min(self.finished + 1, self.to_do)
+
+    def _progress(self, event: Progress, now: float) -> None:
+        video, stage = self._video(event.path), event.stage
+        if event.total > 0 and (stage == "decode" or (stage == "speech" and not video.duration)):
+            self._measure(video, event.total)
+        total = event.total if event.total > 0 else 1.0
+        is_first = stage not in video.earlier
+        earlier = video.earlier.setdefault(stage, min(1.0, event.checkpoint / total))
+        part, before = min(1.0, max(earlier, event.done / total)), video.now.get(stage, earlier)
+        # Between its start and its first move a stage may have loaded its model.
+        if not is_first and part > before:
+            if stage in video.moved:
+                self._live[stage].add(now - video.moved[stage], video.duration * (part - before))
+            video.moved[stage] = now
+        video.now[stage] = max(part, before)
 
     def _video(self, path: str) -> _VideoWork:
         if path not in self._open:
@@ -456,54 +531,94 @@ class Estimate:
         self._measured_seconds += duration - video.duration
         video.duration = duration
 
-    def _work(self) -> tuple[float, float]:
-        """Work done in this run, and the whole work of it."""
-        usual = {
-            stage: weight * (self._stage_seconds[stage] + _FULL_STAGES) / (self._finished_seconds + _FULL_STAGES)
-            for stage, weight in _WEIGHTS.items()
+    def paces(self) -> dict[str, float]:
+        """Seconds of work for a second of video, by stage; empty before enough was measured."""
+        measured = {
+            stage: self._whole[stage] if self._whole[stage].video else self._live[stage]
+            for stage in _USUAL
+            if self._whole[stage].video or self._live[stage].video
         }
+        is_short = sum(pace.seconds for pace in measured.values()) < _LEAST_TIME
+        if is_short and not any(self._whole[stage].video for stage in _USUAL):
+            return {}
+        paces = {stage: pace.seconds / pace.video for stage, pace in measured.items()}
+        unit = sum(paces.values()) / sum(self.usual[stage] for stage in paces)
+        return {stage: paces.get(stage, unit * self.usual[stage]) for stage in _USUAL}
+
+    def _left(self) -> tuple[dict[str, float], list[dict[str, float]]]:
+        """Seconds of video left by stage, of all videos, and of each that is open."""
         seconds_per_byte = self._measured_seconds / self._measured_size if self._measured_size else 0.0
-        done = self._finished_work + sum(video.done for video in self._open.values())
-        whole = self._finished_work + seconds_per_byte * self._waiting * sum(usual.values())
-        for video in self._open.values():
-            begun = sum(_WEIGHTS[stage] * (1.0 - earlier) for stage, earlier in video.earlier.items())
-            expected = sum(weight for stage, weight in usual.items() if stage not in video.earlier)
-            whole += (video.duration or seconds_per_byte * video.size) * (begun + expected)
-        return done, whole
+        waiting = seconds_per_byte * self._waiting
+        # A short clip without sound is no measure for the rest.
+        shares = {
+            stage: (self._stage_seconds[stage] + _FULL_STAGES) / (self._finished_seconds + _FULL_STAGES)
+            for stage in _USUAL
+        }
+        opened = [
+            {
+                stage: (video.duration or seconds_per_byte * video.size)
+                * (video.left(stage) if stage in video.now else shares[stage])
+                for stage in _USUAL
+            }
+            for video in self._open.values()
+        ]
+        return {stage: waiting * shares[stage] + sum(one[stage] for one in opened) for stage in _USUAL}, opened
 
     @property
     def done(self) -> float:
-        """The part of the work that is done, in [0, 1]."""
+        """The part of the work that is done, in [0, 1]; it never goes back."""
         if self.to_do and self.finished >= self.to_do:
             return 1.0
-        done, whole = self._work()
-        return min(1.0, done / whole) if whole > 0 else 0.0
+        paces, (left, _) = self.paces() or self.usual, self._left()
+        done = dict(self._finished_work)
+        for video in self._open.values():
+            for stage, part in video.now.items():
+                done[stage] += video.duration * (part - video.earlier.get(stage, 0.0))
+        work = sum(paces[stage] * done[stage] for stage in _USUAL)
+        whole = work + sum(paces[stage] * left[stage] for stage in _USUAL)
+        self._shown = max(self._shown, min(1.0, work / whole) if whole > 0 else 0.0)
+        return self._shown
 
-    def left(self, now: float) -> float | None:
+    @property
+    def left(self) -> float | None:
         """Seconds that are probably left, None while that is unknown and when nothing is."""
-        done, whole = self._work()
-        if not 0 < done < whole or self.finished >= self.to_do or now <= self.started:
+        paces, (left, opened) = self.paces(), self._left()
+        if not paces or self.finished >= self.to_do:
             return None
-        if done < min(_LEAST_PART * whole, _LEAST_WORK):
-            return None
-        return (now - self.started) / done * (whole - done)
+
+        def in_turn(video: Mapping[str, float]) -> tuple[float, float]:
+            times = {stage: paces[stage] * video[stage] for stage in _USUAL}
+            return times["decode"] + max(times["speech"], times["ocr"]) + times["encode"], max(times.values())
+
+        longest = max(paces[stage] * left[stage] for stage in _USUAL)
+        if waiting := self.to_do - self.finished - len(self._open):
+            # The last one goes through the other stages alone.
+            rest = {stage: left[stage] - sum(one[stage] for one in opened) for stage in _USUAL}
+            whole, most = in_turn({stage: rest[stage] / waiting for stage in _USUAL})
+            longest += whole - most
+        return max([longest, *(in_turn(one)[0] for one in opened)]) or None
 
 
 class IndexView(RunView[Event]):
-    """An index run: a bar with the time left on a terminal, a line per video elsewhere; failures always."""
+    """An index run: on a terminal a bar with the time left and a line for each file in work, elsewhere a line each.
+
+    Failures are shown always; ``verbose`` shows every finished video on a terminal, too.
+    """
 
     must_be_read = True
 
-    def __init__(self) -> None:
-        self.estimate = Estimate(time.monotonic())
+    def __init__(self, *, verbose: bool = False) -> None:
+        self.estimate = Estimate()
         self.indexed = self.failed = 0
+        self.verbose = verbose
         self.stages: dict[str, dict[str, Progress]] = {}
 
     def start(self) -> None:
         self.screen.bar("looking for videos", 0, None, due=False)
 
     def show(self, event: Event) -> None:
-        self.estimate.take(event)
+        estimate, bars = self.estimate, self.screen.draws
+        estimate.take(event, self.screen.now)
         match event:
             case Progress():
                 self.stages.setdefault(event.path, {})[event.stage] = event
@@ -511,13 +626,14 @@ class IndexView(RunView[Event]):
                 self.stages.pop(event.path, None)
                 self.indexed += isinstance(event, Indexed)
                 self.failed += isinstance(event, Skipped)
-        estimate, bars, text = self.estimate, self.screen.draws, event_line(event)
-        left = estimate.left(time.monotonic())
+        text, left = event_line(event), estimate.left
         count = f"[{estimate.finished}/{estimate.to_do}]"
         if isinstance(event, Indexed | Moved | Skipped) and not bars and not self.screen.quiet:
             text = ", ".join(filter(None, (f"{count} {text}", time_left(left))))
-        if text and not (bars and isinstance(event, Indexed)):
+        if text and (self.verbose or not (bars and isinstance(event, Indexed))):
             self.screen.line(text, always=isinstance(event, Skipped | Offline))
+        if isinstance(event, Finished) and bars and event.indexed:
+            self.screen.line(_NEXT_STEP)
         if not estimate.to_do:
             return
         detail = ""
@@ -526,7 +642,19 @@ class IndexView(RunView[Event]):
             detail = f"{event.stage}{part} {_name(event.path)}"
         label = f"{estimate.finished}/{plural(estimate.to_do, 'video')}" if bars else f"{count} {detail}"
         due = bool(detail) and self.screen.silent_for >= _LONG_SILENCE
-        self.screen.bar(label, estimate.done, 1.0, left=-1.0 if left is None else left, detail=detail, due=due)
+        self.screen.bar(label, estimate.done, 1.0, left=-1.0 if left is None else left, due=due)
+        self.screen.rows([self._row(path, stages) for path, stages in self.stages.items()])
+
+    def _row(self, path: str, stages: Mapping[str, Progress]) -> str:
+        """A file in work: its name and the stages that are at it."""
+        parts = []
+        for stage, event in stages.items():
+            if event.done >= event.total > 0:
+                continue
+            is_start = stage != "decode" and event.done <= event.checkpoint
+            part = f" {min(100, round(100 * event.done / event.total))} %" if event.total > 0 else ""
+            parts.append(f"{_WORKING[stage]} is starting" if is_start else f"{_WORKING[stage]}{part}")
+        return f"{shorten(path.rsplit('/', 1)[-1], _LONGEST_IN_ROW)}: {', '.join(parts) or 'waiting'}"
 
     def interrupted(self) -> str:
         parts = [f"{plural(self.indexed, 'video')} kept"]
@@ -612,9 +740,11 @@ def event_line(event: Event) -> str:
                 "offline": event.offline,
                 "failed": event.failed,
             }
-            parts = [f"{plural(event.indexed, 'video')} indexed"]
+            length = f" ({format_time(event.duration)} of video)" if event.duration else ""
+            parts = [f"{plural(event.indexed, 'video')} indexed{length}"]
             parts += [f"{count} {word}" for word, count in counts.items() if count]
             took = f"{event.seconds:.0f} s" if event.seconds < 100 else format_time(event.seconds)
+            took += f", {event.duration / event.seconds:.1f} x real time" if event.duration and event.seconds else ""
             hint = "; see them with: clamr status --failed" if event.failed else ""
             return f"{', '.join(parts)} in {took}{hint}"
         case _:

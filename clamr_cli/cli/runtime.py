@@ -8,10 +8,10 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from clamr_cli.cli.output import warn
 from clamr_cli.errors import UsageError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from clamr_cli.config import Settings
     from clamr_cli.index.pipeline import IndexOptions
     from clamr_cli.store import Store
+
+Checked = TypeVar("Checked")
 
 # The index and the encoders are imported when they are needed: the help of a command needs neither.
 
@@ -50,13 +52,14 @@ def stdin() -> list[str]:
     return [os.fsdecode(part) for part in parts if part.strip()]
 
 
-def edited(text: str, name: str) -> str:
-    """A text as the user's editor leaves it; ``name`` is the name of the file that the editor shows.
+def edited(text: str, name: str, check: Callable[[str], Checked]) -> tuple[str, Checked]:
+    """A text as the user's editor leaves it, and what ``check`` makes of it; ``name`` is the file the editor shows.
 
-    The editor is what VISUAL or EDITOR names, else the first of nano, vim, vi and notepad that is there.
+    The editor is what VISUAL or EDITOR names, else the first of nano, vim, vi and notepad that is there. Whatever goes
+    wrong, the file keeps what was written, and the message names it.
 
     Raises:
-        UsageError: there is no editor, or it failed; the message names the file that keeps what was written.
+        UsageError: there is no editor, it failed, or ``check`` refused the text.
     """
     import shutil
 
@@ -71,16 +74,16 @@ def edited(text: str, name: str) -> str:
     try:
         code = subprocess.run([*words, str(path)], check=False).returncode
         if code:
-            raise UsageError(f"the editor {words[0]} ended with {code}", f"nothing was changed; your text is in {path}")
+            raise UsageError(f"the editor {words[0]} ended with {code}", "nothing was changed")
         result = path.read_text("utf-8-sig")
-    except OSError as error:
-        raise UsageError(
-            f"the editor {words[0]} cannot be used ({error.strerror})", f"your text is in {path}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text", "nothing was changed; save it as UTF-8") from error
+        checked = check(result)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise UsageError(f"the editor {words[0]} left no text ({reason})", f"the text is in {path}") from error
+    except UsageError as error:
+        raise UsageError(error.what, f"{error.hint}; the text is in {path}") from error
     shutil.rmtree(path.parent, ignore_errors=True)
-    return result
+    return result, checked
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -123,10 +126,8 @@ def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> 
     """
     from clamr_cli.encoders import for_earlier
 
-    settings = choose_encoder(store, settings)
+    settings = searched_encoder(store, settings)
     name = settings.encoder
-    if "encoder" not in settings.given:
-        name = _most_complete(store, name)
     encoder = create_encoder(name, settings, settings_for(store, name, settings, own))
     searched, of = store.coverage(encoder.info.fingerprint)
     for fingerprint in encoder.info.earlier if searched < of else ():
@@ -140,6 +141,14 @@ def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> 
     if searched < of and store.has_vectors(encoder.info.fingerprint):
         warn(f"answers from {searched} of {of} videos: clamr index --encoder {name} finishes")
     return encoder
+
+
+def searched_encoder(store: Store, settings: Settings) -> Settings:
+    """Settings with the name of the encoder to search with; see :func:`encoder_for`."""
+    settings = choose_encoder(store, settings)
+    if "encoder" in settings.given:
+        return settings
+    return replace(settings, encoder=_most_complete(store, settings.encoder))
 
 
 def choose_encoder(store: Store, settings: Settings) -> Settings:

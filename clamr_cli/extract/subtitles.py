@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from clamr_cli.errors import MediaError
+from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.extract.clean import clean, encoding_of, refuse_entities
 from clamr_cli.extract.sidecars import marks_of
 from clamr_cli.types import Segment, Span
@@ -352,3 +352,95 @@ def _tsv(lines: Sequence[str]) -> Iterator[Cue]:
         end, _, words = rest.partition("\t")
         if start.strip().isdigit() and end.strip().isdigit():
             yield int(start) / 1000, int(end) / 1000, words
+
+
+# --- transcripts ------------------------------------------------------------------------------------------------------
+
+_STRICT_TIME: Final = r"(\d{1,4}):([0-5]\d):([0-5]\d)[,.](\d{1,3})"
+_STRICT_ARROW: Final = re.compile(rf"\s*{_STRICT_TIME}\s*-->\s*{_STRICT_TIME}\s*", re.ASCII)
+EDITED: Final = "edited"
+"""The source of segments whose text or times a person changed."""
+
+
+def as_srt(segments: Sequence[Segment]) -> str:
+    """Segments as SubRip text."""
+    cues = (f"{number}\n{_arrow(one.span, ',')}\n{_cue_text(one)}\n\n" for number, one in enumerate(segments, 1))
+    return "".join(cues)
+
+
+def as_vtt(segments: Sequence[Segment]) -> str:
+    """Segments as WebVTT."""
+    cues = (f"{_arrow(one.span, '.')}\n{html.escape(_cue_text(one), quote=False)}\n\n" for one in segments)
+    return "".join(("WEBVTT\n\n", *cues))
+
+
+def as_text(segments: Sequence[Segment]) -> str:
+    """The texts of segments, a line each."""
+    return "".join(f"{_cue_text(one)}\n" for one in segments)
+
+
+def _arrow(span: Span, mark: str) -> str:
+    def stamp(seconds: float) -> str:
+        whole = round(seconds * 1000)
+        return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02}{mark}{whole % 1000:03}"
+
+    return f"{stamp(span.start)} --> {stamp(span.end)}"
+
+
+def _cue_text(segment: Segment) -> str:
+    """A text in one line without control characters, and without what ends a cue."""
+    return clean(segment.text, _LONGEST_CUE).replace("-->", "->")
+
+
+def edited_transcript(text: str, before: Sequence[Segment], duration: float) -> list[Segment]:
+    """The segments of a transcript that :func:`as_srt` wrote and a person changed.
+
+    What is as it was keeps its source and the times of its words. A cue without text is left out.
+
+    Args:
+        text: SubRip; the numbers of the cues do not matter.
+        before: the segments that were written.
+        duration: of the video, in seconds.
+
+    Raises:
+        UsageError: it is damaged; the message names the line.
+    """
+    known = {(_arrow(one.span, ","), _cue_text(one)): one for one in before}
+    language = next((one.language for one in before if one.language), "")
+    segments: list[Segment] = []
+    cue: list[str] | None = None
+    span, lines = Span(0.0, 0.0), [line.strip() for line in text.lstrip("\ufeff").splitlines()]
+
+    def close() -> None:
+        if cue is not None and (said := clean(" ".join(cue), _LONGEST_CUE)):
+            changed = Segment(span, said, EDITED, language)
+            segments.append(known.get((_arrow(span, ","), said), changed))
+
+    for number, line in enumerate(lines):
+        following = lines[number + 1] if number + 1 < len(lines) else ""
+        if "-->" in line:
+            match = _STRICT_ARROW.fullmatch(line)
+            if match is None:
+                raise UsageError(f"line {number + 1} is no time: {line[:60]!r}", "write 00:01:02,500 --> 00:01:05,000")
+            close()
+            parts = [int(part) for part in match.groups()]
+            milliseconds = [int(match[place].ljust(3, "0")) for place in (4, 8)]
+            start, end = (
+                3600 * parts[first] + 60 * parts[first + 1] + parts[first + 2] + milliseconds[first // 4] / 1000
+                for first in (0, 4)
+            )
+            if end < start:
+                raise UsageError(f"line {number + 1} ends before it starts: {line[:60]!r}", "correct its times")
+            if duration and start > duration + 1:
+                raise UsageError(f"line {number + 1} starts after the end of the video", "correct its times")
+            span, cue = Span(start, end), []
+        elif line.isdecimal() and "-->" in following and (number == 0 or not lines[number - 1]):
+            continue
+        elif line and cue is None:
+            raise UsageError(f"line {number + 1} stands before the first time: {line[:60]!r}", "put it below a time")
+        elif line and cue is not None:
+            cue.append(line)
+    close()
+    if not segments:
+        raise UsageError("the transcript is empty", "keep at least one line")
+    return sorted(segments, key=lambda one: one.span)

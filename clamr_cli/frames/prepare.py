@@ -22,9 +22,9 @@ from clamr_cli.errors import IndexLocked, MediaError, StoreError, UsageError
 from clamr_cli.events import Event
 from clamr_cli.extract.sidecars import find_sidecars
 from clamr_cli.files import absent_file
-from clamr_cli.frames.values import PART, DenseOptions, Prepared, Surroundings, Target, Texts, joined
+from clamr_cli.frames.values import PART, DenseOptions, Prepared, Surroundings, Target, Texts
 from clamr_cli.index import tasks
-from clamr_cli.index.documents import CaptionSet, Recipe, language_key, segments_from
+from clamr_cli.index.documents import CaptionSet, Recipe, joined, language_key, segments_from
 from clamr_cli.index.executors.local import LocalExecutor, Worker
 from clamr_cli.index.pipeline import Work, encode, extract, for_each
 from clamr_cli.index.run import iterate, stream

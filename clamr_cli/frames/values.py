@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -140,21 +140,6 @@ class Surroundings:
         """The document of a candidate: its picture with the speech around it and the text on screen then."""
         near = self.of(frame.span)
         return Document(f"{video_id}#{number}", frame.span, (frame,), near.speech, near.ocr, near.chapters)
-
-
-def joined(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Segments of moments that tile the time line as they were before the cuts: equal texts that touch are one."""
-    whole: list[Segment] = []
-    last: dict[tuple[str, str], int] = {}
-    for segment in sorted(segments, key=lambda segment: segment.span):
-        place = last.get((segment.text, segment.source))
-        if place is not None and not segment.words and whole[place].span.end >= segment.span.start:
-            end = max(whole[place].span.end, segment.span.end)
-            whole[place] = replace(whole[place], span=Span(whole[place].span.start, end))
-        else:
-            last[segment.text, segment.source] = len(whole)
-            whole.append(segment)
-    return tuple(whole)
 
 
 @dataclass(frozen=True, slots=True)

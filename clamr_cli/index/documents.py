@@ -323,6 +323,45 @@ def segments_from(extraction: Extraction) -> list[Segment]:
     return msgspec.convert(extraction.payload["segments"], list[Segment])
 
 
+def joined(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Segments of moments that tile the time line as they were before the cuts: equal texts that touch are one."""
+    whole: list[Segment] = []
+    last: dict[tuple[str, str], int] = {}
+    for segment in sorted(segments, key=lambda segment: segment.span):
+        place = last.get((segment.text, segment.source))
+        if place is not None and not segment.words and whole[place].span.end >= segment.span.start:
+            end = max(whole[place].span.end, segment.span.end)
+            whole[place] = replace(whole[place], span=Span(whole[place].span.start, end))
+        else:
+            last[segment.text, segment.source] = len(whole)
+            whole.append(segment)
+    return tuple(whole)
+
+
+def transcript_key(content: str) -> str:
+    """The name under which a person's correction of what is said in a content is stored."""
+    return f"{content}/transcript"
+
+
+class Transcript(msgspec.Struct, frozen=True):
+    """A person's correction of what is said in a video, and what stood there before the first correction."""
+
+    segments: tuple[Segment, ...]
+    original: tuple[Segment, ...]
+    language: str = ""
+
+
+def stored_transcript(store: Store, content: str) -> Transcript | None:
+    """The correction of what is said in a content; None where there is none."""
+    stored = store.extraction(transcript_key(content))
+    return None if stored is None else msgspec.convert(stored.payload, Transcript)
+
+
+def spoken_segments(store: Store, video_id: str) -> tuple[Segment, ...]:
+    """What is said in an indexed video, in time order."""
+    return joined([segment for moment in store.moments([video_id]) for segment in moment.speech])
+
+
 def indexed_videos(store: Store) -> list[FileRecord]:
     """One indexed file of each video, by video-id: the first path of those that hold it."""
     first: dict[str, FileRecord] = {}
@@ -348,6 +387,36 @@ def documents_of(store: Store, record: FileRecord, recipe: Recipe | None = None)
     decoded = msgspec.convert(stored.payload, DecodedMedia)
     frames = {frame.time: frame for frame in frames_from(decoded, stored.blobs)}
     return video, [document_of(moment, frames) for moment in store.moments([record.video_id])]
+
+
+def documents_with(store: Store, record: FileRecord, speech: Sequence[Segment]) -> list[Document]:
+    """The documents of a video as an index run would make them if this were said in it, without touching any file.
+
+    ``record`` is an indexed file that holds it.
+
+    Raises:
+        MediaError: what they are made of is no longer stored.
+    """
+    video, recipe = store.video(record.video_id), Recipe.parse(record.recipe)
+    moments = store.moments([record.video_id])
+    stored = None if recipe is None else store.extraction(recipe.key(video.content_hash, "media"))
+    text = None if recipe is None or not recipe.text else store.extraction(recipe.key(video.content_hash, "text"))
+    if recipe is None or stored is None:
+        raise MediaError("its pictures are no longer stored", "index its folder again")
+    decoded = msgspec.convert(stored.payload, DecodedMedia)
+    shots = [
+        Shot(frame, picked.shot)
+        for frame, picked in zip(frames_from(decoded, stored.blobs), decoded.frames, strict=True)
+    ]
+    ocr = segments_from(text) if text is not None else joined([part for moment in moments for part in moment.ocr])
+    # Notes were cut to the moments.
+    metadata: dict[Segment, Span] = {}
+    for part in (part for moment in moments for part in moment.metadata):
+        whole = replace(part, span=Span(0.0, 0.0))
+        before = metadata.get(whole, part.span)
+        metadata[whole] = Span(min(before.start, part.span.start), max(before.end, part.span.end))
+    notes = [replace(part, span=span) for part, span in metadata.items()]
+    return split_video(record.video_id, decoded.media.duration, shots, speech, ocr, notes, window=recipe.window)
 
 
 def windows(

@@ -28,6 +28,8 @@ from clamr_cli.index.documents import (
     moment_of,
     segments_from,
     split_video,
+    stored_transcript,
+    transcript_key,
     with_sound,
 )
 from clamr_cli.index.executors import Executor, Kind, Reporter, Result, TaskFailed
@@ -324,6 +326,8 @@ async def _lacks_speech(work: Work, captions: CaptionSet) -> bool:
     """Whether sound is needed that is not stored: to recognise what is said, or in which language."""
     if not work.options.speech or captions.media is None or not captions.media.audio:
         return False
+    if work.store.has_extraction(transcript_key(work.content)):
+        return False
     choice = await _choose(work, captions)
     return choice.detect or (choice.speech is None and not work.has("speech"))
 
@@ -366,7 +370,10 @@ async def _choose(work: Work, captions: CaptionSet) -> CaptionChoice:
 
 
 async def transcribe(work: Work, media: DecodedVideo, captions: CaptionSet) -> tuple[Sequence[Segment], str]:
-    """Speech and its language: by captions, else recognised, with a translation beside it."""
+    """Speech and its language: as a person corrected it, by captions, else recognised, with a translation beside it."""
+    if (transcript := stored_transcript(work.store, work.content)) is not None:
+        work.reuse("speech", media.duration)
+        return transcript.segments, transcript.language
     asr, samples = work.options.asr, media.decoded.samples
     folder = os.fspath(media.workdir.folder) if media.workdir is not None and samples else ""
     choice = await _choose(work, captions)
@@ -439,6 +446,7 @@ async def _in_parts(
             work.checkpoints[stage] = part.end / scale
             work.emit(Progress(work.path, stage, work.checkpoints[stage], end / scale, work.checkpoints[stage]))
 
+    work.emit(Progress(work.path, stage, work.checkpoints[stage], end / scale, work.checkpoints[stage]))
     segments = await work.run(stage, stage, task, *args, work.options.stretch, tuple(parts), on_report=report)
     store.put_extraction(key, {"segments": msgspec.to_builtins(segments)})
     if parts:
@@ -485,5 +493,7 @@ async def encode(
     """The vectors of documents, by their ids."""
     options, settings = work.options, sorted(work.options.encoder_settings.items())
     encoder = (options.encoder, options.cache, options.device, options.threads, *settings)
+    if on_report is None:
+        work.emit(Progress(work.path, "encode", 0, len(documents)))
     vectors = await work.run("encode", "encode", tasks.encode, documents, *encoder, on_report=on_report)
     return {document.id: item for document, item in zip(documents, vectors, strict=True)}

@@ -19,24 +19,34 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Seque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgspec
+
 from clamr_cli import encoders
-from clamr_cli.errors import ClamrError, MediaError, StoreError, Unreachable
+from clamr_cli.errors import ClamrError, MediaError, StoreError, Unreachable, UsageError
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Removed, Skipped, Stage
 from clamr_cli.extract.sidecars import sidecar_signature
 from clamr_cli.files import private_file
-from clamr_cli.index.documents import documents_of
+from clamr_cli.index.documents import (
+    Transcript,
+    documents_of,
+    documents_with,
+    moment_of,
+    spoken_segments,
+    stored_transcript,
+    transcript_key,
+)
 from clamr_cli.index.executors import Executor
 from clamr_cli.index.executors.local import LocalExecutor
 from clamr_cli.index.pipeline import IndexOptions, Work, encode, for_each, index_video
 from clamr_cli.index.scan import Register, Scan, now
 from clamr_cli.index.workdir import sweep, work_area
 from clamr_cli.media.walk import VideoFile, is_missing
-from clamr_cli.types import EncoderInfo, FileRecord, FileState, MomentRecord, TokenVectors, VideoRecord
+from clamr_cli.types import EncoderInfo, FileRecord, FileState, MomentRecord, Segment, TokenVectors, VideoRecord
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store
 
-__all__ = ["IndexOptions", "index", "index_async", "iterate", "prune", "stream"]
+__all__ = ["IndexOptions", "correct", "index", "index_async", "iterate", "prune", "stream"]
 
 Item = TypeVar("Item")
 
@@ -123,10 +133,11 @@ async def index_async(
             names = _listed([file.path for file in scan.left_out])
             yield Notice("", f"{why}: {names}; forget with: clamr rm FILE")
         counts: Counter[type[Event]] = Counter()
-        offline = 0
+        offline, duration = 0, 0.0
         async with contextlib.aclosing(run.events(files)) as events:
             async for event in events:
                 counts[type(event)] += 1
+                duration += event.duration if isinstance(event, Indexed) and event.seconds else 0.0
                 offline += event.files if isinstance(event, Offline) else 0
                 yield event
         if scan.failed:
@@ -143,7 +154,9 @@ async def index_async(
         for notice in _put_in_order(store):
             yield notice
         seconds = time.monotonic() - started
-        yield Finished(counts[Indexed], unchanged, counts[Moved], counts[Removed], counts[Skipped], seconds, offline)
+        yield Finished(
+            counts[Indexed], unchanged, counts[Moved], counts[Removed], counts[Skipped], seconds, offline, duration
+        )
 
 
 def prune(store: Store) -> Iterator[Event]:
@@ -169,6 +182,90 @@ def prune(store: Store) -> Iterator[Event]:
                     yield Removed(record.path, record.video_id)
         yield from _put_in_order(store)
         yield Finished(0, total - len(missing), 0, removed, 0, time.monotonic() - started)
+
+
+def correct(
+    store: Store,
+    video_id: str,
+    segments: Sequence[Segment] | None,
+    options: IndexOptions,
+    executor: Executor | None = None,
+) -> Iterator[Event]:
+    """Replace what is said in an indexed video by a person's correction, and encode it anew; its file is not needed.
+
+    The correction is stored by content: index runs use it instead of what they recognise. Where this is interrupted,
+    the next index run of the video's folder does the rest.
+
+    Args:
+        store: the index, opened for writing by nobody else.
+        video_id: the video.
+        segments: the correction; None for what stood there before the first one.
+        options: as of :func:`index_async`; only what the encoder needs is used.
+        executor: where the encoder runs, by default in a process of this machine.
+
+    Yields:
+        Events; the last is :class:`Indexed`, unless a notice says that an index run has to encode the video.
+
+    Raises:
+        UsageError, IndexLocked, ModelError, StoreError: as :func:`index_async`.
+    """
+    return iterate(_correct(store, video_id, segments, options, executor))
+
+
+async def _correct(
+    store: Store,
+    video_id: str,
+    segments: Sequence[Segment] | None,
+    options: IndexOptions,
+    executor: Executor | None,
+) -> AsyncGenerator[Event, None]:
+    encoder = encoders.describe(options.encoder, cache=options.cache, **dict(options.encoder_settings))
+    with store.writer("clamr edit"):
+        run = IndexRun(store, options, encoder, executor)
+        video, moments, files = store.video(video_id), store.moments([video_id]), run.register.holders(video_id)
+        if not files:
+            raise UsageError(f"no indexed file holds the video {video_id}", "index its folder again")
+        # Until all is written, the files count as changed: the next run of their folder does the rest.
+        run.register.put([replace(file, sidecars="") for file in files])
+        before = stored_transcript(store, video.content_hash)
+        original = before.original if before is not None else spoken_segments(store, video_id)
+        language = before.language if before is not None else next((s.language for s in original if s.language), "")
+        if segments is None:
+            store.delete_extractions([transcript_key(video.content_hash)])
+        else:
+            transcript = Transcript(tuple(segments), original, language)
+            store.put_extraction(transcript_key(video.content_hash), msgspec.to_builtins(transcript))
+        store.sync()
+        try:
+            documents = documents_with(store, files[0], original if segments is None else segments)
+        except MediaError as error:
+            yield Notice(files[0].path, f"the text is kept, but {error.what}: {error.hint}")
+            return
+        if encoders.accepts_audio(options.encoder):
+            yield Notice(files[0].path, f"the text is kept; {encoder.name} needs the sound, too: index the file again")
+            return
+
+        async def work_on(emit: Callable[[Event], None]) -> None:
+            work = Work(
+                store=store, options=run.options, executor=run.executor, folder=options.cache, emit=emit,
+                path=files[0].path, root=files[0].root, recipe=run.recipe,
+            )  # fmt: skip
+            new = [moment_of(document, video_id) for document in documents]
+            vectors = await encode(work, documents) if new != moments or video_id not in run.encoded else {}
+            store.put_video(video, new)
+            store.put_vectors(encoder, vectors)
+            store.sync()
+            run.register.put(files)
+            emit(Indexed(files[0].path, video_id, video.media.duration, len(new), (), work.seconds))
+
+        async with contextlib.aclosing(stream(run.executor, work_on)) as events:
+            async for event in events:
+                yield event
+        for notice in _put_in_order(store):
+            yield notice
+        others = {use.info.name for use in store.encoders()} - {encoder.name}
+        for name in sorted(others):
+            yield Notice(files[0].path, f"encode it with {name}, too: clamr index --encoder {name}")
 
 
 async def stream(

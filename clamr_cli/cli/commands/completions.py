@@ -100,7 +100,7 @@ _VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "--asr-model": tuple(name for name in weights.names() if name.startswith("whisper-")),
 }
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {"models pull": weights.names()}
-_FILES: Final = ("index", "frames", "open", "ask", "rm", "encode", "eval", "eval qa", "synth", "train")
+_FILES: Final = ("index", "edit", "show", "frames", "open", "ask", "rm", "encode", "eval", "eval qa", "synth", "train")
 """Commands that take files as arguments."""
 
 _FOLDER_VALUES: Final = ("DIR", "MODEL")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,19 +141,26 @@ def edit(context: Context, arguments: EditArguments) -> int:  # noqa: ARG001
     """
     place = config.file(context.config)
     before = _content(place) or _template()
-    after = edited(before, "config.toml")
+    after, _ = edited(before, "config.toml", lambda text: _check(place, text))
     if after == before:
         warn("nothing was changed")
         return EXIT_FOUND
-    draft = place.with_name(f"{place.stem}.draft{place.suffix}")
-    _write(draft, after)
-    try:
-        config.load(config=str(draft))
-    except UsageError as error:
-        raise UsageError(f"{place} was not changed: {error.what}", f"{error.hint}; your text is in {draft}") from error
-    draft.replace(place)
+    _write(place, after)
     warn(f"changed {place}")
     return EXIT_FOUND
+
+
+def _check(place: Path, text: str) -> None:
+    """Refuse a text that is no configuration."""
+    with tempfile.TemporaryDirectory(prefix="clamr-") as folder:
+        draft = Path(folder) / place.name
+        draft.write_text(text, "utf-8")
+        try:
+            config.load(config=str(draft))
+        except UsageError as error:
+            raise UsageError(
+                f"nothing was changed: {error.what.replace(str(draft), place.name)}", error.hint
+            ) from error
 
 
 def _known(name: str) -> str:

@@ -76,7 +76,9 @@ def index(context: Context, arguments: IndexArguments) -> int:
             options = index_options(settings, settings_for(store, settings.encoder, settings, given))
             options = replace(options, retry_failed=arguments.retry_failed, prune=arguments.prune)
             events = run.index(store, arguments.targets or [], options)
-        return follow(events, IndexView(), quiet=arguments.quiet, json=arguments.json, received=received)
+        return follow(
+            events, IndexView(verbose=context.verbose), quiet=arguments.quiet, json=arguments.json, received=received
+        )
 
 
 def _open(settings: Settings, arguments: IndexArguments) -> Store:

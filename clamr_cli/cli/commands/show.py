@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.options import FormOptions, out_file
 from clamr_cli.cli.output import (
     Column,
     Form,
@@ -22,16 +24,28 @@ from clamr_cli.cli.output import (
     span_record,
     table,
     table_only,
+    warn,
+    write,
 )  # fmt: skip
 from clamr_cli.cli.runtime import Context, open_store
-from clamr_cli.errors import EXIT_FOUND
+from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.text import format_time, plural
 from clamr_cli.types import FileState, Modality, MomentRecord, Segment, Span, Timeline, TimelineEntry
+
+if TYPE_CHECKING:
+    from clamr_cli.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShowArguments(FormOptions):
     video: Annotated[str, typer.Argument(metavar="ID", help="A video's id, or the beginning of it.")]
+    srt: Annotated[bool, typer.Option("--srt", help="Print what is said as SubRip subtitles.")] = False
+    vtt: Annotated[bool, typer.Option("--vtt", help="Print what is said as WebVTT subtitles.")] = False
+    txt: Annotated[bool, typer.Option("--txt", help="Print what is said as plain text, a line each.")] = False
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "--output", "-o", metavar="FILE", parser=out_file, help="Write these to a file."),
+    ] = None
 
 
 def _segment_record(segment: Segment) -> dict[str, object]:
@@ -132,12 +146,18 @@ def show(context: Context, arguments: ShowArguments) -> int:
 
     Examples:
         clamr show 1a2b
+        clamr show 1a2b --srt -o talk.srt
     """
     from clamr_cli.search import timeline
 
     settings, form = context.settings(), arguments.form
     store = open_store(settings)
-    line = timeline(store, store.resolve(arguments.video))
+    transcripts = [name for name in ("srt", "vtt", "txt") if getattr(arguments, name)]
+    if transcripts:
+        return _write_transcript(store, named(store, arguments.video), arguments, transcripts)
+    if arguments.out is not None:
+        raise UsageError("-o/--out requires --srt, --vtt or --txt")
+    line = timeline(store, named(store, arguments.video))
     if form is Form.JSON:
         fields = line.video.fields
         moments = [_moment_record(moment) for moment in store.moments([line.video.video_id])]
@@ -180,6 +200,38 @@ def print_timeline(line: Timeline, form: Form) -> None:
             starts = " ".join(format_time(span.start) for span in frames)
             rows.insert(0, TimelineEntry(Modality.VIDEO, around, f"{plural(len(frames), 'frame')}: {starts}"))
         print_table(safe(""), safe(as_span(moment), "bold"), table(_ENTRIES, rows, header=False))
+
+
+def named(store: Store, video: str) -> str:
+    """The id of the video that a path, an id or the beginning of one names."""
+    from clamr_cli.search.search import file_named
+
+    file = file_named(store.files(), video) if video else None
+    return file.video_id if file is not None and file.video_id else store.resolve(video)
+
+
+def _write_transcript(store: Store, video_id: str, arguments: ShowArguments, forms: Sequence[str]) -> int:
+    """Print or write what is said in a video."""
+    from clamr_cli.extract import subtitles
+    from clamr_cli.index.documents import spoken_segments
+
+    if len(forms) > 1 or arguments.json or arguments.tsv or arguments.table:
+        raise UsageError(f"--{forms[0]} is the only form of its output", "choose one")
+    segments = spoken_segments(store, video_id)
+    if not segments:
+        warn("nothing is said in this video, as far as the index knows")
+        return EXIT_NOTHING
+    write_as = {"srt": subtitles.as_srt, "vtt": subtitles.as_vtt, "txt": subtitles.as_text}[forms[0]]
+    content = write_as(segments).encode()
+    if arguments.out is None:
+        write([content])
+        return EXIT_FOUND
+    try:
+        arguments.out.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"{arguments.out} cannot be written ({error.strerror})", "name another file") from error
+    warn(f"wrote {arguments.out}: {plural(len(segments), 'line')}")
+    return EXIT_FOUND
 
 
 def _facts(line: Timeline) -> list[dict[str, str]]:

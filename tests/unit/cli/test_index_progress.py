@@ -1,8 +1,10 @@
 """Index runs and preparations as people see them: the time left, lines, bars, interruptions."""
 
 import io
+import re
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from clamr_cli.cli.progress import Estimate, IndexView, PrepareView, Screen, event_line, follow
@@ -61,9 +63,9 @@ def test_a_long_video_shows_how_far_it_is_now_and_then(monkeypatch: pytest.Monke
         for now in map(float, range(0, 100, 5)):
             view.show(Progress("/v/a\n.mp4", "decode", now, 100.0))
     assert stream.getvalue().splitlines() == [
-        "[0/1] decode 30 % a\\n.mp4, about 8 min left",
-        "[0/1] decode 60 % a\\n.mp4, about 7 min left",
-        "[0/1] decode 90 % a\\n.mp4, about 7 min left",
+        "[0/1] decode 30 % a\\n.mp4, about 5 min left",
+        "[0/1] decode 60 % a\\n.mp4, about 4 min left",
+        "[0/1] decode 90 % a\\n.mp4, about 4 min left",
     ]
 
 
@@ -80,7 +82,8 @@ def test_a_bar_leaves_failures_moves_and_the_summary_on_the_terminal() -> None:
     assert "moved /v/old.mp4 -> /v/new.mp4" in shown
     assert "indexed /v/a.mp4" not in shown
     assert event_line(RUN[-1]) in shown
-    assert "decode 50 % a.mp4" in play(IndexView(), RUN[:2], bars=True)
+    assert "a.mp4: reading 50 %" in play(IndexView(), RUN[:2], bars=True)
+    assert "indexed /v/a.mp4" in play(IndexView(verbose=True), RUN, bars=True)
 
 
 def test_the_preparation_of_a_video_has_a_line_when_a_stage_begins(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,76 +111,128 @@ def test_the_stages_of_a_preparation_have_a_bar_each() -> None:
     assert "[bold]no speech" in shown
 
 
-def test_the_time_left_follows_the_fraction_done() -> None:
-    estimate = Estimate(started=100.0)
-    assert estimate.left(110.0) is None
-    estimate.take(Discovered(2, 0, 2))
-    for stage in ("decode", "speech", "ocr", "encode"):
-        estimate.take(Progress("/a", stage, 1.0, 2.0))
-    assert estimate.done == pytest.approx(0.25)
-    assert estimate.left(110.0) == pytest.approx(30.0)
-    estimate.take(Indexed("/a", "id", 2.0, 1))
-    assert estimate.done == pytest.approx(0.5)
-    assert estimate.left(110.0) == pytest.approx(10.0)
-    estimate.take(Skipped("/b", "it is empty", ""))
-    assert estimate.done == 1.0
-    assert estimate.left(110.0) is None
+PACE = {"decode": 0.05, "speech": 0.3, "ocr": 0.2, "encode": 0.1}
+"""Seconds of work for a second of video."""
+
+
+def _run(durations: dict[str, float], stored: dict[str, float], step: float = 0.1) -> list[tuple[float, Event]]:
+    """The events of a run and when they come: each stage works on one video after the other.
+
+    ``stored`` is the part of the speech that an earlier run has done.
+    """
+    events: list[tuple[float, Event]] = [
+        (
+            0.0,
+            Discovered(
+                len(durations), 0, len(durations), {path: int(9 * length) for path, length in durations.items()}
+            ),
+        )
+    ]
+    free = dict.fromkeys(PACE, 0.0)
+    for path, seconds in durations.items():
+        ready = 0.0
+        spent: dict[str, float] = {}
+        decoded = 0.0
+        for stage in PACE:
+            begin = max(free[stage], decoded if stage in ("speech", "ocr") else ready)
+            done = {"speech": stored.get(path, 0.0), "decode": float(path in stored)}.get(stage, 0.0)
+            events.append((begin, Progress(path, stage, done * seconds, seconds, done * seconds)))
+            begin += 0.0 if stage == "decode" else 2.0 * (free[stage] == 0.0)  # its model
+            part, end = done, begin
+            while part < 1.0:
+                moved = min(step, 1.0 - part)
+                part, end = part + moved, end + moved * seconds * PACE[stage]
+                events.append((end, Progress(path, stage, part * seconds, seconds, done * seconds)))
+            decoded = end if stage == "decode" else decoded
+            spent[stage], free[stage], ready = end - begin, end, max(ready, end)
+        events.append((ready, Indexed(path, path, seconds, 1, (), spent)))
+    return sorted(events, key=lambda one: one[0])
+
+
+@pytest.mark.parametrize(
+    ("durations", "stored"),
+    [
+        ({f"/{number}": 300.0 for number in range(6)}, {}),
+        ({"/lecture": 3600.0}, {}),
+        ({"/lecture": 3600.0}, {"/lecture": 0.7}),
+        ({"/lecture": 3600.0, **{f"/{number}": 60.0 for number in range(20)}}, {"/lecture": 0.4}),
+    ],
+    ids=["alike", "long", "resumed", "mixed"],
+)
+def test_the_time_left_is_right_within_a_fifth_after_a_tenth_of_the_run(
+    durations: dict[str, float], stored: dict[str, float]
+) -> None:
+    # An earlier run has measured how long the stages take, compared with each other.
+    estimate, events = Estimate(PACE), _run(durations, stored)
+    end, shown, wrong = events[-1][0], 0.0, []
+    for now, event in events:
+        estimate.take(event, now)
+        assert shown <= estimate.done <= 1.0
+        shown = estimate.done
+        if 0.1 * end < now < 0.9 * end and estimate.left is not None:
+            wrong.append(abs(now + estimate.left - end) / end)
+    assert len(wrong) > 10
+    assert max(wrong) <= 0.2
+    assert (estimate.done, estimate.left) == (1.0, None)
+
+
+def test_what_an_earlier_run_left_costs_nothing() -> None:
+    estimate = Estimate()
+    estimate.take(Discovered(1, 0, 1), 0.0)
+    for stage in ("decode", "ocr"):
+        estimate.take(Progress("/talk", stage, 9_600.0, 9_600.0, 9_600.0), 0.0)
+    estimate.take(Progress("/talk", "speech", 6_600.0, 9_600.0, 6_600.0), 1.0)
+    assert (estimate.done, estimate.left) == (0.0, None)
+    estimate.take(Progress("/talk", "speech", 6_700.0, 9_600.0, 6_600.0), 30.0)
+    estimate.take(Progress("/talk", "speech", 8_100.0, 9_600.0, 7_200.0), 170.0)
+    # The rest of the speech at the pace of this run, and the encoding of all, which usually takes 10 of 35 parts.
+    assert estimate.left == pytest.approx(150.0 + 960.0 * 10 / 35)
+
+
+def test_stages_that_no_video_has_are_not_waited_for() -> None:
+    estimate = Estimate()
+    estimate.take(Discovered(2, 0, 2), 0.0)
+    for stage in ("decode", "encode"):
+        for part in (0.0, 6_000.0):
+            estimate.take(Progress("/a", stage, part, 6_000.0), 0.0)
+    estimate.take(Indexed("/a", "a", 6_000.0, 1, (), {"decode": 60.0, "encode": 60.0}), 120.0)
+    assert estimate.left == pytest.approx(120.0, rel=0.05)
+
+
+def test_no_time_is_told_from_the_first_moments_of_a_long_run() -> None:
+    estimate = Estimate()
+    estimate.take(Discovered(100, 0, 100), 0.0)
+    for now in (0.0, 1.0, 5.0):
+        estimate.take(Progress("/a", "decode", 10.0 * now, 3_600.0), now)
+    assert estimate.left is None
+    estimate.take(Progress("/a", "decode", 400.0, 3_600.0), 60.0)
+    assert estimate.left is not None
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_every_file_in_work_has_a_line_and_the_bar_keeps_its_width(width: int) -> None:
+    stream, now = io.StringIO(), 0.0
+    target = Console(file=stream, width=width, force_terminal=True, color_system=None, _environ={})
+    view = IndexView()
+    name = "a very long name of a file of the holidays.mp4"
+    with Screen(target=target, clock=lambda: now) as view.screen:
+        view.show(Discovered(24, 0, 24))
+        for now in (60.0, 70.0, 800.0):
+            view.show(Progress(f"/v/{name}", "decode", now, 1000.0))
+        view.show(Progress("/v/b.mp4", "speech", 0.0, 9.0))
+        view.show(Progress("/v/灯台.mp4", "ocr", 3, 9))
+    frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "\n", stream.getvalue()).splitlines()
+    bars = [line for line in frames if "0/24 videos" in line]
+    assert re.fullmatch(r"[━ ]{20} 0/24 videos 13:20 about [\d.]+ (min|h) left *", bars[-1])
+    assert any("a very long nam…days.mp4: reading 80 %" in line for line in frames)
+    assert any("b.mp4: speech is starting" in line for line in frames)
+    assert any("灯台.mp4: text 33 %" in line for line in frames)
+    assert all(cell_len(line) <= width for line in frames)
 
 
 def _whole(path: str, seconds: float, *stages: str) -> list[Event]:
     steps: list[Event] = [Progress(path, stage, part, seconds) for stage in stages for part in (0.0, seconds)]
     return [*steps, Indexed(path, path, seconds, 1)]
-
-
-def test_a_long_video_weighs_more_than_a_short_one() -> None:
-    estimate = Estimate(started=0.0)
-    estimate.take(Discovered(3, 0, 3, {"/clip": 1_000, "/lecture": 100_000, "/other": 9_000}))
-    for event in _whole("/clip", 60.0, "decode", "speech", "ocr", "encode"):
-        estimate.take(event)
-    assert estimate.left(10.0) == pytest.approx(10 * 109)
-    # Its true length counts as soon as it is known: half of what its size made expect.
-    estimate.take(Progress("/lecture", "decode", 0.0, 3_000.0))
-    assert estimate.left(10.0) == pytest.approx(10 / 60 * (3_000 + 9_000 * 3_060 / 101_000))
-
-
-def test_what_an_earlier_run_left_costs_nothing() -> None:
-    estimate = Estimate(started=0.0)
-    estimate.take(Discovered(1, 0, 1))
-    estimate.take(Progress("/talk", "decode", 9_600.0, 9_600.0, 9_600.0))
-    estimate.take(Progress("/talk", "ocr", 9_600.0, 9_600.0, 9_600.0))
-    estimate.take(Progress("/talk", "speech", 6_600.0, 9_600.0, 6_600.0))
-    assert estimate.done == 0.0
-    assert estimate.left(5.0) is None
-    estimate.take(Progress("/talk", "speech", 8_100.0, 9_600.0, 7_200.0))
-    # As much speech again as this run has done, and the encoding of all.
-    assert estimate.left(60.0) == pytest.approx(60 * (1_500 * 0.35 + 9_600 * 0.1) / (1_500 * 0.35))
-
-
-def test_stages_that_no_video_has_are_not_waited_for() -> None:
-    estimate = Estimate(started=0.0)
-    estimate.take(Discovered(2, 0, 2))
-    for event in _whole("/a", 6_000.0, "decode", "encode"):
-        estimate.take(event)
-    assert estimate.left(10.0) == pytest.approx(10.0, rel=0.05)
-
-
-def test_a_short_clip_without_sound_is_no_measure_of_the_rest() -> None:
-    estimate = Estimate(started=0.0)
-    estimate.take(Discovered(3, 0, 3, {"/clip": 1, "/a": 600, "/b": 600}))
-    for event in _whole("/clip", 0.1, "decode", "encode"):
-        estimate.take(event)
-    for event in _whole("/a", 60.0, "decode", "speech", "ocr", "encode")[:-1]:
-        estimate.take(event)
-    assert estimate.left(60.0) == pytest.approx(60.0, rel=0.05)
-
-
-def test_no_time_is_told_from_the_first_moments_of_a_long_run() -> None:
-    estimate = Estimate(started=0.0)
-    estimate.take(Discovered(100, 0, 100))
-    estimate.take(Progress("/a", "decode", 10.0, 3_600.0))
-    assert estimate.left(8.0) is None
-    estimate.take(Progress("/a", "decode", 400.0, 3_600.0))
-    assert estimate.left(60.0) is not None
 
 
 def test_an_interruption_names_what_is_stored_of_videos_in_work() -> None:
@@ -205,10 +260,10 @@ def test_seconds_of_a_video_count_what_ran_side_by_side_once() -> None:
 
 
 def test_progress_without_a_total_or_beyond_it_breaks_nothing() -> None:
-    estimate = Estimate(started=0.0)
-    estimate.take(Discovered(1, 0, 1))
-    estimate.take(Progress("/a", "speech", 5.0, 0.0))
-    estimate.take(Progress("/a", "ocr", 9.0, 3.0))
+    estimate = Estimate()
+    estimate.take(Discovered(1, 0, 1), 0.0)
+    estimate.take(Progress("/a", "speech", 5.0, 0.0), 1.0)
+    estimate.take(Progress("/a", "ocr", 9.0, 3.0), 2.0)
     assert 0.0 <= estimate.done <= 1.0
 
 

@@ -159,8 +159,8 @@ def test_a_bar_stays_whole_and_in_one_line_whatever_a_file_is_called(width: int,
     assert "\x1b[2J" not in shown.replace("\x1b[2K", "")
     bars = [line for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", shown).splitlines() if "0/10" in line]
     assert bars
-    assert all(re.match(r"[━╸╺ ]{20} 0/10 videos", line) and cell_len(line) <= width for line in bars)
-    assert "about 90 s left encode" in bars[-1]
+    assert all(re.match(r"[━ ]{20} 0/10 videos", line) and cell_len(line) <= width for line in bars)
+    assert "about 90 s left enc" in bars[-1]
 
 
 def test_several_bars_stand_below_each_other() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clamr_cli.frames.values import Surroundings, Texts, Track, joined
+from clamr_cli.frames.values import Surroundings, Texts, Track
+from clamr_cli.index.documents import joined
 from clamr_cli.types import Frame, Segment, Span, Word
 
 
