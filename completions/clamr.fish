@@ -35,6 +35,7 @@ complete -c clamr -n '__fish_seen_subcommand_from index' -l window -x -d 'Longes
 complete -c clamr -n '__fish_seen_subcommand_from index' -l pool -x -d 'Keep one vector for about N that are alike: smaller, less exact.'
 complete -c clamr -n '__fish_seen_subcommand_from index' -l retry-failed -d 'Try files again that failed before.'
 complete -c clamr -n '__fish_seen_subcommand_from index' -l prune -d 'Forget what is missing at once; without targets, in the whole index.'
+complete -c clamr -n '__fish_seen_subcommand_from index' -l reset -d 'Forget the settings remembered for these folders.'
 complete -c clamr -n '__fish_seen_subcommand_from index' -l json -d 'Print events as JSON lines.'
 complete -c clamr -n '__fish_seen_subcommand_from index' -l quiet -s q -d 'Print only what failed or is offline.'
 complete -c clamr -n '__fish_seen_subcommand_from index' -l no-speech -d 'Recognise no speech (subtitles are still read).'

@@ -132,19 +132,21 @@ class ExtractionOptions:
     ] = None
     device: DeviceOption = None
 
+    def extraction_settings(self) -> dict[str, object]:
+        """The settings of extraction that were given."""
+        given = {
+            "language": self.language,
+            "asr_model": self.asr_model,
+            "ocr": self.ocr,
+            "ocr_languages": self.ocr_lang or None,
+            "speech": False if self.no_speech else None,
+            "text": False if self.no_ocr else None,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
     def settings(self, context: Context, **more: object) -> Settings:
-        """The settings with these options on top."""
-        return context.settings(
-            encoder=self.encoder,
-            language=self.language,
-            asr_model=self.asr_model,
-            ocr=self.ocr,
-            ocr_languages=self.ocr_lang or None,
-            speech=False if self.no_speech else None,
-            text=False if self.no_ocr else None,
-            device=self.device,
-            **more,
-        )
+        """The settings with these options on top of ``more``."""
+        return context.settings(**{**more, **self.extraction_settings()}, encoder=self.encoder, device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True)

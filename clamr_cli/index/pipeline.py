@@ -36,6 +36,7 @@ from clamr_cli.index.executors import Executor, Kind, Reporter, Result, TaskFail
 from clamr_cli.index.scan import now
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, Workdir
 from clamr_cli.media.files import Stamp, stamp, video_id
+from clamr_cli.media.walk import ancestors
 from clamr_cli.types import Document, Frame, MomentRecord, Segment, TokenVectors, VideoFields, VideoRecord
 from clamr_cli.weights import locate, ocr_weights
 
@@ -83,6 +84,13 @@ class IndexOptions:
     # Seconds of speech, or of frames with text, that are recognised at a time and stored at once: what an interruption
     # can cost. Cuts lie where it is quiet.
     stretch: int = 600
+    folders: Mapping[str, IndexOptions] = field(default_factory=dict)  # of single folders and files, by path
+    remembered: Mapping[str, Mapping[str, object]] | None = None  # settings of folders that the index is to keep
+
+    def of(self, path: str) -> IndexOptions:
+        """The options of a path: those of the innermost folder that has its own."""
+        places = (path, *ancestors(path)) if self.folders else ()
+        return next((self.folders[place] for place in places if place in self.folders), self)
 
     @property
     def recipe(self) -> Recipe:

@@ -27,6 +27,7 @@ from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice
 from clamr_cli.extract.sidecars import sidecar_signature
 from clamr_cli.files import private_file
 from clamr_cli.index.documents import (
+    Recipe,
     Transcript,
     documents_of,
     documents_with,
@@ -108,11 +109,13 @@ async def index_async(
         run = IndexRun(store, options, encoder, executor)
         scan = run.scan
         if targets:
-            scan.walk(targets, exclude=options.exclude, prune=options.prune)
+            scan.walk(targets, exclude=lambda folder: options.of(folder).exclude, prune=options.prune)
         else:
             scan.revisit(prune=options.prune)
-        if scan.work:
-            options.check_models()
+        for used in {id(one): one for one in (options.of(file.path) for file in scan.work)}.values():
+            used.check_models()
+        if options.remembered is not None and options.remembered != store.folders():
+            store.put_folders(options.remembered)
         if not _answered_by_others(store, encoder):
             _put_settings(store, options)
         files: list[VideoFile | FileRecord] = [*scan.work, *(() if targets else run.lacking_vectors())]
@@ -248,7 +251,7 @@ async def _correct(
         async def work_on(emit: Callable[[Event], None]) -> None:
             work = Work(
                 store=store, options=run.options, executor=run.executor, folder=options.cache, emit=emit,
-                path=files[0].path, root=files[0].root, recipe=run.recipe,
+                path=files[0].path, root=files[0].root, recipe=run.recipe_of(files[0].path),
             )  # fmt: skip
             new = [moment_of(document, video_id) for document in documents]
             vectors = await encode(work, documents) if new != moments or video_id not in run.encoded else {}
@@ -322,12 +325,24 @@ class IndexRun:
         self.store, self.encoder = store, encoder
         self.options = options.with_threads()
         self.executor = executor or LocalExecutor(options.cache / "workers.log", self.options.threads)
-        self.recipe = options.recipe
+        self._recipes: dict[str, Recipe] = {}
         self.register = Register(store)
         # Only what has its moments, all of them encoded: a table may have lost what was written last.
         self.encoded = store.videos_encoded(encoder.fingerprint) & self.register.videos
-        self.scan = Scan(self.register.files, self.recipe.dump(), self.encoded, retry_failed=options.retry_failed)
+        self.scan = Scan(
+            self.register.files,
+            lambda path: self.recipe_of(path).dump(),
+            self.encoded,
+            retry_failed=options.retry_failed,
+        )
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def recipe_of(self, path: str) -> Recipe:
+        """The recipe of a path."""
+        folder = os.path.dirname(path) if path not in self.options.folders else path
+        if folder not in self._recipes:
+            self._recipes[folder] = self.options.of(path).recipe
+        return self._recipes[folder]
 
     def lacking_vectors(self) -> list[VideoFile | FileRecord]:
         """A file of each indexed video without vectors of the encoder, as a record if it need not be at hand."""
@@ -358,8 +373,9 @@ class IndexRun:
                 async def work_on_all(emit: Callable[[Event], None]) -> None:
                     async def work_on(file: VideoFile | FileRecord) -> None:
                         work = Work(
-                            store=self.store, options=self.options, executor=self.executor, folder=folder,
-                            emit=emit, path=file.path, root=file.root, recipe=self.recipe,
+                            store=self.store, options=self.options.of(file.path).with_threads(),
+                            executor=self.executor, folder=folder, emit=emit, path=file.path, root=file.root,
+                            recipe=self.recipe_of(file.path),
                         )  # fmt: skip
                         await self._process(work, file)
 
@@ -401,7 +417,7 @@ class IndexRun:
         video_id, path = work.video_id, file.path
         # Two files of one content must not be worked on at once.
         async with self._locks[video_id]:
-            record = _record(work, file, FileState.INDEXED, recipe=self.recipe.dump())
+            record = _record(work, file, FileState.INDEXED, recipe=work.recipe.dump())
             holders = [other for other in self.register.holders(video_id) if other.path != path]
             copies = [other for other in holders if not self.scan.moved(other)]
             if copies and video_id in self.encoded and copies[0].recipe == record.recipe:
@@ -424,7 +440,7 @@ class IndexRun:
         async with self._locks[record.video_id]:
             if record.video_id in self.encoded:
                 return
-            video, documents = documents_of(self.store, record, self.recipe)
+            video, documents = documents_of(self.store, record, work.recipe)
             for stage in _STAGES[:3]:
                 work.reuse(stage, video.media.duration)
             vectors = await encode(work, documents)

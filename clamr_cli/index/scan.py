@@ -8,7 +8,7 @@ import fnmatch
 import glob
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -149,7 +149,7 @@ class Scan:
 
     Args:
         files: the index's, by path.
-        recipe: of this run.
+        recipe: of this run, or a function that gives that of a path.
         encoded: the videos that have vectors of this run's encoder.
         retry_failed: try files again that failed and have not changed.
     """
@@ -157,12 +157,13 @@ class Scan:
     def __init__(
         self,
         files: Mapping[str, FileRecord],
-        recipe: str = "",
+        recipe: str | Callable[[str], str] = "",
         encoded: Collection[str] = (),
         *,
         retry_failed: bool = False,
     ) -> None:
-        self.files, self.recipe, self.encoded, self.retry_failed = files, recipe, encoded, retry_failed
+        self.files, self.encoded, self.retry_failed = files, encoded, retry_failed
+        self._recipe_of: Callable[[str], str] = recipe if callable(recipe) else lambda _: recipe
         # To be looked at: new, changed, retried, of another recipe, or without vectors of the encoder.
         self.work: list[VideoFile] = []
         self.unchanged: list[FileRecord] = []
@@ -182,7 +183,13 @@ class Scan:
         # Folders all of whose indexed files have doubles, by size and time, that are new: they were moved.
         self.emptied: frozenset[str] = frozenset()
 
-    def walk(self, targets: Sequence[str], *, exclude: Sequence[str] = (), prune: bool = False) -> None:
+    def walk(
+        self,
+        targets: Sequence[str],
+        *,
+        exclude: Sequence[str] | Callable[[str], Sequence[str]] = (),
+        prune: bool = False,
+    ) -> None:
         """Walk the targets and sort what is met, and what is not; with ``prune`` an absent target is no failure.
 
         Raises:
@@ -208,7 +215,11 @@ class Scan:
                     self.work.append(item)
                 elif record.state is FileState.FAILED and not self.retry_failed:
                     self.failed.append(record)
-                elif record.state is FileState.INDEXED and record.recipe == self.recipe and record.video_id in encoded:
+                elif (
+                    record.state is FileState.INDEXED
+                    and record.recipe == self._recipe_of(item.path)
+                    and record.video_id in encoded
+                ):
                     self.unchanged.append(record)
                 else:
                     self.work.append(item)
@@ -369,3 +380,17 @@ def resolve_targets(
 
 def _is_readable_folder(path: str) -> bool:
     return os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)
+
+
+def known_folders(store: Store) -> dict[str, dict[str, object]]:
+    """The folders, files and globs that index runs were given, with the settings that are remembered for each.
+
+    Indexes of earlier versions do not say; there it is every folder that was walked, and files that were named alone.
+    """
+    known = store.folders()
+    if known:
+        return known
+    records = [record for record in store.files() if record.state is not FileState.MISSING]
+    counts = Counter(record.root for record in records)
+    walked = {r.root for r in records if counts[r.root] > 1 or os.path.dirname(r.path) != r.root}
+    return {path: {} for path in sorted({r.root if r.root in walked else r.path for r in records})}

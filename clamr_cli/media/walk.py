@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,7 +91,9 @@ class Unreadable:
     hint: str
 
 
-def discover(targets: Sequence[str], *, exclude: Sequence[str] = ()) -> Iterator[VideoFile | Unreadable]:
+def discover(
+    targets: Sequence[str], *, exclude: Sequence[str] | Callable[[str], Sequence[str]] = ()
+) -> Iterator[VideoFile | Unreadable]:
     """Find the candidates under files, folders and globs (``**`` too), sorted, each real file once.
 
     In folders, hidden and system files are passed over, and so are unfinished downloads, sound, still images, and the
@@ -102,7 +104,8 @@ def discover(targets: Sequence[str], *, exclude: Sequence[str] = ()) -> Iterator
 
     Args:
         targets: to look at; a name that exists is never taken for a glob.
-        exclude: globs matched against the name and the path relative to the root; a folder that matches is not entered.
+        exclude: globs matched against the name and the path relative to the root, or a function that gives those of a
+            folder; a folder that matches is not entered.
 
     Raises:
         UsageError: a target does not exist or a glob matches nothing; before anything is found.
@@ -130,8 +133,8 @@ def expand_targets(targets: Sequence[str]) -> list[str]:
 class _Walk:
     """One walk: remembers the real files and folders that it has met."""
 
-    def __init__(self, exclude: Sequence[str]) -> None:
-        self._exclude = [pattern.rstrip("/").removeprefix("./") for pattern in exclude]
+    def __init__(self, exclude: Sequence[str] | Callable[[str], Sequence[str]]) -> None:
+        self._globs_of = exclude if callable(exclude) else lambda _: exclude
         self._met: set[str] = set()
 
     def run(self, targets: Sequence[str]) -> Iterator[VideoFile | Unreadable]:
@@ -143,7 +146,7 @@ class _Walk:
                 continue
             if stat.S_ISDIR(status.st_mode):
                 yield from self._folder(target)
-            elif self._excluded(os.path.basename(target), os.path.basename(target)):
+            elif _excluded(os.path.basename(target), os.path.basename(target), self._globs(os.path.dirname(target))):
                 continue
             elif not stat.S_ISREG(status.st_mode):
                 yield Unreadable(target, *NO_FILE)
@@ -155,6 +158,7 @@ class _Walk:
         while waiting:
             folder, ignored = waiting.pop()
             below: list[str] = []
+            globs = self._globs(folder)
             try:
                 if not self._is_new(folder):
                     continue
@@ -167,7 +171,7 @@ class _Walk:
                 yield Unreadable(folder, *explain(error))
                 continue
             for entry in entries:
-                if is_hidden(entry.name) or self._excluded(entry.name, os.path.relpath(entry.path, root)):
+                if is_hidden(entry.name) or _excluded(entry.name, os.path.relpath(entry.path, root), globs):
                     continue
                 if ignored and _is_ignored(entry, ignored):
                     continue
@@ -188,20 +192,24 @@ class _Walk:
                         yield _unreadable(entry.path, error)
             waiting.extend((path, ignored) for path in reversed(below))
 
-    def _excluded(self, name: str, relative: str) -> bool:
-        relative = relative.replace(os.sep, "/")
-        return any(
-            fnmatch.fnmatchcase(name, pattern)
-            or fnmatch.fnmatchcase(relative, pattern)
-            or fnmatch.fnmatchcase(relative, pattern.removeprefix("**/"))
-            for pattern in self._exclude
-        )
+    def _globs(self, folder: str) -> list[str]:
+        return [pattern.rstrip("/").removeprefix("./") for pattern in self._globs_of(folder)]
 
     def _is_new(self, path: str) -> bool:
         real = os.path.realpath(path)
         new = real not in self._met
         self._met.add(real)
         return new
+
+
+def _excluded(name: str, relative: str, globs: Sequence[str]) -> bool:
+    relative = relative.replace(os.sep, "/")
+    return any(
+        fnmatch.fnmatchcase(name, pattern)
+        or fnmatch.fnmatchcase(relative, pattern)
+        or fnmatch.fnmatchcase(relative, pattern.removeprefix("**/"))
+        for pattern in globs
+    )
 
 
 def _read_ignore_file(path: str) -> GitIgnoreSpec:

@@ -66,6 +66,7 @@ _SCAN_CACHES: Final = "scan"
 
 # Before an encoder's name: the row of the meta table with its settings.
 _SETTINGS_OF: Final = "encoder/"
+_FOLDERS: Final = "folders"
 
 # Rows that are not packed make a search slower by about a millisecond each.
 _WORTH_PACKING: Final = 256
@@ -567,6 +568,16 @@ class Store:
         """The settings that were remembered for an encoder; empty where none were."""
         rows = self.tables.column(META, "value", "name", [_SETTINGS_OF + name])
         return load(dict[str, object], rows[0]) if rows else {}
+
+    def folders(self) -> dict[str, dict[str, object]]:
+        """The folders, files and globs that index runs were given, and the settings remembered for each, by path."""
+        rows = self.tables.column(META, "value", "name", [_FOLDERS])
+        return dict(load(list[tuple[str, dict[str, object]]], rows[0])) if rows else {}
+
+    def put_folders(self, folders: Mapping[str, Mapping[str, object]]) -> None:
+        """Remember these folders and their settings, and no others."""
+        row = {"name": [_FOLDERS], "value": [dump([(path, dict(folders[path])) for path in sorted(folders)])]}
+        self._writable().upsert(META, pa.table(row, schema=SCHEMAS[META]))
 
     def forget_encoder(self, name: str) -> int:
         """Delete the vectors of all encoders of a name, and their settings; returns the number of encoders."""

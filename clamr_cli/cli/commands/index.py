@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import glob
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clamr_cli.cli.options import EncoderOptions, EventsOption, ExtractionOptions
+from clamr_cli.cli.output import warn
 from clamr_cli.cli.progress import IndexView, follow, interruptible
 from clamr_cli.cli.runtime import Context, choose_encoder, index_options, open_store, settings_for
 from clamr_cli.errors import StoreError, UsageError
@@ -40,6 +44,7 @@ class IndexArguments(ExtractionOptions, EncoderOptions):
     prune: Annotated[
         bool, typer.Option("--prune", help="Forget what is missing at once; without targets, in the whole index.")
     ] = False
+    reset: Annotated[bool, typer.Option("--reset", help="Forget the settings remembered for these folders.")] = False
     json: EventsOption = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what failed or is offline.")] = False
 
@@ -52,33 +57,116 @@ def index(context: Context, arguments: IndexArguments) -> int:
     more than half of the files of a target are missing at once, a disk may be away: the videos stay, marked as offline,
     until the files are back or --prune (or clamr rm) forgets them.
 
+    Without targets it renews all folders that were named before. What is given for a folder (--language, --asr-model,
+    --ocr, --ocr-lang, --no-speech, --no-ocr, --window, --exclude) is remembered for it until --reset.
+
     It can be interrupted at any time; the same command goes on where it stopped.
 
     Examples:
         clamr index ~/Videos
-        clamr index ~/Videos --language fr --no-ocr
+        clamr index ~/Videos/france --language fr --no-ocr
+        clamr index
         find . -name "*.mkv" -print0 | clamr index -
     """
     # Before anything heavy is imported: some libraries swallow an interruption that meets them while they are.
     with interruptible() as received:
-        settings = arguments.settings(context, exclude=arguments.exclude or None, window=arguments.window)
-        prunes_all = not arguments.targets and not arguments.encoder and not arguments.retry_failed
-        if prunes_all and not arguments.prune:
-            raise UsageError("nothing to index", "name files or folders: clamr index DIR")
-        store = _open(settings, arguments)
-        from clamr_cli.index import run
+        given = {**arguments.extraction_settings(), "exclude": arguments.exclude or None, "window": arguments.window}
+        given = {name: value for name, value in given.items() if value is not None}
+        settings = arguments.settings(context, **given)
+        bare = not arguments.targets and not arguments.encoder and not arguments.retry_failed
+        if bare and arguments.prune:
+            from clamr_cli.index import run
 
-        if prunes_all:
-            events = run.prune(store)
+            events = run.prune(open_store(settings))
         else:
+            store = _open(settings, arguments)
+            from clamr_cli.index import run
+
+            targets = arguments.targets or (_known_targets(store) if bare else [])
             settings = choose_encoder(store, settings)
-            given = {**arguments.encoder_settings(), **({} if arguments.pool is None else {"pool": arguments.pool})}
-            options = index_options(settings, settings_for(store, settings.encoder, settings, given))
-            options = replace(options, retry_failed=arguments.retry_failed, prune=arguments.prune)
-            events = run.index(store, arguments.targets or [], options)
-        return follow(
-            events, IndexView(verbose=context.verbose), quiet=arguments.quiet, json=arguments.json, received=received
-        )
+            own = {**arguments.encoder_settings(), **({} if arguments.pool is None else {"pool": arguments.pool})}
+            own = dict(settings_for(store, settings.encoder, settings, own))
+            base = index_options(settings, own)
+            places, remembered = _places(store, targets, given, reset=arguments.reset)
+            folders = {
+                path: replace(
+                    index_options(
+                        replace(context.settings(**values, device=arguments.device), encoder=settings.encoder), own
+                    ),
+                    retry_failed=arguments.retry_failed,
+                )
+                for path, values in places.items()
+            }
+            options = replace(
+                base,
+                retry_failed=arguments.retry_failed,
+                prune=arguments.prune,
+                folders=folders,
+                remembered=remembered if targets else None,
+            )
+            events = run.index(store, targets, options)
+        view = IndexView(verbose=context.verbose)
+        return follow(events, view, quiet=arguments.quiet, json=arguments.json, received=received)
+
+
+def _known_targets(store: Store) -> list[str]:
+    """The folders, files and globs that earlier runs were given, without those inside of others."""
+    from clamr_cli.index.scan import known_folders
+    from clamr_cli.media.walk import ancestors, is_below
+
+    known = known_folders(store)
+    if not known:
+        raise UsageError("nothing to index", "name files or folders: clamr index DIR")
+    files = [file.path for file in store.files()]
+    return [
+        path
+        for path in known
+        if not any(parent in known for parent in ancestors(path))
+        and (os.path.lexists(path) or glob.has_magic(path) or any(is_below(file, path) for file in files))
+    ]
+
+
+def _places(
+    store: Store, targets: Sequence[str], given: Mapping[str, object], *, reset: bool
+) -> tuple[dict[str, dict[str, object]], dict[str, dict[str, object]]]:
+    """The settings of this run by path, and what the index is to remember; says which remembered ones are used.
+
+    What was given now holds for the targets and is remembered for them; a folder inside of one keeps its own settings.
+    """
+    from clamr_cli.index.scan import known_folders
+    from clamr_cli.media.walk import ancestors, expand_targets
+
+    known = known_folders(store)
+    remembered = dict(known)
+    places = {path: dict(values) for path, values in known.items()}
+    for target in targets:
+        path = os.path.abspath(os.path.expanduser(target))
+        parent = next((known[place] for place in (path, *ancestors(path)) if place in known), {})
+        before = {} if reset else {name: value for name, value in parent.items() if name not in given}
+        if before:
+            values = ", ".join(f"{name} {_words(value)}" for name, value in before.items())
+            warn(f"{path}: {values} (remembered; --reset forgets)")
+        if reset or given or path in known or not any(place in known for place in ancestors(path)):
+            remembered[path] = {**before, **{name: _plain(value) for name, value in given.items()}}
+        for place in [path] if os.path.lexists(path) or not glob.has_magic(path) else expand_targets([target]):
+            places[place] = {**before, **given}
+    return places, remembered
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _words(value: object) -> str:
+    return (
+        " ".join(map(str, value))
+        if isinstance(value, list)
+        else "on"
+        if value is True
+        else "off"
+        if value is False
+        else str(value)
+    )
 
 
 def _open(settings: Settings, arguments: IndexArguments) -> Store:

@@ -58,6 +58,7 @@ def rm(context: Context, arguments: RmArguments) -> int:
     """
     from clamr_cli.frames.prepare import forget
     from clamr_cli.index.scan import Register
+    from clamr_cli.media.walk import is_below
 
     if not arguments.videos and not arguments.missing and not arguments.encoder:
         raise UsageError("nothing to remove", "name videos, files or folders, or give --missing or --encoder NAME")
@@ -83,6 +84,11 @@ def rm(context: Context, arguments: RmArguments) -> int:
         store.remove_videos([video_id for video_id in ids if video_id in register.videos], keep_extractions=False)
         for path in prepared:
             forget(store, path)
+        named = [os.path.abspath(name) for name in arguments.videos or ()]
+        folders = store.folders()
+        left = {path: own for path, own in folders.items() if not any(is_below(path, name) for name in named)}
+        if left != folders:
+            store.put_folders(left)
         _finish(store)
     for path in (*paths, *prepared):
         warn(f"removed from the index: {path}")

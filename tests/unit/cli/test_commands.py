@@ -70,7 +70,6 @@ def test_paths_leave_weak_hits_out(clamr: Clamr, db: Path):
         ("show", ""),
         ("rm", "no-such-id"),
         ("rm", "/no/such/file.mp4"),
-        ("index",),
         ("index", "--window", "x", "."),
         ("index", "--window", "0.1", "."),
         ("index", "--ocr", "magic", "."),
