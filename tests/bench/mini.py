@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from clamr_cli.config import default_cache
-from clamr_cli.encoders.mini.heads import WEIGHTS
+from clamr_cli.encoders.mini.networks import WEIGHTS
 from clamr_cli.train.mini.evaluate import evaluate
 
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from clamr_cli import weights
 from clamr_cli.encoders import Rows
-from clamr_cli.encoders.mini.bert import Bert
-from clamr_cli.encoders.mini.heads import (
+from clamr_cli.encoders.mini.networks import (
     FLOORS,
     IMAGE,
     IMAGE_CLASSES,
@@ -30,12 +29,12 @@ from clamr_cli.encoders.mini.heads import (
     TIMELESS_TYPES,
     WIDTH,
     WORD,
+    Bert,
     Heads,
     ImageFeatures,
     unit,
 )
-from clamr_cli.encoders.mini.lexical import lexical_vectors
-from clamr_cli.encoders.mini.passages import Passage, PassageTokenizer
+from clamr_cli.encoders.mini.passages import Passage, PassageTokenizer, lexical_vectors
 from clamr_cli.text import Place, TextTrack
 from clamr_cli.types import Document, EncoderInfo, Modality, Span, TokenVectors
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clamr_cli.devices import choose_device
-from clamr_cli.encoders.mini.heads import ImageFeatures
+from clamr_cli.encoders.mini.networks import ImageFeatures
 from clamr_cli.errors import MediaError, ModelError
 
 _CHANNELS: Final = 1280

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from clamr_cli.encoders.mini.heads import (
+from clamr_cli.encoders.mini.networks import (
     IMAGE,
     IMAGE_CLASSES,
     IMAGE_REGION,
@@ -31,8 +31,8 @@ from clamr_cli.encoders.mini.heads import (
 )
 from clamr_cli.train.losses import Batch
 from clamr_cli.train.mini.data import CaptionedImage, Entry, distinct, fragment, keywords
-from clamr_cli.train.mini.material import GENERATED, PHOTOS, PSEUDO, STYLED, THINGS, Material
-from clamr_cli.train.mini.model import Rows, empty_rows
+from clamr_cli.train.mini.material import GENERATED, PHOTOS, PSEUDO, STYLED, THINGS, TrainingMaterial
+from clamr_cli.train.mini.model import PaddedRows, empty_rows
 from clamr_cli.types import MODALITY_IDS, Modality
 
 _SIZES: Final = {
@@ -168,7 +168,9 @@ class _Row(NamedTuple):
 class Batches(Dataset[Batch]):
     """``count`` batches of ``documents`` documents by number; each number always gives the same batch."""
 
-    def __init__(self, material: Material, *, documents: int, count: int, seed: int, config: CompositionConfig) -> None:
+    def __init__(
+        self, material: TrainingMaterial, *, documents: int, count: int, seed: int, config: CompositionConfig
+    ) -> None:
         self._material = material
         self._documents, self._count, self._seed, self._config = documents, count, seed, config
 
@@ -197,7 +199,9 @@ class Batches(Dataset[Batch]):
 
 
 def _make_batch(
-    material: Material, documents: Sequence[ComposedDocument], queries: Sequence[tuple[str, Modality | None, int]]
+    material: TrainingMaterial,
+    documents: Sequence[ComposedDocument],
+    queries: Sequence[tuple[str, Modality | None, int]],
 ) -> Batch:
     """The batch of these documents and queries (text, aim, number of the document that answers)."""
     new = [query for query, _, _ in queries if query not in material.queries]
@@ -222,7 +226,7 @@ def _make_batch(
     )
 
 
-def _pad(rows: Sequence[Sequence[_Row]], most: int) -> Rows:
+def _pad(rows: Sequence[Sequence[_Row]], most: int) -> PaddedRows:
     """Rows of several documents or queries, padded, and cut at ``most``."""
     padded = empty_rows(len(rows), min(most, max(1, *map(len, rows))))
     for number, whole in enumerate(rows):
@@ -240,7 +244,7 @@ def _pad(rows: Sequence[Sequence[_Row]], most: int) -> Rows:
     return padded
 
 
-def _document_rows(material: Material, document: ComposedDocument) -> Iterator[_Row]:
+def _document_rows(material: TrainingMaterial, document: ComposedDocument) -> Iterator[_Row]:
     for index, time in document.images:
         for position, state in enumerate(material.rows[index]):
             yield _Row(state, (IMAGE, IMAGE_CLASSES, IMAGE_REGION)[min(position, 2)], time)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clamr_cli.encoders.mini.encoder import Backbones, MiniEncoder
-from clamr_cli.encoders.mini.heads import Heads
+from clamr_cli.encoders.mini.networks import Heads
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
 from clamr_cli.train.mini.data import entries, photos, split_entries, split_photos
 from clamr_cli.types import MODALITY_IDS, Document, Frame, Modality, Segment, Span, TokenVectors
@@ -54,7 +54,7 @@ def evaluate(file: Path, data: Path, cache: Path) -> dict[str, float]:
         documents.append(Document(str(number), Span(0.0, 60.0), frames=frame, **texts))
     vectors = encoder.encode_documents(documents)
     measures["rows"] = float(np.mean([len(tokens) for tokens in vectors]))
-    sample: list[Match] = []
+    sample: list[AnswerRank] = []
     for modality in (*_AIMS, None):
         pairs = [
             (query, number) for number, one in enumerate(composed) for query, aim in one.queries if aim is modality
@@ -69,7 +69,7 @@ def evaluate(file: Path, data: Path, cache: Path) -> dict[str, float]:
     return {name: round(value, 4) for name, value in measures.items()}
 
 
-class Match(NamedTuple):
+class AnswerRank(NamedTuple):
     """A query against all documents: its answer, and the best of all others.
 
     ``rank`` documents score above the answer. Scores are per query vector; ``won_by`` is the id of the modality that
@@ -83,7 +83,9 @@ class Match(NamedTuple):
     other_won_by: int
 
 
-def match(encoder: MiniEncoder, pairs: Sequence[tuple[str, int]], documents: Sequence[TokenVectors]) -> list[Match]:
+def match(
+    encoder: MiniEncoder, pairs: Sequence[tuple[str, int]], documents: Sequence[TokenVectors]
+) -> list[AnswerRank]:
     """Match queries to documents; pairs are a query and the index of its answer."""
     vectors = np.concatenate([document.vectors for document in documents])
     starts = np.cumsum([0, *(len(document) for document in documents[:-1])])
@@ -94,7 +96,7 @@ def match(encoder: MiniEncoder, pairs: Sequence[tuple[str, int]], documents: Seq
         score, scores[answer] = float(scores[answer]), -np.inf
         other = int(scores.argmax())
         won_by, other_won_by = _winner(query, documents[answer]), _winner(query, documents[other])
-        matches.append(Match(int((sums > sums[answer]).sum()), score, won_by, float(scores[other]), other_won_by))
+        matches.append(AnswerRank(int((sums > sums[answer]).sum()), score, won_by, float(scores[other]), other_won_by))
     return matches
 
 
@@ -105,7 +107,7 @@ def _winner(query: TokenVectors, document: TokenVectors) -> int:
     return int(max(present, key=lambda number: similar[:, document.modality_ids == number].max(axis=1).sum()))
 
 
-def floors(matches: Sequence[Match]) -> dict[str, float]:
+def floors(matches: Sequence[AnswerRank]) -> dict[str, float]:
     """The score that nearly all answers of a modality reach, the share of the best others below it, and the AUROC.
 
     Pictures are never as close to a sentence as other sentences are, so each modality has a floor of its own. Some good
@@ -125,7 +127,7 @@ def floors(matches: Sequence[Match]) -> dict[str, float]:
     return measures
 
 
-def _measures(name: str, matches: Sequence[Match]) -> dict[str, float]:
+def _measures(name: str, matches: Sequence[AnswerRank]) -> dict[str, float]:
     ranks = np.array([one.rank for one in matches])
     gains = np.where(ranks < 10, 1 / np.log2(ranks + 2), 0.0)
     recalls = {f"{name}/R@{cutoff}": float((ranks < cutoff).mean()) for cutoff in _CUTOFFS}

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from clamr_cli.encoders.mini.encoder import Backbones
-from clamr_cli.encoders.mini.heads import LEXICAL, Array, Connector, ImageFeatures, unit
-from clamr_cli.encoders.mini.lexical import lexical_vectors
-from clamr_cli.encoders.mini.passages import Passage
+from clamr_cli.encoders.mini.networks import LEXICAL, Array, Connector, ImageFeatures, unit
+from clamr_cli.encoders.mini.passages import Passage, lexical_vectors
 from clamr_cli.encoders.mini.vision import PLAIN_INPUTS
 from clamr_cli.train.mini import data as files
 from clamr_cli.train.mini.data import CaptionedImage, Entry
@@ -209,7 +208,7 @@ def _ridge_regression(inputs: Array, targets: Array, strength: float) -> Array:
 
 
 @dataclass(slots=True)
-class Material:
+class TrainingMaterial:
     """Everything that the recipe is trained on, in memory.
 
     Attributes:
@@ -300,7 +299,7 @@ def _folds_of_kinds(images: Sequence[CaptionedImage]) -> Ids:
     return np.array([kinds[image.captions] for image in images], dtype=np.int64)
 
 
-def load(data: Path, cache: Path) -> Generator[TrainNote, None, Material]:
+def load(data: Path, cache: Path) -> Generator[TrainNote, None, TrainingMaterial]:
     """Read the data folder and run the frozen models over it, which takes minutes on two cores; yields progress."""
     yield TrainNote("generating images")
     images, groups, jpegs, folds, descriptions = _read_images(data)
@@ -353,7 +352,7 @@ def load(data: Path, cache: Path) -> Generator[TrainNote, None, Material]:
     connector = fit(examples, mean)
     real = [*photos, *groups[STYLED]]
     pseudo = pseudo_images(rows[real], targets[real], means_of(descriptions), seed=0)
-    return Material(
+    return TrainingMaterial(
         text_model,
         images,
         np.concatenate([rows, pseudo]),

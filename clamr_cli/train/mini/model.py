@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clamr_cli.encoders.mini.heads import (
+from clamr_cli.encoders.mini.networks import (
     FIRST_TEXT,
     HEAD_WIDTH,
     HEADS,
@@ -46,13 +46,13 @@ _MODALITY_OF_KIND: Final = torch.tensor(
 """Modality id of each kind of row; the last is that of padding (kind -1)."""
 
 
-class Rows(NamedTuple):
+class PaddedRows(NamedTuple):
     """Rows of some documents or queries, padded.
 
     Attributes:
         rows: [b, n, 384].
         kinds: [b, n], -1 where padded.
-        times: [b, n, 16], see :func:`clamr_cli.encoders.mini.heads.time_features`.
+        times: [b, n, 16], see :func:`clamr_cli.encoders.mini.networks.time_features`.
         lexical: [b, n, 48].
     """
 
@@ -114,7 +114,7 @@ class MiniModel(nn.Module):
         self.register_buffer("_head_of", torch.tensor(heads), persistent=False)
         self.register_buffer("_gate_of", torch.tensor([gate for _, gate in HEADS]), persistent=False)
 
-    def contextual(self, batch: Rows) -> Tensor:
+    def contextual(self, batch: PaddedRows) -> Tensor:
         """[b, n, 384]: text rows with the transformer's correction added, of unit length; other rows unchanged."""
         if self.separate:
             return batch.rows
@@ -126,7 +126,7 @@ class MiniModel(nn.Module):
         is_text = (batch.kinds >= FIRST_TEXT).unsqueeze(-1)
         return torch.where(is_text, changed, batch.rows)
 
-    def vectors(self, batch: Rows) -> Tensor:
+    def vectors(self, batch: PaddedRows) -> Tensor:
         """[b, n, 128] token vectors, of unit length; zeros where padded."""
         vectors = batch.rows.new_zeros(*batch.kinds.shape, DIMENSION)
         rows = self.contextual(batch)
@@ -153,11 +153,11 @@ class MiniModel(nn.Module):
         return vectors
 
     def forward(self, queries: Mapping[str, Tensor], documents: Mapping[str, Tensor]) -> Encoded:
-        """Token vectors of queries and documents; both arguments are the fields of :class:`Rows` by name.
+        """Token vectors of queries and documents; both arguments are the fields of :class:`PaddedRows` by name.
 
         The vector of a query's sentence is as long as its copies together.
         """
-        query_rows, document_rows = Rows(**queries), Rows(**documents)
+        query_rows, document_rows = PaddedRows(**queries), PaddedRows(**documents)
         copies = torch.where(query_rows.kinds == QUERY_SENTENCE, float(SENTENCE_COPIES), 1.0)
         query_vectors = self.vectors(query_rows) * copies[..., None]
         ids = _MODALITY_OF_KIND[document_rows.kinds]
@@ -192,9 +192,9 @@ def _key(name: str) -> str:
     return name.replace(".", "_")
 
 
-def empty_rows(count: int, length: int) -> Rows:
+def empty_rows(count: int, length: int) -> PaddedRows:
     """Rows of nothing but padding."""
-    return Rows(
+    return PaddedRows(
         torch.zeros(count, length, WIDTH),
         torch.full((count, length), -1),
         torch.zeros(count, length, 16),

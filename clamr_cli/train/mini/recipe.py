@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-from clamr_cli.encoders.mini.heads import JOINT_TENSORS, SEMANTIC, TENSORS, WEIGHTS
+from clamr_cli.encoders.mini.networks import JOINT_TENSORS, SEMANTIC, TENSORS, WEIGHTS
 from clamr_cli.errors import UsageError
 from clamr_cli.evaluate.data import listed
 from clamr_cli.train import loop
 from clamr_cli.train.losses import Scores, modality_max
 from clamr_cli.train.mini.compose import UNRELATED, Batches, CompositionConfig
 from clamr_cli.train.mini.evaluate import evaluate
-from clamr_cli.train.mini.material import MORE, PHOTOS, Material, load
+from clamr_cli.train.mini.material import MORE, PHOTOS, TrainingMaterial, load
 from clamr_cli.train.mini.model import MiniModel
 from clamr_cli.train.run import Aggregation, RecipeOptions, Trained, TrainEvent, TrainNote, TrainOptions, start_run
 
@@ -172,7 +172,7 @@ class MiniTrainer(loop.LateInteractionTrainer):
         return self.optimizer
 
 
-def initial_model(material: Material) -> MiniModel:
+def initial_model(material: TrainingMaterial) -> MiniModel:
     """A model whose maps are the principal directions of words, passages and captions of the training part."""
     features = [passage for index in material.train_texts[:1500] for passage in material.texts[index]]
     words = np.concatenate([part.states for part in features])
@@ -190,7 +190,7 @@ def initial_model(material: Material) -> MiniModel:
     return MiniModel(np.ascontiguousarray(directions[:, ::-1][:, :SEMANTIC], dtype=np.float32), means)
 
 
-def weights_file(model: MiniModel, material: Material) -> bytes:
+def weights_file(model: MiniModel, material: TrainingMaterial) -> bytes:
     """The trained tensors in float16, as the encoder reads them."""
     weight, bias = material.connector
     tensors = {**model.tensors(), "classes": material.classes, "connector.weight": weight, "connector.bias": bias}

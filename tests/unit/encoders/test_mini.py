@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from clamr_cli import encoders, weights
-from clamr_cli.encoders.mini.bert import Bert
-from clamr_cli.encoders.mini.heads import TENSORS, Heads
-from clamr_cli.encoders.mini.lexical import lexical_vectors
-from clamr_cli.encoders.mini.passages import LONGEST_PASSAGE, PassageTokenizer
+from clamr_cli.encoders.mini.networks import TENSORS, Bert, Heads
+from clamr_cli.encoders.mini.passages import LONGEST_PASSAGE, PassageTokenizer, lexical_vectors
 from clamr_cli.errors import ClamrError, ModelError
 from clamr_cli.types import MODALITY_IDS, Document, Encoder, Frame, Modality, Segment, Span, TokenVectors, Word
 from tests.unit.encoders.test_hashed import jpeg, score

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clamr_cli.encoders.mini import heads as row
-from clamr_cli.encoders.mini.heads import LEXICAL, SEMANTIC, TIMELESS, WIDTH, Heads, attend, time_features, unit
+from clamr_cli.encoders.mini import networks as row
+from clamr_cli.encoders.mini.networks import LEXICAL, SEMANTIC, TIMELESS, WIDTH, Heads, attend, time_features, unit
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +41,13 @@ def heads_of(model) -> Heads:
 def test_numpy_and_torch_make_the_same_vectors(model) -> None:
     import torch
 
-    from clamr_cli.train.mini.model import Rows
+    from clamr_cli.train.mini.model import PaddedRows
 
     states, which, times, spelled = rows(40)
     ours = heads_of(model).vectors(states, which, times, spelled)
     whole = (states, which, time_features(times), spelled)
     with torch.inference_mode():
-        theirs = model.vectors(Rows(*(torch.from_numpy(part)[None] for part in whole)))[0].numpy()
+        theirs = model.vectors(PaddedRows(*(torch.from_numpy(part)[None] for part in whole)))[0].numpy()
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1.0, atol=1e-4)
 
@@ -56,14 +56,14 @@ def test_numpy_and_torch_make_the_same_vectors(model) -> None:
 def test_padding_changes_nothing(model) -> None:
     import torch
 
-    from clamr_cli.train.mini.model import Rows, empty_rows
+    from clamr_cli.train.mini.model import PaddedRows, empty_rows
 
     states, which, times, spelled = rows(12)
     padded = empty_rows(1, 30)
     for part, values in zip(padded, (states, which, time_features(times), spelled), strict=True):
         part[0, :12] = torch.from_numpy(values)
     with torch.inference_mode():
-        alone = model.vectors(Rows(*(part[:, :12] for part in padded)))
+        alone = model.vectors(PaddedRows(*(part[:, :12] for part in padded)))
         found = model.vectors(padded)
     torch.testing.assert_close(found[:, :12], alone, atol=1e-5, rtol=1e-4)
     assert not found[:, 12:].any()

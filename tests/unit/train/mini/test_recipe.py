@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from clamr_cli.config import default_cache
-from clamr_cli.encoders.mini.heads import LEXICAL, Connector, Heads, unit
-from clamr_cli.encoders.mini.lexical import lexical_vectors
+from clamr_cli.encoders.mini.networks import LEXICAL, Connector, Heads, unit
+from clamr_cli.encoders.mini.passages import lexical_vectors
 from clamr_cli.errors import UsageError
 from clamr_cli.train import loop
 from clamr_cli.train.mini import recipe
@@ -22,8 +22,8 @@ from clamr_cli.train.mini.material import (
     PSEUDO,
     STYLED,
     THINGS,
-    Material,
     PassageFeatures,
+    TrainingMaterial,
 )
 from clamr_cli.train.run import STAGES, RecipeOptions, TrainNote, TrainStep, last_checkpoint
 from clamr_cli.types import Modality
@@ -57,7 +57,7 @@ def word_state(word: str) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def material() -> Material:
+def material() -> TrainingMaterial:
     model = WordModel()
     photos = [
         CaptionedImage(f"p{n}", tuple(f"thing{n} seen{n} {k}" for k in "abcde"), (f"thing{n}",)) for n in range(40)
@@ -70,7 +70,7 @@ def material() -> Material:
     # What a fair connector would say: the caption, disturbed.
     means = np.repeat(vectors.mean(axis=1)[:, None], 11, axis=1)
     disturbed = means + 0.05 * np.random.default_rng(0).normal(size=means.shape).astype(np.float32)
-    return Material(
+    return TrainingMaterial(
         text_model=model,
         images=photos,
         rows=unit(disturbed),
@@ -84,7 +84,7 @@ def material() -> Material:
     )
 
 
-def test_a_batch_is_the_same_each_time(material: Material) -> None:
+def test_a_batch_is_the_same_each_time(material: TrainingMaterial) -> None:
     drawn = Batches(material, documents=6, count=3, seed=1, config=CompositionConfig())
     first, again, other = drawn[1], drawn[1], drawn[2]
     assert len(drawn) == 3

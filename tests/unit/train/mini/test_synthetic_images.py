@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clamr_cli.encoders.mini.heads import ImageFeatures, unit
+from clamr_cli.encoders.mini.networks import ImageFeatures, unit
 from clamr_cli.train.mini import material
 from clamr_cli.train.mini.material import Examples, cross_fit, fit, input_scale, pseudo_images
 from clamr_cli.train.mini.synthetic_images import SyntheticImage, encode_jpeg, generate, restyle
