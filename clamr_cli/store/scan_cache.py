@@ -168,10 +168,14 @@ def _one_list(values: NDArray[Any]) -> pa.Array:
 
 def _sums(moment_id: str, fingerprint: str, arrays: Sequence[NDArray[Any]]) -> list[int]:
     """The checksums of a row: of its vectors, of what else is scored by, and of the rest, as far as it is given."""
-    vectors, *more = (np.ascontiguousarray(array).tobytes() for array in arrays)
-    key = f"{moment_id}\0{fingerprint}\0".encode("utf-8", "surrogatepass")
-    parts = [vectors, *([key + more[0]] if more else []), *([b"".join(more[1:])] if more[1:] else [])]
-    return [xxhash.xxh3_64_intdigest(part) for part in parts]
+    # The vectors are most of it: they are read where they are.
+    sums = [xxhash.xxh3_64_intdigest(np.ascontiguousarray(arrays[0]).data)]
+    if more := [np.ascontiguousarray(array).tobytes() for array in arrays[1:]]:
+        key = f"{moment_id}\0{fingerprint}\0".encode("utf-8", "surrogatepass")
+        sums.append(xxhash.xxh3_64_intdigest(key + more[0]))
+    if more[1:]:
+        sums.append(xxhash.xxh3_64_intdigest(b"".join(more[1:])))
+    return sums
 
 
 def columns_of(names: Sequence[str], data: Any) -> list[str]:  # noqa: ANN401
