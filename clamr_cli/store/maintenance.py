@@ -20,6 +20,7 @@ from clamr_cli.errors import IndexLocked, StoreError
 from clamr_cli.files import TEMPORARY_PREFIX, locked, make_folder, sync_file, sync_folder
 from clamr_cli.store.tables import (
     FILES,
+    HOLDER_NAME,
     LOCK_NAME,
     MAGIC,
     META,
@@ -45,7 +46,6 @@ from clamr_cli.types import FileState
 PREPARING: Final = "clamr: preparing the index"
 """The command of a process that creates the tables: a matter of seconds, which others wait for."""
 
-_HOLDER_NAME: Final = "writer.json"
 _PREPARED_WITHIN: Final = 10.0
 _LOOKED_WITHIN: Final = 0.2
 """Seconds. A search that looks whether somebody writes has the lock for an instant."""
@@ -79,7 +79,7 @@ def writer_lock(location: Location, command: str) -> Iterator[None]:
 
     The note beside it may outlive a killed process; it is only read while the lock is really held.
     """
-    path, note = location.file(LOCK_NAME), location.file(_HOLDER_NAME)
+    path, note = location.file(LOCK_NAME), location.file(HOLDER_NAME)
     if path is None or note is None:
         raise StoreError(f"the index at {location.uri} is remote and no folder was given for its lock")
     started = time.monotonic()

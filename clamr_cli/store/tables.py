@@ -122,6 +122,9 @@ _THREADS: Final = 8
 LOCK_NAME: Final = "writer.lock"
 """The file beside the tables whose lock the one writer holds."""
 
+HOLDER_NAME: Final = "writer.json"
+"""The note beside it that says who the writer is."""
+
 _SOURCE_PLACE: Final = re.compile(r",? ?(?:/|[A-Za-z]:\\)\S*\.rs:\d+(?::\d+)?")
 _WRAPPERS: Final = re.compile(r"^(?:lance error: |LanceError\(\w+\): )+")
 _HINTS: Final = (
@@ -275,12 +278,15 @@ class Location:
         return None if self.beside is None else self.beside / f"{self.prefix}{name}"
 
     def is_being_written(self) -> bool:
-        """Whether somebody writes to the index, as far as this process can see."""
-        path = self.file(LOCK_NAME)
-        if path is None or not path.exists():
+        """Whether somebody writes to the index, as far as this process can see; what a killed writer noted goes."""
+        path, note = self.file(LOCK_NAME), self.file(HOLDER_NAME)
+        if path is None or note is None or not path.exists():
             return False
         try:
             with locked(path, wait=False) as free:
+                if free:
+                    with suppress(OSError):
+                        note.unlink(missing_ok=True)
                 return not free
         except OSError:
             return True

@@ -116,6 +116,19 @@ def test_the_lock_of_a_killed_writer_is_free_and_its_note_harms_nothing(tmp_path
 
 
 @pytest.mark.slow
+def test_the_note_of_a_killed_writer_goes_when_a_reader_finds_the_lock_free(tmp_path):
+    store = new(tmp_path)
+    note, holder = tmp_path / "index" / "writer.json", start(HOLD, store.uri)
+    try:
+        assert store.is_being_written()
+        assert note.exists()
+    finally:
+        end(holder)
+    assert not store.is_being_written()
+    assert not note.exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("note", [b"", b"{", b"[1]", b'{"pid": "x"}', b"\xff\xfe"])
 def test_a_damaged_note_does_not_hide_that_the_index_is_locked(tmp_path, note):
     store, other = new(tmp_path), Store.open(tmp_path / "index")
