@@ -19,8 +19,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from clamr_cli import __version__
+from clamr_cli.cli.options import Context, EncoderOptions, stdin
 from clamr_cli.cli.output import leave_broken_pipes, present, print_table, warn, write
-from clamr_cli.cli.runtime import Context, stdin
 from clamr_cli.errors import (
     EXIT_CODES,
     EXIT_FOUND,
@@ -380,7 +380,6 @@ def declare(name: str, function: Callable[[Context, Any], int]) -> TyperCommand:
     the commands of research.
     """
     from clamr_cli import config
-    from clamr_cli.cli.options import EncoderOptions
 
     kind = get_type_hints(function)["arguments"]
     hints = get_type_hints(kind, include_extras=True)

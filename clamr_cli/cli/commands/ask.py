@@ -12,9 +12,9 @@ import typer
 from clamr_cli.ask import Answer, Citation, Material, Question
 from clamr_cli.cli import options
 from clamr_cli.cli.commands.frames import VideoSession, prepare_video
+from clamr_cli.cli.options import Context
 from clamr_cli.cli.output import json_line, json_only, print_line, record, rounded, span_record, warn, write
 from clamr_cli.cli.progress import Screen
-from clamr_cli.cli.runtime import Context
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.text import command_line, format_time, parse_time, plural
 

@@ -17,8 +17,8 @@ import typer
 
 from clamr_cli import encoders, weights
 from clamr_cli.cli.app import HELP_ALL
+from clamr_cli.cli.options import Context
 from clamr_cli.cli.output import warn, write
-from clamr_cli.cli.runtime import Context
 from clamr_cli.config import external
 from clamr_cli.errors import EXIT_FOUND, UsageError
 from clamr_cli.files import write_atomically

@@ -12,9 +12,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from clamr_cli import config
-from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.options import Context, FormOptions, edited
 from clamr_cli.cli.output import Column, emit, json_only, print_line, warn
-from clamr_cli.cli.runtime import Context, edited
 from clamr_cli.errors import EXIT_FOUND, UsageError
 from clamr_cli.files import write_atomically
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from clamr_cli.cli.options import Context, quiet_libraries
 from clamr_cli.cli.output import print_line
-from clamr_cli.cli.runtime import Context, quiet_libraries
 from clamr_cli.errors import UsageError
 
 

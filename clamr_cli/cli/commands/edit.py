@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clamr_cli.cli.commands.show import named
-from clamr_cli.cli.options import DeviceOption, EncoderOption, QuietOption, VideoArgument
+from clamr_cli.cli.options import (
+    Context,
+    DeviceOption,
+    EncoderOption,
+    QuietOption,
+    VideoArgument,
+    edited,
+    index_options,
+    open_store,
+    searched_encoder,
+    settings_for,
+)
 from clamr_cli.cli.output import warn
 from clamr_cli.cli.progress import RunView, event_line, follow
-from clamr_cli.cli.runtime import Context, edited, index_options, open_store, searched_encoder, settings_for
 from clamr_cli.errors import EXIT_FOUND, MediaError, UsageError
 from clamr_cli.events import Event, Indexed, Notice, Progress
 from clamr_cli.text import plural

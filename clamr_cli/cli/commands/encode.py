@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from clamr_cli.cli.options import DeviceOption, EncoderOptions, out_file
+from clamr_cli.cli.options import Context, DeviceOption, EncoderOptions, out_file, quiet_libraries
 from clamr_cli.cli.output import warn
-from clamr_cli.cli.runtime import Context, quiet_libraries
 from clamr_cli.errors import EXIT_FOUND, ModelError, UsageError
 
 if TYPE_CHECKING:

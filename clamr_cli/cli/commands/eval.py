@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from clamr_cli.cli import options
+from clamr_cli.cli.options import Context, encoder_for, open_store
 from clamr_cli.cli.output import (
     STYLES,
     Column,
@@ -28,7 +29,6 @@ from clamr_cli.cli.output import (
     write,
 )
 from clamr_cli.cli.progress import steps
-from clamr_cli.cli.runtime import Context, encoder_for, open_store
 from clamr_cli.errors import EXIT_FOUND, UsageError
 from clamr_cli.types import Filters
 

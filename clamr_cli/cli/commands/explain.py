@@ -11,6 +11,7 @@ import typer
 from clamr_cli.cli import options
 from clamr_cli.cli.commands.search import HIT, evidence_record
 from clamr_cli.cli.commands.show import print_timeline
+from clamr_cli.cli.options import Context, encoder_for, open_store, partial_coverage
 from clamr_cli.cli.output import (
     Column,
     Form,
@@ -25,7 +26,6 @@ from clamr_cli.cli.output import (
     table_only,
     warn,
 )  # fmt: skip
-from clamr_cli.cli.runtime import Context, encoder_for, open_store, partial_coverage
 from clamr_cli.errors import EXIT_FOUND
 from clamr_cli.text import format_time, shorten
 from clamr_cli.types import SHOWN_MODALITIES, Evidence, Explanation, Modality, SearchOptions

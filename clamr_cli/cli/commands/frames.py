@@ -13,6 +13,7 @@ import typer
 
 from clamr_cli.cli import options
 from clamr_cli.cli.commands.search import evidence_record, matched_texts
+from clamr_cli.cli.options import Context, create_encoder, open_store
 from clamr_cli.cli.output import (
     STYLES,
     Column,
@@ -30,7 +31,6 @@ from clamr_cli.cli.output import (
     warn,
 )
 from clamr_cli.cli.progress import PrepareView, counted, follow
-from clamr_cli.cli.runtime import Context, create_encoder, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, MediaError, StoreError, UsageError
 from clamr_cli.files import absent_file
 from clamr_cli.text import escape_json, file_time, format_time, parse_time, plural, shorten

@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clamr_cli.cli.options import EncoderOptions, EventsOption, ExtractionOptions
+from clamr_cli.cli.options import (
+    Context,
+    EncoderOptions,
+    EventsOption,
+    ExtractionOptions,
+    choose_encoder,
+    index_options,
+    open_store,
+    settings_for,
+)
 from clamr_cli.cli.output import warn
 from clamr_cli.cli.progress import IndexView, follow, interruptible
-from clamr_cli.cli.runtime import Context, choose_encoder, index_options, open_store, settings_for
 from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.text import parse_time
 

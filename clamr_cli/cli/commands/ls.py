@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from clamr_cli.cli.options import FormOptions, PathOption
+from clamr_cli.cli.options import Context, FormOptions, PathOption, open_store
 from clamr_cli.cli.output import Column, as_time, emit, mark, warn
-from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING
 
 

@@ -8,10 +8,9 @@ from typing import Annotated, Final
 import typer
 
 from clamr_cli import weights
-from clamr_cli.cli.options import FormOptions, QuietOption
+from clamr_cli.cli.options import Context, FormOptions, QuietOption, quiet_libraries
 from clamr_cli.cli.output import Column, as_size, emit, warn
 from clamr_cli.cli.progress import transfer
-from clamr_cli.cli.runtime import Context, quiet_libraries
 from clamr_cli.errors import EXIT_FOUND
 
 

@@ -11,8 +11,8 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from clamr_cli.cli.options import Context, open_store
 from clamr_cli.cli.output import warn, write
-from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.errors import EXIT_FOUND, UsageError
 from clamr_cli.files import absent_file
 from clamr_cli.text import command_line, parse_time

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from clamr_cli.cli.options import Context, open_store
 from clamr_cli.cli.output import warn
-from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.text import plural
 from clamr_cli.types import FileState

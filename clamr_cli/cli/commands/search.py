@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from clamr_cli.cli import options
+from clamr_cli.cli.options import Context, encoder_for, open_store, partial_coverage
 from clamr_cli.cli.output import (
     Column,
     Form,
@@ -23,7 +24,6 @@ from clamr_cli.cli.output import (
     warn,
     write_paths,
 )
-from clamr_cli.cli.runtime import Context, encoder_for, open_store, partial_coverage
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.text import format_time, parse_time, plural, shorten
 from clamr_cli.types import SHOWN_MODALITIES, Encoder, Evidence, Filters, Hit, SearchOptions

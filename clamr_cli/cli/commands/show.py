@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from clamr_cli.cli.options import FormOptions, out_file
+from clamr_cli.cli.options import Context, FormOptions, open_store, out_file
 from clamr_cli.cli.output import (
     Column,
     Form,
@@ -27,7 +27,6 @@ from clamr_cli.cli.output import (
     warn,
     write,
 )  # fmt: skip
-from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.text import format_time, plural
 from clamr_cli.types import FileState, Modality, MomentRecord, Segment, Span, Timeline, TimelineEntry

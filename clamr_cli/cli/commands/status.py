@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from clamr_cli.cli.options import FormOptions
+from clamr_cli.cli.options import Context, FormOptions, open_store, partial_coverage
 from clamr_cli.cli.output import Column, emit, emit_one, json_only, warn
-from clamr_cli.cli.runtime import Context, open_store, partial_coverage
 from clamr_cli.errors import EXIT_FOUND
 from clamr_cli.text import format_time, plural, readable_part, size
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from clamr_cli.cli import options
-from clamr_cli.cli.options import ConcurrencyOption, DeviceOption, LlmOptions, TemperatureOption
+from clamr_cli.cli.options import ConcurrencyOption, Context, DeviceOption, LlmOptions, TemperatureOption, open_store
 from clamr_cli.cli.output import json_line, warn, write
 from clamr_cli.cli.progress import LlmRunView, follow, interruptible
-from clamr_cli.cli.runtime import Context, open_store
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
 from clamr_cli.text import plural
 from clamr_cli.types import FileRecord

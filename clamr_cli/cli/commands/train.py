@@ -10,10 +10,9 @@ from typing import Annotated, Final
 
 import typer
 
-from clamr_cli.cli.options import DeviceOption, EventsOption, finite
+from clamr_cli.cli.options import Context, DeviceOption, EventsOption, finite, open_store, quiet_libraries
 from clamr_cli.cli.output import warn
 from clamr_cli.cli.progress import RunView, follow
-from clamr_cli.cli.runtime import Context, open_store, quiet_libraries
 from clamr_cli.errors import UsageError
 from clamr_cli.train.run import (
     STAGES,

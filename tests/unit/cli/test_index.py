@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.cli.commands.index import IndexArguments
+from clamr_cli.cli.options import Context, index_options
 from clamr_cli.cli.progress import IndexView, follow
-from clamr_cli.cli.runtime import Context, index_options
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Skipped
 from clamr_cli.index.pipeline import IndexOptions
 from tests.unit.cli.conftest import Clamr

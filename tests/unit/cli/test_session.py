@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli import config, encoders
-from clamr_cli.cli.runtime import encoder_for, open_store, quiet_libraries, settings_for
+from clamr_cli.cli.options import encoder_for, open_store, quiet_libraries, settings_for
 from clamr_cli.types import EncoderInfo
 
 

@@ -144,7 +144,7 @@ def test_an_interruption_while_the_program_is_still_being_imported_is_one_line()
         "class Interrupting:\n"
         "    @staticmethod\n"
         "    def find_spec(name, path=None, target=None):\n"
-        "        if name == 'clamr_cli.cli.runtime': signal.raise_signal(signal.SIGINT)\n"
+        "        if name == 'clamr_cli.cli.options': signal.raise_signal(signal.SIGINT)\n"
         "sys.meta_path.insert(0, Interrupting)\n"
         "runpy.run_module('clamr_cli', run_name='__main__')"
     )

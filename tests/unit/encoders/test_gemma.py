@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from clamr_cli import encoders
-from clamr_cli.cli.runtime import choose_encoder
+from clamr_cli.cli.options import choose_encoder
 from clamr_cli.config import Settings
 from clamr_cli.encoders import gemma
 from clamr_cli.encoders.gemma import BANK, HALF, MARK, WIDTH, Bank, GemmaEncoder, unit
