@@ -207,7 +207,7 @@ class LlmOptions:
     """The chat model that answers, and how to ask an endpoint."""
 
     model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Folder or hub id; with --base-url its name there.")
+        str | None, typer.Option(metavar="MODEL", help="Folder, GGUF file or hub id; with --base-url its name.")
     ] = None
     base_url: Annotated[str | None, typer.Option(metavar="URL", help="Ask this OpenAI-compatible endpoint.")] = None
     api_key_env: Annotated[

@@ -28,14 +28,17 @@ from clamr_cli.llm import AnswerError, ImagesRefused, ImagesTooLarge, Prompt
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _LOCAL: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
-_GIVE_MODEL: Final = "give the folder of an instruction-tuned model in the layout of transformers"
+_GIVE_MODEL: Final = "give an instruction-tuned model: a folder in the layout of transformers, or a GGUF file"
+_PART: Final = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
+_TURN_ENDS: Final = ("<|im_end|>", "<end_of_turn>", "<turn|>", "<|eot_id|>", "<|end|>")
+"""Tokens that end an answer; GGUF files name only one, which may be that of a text."""
 
 
 class LocalModel:
     """A :class:`~clamr_cli.llm.ChatModel` on this machine; one prompt at a time.
 
     Args:
-        model: a folder, or the id of a model in the hub's cache.
+        model: a folder, a GGUF file, or the id of a model in the hub's cache.
         device: auto, cpu, cuda or mps.
         threads: of the CPU; 0 leaves the number to torch.
         max_tokens: longest answer.
@@ -56,8 +59,8 @@ class LocalModel:
         max_tokens: int = 512,
         image_hint: str = "show fewer pictures",
     ) -> None:
-        folder = find_model(model)
-        self.name = model if _HUB_ID.fullmatch(model) and not Path(model).is_dir() else folder.name
+        path = find_model(model)
+        self.name = model if _HUB_ID.fullmatch(model) and not Path(model).exists() else path.name
         self.notes: list[str] = []
         self._max_tokens, self._image_hint = max_tokens, image_hint
         transformers.logging.set_verbosity_error()
@@ -65,9 +68,14 @@ class LocalModel:
         if threads:
             torch.set_num_threads(threads)
         self._device = torch.device(choose_device(device))
-        self._processor, self._model = _load(folder, model, self._device)
+        self._processor, self._model = _load(path, model, self._device)
         self.supports_images: bool | None = hasattr(self._processor, "image_processor")
         self._tokenizer: Any = getattr(self._processor, "tokenizer", self._processor)
+        ends = self._model.generation_config.eos_token_id
+        self._ends = set(ends if isinstance(ends, list) else [] if ends is None else [ends])
+        if path.is_file():
+            vocabulary = self._tokenizer.get_vocab()
+            self._ends |= {vocabulary[token] for token in _TURN_ENDS if token in vocabulary}
         self._longest = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         self._takes_system = True
 
@@ -88,12 +96,14 @@ class LocalModel:
                 max_tokens = min(max_tokens, self._longest - length)
             tokenizer = self._tokenizer
             padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+            ends = sorted(self._ends) or None
             devices = [self._device] if self._device.type == "cuda" else []
             with torch.random.fork_rng(devices=devices), torch.inference_mode():
                 torch.manual_seed(prompt.seed)
                 output = self._model.generate(
-                    **inputs, **sampling, num_beams=1, max_new_tokens=max_tokens, pad_token_id=padding, use_cache=True
-                )
+                    **inputs, **sampling, num_beams=1, max_new_tokens=max_tokens, pad_token_id=padding,
+                    eos_token_id=ends, use_cache=True,
+                )  # fmt: skip
             answer = str(tokenizer.decode(output[0][length:], skip_special_tokens=True))
         except torch.OutOfMemoryError as error:
             raise too_long("the prompt does not fit into the device's memory") from error
@@ -140,19 +150,28 @@ class LocalModel:
 
 
 def find_model(model: str) -> Path:
-    """The folder of a model: a named one, or the snapshot of a hub id in the hub's cache.
+    """A model's folder or GGUF file: a named one, or the snapshot of a hub id in the hub's cache.
 
     Raises:
         ModelError: it is not on this machine.
     """
-    folder = Path(os.path.expanduser(model))
-    if folder.is_dir():
-        return folder.resolve()
-    if folder.suffix == ".gguf" and folder.is_file():
-        hint = f"serve it: llama-server -m {shlex.quote(model)}, then --base-url http://localhost:8080/v1 --model NAME"
-        raise ModelError(f"{model} is a file for llama.cpp, not a folder for transformers", hint)
+    path = Path(os.path.expanduser(model))
+    if path.is_dir():
+        files = [] if (path / "config.json").is_file() else sorted(path.glob("*.gguf"))
+        if len(files) > 1:
+            hint = f"name one: --model {shlex.quote(str(files[0]))}"
+            raise ModelError(f"{model} holds {len(files)} GGUF files", hint)
+        path = files[0] if files else path
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ModelError(f"{model} is not a model", _GIVE_MODEL)
+        if _PART.search(path.name):
+            hint = f"join them: llama-gguf-split --merge {shlex.quote(str(path))} whole.gguf"
+            raise ModelError(f"{path.name} is one of several parts of a model", hint)
+    if path.exists():
+        return path.resolve()
     if not _HUB_ID.fullmatch(model):
-        raise ModelError(f"no such folder: {model!r}", f"{_GIVE_MODEL}, or a hub id such as owner/name")
+        raise ModelError(f"no such folder or file: {model!r}", f"{_GIVE_MODEL}, or a hub id such as owner/name")
     from huggingface_hub import errors, snapshot_download
 
     try:
@@ -162,24 +181,26 @@ def find_model(model: str) -> Path:
         raise ModelError(f"the model {model} is not on this machine", hint) from error
 
 
-def _load(folder: Path, model: str, device: torch.device) -> tuple[Any, Any]:
+def _load(path: Path, model: str, device: torch.device) -> tuple[Any, Any]:
     """The processor (a tokenizer where only texts can be read) and the model in evaluation mode.
 
     Raises:
         ModelError: it is not a chat model, or tensors are missing: the library would fill them with noise.
     """
+    # A GGUF file holds configuration, tokenizer and weights, and never what reads pictures.
+    folder, source = (path.parent, {**_LOCAL, "gguf_file": path.name}) if path.is_file() else (path, _LOCAL)
     # The library's errors are of many classes.
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
+        config = transformers.AutoConfig.from_pretrained(folder, **source)
     except Exception as error:
         raise ModelError(f"{model} is not a model for transformers: {first_line(error)}", _GIVE_MODEL) from error
-    reads_images = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    reads_images = folder is path and config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     if not reads_images and config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(f"{model} ({config.model_type}) is not a model that writes text", _GIVE_MODEL)
     try:
         has_processor = any((folder / f"{name}_config.json").is_file() for name in ("preprocessor", "processor"))
         reader = transformers.AutoProcessor if reads_images and has_processor else transformers.AutoTokenizer
-        processor = reader.from_pretrained(folder, **_LOCAL)
+        processor = reader.from_pretrained(folder, **source)
     except Exception as error:
         what = f"the tokenizer or processor of {model} cannot be read: {first_line(error)}"
         raise ModelError(what, _GIVE_MODEL) from error
@@ -191,7 +212,7 @@ def _load(folder: Path, model: str, device: torch.device) -> tuple[Any, Any]:
     loader = transformers.AutoModelForImageTextToText if reads_images else transformers.AutoModelForCausalLM
     try:
         loaded, report = loader.from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, **_LOCAL
+            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=folder is path, **source
         )
         loaded = loaded.to(device).eval()
     except torch.OutOfMemoryError as error:

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -45,6 +46,45 @@ def write_model(folder: Path, template: str | None = TEMPLATE, longest: int = 25
     )  # fmt: skip
     Qwen2ForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def write_gguf(folder: Path, path: Path) -> Path:
+    """The model of a folder as one file, as converters write it."""
+    model = Qwen2ForCausalLM.from_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    merges = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["merges"]
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    special = set(tokenizer.added_tokens_encoder)
+    config, writer = model.config, gguf.GGUFWriter(path, "qwen2")
+    writer.add_name("tiny")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list([token for token, _ in vocabulary])
+    kinds = [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token, _ in vocabulary]
+    writer.add_token_types(kinds)
+    writer.add_token_merges([" ".join(merge) for merge in merges])
+    # That of a text, as many files have it: an answer ends with that of a turn.
+    writer.add_eos_token_id(tokenizer.pad_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    if tokenizer.chat_template:
+        writer.add_chat_template(tokenizer.chat_template)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        stem, _, suffix = name.rpartition(".")
+        writer.add_tensor(f"{names.get_name(stem)}.{suffix}", tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +139,67 @@ def test_a_prompt_that_is_too_long_is_a_failure_of_the_query(model):
 def test_a_model_for_text_refuses_pictures(model):
     with pytest.raises(ImagesRefused):
         load(model).answer(Prompt("", ("look", jpeg("red")), 1))
+
+
+@pytest.mark.slow
+def test_a_gguf_file_answers_as_its_folder_does(tmp_path, model):
+    file = write_gguf(model, tmp_path / "tiny.gguf")
+    from_file, from_folder, own = load(file), load(tmp_path), load(model)
+    assert (from_file.name, from_folder.name, from_file.supports_images) == ("tiny.gguf", "tiny.gguf", False)
+    for text in ("a ferry", "a storm", "a fox and a dog", "be brief"):
+        answer = own.answer(prompt(text))
+        assert from_file.answer(prompt(text)) == answer
+        assert from_folder.answer(prompt(text)) == answer
+    with pytest.raises(ImagesRefused):
+        from_file.answer(Prompt("", ("look", jpeg("red")), 1))
+
+
+@pytest.mark.slow
+def test_a_gguf_answer_ends_with_its_turn_though_the_file_names_the_end_of_a_text(tmp_path, model):
+    file = write_gguf(model, tmp_path / "tiny.gguf")
+    from_file, own = (LocalModel(str(path), device="cpu", max_tokens=80) for path in (file, model))
+    answers = [own.answer(prompt("a ferry", seed, 1.0)) for seed in range(12)]
+    assert [from_file.answer(prompt("a ferry", seed, 1.0)) for seed in range(12)] == answers
+    # Some are cut short by their end.
+    assert min(map(len, answers)) < max(map(len, answers)) / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("notes.txt", b"hello", "notes.txt is not a model"),
+        ("big-00001-of-00003.gguf", b"GGUF", "is one of several parts of a model: join them"),
+        ("cut.gguf", b"GGUF", "not a model for transformers"),
+        ("wrong.gguf", b"hello" * 100, "not a model for transformers"),
+    ],
+)
+def test_a_file_that_is_no_model_is_one_clear_line(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=said) as caught:
+        LocalModel(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_damaged_gguf_is_one_clear_line(tmp_path, model):
+    file = write_gguf(model, tmp_path / "tiny.gguf")
+    file.write_bytes(file.read_bytes()[:-20_000])
+    with pytest.raises(ModelError, match=r"not a model for transformers|cannot be loaded") as caught:
+        LocalModel(str(file))
+    assert "\n" not in str(caught.value)
+    file.unlink()
+    plain = shutil.copytree(model, tmp_path / "plain")
+    (plain / "chat_template.jinja").unlink()
+    with pytest.raises(ModelError, match="has no chat template"):
+        LocalModel(str(write_gguf(plain, tmp_path / "plain.gguf")))
+
+
+def test_one_of_several_gguf_files_must_be_named(tmp_path):
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match=r"2 GGUF files: name one: --model .*a\.gguf"):
+        LocalModel(str(tmp_path))
 
 
 def _without_template(folder):
