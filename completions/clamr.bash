@@ -306,6 +306,7 @@ _clamr() {
         "train":--out|"train":--output|"train":-o) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "train":--data) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "train":--dev) COMPREPLY=(); return ;;
+        "train":--backbone) COMPREPLY=(); return ;;
         "train":--model) COMPREPLY=(); return ;;
         "train":--adapter) COMPREPLY=(); return ;;
         "train":--projection-init) COMPREPLY=(); return ;;
@@ -379,7 +380,7 @@ _clamr() {
         "eval qa:"*) offers="" ;;
         "synth:"-*) offers="--out --output -o --modality -m --per-modality --examples --shots --seed --max-frames --vision --temperature --concurrency --limit -n --device --dry-run --quiet -q --model --base-url --api-key-env --api-key-file --timeout --retries --db --config --verbose -v --color -h --help --help-all" ;;
         "synth:"*) offers="" ;;
-        "train:"-*) offers="--recipe --out --output -o --data --dev --model --adapter --projection-init --lora-rank --loss --aggregation --lr --epochs --steps --batch --accumulate --save-every --seed --bf16 --4bit --gradient-checkpointing --resume --device --json --quiet -q --db --config --verbose -v --color -h --help --help-all" ;;
+        "train:"-*) offers="--recipe --out --output -o --data --dev --backbone --model --adapter --projection-init --lora-rank --loss --aggregation --lr --epochs --steps --batch --accumulate --save-every --seed --bf16 --4bit --gradient-checkpointing --resume --device --json --quiet -q --db --config --verbose -v --color -h --help --help-all" ;;
         "train:"*) offers="" ;;
     esac
     COMPREPLY=($(compgen -W "$offers" -- "$current"))

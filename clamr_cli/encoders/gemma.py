@@ -14,15 +14,21 @@ give, which is the cosine over all 248 numbers where one vector wins with both h
 closer it is to this query than to others: ``(cosine - mean) / deviation`` over a bank of 64 fixed queries, as in
 querybank normalisation (Bogolin et al., arXiv 2112.12777). The mean leaves with the bank's mean query, which is taken
 off every query; the deviation scales the row. Nothing is trained and nothing depends on other documents.
+
+**Gates**, where ``clamr train --recipe mini --backbone gemma`` trained some: each modality shares out what the bank
+leaves of a row between its meaning, a prior (how readily it answers at all) and silence, and each query what it has
+between its meaning and silence. The prior stands at the place of the mark, which a query has there for its own half.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, get_args
 
@@ -35,7 +41,7 @@ from clamr_cli.encoders import Rows, hub
 from clamr_cli.errors import MediaError, ModelError, UsageError, first_line
 from clamr_cli.files import write_atomically
 from clamr_cli.text import Place, TextTrack
-from clamr_cli.types import DIMENSION, Document, EncoderInfo, Frame, Modality, Sound, Span, TokenVectors
+from clamr_cli.types import DIMENSION, MODALITY_IDS, Document, EncoderInfo, Frame, Modality, Sound, Span, TokenVectors
 
 Array = NDArray[np.float32]
 Dtype = Literal["auto", "float32", "bfloat16", "int8"]
@@ -62,8 +68,12 @@ PASSAGE_TOKENS: Final = 64
 TOKENS_PER_MODALITY: Final = 512
 """CLaMR's published code reads as many tokens each of speech, on-screen text and metadata."""
 
-_QUERY: Final = "task: search result | query: "
-_DOCUMENT: Final = "title: none | text: "
+QUERY: Final = "task: search result | query: "
+DOCUMENT: Final = "title: none | text: "
+"""What stands before a query and before a text of a document, as the model was trained."""
+
+GATES: Final = "gates.safetensors"
+GATE_SCALE: Final = 10.0
 _LONGEST: Final = 2048
 _BATCH_TOKENS: Final = 1024
 _SAMPLE_RATE: Final = 16_000
@@ -78,6 +88,7 @@ _PARTS: Final[Mapping[str, tuple[str, str]]] = {
     "vision_config": ("vision_tower.", "embed_vision."),
     "audio_config": ("audio_tower.", "embed_audio."),
 }
+_TRAIN: Final = "give the folder that clamr train --recipe mini --backbone gemma wrote"
 _AGAIN: Final = "clamr models pull gemma fetches the model again"
 _DAMAGED: Final = (OSError, ValueError, SyntaxError)
 
@@ -101,6 +112,64 @@ BANK: Final = (
 """Queries about what is shown, said, written and noted, against which every row is measured."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """Trained shares of the unit length, as logits; without training :data:`OPEN` leaves all to the meaning.
+
+    Attributes:
+        documents: [6, 3], by modality id: of meaning, prior and silence.
+        query: [2], of meaning and silence; ``tilt`` [248, 2] adds what depends on the query's vector less the bank's
+            mean, times :data:`GATE_SCALE`.
+    """
+
+    documents: Array
+    query: Array
+    tilt: Array
+
+    @classmethod
+    def load(cls, path: Path) -> Gates:
+        """Read the file that the training wrote.
+
+        Raises:
+            ModelError: it is absent or damaged, or of another encoder.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            tensors = {name: tensor.astype(np.float32) for name, tensor in load_file(path).items()}
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{path} cannot be read: {first_line(error)}", _TRAIN) from error
+        expected = {field.name: getattr(OPEN, field.name).shape for field in fields(cls)}
+        if {name: tensor.shape for name, tensor in tensors.items()} != expected or not all(
+            np.isfinite(tensor).all() for tensor in tensors.values()
+        ):
+            raise ModelError(f"{path} holds no gates of this encoder", _TRAIN)
+        return cls(**tensors)
+
+    def shares(self, modality_ids: Sequence[int]) -> tuple[Array, Array]:
+        """The shares [n] of meaning and prior of documents' rows: squares add up to at most 1."""
+        shares = np.sqrt(_softmax(self.documents[list(modality_ids)]))
+        return shares[:, 0], shares[:, 1]
+
+    def query_share(self, direction: Array) -> float:
+        """The share of meaning of a query with this direction [248]."""
+        logits = np.asarray(self.query + GATE_SCALE * direction @ self.tilt, dtype=np.float32)
+        return float(np.sqrt(_softmax(logits)[0]))
+
+
+def _softmax(logits: Array) -> Array:
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+OPEN: Final = Gates(
+    np.tile(np.array([0, -np.inf, -np.inf], np.float32), (max(MODALITY_IDS.values()) + 1, 1)),
+    np.array([0, -np.inf], np.float32),
+    np.zeros((WIDTH, 2), np.float32),
+)
+
+
 class Bank(NamedTuple):
     """Vectors of the bank's queries: their mean [248], and each less the mean, of unit length [64, 248]."""
 
@@ -113,18 +182,27 @@ class Bank(NamedTuple):
         mean: Array = vectors.mean(axis=0)
         return cls(mean, unit(vectors - mean))
 
-    def query_rows(self, vector: Array) -> Array:
+    def query_rows(self, vector: Array, gates: Gates = OPEN) -> Array:
         """The rows [2, 128] of a query's vector [248] of unit length."""
-        return _halves(unit((vector - self.mean)[None]), query=True)[:, 0]
+        direction = unit((vector - self.mean)[None])
+        return _halves(direction * np.float32(gates.query_share(direction[0])), query=True)[:, 0]
 
-    def document_rows(self, vectors: Array) -> Array:
-        """The rows [2, n, 128] of documents' vectors [n, 248] of unit length."""
+    def document_rows(self, vectors: Array, modality_ids: Sequence[int] = (), gates: Gates = OPEN) -> Array:
+        """The rows [2, n, 128] of documents' vectors [n, 248] of unit length; trained gates need the modality ids."""
+        scaled = self.scaled(vectors)
+        if gates is OPEN:
+            return _halves(scaled, query=False)
+        meaning, prior = gates.shares(modality_ids)
+        return _halves(scaled * meaning[:, None], query=False, prior=prior)
+
+    def scaled(self, vectors: Array) -> Array:
+        """Documents' vectors [n, 248], shorter the more they differ in how they answer the bank."""
         deviations = np.sqrt(np.square(vectors @ self.queries.T).mean(axis=1))
         count = len(self.queries)
         others = np.square(self.queries @ self.queries.T).sum() - count
         usual = float(np.sqrt(others / (count * (count - 1))))
         scales = np.minimum(1.0, _LEAST_DEVIATION * usual / np.maximum(deviations, 1e-9))
-        return _halves(vectors * scales[:, None].astype(np.float32), query=False)
+        return np.asarray(vectors * scales[:, None], dtype=np.float32)
 
 
 def unit(vectors: Array) -> Array:
@@ -133,16 +211,19 @@ def unit(vectors: Array) -> Array:
     return np.asarray(vectors / np.maximum(lengths, np.float32(1e-9)), dtype=np.float32)
 
 
-def _halves(vectors: Array, *, query: bool) -> Array:
+def _halves(vectors: Array, *, query: bool, prior: Array | None = None) -> Array:
     """Rows [2, n, 128] of unit length: half, two marks, and what is missing to 1 where the other side has zero.
 
     A query's mark stands at the place of its half, a document's at that of the other half and with a minus: products
-    of like halves are those of the vectors alone, those of unlike halves have MARK taken off.
+    of like halves are those of the vectors alone, those of unlike halves have MARK taken off. A document's ``prior``
+    [n] stands at the place of its own half, so that products of like halves have it added.
     """
     rows = np.zeros((2, len(vectors), DIMENSION), dtype=np.float32)
     for half in (0, 1):
         rows[half, :, :HALF] = np.sqrt(1 - MARK) * vectors[:, half * HALF : (half + 1) * HALF]
         rows[half, :, HALF + (half if query else 1 - half)] = np.sqrt(MARK) * (1 if query else -1)
+        if prior is not None:
+            rows[half, :, HALF + half] = np.sqrt(1 - MARK) * prior
         rest = 1.0 - np.square(rows[half]).sum(axis=1)
         rows[half, :, HALF + (2 if query else 3)] = np.sqrt(np.maximum(rest, 0.0))
     return rows
@@ -163,12 +244,19 @@ class GemmaEncoder:
     PARTS: ClassVar[int] = 2
     """The rows of a modality are all first halves, then all second halves; pooling keeps them apart."""
 
-    def __init__(self, info: EncoderInfo, model: GemmaModel, cache: Path) -> None:
-        self.info, self.model, self._cache = info, model, cache
+    def __init__(self, info: EncoderInfo, model: GemmaModel, cache: Path, gates: Gates = OPEN) -> None:
+        self.info, self.model, self._cache, self._gates = info, model, cache, gates
 
     @classmethod
     def describe(
-        cls, *, cache: Path, model: str = "", revision: str = "", dtype: Dtype = "auto", image_tokens: int = 70
+        cls,
+        *,
+        cache: Path,
+        model: str = "",
+        revision: str = "",
+        dtype: Dtype = "auto",
+        image_tokens: int = 70,
+        adapter: str = "",
     ) -> EncoderInfo:
         """The name and fingerprint of what :meth:`create` would make, without loading the model.
 
@@ -176,7 +264,7 @@ class GemmaEncoder:
             UsageError: an invalid setting.
             ModelError: the files are absent.
         """
-        return cls._describe(_find(model, revision, cache), cache, dtype, image_tokens)
+        return cls._describe(_find(model, revision, cache), cache, dtype, image_tokens, adapter)
 
     @classmethod
     def create(
@@ -189,6 +277,7 @@ class GemmaEncoder:
         revision: str = "",
         dtype: Dtype = "auto",
         image_tokens: int = 70,
+        adapter: str = "",
     ) -> Self:
         """Find the model; its parts are loaded when they are needed.
 
@@ -201,17 +290,19 @@ class GemmaEncoder:
             dtype: "auto" is bfloat16 on a GPU and on CPUs that compute with it, else float32; "int8" is for CPUs and
                 has a fingerprint of its own. The model gives no numbers in float16.
             image_tokens: one of :data:`IMAGE_TOKENS`; twice as many take twice the time or more.
+            adapter: folder of a training run, or its file of gates; empty for none.
 
         Raises:
             UsageError: an invalid setting.
             ModelError: files are absent, damaged or of another model.
         """
         files = _find(model, revision, cache)
-        info = cls._describe(files, cache, dtype, image_tokens)
-        return cls(info, GemmaModel(files, device, threads, dtype, image_tokens), cache)
+        info = cls._describe(files, cache, dtype, image_tokens, adapter)
+        gates = Gates.load(_gates_file(adapter)) if adapter else OPEN
+        return cls(info, GemmaModel(files, device, threads, dtype, image_tokens), cache, gates)
 
     @classmethod
-    def _describe(cls, files: hub.Files, cache: Path, dtype: str, image_tokens: int) -> EncoderInfo:
+    def _describe(cls, files: hub.Files, cache: Path, dtype: str, image_tokens: int, adapter: str) -> EncoderInfo:
         if dtype not in get_args(Dtype):
             raise UsageError(f"invalid dtype: {dtype!r}", f"use {', '.join(get_args(Dtype))}")
         if image_tokens not in IMAGE_TOKENS:
@@ -223,6 +314,11 @@ class GemmaEncoder:
         parts = [f"{cls.NAME}{VERSION}", hub.digest(files, cache)[:16], str(image_tokens)] + ["int8"] * (
             dtype == "int8"
         )
+        if adapter:
+            try:
+                parts.append(hashlib.sha256(_gates_file(adapter).read_bytes()).hexdigest()[:8])
+            except OSError as error:
+                raise ModelError(f"no gates in {adapter!r}", _TRAIN) from error
         return EncoderInfo(cls.NAME, "-".join(parts))
 
     @functools.cached_property
@@ -234,7 +330,7 @@ class GemmaEncoder:
         except (OSError, ValueError):
             vectors = None
         if vectors is None or vectors.shape != (len(BANK), WIDTH) or not np.isfinite(vectors).all():
-            vectors = self.model.texts([_QUERY + query for query in BANK])
+            vectors = self.model.texts([QUERY + query for query in BANK])
             content = io.BytesIO()
             np.save(content, vectors)
             # Without a cache that can be written the next run computes them again.
@@ -245,9 +341,9 @@ class GemmaEncoder:
     def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
         """Two vectors of each query, for all of it; none stands for a word."""
         results = []
-        for vector in self.model.texts([_QUERY + query for query in queries]):
+        for vector in self.model.texts([QUERY + query for query in queries]):
             rows = Rows()
-            for row in self.bank.query_rows(vector):
+            for row in self.bank.query_rows(vector, self._gates):
                 rows.add(row)
             results.append(rows.done())
         return results
@@ -277,13 +373,14 @@ class GemmaEncoder:
             for pieces in self.model.passages(texts, across=modality is Modality.SPEECH):
                 passages.append(" ".join(texts[segment][start:end] for segment, start, end in pieces))
                 origins.append((modality, {"place": _place(track, pieces)}))
-        vectors += list(self.model.texts([_DOCUMENT + text for text in passages]))
+        vectors += list(self.model.texts([DOCUMENT + text for text in passages]))
         if self.ACCEPTS_AUDIO and document.audio is not None:
             vectors.append(next(heard))
             origins.append((Modality.AUDIO, {"span": document.audio.span}))
         rows = Rows()
         if vectors:
-            halves = self.bank.document_rows(np.stack(vectors))
+            ids = [MODALITY_IDS[modality] for modality, _ in origins]
+            halves = self.bank.document_rows(np.stack(vectors), ids, self._gates)
             for modality in dict.fromkeys(modality for modality, _ in origins):
                 for half in halves:
                     for row, (own, origin) in zip(half, origins, strict=True):
@@ -301,6 +398,11 @@ class GemmaSoundEncoder(GemmaEncoder):
 
 def _find(model: str, revision: str, cache: Path) -> hub.Files:
     return hub.find(model, revision) if model else hub.Files("gemma", weights.locate("gemma", cache))
+
+
+def _gates_file(adapter: str) -> Path:
+    path = Path(adapter).expanduser()
+    return path / GATES if path.is_dir() else path
 
 
 def _place(track: TextTrack, pieces: Sequence[tuple[int, int, int]]) -> Place:

@@ -70,6 +70,7 @@ class RecipeOptions:
     dev: Path | None = None  # JSONL of queries whose loss is reported after each epoch
     store: Store | None = None  # the index whose documents answer the queries; None where there are no queries
     data: Path | None = None  # folder of the recipe's own data
+    backbone: str = ""  # encoder whose gates are trained instead
     model: str = ""  # base, a folder or hub id
     adapter: str = ""  # to start from, likewise
     projection_init: str = ""  # draw of the projection's base, if neither base nor adapter holds it

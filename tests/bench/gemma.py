@@ -1,8 +1,8 @@
 """Time and memory of ``gemma`` with random weights of the true shapes: ``python -m tests.bench.gemma``.
 
 The configuration is the library's default, which has the tensors of the published checkpoint: 1,376 of them, 744
-million numbers. Each precision runs in a process of its own. Times are of one thread; CPU seconds hardly depend on what
-else the machine does.
+million numbers. Each precision runs in a process of its own. Times are of one thread; CPU seconds depend little on what
+else the machine does, and the ratios of precisions less. Memory is the largest of the process until then.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from transformers.models.embedding_gemma2.modeling_embedding_gemma2 import Embed
 
 from clamr_cli import encoders
 from clamr_cli.types import Document, Frame, Segment, Span
+from tests.bench.encode import versions
 from tests.unit.encoders.tiny_gemma import make_tokenizer
 
 RESULTS = Path(__file__).parent / "results" / "gemma-cpu.json"
@@ -53,7 +55,7 @@ def write_checkpoint(folder: Path) -> None:
     (folder / "processor_config.json").write_text("{}", encoding="utf-8")
 
 
-def measured(action: Callable[[], object], times: int = 3) -> dict[str, float]:
+def measured(action: Callable[[], object], times: int = 1) -> dict[str, float]:
     """Seconds on the wall and of the CPU, the best of some runs, and the largest memory so far in MB."""
     runs = []
     for _ in range(times):
@@ -65,13 +67,13 @@ def measured(action: Callable[[], object], times: int = 3) -> dict[str, float]:
     return {"cpu_seconds": round(cpu, 3), "wall_seconds": round(wall, 3), "peak_mb": round(peak)}
 
 
-def measure(folder: Path, dtype: str) -> dict[str, object]:
+def measure(folder: Path, dtype: str, times: int) -> dict[str, dict[str, float]]:
     """One precision: loading for a query, a query, a picture of each size, a document."""
     noise = np.random.default_rng(0).integers(0, 255, (360, 640, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "JPEG")
     frame = Frame(0.0, WHOLE, buffer.getvalue())
-    result: dict[str, object] = {}
+    result: dict[str, dict[str, float]] = {}
     # A larger picture takes the same steps in every precision.
     for tokens in (70, 140, 280) if dtype == "float32" else (70,):
         encoder = encoders.create(
@@ -79,16 +81,16 @@ def measure(folder: Path, dtype: str) -> dict[str, object]:
         )
         model = encoder.model  # type: ignore[attr-defined]
         if tokens == 70:
-            result["load the text model, first query"] = measured(partial(model.texts, [QUERY]), 1)
-            result["query of 14 tokens"] = measured(partial(model.texts, [QUERY]))
-            result["passage of 70 tokens"] = measured(partial(model.texts, [PASSAGE]))
-            result["the bank, once"] = measured(partial(getattr, encoder, "bank"), 1)
-        result[f"load, first picture, {tokens} tokens"] = measured(partial(model.pictures, [frame]), 1)
-        result[f"picture, {tokens} tokens"] = measured(partial(model.pictures, [frame]), 1)
+            result["load the text model, first query"] = measured(partial(model.texts, [QUERY]))
+            result["query of 14 tokens"] = measured(partial(model.texts, [QUERY]), times)
+            result["passage of 70 tokens"] = measured(partial(model.texts, [PASSAGE]), times)
+            result["the bank, once"] = measured(partial(getattr, encoder, "bank"))
+        result[f"load, first picture, {tokens} tokens"] = measured(partial(model.pictures, [frame]))
+        result[f"picture, {tokens} tokens"] = measured(partial(model.pictures, [frame]), times)
         if tokens == 70:
             speech = tuple(Segment(WHOLE, PASSAGE) for _ in range(7))
             document = Document("v#0", WHOLE, frames=(frame,) * 2, speech=speech)
-            result["document of 2 frames and 7 passages"] = measured(partial(encoder.encode_documents, [document]), 1)
+            result["document of 2 frames and 7 passages"] = measured(partial(encoder.encode_documents, [document]))
         del encoder, model
     return result
 
@@ -98,21 +100,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", help="measure this one here, and only print")
     parser.add_argument("--folder", type=Path, help="a checkpoint that is there")
+    parser.add_argument("--times", type=int, default=3, help="runs of each step, of which the best counts")
     options = parser.parse_args()
     if options.dtype:
-        print(json.dumps(measure(options.folder, options.dtype)))
+        print(json.dumps(measure(options.folder, options.dtype, options.times)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         if not options.folder:
             write_checkpoint(folder)
         size = (folder / "model.safetensors").stat().st_size
-        figures: dict[str, object] = {"bytes of weights": size, "threads": 1}
+        figures: dict[str, object] = {**versions(torch.device("cpu")), "bytes of weights": size, "threads": 1}
+        whole: dict[str, dict[str, float]] = {}
         for dtype in ("float32", "bfloat16", "int8"):
             command = [sys.executable, "-m", "tests.bench.gemma", "--dtype", dtype, "--folder", str(folder)]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-            figures[dtype] = json.loads(output.splitlines()[-1])
-            print(dtype, json.dumps(figures[dtype], indent=1))
+            load = os.getloadavg()[0]
+            output = subprocess.run(
+                [*command, "--times", str(options.times)], check=True, stdout=subprocess.PIPE
+            ).stdout
+            steps: dict[str, dict[str, float]] = json.loads(output.splitlines()[-1])
+            whole = whole or steps
+            ratios = {
+                name: round(step["cpu_seconds"] / whole[name]["cpu_seconds"], 2)
+                for name, step in steps.items()
+                if whole[name]["cpu_seconds"]
+            }
+            loads = [round(load, 1), round(os.getloadavg()[0], 1)]
+            figures[dtype] = {"load before and after": loads, "steps": steps, "cpu seconds by those of float32": ratios}
+            print(dtype, json.dumps(figures[dtype], indent=1), flush=True)
     RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 

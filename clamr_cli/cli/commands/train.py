@@ -59,6 +59,9 @@ class TrainArguments:
     dev: Annotated[
         Path | None, typer.Option(metavar="FILE", parser=_path, help="Queries whose loss is shown after each epoch.")
     ] = None
+    backbone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Train the gates of this encoder instead (mini: gemma).")
+    ] = None
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Base model: a folder or hub id.")] = None
     adapter: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Continue from this adapter: a folder or hub id.")
@@ -171,7 +174,7 @@ def train(context: Context, arguments: TrainArguments) -> int:
         "out": Path(os.path.expanduser(arguments.out)),
         "cache": settings.cache,
         "store": open_store(settings) if arguments.queries else None,
-        "model": arguments.model or settings.encoder_settings(arguments.recipe).get("model"),
+        "model": arguments.model or settings.encoder_settings(arguments.backbone or arguments.recipe).get("model"),
         "device": settings.device,
         "threads": settings.threads,
     }

@@ -17,6 +17,7 @@ from clamr_cli.errors import UsageError
 from clamr_cli.evaluate.data import listed
 from clamr_cli.train import loop
 from clamr_cli.train.losses import Scores, modality_max
+from clamr_cli.train.mini import gates
 from clamr_cli.train.mini.compose import UNRELATED, Batches, CompositionConfig
 from clamr_cli.train.mini.evaluate import evaluate
 from clamr_cli.train.mini.material import MORE, PHOTOS, TrainingMaterial, load
@@ -99,7 +100,7 @@ def run(options: RecipeOptions) -> Iterator[TrainEvent]:
         ModelError: the frozen models' weights are absent.
     """
     for name, flag in _UNUSED_OPTIONS.items():
-        if getattr(options, name):
+        if getattr(options, name) and not (options.backbone and name == "model"):
             hint = "give --steps" if name == "epochs" else f"leave {flag} out"
             raise UsageError(f"the recipe mini generates its own batches and takes no {flag}", hint)
     data = options.data
@@ -107,6 +108,9 @@ def run(options: RecipeOptions) -> Iterator[TrainEvent]:
         raise UsageError("the recipe mini needs its own data", "give --data DIR, see the model card of mini")
     if missing := [name for name in REQUIRED_FILES if not (data / name).exists()]:
         raise UsageError(f"{data} lacks {listed(missing)}", "see the model card of mini for what it holds")
+    if options.backbone:
+        yield from gates.run(options, data)
+        return
     training = replace(options.training(DEFAULTS), device="cpu")
     settings = {"recipe": "mini", "data": str(data.resolve()), "aggregation": options.aggregation}
     settings |= {name: getattr(training, name) for name in _SETTINGS}
