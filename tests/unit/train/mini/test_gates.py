@@ -58,11 +58,12 @@ def test_the_model_that_is_trained_scores_as_the_encoder_does() -> None:
 def test_calibration_lets_queries_choose_the_modality(picture: float) -> None:
     ways = compared(picture, steps=30)
     plain, bank, gates = (ways[name] for name in ("plain", "bank", "bank and gates"))
-    if picture < OTHER_TEXTS:
-        assert bank["video/won"] > plain["video/won"]
-    assert bank["all/won"] >= plain["all/won"]
-    assert gates["all/won"] >= bank["all/won"] - 0.02
-    assert gates["all/R@1"] >= plain["all/R@1"]
+    for way in (bank, gates):
+        # Where pictures are as close to queries as texts are, there is nothing to gain.
+        gain = 0.2 if picture < OTHER_TEXTS else -0.05
+        assert way["video/won"] > plain["video/won"] + gain
+        assert way["all/won"] > plain["all/won"] + gain
+        assert way["all/R@1"] > plain["all/R@1"] + gain / 2
 
 
 @pytest.fixture
