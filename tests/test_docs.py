@@ -18,6 +18,7 @@ import pytest
 import typer
 
 from clamr_cli.cli import build
+from clamr_cli.cli.app import HELP_ALL
 from clamr_cli.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +91,7 @@ def _parse(program: Any, name: str, arguments: list[str]) -> str:
 
 
 def _options(program: Any) -> set[str]:
-    own = {"--help", "-h"}.union(*(parameter.opts for parameter in program.params))
+    own = {"--help", "-h", HELP_ALL}.union(*(parameter.opts for parameter in program.params))
     return own.union(*map(_options, getattr(program, "commands", {}).values()))
 
 

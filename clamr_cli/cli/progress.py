@@ -219,7 +219,7 @@ class Screen:
             drawn = Text(line * full, "green" if part == 1.0 else "magenta")
             drawn.append((line if has_colour else " ") * (_BAR_WIDTH - full), "dim")
             if bar.total is None:
-                drawn = Text(spin.ljust(_BAR_WIDTH), "magenta")
+                drawn = Text(spin, "magenta")
             drawn.append(f" {bar.text}", "default")
             if (elapsed := now - self._opened) >= 1.0:
                 drawn.append(f" {format_time(elapsed)}", "dim")
@@ -531,6 +531,10 @@ class Estimate:
         self._measured_seconds += duration - video.duration
         video.duration = duration
 
+    def measured(self) -> dict[str, float]:
+        """The paces of stages whose work on whole videos was measured."""
+        return {stage: pace.seconds / pace.video for stage, pace in self._whole.items() if pace.seconds and pace.video}
+
     def paces(self) -> dict[str, float]:
         """Seconds of work for a second of video, by stage; empty before enough was measured."""
         measured = {
@@ -602,13 +606,14 @@ class Estimate:
 class IndexView(RunView[Event]):
     """An index run: on a terminal a bar with the time left and a line for each file in work, elsewhere a line each.
 
-    Failures are shown always; ``verbose`` shows every finished video on a terminal, too.
+    Failures are shown always; ``verbose`` shows every finished video on a terminal, too. ``paces`` are those of the
+    stages that an earlier run has measured.
     """
 
     must_be_read = True
 
-    def __init__(self, *, verbose: bool = False) -> None:
-        self.estimate = Estimate()
+    def __init__(self, *, verbose: bool = False, paces: Mapping[str, float] | None = None) -> None:
+        self.estimate = Estimate(paces if paces and paces.keys() == _USUAL.keys() else _USUAL)
         self.indexed = self.failed = 0
         self.verbose = verbose
         self.stages: dict[str, dict[str, Progress]] = {}

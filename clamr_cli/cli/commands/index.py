@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
+import msgspec
 import typer
 
 from clamr_cli.cli.options import (
@@ -22,12 +25,17 @@ from clamr_cli.cli.options import (
 )
 from clamr_cli.cli.output import warn
 from clamr_cli.cli.progress import IndexView, follow, interruptible
+from clamr_cli.config import state_folder
 from clamr_cli.errors import StoreError, UsageError
+from clamr_cli.files import write_atomically
 from clamr_cli.text import parse_time
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
     from clamr_cli.store import Store
+
+_PACES: Final = "paces.json"
+_Pace = Annotated[float, msgspec.Meta(gt=0.0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +121,24 @@ def index(context: Context, arguments: IndexArguments) -> int:
                 remembered=remembered if targets else None,
             )
             events = run.index(store, targets, options)
-        view = IndexView(verbose=context.verbose)
-        return follow(events, view, quiet=arguments.quiet, json=arguments.json, received=received)
+        kind = " ".join((settings.encoder, settings.asr_model, settings.ocr, settings.device))
+        paces = _read_paces()
+        view = IndexView(verbose=context.verbose, paces=paces.get(kind))
+        code = follow(events, view, quiet=arguments.quiet, json=arguments.json, received=received)
+        if measured := view.estimate.measured():
+            # A courtesy to the next run: failing to write it is no error.
+            with contextlib.suppress(OSError):
+                paces[kind] = {**paces.get(kind, {}), **measured}
+                write_atomically(state_folder() / _PACES, json.dumps(paces).encode(), sync=False)
+        return code
+
+
+def _read_paces() -> dict[str, dict[str, float]]:
+    """The paces of the stages that earlier runs measured on this machine, by what they ran with."""
+    try:
+        return msgspec.json.decode((state_folder() / _PACES).read_bytes(), type=dict[str, dict[str, _Pace]])
+    except (OSError, msgspec.MsgspecError):
+        return {}
 
 
 def _known_targets(store: Store) -> list[str]:

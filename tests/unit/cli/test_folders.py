@@ -105,3 +105,16 @@ def test_an_index_of_an_earlier_version_renews_what_it_walked(library: Library) 
     assert library.index(*PLAIN)["indexed"] == 1
     shutil.rmtree(library.videos)
     assert library("index").code == 3
+
+
+@pytest.mark.slow
+def test_the_paces_of_a_run_are_kept_for_the_next_estimate(library: Library, home: Path) -> None:
+    library.index(str(library.videos), *PLAIN)
+    kept = home / "state" / "clamr" / "paces.json"
+    ((kind, paces),) = json.loads(kept.read_text()).items()
+    assert kind.startswith("hashed ")
+    assert paces["decode"] > 0
+    kept.write_text("damaged")
+    library.add("new")
+    library.index(*PLAIN)
+    assert json.loads(kept.read_text())[kind]["decode"] > 0

@@ -1,0 +1,61 @@
+"""The picture of a session in the README: ``python -m tests.picture`` runs the commands and writes session.svg.
+
+The clips are those of ``clamr demo``. What the commands print is drawn as it comes, on 80 columns.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from clamr_cli import demo
+
+TARGET: Final = Path(__file__).resolve().parents[1] / "clamr_cli" / "docs" / "session.svg"
+COLUMNS: Final = 80
+COMMANDS: Final = (
+    ("search", "bread dough rising in a warm kitchen", "-n", "2", "--table"),
+    ("show", "439f2a", "--srt"),
+)
+_LINES: Final = 8
+"""Lines of the output of a command that are shown."""
+
+
+def picture(folder: Path) -> str:
+    """The session as SVG; ``folder`` gets the clips and their index."""
+    if not (folder / "clips").is_dir():
+        demo.make_clips(folder / "clips")
+    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True, highlight=False)  # noqa: SIM115
+    environment = {**os.environ, "COLUMNS": str(COLUMNS), "CLAMR_DB": str(folder / "index")}
+    for command in (("index", "clips"), *COMMANDS):
+        ended = subprocess.run(
+            [sys.executable, "-m", "clamr_cli", "--color", "always", *command],
+            env=environment, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True,
+        )  # fmt: skip
+        if command in COMMANDS:
+            console.print(Text(f"$ {shlex.join(('clamr', *command))}".replace(" --table", ""), style="bold"))
+            console.print(Text.from_ansi("\n".join(ended.stdout.rstrip().splitlines()[:_LINES])))
+            console.print()
+    svg = console.export_svg(title="clamr", unique_id="clamr")
+    # Rich's template fetches a font from the network.
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).replace("Fira Code, monospace", "monospace")
+
+
+def main(arguments: list[str]) -> int:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(arguments[0]).absolute() if arguments else Path(made)
+        folder.mkdir(exist_ok=True)
+        TARGET.write_text(picture(folder), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
