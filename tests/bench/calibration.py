@@ -42,7 +42,7 @@ STEPS = 60
 
 
 def simulate(picture: float, seed: int = 0) -> tuple[recipe.Vectors, recipe.Vectors]:
-    """What documents are composed of, as it is and calibrated by a bank.
+    """Data that documents are composed of, as it is and calibrated by a bank.
 
     ``picture`` is the mean cosine of a picture and its caption.
     """

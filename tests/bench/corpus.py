@@ -36,7 +36,7 @@ MODALITY_SHARES = (0.35, 0.2, 0.35, 0.1)
 
 @dataclass(frozen=True)
 class Corpus:
-    """How much there is: ``moments`` of ``per`` vectors each, of from half to half more where ``ragged``."""
+    """Size of the corpus: ``moments`` of ``per`` vectors each, of from half to half more where ``ragged``."""
 
     moments: int
     per: int

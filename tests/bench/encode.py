@@ -1,4 +1,4 @@
-"""How fast documents are encoded: ours against the steps of the published code, on one random model in one run.
+"""Speed of encoding documents: ours against the steps of the published code, on one random model in one run.
 
 ``python -m tests.bench.encode --device cuda`` needs no weights. There the model has the published size in bfloat16 and
 is made on the device; on a CPU it is scaled down in width and depth with the proportions kept (language model, vision
@@ -127,7 +127,7 @@ SHAPES: Final = {"published": PUBLISHED, "scaled": SCALED, "tiny": TINY}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one way needed, and its vectors."""
+    """Time and memory of one way, and its vectors."""
 
     seconds: float
     cpu_seconds: float

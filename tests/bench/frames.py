@@ -53,7 +53,7 @@ def make(target: Path, hours: float, piece: float) -> None:
 
 
 def subtitles(path: Path, hours: float, piece: float) -> None:
-    """What the narrations say, at the times at which the long file has them."""
+    """Texts of the narrations, at the times at which the long file has them."""
     spoken = [(5.0 + 30.0 * place, narration) for place, narration in enumerate(NARRATIONS.values())]
     cues = []
     for number in range(round(hours * 3600 / piece)):
@@ -79,7 +79,7 @@ def ask(db: Path, video: Path, question: str, *more: str, every: float = 0.1) ->
 
 
 def candidates(db: Path, video: Path) -> int:
-    """How many frames the video was prepared with: all are chosen when more are asked for."""
+    """Number of frames that the video was prepared with: all are chosen when more are asked for."""
     return len(
         ask(db, video, QUESTIONS[0], "--no-asr", "--no-ocr", "-k", "1000000", "--select", "top").out.splitlines()
     )

@@ -1,4 +1,4 @@
-"""How fast a query's maxima over many vectors are found, and how many moments the bounds leave to be scored exactly.
+"""Speed of finding a query's maxima over many vectors, and how many moments the bounds leave to be scored exactly.
 
 ``python -m tests.bench.kernel`` makes clustered vectors, then times every backend of the kernel beside numpy, torch and
 maxsim-cpu (where installed), all on the same vectors in one run, in turns, so that a noisy machine slows all alike.

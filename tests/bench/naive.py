@@ -25,7 +25,7 @@ SURE = 0.5
 
 @dataclass
 class Reading:
-    """What was read and heard in a file, and the seconds it took."""
+    """Text and speech that were recognised in a file, and the seconds it took."""
 
     file: str
     duration: float

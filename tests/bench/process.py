@@ -18,7 +18,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Measured:
-    """What a command did.
+    """Result of a command.
 
     ``cpu`` is the processor time of the whole tree, in seconds, which other work on the machine hardly changes. In
     bytes: ``peak`` of the whole tree, ``largest`` of any one process of it.

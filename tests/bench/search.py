@@ -154,7 +154,7 @@ def timed(
 
 
 def all_peers(corpus: Corpus, folder: Path, threads: int, wanted: list[str]) -> list[Any]:
-    """What makes each peer that is wanted, one after another: they would not fit into memory together."""
+    """Functions that make each peer that is wanted, one after another: they would not fit into memory together."""
     makers: dict[str, Any] = {}
     rows, indptr = peers.loaded(corpus)
     makers["numpy"] = lambda: [peers.numpy_peer(rows, indptr)]
@@ -182,7 +182,7 @@ def apart(python: str, corpus: Corpus, queries: list[NDArray[np.float32]], threa
 
 
 def judged(found: dict[str, Any], truth: list[NDArray[np.float32]]) -> dict[str, Any]:
-    """What a peer in another environment found, as :func:`timed` reports it."""
+    """Results of a peer in another environment, as :func:`timed` reports it."""
     seconds, numbers = found["seconds"], found["found"]
     best = [set(np.argsort(-scores, kind="stable")[:LIMIT].tolist()) for scores in truth]
     recalls = [len(one & set(other)) / LIMIT for one, other in zip(best, numbers, strict=False)]
@@ -216,7 +216,7 @@ def table(rows: list[dict[str, Any]], vectors: int) -> str:
 def pooling(
     size: int, corpus: Corpus, folder: Path, queries: list[NDArray[np.float32]], truth: list[NDArray[np.float32]]
 ) -> dict[str, Any]:
-    """What pooled vectors lose: their exact ranking as against that of whole ones, how often the first is the same."""
+    """Loss by pooled vectors: their exact ranking as against that of whole ones, how often the first is the same."""
     db = folder / f"{corpus.name}-pooled-{size}"
     store = write(corpus, db, ENCODER, lambda item: pooled(item, size))
     peer = ours(store, corpus)
@@ -238,7 +238,7 @@ def cold(db: Path, runs: int = 5) -> dict[str, float]:
 
 
 def device() -> dict[str, Any]:
-    """What it ran on, and which versions."""
+    """The machine, and versions of the packages."""
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     versions = {}
     for name in PACKAGES:

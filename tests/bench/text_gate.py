@@ -146,7 +146,7 @@ class Maker:
 
 
 def compressed(picture: np.ndarray, quality: int) -> np.ndarray:
-    """What is left after JPEG."""
+    """A picture after JPEG compression."""
     data = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
     return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
 

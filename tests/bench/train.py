@@ -1,4 +1,4 @@
-"""How fast an adapter is trained: ``clamr train --recipe clamr`` on a random model and an index made here.
+"""Speed of training an adapter: ``clamr train --recipe clamr`` on a random model and an index made here.
 
 ``python -m tests.bench.train --device cuda`` needs no weights: a random checkpoint of the published size is made on the
 device and written to a folder for the time of the run (8 GB). 200 steps are trained in bfloat16 with gradient

@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: weights, one indexed library, and a small shelf that every test gets anew."""
+"""Shared fixtures of the end-to-end tests: weights, an indexed library, and a small shelf that each test gets anew."""
 
 from __future__ import annotations
 

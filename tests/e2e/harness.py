@@ -21,7 +21,7 @@ PATIENCE = 300
 
 @dataclass(frozen=True)
 class Result:
-    """What a command did: its exit code and what it wrote."""
+    """Result of a command: its exit code and output."""
 
     code: int
     out: bytes
@@ -148,7 +148,7 @@ class Running:
 
 
 def command_line(pid: int) -> bytes:
-    """What a process was started with; empty for one that is gone."""
+    """Arguments that a process was started with; empty for one that is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

@@ -39,7 +39,7 @@ def complaints(result: Result) -> list[str]:
 
 
 def failed(clamr: Clamr) -> dict[str, str]:
-    """What the index recorded: reason by file name."""
+    """Failures that the index recorded: reason by file name."""
     records = clamr("status", "--failed", "--json").ok().records
     return {Path(record["path"]).name: record["reason"] for record in records}
 

@@ -1,4 +1,4 @@
-"""What changes between two index runs is noticed, and nothing is done twice."""
+"""Changes between two index runs are noticed, and nothing is done twice."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(videos: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What an index holds after a run that nothing stopped."""
+    """Content of an index after a run that nothing stopped."""
     clamr = Clamr(tmp_path_factory.mktemp("whole") / "index", cache, {"encoder": "hashed"})
     clamr.index(str(videos)).ok()
     return contents(clamr)
@@ -49,7 +49,7 @@ def undated(text: bytes) -> dict[str, Any]:
 
 
 MOMENTS = (("progress", "decode"), ("progress", "speech"), ("progress", "ocr"), ("progress", "encode"), ("indexed", ""))
-"""When a run is killed, in turn: at the first sign of each stage, and when a video has just become searchable."""
+"""Moments of the kills, in turn: at the first sign of each stage, and when a video has just become searchable."""
 
 
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(

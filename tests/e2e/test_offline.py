@@ -57,7 +57,7 @@ CALLS: dict[str, list[str]] = {
     "models pull": ["no-such-model"],
     "rm": ["{id}", "--yes"],
 }
-"""How each command is called, in this order; in braces what the fixture knows."""
+"""Arguments of each command, in this order; names in braces are filled in by the fixture."""
 
 
 ELSEWHERE = {"demo"}

@@ -74,7 +74,7 @@ def arguments(data: Path, there: Endpoint, out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(clamr: Clamr, data: Path) -> tuple[bytes, bytes]:
-    """What a run that nothing stopped writes and reports."""
+    """Files and report of a run that nothing stopped."""
     with endpoint(letter) as there:
         ended = clamr(*arguments(data, there, data.with_name("whole.jsonl"))).ok()
         assert len(there.asked) == ALL

@@ -85,7 +85,7 @@ def until_lines(running: Running, out: Path, count: int) -> None:
 
 @pytest.fixture(scope="module")
 def whole(clamr: Clamr, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What a run writes that nothing stopped."""
+    """Files of a run that nothing stopped."""
     out = tmp_path_factory.mktemp("whole") / "q.jsonl"
     with endpoint() as there:
         clamr(*arguments(there, out)).ok()

@@ -1,4 +1,4 @@
-"""Which choice an answer takes, and what of it is shown."""
+"""The choice that an answer takes, and the part of it that is shown."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Which lines are shown, in which order, and how much of them."""
+"""The lines that are shown, their order, and how much of them."""
 
 from clamr_cli.ask import Line, lines_near
 from clamr_cli.types import Segment, Span

@@ -1,4 +1,4 @@
-"""What a model is told."""
+"""Prompts for a model."""
 
 import pytest
 

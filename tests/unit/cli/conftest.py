@@ -15,7 +15,7 @@ from tests.unit.cli import small_index
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: bytes

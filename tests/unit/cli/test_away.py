@@ -77,7 +77,7 @@ def _indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shelf(_indexed: Path, clamr: Clamr, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
-    """What a test does to it is undone after it."""
+    """Changes by a test are undone after it."""
     monkeypatch.setenv("CLAMR_CACHE", str(_indexed / "cache"))
     yield Shelf(_indexed, clamr)
     shutil.rmtree(_indexed)

@@ -1,4 +1,4 @@
-"""What commands do beside printing: exit codes, refusals, what they change, and what they remember."""
+"""Commands beside their output: exit codes, refusals, changes, and settings that are kept."""
 
 import io
 import json

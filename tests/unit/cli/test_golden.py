@@ -1,4 +1,4 @@
-"""What every command prints, byte by byte. After a change on purpose: REGENERATE_GOLDEN=1 pytest tests/unit/cli."""
+"""Output of every command, byte by byte. After a change on purpose: REGENERATE_GOLDEN=1 pytest tests/unit/cli."""
 
 import json
 import os

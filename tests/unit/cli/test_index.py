@@ -1,4 +1,4 @@
-"""How ``clamr index`` shows a run and ends, whatever the run does."""
+"""``clamr index`` shows a run and ends, whatever the run does."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ from tests.unit.cli.conftest import Clamr
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """What a run does to signals must not outlive the test."""
+    """Restore the signal handlers that a run changes."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():

@@ -29,7 +29,7 @@ OFFLINE = (
 
 
 def play(view: IndexView, events: tuple[Event, ...], *, quiet: bool = False, bars: bool = False) -> str:
-    """What a view shows of events."""
+    """Output of a view for events."""
     stream = io.StringIO()
     target = Console(file=stream, width=100, force_terminal=bars, color_system=None, _environ={})
     with Screen(target=target, quiet=quiet) as view.screen:

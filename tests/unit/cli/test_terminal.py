@@ -17,7 +17,7 @@ LINK = "\x1b]8;"
 
 
 def _on_a_terminal(db: Path, *arguments: str, answer: str = "", **environment: str) -> tuple[int, str]:
-    """What a command shows on a terminal 80 columns wide, and its exit code."""
+    """Output of a command on a terminal 80 columns wide, and its exit code."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "TERM")}
     ours, theirs = pty.openpty()
     with subprocess.Popen(

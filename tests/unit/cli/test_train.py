@@ -1,4 +1,4 @@
-"""What people see of a training run."""
+"""Output of a training run."""
 
 from __future__ import annotations
 

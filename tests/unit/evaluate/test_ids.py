@@ -1,4 +1,4 @@
-"""Which video of the index a name means."""
+"""The video of the index that a name means."""
 
 import pytest
 

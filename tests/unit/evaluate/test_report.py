@@ -1,4 +1,4 @@
-"""What a report says of runs."""
+"""Reports of runs."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which words belong to a frame, and cut segments put together again."""
+"""The words that belong to a frame, and cut segments put together again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds of every choice of frames, whatever the scores, times and pictures."""
+"""Properties of every choice of frames, for any scores, times and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which captions of a file become its speech, and what happens to sidecars that cannot be read."""
+"""The captions of a file that become its speech, and sidecars that cannot be read."""
 
 from __future__ import annotations
 

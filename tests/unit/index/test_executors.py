@@ -1,4 +1,4 @@
-"""Where tasks run: whatever a task does to its process, it fails alone, and nothing stays behind."""
+"""Executors: whatever a task does to its process, it fails alone, and nothing stays behind."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What an index run finds to do, from what is there and what the index knows."""
+"""The work that an index run finds, from the files and the records of the index."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class Library:
         return {os.path.relpath(path, self.root) for path in paths}
 
     def gone(self, *targets: str | Path) -> set[str]:
-        """What a run over the targets would forget."""
+        """Files that a run over the targets would forget."""
         settled = self.look(*targets).settled(self.files)
         return self.names([record.path for record, absence in settled if absence.gone])
 
     def away(self, *targets: str | Path) -> set[str]:
-        """What a run over the targets would mark as offline."""
+        """Files that a run over the targets would mark as offline."""
         settled = self.look(*targets).settled(self.files)
         return self.names([record.path for record, absence in settled if not absence.gone])
 

@@ -1,4 +1,4 @@
-"""What is heard of a file with several sound tracks or channels: all the speech, once, from wherever it is."""
+"""Files with several sound tracks or channels: all speech is recognised, once, wherever it is."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def heard(tmp_path: Path, *tracks: Track, language: str = "") -> tuple[np.ndarra
 
 
 def alike(samples: np.ndarray, source: np.ndarray, start: float = 0.0, end: float = SECONDS) -> float:
-    """How much of the sound in a stretch of time is that of a source at 48 kHz: a correlation."""
+    """Correlation of the sound in a stretch of time with a source at 48 kHz."""
     first, last = round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
     resampler = av.AudioResampler("flt", "mono", SAMPLE_RATE)
     frame = av.AudioFrame.from_ndarray(source[None], "flt", "mono")

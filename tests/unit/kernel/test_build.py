@@ -1,4 +1,4 @@
-"""What the package is without a compiler, with one, and under the sanitizers."""
+"""The package without a compiler, with one, and under the sanitizers."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What ``clamr doctor`` says of the kernel."""
+"""``clamr doctor`` about the kernel."""
 
 from pathlib import Path
 

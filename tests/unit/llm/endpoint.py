@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Sent:
-    """What the endpoint sends back: a status, a body, headers; ``hang`` waits until the endpoint ends first."""
+    """Response of the endpoint: a status, a body, headers; ``hang`` waits until the endpoint ends first."""
 
     status: int = 200
     body: bytes = b""
@@ -35,7 +35,7 @@ def error(status: int, message: str, **headers: str) -> Sent:
 
 @dataclass
 class Asked:
-    """What the endpoint was asked."""
+    """A request to the endpoint."""
 
     body: dict[str, Any]
     headers: dict[str, str]

@@ -193,7 +193,7 @@ def flip(path: Path, place: int) -> None:
 
 
 def read_all(store: Store) -> object:
-    """What searches read of the vectors, by the packed copy and by the table."""
+    """Vectors as searches read them, by the packed copy and by the table."""
     snapshot = store.snapshot(ENCODER.fingerprint)
     packed = [list(zip(one.moment_ids, one.vectors.tobytes(), strict=False)) for one in snapshot.uncovered()]
     fetched = [

@@ -48,7 +48,7 @@ def reopened(store):
 
 
 def contents(store):
-    """What a snapshot has by moment, from its files and from the table: vectors restored from codes, and modalities."""
+    """Content of a snapshot by moment, from its files and the table: vectors restored from codes, and modalities."""
     snapshot = reopened(store).snapshot(FINGERPRINT)
     found = {}
     for file in snapshot.files:

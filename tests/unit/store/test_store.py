@@ -1,4 +1,4 @@
-"""What is written comes back as it was, and a replaced or removed video leaves nothing behind."""
+"""Written values come back as they were, and a replaced or removed video leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a query unfit: repetition, leaks, and what is no query."""
+"""Reasons to reject a query: repetition, leaks, and text that is no query."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Which queries a video gets, and from what."""
+"""The queries that a video gets, and their sources."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""What a synth run shows: how far it is and how long it will take, on stderr."""
+"""Output of a synth run on stderr: its progress and the time left."""
 
 from pathlib import Path
 

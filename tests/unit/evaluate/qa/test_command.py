@@ -240,7 +240,7 @@ def test_the_subtitles_of_the_collection_go_before_what_the_index_has(clamr, col
 
 @pytest.mark.slow
 def test_a_video_of_sound_alone_and_one_in_which_nobody_speaks(qa, collection, tmp_path):
-    """What is known of neither is told, and the subtitles that a collection has but are empty are no error."""
+    """Missing facts of both are reported, and the subtitles that a collection has but are empty are no error."""
     whole = Clip(size=(64, 48), fps=4).colour("red", 25).track().write(tmp_path / "whole.mkv")
     only_sound(whole, collection / "data" / "sound.mkv")
     (collection / "subtitle" / "nobody.json").write_text("[]")

@@ -1,4 +1,4 @@
-"""What an evaluation of questions shows while it runs."""
+"""Output of an evaluation of questions while it runs."""
 
 from pathlib import Path
 
