@@ -405,6 +405,9 @@ def declare(name: str, function: Callable[[Context, Any], int]) -> TyperCommand:
             _debugged.append(name)
         if "quiet" in values:
             values["quiet"] = values["quiet"] or own.quiet
+        for argument in single:
+            if values[argument] == "-":
+                values[argument] = next(iter(stdin()), "")
         for argument in words:
             if "-" in (values[argument] or ()):
                 values[argument] = [part for word in values[argument] for part in (stdin() if word == "-" else [word])]
@@ -420,6 +423,7 @@ def declare(name: str, function: Callable[[Context, Any], int]) -> TyperCommand:
     app.command(name, cls=ProgramCommand, help=text, epilog=epilog + (_verbatim(examples) if examples else ""))(call)
     command = typer.main.get_command(app)
     words = [parameter.name for parameter in command.params if parameter.nargs == -1]
+    single = [parameter.name for parameter in command.params if parameter.param_type_name == "argument"]
     for parameter in command.params:
         if parameter.param_type_name == "argument":
             # Help calls arguments by their names alone, without <list[str]> and the like behind them.
@@ -487,12 +491,17 @@ def _meant(word: str) -> str:
     name = word.lower().lstrip("-")
     if name in COMMANDS or name in ALIASES:
         return ALIASES.get(name, name)
-    for command, others in OTHER_NAMES.items():
-        if name in others.split():
-            return command
+    others = {other: command for command, names in OTHER_NAMES.items() for other in names.split()}
+    if name in others:
+        return others[name]
     if os.sep in word and os.path.lexists(word):
         return f"index {word}"
-    return f'search "{word}"' if len(word.split()) > 1 else ""
+    if len(word.split()) > 1:
+        return f'search "{word}"'
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [*COMMANDS, *ALIASES, *others], n=1)
+    return {**others, **ALIASES}.get(close[0], close[0]) if close else ""
 
 
 def spread(arguments: Sequence[str], many: str, one: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -362,6 +363,22 @@ def counted(text: str, items: Iterable[Item], total: int, *, quiet: bool = False
         for number, item in enumerate(items, 1):
             yield item
             screen.bar(text, number, total)
+
+
+@contextlib.contextmanager
+def waiting(text: str, *, after: float = 1.0, target: Console | None = None) -> Iterator[None]:
+    """Shows on a terminal that something goes on, and for how long, if the block takes more seconds than ``after``."""
+    with Screen(target=target) as screen:
+        timer = threading.Timer(after, screen.bar, (text, 0, None))
+        timer.daemon = True
+        if screen.draws:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if timer.ident is not None:
+                timer.join()
 
 
 @contextlib.contextmanager

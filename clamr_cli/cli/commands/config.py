@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import tempfile
 import tomllib
@@ -165,7 +166,9 @@ def _check(place: Path, text: str) -> None:
 def _known(name: str) -> str:
     plain = name.replace("-", "_").lower()
     if plain not in config.NAMES:
-        raise UsageError(f"unknown setting {name!r}", f"the settings are {', '.join(config.NAMES)}")
+        close = difflib.get_close_matches(plain, config.NAMES, n=1)
+        hint = f"did you mean {close[0]}?" if close else "list them with: clamr config"
+        raise UsageError(f"unknown setting {name!r}", hint)
     return plain
 
 

@@ -160,8 +160,11 @@ def test_a_dash_stands_for_the_lines_of_stdin(clamr: Clamr, db: Path, monkeypatc
     stdin(os.fsencode(HOSTILE_PATH) + b"\0/videos/nature/bees.mkv\0")
     assert clamr("--db", str(db), "rm", "-", "--yes").code == 0
     assert HOSTILE_PATH not in _paths(db)
+    stdin(LAGOS.encode() + b"\n")
+    assert clamr("--db", str(db), "show", "-").out == clamr("--db", str(db), "show", LAGOS).out
     stdin(b"")
     assert clamr("--db", str(db), "search", "-").code == 2
+    assert clamr("--db", str(db), "show", "-").code == 2
 
 
 def test_a_fault_in_the_configuration_names_file_and_key(clamr: Clamr, tmp_path: Path) -> None:

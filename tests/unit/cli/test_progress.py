@@ -4,6 +4,7 @@ import io
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -178,6 +179,20 @@ def test_only_a_terminal_that_can_draw_gets_a_bar() -> None:
         with Screen(target=Console(file=stream, force_terminal=force, _environ=environment)) as screen:
             screen.bar("a", 1, 2, due=True)
         assert stream.getvalue() == "a\n"
+
+
+def test_a_long_wait_is_shown_and_a_short_one_is_not() -> None:
+    for after, shown in ((0.0, True), (60.0, False)):
+        console, stream = terminal()
+        with progress.waiting("loading a model", after=after, target=console):
+            deadline = time.monotonic() + 5
+            while shown and "loading a model" not in stream.getvalue() and time.monotonic() < deadline:
+                time.sleep(0.01)
+        assert ("loading a model" in stream.getvalue()) is shown
+    stream = io.StringIO()
+    with progress.waiting("loading a model", after=0.0, target=Console(file=stream)):
+        pass
+    assert stream.getvalue() == ""
 
 
 def test_counting_passes_everything_on() -> None:

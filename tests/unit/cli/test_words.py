@@ -77,6 +77,8 @@ def test_the_version_has_a_short_option(clamr: Clamr) -> None:
         (["forget"], "rm"),
         (["sync"], "index"),
         (["settings"], "config"),
+        (["updat"], "index"),
+        (["transcrip"], "edit"),
         (["info"], "show"),
         (["version"], "--version"),
         (["LS"], "ls"),
