@@ -82,6 +82,41 @@ def plain(text: str, *, case: bool = False) -> str:
     return _BEFORE_MARKS.sub("", _DOTS.sub("...", _DASHES.sub("-", text)))
 
 
+_WORD: Final = re.compile(r"[^\W_]+")
+
+STOP_WORDS: Final = frozenset(
+    """
+    a about above after again against all also am an and any are around as at be because been before being below
+    between both but by can could did do does doing done down during each either else ever every few for from further
+    get gets getting goes going got had has have having he her here hers herself him himself his how i if in into is
+    it its itself just like made make makes many me more most much my myself near no nor not now of off on once one
+    only onto or other our ours out over own per s same seen she should shown shows so some someone something such t
+    than that the their theirs them themselves then there these they thing things this those through to too toward
+    towards under until up upon us used uses using very was way we were what when where which while who whom whose why
+    will with within without would you your yours yourself
+    clip clips footage video videos
+    au aux avec ce ces cette dans de des du elle en est et il ils la le les leur mais ne nous ou par pas pour qui que
+    sa ses sont sur un une vous
+    al como con del el ella es esta este las lo los para pero por se su sus una y
+    dem den der ein eine einem einen einer er ich ist nicht sich sie und von wir zu zum zur
+    che di gli il non per una é è
+    da do dos em na nas no nos o os um uma
+    """.split()  # noqa: SIM905 -- a block of words is easier to read
+)
+"""Words of English, French, Spanish, German, Italian and Portuguese that say little, and those for a video itself."""
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in order, as they are compared (see :func:`plain`)."""
+    return _WORD.findall(plain(text))
+
+
+def content_words(query: str) -> tuple[str, ...]:
+    """The different words of a query without stop words; all of them where there are only stop words."""
+    words = dict.fromkeys(words_of(query))
+    return tuple(word for word in words if word not in STOP_WORDS) or tuple(words)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """The origin of a stretch of a track's text.

@@ -142,6 +142,7 @@ complete -c clamr -n '__fish_seen_subcommand_from search' -l limit -s n -x -d 'R
 complete -c clamr -n '__fish_seen_subcommand_from search' -l moments -d 'All good moments, not one of each video.'
 complete -c clamr -n '__fish_seen_subcommand_from search' -l scoring -x -a 'token-max modality-max' -d 'token-max is the default.'
 complete -c clamr -n '__fish_seen_subcommand_from search' -l floor -x -d 'Score per query vector below which hits are weak.'
+complete -c clamr -n '__fish_seen_subcommand_from search' -l verbatim -d 'Search as written, misspelt words too.'
 complete -c clamr -n '__fish_seen_subcommand_from search' -l encoder -x -a 'mini clamr clamr-omni hashed gemma gemma-omni st' -d 'Use the vectors of this one.'
 complete -c clamr -n '__fish_seen_subcommand_from search' -l device -x -a 'auto cpu cuda mps' -d 'Where models run.'
 complete -c clamr -n '__fish_seen_subcommand_from search' -l exact -d 'Compare with everything, however large the library is.'

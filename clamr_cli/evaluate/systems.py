@@ -16,7 +16,7 @@ no score.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -41,6 +41,7 @@ from clamr_cli.search.cascade import (
     slot_weights,
     video_of,
 )
+from clamr_cli.search.search import literal_moments
 from clamr_cli.store import PackedVectors, Store
 from clamr_cli.types import (
     DIMENSION,
@@ -103,16 +104,21 @@ def rank(
     *,
     winners: NDArray[np.uint8] | None = None,
     lengths: Array | None = None,
+    first: NDArray[np.bool_] | None = None,
     oracle: bool = False,
 ) -> Run:
     """Rank the videos [v] of each query by scores [q, v], minus infinity for no answer; ties in the order of videos.
 
-    ``winners`` are modality ids [q, v]; scores are divided by ``lengths`` [q], to compare them between queries.
+    ``winners`` are modality ids [q, v]; scores are divided by ``lengths`` [q], to compare them between queries. Videos
+    of ``first`` [q, v] come before all others.
     """
     names = np.array(documents, dtype=object)
     rankings = []
     for number, row in enumerate(scores):
-        best = order(row)[:DEPTH]
+        best = order(row)
+        if first is not None:
+            best = best[np.argsort(~first[number, best], kind="stable")]
+        best = best[:DEPTH]
         length = 1.0 if lengths is None else float(lengths[number])
         won = () if winners is None else tuple(winners[number, best].tolist())
         rankings.append(QueryRanking(tuple(names[best].tolist()), tuple((row[best] / length).tolist()), won))
@@ -159,8 +165,9 @@ def all_systems(
             yield batch
             done += len(batch.moment_ids)
 
-    stored = score_videos(stored_vectors(), tokens, video_ids, scoring)
-    runs = [rank(f"{name} joint", stored.joint, names, winners=stored.winners, lengths=lengths)]
+    literal = [literal_moments(store, query.text) for query in queries]
+    stored = score_videos(stored_vectors(), tokens, video_ids, scoring, literal)
+    runs = [rank(f"{name} joint", stored.joint, names, winners=stored.winners, lengths=lengths, first=stored.first)]
     if not baselines:
         return runs, []
     notes = []
@@ -369,16 +376,22 @@ class VideoScores:
         joint: [q, v] float32 over all modalities, minus infinity where nothing of a video can answer.
         alone: [q, v, SLOTS] float32 over one modality each, as a search in that modality gives; column 0 is empty.
         winners: [q, v] uint8, the modality with the highest score of its own in the moment that won ``joint``; 0 none.
+        first: [q, v] bool, the videos of moments that come before all others; ``joint`` is of their best one.
     """
 
     video_ids: tuple[str, ...]
     joint: Float32
     alone: Float32
     winners: NDArray[np.uint8]
+    first: NDArray[np.bool_]
 
 
 def score_videos(
-    packed: Iterable[PackedVectors], queries: Sequence[TokenVectors], video_ids: Iterable[str], scoring: Scoring
+    packed: Iterable[PackedVectors],
+    queries: Sequence[TokenVectors],
+    video_ids: Iterable[str],
+    scoring: Scoring,
+    literal: Sequence[Collection[str]] = (),
 ) -> VideoScores:
     """The scores of all videos for all queries, as searches would give them, in one pass of the vectors.
 
@@ -387,12 +400,14 @@ def score_videos(
         queries: the queries' vectors, of the same encoder.
         video_ids: the videos that may answer; moments of others are passed over.
         scoring: of ``joint``.
+        literal: of each query the ids of moments that come before all others; empty where none do.
     """
     ids = tuple(sorted(set(video_ids)))
     column_of = {video_id: number for number, video_id in enumerate(ids)}
     joint = np.full((len(queries), len(ids)), -np.inf, np.float32)
     alone = np.full((*joint.shape, SLOTS), -np.inf, np.float32)
     winners = np.zeros(joint.shape, np.uint8)
+    first = np.zeros(joint.shape, np.bool_)
     rule = ScoringRule(scoring, slot_weights({}))
     for batch in packed:
         columns = np.array([column_of.get(video_of(moment_id), -1) for moment_id in batch.moment_ids])
@@ -401,12 +416,18 @@ def score_videos(
             whole, apart = rule.scores(maxima), per_modality(maxima)
             best = np.where(np.isfinite(apart).any(axis=1), apart.argmax(axis=1), 0)
             np.maximum.at(alone[query], columns[rows], apart[rows])
-            better = rows[whole[rows] > joint[query, columns[rows]]]
+            some = rows
+            if literal and literal[query]:
+                holds = np.array([moment_id in literal[query] for moment_id in batch.moment_ids], np.bool_)
+                new = np.unique(columns[rows[holds[rows] & ~first[query, columns[rows]]]])
+                joint[query, new], first[query, new] = -np.inf, True
+                some = rows[holds[rows] == first[query, columns[rows]]]
+            better = some[whole[some] > joint[query, columns[some]]]
             # Of several values for one place the last is kept, so the best moment of a video comes last.
             better = better[np.argsort(whole[better], kind="stable")]
             joint[query, columns[better]] = whole[better]
             winners[query, columns[better]] = best[better]
-    return VideoScores(ids, joint, alone, winners)
+    return VideoScores(ids, joint, alone, winners, first)
 
 
 def _maxima_of_queries(queries: Sequence[TokenVectors], batch: PackedVectors) -> Iterator[tuple[int, Float32]]:

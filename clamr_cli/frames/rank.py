@@ -20,6 +20,7 @@ from clamr_cli.frames.values import PART, FrameChoice, FrameHit, Prepared, Surro
 from clamr_cli.index.documents import moment_of
 from clamr_cli.media.key_frames import image_difference
 from clamr_cli.search.cascade import SLOTS, Float32, ScoringRule, modality_maxima, similarities, slot_weights
+from clamr_cli.search.confidence import Background, Judge, model_of
 from clamr_cli.search.search import Match
 from clamr_cli.types import MODALITY_IDS, TEXT_MODALITIES, Encoder, FrameSelection, TokenVectors
 
@@ -51,7 +52,8 @@ _DIGITS: Final = 5
 class Ranking:
     """Scores of all candidates of a video for a question.
 
-    ``scores`` are [n] float32, minus infinity for a candidate that has nothing that may answer.
+    ``scores`` are [n] float32, minus infinity for a candidate that has nothing that may answer; they come of the
+    ``maxima`` [q, n, SLOTS].
     """
 
     prepared: Prepared
@@ -59,6 +61,7 @@ class Ranking:
     tokens: TokenVectors
     rule: ScoringRule
     scores: Float32
+    maxima: Float32
 
 
 def rank(prepared: Prepared, encoder: Encoder, question: str, choice: FrameChoice | None = None) -> Ranking:
@@ -78,7 +81,8 @@ def rank(prepared: Prepared, encoder: Encoder, question: str, choice: FrameChoic
         )
     tokens = encoder.encode_queries([question])[0]
     rule = ScoringRule(choice.scoring, slot_weights({}, frozenset(choice.modalities) or None))
-    return Ranking(prepared, question, tokens, rule, rule.scores(_maxima(prepared, tokens)))
+    maxima = _maxima(prepared, tokens)
+    return Ranking(prepared, question, tokens, rule, rule.scores(maxima), maxima)
 
 
 def _maxima(prepared: Prepared, tokens: TokenVectors) -> Float32:
@@ -128,6 +132,14 @@ def describe(ranking: Ranking, numbers: Sequence[int]) -> list[FrameHit]:
     """The candidates of these numbers, in that order, with their evidence."""
     prepared, hits = ranking.prepared, []
     surroundings = Surroundings(prepared.texts, prepared.context)
+    # Candidates are compared with the others of the video. Those close by show the same, so each stands for itself.
+    names = [str(number) for number in range(len(prepared.candidates))]
+    judge = Judge(
+        ranking.question,
+        ranking.rule,
+        Background(ranking.maxima, names, len(names)),
+        model_of(prepared.encoder.name),
+    )
     for place, number in enumerate(numbers, 1):
         frame = prepared.candidates[number]
         video_id = prepared.target.video_id
@@ -141,6 +153,12 @@ def describe(ranking: Ranking, numbers: Sequence[int]) -> list[FrameHit]:
             frame=frame,
             at=match.strongest_time(),
             score=float(ranking.scores[number]),
+            confidence=judge.confidence(
+                float(ranking.scores[number]),
+                [segment.text for modality in TEXT_MODALITIES for segment in moment.segments(modality)],
+                names[number],
+                match.winner,
+            ),
             modality=match.winner,
             modalities=match.scores,
             evidence=match.evidence(),

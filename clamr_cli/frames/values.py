@@ -19,6 +19,7 @@ from clamr_cli.types import (
     Evidence,
     Frame,
     FrameSelection,
+    Level,
     MediaInfo,
     Modality,
     Scoring,
@@ -165,6 +166,7 @@ class FrameHit:
     frame: Frame
     at: float  # the second inside its span at which the evidence is strongest
     score: float = 0.0  # MaxSim of the question with everything of the candidate
+    confidence: float = 0.0  # the chance that it answers, in [0, 1]
     modality: Modality | None = None  # the one that matches best alone; None where nothing may answer
     modalities: Mapping[Modality, float] = field(default_factory=dict)  # the score of each that it has alone
     evidence: tuple[Evidence, ...] = ()  # what matched each word of the question
@@ -172,3 +174,8 @@ class FrameHit:
     ocr: tuple[Segment, ...] = ()
     file: str = ""  # names of what an export wrote of it; empty where nothing was written
     clip: str = ""
+
+    @property
+    def weak(self) -> bool:
+        """Whether it probably does not answer the question."""
+        return Level.of(self.confidence) is Level.WEAK

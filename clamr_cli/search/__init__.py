@@ -2,5 +2,6 @@
 
 from clamr_cli.search.explain import explain, offline, timeline, why_nothing
 from clamr_cli.search.search import search
+from clamr_cli.search.spelling import correct
 
-__all__ = ["explain", "offline", "search", "timeline", "why_nothing"]
+__all__ = ["correct", "explain", "offline", "search", "timeline", "why_nothing"]

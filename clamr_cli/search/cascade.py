@@ -7,6 +7,8 @@
 3. Whatever cannot reach the threshold is out, proven. The bounds of the rest are tightened once, by a query of more
    digits; what can still reach it is scored exactly, until nothing is left that could.
 
+Moments that come first whatever their scores are ranked by themselves in the same way, and the others after them.
+
 So the ranking is that of scoring everything, ties included: bounds are compared with room for the digits that ties are
 decided by. Rows that no file of the scan cache stands for are scored exactly at once. A score beyond its bound means
 damage that no checksum showed: the cache is not used then.
@@ -36,7 +38,7 @@ from clamr_cli.devices import choose_device
 from clamr_cli.kernel import FLOAT_SLACK, batches, bound, exact
 from clamr_cli.store import CorruptCache, PackedVectors, ScanFile, Snapshot
 from clamr_cli.store.tables import moment_order
-from clamr_cli.types import MODALITY_IDS, MODALITY_OF_ID, NO_MODALITY, Modality, Scoring
+from clamr_cli.types import MODALITY_IDS, MODALITY_OF_ID, NO_MODALITY, TEXT_MODALITIES, Modality, Scoring
 
 if TYPE_CHECKING:
     import torch
@@ -217,6 +219,11 @@ class ScoringRule:
 
     scoring: Scoring
     weights: Float32
+
+    @property
+    def counts_texts(self) -> bool:
+        """Whether all modalities that have text count."""
+        return all(self.weights[MODALITY_IDS[modality]] > 0 for modality in TEXT_MODALITIES)
 
     def scores(self, maxima: Float32) -> Float32:
         """The scores of documents: [q, d, SLOTS] to [d] float32; minus infinity where nothing may answer."""
@@ -440,12 +447,20 @@ class Cascade:
 
     Attributes:
         moment_ids: of all m.
+        first: [m] bool, those that come before all others, whatever their scores.
         upper: [m, rules] float64, what scores are at most; minus infinity where nothing may answer.
         values: [m, rules] float32, scores where ``exact``.
         exact: [m] bool.
     """
 
-    def __init__(self, candidates: Candidates, query: Float32, rules: Sequence[ScoringRule], scan: Scan) -> None:
+    def __init__(
+        self,
+        candidates: Candidates,
+        query: Float32,
+        rules: Sequence[ScoringRule],
+        scan: Scan,
+        first: Collection[str] = (),
+    ) -> None:
         """Bound all candidates, and score those that no file stands for.
 
         Args:
@@ -453,6 +468,8 @@ class Cascade:
             query: [q, 128] float32.
             rules: ways of scoring, all at once; the first one ranks.
             scan: bounds similarities.
+            first: ids of moments that come before all others by every rule under which texts count
+                (:attr:`ScoringRule.counts_texts`).
 
         Raises:
             CorruptCache: the scan cache is not what was written.
@@ -477,6 +494,7 @@ class Cascade:
                 self.moment_ids += [batch.moment_ids[number] for number in numbers]
         counts = [len(moments) for moments in candidates.in_files]
         stored = np.concatenate(uncovered)
+        self.first = np.array([moment_id in first for moment_id in self.moment_ids], np.bool_)
         self._file_of = np.repeat(np.array([*range(len(counts)), _UNCOVERED]), [*counts, len(stored)])
         self._inside = np.concatenate([*candidates.in_files, np.zeros(len(stored), np.int64)])
         self.upper = np.concatenate([*upper, stored.astype(np.float64)])
@@ -491,12 +509,24 @@ class Cascade:
             CorruptCache: the scan cache is not what was written.
             StoreError: the index cannot be read.
         """
+        tier = self._first(0)
+        best = self._top(limit, tier, of_each_video=of_each_video) if tier.any() else []
+        if len(best) < limit:
+            rest = ~tier
+            if of_each_video and best:
+                videos = {video_of(moment_id) for moment_id, _ in best}
+                rest &= np.array([video_of(moment_id) not in videos for moment_id in self.moment_ids], np.bool_)
+            best += self._top(limit - len(best), rest, of_each_video=of_each_video)
+        return best
+
+    def _top(self, limit: int, among: NDArray[np.bool_], *, of_each_video: bool) -> list[tuple[str, float]]:
+        """:meth:`top` of a part of the moments, by their scores alone."""
         tightened = np.zeros(len(self.exact), np.bool_)
         while True:
-            ranking = first_of_each_video(self._ranking(0)) if of_each_video else self._ranking(0)
-            best = list(islice(ranking, limit))
+            ranking = self._ranking(0, among)
+            best = list(islice(first_of_each_video(ranking) if of_each_video else ranking, limit))
             threshold = best[-1][1] if len(best) == limit else -np.inf
-            left = np.flatnonzero(~self.exact & self._reaches(0, threshold))
+            left = np.flatnonzero(~self.exact & among & self._reaches(0, threshold))
             if not len(left):
                 return best
             if threshold == -np.inf:
@@ -516,17 +546,21 @@ class Cascade:
         """
         own = np.array([video_of(moment_id) == video_id for moment_id in self.moment_ids], np.bool_)
         self._score(np.flatnonzero(own & ~self.exact))
-        first = next((pair for pair in self._ranking(rule) if video_of(pair[0]) == video_id), None)
+        tier, before = self._first(rule), set[str]()
+        if not (own & tier).any():
+            before = {video_of(self.moment_ids[number]) for number in np.flatnonzero(tier).tolist()}
+            tier = ~tier
+        first = next((pair for pair in self._ranking(rule, tier & own)), None)
         if first is None:
             return None
         moment_id, score = first
-        close = np.flatnonzero(~self.exact & self._reaches(rule, score))
+        close = np.flatnonzero(~self.exact & tier & self._reaches(rule, score))
         self.tighten(close)
         close = close[self.upper[close, rule] + self._slack >= score]
         surely = self.lower(close)[:, rule] - self._slack > score
         self._score(close[~surely])
-        before = {video_of(self.moment_ids[number]) for number in close[surely].tolist()}
-        for other, _ in self._ranking(rule):
+        before |= {video_of(self.moment_ids[number]) for number in close[surely].tolist()}
+        for other, _ in self._ranking(rule, tier):
             if video_of(other) == video_id:
                 break
             before.add(video_of(other))
@@ -548,9 +582,14 @@ class Cascade:
             least[chosen] = self._bounds(file, moments, -1, 2)
         return least[numbers]
 
-    def _ranking(self, rule: int) -> Iterator[tuple[str, float]]:
-        """The ranking of the moments that are scored exactly so far."""
-        at = np.flatnonzero(self.exact)
+    def _first(self, rule: int) -> NDArray[np.bool_]:
+        """Mask of the moments that come first by a rule."""
+        first: NDArray[np.bool_] = self.first & np.isfinite(self.upper[:, rule])
+        return first if self._rules[rule].counts_texts else np.zeros_like(first)
+
+    def _ranking(self, rule: int, among: NDArray[np.bool_]) -> Iterator[tuple[str, float]]:
+        """The ranking of those of some moments that are scored exactly so far."""
+        at = np.flatnonzero(self.exact & among)
         return ranked([self.moment_ids[number] for number in at.tolist()], self.values[at, rule])
 
     def _reaches(self, rule: int, threshold: float) -> NDArray[np.bool_]:

@@ -10,7 +10,15 @@ from typing import Final
 from clamr_cli.errors import UsageError
 from clamr_cli.files import readable_now
 from clamr_cli.search.cascade import Candidates, Cascade, VideoRank, kernel_scan, video_of
-from clamr_cli.search.search import Query, hits_of, moments_with, select, select_candidates, without_corrupt_cache
+from clamr_cli.search.search import (
+    Query,
+    hits_of,
+    literal_moments,
+    moments_with,
+    select,
+    select_candidates,
+    without_corrupt_cache,
+)
 from clamr_cli.store import Store
 from clamr_cli.text import format_time, plural
 from clamr_cli.types import (
@@ -60,8 +68,10 @@ def explain(store: Store, encoder: Encoder, video_id: str, text: str, options: S
         weights[MODALITY_IDS[modality]] = 0.0
         rules.append(replace(query.rule, weights=weights))
 
+    first = literal_moments(store, query.text)
+
     def ranks(candidates: Candidates) -> tuple[list[VideoRank | None], int]:
-        cascade = Cascade(candidates, query.vectors, rules, kernel_scan(query.vectors))
+        cascade = Cascade(candidates, query.vectors, rules, kernel_scan(query.vectors), first)
         return [cascade.rank_of(video_id, rule) for rule in range(len(rules))], cascade.videos_ranked()
 
     (own, *without), total = without_corrupt_cache(store, query, candidates, ranks)

@@ -11,7 +11,6 @@ and the shapes of apostrophes, quotation marks and dashes make no difference, se
 from __future__ import annotations
 
 import fnmatch
-import math
 import os
 import re
 from collections import defaultdict
@@ -36,6 +35,7 @@ from clamr_cli.search.cascade import (
     kernel_scan,
     modality_maxima,
     per_modality,
+    score_packed,
     segment_max,
     similarities,
     slot_weights,
@@ -43,9 +43,10 @@ from clamr_cli.search.cascade import (
     video_of,
     weighted,
 )
+from clamr_cli.search.confidence import Background, Judge, model_of
 from clamr_cli.store import CorruptCache, Store, VideoFacts
 from clamr_cli.store.tables import readable
-from clamr_cli.text import format_time, plain
+from clamr_cli.text import content_words, format_time, plain, words_of
 from clamr_cli.types import (
     FAIR_FROM,
     MODALITY_IDS,
@@ -70,6 +71,9 @@ from clamr_cli.types import (
 )
 
 Result = TypeVar("Result")
+
+SAMPLE: Final = 128
+"""Moments of the library that hits are compared with."""
 
 LEAST_CANDIDATES: Final = 100
 """Moments that an approximate index is asked for at least, and moments by their texts at most."""
@@ -163,13 +167,32 @@ def search(store: Store, encoder: Encoder, text: str, options: SearchOptions, *,
     if approximate:
         candidates = Candidates(candidates.snapshot, candidates.videos, nearest(store, query))
     scan = torch_scan(query.vectors, device) if device == "cuda" else kernel_scan(query.vectors)
+    first = literal_moments(store, query.text) if query.rule.counts_texts else ()
 
     def top(candidates: Candidates) -> list[tuple[str, float]]:
-        cascade = Cascade(candidates, query.vectors, [query.rule], scan)
+        cascade = Cascade(candidates, query.vectors, [query.rule], scan, first)
         return cascade.top(options.limit, of_each_video=not options.moments)
 
     ranking = without_corrupt_cache(store, query, candidates, top)
     return [replace(hit, approximate=approximate) for hit, _ in hits_of(store, query, ranking)]
+
+
+def literal_moments(store: Store, query: str) -> frozenset[str]:
+    """The moments that come first for a query of one content word: those whose texts hold it as a word.
+
+    Nobody who looks for a name wants what only resembles it before what has it. Empty for other queries.
+    """
+    words = content_words(query)
+    if len(words) != 1:
+        return frozenset()
+    return frozenset(moment_id for moment_id, text in store.texts(words[0]) if words[0] in words_of(text))
+
+
+def background(store: Store, query: Query) -> Background:
+    """A query's similarities to a sample of the library."""
+    sample = store.sample(query.encoder.info.fingerprint, SAMPLE)
+    maxima = score_packed(query.vectors, sample.vectors, sample.modality_ids, sample.indptr)
+    return Background(maxima, [video_of(moment_id) for moment_id in sample.moment_ids], store.moment_count())
 
 
 def select_candidates(store: Store, query: Query) -> Candidates | None:
@@ -242,25 +265,25 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
     files_of: defaultdict[str, list[FileRecord]] = defaultdict(list)
     for file in files:
         files_of[file.video_id].append(file)
-    # An encoder's own floors hold for scores over all modalities without weights only.
-    plain = not options.weights and not options.modalities and options.scoring == "token-max"
+    judge = Judge(query.text, query.rule, background(store, query), model_of(encoder.name))
     hits: list[tuple[Hit, Match]] = []
     for moment_id, score in ranking:
         video, moment, document = videos.get(video_of(moment_id)), moments.get(moment_id), vectors.get(moment_id)
         if video is None or moment is None or document is None:
             continue
         match = Match(query.text, query.tokens, moment, document, query.rule.weights)
-        per_vector = score / len(query.tokens)
-        floor = encoder.floors.get(match.winner, -math.inf) if plain and match.winner is not None else -math.inf
-        confidence = 1.0 if floor == -math.inf else 1.0 / (1.0 + math.exp(20.0 * (floor - per_vector)))
-        level = Level.of(confidence)
-        if options.floor is not None:
-            level = Level.WEAK if per_vector < options.floor else Level.of(max(confidence, FAIR_FROM))
         # Of several paths one that is there goes first, then one that is indexed.
         best = min(
             files_of[video.video_id],
             key=lambda file: (file.path not in there, file.state is not FileState.INDEXED, file.path),
             default=None,
+        )
+        texts = (segment.text for modality in TEXT_MODALITIES for segment in moment.segments(modality))
+        confidence = judge.confidence(
+            score,
+            (*texts, video.fields.title, *(os.path.basename(file.path) for file in files_of[video.video_id])),
+            video.video_id,
+            match.winner,
         )
         hit = Hit(
             rank=len(hits) + 1,
@@ -275,11 +298,18 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
             modalities={modality: match.scores.get(modality) for modality in SHOWN_MODALITIES},
             evidence=match.evidence(),
             confidence=confidence,
-            level=level,
+            level=level_of(confidence, score / len(query.tokens), options.floor),
             offline=best is not None and best.path not in there,
         )
         hits.append((hit, match))
     return hits
+
+
+def level_of(confidence: float, score: float, floor: float | None) -> Level:
+    """The level of a hit; ``score`` is per query vector, ``floor`` the one that was asked for."""
+    if floor is None:
+        return Level.of(confidence)
+    return Level.WEAK if score < floor else Level.of(max(confidence, FAIR_FROM))
 
 
 # --- the videos and moments that may answer ---------------------------------------------------------------------------

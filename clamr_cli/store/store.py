@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clamr_cli.errors import StoreError, UsageError
@@ -44,6 +46,7 @@ from clamr_cli.store.tables import (
     in_parts,
     literal,
     load,
+    moment_order,
     one_of,
     read_note,
     read_version,
@@ -51,6 +54,7 @@ from clamr_cli.store.tables import (
     write_note,
 )
 from clamr_cli.types import (
+    DIMENSION,
     EncoderInfo,
     FileRecord,
     FileState,
@@ -150,6 +154,8 @@ class Store:
         self.repairs: list[str] = []
         self._writing = False
         self._snapshots: dict[str, Snapshot] = {}
+        self._vocabulary: tuple[int, dict[str, int]] | None = None
+        self._samples: dict[str, tuple[int, PackedVectors]] = {}
 
     @classmethod
     def open(cls, uri: str | Path, *, create: bool = False, lock_dir: Path | None = None) -> Store:
@@ -415,10 +421,69 @@ class Store:
             return []
         return self.tables.matching_text(MOMENTS, "text", "moment_id", readable(text), limit)
 
-    def texts(self) -> Iterator[tuple[str, str]]:
-        """Every moment and all its texts, a line each: metadata, then speech, then on-screen text."""
+    def texts(self, word: str = "") -> Iterator[tuple[str, str]]:
+        """Every moment and all its texts, a line each: metadata, then speech, then on-screen text.
+
+        With a ``word``, moments whose texts surely do not hold it in any case or normal form are left out.
+        """
         for batch in self.tables.batches(MOMENTS, ["moment_id", "text"]):
+            if word.isascii() and word:
+                text = batch.column("text")
+                near = pc.match_substring(text, word, ignore_case=True)
+                # Compatibility forms of letters are no letters of ASCII.
+                batch = batch.filter(pc.or_(near, pc.invert(pc.string_is_ascii(text))))
             yield from zip(*(batch.column(name).to_pylist() for name in ("moment_id", "text")), strict=True)
+
+    def vocabulary(self) -> dict[str, int]:
+        """The words of all texts in lower case, and how often each stands there."""
+        version = self.tables.dataset(MOMENTS).version
+        if self._vocabulary is None or self._vocabulary[0] != version:
+            counts: Counter[str] = Counter()
+            for batch in self.tables.batches(MOMENTS, ["text"]):
+                texts = pc.utf8_lower(pc.utf8_normalize(batch.column("text"), "NFKC"))
+                words = pc.split_pattern_regex(texts, r"[^\pL\pN\pM]+").flatten().value_counts()
+                pairs = zip(words.field("values").to_pylist(), words.field("counts").to_pylist(), strict=True)
+                for word, count in pairs:
+                    counts[word] += count
+            self._vocabulary = (version, counts)
+        return self._vocabulary[1]
+
+    def moment_count(self) -> int:
+        """Number of moments."""
+        return self.tables.count(MOMENTS)
+
+    def sample(self, fingerprint: str, count: int) -> PackedVectors:
+        """The vectors of about ``count`` moments by an encoder, the same ones while no video comes or goes.
+
+        Videos are taken in the order of their ids, which are as good as random: as many as there are moments wanted.
+        Where there are fewer, several moments of each are, evenly spread.
+        """
+        version = self.tables.dataset(VECTORS).version
+        known = self._samples.get(fingerprint)
+        if known is not None and known[0] == version:
+            return known[1]
+        videos = sorted(facts.video_id for facts in self.catalog())[:count]
+        moments: dict[str, list[str]] = {video_id: [] for video_id in videos}
+        for moment_id in self.tables.column(MOMENTS, "moment_id", "video_id", videos):
+            moments[moment_id.partition("#")[0]].append(moment_id)
+        each = -(-count // max(1, len(videos)))
+        chosen = []
+        for own in moments.values():
+            own.sort(key=moment_order)
+            chosen += (
+                [own[place] for place in sorted({number * len(own) // each for number in range(each)})] if own else []
+            )
+        vectors = dict(self.scan_vectors(fingerprint, chosen))
+        rows = [(moment_id, vectors[moment_id]) for moment_id in chosen if moment_id in vectors]
+        sample = PackedVectors(
+            [moment_id for moment_id, _ in rows],
+            np.cumsum([0, *(len(item) for _, item in rows)], dtype=np.int64),
+            np.concatenate([np.zeros((0, DIMENSION), np.float16), *(item.vectors for _, item in rows)]),
+            np.concatenate([np.zeros(0, np.uint8), *(item.modality_ids for _, item in rows)]),
+            np.zeros(len(rows), np.bool_),
+        )
+        self._samples[fingerprint] = (version, sample)
+        return sample
 
     # --- extractions: never done twice --------------------------------------------------------------------------------
 

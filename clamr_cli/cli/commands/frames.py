@@ -115,6 +115,10 @@ FRAME: Final = (
     seconds_column("end", "Where that ends.", lambda hit: hit.frame.span.end, 3),
     seconds_column("at", "The second inside it where the evidence is strongest.", digits=3),
     json_only("score", "MaxSim of the question with all modalities.", lambda hit: rounded(4)(hit.score)),
+    json_only(
+        "confidence", "The chance that it answers the question, from 0 to 1.", lambda hit: rounded(3)(hit.confidence)
+    ),
+    json_only("weak", "True if it probably does not answer the question."),
     Column("modality", "The modality that matches best.", table=str, label="by"),
     json_only(
         "modalities", "Score of each modality alone.",
@@ -187,6 +191,8 @@ def frames(context: Context, arguments: FramesArguments) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
         Folder(path.parent).write(path.name, sheet(question, shown, path.suffix))
     emit(_columns(hits), hits, form)
+    if all(hit.weak for hit in hits):
+        warn("only weak frames: probably nothing in this video answers the question")
     return EXIT_FOUND if complete else EXIT_PARTIAL
 
 

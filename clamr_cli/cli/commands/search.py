@@ -63,6 +63,7 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
         float | None,
         typer.Option(metavar="N", parser=options.finite, help="Score per query vector below which hits are weak."),
     ] = None
+    verbatim: Annotated[bool, typer.Option("--verbatim", help="Search as written, misspelt words too.")] = False
     encoder: options.EncoderOption = None
     device: options.DeviceOption = None
     exact: Annotated[bool, typer.Option("--exact", help="Compare with everything, however large the library is.")] = (
@@ -147,6 +148,8 @@ def search(context: Context, arguments: SearchArguments) -> int:
 
     Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words, and "approximate", "weak" and "offline" (the file is not there now) where it is that.
 
+    A misspelt word is corrected if it is close to a word of the index and in no dictionary; a line on stderr says so, and --verbatim searches as written. Where the query is a single word, moments that have it in what is said, on screen or in the metadata come first.
+
     --paths leaves weak hits out, unless --floor 0 is given. On a terminal it quotes names as a shell needs it; piped, they come as they are, and a name with a line break takes two lines: -0 is safe with any name.
 
     Examples:
@@ -154,6 +157,7 @@ def search(context: Context, arguments: SearchArguments) -> int:
         clamr search '"climate justice" rally' --since 2024 -n 3
         clamr search goal --paths -0 | xargs -0 mpv
     """  # noqa: E501 -- a paragraph of help is a line
+    from clamr_cli.search import correct
     from clamr_cli.search import search as find
 
     settings = context.settings(
@@ -167,6 +171,10 @@ def search(context: Context, arguments: SearchArguments) -> int:
     store = open_store(settings)
     encoder = encoder_for(store, settings, arguments.encoder_settings())
     store.refresh(encoder.info.fingerprint)
+    if not arguments.verbatim:
+        query, corrections = correct(store, query)
+        if corrections:
+            warn(f"showing results for {', '.join(corrections.values())}; --verbatim searches as written")
     hits = find(store, encoder, query, search_options, device=settings.device)
     store.remember_search(query, search_options, encoder.info.name)
     if not hits:

@@ -90,22 +90,30 @@ def brute(store, query, rules, videos=None):
     return names, np.concatenate(values)
 
 
-def brute_top(store, query, rule, limit, videos=None, *, of_each_video=False):
+def brute_ranking(names, scores, rule, first=()):
+    """The moments of ``first`` by their scores, then all others, where texts count."""
+    if not rule.counts_texts:
+        first = ()
+    ranking = list(ranked(names, scores))
+    return [pair for pair in ranking if pair[0] in first] + [pair for pair in ranking if pair[0] not in first]
+
+
+def brute_top(store, query, rule, limit, videos=None, *, of_each_video=False, first=()):
     names, values = brute(store, query, [rule], videos)
-    ranking = ranked(names, values[:, 0])
+    ranking = brute_ranking(names, values[:, 0], rule, first)
     return list(first_of_each_video(ranking) if of_each_video else ranking)[:limit]
 
 
-def cascade(store, query, rules, videos=None, *, scan=None, use_cache=True):
+def cascade(store, query, rules, videos=None, *, scan=None, use_cache=True, first=()):
     candidates = Candidates(store.snapshot(FINGERPRINT, use_cache=use_cache), videos)
-    return Cascade(candidates, query, rules, scan or kernel_scan(query))
+    return Cascade(candidates, query, rules, scan or kernel_scan(query), first)
 
 
-def check(store, rng, query, videos, *, limit=10):
+def check(store, rng, query, videos, *, limit=10, first=()):
     for rule in rules(rng):
         for of_each_video in (True, False):
-            wanted = brute_top(store, query, rule, limit, videos, of_each_video=of_each_video)
-            found = cascade(store, query, [rule], videos).top(limit, of_each_video=of_each_video)
+            wanted = brute_top(store, query, rule, limit, videos, of_each_video=of_each_video, first=first)
+            found = cascade(store, query, [rule], videos, first=first).top(limit, of_each_video=of_each_video)
             assert_same(found, wanted)
 
 
@@ -140,6 +148,9 @@ def test_any_library_ranks_as_brute_force_does(seed, sizes, tokens, shift, again
         videos = sorted(all_videos(store))
         check(store, rng, query, videos, limit=limit)
         check(store, rng, query, set(rng.choice(videos, rng.integers(0, len(videos) + 1), replace=False)), limit=limit)
+        moments = sorted(store.encoded(FINGERPRINT))
+        first = set(rng.choice(moments, rng.integers(0, len(moments) + 1), replace=False))
+        check(store, rng, query, videos, limit=limit, first=first)
 
 
 @pytest.fixture(scope="module")
@@ -221,11 +232,12 @@ def test_ranks_are_those_of_the_whole_ranking(library):
     rng = np.random.default_rng(9)
     query, ways = random_query(rng, 12), rules(rng)
     names, values = brute(library, query, ways)
-    for video_id in rng.choice(sorted(all_videos(library)), 12, replace=False).tolist():
-        found = cascade(library, query, ways)
+    for number, video_id in enumerate(rng.choice(sorted(all_videos(library)), 12, replace=False).tolist()):
+        first = set(rng.choice(names, 20, replace=False)) if number % 2 else set()
+        found = cascade(library, query, ways, first=first)
         assert found.videos_ranked() == sum(1 for _ in first_of_each_video(ranked(names, values[:, 0])))
         for rule in range(len(ways)):
-            ranking = enumerate(first_of_each_video(ranked(names, values[:, rule])), 1)
+            ranking = enumerate(first_of_each_video(brute_ranking(names, values[:, rule], ways[rule], first)), 1)
             wanted = next((VideoRank(rank, *pair) for rank, pair in ranking if video_of(pair[0]) == video_id), None)
             rank = found.rank_of(video_id, rule)
             if wanted is None:

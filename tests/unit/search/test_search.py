@@ -96,20 +96,6 @@ def test_a_hit_below_the_floor_is_weak(pets, encoder):
     assert weak == [False, True]
 
 
-def test_an_encoders_own_floors_hold_for_plain_scores_of_their_modality(pets, encoder):
-    floored = WordEncoder()
-    floored.info = replace(encoder.info, floors={Modality.SPEECH: 2.0})
-    (best, *_) = search(pets, floored, "dog", SearchOptions())
-    assert best.modality is Modality.SPEECH
-    assert best.weak
-    assert not search(pets, floored, "dog", SearchOptions(weights={Modality.SPEECH: 2.0}))[0].weak
-    assert not search(pets, floored, "dog", SearchOptions(modalities=(Modality.SPEECH,)))[0].weak
-    assert not search(pets, floored, "dog", SearchOptions(scoring="modality-max"))[0].weak
-    assert not search(pets, floored, "dog", SearchOptions(floor=-1.0))[0].weak
-    floored.info = replace(encoder.info, floors={Modality.OCR: 2.0})
-    assert not search(pets, floored, "dog", SearchOptions())[0].weak
-
-
 def test_moments_are_listed_one_by_one_when_asked(pets, encoder):
     hits = search(pets, encoder, "dog", SearchOptions(moments=True))
     assert [hit.moment_id for hit in hits] == ["said#0", "shown#1", "shown#0", "written#0"]

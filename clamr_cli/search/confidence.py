@@ -1,0 +1,188 @@
+"""The confidence in a hit: the chance that a moment answers a query.
+
+A score alone says little: a query of rare words scores low everywhere, one of common words high. So a hit is compared
+with a sample of the library's moments for the same query (:class:`Background`), and its texts are looked through for
+the query's content words. A logistic regression over these :class:`Signals`, one per encoder, was fitted by
+``python -m tests.bench.confidence --fit``. (Similarities of single content words were tried beside them: they add
+nothing.)
+
+A small library has too few other videos to compare with. The encoder's reference statistics stand for
+:data:`PRIOR_VIDEOS` videos more.
+
+A moment that holds all content words of the query in its texts is never weak.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from clamr_cli.search.cascade import Float32, ScoringRule
+from clamr_cli.text import content_words, words_of
+from clamr_cli.types import FAIR_FROM, STRONG_FROM, Modality
+
+MODELS: Final = "confidence.json"
+"""The fitted regressions, in this package."""
+
+DEFAULT: Final = "default"
+
+PRIOR_VIDEOS: Final = 4
+
+_LITERAL: Final = (FAIR_FROM + STRONG_FROM) / 2
+"""Least confidence in a moment that holds all content words."""
+
+_LEAST_SPREAD: Final = 0.01
+
+_MOST_SPREADS: Final = 10.0
+"""Scores further above the median say nothing more."""
+
+_MOST_MOMENTS: Final = 1000
+
+QUARTILES: Final = 1.349
+"""Distance of the quartiles of a normal distribution in standard deviations."""
+
+
+class Signals(NamedTuple):
+    """Signals of one hit."""
+
+    score: float
+    """Per query vector."""
+    margin: float
+    """Of the score above the median of other videos' moments."""
+    spreads: float
+    """The margin in standard deviations of their scores (estimated from quartiles)."""
+    literal: float
+    """Share of the content words, weighted by their letters, that stand in the texts."""
+    shown: float
+    """1 where pictures match best, else 0."""
+    shown_margin: float
+    """The margin where pictures match best, else 0."""
+    moments: float
+    """Logarithm of the number of moments in the library, as far as the regression knows such libraries."""
+    few: float
+    """1 / the number of moments."""
+
+
+class Null(msgspec.Struct, frozen=True):
+    """The median and the spread of the scores of moments that do not answer, per query vector."""
+
+    score: float
+    spread: float
+
+
+class ConfidenceModel(msgspec.Struct, frozen=True):
+    """A fitted logistic regression: weights by the name of a signal, and the encoder's reference statistics.
+
+    The reference was measured on composed documents that do not answer.
+    """
+
+    bias: float
+    weights: Mapping[str, float]
+    reference: Null
+
+
+@cache
+def models() -> Mapping[str, ConfidenceModel]:
+    """The fitted models by the encoder's name."""
+    text = resources.files("clamr_cli.search").joinpath(MODELS).read_bytes()
+    return msgspec.json.decode(text, type=dict[str, ConfidenceModel])
+
+
+def model_of(encoder: str) -> ConfidenceModel:
+    """The model of an encoder by its name; :data:`DEFAULT` where none was fitted."""
+    return models().get(encoder) or models()[DEFAULT]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """A query's similarities to a sample of the library.
+
+    Attributes:
+        maxima: [q, b, SLOTS] of the sampled moments.
+        videos: [b] the videos they are of.
+        moments: number of moments in the library.
+    """
+
+    maxima: Float32
+    videos: Sequence[str]
+    moments: int
+
+
+class Judge:
+    """Judges the hits of one query."""
+
+    def __init__(self, query: str, rule: ScoringRule, background: Background, model: ConfidenceModel) -> None:
+        """Prepare the statistics of a query.
+
+        Args:
+            query: the text.
+            rule: of scoring.
+            background: of the query.
+            model: of the encoder.
+        """
+        self._model, self._moments = model, max(1, background.moments)
+        self._content = content_words(query)
+        self._vectors = max(1, len(background.maxima))
+        self._videos = np.array(background.videos, dtype=object)
+        self._scores = rule.scores(background.maxima).astype(np.float64) / self._vectors
+        self._nulls: dict[str, Null] = {}
+
+    def null(self, video_id: str) -> Null:
+        """The statistics of the library without a video, filled up with the encoder's reference."""
+        if video_id not in self._nulls:
+            reference = self._model.reference
+            other = np.isfinite(self._scores) & (self._videos != video_id)
+            null = reference
+            if other.any():
+                count = len(set(self._videos[other].tolist()))
+                share = count / (count + PRIOR_VIDEOS)
+                low, median, high = np.percentile(self._scores[other], [25, 50, 75]).tolist()
+                null = Null(
+                    share * median + (1 - share) * reference.score,
+                    max(_LEAST_SPREAD, share * (high - low) / QUARTILES + (1 - share) * reference.spread),
+                )
+            self._nulls[video_id] = null
+        return self._nulls[video_id]
+
+    def signals(self, score: float, texts: Iterable[str], video_id: str, winner: Modality | None) -> Signals:
+        """The signals of a hit.
+
+        Args:
+            score: of the moment.
+            texts: of the moment, its title and its file name.
+            video_id: the moment's; other moments of it are no part of the comparison.
+            winner: the modality that matches best.
+        """
+        null, per_vector = self.null(video_id), score / self._vectors
+        margin, shown = per_vector - null.score, float(winner is Modality.VIDEO)
+        return Signals(
+            score=per_vector,
+            margin=margin,
+            spreads=min(_MOST_SPREADS, margin / null.spread),
+            literal=self.literal(texts),
+            shown=shown,
+            shown_margin=shown * margin,
+            moments=math.log(min(_MOST_MOMENTS, self._moments)),
+            few=1 / self._moments,
+        )
+
+    def literal(self, texts: Iterable[str]) -> float:
+        """The share of the content words, weighted by their letters, that stand in the texts."""
+        there = {word for text in texts for word in words_of(text)}
+        letters = sum(map(len, self._content))
+        return sum(len(word) for word in self._content if word in there) / letters if letters else 0.0
+
+    def confidence(self, score: float, texts: Iterable[str], video_id: str, winner: Modality | None) -> float:
+        """The confidence in a hit, in [0, 1]; arguments are those of :meth:`signals`."""
+        signals = self.signals(score, texts, video_id, winner)
+        values = signals._asdict()
+        logit = self._model.bias + sum(weight * values[name] for name, weight in self._model.weights.items())
+        chance = 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))
+        return max(chance, _LITERAL) if signals.literal == 1.0 else chance

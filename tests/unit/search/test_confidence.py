@@ -1,0 +1,103 @@
+"""The confidence in hits: what raises it, what it is compared with, and that it is the same however it is computed."""
+
+from __future__ import annotations
+
+import pytest
+
+from clamr_cli.search import explain, search
+from clamr_cli.store import Store
+from clamr_cli.types import FAIR_FROM, Level, Modality, SearchOptions
+from tests.unit.search.test_search import put
+from tests.unit.words import WordEncoder, moment
+
+ANY = SearchOptions()
+WORDS = (
+    "river", "piano", "goal", "snow", "bread", "tiger", "lamp", "wheel", "violin", "forest", "train", "coffee",
+    "market", "storm", "bridge",
+)  # fmt: skip
+
+
+@pytest.fixture
+def encoder():
+    return WordEncoder(similar={"hound": {"dog": 0.8}})
+
+
+@pytest.fixture
+def library(tmp_path, encoder):
+    """Fifteen videos about a word each, said three times, and one with a dog in its title."""
+    store = Store.open(tmp_path / "index", create=True)
+    for number, word in enumerate(WORDS):
+        put(store, encoder, f"v{number:02}", moment(f"v{number:02}", speech=[f"the {word}", f"a {word}", word]))
+    put(store, encoder, "pet", moment("pet", speech=["good morning"], metadata=["My dog Rex"]))
+    return store
+
+
+def test_what_stands_in_the_texts_is_not_weak(library, encoder):
+    (first, *others) = search(library, encoder, "dog", ANY)
+    assert (first.video_id, first.level) == ("pet", Level.STRONG) or first.confidence >= FAIR_FROM
+    assert not first.weak
+    assert all(hit.confidence < first.confidence for hit in others)
+    assert all(hit.weak for hit in others)
+
+
+def test_what_stands_nowhere_is_weak(library, encoder):
+    hits = search(library, encoder, "zebra crossing", ANY)
+    assert all(hit.weak and hit.confidence < FAIR_FROM for hit in hits)
+
+
+def test_a_confidence_is_a_share(library, encoder):
+    for query in ("dog", "a dog in the snow", "the", "zebra", "river river river"):
+        for options in (ANY, SearchOptions(scoring="modality-max"), SearchOptions(weights={Modality.SPEECH: 3.0})):
+            assert all(0.0 <= hit.confidence <= 1.0 for hit in search(library, encoder, query, options))
+
+
+def test_a_partial_answer_lies_between_a_whole_one_and_none(library, encoder):
+    whole = search(library, encoder, "my dog rex", ANY)[0]
+    part = search(library, encoder, "my dog zebra", ANY)[0]
+    none = search(library, encoder, "your zebra giraffe", ANY)[0]
+    assert whole.confidence > part.confidence > none.confidence
+
+
+def test_a_floor_replaces_the_confidence(library, encoder):
+    levels = [search(library, encoder, "zebra", SearchOptions(floor=floor))[0].level for floor in (0.0, 5.0)]
+    assert levels == [Level.FAIR, Level.WEAK]
+    assert search(library, encoder, "dog", SearchOptions(floor=5.0))[0].weak
+
+
+def test_it_does_not_depend_on_the_scan_cache_the_limit_or_the_filters(library, encoder):
+    before = search(library, encoder, "snow dog", ANY)
+    library.pack_vectors(encoder.info.fingerprint)
+    packed = Store.open(library.uri)
+    for hits in (search(packed, encoder, "snow dog", ANY), search(packed, encoder, "snow dog", SearchOptions(limit=1))):
+        for hit, wanted in zip(hits, before, strict=False):
+            assert (hit.video_id, hit.confidence) == (wanted.video_id, pytest.approx(wanted.confidence, abs=1e-5))
+
+
+def test_an_explanation_has_the_same(library, encoder):
+    hit = search(library, encoder, "snow dog", ANY)[0]
+    assert explain(library, encoder, hit.video_id, "snow dog", ANY).hit.confidence == hit.confidence
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_library_of_one_or_two_videos_has_answers_and_none(tmp_path, encoder, count):
+    store = Store.open(tmp_path / "small", create=True)
+    put(store, encoder, "pet", moment("pet", speech=["good morning"], metadata=["My dog Rex"]))
+    if count == 2:
+        put(store, encoder, "snow", moment("snow", speech=["so much snow"]))
+    assert not search(store, encoder, "rex the dog", ANY)[0].weak
+    assert search(store, encoder, "violin concert", ANY)[0].weak
+
+
+def test_a_single_word_finds_what_has_it_before_what_resembles_it(tmp_path, encoder):
+    store = Store.open(tmp_path / "hounds", create=True)
+    # Two frames that show the nearest thing, and a name that stands only in a long description.
+    put(store, encoder, "a", moment("a", frames=1), frames=["hound"])
+    put(store, encoder, "b", moment("b", speech=["Hound", "other words"]))
+    encoder.similar["hound"] = {"dog": 0.0}
+    hits = search(store, encoder, "the hound", ANY)
+    assert [hit.video_id for hit in hits] == ["b", "a"]
+    assert [hit.video_id for hit in search(store, encoder, "hound", SearchOptions(modalities=(Modality.VIDEO,)))] == [
+        "a"
+    ]
+    explained = explain(store, encoder, "a", "the hound", ANY)
+    assert explained.hit.rank == 2
