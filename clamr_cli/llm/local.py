@@ -5,6 +5,7 @@ Answers are the most probable ones, or drawn with the prompt's own seed: either 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -211,9 +212,11 @@ def _load(path: Path, model: str, device: torch.device) -> tuple[Any, Any]:
         dtype = torch.float16
     loader = transformers.AutoModelForImageTextToText if reads_images else transformers.AutoModelForCausalLM
     try:
-        loaded, report = loader.from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=folder is path, **source
-        )
+        # The reader of GGUF files has a bar of its own.
+        with contextlib.redirect_stderr(io.StringIO()):
+            loaded, report = loader.from_pretrained(
+                folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=folder is path, **source
+            )
         loaded = loaded.to(device).eval()
     except torch.OutOfMemoryError as error:
         hint = "use --device cpu or a smaller model"

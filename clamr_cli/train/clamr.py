@@ -108,6 +108,8 @@ def run(options: RecipeOptions, kind: type[ClamrEncoder] = ClamrEncoder) -> Iter
     queries, store = options.queries, options.store
     if options.data is not None:
         raise UsageError("this recipe is trained on the documents of an index", "leave --data out and give QUERIES")
+    if options.backbone:
+        raise UsageError("this recipe takes no --backbone", "use --recipe mini")
     if queries is None or store is None:
         raise UsageError("this recipe needs labelled queries", "clamr train QUERIES.jsonl --recipe clamr")
     if options.adapter and options.lora_rank is not None:

@@ -15,7 +15,7 @@ import typer
 from clamr_cli.cli import options
 from clamr_cli.cli.options import ConcurrencyOption, Context, DeviceOption, LlmOptions, TemperatureOption, open_store
 from clamr_cli.cli.output import json_line, warn, write
-from clamr_cli.cli.progress import LlmRunView, follow, interruptible
+from clamr_cli.cli.progress import LlmRunView, Screen, follow, interruptible
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
 from clamr_cli.text import plural
 from clamr_cli.types import FileRecord
@@ -119,7 +119,9 @@ def synth(context: Context, arguments: SynthArguments) -> int:
         return EXIT_FOUND if prompts else EXIT_NOTHING
     written, rejected = journals = query_journals(arguments.out)
     with interruptible() as received, written, rejected:
-        model = arguments.load_model(settings, image_hint="show fewer --max-frames", workers=arguments.concurrency)
+        with Screen(quiet=arguments.quiet) as screen:
+            screen.bar("loading the model", 0, None, due=False)
+            model = arguments.load_model(settings, image_hint="show fewer --max-frames", workers=arguments.concurrency)
         view = SynthView(len(videos), arguments.out)
         try:
             events = SynthRun(store, model, examples, synth_options, journals).events(videos)

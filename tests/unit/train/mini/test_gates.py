@@ -17,8 +17,9 @@ from PIL import Image
 from clamr_cli import encoders
 from clamr_cli.encoders.gemma import GATES, OPEN, WIDTH, Bank, Gates, unit
 from clamr_cli.errors import ModelError, UsageError
+from clamr_cli.train import clamr
 from clamr_cli.train.mini import gates as recipe
-from clamr_cli.train.mini.recipe import run
+from clamr_cli.train.mini.recipe import REQUIRED_FILES, run
 from clamr_cli.train.run import RecipeOptions, Trained, TrainNote
 from clamr_cli.types import MODALITY_IDS, Document, Frame, Modality, Segment, Span
 from tests.bench.calibration import OTHER_TEXTS, PUBLISHED, compared
@@ -94,6 +95,11 @@ def data(tmp_path: Path) -> Path:
         with gzip.GzipFile(fileobj=content, mode="wb") as stream:
             stream.write("\n".join(f"two people walk past number {n}" for n in range(20)).encode())
         (folder / f"text/multi30k_train.{language}.gz").write_bytes(content.getvalue())
+    # Parts that the recipe has and gates are not trained on.
+    for path in (folder / name for name in REQUIRED_FILES):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
     return folder
 
 
@@ -138,3 +144,5 @@ def test_gates_of_nothing_are_one_clear_line(data: Path, tmp_path: Path) -> None
     options = RecipeOptions(out=tmp_path / "run", cache=cache, data=data, backbone="siglip")
     with pytest.raises(UsageError, match="invalid backbone 'siglip': use gemma"):
         list(run(options))
+    with pytest.raises(UsageError, match="takes no --backbone: use --recipe mini"):
+        list(clamr.run(RecipeOptions(out=tmp_path / "run", cache=cache, backbone="gemma")))
