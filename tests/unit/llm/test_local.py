@@ -7,6 +7,7 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -156,12 +157,24 @@ def test_a_gguf_file_answers_as_its_folder_does(tmp_path, model):
 
 @pytest.mark.slow
 def test_a_gguf_answer_ends_with_its_turn_though_the_file_names_the_end_of_a_text(tmp_path, model):
-    file = write_gguf(model, tmp_path / "tiny.gguf")
-    from_file, own = (LocalModel(str(path), device="cpu", max_tokens=80) for path in (file, model))
-    answers = [[one.answer(prompt("a ferry", seed, 1.0)) for seed in range(8)] for one in (own, from_file)]
-    # Some end early, and none goes on behind the end of its turn; the end of a text ends it too.
-    assert min(map(len, answers[0])) < max(map(len, answers[0])) / 2
-    assert all(whole.startswith(answer) for whole, answer in zip(*answers, strict=True))
+    folder = Path(shutil.copytree(model, tmp_path / "ending"))
+    tensors = load_file(folder / "model.safetensors")
+    # The end of a turn is often the most probable token.
+    tensors["lm_head.weight"][PreTrainedTokenizerFast.from_pretrained(model).eos_token_id] *= 3
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def answers(path: Path) -> list[str]:
+        one, texts = load(path), []
+        for text in ("a ferry", "a storm", "a fox and a dog", "be brief", "night", "write"):
+            try:
+                texts.append(one.answer(prompt(text)))
+            except AnswerError as error:
+                texts.append(error.what)
+        return texts
+
+    own = answers(folder)
+    assert own != answers(model)
+    assert answers(write_gguf(folder, tmp_path / "tiny.gguf")) == own
 
 
 @pytest.mark.slow
