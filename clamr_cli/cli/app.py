@@ -20,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from clamr_cli import __version__
 from clamr_cli.cli.options import Context, EncoderOptions, stdin
-from clamr_cli.cli.output import leave_broken_pipes, present, print_table, warn, write
+from clamr_cli.cli.output import console, leave_broken_pipes, present, warn, write
 from clamr_cli.errors import (
     EXIT_CODES,
     EXIT_FOUND,
@@ -469,7 +469,11 @@ class Program(TyperGroup):
                 if sys.stdout.isatty():
                     from rich.markdown import Markdown
 
-                    print_table(Markdown(text))
+                    # A page that fits is printed; less shows colours, and leaves the page on the screen.
+                    os.environ.setdefault("LESS", "-FRX")
+                    target = console(sys.stdout)
+                    with target.pager(styles=True):
+                        target.print(Markdown(text))
                 else:
                     write([text.encode()])
                 raise typer.Exit
