@@ -52,6 +52,9 @@ TABLE: Final[Mapping[str, str]] = {
 DEFAULT: Final = "mini"
 """The encoder that needs no download beyond the offline packages."""
 
+MULTILINGUAL: Final = "use-multilingual"
+"""The weights with which that encoder reads further languages."""
+
 AUTO: Final = "auto"
 """In the settings instead of a name: see :func:`best`."""
 
@@ -144,8 +147,13 @@ class _EarlierEncoder:
 
 
 def for_earlier(encoder: Encoder, fingerprint: str) -> Encoder:
-    """The encoder, to search the vectors that an earlier version of it made (see :attr:`EncoderInfo.earlier`)."""
-    return _EarlierEncoder(encoder, replace(encoder.info, fingerprint=fingerprint, earlier=()))
+    """The encoder, to search the vectors that an earlier version of it made (see :attr:`EncoderInfo.earlier`).
+
+    An encoder whose queries have to differ then has a method of this name.
+    """
+    info = encoder.info
+    encoder = encoder.for_earlier() if hasattr(encoder, "for_earlier") else encoder
+    return _EarlierEncoder(encoder, replace(info, fingerprint=fingerprint, floors=encoder.info.floors, earlier=()))
 
 
 def _encoder_class(name: str) -> Any:  # noqa: ANN401 -- a class known only by its name in the table

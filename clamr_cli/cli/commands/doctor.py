@@ -13,7 +13,7 @@ from clamr_cli import __version__, weights
 from clamr_cli.cli.options import Context, FormOptions, create_encoder, open_store, quiet_libraries
 from clamr_cli.cli.output import Column, emit
 from clamr_cli.devices import choose_device
-from clamr_cli.encoders import AUTO, DEFAULT, best
+from clamr_cli.encoders import AUTO, DEFAULT, MULTILINGUAL, best
 from clamr_cli.errors import EXIT_FOUND, EXIT_USAGE, ClamrError, IndexLocked, StoreError, pip_install
 from clamr_cli.text import plural, size
 
@@ -140,6 +140,12 @@ def _encoder(settings: Settings) -> Iterator[Check]:
     encoder = create_encoder(name, settings)
     tokens = len(encoder.encode_queries(["a red car"])[0])
     yield Check("ok", "encoder", f"{encoder.info.name} {encoder.info.fingerprint}, {tokens} vectors for a test query")
+    if name == DEFAULT:
+        languages = weights.status(MULTILINGUAL, settings.cache)
+        if languages.installed:
+            yield Check("ok", "languages", f"queries in {languages.purpose.rpartition(', ')[2]}")
+        else:
+            yield Check("warn", "languages", "mini reads English only, the rest by its spelling", languages.hint)
     better, reason = best(settings.cache, installed=False)
     if better not in (name, DEFAULT) and not weights.status(better, settings.cache).installed:
         yield Check("ok", "better encoder", f"{better}: {reason}", f"clamr models pull {better}")

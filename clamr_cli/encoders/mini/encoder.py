@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clamr_cli import weights
-from clamr_cli.encoders import Rows
+from clamr_cli.encoders import MULTILINGUAL, Rows
+from clamr_cli.encoders.mini.multilingual import HEADS_SHA256, MultilingualHeads, MultilingualModel
 from clamr_cli.encoders.mini.networks import (
     FLOORS,
     IMAGE,
@@ -23,6 +24,7 @@ from clamr_cli.encoders.mini.networks import (
     PASSAGE,
     QUERY_SENTENCE,
     QUERY_WORD,
+    SEMANTIC,
     SENTENCE_COPIES,
     SHA256,
     TIMELESS,
@@ -36,7 +38,7 @@ from clamr_cli.encoders.mini.networks import (
 )
 from clamr_cli.encoders.mini.passages import Passage, PassageTokenizer, lexical_vectors
 from clamr_cli.text import Place, TextTrack
-from clamr_cli.types import Document, EncoderInfo, Modality, Span, TokenVectors
+from clamr_cli.types import DIMENSION, Document, EncoderInfo, Modality, Span, TokenVectors
 
 if TYPE_CHECKING:
     from clamr_cli.encoders.mini.vision import ImageModel
@@ -51,6 +53,12 @@ _TEXT_WEIGHTS: Final = "minilm-l6"
 _IMAGE_WEIGHTS: Final = "efficientnet-lite2"
 _IMAGE_FILE: Final = "efficientnet-lite2-9656183e.pth"
 
+UNSURE: Final = 0.4
+"""Of how sure it is that a query is English: where it is no surer, both text models read it."""
+
+LONGEST_QUERY: Final = 2000
+"""Letters of a query that the multilingual text model reads."""
+
 _REVISION: Final = "3"
 _EARLIER: Final = ("2",)
 """Revisions of the same weights whose vectors differ for words only that the text model does not know."""
@@ -60,12 +68,19 @@ _TEXT_ORDER: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
 _UNLIMITED: Final = 1 << 24
 
 
-def _fingerprint(revision: str) -> str:
-    parts = (revision, _TEXT_WEIGHTS, _IMAGE_FILE, SHA256, str(TOKENS_PER_MODALITY))
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+def _info(*, multilingual: bool) -> EncoderInfo:
+    """Name and fingerprint, with or without the multilingual text model."""
 
+    def fingerprint(revision: str, *, multilingual: bool) -> str:
+        parts = (revision, _TEXT_WEIGHTS, _IMAGE_FILE, SHA256, str(TOKENS_PER_MODALITY))
+        more = (MULTILINGUAL, HEADS_SHA256) if multilingual else ()
+        return hashlib.blake2b("\n".join((*parts, *more)).encode(), digest_size=8).hexdigest()
 
-_INFO: Final = EncoderInfo(NAME, _fingerprint(_REVISION), floors=FLOORS, earlier=tuple(map(_fingerprint, _EARLIER)))
+    # Each can search what the other made: queries are then encoded without the multilingual text model.
+    earlier = [fingerprint(revision, multilingual=False) for revision in _EARLIER]
+    earlier.insert(0, fingerprint(_REVISION, multilingual=not multilingual))
+    own = fingerprint(_REVISION, multilingual=multilingual)
+    return EncoderInfo(NAME, own, floors=FLOORS, earlier=tuple(earlier))
 
 
 class Backbones:
@@ -85,9 +100,18 @@ class Backbones:
     def __init__(self, cache: Path, *, device: str, threads: int) -> None:
         text = weights.locate(_TEXT_WEIGHTS, cache)
         self._image_file = weights.locate(_IMAGE_WEIGHTS, cache) / _IMAGE_FILE
-        self._device, self._threads = device, threads
+        self._cache, self._device, self._threads = cache, device, threads
         self.bert = Bert.load(text / "model.safetensors")
         self.tokenizer = PassageTokenizer.load(text / "tokenizer.json")
+
+    @functools.cached_property
+    def multilingual(self) -> MultilingualModel | None:
+        """The second text model; None where its package is not installed.
+
+        Raises:
+            ModelError: it is damaged.
+        """
+        return MultilingualModel.load(self._cache) if weights.status(MULTILINGUAL, self._cache).installed else None
 
     @functools.cached_property
     def _image_model(self) -> ImageModel:
@@ -107,8 +131,10 @@ class Backbones:
 class MiniEncoder:
     """Words, passages and frames as unit vectors that one query can be matched to."""
 
-    def __init__(self, backbones: Backbones, heads: Heads) -> None:
+    def __init__(self, backbones: Backbones, heads: Heads, multilingual: MultilingualHeads | None = None) -> None:
         self._backbones, self._heads = backbones, heads
+        self._multilingual = multilingual if backbones.multilingual else None
+        self._own_info = _info(multilingual=self._multilingual is not None)
 
     @classmethod
     def create(cls, *, cache: Path, device: str, threads: int) -> MiniEncoder:
@@ -117,40 +143,62 @@ class MiniEncoder:
         Raises:
             ModelError: weights are absent or damaged.
         """
-        return cls(Backbones(cache, device=device, threads=threads), Heads.load())
+        return cls(Backbones(cache, device=device, threads=threads), Heads.load(), MultilingualHeads.load())
 
     @classmethod
-    def describe(cls, *, cache: Path) -> EncoderInfo:  # noqa: ARG003 -- every encoder's describe takes it
+    def describe(cls, *, cache: Path) -> EncoderInfo:
         """Name and fingerprint, without loading anything."""
-        return _INFO
+        return _info(multilingual=weights.status(MULTILINGUAL, cache).installed)
 
     @property
     def info(self) -> EncoderInfo:
         """Name and fingerprint."""
-        return _INFO
+        return self._own_info
+
+    def for_earlier(self) -> MiniEncoder:
+        """The encoder whose queries are compared with vectors of earlier versions."""
+        return MiniEncoder(self._backbones, self._heads)
 
     def encode_documents(self, documents: Sequence[Document]) -> list[TokenVectors]:
         """Vectors of each document: its frames, then its on-screen text, speech and metadata."""
         return [self._document(document) for document in documents]
 
     def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
-        """Vectors of each query: one per word, then some of the whole."""
+        """Vectors of each query: one per word, then some of the whole.
+
+        A query in another language than English has as many of the multilingual text model as words instead, and its
+        words are compared by their spelling alone. Where the language is not sure it has both.
+        """
         passages = [self._backbones.tokenizer.query(query) for query in queries]
         states = self._backbones.bert.encode([passage.ids for passage in passages])
-        return [self._query(passage, state) for passage, state in zip(passages, states, strict=True)]
+        sentences = self._sentences([query[:LONGEST_QUERY] for query in queries])
+        return [self._query(*each) for each in zip(passages, states, sentences, strict=True)]
 
-    def _query(self, passage: Passage, states: Array) -> TokenVectors:
+    def _query(self, passage: Passage, states: Array, sentence: Array) -> TokenVectors:
         rows = _TypedRows()
         for word, state in zip(passage.words, _word_states(passage, states), strict=True):
             rows.add(state, QUERY_WORD, word.text, offsets=(word.start, word.end), number=word.number)
-        words, known, copies = len(passage.words), passage.known, 0
-        if known or not words:
-            rows.add(states.mean(axis=0), QUERY_SENTENCE)
+        words, known = len(passage.words), passage.known
+        copies, more, has_meaning = 0, 0, True
+        if self._multilingual and sentence.any():
+            english = self._multilingual.english(sentence, passage)
+            more, has_meaning = max(1, words) if english <= 0 else 0, english > -UNSURE
+        if (known or not words) and has_meaning:
             # The whole weighs as much as the part of the words that it is made of.
             copies = max(1, round(SENTENCE_COPIES * known / words)) if words else SENTENCE_COPIES
+            rows.add(states.mean(axis=0), QUERY_SENTENCE)
+        if self._multilingual and more:
+            rows.add_vector(self._multilingual.query(sentence))
         vectors = rows.vectors(self._heads)
-        repeated = np.minimum(np.arange(words + copies), len(vectors) - 1)
+        if not has_meaning:
+            _keep_spelling(vectors.vectors[:words])
+        repeated = [*range(words), *[words] * copies, *[len(vectors) - 1] * more]
         return TokenVectors(**{field.name: getattr(vectors, field.name)[repeated] for field in fields(TokenVectors)})
+
+    def _sentences(self, texts: Sequence[str]) -> Array:
+        """Vectors [n, 512] of the multilingual text model; zeros where it is not there or knows no word of a text."""
+        model = self._backbones.multilingual if self._multilingual else None
+        return model.encode(texts) if model else np.zeros((len(texts), 1), np.float32)
 
     def _document(self, document: Document) -> TokenVectors:
         rows = _TypedRows()
@@ -161,6 +209,10 @@ class MiniEncoder:
                 for position, state in enumerate(states[number]):
                     row_type = (IMAGE, IMAGE_CLASSES, IMAGE_REGION)[min(position, 2)]
                     rows.add(state, row_type, modality=Modality.VIDEO, span=frame.span, segment=number)
+            if self._multilingual:
+                for number, vector in enumerate(self._multilingual.pictures(features)):
+                    span = document.frames[number].span
+                    rows.add_vector(vector, modality=Modality.VIDEO, span=span, segment=number)
         for modality in _TEXT_ORDER:
             self._add_text(rows, modality, TextTrack.join(document.segments(modality)))
         return rows.vectors(self._heads, document.span.start)
@@ -173,7 +225,8 @@ class MiniEncoder:
         )
         passages = [passage for passage in passages if passage.words]
         states = self._backbones.bert.encode([passage.ids for passage in passages])
-        for passage, state in zip(passages, states, strict=True):
+        sentences = self._sentences([passage.text(texts) for passage in passages])
+        for passage, state, sentence in zip(passages, states, sentences, strict=True):
             places = []
             for word, word_state in zip(passage.words, _word_states(passage, state), strict=True):
                 start = track.starts[word.segment]
@@ -181,12 +234,22 @@ class MiniEncoder:
                 assert place is not None, "a word is never empty and lies in its segment"
                 places.append(place)
                 rows.add(word_state, WORD[modality], text=word.text, modality=modality, place=place, number=word.number)
+            first, last = places[0], places[-1]
+            end = max(place.end for place in places if place.segment == first.segment)
+            span = Span(first.span.start, max(first.span.end, last.span.end))
+            whole = Place(first.segment, first.start, end, span)
             if passage.known:
-                first, last = places[0], places[-1]
-                end = max(place.end for place in places if place.segment == first.segment)
-                span = Span(first.span.start, max(first.span.end, last.span.end))
-                whole = Place(first.segment, first.start, end, span)
                 rows.add(state.mean(axis=0), PASSAGE[modality], modality=modality, place=whole)
+            if self._multilingual and sentence.any():
+                vector = self._multilingual.passages(sentence[None])[0]
+                rows.add_vector(vector, modality=modality, place=whole)
+
+
+def _keep_spelling(words: NDArray[np.floating]) -> None:
+    """Take the meaning out of vectors of words [n, 128] that are not English: null stands for it."""
+    words[:, :SEMANTIC] = 0.0
+    words[:, DIMENSION - 2] = 0.0
+    words[:, DIMENSION - 2] = np.sqrt(np.maximum(0.0, 1.0 - np.square(words).sum(axis=1)))
 
 
 def _word_states(passage: Passage, states: Array) -> Array:
@@ -205,6 +268,7 @@ class _TypedRows:
         self.origins = Rows()
         self.types: list[int] = []
         self.texts: list[str] = []
+        self._ready: list[tuple[Array, dict[str, Any]]] = []
 
     def add(self, state: Array, row_type: int, text: str = "", **origin: Any) -> None:  # noqa: ANN401
         """Add a row: its state [384], its type, and what :meth:`clamr_cli.encoders.Rows.add` takes."""
@@ -212,9 +276,13 @@ class _TypedRows:
         self.types.append(row_type)
         self.texts.append(text)
 
+    def add_vector(self, vector: Array, **origin: Any) -> None:  # noqa: ANN401
+        """Add a row that is a token vector [128] already; these come last."""
+        self._ready.append((vector, origin))
+
     def vectors(self, heads: Heads, start: float = 0.0) -> TokenVectors:
-        """The token vectors of all rows, in the order they were added; ``start`` is the document's in seconds."""
-        if not self.types:
+        """The token vectors of all rows; ``start`` is the document's in seconds."""
+        if not self.types and not self._ready:
             return self.origins.done()
         states = unit(np.stack(self.origins.vectors).astype(np.float32, copy=False).reshape(-1, WIDTH))
         times = [
@@ -222,7 +290,10 @@ class _TypedRows:
             for row_type, (begin, end) in zip(self.types, self.origins.spans, strict=True)
         ]
         types, lexical = np.array(self.types, dtype=np.int64), lexical_vectors(self.texts, LEXICAL)
-        return self.origins.done(heads.vectors(states, types, np.array(times, dtype=np.float32), lexical))
+        vectors = heads.vectors(states, types, np.array(times, dtype=np.float32), lexical)
+        for vector, origin in self._ready:
+            self.origins.add(vector, **origin)
+        return self.origins.done(np.concatenate([vectors, *(vector[None] for vector, _ in self._ready)]))
 
 
 class SentenceModel:

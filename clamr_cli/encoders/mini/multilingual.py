@@ -25,13 +25,33 @@ from safetensors.numpy import load_file, save_file
 from tokenizers.normalizers import Precompiled
 
 from clamr_cli import weights
+from clamr_cli.encoders import MULTILINGUAL
+from clamr_cli.encoders.mini.networks import LEXICAL, SEMANTIC, ImageFeatures, read_weights, unit
+from clamr_cli.encoders.mini.passages import Passage
 from clamr_cli.errors import ClamrError, ModelError, pip_install
+from clamr_cli.types import DIMENSION
 from clamr_cli.weights.catalog import MANIFEST, building, install, need_space
 
 Array = NDArray[np.float32]
 
-WEIGHTS: Final = "use-multilingual"
 WIDTH: Final = 512
+
+HEADS: Final = "multilingual.safetensors"
+HEADS_SHA256: Final = "5bfd93cfe55c47ceb58d3144428b89fe2528e592b8a677ea9a3a807d07ae6bf2"
+"""The trained part in this package, and its checksum."""
+
+_QUERY_SHARES: Final = (0.7, 0.2, 0.1)
+_PASSAGE_SHARES: Final = (0.6, 0.2, 0.2)
+_PICTURE_SHARES: Final = (0.65, 0.35, 0.0)
+"""Of the squared length: semantic part, prior and null. Chosen on composed documents: pictures are never as close to a
+sentence as another sentence is, and their larger prior closes that gap."""
+
+_PIECE_WEIGHT: Final = 0.5
+"""Weight of the pieces that the English text model cuts a word into: of words that it was not trained on, more."""
+
+_TENSORS: Final = (
+    "sentence.weight", "sentence.bias", "picture.weight", "picture.bias", "english.weight", "english.bias",
+)  # fmt: skip
 
 _LAYOUT: Final = "1"
 """Of the unpacked files; they are made anew when it changes."""
@@ -82,8 +102,8 @@ class MultilingualModel:
         Raises:
             ModelError: the package is absent or damaged.
         """
-        folder = weights.locate(WEIGHTS, cache)
-        unpacked = cache / f"{WEIGHTS}-{_LAYOUT}"
+        folder = weights.locate(MULTILINGUAL, cache)
+        unpacked = cache / f"{MULTILINGUAL}-{_LAYOUT}"
         if not (unpacked / MANIFEST).is_file():
             table, tensors, pieces = _unpack(folder)
             try:
@@ -190,6 +210,71 @@ class MultilingualModel:
         centred *= weight
         centred += bias
         return centred
+
+
+class MultilingualHeads:
+    """The trained part: vectors of the second text model, and features of pictures, to token vectors.
+
+    They lie where rows of the first text model have no numbers or other signs, so that the two are hardly ever alike by
+    chance: the 48 of the spelling, which only words have, and a negative prior.
+
+    Raises:
+        ModelError: a tensor is missing.
+    """
+
+    def __init__(self, tensors: Mapping[str, NDArray[np.floating]]) -> None:
+        missing = sorted(set(_TENSORS) - set(tensors))
+        if missing:
+            raise ModelError(f"the mini encoder's weights lack {', '.join(missing)}", "reinstall clamr-cli")
+        self._tensors: dict[str, Array] = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> MultilingualHeads:
+        """Read the weights that come with the package, or others that were trained by the same recipe.
+
+        Raises:
+            ModelError: the file is absent, damaged or not the expected one.
+        """
+        return cls(read_weights(HEADS, HEADS_SHA256, path))
+
+    def english(self, sentence: Array, passage: Passage) -> float:
+        """How sure it is that a query is English, from its sentence vector [512] and its words; 0 is as likely as not.
+
+        Names and numbers count as English, and words of which the English text model knows none do not.
+        """
+        if 2 * passage.known < len(passage.words):
+            return -np.inf
+        pieces = sum(word.count for word in passage.words) / max(1, passage.known)
+        score = sentence @ self._tensors["english.weight"] + self._tensors["english.bias"] - _PIECE_WEIGHT * pieces
+        return float(score[0])
+
+    def query(self, sentence: Array) -> Array:
+        """The token vector [128] of a query from its sentence vector [512]."""
+        vector: Array = _placed(self._semantic(sentence[None]), _QUERY_SHARES, DIMENSION - 2)[0]
+        return vector
+
+    def passages(self, sentences: Array) -> Array:
+        """Token vectors [n, 128] of passages from their sentence vectors [n, 512]."""
+        return _placed(self._semantic(sentences), _PASSAGE_SHARES, DIMENSION - 1)
+
+    def pictures(self, features: ImageFeatures) -> Array:
+        """Token vectors [n, 128] of pictures."""
+        weight = self._tensors["picture.weight"]
+        semantic = features.inputs[:, 0, : len(weight)] @ weight + self._tensors["picture.bias"]
+        return _placed(semantic, _PICTURE_SHARES, DIMENSION - 1)
+
+    def _semantic(self, sentences: Array) -> Array:
+        result: Array = sentences @ self._tensors["sentence.weight"] + self._tensors["sentence.bias"]
+        return result
+
+
+def _placed(semantic: Array, shares: tuple[float, float, float], null: int) -> Array:
+    """Token vectors [n, 128] of unit length, from semantic parts [n, 48] and the shares of the parts."""
+    vectors = np.zeros((len(semantic), DIMENSION), dtype=np.float32)
+    vectors[:, SEMANTIC : SEMANTIC + LEXICAL] = np.sqrt(np.float32(shares[0])) * unit(semantic)
+    vectors[:, SEMANTIC + LEXICAL] = -np.sqrt(np.float32(shares[1]))
+    vectors[:, null] = np.sqrt(np.float32(shares[2]))
+    return vectors
 
 
 def _unpack(folder: Path) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], marisa_trie.Trie]:

@@ -261,6 +261,24 @@ class Connector(NamedTuple):
         return np.concatenate([rows[:, :1], named[:, :1], rows[:, 1:]], axis=1)
 
 
+def read_weights(name: str, sha256: str, path: Path | None = None) -> dict[str, NDArray[np.floating]]:
+    """Tensors of the weights file of that name in this package, or of another file.
+
+    Raises:
+        ModelError: the file is absent, damaged or not the expected one.
+    """
+    try:
+        content = path.read_bytes() if path else resources.files(__package__).joinpath(name).read_bytes()
+        tensors: dict[str, NDArray[np.floating]] = load(content)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot read the mini encoder's weights: {error}", "reinstall clamr-cli") from error
+    if path is None and hashlib.sha256(content).hexdigest() != sha256:
+        raise ModelError(
+            "the mini encoder's weights are not the ones this version was made with", "reinstall clamr-cli"
+        )
+    return tensors
+
+
 class Heads:
     """The trained tensors of a weights file.
 
@@ -282,16 +300,7 @@ class Heads:
         Raises:
             ModelError: the file is absent, damaged or not the expected one.
         """
-        try:
-            content = path.read_bytes() if path else resources.files(__package__).joinpath(WEIGHTS).read_bytes()
-            tensors = load(content)
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"cannot read the mini encoder's weights: {error}", "reinstall clamr-cli") from error
-        if path is None and hashlib.sha256(content).hexdigest() != SHA256:
-            raise ModelError(
-                "the mini encoder's weights are not the ones this version was made with", "reinstall clamr-cli"
-            )
-        return cls(tensors)
+        return cls(read_weights(WEIGHTS, SHA256, path))
 
     @property
     def classes(self) -> Array:

@@ -90,6 +90,13 @@ class Passage:
         """The number of words that the text model knows; without any, the passage has no meaning to compare."""
         return sum(word.count > 0 for word in self.words)
 
+    def text(self, texts: Sequence[str]) -> str:
+        """Its text, where ``texts`` are those that it was cut from; from the first word to the last."""
+        ends: dict[int, tuple[int, int]] = {}
+        for word in self.words:
+            ends[word.segment] = (ends.get(word.segment, (word.start, 0))[0], word.end)
+        return " ".join(texts[segment][start:end] for segment, (start, end) in ends.items())
+
 
 class _Token(NamedTuple):
     """A word, or a unit of a script without spaces, before it has a place in a passage.

@@ -111,6 +111,15 @@ def _news(data: Path, rng: random.Random) -> Iterator[Entry]:
             yield Entry(text, _SPOKEN, queries_for(rng, text, name.replace("_", " ")))
 
 
+def news(data: Path) -> dict[bool, list[str]]:
+    """The first words of descriptions of news videos: English ones, and those in four other languages."""
+    texts: dict[bool, list[str]] = {True: [], False: []}
+    for row in _rows(data / "text/multivent1_base.csv"):
+        if text := " ".join(row["video_description"].split()[:20])[:200]:
+            texts[row["language"] == "english"].append(text)
+    return texts
+
+
 def _scenes(data: Path, rng: random.Random) -> Iterator[Entry]:
     """Sentences that describe other images, in three languages: hard to tell from the photo of their document."""
     for language, count in (("en", 250), ("de", 150), ("fr", 150)):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clamr_cli.encoders.mini.encoder import Backbones, MiniEncoder
+from clamr_cli.encoders.mini.multilingual import HEADS, MultilingualHeads
 from clamr_cli.encoders.mini.networks import Heads
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
 from clamr_cli.train.mini.data import entries, photos, split_entries, split_photos
@@ -32,7 +33,8 @@ def evaluate(file: Path, data: Path, cache: Path) -> dict[str, float]:
     ``photos/R@10`` are captions against photos alone, ``video/...`` the same in documents, ``both/...`` queries about
     two modalities, ``.../won`` the share of queries whose own document answers best with the modality they aim at.
     """
-    encoder = MiniEncoder(Backbones(cache, device="cpu", threads=0), Heads.load(file))
+    beside = file.with_name(HEADS)
+    encoder = MiniEncoder(Backbones(cache, device="cpu", threads=0), Heads.load(file), MultilingualHeads.load(beside))
     all_photos, all_texts = photos(data), entries(data)
     (_, held_out), (_, held_out_texts) = split_photos(all_photos), split_entries(all_texts)
     folder, span = data / "train/flickr8k_1k/images", Span(0.0, 10.0)

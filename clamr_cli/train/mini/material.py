@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from clamr_cli.encoders.mini.encoder import Backbones
+from clamr_cli.encoders.mini.multilingual import MultilingualModel
 from clamr_cli.encoders.mini.networks import LEXICAL, Array, Connector, ImageFeatures, unit
 from clamr_cli.encoders.mini.passages import Passage, lexical_vectors
 from clamr_cli.encoders.mini.vision import PLAIN_INPUTS
@@ -131,6 +132,11 @@ class Examples:
     scale: Array
     ridge: float = _RIDGE
 
+    def take(self, rows: Ids) -> Examples:
+        """Those of some rows."""
+        parts = {name: getattr(self, name)[rows] for name in ("inputs", "targets", "folds", "weights")}
+        return replace(self, **parts)
+
     def plain(self, weights: NDArray[np.float64]) -> Examples:
         """The same with other weights and without the stages."""
         inputs, scale = self.inputs[:, :PLAIN_INPUTS], self.scale[:PLAIN_INPUTS]
@@ -155,7 +161,7 @@ def fit(examples: Examples, mean: Array, without: int | None = None) -> Connecto
     inputs_mean, targets_mean = (np.average(each, axis=0, weights=weights) for each in (inputs, targets))
     scale = np.sqrt(weights)[:, None]
     centred = (inputs - inputs_mean) * examples.scale * scale
-    weight = _ridge_regression(centred, (targets - targets_mean) * scale, examples.ridge) * examples.scale[:, None]
+    weight = ridge_regression(centred, (targets - targets_mean) * scale, examples.ridge) * examples.scale[:, None]
     bias = targets_mean - inputs_mean @ weight - _MEAN_SHARE * mean
     return Connector(weight.astype(np.float32), bias.astype(np.float32))
 
@@ -190,7 +196,7 @@ def pseudo_images(rows: Array, captions: Array, scenes: Array, seed: int) -> Arr
     centre = captions.mean(axis=0)
     centred = captions - centre
     flat = rows.reshape(len(rows), -1)
-    weight = _ridge_regression(centred, flat - flat.mean(axis=0), _PSEUDO_RIDGE)
+    weight = ridge_regression(centred, flat - flat.mean(axis=0), _PSEUDO_RIDGE)
     residuals = flat - flat.mean(axis=0) - centred @ weight
     predicted = (scenes - centre) @ weight + flat.mean(axis=0)
     nearest = np.argsort(-unit(scenes) @ unit(captions).T, axis=1)[:, : min(_NEAREST_PHOTOS, len(rows))]
@@ -199,7 +205,7 @@ def pseudo_images(rows: Array, captions: Array, scenes: Array, seed: int) -> Arr
     return unit((predicted + residual).reshape(len(scenes), *rows.shape[1:])).astype(np.float32)
 
 
-def _ridge_regression(inputs: Array, targets: Array, strength: float) -> Array:
+def ridge_regression(inputs: Array, targets: Array, strength: float) -> Array:
     """Weights of a linear map between centred arrays; ``strength`` is relative to the inputs' mean variance."""
     products = inputs.T @ inputs
     products[np.diag_indices_from(products)] += strength * np.trace(products) / len(products)
@@ -222,6 +228,9 @@ class TrainingMaterial:
         train_texts: indices of the texts to train on.
         texts: features of the passages of all texts.
         queries: features of all captions, pieces and queries.
+        multilingual: the second text model, if it is installed.
+        examples: photos, frames and images of classes, which its heads are fitted to.
+        captions: those of each example.
     """
 
     text_model: TextModel
@@ -234,6 +243,9 @@ class TrainingMaterial:
     train_texts: list[int]
     texts: list[list[PassageFeatures]]
     queries: dict[str, PassageFeatures]
+    multilingual: MultilingualModel | None = None
+    examples: Examples | None = None
+    captions: Sequence[Sequence[str]] = ()
 
 
 class _Images(NamedTuple):
@@ -352,6 +364,12 @@ def load(data: Path, cache: Path) -> Generator[TrainNote, None, TrainingMaterial
     connector = fit(examples, mean)
     real = [*photos, *groups[STYLED]]
     pseudo = pseudo_images(rows[real], targets[real], means_of(descriptions), seed=0)
+    # The stamps and their translations are left to measure other languages with; names of classes count as photos do.
+    chosen = np.array(
+        [*(name in (PHOTOS, *CLIPS) for name in names_of_ids[: len(ids)]), *([False] * len(ids_mirrored))]
+    )
+    chosen = np.flatnonzero(np.concatenate([chosen, np.ones(len(samples), bool)]))
+    captions = [images[index].captions for index in (*ids, *ids_mirrored)] + [(name,) for name in names]
     return TrainingMaterial(
         text_model,
         images,
@@ -363,6 +381,9 @@ def load(data: Path, cache: Path) -> Generator[TrainNote, None, TrainingMaterial
         [index for index in files.split_entries(entries)[0] if texts[index]],
         texts,
         queries,
+        backbones.multilingual,
+        examples.take(chosen),
+        [captions[row] for row in chosen],
     )
 
 

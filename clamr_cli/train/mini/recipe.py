@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
+from clamr_cli.encoders.mini.multilingual import HEADS
 from clamr_cli.encoders.mini.networks import JOINT_TENSORS, SEMANTIC, TENSORS, WEIGHTS
 from clamr_cli.errors import UsageError
 from clamr_cli.evaluate.data import listed
 from clamr_cli.train import loop
 from clamr_cli.train.losses import Scores, modality_max
-from clamr_cli.train.mini import gates
+from clamr_cli.train.mini import gates, languages
 from clamr_cli.train.mini.compose import UNRELATED, Batches, CompositionConfig
 from clamr_cli.train.mini.evaluate import evaluate
 from clamr_cli.train.mini.material import MORE, PHOTOS, TrainingMaterial, load
@@ -138,6 +139,10 @@ def run(options: RecipeOptions) -> Iterator[TrainEvent]:
         own = replace(training, batch=1, steps=steps, aggregation=stage.aggregations[0], bf16=bf16)
         trainer = MiniTrainer(stage, model, own, options.out / stage.name, batches, lambda items: items[0])
         yield from loop.train(trainer)
+    if material.multilingual and material.examples:
+        yield TrainNote("fitting the heads of the multilingual text model")
+        heads = languages.fit_heads(material.multilingual, data, material.examples, material.captions)
+        (options.out / HEADS).write_bytes(languages.heads_file(heads))
     path = options.out / WEIGHTS
     content = weights_file(model, material)
     path.write_bytes(content)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from clamr_cli import encoders, weights
+from clamr_cli.encoders.mini.encoder import MiniEncoder
 from clamr_cli.encoders.mini.networks import TENSORS, Bert, Heads
 from clamr_cli.encoders.mini.passages import LONGEST_PASSAGE, PassageTokenizer, lexical_vectors
 from clamr_cli.errors import ClamrError, ModelError
@@ -36,7 +37,9 @@ def text_model(cache: Path) -> Path:
 @pytest.fixture(scope="module")
 def encoder(cache: Path, text_model: Path) -> Encoder:
     located("efficientnet-lite2", cache)
-    return encoders.create("mini", cache=cache)
+    encoder = encoders.create("mini", cache=cache)
+    assert isinstance(encoder, MiniEncoder)
+    return encoder.for_earlier()  # the multilingual text model has tests of its own
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clamr_cli import weights
-from clamr_cli.encoders.mini.multilingual import WEIGHTS, MultilingualModel
+from clamr_cli import encoders, weights
+from clamr_cli.encoders import MULTILINGUAL
+from clamr_cli.encoders.mini.multilingual import MultilingualModel
+from clamr_cli.encoders.mini.networks import LEXICAL, SEMANTIC
 from clamr_cli.errors import ClamrError, ModelError
+from clamr_cli.types import MODALITY_IDS, Document, Encoder, Frame, Modality, Span, TokenVectors
+from tests.unit.encoders.test_mini import lines, photo
 
 SENTENCES = (
     "A dog runs over the beach.",
@@ -92,7 +96,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(model: MultilingualModel
 
 @pytest.mark.slow
 def test_a_damaged_copy_is_named(model: MultilingualModel, cache: Path, tmp_path: Path) -> None:
-    (folder,) = (path for path in cache.iterdir() if path.is_dir() and path.name.startswith(WEIGHTS))
+    (folder,) = (path for path in cache.iterdir() if path.is_dir() and path.name.startswith(MULTILINGUAL))
     copy = tmp_path / folder.name
     copy.mkdir()
     for path in folder.iterdir():
@@ -102,6 +106,114 @@ def test_a_damaged_copy_is_named(model: MultilingualModel, cache: Path, tmp_path
 
 
 def test_the_licence_is_named(tmp_path: Path) -> None:
-    status = weights.status(WEIGHTS, tmp_path)
+    status = weights.status(MULTILINGUAL, tmp_path)
     assert status.licence == "Apache-2.0"
     assert status.installed or "clamr-cli[offline]" in status.hint
+
+
+@pytest.fixture(scope="module")
+def encoder(cache: Path, model: MultilingualModel) -> Encoder:
+    return encoders.create("mini", cache=cache)
+
+
+def best(encoder: Encoder, query: str, documents: list[TokenVectors]) -> int:
+    (tokens,) = encoder.encode_queries([query])
+    return int(np.argmax([(tokens.vectors @ rows.vectors.T).max(axis=1).sum() for rows in documents]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "query",
+    [
+        "ein Hund rennt am Strand",
+        "un perro corre por la playa",
+        "犬が浜辺を走る",
+        "狗在沙滩上奔跑",
+        "개가 해변에서 달린다",
+    ],
+)
+def test_speech_is_found_in_another_language(encoder: Encoder, query: str) -> None:
+    texts = (
+        "Taxes rise again, the minister said.",
+        "A dog is running along the beach.",
+        "She cuts onions and peppers.",
+    )
+    rows = encoder.encode_documents([Document(text, Span(0, 2), speech=lines(text)) for text in texts])
+    assert best(encoder, query, rows) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "query", ["eine Tasse Kaffee", "une tasse de café", "una taza de café", "一杯のコーヒー", "一杯咖啡"]
+)
+def test_a_picture_is_found_in_another_language(encoder: Encoder, query: str) -> None:
+    names = ("astronaut", "coffee", "cat", "rocket")
+    frames = [(Frame(0, Span(0, 9), photo(name)),) for name in names]
+    rows = encoder.encode_documents(
+        [Document(name, Span(0, 9), frames=each) for name, each in zip(names, frames, strict=True)]
+    )
+    assert best(encoder, query, rows) == 1
+
+
+@pytest.mark.slow
+def test_an_english_query_is_as_before(encoder: Encoder) -> None:
+    earlier = encoders.for_earlier(encoder, "fingerprint")
+    for query in ("a red car in the rain", "13013", "IMG_2034.jpg", "SpaceX launch", "a dog", "exit 24", "?"):
+        (both,), (without,) = encoder.encode_queries([query]), earlier.encode_queries([query])
+        assert np.array_equal(both.vectors, without.vectors), query
+    assert earlier.info.fingerprint == "fingerprint"
+
+
+@pytest.mark.slow
+def test_words_of_other_languages_are_compared_by_spelling_alone(encoder: Encoder) -> None:
+    (tokens,) = encoder.encode_queries(["ein roter Ball liegt auf der Straße"])
+    words = tokens.vectors[tokens.offsets[:, 1] > 0]
+    assert len(words) == 7
+    assert not words[:, :SEMANTIC].any()
+    assert np.allclose(np.linalg.norm(tokens.vectors, axis=1), 1, atol=1e-5)
+    assert len(tokens) == 14
+
+
+@pytest.mark.slow
+def test_all_vectors_have_unit_length_and_a_place(encoder: Encoder) -> None:
+    document = Document(
+        "d",
+        Span(0, 9),
+        frames=(Frame(0, Span(0, 9), photo("coffee")),),
+        speech=lines("今日は雨です。", "और बारिश"),
+        metadata=lines("Kaffee"),
+    )
+    (rows,) = encoder.encode_documents([document])
+    assert np.allclose(np.linalg.norm(rows.vectors, axis=1), 1, atol=1e-5)
+    more = rows.vectors[:, SEMANTIC + LEXICAL] < 0
+    places = zip(rows.modality_ids[more].tolist(), rows.segments[more].tolist(), strict=True)
+    assert list(places) == [
+        (MODALITY_IDS[Modality.VIDEO], 0), (MODALITY_IDS[Modality.SPEECH], 0), (MODALITY_IDS[Modality.METADATA], 0)
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_without_the_package_all_is_as_before(encoder: Encoder, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = weights.status
+    monkeypatch.setattr(weights, "status", lambda name, folder: status(name, folder)._replace(installed=False))
+    without = encoders.create("mini", cache=cache)
+    assert without.info == encoders.describe("mini", cache=cache)
+    assert without.info.fingerprint != encoder.info.fingerprint
+    assert without.info.fingerprint in encoder.info.earlier
+    assert encoder.info.fingerprint in without.info.earlier
+    (tokens,) = without.encode_queries(["ein Hund"])
+    assert len(tokens) == 2 + 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("query", "wanted"), [("桜", 0), ("김치찌개", 1), ("자전거", 2), ("मौसम", 3), ("дождь", 4)])
+def test_one_word_in_its_own_script_is_found_by_its_spelling(encoder: Encoder, query: str, wanted: int) -> None:
+    texts = (
+        "公園の桜が咲いています。",
+        "오늘은 김치찌개를 끓입니다.",
+        "아이가 자전거를 탑니다.",
+        "आज मौसम अच्छा है।",
+        "Идёт дождь.",
+    )
+    rows = encoder.encode_documents([Document(text, Span(0, 2), speech=lines(text)) for text in texts])
+    assert best(encoder, query, rows) == wanted
