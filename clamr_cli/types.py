@@ -176,8 +176,8 @@ class EncoderInfo:
     """The encoder of a set of vectors: vectors of different fingerprints must never be compared.
 
     ``fingerprint`` changes whenever the same document would get other vectors: weights, settings or code version.
-    ``floors`` are, by the modality that matches best, scores per query vector below which a match of this encoder
-    rather means that nothing answers; empty where none were measured.
+    ``floors`` are, by the modality that matches best, scores per query vector from which a match of this encoder alone
+    says at which second of a moment the answer is; empty where none were measured.
     ``earlier`` are the fingerprints of earlier versions of the encoder whose vectors its queries can be compared with,
     though some documents would get other vectors now.
     """

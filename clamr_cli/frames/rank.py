@@ -140,6 +140,7 @@ def describe(ranking: Ranking, numbers: Sequence[int]) -> list[FrameHit]:
         Background(ranking.maxima, names, len(names)),
         model_of(prepared.encoder.name),
     )
+    text_modalities = [modality for modality in TEXT_MODALITIES if ranking.rule.weights[MODALITY_IDS[modality]] > 0]
     for place, number in enumerate(numbers, 1):
         frame = prepared.candidates[number]
         video_id = prepared.target.video_id
@@ -155,7 +156,7 @@ def describe(ranking: Ranking, numbers: Sequence[int]) -> list[FrameHit]:
             score=float(ranking.scores[number]),
             confidence=judge.confidence(
                 float(ranking.scores[number]),
-                [segment.text for modality in TEXT_MODALITIES for segment in moment.segments(modality)],
+                [segment.text for modality in text_modalities for segment in moment.segments(modality)],
                 names[number],
                 match.winner,
             ),

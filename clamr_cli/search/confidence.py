@@ -129,7 +129,8 @@ class Judge:
         """
         self._model, self._moments = model, max(1, background.moments)
         self._content = content_words(query)
-        self._vectors = max(1, len(background.maxima))
+        # Scores of weighted modalities are as large as the largest weight allows.
+        self._vectors = max(1, len(background.maxima)) * float(rule.weights.max(initial=0.0) or 1.0)
         self._videos = np.array(background.videos, dtype=object)
         self._scores = rule.scores(background.maxima).astype(np.float64) / self._vectors
         self._nulls: dict[str, Null] = {}

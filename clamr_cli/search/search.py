@@ -265,6 +265,7 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
     files_of: defaultdict[str, list[FileRecord]] = defaultdict(list)
     for file in files:
         files_of[file.video_id].append(file)
+    text_modalities = [modality for modality in TEXT_MODALITIES if query.rule.weights[MODALITY_IDS[modality]] > 0]
     judge = Judge(query.text, query.rule, background(store, query), model_of(encoder.name))
     hits: list[tuple[Hit, Match]] = []
     for moment_id, score in ranking:
@@ -278,13 +279,10 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
             key=lambda file: (file.path not in there, file.state is not FileState.INDEXED, file.path),
             default=None,
         )
-        texts = (segment.text for modality in TEXT_MODALITIES for segment in moment.segments(modality))
-        confidence = judge.confidence(
-            score,
-            (*texts, video.fields.title, *(os.path.basename(file.path) for file in files_of[video.video_id])),
-            video.video_id,
-            match.winner,
-        )
+        texts = [segment.text for modality in text_modalities for segment in moment.segments(modality)]
+        if Modality.METADATA in text_modalities:
+            texts += [video.fields.title, *(os.path.basename(file.path) for file in files_of[video.video_id])]
+        confidence = judge.confidence(score, texts, video.video_id, match.winner)
         hit = Hit(
             rank=len(hits) + 1,
             video_id=video.video_id,

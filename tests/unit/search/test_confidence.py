@@ -64,6 +64,19 @@ def test_a_floor_replaces_the_confidence(library, encoder):
     assert search(library, encoder, "dog", SearchOptions(floor=5.0))[0].weak
 
 
+def test_what_may_not_answer_does_not_raise_it(library, encoder):
+    assert not search(library, encoder, "rex", SearchOptions(modalities=(Modality.METADATA,)))[0].weak
+    assert search(library, encoder, "rex", SearchOptions(modalities=(Modality.SPEECH,)))[0].weak
+
+
+def test_weights_alone_do_not_change_it(library, encoder):
+    plain, doubled = (
+        search(library, encoder, "snow dog", SearchOptions(weights=dict.fromkeys(Modality, weight)))[0].confidence
+        for weight in (1.0, 2.0)
+    )
+    assert doubled == pytest.approx(plain, abs=1e-4)
+
+
 def test_it_does_not_depend_on_the_scan_cache_the_limit_or_the_filters(library, encoder):
     before = search(library, encoder, "snow dog", ANY)
     library.pack_vectors(encoder.info.fingerprint)
