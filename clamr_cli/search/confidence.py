@@ -43,7 +43,9 @@ _LEAST_SPREAD: Final = 0.01
 _MOST_SPREADS: Final = 10.0
 """Scores further above the median say nothing more."""
 
+_FEWEST_MOMENTS: Final = 3
 _MOST_MOMENTS: Final = 1000
+"""Other libraries count as of so many moments: the regression knows none like them."""
 
 QUARTILES: Final = 1.349
 """Distance of the quartiles of a normal distribution in standard deviations."""
@@ -65,7 +67,7 @@ class Signals(NamedTuple):
     shown_margin: float
     """The margin where pictures match best, else 0."""
     moments: float
-    """Logarithm of the number of moments in the library, as far as the regression knows such libraries."""
+    """Logarithm of the number of moments in the library."""
     few: float
     """1 / the number of moments."""
 
@@ -127,7 +129,8 @@ class Judge:
             background: of the query.
             model: of the encoder.
         """
-        self._model, self._moments = model, max(1, background.moments)
+        self._model = model
+        self._moments = min(max(_FEWEST_MOMENTS, background.moments), _MOST_MOMENTS)
         self._content = content_words(query)
         # Scores of weighted modalities are as large as the largest weight allows.
         self._vectors = max(1, len(background.maxima)) * float(rule.weights.max(initial=0.0) or 1.0)
@@ -170,7 +173,7 @@ class Judge:
             literal=self.literal(texts),
             shown=shown,
             shown_margin=shown * margin,
-            moments=math.log(min(_MOST_MOMENTS, self._moments)),
+            moments=math.log(self._moments),
             few=1 / self._moments,
         )
 

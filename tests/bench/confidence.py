@@ -146,15 +146,19 @@ def composed(data: Path, count: int, pictures: int) -> tuple[list[Document], lis
 
 
 def cases(library: Library, asked: Sequence[Asked], model: ConfidenceModel) -> list[Case]:
-    """Each query in each of its libraries, with its answer and without."""
-    result = []
+    """Each query in each of its libraries, with its answer and without.
+
+    Without it there are as many other moments in its place: the size of a library must not tell the two apart.
+    """
+    result, rng, everything = [], random.Random(5), range(len(library.videos))
     for one in asked:
         maxima = library.maxima(one.tokens)
         own = [number for number, video in enumerate(library.videos) if video == one.answer]
         for chosen in one.libraries:
-            others = sorted(set(chosen) - set(own))
+            others = set(chosen) - set(own)
+            spare = set(rng.sample([number for number in everything if number not in {*others, *own}], len(own)))
             for possible in (True, False) if own else (False,):
-                members = sorted(others + own) if possible else others
+                members = sorted(others | (set(own) if possible else spare))
                 video, signals = library.first_hit(one, maxima, members, model)
                 right = possible and video == one.answer
                 result.append(Case(signals, possible, right, one.aim, len(members), one.answer or one.text))
