@@ -766,7 +766,9 @@ def event_line(event: Event) -> str:
             parts = [f"{plural(event.indexed, 'video')} indexed{length}"]
             parts += [f"{count} {word}" for word, count in counts.items() if count]
             took = f"{event.seconds:.0f} s" if event.seconds < 100 else format_time(event.seconds)
-            took += f", {event.duration / event.seconds:.1f} x real time" if event.duration and event.seconds else ""
+            if event.duration and event.seconds:
+                speed = event.duration / event.seconds
+                took += f", {speed:.{0 if speed >= 10 else 1 if speed >= 1 else 2}f} x real time"
             hint = "; see them with: clamr status --failed" if event.failed else ""
             return f"{', '.join(parts)} in {took}{hint}"
         case _:

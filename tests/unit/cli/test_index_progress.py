@@ -267,6 +267,15 @@ def test_progress_without_a_total_or_beyond_it_breaks_nothing() -> None:
     assert 0.0 <= estimate.done <= 1.0
 
 
+@pytest.mark.parametrize(("seconds", "shown"), [(467.0, "8.1"), (60.0, "63"), (9_000.0, "0.42")])
+def test_the_last_line_says_how_much_video_it_was_and_how_fast(seconds: float, shown: str) -> None:
+    event = Finished(24, 0, 0, 0, 0, seconds, 0, 3_780.0)
+    assert event_line(event).startswith("24 videos indexed (1:03:00 of video) in ")
+    assert event_line(event).endswith(f", {shown} x real time")
+    assert 'try: clamr search "what you look for"' in play(IndexView(), (*RUN[:-1], event), bars=True)
+    assert "try:" not in play(IndexView(), (*RUN[:-1], event))
+
+
 def test_steps_and_counts_are_no_lines() -> None:
     assert event_line(Discovered(1, 0, 1)) == ""
     assert event_line(Progress("/a", "decode", 0.0, 1.0)) == ""
