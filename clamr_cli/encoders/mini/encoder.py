@@ -60,8 +60,10 @@ LONGEST_QUERY: Final = 2000
 """Letters of a query that the multilingual text model reads."""
 
 _REVISION: Final = "3"
-_EARLIER: Final = ("2",)
-"""Revisions of the same weights whose vectors differ for words only that the text model does not know."""
+_FORMER_SHA256: Final = "5ec9c991f71f80bae7fee95517b73fa529a24fcf96c5e7ce34430ec343f3e008"
+_EARLIER: Final = (("3", _FORMER_SHA256, True), ("3", _FORMER_SHA256, False), ("2", _FORMER_SHA256, False))
+"""Earlier revisions and weights, with or without the multilingual text model: of them vectors differ for frames, for
+text that sees frames, and (revision 2) for words that the text model does not know. Queries are the same."""
 
 # The order of CLaMR's documents (section 3): frames, on-screen text, speech, metadata.
 _TEXT_ORDER: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
@@ -71,15 +73,15 @@ _UNLIMITED: Final = 1 << 24
 def _info(*, multilingual: bool) -> EncoderInfo:
     """Name and fingerprint, with or without the multilingual text model."""
 
-    def fingerprint(revision: str, *, multilingual: bool) -> str:
-        parts = (revision, _TEXT_WEIGHTS, _IMAGE_FILE, SHA256, str(TOKENS_PER_MODALITY))
-        more = (MULTILINGUAL, HEADS_SHA256) if multilingual else ()
+    def fingerprint(revision: str, sha256: str, is_multilingual: bool) -> str:
+        parts = (revision, _TEXT_WEIGHTS, _IMAGE_FILE, sha256, str(TOKENS_PER_MODALITY))
+        more = (MULTILINGUAL, HEADS_SHA256) if is_multilingual else ()
         return hashlib.blake2b("\n".join((*parts, *more)).encode(), digest_size=8).hexdigest()
 
     # Each can search what the other made: queries are then encoded without the multilingual text model.
-    earlier = [fingerprint(revision, multilingual=False) for revision in _EARLIER]
-    earlier.insert(0, fingerprint(_REVISION, multilingual=not multilingual))
-    own = fingerprint(_REVISION, multilingual=multilingual)
+    other = fingerprint(_REVISION, SHA256, not multilingual)
+    earlier = [other, *(fingerprint(*each) for each in _EARLIER)]
+    own = fingerprint(_REVISION, SHA256, multilingual)
     return EncoderInfo(NAME, own, floors=FLOORS, earlier=tuple(earlier))
 
 

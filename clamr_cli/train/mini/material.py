@@ -38,8 +38,6 @@ CLIPS: Final = ("snapvideo", "lumiere")
 MORE: Final = (*CLIPS, "pacs", "tuxstamps", "emoji3d")
 """Folders of further captioned images, each a group: those, paintings and sketches, cut-outs, and icons."""
 
-_STYLED_CLIPS: Final = "styled clips"
-
 FOLDS: Final = 5
 ANY_FOLD: Final = -1
 """The fold of images that every connector is fitted to."""
@@ -64,12 +62,11 @@ _GENERATED_IMAGES: Final = 900
 _WEIGHTS: Final = {PHOTOS: 1.0, STYLED: 0.2, GENERATED: 0.2, THINGS: 0.1}
 """Weight of one image of a group when a connector is fitted."""
 
-_MORE_WEIGHTS: Final = {
-    "snapvideo": 0.5, "lumiere": 0.5, "pacs": 0.2, "tuxstamps": 0.3, "emoji3d": 0.1, _STYLED_CLIPS: 0.1,
-}  # fmt: skip
+_MORE_WEIGHTS: Final = dict(zip(MORE, (0.5, 0.5, 0.2, 0.3, 0.1), strict=True))
 """The same of groups to which only the final connector is fitted."""
 
-_MIRRORED: Final = (PHOTOS, *CLIPS)
+_HALVED: Final = (GENERATED, THINGS, "emoji3d")
+"""Groups of much alike images: the final connector is fitted to every second of them, at twice the weight."""
 
 _CLASS_WEIGHT: Final = 0.1
 """Weight of a photo that has only the name of its class."""
@@ -272,11 +269,6 @@ def _read_images(data: Path) -> _Images:
     styled = [(index, restyle(jpegs[index], photos[index].captions, rng)) for index in originals]
     generated = [(number, generate(rng)) for number in range(_GENERATED_IMAGES)]
     more = {name: files.more_images(data, name) for name in MORE}
-    more_jpegs = {name: [(data / image.name).read_bytes() for image in members] for name, members in more.items()}
-    more_folds = {name: _folds_of_kinds(members) for name, members in more.items()}
-    clips = [(image, jpeg) for name in CLIPS for image, jpeg in zip(more[name], more_jpegs[name], strict=True)]
-    style = random.Random(13)
-    styled_clips = [(image.name, restyle(jpeg, image.captions, style)) for image, jpeg in clips]
     images: list[CaptionedImage] = []
     groups: dict[str, list[int]] = {}
     for name, members in (
@@ -286,7 +278,6 @@ def _read_images(data: Path) -> _Images:
         (STYLED, [files.with_pieces(photos[index].name, image.captions, rng) for index, image in styled]),
         (GENERATED, [CaptionedImage(f"generated {n}", image.captions, image.captions) for n, image in generated]),
         *more.items(),
-        (_STYLED_CLIPS, [files.with_pieces(name, image.captions, style) for name, image in styled_clips]),
         (PSEUDO, [files.with_pieces(f"scene {number}", queries, rng) for number, (_, queries) in enumerate(scenes)]),
     ):
         groups[name] = list(range(len(images), len(images) + len(members)))
@@ -296,11 +287,10 @@ def _read_images(data: Path) -> _Images:
     photo_folds[rng.sample(train, len(train))] = np.arange(len(train)) % FOLDS
     jpegs += [(data / thing.name).read_bytes() for thing in things]
     jpegs += [image.jpeg for _, image in (*styled, *generated)]
-    jpegs += [jpeg for name in MORE for jpeg in more_jpegs[name]]
-    jpegs += [image.jpeg for _, image in styled_clips]
+    jpegs += [(data / image.name).read_bytes() for members in more.values() for image in members]
     folds = np.concatenate([
         photo_folds, _folds_of_kinds(things), photo_folds[originals], np.arange(len(generated)) % FOLDS,
-        *more_folds.values(), *(more_folds[name] for name in CLIPS),
+        *map(_folds_of_kinds, more.values()),
     ])  # fmt: skip
     return _Images(images, groups, jpegs, folds, [description for description, _ in scenes])
 
@@ -337,39 +327,40 @@ def load(data: Path, cache: Path) -> Generator[TrainNote, None, TrainingMaterial
     photos = groups[PHOTOS]
     mirrored = [
         encode_jpeg(np.asarray(ImageOps.mirror(Image.open(io.BytesIO(jpegs[index])).convert("RGB"))))
-        for name in _MIRRORED
-        for index in groups[name]
+        for index in photos
     ]
     image_features = yield from _image_features(backbones, jpegs, "images")
-    of_mirrored = yield from _image_features(backbones, mirrored, "mirrored images", regions=False)
+    of_mirrored = yield from _image_features(backbones, mirrored, "mirrored photos", regions=False)
     class_jpegs = [sample.read_bytes() for sample in samples]
     of_classes = yield from _image_features(backbones, class_jpegs, "photos of classes", regions=False)
     inputs, targets = image_features.inputs[:, 0], means_of(image.captions for image in images[: len(jpegs)])
-    weights = _WEIGHTS | _MORE_WEIGHTS
-    ids = [index for name in weights for index in groups[name]]
-    ids_mirrored = [index for name in _MIRRORED for index in groups[name]]
-    names_of_ids = [name for names in (weights, _MIRRORED) for name in names for _ in groups[name]]
+    counts = [
+        (index, _WEIGHTS.get(name, 0.0), 2 * weight * (position % 2 == 0) if name in _HALVED else weight)
+        for name, weight in (_WEIGHTS | _MORE_WEIGHTS).items()
+        for position, index in enumerate(groups[name])
+    ]
+    ids, *both = zip(*counts, strict=True)
+    others = [_WEIGHTS[PHOTOS]] * len(photos) + [_CLASS_WEIGHT] * len(samples)
+    former, final = (np.array([*weights, *others]) for weights in both)
     examples = Examples(
-        np.concatenate([inputs[ids], of_mirrored.inputs[:, 0], of_classes.inputs[:, 0]]),
-        np.concatenate([targets[ids], targets[ids_mirrored], classes]),
-        np.concatenate([folds[ids], folds[ids_mirrored], np.full(len(samples), ANY_FOLD)]),
-        np.array([*(weights[name] for name in names_of_ids), *([_CLASS_WEIGHT] * len(samples))]),
+        np.concatenate([inputs[list(ids)], of_mirrored.inputs[:, 0], of_classes.inputs[:, 0]]),
+        np.concatenate([targets[list(ids)], targets[photos], classes]),
+        np.concatenate([folds[list(ids)], folds[photos], np.full(len(samples), ANY_FOLD)]),
+        final,
         input_scale(inputs[photos]),
     )
     mean = targets[photos].mean(axis=0)
     # Heads that were trained on what the final connector says would trust images more, and find the texts beside them
     # worse: they are trained on what connectors say that know fewer images and no stages.
-    former = np.array([*(name in _WEIGHTS for name in names_of_ids), *([True] * len(samples))])
-    rows, _ = cross_fit(examples.plain(examples.weights * former), mean, image_features, folds, classes)
+    rows, _ = cross_fit(examples.plain(former), mean, image_features, folds, classes)
     connector = fit(examples, mean)
     real = [*photos, *groups[STYLED]]
     pseudo = pseudo_images(rows[real], targets[real], means_of(descriptions), seed=0)
     # The stamps and their translations are left to measure other languages with; names of classes count as photos do.
-    chosen = np.array(
-        [*(name in (PHOTOS, *CLIPS) for name in names_of_ids[: len(ids)]), *([False] * len(ids_mirrored))]
-    )
-    chosen = np.flatnonzero(np.concatenate([chosen, np.ones(len(samples), bool)]))
-    captions = [images[index].captions for index in (*ids, *ids_mirrored)] + [(name,) for name in names]
+    ours = {*photos, *(index for name in CLIPS for index in groups[name])}
+    flags = [*(index in ours for index in ids), *([False] * len(photos)), *([True] * len(samples))]
+    chosen = np.flatnonzero(flags)
+    captions = [images[index].captions for index in (*ids, *photos)] + [(name,) for name in names]
     return TrainingMaterial(
         text_model,
         images,
