@@ -46,8 +46,9 @@ def test_changed_file_is_read_again(small: Shelf) -> None:
     assert [Path(event["path"]).name for event in changed.events("indexed")] == ["card.mp4"]
     assert small.clamr.listed() == ["bees.mp4", "card.mp4"]
     assert Path(small.clamr.search("broken kites", "--modality", "ocr")[0]["path"]).name == "card.mp4"
-    texts = {proof["text"].lower() for hit in small.clamr.search("lost umbrellas") for proof in hit["evidence"]}
-    assert not texts & {"lost", "umbrellas"}
+    hits = small.clamr.search("lost umbrellas", "--floor", "0")
+    assert hits, "weak hits are accepted"
+    assert not {proof["text"].lower() for hit in hits for proof in hit["evidence"]} & {"lost", "umbrellas"}
 
 
 def test_touched_file_costs_nothing(small: Shelf) -> None:
