@@ -25,6 +25,8 @@ _APP: Final = "clamr"
 _PREFIX: Final = "CLAMR_"
 _LONGEST_SHOWN: Final = 100
 _SWITCH: Final = {"yes": True, "on": True, "no": False, "off": False}
+_PICTURE_PROGRAMS: Final = frozenset({"iTerm.app", "WezTerm", "ghostty", "rio", "mintty", "vscode"})
+_PICTURE_TERMS: Final = ("xterm-kitty", "xterm-ghostty", "foot", "mlterm", "contour", "yaft")
 _FOR_ALL_ENCODERS: Final = {"cache", "device", "threads"}
 
 _Text = Annotated[str, Meta(pattern=r"^[^\0]*[^\s\0][^\0]*$")]
@@ -273,6 +275,15 @@ def secret(variable: str) -> str:
 def external(variable: str) -> str:
     """A variable that other programs heed too, such as EDITOR; empty where it is not set."""
     return os.environ.get(variable, "")
+
+
+def shows_pictures() -> bool:
+    """True if the terminal calls itself one that draws pictures: by kitty's protocol, iTerm2's or sixel."""
+    term = os.environ.get("TERM", "")
+    if term.startswith(("screen", "tmux", "dumb")):
+        return False
+    named = os.environ.get("TERM_PROGRAM", "") in _PICTURE_PROGRAMS or term.startswith(_PICTURE_TERMS)
+    return named or any(os.environ.get(name) for name in ("KITTY_WINDOW_ID", "KONSOLE_VERSION", "WT_SESSION"))
 
 
 def debugging() -> bool:

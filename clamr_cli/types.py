@@ -180,6 +180,7 @@ class EncoderInfo:
     says at which second of a moment the answer is; empty where none were measured.
     ``earlier`` are the fingerprints of earlier versions of the encoder whose vectors its queries can be compared with,
     though some documents would get other vectors now.
+    ``evidence_floors`` are, by modality, similarities below which what matched a word is no evidence.
     """
 
     name: str
@@ -187,6 +188,7 @@ class EncoderInfo:
     dimension: int = DIMENSION
     floors: Mapping[Modality, float] = field(default_factory=dict, compare=False)
     earlier: tuple[str, ...] = field(default=(), compare=False)
+    evidence_floors: Mapping[Modality, float] = field(default_factory=dict, compare=False)
 
 
 @runtime_checkable
@@ -487,6 +489,24 @@ FAIR_FROM: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a moment that answers a query, or a frame, whose text is empty.
+
+    ``start`` is the second of the first word that matched, or of the frame. ``words`` are the query words that it
+    answers, ``marks`` the stretches ``text[start:end]`` that match, ``similarity`` is that of the best. ``timed`` is
+    False for metadata of the whole video.
+    """
+
+    modality: Modality
+    start: float
+    text: str
+    words: tuple[str, ...] = ()
+    marks: tuple[tuple[int, int], ...] = ()
+    similarity: float = 0.0
+    timed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A search result: a moment of a video, its score, and the evidence.
 
@@ -495,7 +515,7 @@ class Hit:
     ``confidence`` in [0, 1] is the chance that the moment answers the query. ``level`` is its level, or with
     :attr:`SearchOptions.floor` weak below the floor and at least fair from it on. ``approximate`` says that not all
     moments were compared: a better one may have been missed. ``offline`` says that no file of the video can be opened
-    now.
+    now. ``lines`` answer the query, the best first: at most one of each modality.
     """
 
     rank: int
@@ -513,6 +533,12 @@ class Hit:
     level: Level = Level.STRONG
     approximate: bool = False
     offline: bool = False
+    lines: tuple[Line, ...] = ()
+
+    @property
+    def opened_at(self) -> float:
+        """The second to play the video from: that of the best line which has a time."""
+        return next((line.start for line in self.lines if line.timed), self.at)
 
     @property
     def weak(self) -> bool:

@@ -1,9 +1,21 @@
 # bash completion of clamr; made by: clamr completions bash
+_clamr_videos() {
+    local line id title name quoted
+    while IFS= read -r line; do
+        id=${line%%$'	'*} title=${line#*$'	'} title=${title#*$'	'} title=${title%%$'	'*}
+        for name in "$id" "$title"; do
+            printf -v quoted %q "$name"
+            if [[ -n $name && ( ${name,,} == "${current,,}"* || ${quoted,,} == "${current,,}"* ) ]]; then
+                COMPREPLY+=("$quoted")
+            fi
+        done
+    done < <(clamr "${before[@]}" ls --tsv 2>/dev/null)
+}
 _clamr() {
-    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} words="" offers="" index
+    local before=() current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} words="" offers="" index
     for ((index = 1; index < COMP_CWORD; index++)); do
         case "$words":${COMP_WORDS[index]} in
-            :--db|:--config|:--color) ((index++)) ;;
+            :--db|:--config|:--color) before+=("${COMP_WORDS[@]:index++:2}") ;;
             "":index) words="index" ;;
             "":ls) words="ls" ;;
             "":show) words="show" ;;
@@ -94,6 +106,7 @@ _clamr() {
         "search":--floor) COMPREPLY=(); return ;;
         "search":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "search":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        "search":--sheet) COMPREPLY=(); return ;;
         "search":--model) COMPREPLY=(); return ;;
         "search":--adapter) COMPREPLY=(); return ;;
         "search":--revision) COMPREPLY=(); return ;;
@@ -342,7 +355,7 @@ _clamr() {
         "status:"*) offers="" ;;
         "optimize:"-*) offers="--approximate --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "optimize:"*) offers="" ;;
-        "search:"-*) offers="--modality -m --weight --since --until --longer --shorter --path --language --limit -n --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "search:"-*) offers="--modality -m --weight --since --until --longer --shorter --path --language --limit -n --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --force --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "search:"*) offers="" ;;
         "explain:"-*) offers="--query --encoder --device --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "explain:"*) offers="" ;;
@@ -387,6 +400,8 @@ _clamr() {
     case "$words:$current" in
         "eval:"-*) ;;
         "eval:"*) compopt -o filenames; COMPREPLY+=($(compgen -f -- "$current")) ;;
+        *:-*|*:*/*) ;;
+        "explain:"*|"frames:"*|"open:"*|"ask:"*|"show:"*|"rm:"*) _clamr_videos ;;
     esac
 }
 complete -o bashdefault -o default -F _clamr clamr

@@ -1,4 +1,10 @@
 # fish completion of clamr; made by: clamr completions fish
+function __clamr_videos
+    clamr ls --tsv 2>/dev/null | while read -l -d \t id length title rest
+        printf '%s\t%s\n' $id $title
+        test -n "$title"; and printf '%s\t%s\n' $title $id
+    end
+end
 complete -c clamr -f
 complete -c clamr -n '__fish_use_subcommand' -a index -d 'Make videos searchable, or bring the index up to date.'
 complete -c clamr -n '__fish_use_subcommand' -a ls -d 'List the videos of the index.'
@@ -70,6 +76,7 @@ complete -c clamr -n '__fish_seen_subcommand_from ls' -l verbose -s v -d 'Show e
 complete -c clamr -n '__fish_seen_subcommand_from ls' -l color -x -a 'auto always never' -d 'auto (default: on a terminal), always or never.'
 complete -c clamr -n '__fish_seen_subcommand_from ls' -s h -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from ls' -l help-all -d 'Show the help with all options and exit.'
+complete -c clamr -n '__fish_seen_subcommand_from show' -a '(__clamr_videos)'
 complete -c clamr -n '__fish_seen_subcommand_from show' -F
 complete -c clamr -n '__fish_seen_subcommand_from show' -l srt -d 'Print what is said as SubRip subtitles.'
 complete -c clamr -n '__fish_seen_subcommand_from show' -l vtt -d 'Print what is said as WebVTT subtitles.'
@@ -97,6 +104,7 @@ complete -c clamr -n '__fish_seen_subcommand_from edit' -l verbose -s v -d 'Show
 complete -c clamr -n '__fish_seen_subcommand_from edit' -l color -x -a 'auto always never' -d 'auto (default: on a terminal), always or never.'
 complete -c clamr -n '__fish_seen_subcommand_from edit' -s h -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from edit' -l help-all -d 'Show the help with all options and exit.'
+complete -c clamr -n '__fish_seen_subcommand_from rm' -a '(__clamr_videos)'
 complete -c clamr -n '__fish_seen_subcommand_from rm' -F
 complete -c clamr -n '__fish_seen_subcommand_from rm' -l missing -d 'All that is missing or offline.'
 complete -c clamr -n '__fish_seen_subcommand_from rm' -l encoder -x -a 'mini clamr clamr-omni hashed gemma gemma-omni st' -d 'Remove the vectors of this encoder; the videos stay.'
@@ -147,6 +155,10 @@ complete -c clamr -n '__fish_seen_subcommand_from search' -l encoder -x -a 'mini
 complete -c clamr -n '__fish_seen_subcommand_from search' -l device -x -a 'auto cpu cuda mps' -d 'Where models run.'
 complete -c clamr -n '__fish_seen_subcommand_from search' -l exact -d 'Compare with everything, however large the library is.'
 complete -c clamr -n '__fish_seen_subcommand_from search' -l hybrid -d 'With the approximate index, also add full-text matches.'
+complete -c clamr -n '__fish_seen_subcommand_from search' -l ids -d 'Show the ids of the videos too.'
+complete -c clamr -n '__fish_seen_subcommand_from search' -l pictures -l no-pictures -d 'Small pictures beside hits, on terminals that can draw them.'
+complete -c clamr -n '__fish_seen_subcommand_from search' -l sheet -r -F -d 'Write a contact sheet (.png, .jpg, .webp or .html).'
+complete -c clamr -n '__fish_seen_subcommand_from search' -l force -d 'Replace the file of --sheet.'
 complete -c clamr -n '__fish_seen_subcommand_from search' -l csv -d 'Print CSV with a header; texts like =1+1 get a \' before.'
 complete -c clamr -n '__fish_seen_subcommand_from search' -l paths -d 'Print only the files\' paths, without weak hits.'
 complete -c clamr -n '__fish_seen_subcommand_from search' -s 0 -l null -d 'With --paths: end each with a zero byte.'
@@ -168,6 +180,7 @@ complete -c clamr -n '__fish_seen_subcommand_from search' -l verbose -s v -d 'Sh
 complete -c clamr -n '__fish_seen_subcommand_from search' -l color -x -a 'auto always never' -d 'auto (default: on a terminal), always or never.'
 complete -c clamr -n '__fish_seen_subcommand_from search' -s h -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from search' -l help-all -d 'Show the help with all options and exit.'
+complete -c clamr -n '__fish_seen_subcommand_from explain' -a '(__clamr_videos)'
 complete -c clamr -n '__fish_seen_subcommand_from explain' -l query -x -d 'Explain this query instead of the last search.'
 complete -c clamr -n '__fish_seen_subcommand_from explain' -l encoder -x -a 'mini clamr clamr-omni hashed gemma gemma-omni st' -d 'Use the vectors of this one.'
 complete -c clamr -n '__fish_seen_subcommand_from explain' -l device -x -a 'auto cpu cuda mps' -d 'Where models run.'
@@ -189,12 +202,13 @@ complete -c clamr -n '__fish_seen_subcommand_from explain' -l verbose -s v -d 'S
 complete -c clamr -n '__fish_seen_subcommand_from explain' -l color -x -a 'auto always never' -d 'auto (default: on a terminal), always or never.'
 complete -c clamr -n '__fish_seen_subcommand_from explain' -s h -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from explain' -l help-all -d 'Show the help with all options and exit.'
+complete -c clamr -n '__fish_seen_subcommand_from frames' -a '(__clamr_videos)'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -F
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l count -s n -s k -x -d 'How many frames.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l select -x -a 'diverse top windows' -d 'How to choose frames; windows: best of N equal parts.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l modality -s m -x -a 'video speech ocr metadata' -d 'Only video, speech, ocr or metadata; repeatable.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l out -l output -s o -r -F -d 'Write JPEGs named by time, and frames.json.'
-complete -c clamr -n '__fish_seen_subcommand_from frames' -l sheet -r -F -d 'Write a contact sheet (.jpg, .png or .webp).'
+complete -c clamr -n '__fish_seen_subcommand_from frames' -l sheet -r -F -d 'Write a contact sheet (.png, .jpg, .webp or .html).'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l around -x -d 'With --out: a clip from so long before to after each frame.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l exact -d 'Encode clips anew instead of copying from the keyframe before.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l side -x -d 'Longer side of the JPEGs at most.'
@@ -226,6 +240,7 @@ complete -c clamr -n '__fish_seen_subcommand_from frames' -l verbose -s v -d 'Sh
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l color -x -a 'auto always never' -d 'auto (default: on a terminal), always or never.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -s h -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l help-all -d 'Show the help with all options and exit.'
+complete -c clamr -n '__fish_seen_subcommand_from open' -a '(__clamr_videos)'
 complete -c clamr -n '__fish_seen_subcommand_from open' -F
 complete -c clamr -n '__fish_seen_subcommand_from open' -l player -x -a 'mpv vlc' -d 'The one that is installed by default.'
 complete -c clamr -n '__fish_seen_subcommand_from open' -l print -d 'Print the command instead of starting the player.'
@@ -236,6 +251,7 @@ complete -c clamr -n '__fish_seen_subcommand_from open' -l verbose -s v -d 'Show
 complete -c clamr -n '__fish_seen_subcommand_from open' -l color -x -a 'auto always never' -d 'auto (default: on a terminal), always or never.'
 complete -c clamr -n '__fish_seen_subcommand_from open' -s h -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from open' -l help-all -d 'Show the help with all options and exit.'
+complete -c clamr -n '__fish_seen_subcommand_from ask' -a '(__clamr_videos)'
 complete -c clamr -n '__fish_seen_subcommand_from ask' -F
 complete -c clamr -n '__fish_seen_subcommand_from ask' -l choice -x -d 'An answer to choose from; repeatable.'
 complete -c clamr -n '__fish_seen_subcommand_from ask' -l choices -x -d 'All answers to choose from, one after another.'

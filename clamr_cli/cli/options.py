@@ -61,8 +61,12 @@ CsvOption: TypeAlias = Annotated[
 SelectOption: TypeAlias = Annotated[
     FrameSelection, typer.Option("--select", help="How to choose frames; windows: best of N equal parts.")
 ]
+SheetOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--sheet", metavar="FILE", help="Write a contact sheet (.png, .jpg, .webp or .html)."),
+]
 VideoArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="VIDEO|ID", help="A file, or a video's id or the beginning of it.")
+    str, typer.Argument(metavar="VIDEO", help="A rank of the last search, an id, part of a title, or a file.")
 ]
 BootstrapOption: TypeAlias = Annotated[
     int, typer.Option("--bootstrap", metavar="N", help="Resamples of intervals and tests; 0 for none.", min=0)

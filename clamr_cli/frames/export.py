@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import bisect
 import contextlib
-import io
 import itertools
 import json
-import math
 import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.frames.prepare import stills
@@ -22,11 +19,7 @@ from clamr_cli.frames.values import FrameHit, Prepared
 from clamr_cli.index import tasks
 from clamr_cli.index.executors.local import Worker
 from clamr_cli.store import Store
-from clamr_cli.text import format_time
 from clamr_cli.types import Span
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 LIST: Final = "frames.json"
 """The list of an export, written first."""
@@ -40,24 +33,6 @@ _OWN: Final = re.compile(r"\d{2,}-\d\d-\d\d\.\d{3}(\.jpg|\.mp4|\.mkv|\.webm)")
 _DRAFT: Final = ".part-"
 _AT_ONCE: Final = 16
 """Frames that are decoded before the first of them is given."""
-
-FORMATS: Final = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
-"""File ending -> Pillow's name of the format."""
-
-_WIDTHS: Final = (320, 240, 160)
-"""Pixels of a picture's width; the first with which the sheet is not too large."""
-
-_GAP: Final = 8
-_CAPTION: Final = 22
-_TITLE: Final = 40
-_GROUND, _INK, _DIM = "#16181d", "#f2f2f2", "#9aa0aa"
-_COLOURS: Final = {"video": "#d38bd6", "speech": "#63c7d8", "ocr": "#e3c35b", "metadata": "#7ecf7e"}
-_WIDEST: Final = 4.0
-_LARGEST: Final = 8_000
-"""Pixels of a side of a sheet at most: about 200 MB while it is drawn, and half of what WebP can hold."""
-
-_LONGEST: Final = 2_000
-"""Characters of a question that are looked at: more than fit into the widest sheet."""
 
 
 class Folder:
@@ -211,77 +186,3 @@ def cut_clips(
             yield hit, error
     finally:
         worker.stop()
-
-
-# --- the contact sheet ------------------------------------------------------------------------------------------------
-
-
-def sheet(question: str, hits: Sequence[FrameHit], suffix: str) -> bytes:
-    """Chosen frames side by side, each with its time and what it was chosen by.
-
-    Args:
-        question: stands above; characters that Pillow's own font lacks are drawn as boxes.
-        hits: at least one, with their JPEGs, in the order they are to stand in.
-        suffix: of the file; says its format, see :data:`FORMATS`.
-
-    Raises:
-        UsageError: they are too many for one picture.
-    """
-    from PIL import Image, ImageDraw, ImageFont
-
-    # All cells have the shape of the first picture, as all frames of one video have.
-    first = _decoded(hits[0].frame.jpeg)
-    columns, width, height = _grid(len(hits), min(_WIDEST, first.height / first.width))
-    rows = math.ceil(len(hits) / columns)
-    image = Image.new("RGB", _size(columns, rows, width, height), _GROUND)
-    draw = ImageDraw.Draw(image)
-    title, large = " ".join(question.split())[:_LONGEST], ImageFont.load_default(20)
-    if draw.textlength(title, large) > image.width - 2 * _GAP:
-        # Cut off where it does not fit.
-        fitting = bisect.bisect_right(
-            range(len(title)),
-            image.width - 2 * _GAP,
-            key=lambda count: math.ceil(draw.textlength(f"{title[:count]}...", large)),
-        )
-        title = f"{title[: max(0, fitting - 1)]}..."
-    draw.text((_GAP, _TITLE / 2), title, _INK, large, anchor="lm")
-    font = ImageFont.load_default(14)
-    for place, hit in enumerate(hits):
-        row, column = divmod(place, columns)
-        left, top = _GAP + column * (width + _GAP), _TITLE + row * (height + _CAPTION + _GAP)
-        picture = _decoded(hit.frame.jpeg)
-        picture.thumbnail((width, height))
-        image.paste(picture, (left + (width - picture.width) // 2, top + (height - picture.height) // 2))
-        middle = top + height + _CAPTION // 2
-        draw.text((left, middle), format_time(hit.frame.time), _INK, font, anchor="lm")
-        name = hit.modality.value if hit.modality is not None else ""
-        label = f"#{hit.rank}  {name}" if name else f"#{hit.rank}"
-        draw.text((left + width, middle), label, _COLOURS.get(name, _DIM), font, anchor="rm")
-    buffer = io.BytesIO()
-    image.save(buffer, FORMATS[suffix.lower()], quality=88)
-    return buffer.getvalue()
-
-
-def _size(columns: int, rows: int, width: int, height: int) -> tuple[int, int]:
-    return columns * (width + _GAP) + _GAP, _TITLE + rows * (height + _CAPTION + _GAP)
-
-
-def _grid(count: int, shape: float) -> tuple[int, int, int]:
-    """Columns, and the size of pictures ``shape`` times as high as wide, of a sheet a little wider than high."""
-    for width in _WIDTHS:
-        height = max(1, round(width * shape))
-        columns = math.ceil(math.sqrt(count * (height + _CAPTION) / width * 1.6))
-        columns = max(1, min(columns, count))
-        if max(_size(columns, math.ceil(count / columns), width, height)) <= _LARGEST:
-            return columns, width, height
-    raise UsageError(f"a sheet of {count} frames would be too large", "give a smaller -k, or leave out --sheet")
-
-
-def _decoded(jpeg: bytes) -> Image.Image:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(jpeg)) as picture:
-            return picture.convert("RGB")
-    except (UnidentifiedImageError, OSError):
-        return Image.new("RGB", (16, 9))

@@ -32,7 +32,7 @@ from clamr_cli.index.tasks import SampledMedia
 from clamr_cli.index.workdir import DENSE, Workdir, sweep, work_area
 from clamr_cli.media.files import content_hash, stamp, video_id
 from clamr_cli.media.key_frames import THUMB
-from clamr_cli.search.search import file_named
+from clamr_cli.search.search import file_named, last_hit, video_named
 from clamr_cli.store import Extraction, Store
 from clamr_cli.types import DIMENSION, EncoderInfo, FileState, Frame, Segment, TokenVectors, VideoFields
 
@@ -61,20 +61,19 @@ _ARRAYS: Final[tuple[tuple[str, str, tuple[int, ...]], ...]] = (
 
 
 def locate(store: Store, text: str) -> Target:
-    """The video that a path, an id or the beginning of one names. A file of that name goes before an id.
+    """The video that a path names, or what :func:`clamr_cli.search.video_named` takes. A file goes before the rest.
 
     Raises:
-        UsageError: there is neither, or the id is of several.
+        UsageError: there is neither, or the name is of several.
         MediaError: the file cannot be read.
     """
     if not text.strip() or "\0" in text:
         raise UsageError("no video was named", "give a file, or an id that clamr ls shows")
-    path = os.path.abspath(text) if os.path.lexists(text) else ""
-    if not path and (absent := absent_file(text)):
+    path = os.path.abspath(text) if os.path.lexists(text) and last_hit(store, text) is None else ""
+    if not path and absent_file(text):
         file = file_named(store.files(), text)
-        if file is None or not os.path.lexists(file.path):
-            raise absent
-        path = file.path
+        if file is not None and os.path.lexists(file.path):
+            path = file.path
     if path:
         if os.path.isdir(path):
             raise UsageError(f"{path} is a folder", "name one video in it")
@@ -90,7 +89,10 @@ def locate(store: Store, text: str) -> Target:
             content = str(note.payload["content_hash"])
         content = content or content_hash(path)
         return Target(path, video_id(content), content)
-    identity = store.resolve(text)
+    try:
+        identity = video_named(store, text)
+    except UsageError as error:
+        raise absent_file(text) or error from None
     paths = [record.path for record in store.files([identity]) if os.path.isfile(record.path)]
     return Target(paths[0] if paths else "", identity, store.video(identity).content_hash)
 

@@ -419,6 +419,26 @@ def documents_with(store: Store, record: FileRecord, speech: Sequence[Segment]) 
     return split_video(record.video_id, decoded.media.duration, shots, speech, ocr, notes, window=recipe.window)
 
 
+def frames_at(store: Store, places: Sequence[tuple[str, float]]) -> list[bytes]:
+    """The stored frame, a JPEG, of a second of each video; empty where none is stored any more."""
+    records = {record.video_id: record for record in indexed_videos(store)}
+    wanted = [video_id for video_id in dict.fromkeys(video_id for video_id, _ in places) if video_id in records]
+    hashes = {video.video_id: video.content_hash for video in store.videos(wanted)}
+    frames: dict[str, tuple[Frame, ...]] = {}
+    for video_id, content_hash in hashes.items():
+        recipe = Recipe.parse(records[video_id].recipe)
+        if recipe is not None and (stored := store.extraction(recipe.key(content_hash, "media"))) is not None:
+            frames[video_id] = frames_from(msgspec.convert(stored.payload, DecodedMedia), stored.blobs)
+
+    def distance(frame: Frame, second: float) -> tuple[bool, float]:
+        return not frame.span.start <= second < frame.span.end, abs(frame.time - second)
+
+    return [
+        min(own, key=lambda frame: distance(frame, second)).jpeg if (own := frames.get(video_id)) else b""
+        for video_id, second in places
+    ]
+
+
 def windows(
     duration: float, *, longest: float = 60.0, pauses: Sequence[Span] = (), cuts: Sequence[float] = ()
 ) -> list[Span]:

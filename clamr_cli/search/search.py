@@ -44,9 +44,10 @@ from clamr_cli.search.cascade import (
     weighted,
 )
 from clamr_cli.search.confidence import Background, Judge, model_of
-from clamr_cli.store import CorruptCache, Store, VideoFacts
+from clamr_cli.search.lines import lines_of
+from clamr_cli.store import CorruptCache, LastHit, Store, VideoFacts
 from clamr_cli.store.tables import readable
-from clamr_cli.text import content_words, format_time, plain, words_of
+from clamr_cli.text import content_words, format_time, plain, shorten, words_of
 from clamr_cli.types import (
     FAIR_FROM,
     MODALITY_IDS,
@@ -79,6 +80,10 @@ LEAST_CANDIDATES: Final = 100
 """Moments that an approximate index is asked for at least, and moments by their texts at most."""
 
 _CANDIDATES_PER_HIT: Final = 10
+
+_MOST_NAMES: Final = 10
+_LONGEST_NAME: Final = 40
+"""Videos, and characters of their titles, that an error lists at most."""
 
 _QUOTED: Final = re.compile(r'"([^"]*)"|“([^“”]*)”|„([^„“”]*)[“”]|”([^“”]*)”|«([^«»]*)»|»([^«»]*)«|＂([^＂]*)＂')
 
@@ -298,6 +303,7 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
             confidence=confidence,
             level=level_of(confidence, score / len(query.tokens), options.floor),
             offline=best is not None and best.path not in there,
+            lines=lines_of(query.text, moment, match.word_evidence(), encoder.evidence_floors),
         )
         hits.append((hit, match))
     return hits
@@ -376,6 +382,57 @@ def file_named(files: Sequence[FileRecord], name: str) -> FileRecord | None:
     same = [file for file in files if file.path in (name, absolute)]
     same = same or [file for file in files if plain(file.path, case=True) == plain(absolute, case=True)]
     return same[0] if len(same) == 1 or (same and same[0].path in (name, absolute)) else None
+
+
+def last_hit(store: Store, name: str) -> LastHit | None:
+    """The hit of the last search whose rank this is; None where there is none, or a file is called so."""
+    if not (name.isascii() and name.isdigit()) or os.path.isfile(name):
+        return None
+    search = store.last_search()
+    return next((hit for hit in search.hits if hit.rank == int(name)), None) if search else None
+
+
+def video_named(store: Store, name: str) -> str:
+    """The id of the video that a user names.
+
+    A name is a rank of the last search, an id or the beginning of one, the path of an indexed file, or a part of a
+    title or file name that no other video has. A whole id, title or file name goes before parts of others.
+
+    Raises:
+        UsageError: no video is called so, or several are; the message lists them.
+    """
+    if (hit := last_hit(store, name)) is not None and store.videos([hit.video_id]):
+        return hit.video_id
+    catalog, files = store.catalog(), store.files()
+    file = file_named(files, name) if name else None
+    if file is not None and file.video_id:
+        return file.video_id
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for facts in catalog:
+        names[facts.video_id].append(plain(facts.title))
+    for indexed in files:
+        if indexed.video_id in names:
+            names[indexed.video_id].append(plain(os.path.basename(indexed.path)))
+    wanted = plain(name)
+    begins = [video_id for video_id in names if name and video_id.startswith(name)]
+    whole = [video_id for video_id in names if video_id == name] or [
+        video_id for video_id, own in names.items() if wanted and wanted in own
+    ]
+    parts = [video_id for video_id, own in names.items() if wanted and any(wanted in text for text in own)]
+    videos = whole or list(dict.fromkeys((*begins, *parts)))
+    if len(videos) == 1:
+        return videos[0]
+    if not videos:
+        hint = "list them with: clamr ls"
+        if name.isascii() and name.isdigit() and (search := store.last_search()) is not None and search.hits:
+            hint = f"the last search had the ranks {search.hits[0].rank} to {search.hits[-1].rank}; {hint}"
+        raise UsageError(f"no video of the index has an id, title or file name like {name!r}", hint)
+    if videos == begins:
+        return store.resolve(name)
+    titles = {facts.video_id: facts.title for facts in catalog}
+    shown = ", ".join(f"{video_id} ({shorten(titles[video_id], _LONGEST_NAME)})" for video_id in videos[:_MOST_NAMES])
+    more = f" and {len(videos) - _MOST_NAMES} more" if len(videos) > _MOST_NAMES else ""
+    raise UsageError(f"{name!r} is in the names of {len(videos)} videos: {shown}{more}", "give more of it, or the id")
 
 
 def split_phrases(query: str) -> tuple[str, tuple[str, ...]]:

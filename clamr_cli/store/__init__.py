@@ -1,7 +1,7 @@
 """The index on disk, the only place that knows LanceDB. Open one with :meth:`Store.open`."""
 
 from clamr_cli.store.scan_cache import CorruptCache, PackedVectors, PackResult, ScanFile, Snapshot
-from clamr_cli.store.store import EncoderUse, Extraction, LastSearch, Store, StoreStats, VideoFacts
+from clamr_cli.store.store import EncoderUse, Extraction, LastHit, LastSearch, Store, StoreStats, VideoFacts
 from clamr_cli.store.tables import SCHEMA_VERSION
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "CorruptCache",
     "EncoderUse",
     "Extraction",
+    "LastHit",
     "LastSearch",
     "PackResult",
     "PackedVectors",

@@ -103,12 +103,22 @@ class VideoFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class LastHit:
+    """A hit of the last search: its rank, its video, and the second at which to open it."""
+
+    rank: int
+    video_id: str
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class LastSearch:
-    """The last search: the query, its options, and the name of the encoder where it was given."""
+    """The last search: the query, its options, the name of the encoder where it was given, and its hits."""
 
     query: str
     options: SearchOptions
     encoder: str = ""
+    hits: tuple[LastHit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,9 +278,11 @@ class Store:
             size=maintenance.size_on_disk(self.tables.location),
         )
 
-    def remember_search(self, query: str, options: SearchOptions, encoder: str = "") -> None:
+    def remember_search(
+        self, query: str, options: SearchOptions, encoder: str = "", hits: Sequence[LastHit] = ()
+    ) -> None:
         """Note a search for :meth:`last_search`. A courtesy: failing to write it is no error."""
-        write_note(self.tables.location.file(_LAST_SEARCH), LastSearch(query, options, encoder))
+        write_note(self.tables.location.file(_LAST_SEARCH), LastSearch(query, options, encoder, tuple(hits)))
 
     def last_search(self) -> LastSearch | None:
         """The last search, None where there was none (or one that another version noted)."""

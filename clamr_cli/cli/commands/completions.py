@@ -1,6 +1,7 @@
 """``clamr completions``: a script with which the shell completes clamr's commands and options.
 
-The scripts are written from the declared commands; no shell starts clamr for them.
+The scripts are written from the declared commands. A shell starts clamr
+only where a video is named, for ids and titles.
 """
 
 from __future__ import annotations
@@ -103,6 +104,9 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {"models pull": weights.names()}
 _FILES: Final = ("index", "edit", "show", "frames", "open", "ask", "rm", "encode", "eval", "eval qa", "synth", "train")
 """Commands that take files as arguments."""
 
+_VIDEOS: Final = ("explain", "frames", "open", "ask", "show", "rm")
+"""Commands whose arguments name videos."""
+
 _FOLDER_VALUES: Final = ("DIR", "MODEL")
 _FILE_VALUES: Final = ("FILE", "FRAME")
 
@@ -161,7 +165,7 @@ def _choices(param: Any) -> tuple[str, ...]:  # noqa: ANN401
 def bash(commands: Sequence[CommandSpec]) -> str:
     """The script for bash 4.4 and later."""
     with_value = "|".join(f":{name}" for option in commands[0].options if option.value for name in option.names)
-    steps = [f"            {with_value}) ((index++)) ;;"]
+    steps = [f'            {with_value}) before+=("${{COMP_WORDS[@]:index++:2}}") ;;']
     values = []
     offers = []
     for command in commands:
@@ -181,12 +185,25 @@ def bash(commands: Sequence[CommandSpec]) -> str:
         names = " ".join(name for option in command.options for name in option.names)
         offers.append(f'        "{path}:"-*) offers="{names}" ;;')
         offers.append(f'        "{path}:"*) offers="{" ".join(command.arguments)}" ;;')
+    videos = "|".join(f'"{name}:"' for name in _VIDEOS)
     # Files beside the commands below one that takes files too; elsewhere the shell offers them by itself.
     mixed = "|".join(f'"{command.path}:"' for command in commands if command.children and command.path in _FILES)
     return f"""\
 # bash completion of clamr; made by: clamr completions bash
+_clamr_videos() {{
+    local line id title name quoted
+    while IFS= read -r line; do
+        id=${{line%%$'\t'*}} title=${{line#*$'\t'}} title=${{title#*$'\t'}} title=${{title%%$'\t'*}}
+        for name in "$id" "$title"; do
+            printf -v quoted %q "$name"
+            if [[ -n $name && ( ${{name,,}} == "${{current,,}}"* || ${{quoted,,}} == "${{current,,}}"* ) ]]; then
+                COMPREPLY+=("$quoted")
+            fi
+        done
+    done < <(clamr "${{before[@]}}" ls --tsv 2>/dev/null)
+}}
 _clamr() {{
-    local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} words="" offers="" index
+    local before=() current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} words="" offers="" index
     for ((index = 1; index < COMP_CWORD; index++)); do
         case "$words":${{COMP_WORDS[index]}} in
 {chr(10).join(steps)}
@@ -202,15 +219,33 @@ _clamr() {{
     case "$words:$current" in
         {mixed}-*) ;;
         {mixed}*) compopt -o filenames; COMPREPLY+=($(compgen -f -- "$current")) ;;
+        *:-*|*:*/*) ;;
+        {videos.replace('"|', '"*|')}*) _clamr_videos ;;
     esac
 }}
 complete -o bashdefault -o default -F _clamr clamr
 """
 
 
+_ZSH_VIDEOS: Final = """\
+_clamr_videos() {
+  local -a fields ids titles
+  local line
+  for line in ${(f)"$(clamr ls --tsv 2>/dev/null)"}; do
+    fields=("${(@ps:\\t:)line}")
+    ids+=("$fields[1]:$fields[3]")
+    [[ -n $fields[3] ]] && titles+=("$fields[3]")
+  done
+  _describe video ids
+  (( $#titles )) && compadd -a titles
+}
+"""
+"""Offers the ids of the videos with their titles, and the titles."""
+
+
 def zsh(commands: Sequence[CommandSpec]) -> str:
     """The script for zsh."""
-    lines = ["#compdef clamr", "# zsh completion of clamr; made by: clamr completions zsh", ""]
+    lines = ["#compdef clamr", "# zsh completion of clamr; made by: clamr completions zsh", "", _ZSH_VIDEOS]
     for command in commands:
         lines += [f"_{'_'.join(('clamr', *command.words))}() {{"]
         if command.children:
@@ -238,15 +273,27 @@ def zsh(commands: Sequence[CommandSpec]) -> str:
             ]
         else:
             offers = f"({' '.join(command.arguments)})" if command.arguments else "_files" if files else ""
+            if command.path in _VIDEOS:
+                offers = "{_clamr_videos; _files}" if files else "_clamr_videos"
             lines.append(f"    '*:argument:{offers}'")
         lines += ["}", ""]
     return "\n".join([*lines, '_clamr "$@"', ""])
 
 
+_FISH_VIDEOS: Final = """\
+function __clamr_videos
+    clamr ls --tsv 2>/dev/null | while read -l -d \\t id length title rest
+        printf '%s\\t%s\\n' $id $title
+        test -n "$title"; and printf '%s\\t%s\\n' $title $id
+    end
+end"""
+"""Prints the ids of the videos with their titles, and the titles with their ids."""
+
+
 def fish(commands: Sequence[CommandSpec]) -> str:
     """The script for fish."""
     helps = {command.words: command.help for command in commands}
-    lines = ["# fish completion of clamr; made by: clamr completions fish", "complete -c clamr -f"]
+    lines = ["# fish completion of clamr; made by: clamr completions fish", _FISH_VIDEOS, "complete -c clamr -f"]
     for command in commands:
         conditions = [f"__fish_seen_subcommand_from {word}" for word in command.words] or ["__fish_use_subcommand"]
         if command.words and command.children:
@@ -256,6 +303,8 @@ def fish(commands: Sequence[CommandSpec]) -> str:
         lines += [f"{start} -a {name} -d {_fish_text(text)}" for name, text in children]
         if command.arguments and not command.children:
             lines.append(f"{start} -a {_fish_text(' '.join(command.arguments))}")
+        if command.path in _VIDEOS:
+            lines.append(f"{start} -a '(__clamr_videos)'")
         if command.path in _FILES:
             lines.append(f"{start} -F")
         for option in command.options:

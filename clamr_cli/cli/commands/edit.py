@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clamr_cli.cli.commands.show import named
 from clamr_cli.cli.options import (
     Context,
     DeviceOption,
@@ -81,12 +80,13 @@ def edit(context: Context, arguments: EditArguments) -> int:
     from clamr_cli.extract.subtitles import as_srt, edited_transcript, read_subtitle_file
     from clamr_cli.index import run
     from clamr_cli.index.documents import spoken_segments, stored_transcript
+    from clamr_cli.search import video_named
 
     if arguments.revert and arguments.source is not None:
         raise UsageError("--revert and --from exclude each other", "give one of them")
     settings = context.settings(encoder=arguments.encoder, device=arguments.device)
     store = open_store(settings)
-    video = store.video(named(store, arguments.video))
+    video = store.video(video_named(store, arguments.video))
     before = spoken_segments(store, video.video_id)
     after: Sequence[Segment] | None
     if arguments.revert:

@@ -38,7 +38,7 @@ _LONGEST_TEXT: Final = 120
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainArguments(options.FormOptions, options.EncoderOptions):
-    video: Annotated[str, typer.Argument(metavar="ID", help="A video's id, or the beginning of it.")]
+    video: options.VideoArgument
     query: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Explain this query instead of the last search.")
     ] = None
@@ -112,17 +112,17 @@ def explain(context: Context, arguments: ExplainArguments) -> int:
     text.
 
     Examples:
-        clamr explain 1a2b
-        clamr explain 1a2b --query "red car"
+        clamr explain 3
+        clamr explain holiday --query "red car"
     """
     from clamr_cli.search import explain as find_reasons
-    from clamr_cli.search import timeline
+    from clamr_cli.search import timeline, video_named
 
     query = None if arguments.query is None else options.query(arguments.query, '--query "red car"')
     settings = context.settings(encoder=arguments.encoder, device=arguments.device)
     form = arguments.form
     store = open_store(settings)
-    video_id = store.resolve(arguments.video)
+    video_id = video_named(store, arguments.video)
     search_options = SearchOptions()
     if query is None:
         search = store.last_search()

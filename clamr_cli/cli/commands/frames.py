@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from clamr_cli.frames import DenseOptions, FrameChoice, FrameHit, Prepared
     from clamr_cli.store import Store
 
-_SHEETS: Final = (".jpg", ".jpeg", ".png", ".webp")
 _LONGEST_CELL: Final = 120
 
 
@@ -58,9 +57,9 @@ class FramesArguments(options.FormOptions, options.EncoderOptions, options.Prepa
         str | None,
         typer.Option("--out", "--output", "-o", metavar="DIR", help="Write JPEGs named by time, and frames.json."),
     ] = None
-    sheet: Annotated[str | None, typer.Option(metavar="FILE", help="Write a contact sheet (.jpg, .png or .webp).")] = (
-        None
-    )
+    sheet: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a contact sheet (.png, .jpg, .webp or .html).")
+    ] = None
     around: Annotated[
         float | None,
         typer.Option(
@@ -86,11 +85,9 @@ class FramesArguments(options.FormOptions, options.EncoderOptions, options.Prepa
         if self.exact and self.around is None:
             raise UsageError("--exact requires --around TIME")
         if self.sheet is not None:
-            sheet = Path(self.sheet).expanduser()
-            if sheet.suffix.lower() not in _SHEETS:
-                raise UsageError(f"invalid --sheet: {sheet.name}", f"let it end in {', '.join(_SHEETS)}")
-            if os.path.lexists(sheet) and not self.force:
-                raise UsageError(f"{sheet} is there already", "name another file, or replace it with --force")
+            from clamr_cli.frames.sheet import check_sheet
+
+            check_sheet(self.sheet, force=self.force)
 
 
 def _text(segments: Sequence[Segment]) -> str:
@@ -155,11 +152,11 @@ def frames(context: Context, arguments: FramesArguments) -> int:
     text, file, clip.
 
     Examples:
-        clamr frames talk.mp4 "who opens the door?"
+        clamr frames 3 "who opens the door?"
         clamr frames talk.mp4 "a diagram" -n 8 -o frames --sheet frames.png
     """
     from clamr_cli.frames import FrameChoice, find, stills
-    from clamr_cli.frames.export import Folder, sheet, writing
+    from clamr_cli.frames.sheet import Tile, write_sheet
 
     question = " ".join(arguments.question).strip()
     if not question:
@@ -186,10 +183,11 @@ def frames(context: Context, arguments: FramesArguments) -> int:
     if arguments.sheet is not None:
         path, ordered = Path(arguments.sheet).expanduser(), sorted(hits, key=lambda hit: hit.frame.time)
         jpegs = stills(session.store, prepared, [hit.number for hit in ordered])
-        shown = [replace(hit, frame=replace(hit.frame, jpeg=jpeg)) for hit, jpeg in zip(ordered, jpegs, strict=True)]
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        Folder(path.parent).write(path.name, sheet(question, shown, path.suffix))
+        tiles = [
+            Tile(jpeg, hit.frame.time, hit.rank, hit.modality or "", path=prepared.target.path)
+            for hit, jpeg in zip(ordered, jpegs, strict=True)
+        ]
+        write_sheet(path, question, tiles)
     emit(_columns(hits), hits, form)
     if all(hit.weak for hit in hits):
         warn("only weak frames: probably nothing in this video answers the question")

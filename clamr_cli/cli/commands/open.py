@@ -13,7 +13,7 @@ import typer
 
 from clamr_cli.cli.options import Context, open_store
 from clamr_cli.cli.output import warn, write
-from clamr_cli.errors import EXIT_FOUND, UsageError
+from clamr_cli.errors import EXIT_FOUND, StoreError, UsageError
 from clamr_cli.files import absent_file
 from clamr_cli.text import command_line, parse_time
 
@@ -29,7 +29,7 @@ _START: Final[Mapping[str, str]] = {"mpv": "--start=", "vlc": "--start-time="}
 @dataclass(frozen=True, kw_only=True)
 class OpenArguments:
     place: Annotated[
-        str, typer.Argument(metavar="VIDEO[@TIME]", help="A file or an id, and when: film.mp4@12:03, 1a2b@1h5m.")
+        str, typer.Argument(metavar="VIDEO[@TIME]", help="A rank, id, title part or file, and when: 3, film.mp4@12:03.")
     ]
     player: Annotated[Literal["mpv", "vlc"] | None, typer.Option(help="The one that is installed by default.")] = None
     show: Annotated[bool, typer.Option("--print", help="Print the command instead of starting the player.")] = False
@@ -38,14 +38,17 @@ class OpenArguments:
 def open_video(context: Context, arguments: OpenArguments) -> int:
     """Open a video in a player, at a moment.
 
+    'clamr open 3' opens the third hit of the last search where its answer is: the second that the search showed. Other names start at the beginning unless they have a time.
+
     It starts mpv or VLC, or prints the command where neither is installed.
 
     Examples:
-        clamr open 1a2b@12:03
+        clamr open 3
         clamr open film.mp4@1h5m --player vlc
-    """
-    video, seconds = split(arguments.place)
-    path = _path(context, video)
+    """  # noqa: E501 -- a paragraph of help is a line
+    video, time = split(arguments.place)
+    path, seconds = _find(context, video)
+    seconds = seconds if time is None else time
     programs = {name: next(filter(None, map(shutil.which, places)), None) for name, places in PROGRAMS.items()}
     installed = {name: program for name, program in programs.items() if program}
     name: str = arguments.player or next(iter(installed), next(iter(PROGRAMS)))
@@ -64,11 +67,11 @@ def open_video(context: Context, arguments: OpenArguments) -> int:
     return EXIT_FOUND
 
 
-def split(place: str) -> tuple[str, float]:
-    """A video and the second to start at, 0 where none is named. A file that is called so is a file."""
+def split(place: str) -> tuple[str, float | None]:
+    """A video and the second to start at, None where none is named. A file that is called so is a file."""
     video, at, when = place.rpartition("@")
     if not at or os.path.lexists(place):
-        return place, 0.0
+        return place, None
     return video, parse_time(when)
 
 
@@ -82,22 +85,27 @@ def player_command(player: str, program: str, path: str, seconds: float) -> list
     return [program, *start, "--", os.path.abspath(path)]
 
 
-def _path(context: Context, video: str) -> str:
-    """The file that a path or an id names."""
+def _find(context: Context, video: str) -> tuple[str, float]:
+    """The file that a path or a name is of, and the second at which a hit of the last search is opened."""
     if os.path.isfile(video):
-        return os.path.abspath(video)
-    if os.path.isdir(video):
-        raise UsageError(f"{video} is a folder", "name one video in it")
+        return os.path.abspath(video), 0.0
     if not video.strip():
         raise UsageError("no video was named", "give a file, or an id that clamr ls shows")
-    if absent := absent_file(video):
-        raise absent
-    store = open_store(context.settings())
-    video_id = store.resolve(video)
+    from clamr_cli.search import last_hit, video_named
+
+    absent, hit = absent_file(video), None
+    try:
+        store = open_store(context.settings())
+        hit = last_hit(store, video)
+        video_id = video_named(store, video)
+    except (StoreError, UsageError) as error:
+        if os.path.isdir(video):
+            raise UsageError(f"{video} is a folder", "name one video in it") from None
+        raise absent or error from None
     paths = [record.path for record in store.files([video_id])]
     for path in paths:
         if os.path.isfile(path):
-            return path
+            return path, 0.0 if hit is None else hit.at
     where = f"it was at {paths[0]}" if paths else "the index knows no file of it"
     hint = "connect its disk, bring it back, or index its folder"
     raise UsageError(f"no file of video {video_id} is there now ({where})", hint)

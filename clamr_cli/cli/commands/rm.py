@@ -28,8 +28,8 @@ class RmArguments:
     videos: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="ID|PATH",
-            help="Ids (or their beginnings), or paths of indexed files or of folders of them.",
+            metavar="VIDEO",
+            help="Ranks of the last search, ids, parts of titles, or paths of indexed files or of their folders.",
             show_default=False,
         ),
     ] = None
@@ -151,10 +151,12 @@ def _select(store: Store, names: Sequence[str], *, missing: bool) -> tuple[list[
 
 
 def _resolve(store: Store, name: str) -> str:
-    """The id that begins with a name; a name that looks like a file, or is one, is an unknown file."""
+    """The id of the video of this name; a name that looks like a file, or is one, is an unknown file."""
+    from clamr_cli.search import video_named
+
     try:
         if os.sep not in name:
-            return store.resolve(name)
+            return video_named(store, name)
     except UsageError:
         if not os.path.lexists(name):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -12,7 +13,6 @@ from clamr_cli.cli.options import Context, encoder_for, open_store, partial_cove
 from clamr_cli.cli.output import (
     Column,
     Form,
-    as_span,
     emit,
     fixed,
     json_only,
@@ -20,19 +20,16 @@ from clamr_cli.cli.output import (
     rounded,
     seconds_column,
     span_record,
-    table_only,
     warn,
     write_paths,
 )
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
-from clamr_cli.text import format_time, parse_time, plural, shorten
-from clamr_cli.types import SHOWN_MODALITIES, Encoder, Evidence, Filters, Hit, SearchOptions
+from clamr_cli.text import parse_time, plural
+from clamr_cli.types import SHOWN_MODALITIES, Encoder, Evidence, Filters, Hit, Line, SearchOptions
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
     from clamr_cli.store import Store
-
-_LONGEST_CELL: Final = 90
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +69,24 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
     hybrid: Annotated[
         bool, typer.Option("--hybrid", help="With the approximate index, also add full-text matches.")
     ] = False
+    ids: Annotated[bool, typer.Option("--ids", help="Show the ids of the videos too.")] = False
+    pictures: Annotated[
+        bool | None,
+        typer.Option("--pictures/--no-pictures", help="Small pictures beside hits, on terminals that can draw them."),
+    ] = None
+    sheet: options.SheetOption = None
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --sheet.")] = False
     csv: options.CsvOption = False
     paths: Annotated[bool, typer.Option("--paths", help="Print only the files' paths, without weak hits.")] = False
     null: Annotated[bool, typer.Option("-0", "--null", help="With --paths: end each with a zero byte.")] = False
+
+    def sheet_file(self) -> Path | None:
+        """The file of --sheet, refused before anything is opened where it cannot be written."""
+        if self.sheet is None:
+            return None
+        from clamr_cli.frames.sheet import check_sheet
+
+        return check_sheet(self.sheet, force=self.force)
 
 
 def matched_texts(evidence: tuple[Evidence, ...]) -> list[str]:
@@ -94,51 +106,58 @@ def evidence_record(evidence: Evidence) -> dict[str, object]:
     }
 
 
+def line_record(line: Line) -> dict[str, object]:
+    """A line that answers as a JSON object."""
+    return {
+        "modality": line.modality,
+        "start": round(line.start, 3) if line.timed else None,
+        "text": line.text,
+        "words": list(line.words),
+        "similarity": round(line.similarity, 4),
+    }
+
+
 HIT: Final = (
-    Column("rank", "1 is the best.", label="#", right=True, style="dim"),
-    Column(
-        "score", "Sum of the best similarity of each query vector.",
-        json=rounded(4), tsv=fixed(4), table=fixed(2), right=True,
-    ),
-    table_only("title", lambda hit: shorten(hit.title or hit.path, _LONGEST_CELL), link=lambda hit: hit.path, wide=True,
-               style="bold"),
-    Column(
-        "video_id", "Id of the video.",
-        cell=lambda hit: f"{hit.video_id}  offline" if hit.offline else hit.video_id, below="title",
-    ),
+    Column("rank", "1 is the best."),
+    Column("score", "Sum of the best similarity of each query vector.", json=rounded(4), tsv=fixed(4)),
+    Column("video_id", "Id of the video."),
     json_only("moment_id", "Id of the moment: the video's id and a number."),
     seconds_column("start", "Where the moment starts, in seconds.", lambda hit: hit.span.start),
     seconds_column("end", "Where it ends.", lambda hit: hit.span.end),
     seconds_column("at", "The second inside it where the evidence is strongest."),
-    table_only("moment", lambda hit: as_span(hit.span)),
-    table_only("at", lambda hit: f"at {format_time(hit.at)}", below="moment"),
-    Column("modality", "The modality that matches best.", table=str, label="by"),
+    Column("modality", "The modality that matches best."),
     json_only(
         "modalities", "Score of each modality alone; null where the moment has none of it.",
         lambda hit: {name: rounded(4)(hit.modalities.get(name)) for name in SHOWN_MODALITIES},
     ),
-    Column("title", "Title of the video.", table=None),
-    Column("path", "A file that holds it.", table=None),
+    Column("title", "Title of the video."),
+    Column("path", "A file that holds it."),
     Column(
         "words", "The texts that matched, separated by spaces.", lambda hit: matched_texts(hit.evidence),
-        json=None, tsv=" ".join, table=lambda texts: shorten(" · ".join(texts), _LONGEST_CELL),
-        label="matched", wide=True,
+        json=None, tsv=" ".join,
     ),
     json_only(
         "evidence", "What matched each query word: query_token, modality, start, end, text, similarity.",
         lambda hit: [evidence_record(part) for part in hit.evidence],
     ),
-    Column("approximate", "True if not all moments were compared.", tsv=mark("approximate"), table=None),
+    json_only(
+        "lines", "What answers, best first: modality, start (the second), text (none of a frame), words, similarity.",
+        lambda hit: [line_record(line) for line in hit.lines],
+    ),
+    json_only("open_at", "The second at which 'clamr open RANK' starts.", lambda hit: rounded(3)(hit.opened_at)),
+    Column("approximate", "True if not all moments were compared.", tsv=mark("approximate")),
     json_only(
         "confidence", "The chance that it answers the query, from 0 to 1.", lambda hit: rounded(3)(hit.confidence)
     ),
-    Column("weak", "True if it probably does not answer the query.", tsv=mark("weak"), table=None),
-    Column("offline", "True if no file of the video can be opened now.", tsv=mark("offline"), table=None),
+    Column("weak", "True if it probably does not answer the query.", tsv=mark("weak")),
+    Column("offline", "True if no file of the video can be opened now.", tsv=mark("offline")),
 )  # fmt: skip
 
 
 def search(context: Context, arguments: SearchArguments) -> int:
     """Find the moments that match a query, and why.
+
+    A terminal gets a short block for each hit: how sure it is, the title, the file, and the line that answers with its time. Hits that are probably no answer are folded into one line, and what the screen has no room for is left out; the last line says so. With -n all are shown. The ranks are names for other commands: 'clamr open 3', 'clamr explain 3', 'clamr frames 3 "..."'.
 
     What is in quotation marks must stand in a moment as written: '"climate justice" rally' leaves out moments that do not have the phrase in what is said, on screen or noted. Case and spacing do not matter. The score stays that of the whole query.
 
@@ -157,8 +176,11 @@ def search(context: Context, arguments: SearchArguments) -> int:
         clamr search '"climate justice" rally' --since 2024 -n 3
         clamr search goal --paths -0 | xargs -0 mpv
     """  # noqa: E501 -- a paragraph of help is a line
+    from clamr_cli.cli.hits import write_sheet
+    from clamr_cli.cli.progress import waiting
     from clamr_cli.search import correct
     from clamr_cli.search import search as find
+    from clamr_cli.store import LastHit
 
     settings = context.settings(
         encoder=arguments.encoder, limit=arguments.limit, scoring=arguments.scoring, device=arguments.device
@@ -167,6 +189,7 @@ def search(context: Context, arguments: SearchArguments) -> int:
     if arguments.null and not arguments.paths:
         raise UsageError("-0/--null requires --paths")
     form = arguments.form
+    sheet = arguments.sheet_file()
     search_options = _search_options(arguments, settings)
     store = open_store(settings)
     encoder = encoder_for(store, settings, arguments.encoder_settings())
@@ -175,12 +198,16 @@ def search(context: Context, arguments: SearchArguments) -> int:
         query, corrections = correct(store, query)
         if corrections:
             warn(f"showing results for {', '.join(corrections.values())}; --verbatim searches as written")
-    hits = find(store, encoder, query, search_options, device=settings.device)
-    store.remember_search(query, search_options, encoder.info.name)
+    with waiting("searching"):
+        hits = find(store, encoder, query, search_options, device=settings.device)
+    ranks = [LastHit(hit.rank, hit.video_id, hit.opened_at) for hit in hits]
+    store.remember_search(query, search_options, encoder.info.name, ranks)
     if not hits:
         _explain_nothing(store, encoder, query, search_options)
         return EXIT_NOTHING
-    return _print_hits(store, encoder, hits, form, null=arguments.null)
+    if sheet is not None and (good := [hit for hit in hits if not hit.weak]):
+        write_sheet(sheet, store, query, good)
+    return _print_hits(store, encoder, query, hits, form, arguments)
 
 
 def _search_options(arguments: SearchArguments, settings: Settings) -> SearchOptions:
@@ -219,14 +246,22 @@ def _explain_nothing(store: Store, encoder: Encoder, query: str, search_options:
         warn("nothing is indexed yet: clamr index DIR")
 
 
-def _print_hits(store: Store, encoder: Encoder, hits: list[Hit], form: Form, *, null: bool) -> int:
+def _print_hits(
+    store: Store, encoder: Encoder, query: str, hits: list[Hit], form: Form, arguments: SearchArguments
+) -> int:
     """Print the hits of a query and what there is to say of all of them; returns the exit code."""
+    from clamr_cli.cli.hits import print_hits
+
     if form is Form.PATHS:
         # What a weak hit names is probably no answer, and a program that gets paths cannot tell.
-        write_paths([hit.path for hit in hits if not hit.weak], null=null)
+        write_paths([hit.path for hit in hits if not hit.weak], null=arguments.null)
     else:
         coverage = partial_coverage(store, encoder.info.fingerprint)
-        emit(HIT, hits, form, extra=coverage, row_style=lambda hit: "dim" if hit.weak else "")
+        if form is Form.TABLE:
+            everything = arguments.limit is not None
+            print_hits(store, query, hits, ids=arguments.ids, pictures=arguments.pictures, everything=everything)
+        else:
+            emit(HIT, hits, form, extra=coverage)
     if hits[0].approximate:
         warn("approximate: candidates came from an index; --exact compares with everything")
     weak = sum(hit.weak for hit in hits)

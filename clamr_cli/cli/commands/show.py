@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from clamr_cli.cli.options import Context, FormOptions, open_store, out_file
+from clamr_cli.cli.options import Context, FormOptions, VideoArgument, open_store, out_file
 from clamr_cli.cli.output import (
     Column,
     Form,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ShowArguments(FormOptions):
-    video: Annotated[str, typer.Argument(metavar="ID", help="A video's id, or the beginning of it.")]
+    video: VideoArgument
     srt: Annotated[bool, typer.Option("--srt", help="Print what is said as SubRip subtitles.")] = False
     vtt: Annotated[bool, typer.Option("--vtt", help="Print what is said as WebVTT subtitles.")] = False
     txt: Annotated[bool, typer.Option("--txt", help="Print what is said as plain text, a line each.")] = False
@@ -144,19 +144,19 @@ def show(context: Context, arguments: ShowArguments) -> int:
     Piped, it prints tab-separated lines: what it is, start, end, source, text.
 
     Examples:
-        clamr show 1a2b
-        clamr show 1a2b --srt -o talk.srt
+        clamr show 3
+        clamr show holiday --srt -o talk.srt
     """
-    from clamr_cli.search import timeline
+    from clamr_cli.search import timeline, video_named
 
     settings, form = context.settings(), arguments.form
     store = open_store(settings)
     transcripts = [name for name in ("srt", "vtt", "txt") if getattr(arguments, name)]
     if transcripts:
-        return _write_transcript(store, named(store, arguments.video), arguments, transcripts)
+        return _write_transcript(store, video_named(store, arguments.video), arguments, transcripts)
     if arguments.out is not None:
         raise UsageError("-o/--out requires --srt, --vtt or --txt")
-    line = timeline(store, named(store, arguments.video))
+    line = timeline(store, video_named(store, arguments.video))
     if form is Form.JSON:
         fields = line.video.fields
         moments = [_moment_record(moment) for moment in store.moments([line.video.video_id])]
@@ -199,14 +199,6 @@ def print_timeline(line: Timeline, form: Form) -> None:
             starts = " ".join(format_time(span.start) for span in frames)
             rows.insert(0, TimelineEntry(Modality.VIDEO, around, f"{plural(len(frames), 'frame')}: {starts}"))
         print_table(safe(""), safe(as_span(moment), "bold"), table(_ENTRIES, rows, header=False))
-
-
-def named(store: Store, video: str) -> str:
-    """The id of the video that a path, an id or the beginning of one names."""
-    from clamr_cli.search.search import file_named
-
-    file = file_named(store.files(), video) if video else None
-    return file.video_id if file is not None and file.video_id else store.resolve(video)
 
 
 def _write_transcript(store: Store, video_id: str, arguments: ShowArguments, forms: Sequence[str]) -> int:

@@ -26,7 +26,8 @@ HOSTILE_PATH = os.fsdecode(b"/videos/[red]caf\xe9\x1b[2J\n.mp4")
 HOSTILE_TITLE = "[bold]Sale\x1b]8;;x\x07 \u202egpj.exe\ttab"
 
 
-def _media(duration: float) -> MediaInfo:
+def media(duration: float) -> MediaInfo:
+    """Facts of a file of so many seconds."""
     return MediaInfo(
         container="mov,mp4",
         duration=duration,
@@ -63,12 +64,12 @@ VIDEOS = (
     VideoRecord(
         LAGOS,
         LAGOS * 5,
-        _media(80.0),
+        media(80.0),
         VideoFields("Protest in Lagos", "City News", "2020-10-20", "en"),
         "2024-05-17T12:00:00+00:00",
     ),
-    VideoRecord(BEES, BEES * 5, _media(30.0), VideoFields("Bees", "", "", "de"), "2024-05-17T12:01:00+00:00"),
-    VideoRecord(SALE, SALE * 5, _media(3725.0), VideoFields(HOSTILE_TITLE), "2024-05-17T12:02:00+00:00"),
+    VideoRecord(BEES, BEES * 5, media(30.0), VideoFields("Bees", "", "", "de"), "2024-05-17T12:01:00+00:00"),
+    VideoRecord(SALE, SALE * 5, media(3725.0), VideoFields(HOSTILE_TITLE), "2024-05-17T12:02:00+00:00"),
 )
 MOMENTS = {
     LAGOS: (

@@ -18,7 +18,7 @@ from clamr_cli.store import Store
 from tests import clips
 from tests.unit.cli.conftest import Clamr, Ended
 from tests.unit.cli.small_index import BEES, SALE
-from tests.unit.cli.test_golden import _compare
+from tests.unit.cli.test_golden import compare
 
 FAST = ("--no-asr", "--no-ocr", "--encoder", "hashed", "-q")
 SAID = (
@@ -122,7 +122,7 @@ def test_it_prints_what_it_did_before(name: str, cinema: Cinema, frames) -> None
     ended = frames(cinema.film, *GOLDEN[name])
     assert b"\x1b" not in ended.out
     told = f"stderr: {ended.err}".encode() if ended.err else b""
-    _compare(name, _steady(ended.out + told + f"exit code: {ended.code}\n".encode(), cinema.folder))
+    compare(name, _steady(ended.out + told + f"exit code: {ended.code}\n".encode(), cinema.folder))
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def test_bad_input_is_one_clear_line(name: str, cinema: Cinema, frames) -> None:
     video = ERRORS[name] if name == "frames.unknown" else os.fspath(cinema.folder / ERRORS[name])
     ended = frames(video, "red")
     assert (ended.out, ended.err.count("\n")) == (b"", 1)
-    _compare(name, _steady(f"{ended.err}exit code: {ended.code}\n".encode(), cinema.folder))
+    compare(name, _steady(f"{ended.err}exit code: {ended.code}\n".encode(), cinema.folder))
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_the_list_of_an_export_is_what_it_was_before(cinema: Cinema, frames, tmp
     out = tmp_path / "out"
     assert frames(cinema.film, "blue boat", "-k", "2", "--out", str(out), "--around", "1s").code == 0
     content = (out / "frames.json").read_bytes()
-    _compare("frames.listing", _steady(content, cinema.folder))
+    compare("frames.listing", _steady(content, cinema.folder))
     named = {name for frame in json.loads(content)["frames"] for name in (frame["file"], frame["clip"])}
     assert {path.name for path in out.iterdir()} == {"frames.json", *named}
     assert all((out / name).stat().st_size > 500 for name in named)
@@ -375,7 +375,7 @@ def test_bad_places_are_one_line(place: str, bare: Path, db: Path, clamr: Clamr)
 def test_a_file_with_an_at_sign_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("me@12:03").write_bytes(b"")
-    assert split("me@12:03") == ("me@12:03", 0.0)
+    assert split("me@12:03") == ("me@12:03", None)
     assert split("me@12:03@4") == ("me@12:03", 4.0)
     assert split("ab12@1h2m3s") == ("ab12", 3723.0)
     with pytest.raises(UsageError):

@@ -65,7 +65,8 @@ def _steady(text: bytes, db: Path) -> bytes:
     return re.sub(rb"(?m) +$", b"", text)
 
 
-def _compare(name: str, found: bytes) -> None:
+def compare(name: str, found: bytes) -> None:
+    """The text of a golden file must be this."""
     path = FOLDER / f"{name}.txt"
     if REGENERATE:
         path.write_bytes(found)
@@ -86,7 +87,7 @@ def test_a_command_prints_what_it_did_before(
     if name.endswith("json"):
         assert all(json.loads(line) for line in ended.out.splitlines())
     told = b"" if not ended.err else f"stderr: {ended.err}".encode()
-    _compare(name, _steady(ended.out + told + f"exit code: {ended.code}\n".encode(), db))
+    compare(name, _steady(ended.out + told + f"exit code: {ended.code}\n".encode(), db))
 
 
 @pytest.mark.parametrize("command", ["", *COMMAND_NAMES])
@@ -96,7 +97,7 @@ def test_help_says_what_it_did_before(command: str, clamr: Clamr) -> None:
     assert b"list[" not in ended.out
     text = re.sub(rb"(?m) +$", b"", ended.out)
     assert max(len(line) for line in text.decode().splitlines()) <= 80
-    _compare(f"help.{command.replace(' ', '.') or 'clamr'}", text)
+    compare(f"help.{command.replace(' ', '.') or 'clamr'}", text)
 
 
 def test_models_are_listed_with_purpose_licence_and_size(clamr: Clamr) -> None:
@@ -106,4 +107,4 @@ def test_models_are_listed_with_purpose_licence_and_size(clamr: Clamr) -> None:
     assert all((record["state"] == "ok") or record["where"] for record in records)
     # Which of them are installed, and where, differs from machine to machine.
     steady = [{key: value for key, value in record.items() if key not in ("state", "where")} for record in records]
-    _compare("models.json", "".join(json.dumps(record) + "\n" for record in steady).encode())
+    compare("models.json", "".join(json.dumps(record) + "\n" for record in steady).encode())

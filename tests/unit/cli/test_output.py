@@ -5,7 +5,6 @@ import os
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from clamr_cli.cli import output
 from clamr_cli.cli.commands.search import HIT, matched_texts
@@ -102,38 +101,6 @@ def test_events_carry_their_name_and_fields() -> None:
 def test_paths_are_the_bytes_of_the_files_each_once(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     output.write_paths([PLAIN.path, HOSTILE.path, PLAIN.path], null=True)
     assert capfdbinary.readouterr().out == b"/videos/lagos.mp4\0/videos/caf\xe9\n[red]\x1b]8;;evil\x07.mp4\0"
-
-
-def drawn(width: int, *, terminal: bool = False) -> str:
-    stream = io.StringIO()
-    target = (
-        Console(file=stream, width=width, force_terminal=True, color_system="truecolor", _environ={})
-        if terminal
-        else output.console(stream, width=width)
-    )
-    target.print(output.table(HIT, [PLAIN, HOSTILE]))
-    return stream.getvalue()
-
-
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_a_table_fits_the_terminal(width: int) -> None:
-    assert max(map(len, drawn(width).splitlines())) <= width
-
-
-def test_a_hit_shows_rank_score_title_moment_second_modality_and_words() -> None:
-    for text in ("1", "2.72", "Protest in Lagos", "3f9a1c2b", "12:03-12:41", "12:21", "speech", "protests · lagos"):
-        assert text in drawn(120)
-
-
-def test_hostile_names_reach_no_terminal_and_are_no_markup() -> None:
-    assert "\x1b" not in drawn(120)
-    assert "\u202e" not in drawn(120)
-    assert "[bold]x\\x1b[2J" in drawn(120)
-
-
-def test_a_title_opens_its_file_on_a_terminal() -> None:
-    assert "file:///videos/lagos.mp4\x1b\\" in drawn(120, terminal=True)
-    assert "file:///videos/caf%E9%0A%5Bred%5D%1B%5D8%3B%3Bevil%07.mp4" in drawn(120, terminal=True)
 
 
 COLUMNS = (

@@ -8,16 +8,13 @@ import pytest
 from PIL import Image
 
 from clamr_cli.errors import UsageError
-from clamr_cli.frames import FrameHit
-from clamr_cli.frames.export import sheet
-from clamr_cli.types import Frame, Span
+from clamr_cli.frames.sheet import Tile, sheet
 
 
-def hits(count: int, size: tuple[int, int] = (16, 9)) -> list[FrameHit]:
+def hits(count: int, size: tuple[int, int] = (16, 9)) -> list[Tile]:
     buffer = io.BytesIO()
     Image.new("RGB", size, "red").save(buffer, "JPEG")
-    spans = [Span(2.0 * n, 2.0 * n + 2) for n in range(count)]
-    return [FrameHit(n + 1, n, Frame(span.start, span, buffer.getvalue()), span.start) for n, span in enumerate(spans)]
+    return [Tile(buffer.getvalue(), 2.0 * n, n + 1) for n in range(count)]
 
 
 def drawn(*arguments) -> Image.Image:
@@ -43,3 +40,13 @@ def test_more_frames_are_drawn_smaller_and_too_many_are_refused():
 def test_a_question_of_any_length_is_one_line():
     short = drawn("what?", hits(2), ".png")
     assert drawn("what\nis " * 100_000, hits(2), ".png").size == short.size
+
+
+def test_a_page_escapes_what_videos_say_and_links_to_the_second():
+    tile = Tile(b"", 4.5, 1, "said", "<script>x\x1b[2J", "/videos/a b'\".mp4", "a <b> line", [(2, 5)])
+    page = sheet("<i>what?", [tile], ".html").decode()
+    assert "<script" not in page
+    assert "\x1b" not in page
+    assert "<i>" not in page
+    assert "a <mark>&lt;b&gt;</mark> line" in page
+    assert 'href="file:///videos/a%20b%27%22.mp4#t=4.5"' in page
