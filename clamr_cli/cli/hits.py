@@ -71,7 +71,7 @@ class Block:
         return _fit(self._start() + self._title(), width)
 
     def details(self, width: int) -> Text:
-        """File, folder, date, length and moment, dim, as far as they fit."""
+        """Id, file, folder, date, length and moment, dim, as far as they fit."""
         hit, facts = self.hit, self.facts
         folder, file = os.path.split(hit.path)
         home = os.path.expanduser("~")
@@ -82,11 +82,10 @@ class Block:
             whole = hit.span.start <= _SLACK and hit.span.end >= length - _SLACK
             times = format_time(length) if whole else f"{times} of {format_time(length)}"
         date = facts.date if facts else ""
-        parts = {"file": file if hit.title else "", "folder": folder, "date": date, "times": times}
+        parts = {"id": hit.video_id} if self.ids else {}
+        parts |= {"file": file if hit.title else "", "folder": folder, "date": date, "times": times}
         if hit.offline:
             parts["offline"] = "offline"
-        if self.ids:
-            parts["id"] = hit.video_id
 
         def size() -> int:
             return sum(safe(part).cell_len + len(_GAP) for part in parts.values() if part) - len(_GAP)

@@ -251,7 +251,7 @@ def test_rm_of_a_file_that_the_index_does_not_know_speaks_of_a_file(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "film.mp4").touch()
     assert "the index has no file film.mp4" in clamr("--db", str(db), "rm", "film.mp4", "--yes").err
-    assert "id that begins with 'none.mp4'" in clamr("--db", str(db), "rm", "none.mp4", "--yes").err
+    assert "id, title or file name like 'none.mp4'" in clamr("--db", str(db), "rm", "none.mp4", "--yes").err
     # A file that happens to be called like the beginning of an id stands in nobody's way.
     (tmp_path / BEES[:5]).touch()
     assert clamr("--db", str(db), "rm", BEES[:5], "--yes").code == 0

@@ -97,7 +97,7 @@ def test_a_narrow_screen_gets_paragraphs_instead_of_columns_of_three_letters(
     clamr: Clamr, db: Path, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    for arguments in (("search", "crowd"), ("ls",), ("explain", LAGOS, "--query", "crowd speech")):
+    for arguments in (("search", "crowd", "--ids"), ("ls",), ("explain", LAGOS, "--query", "crowd speech")):
         ended = clamr("--db", str(db), *arguments, "--table")
         lines = ended.out.decode().splitlines()
         assert max(map(len, lines)) <= width
