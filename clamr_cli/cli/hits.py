@@ -44,6 +44,9 @@ _PICTURE_ROWS: Final = 4
 _PICTURE_PIXELS: Final = (320, 160)
 """Of a picture beside a hit. A cell of a screen is about twice as high as wide."""
 
+_NEAREST: Final = 3
+"""Weak hits that are shown where there are no others."""
+
 _SLACK: Final = 0.5
 """Seconds by which a moment may miss the ends of its video and still be all of it."""
 
@@ -181,10 +184,11 @@ def _draw(block: Block, width: int, most: int, *, squeezed: bool) -> list[Text]:
     return [block.head(width), details, *block.lines(width, most)]
 
 
-def footer(hits: Sequence[Hit], shown: int, width: int) -> Text | None:
-    """A line on the hits that are not shown in full: weak ones by title, and those that the screen has no room for."""
-    weak = [hit for hit in hits if hit.weak]
-    hidden = len(hits) - len(weak) - shown
+def footer(hits: Sequence[Hit], shown: Sequence[Hit], width: int) -> Text | None:
+    """A line on the hits that are not shown: weak ones by title, and those that the screen has no room for."""
+    ranks = {hit.rank for hit in shown}
+    weak = [hit for hit in hits if hit.weak and hit.rank not in ranks]
+    hidden = len(hits) - len(weak) - len(shown)
     parts = [f"{hidden} more"] if hidden else []
     if weak:
         parts.append(plural(len(weak), "weak hit"))
@@ -206,7 +210,7 @@ def print_hits(
     pictures: bool | None = None,
     everything: bool = False,
 ) -> None:
-    """Print hits as blocks, as many as the screen has rows for, the weak ones folded into a line.
+    """Print hits as blocks, as many as the screen has rows for; weak ones are a line unless all are weak.
 
     Args:
         store: the index, for facts and pictures of the videos.
@@ -218,17 +222,17 @@ def print_hits(
     """  # fmt: skip
     target, on_terminal = console(sys.stdout), sys.stdout.isatty()
     rows = max(1, target.height - _RESERVED) if on_terminal else None
-    good = [hit for hit in hits if everything or not hit.weak]
-    image = picture_kind() if good and on_terminal and (shows_pictures() if pictures is None else pictures) else None
+    good = [hit for hit in hits if everything or not hit.weak] or list(hits[:_NEAREST])
+    image = picture_kind() if on_terminal and (shows_pictures() if pictures is None else pictures) else None
     width = target.width - (_PICTURE_COLUMNS + len(_GAP) if image else 0)
     blocks = blocks_of(query, good, store.catalog(), ids=ids)
     least = _PICTURE_ROWS if image else 0
-    shown = layout(blocks, width, rows, least=least, everything=everything) if good else []
+    shown = layout(blocks, width, rows, least=least, everything=everything)
     if image:
         _print_with_pictures(image, shown, pictures_of(store, good[: len(shown)]))
     else:
         print_table(*(line for lines in shown for line in lines))
-    if not everything and (below := footer(hits, len(shown), target.width)) is not None:
+    if not everything and (below := footer(hits, good[: len(shown)], target.width)) is not None:
         print_table(below)
 
 

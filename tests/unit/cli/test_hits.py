@@ -135,6 +135,12 @@ def test_hits_that_a_low_screen_leaves_out_are_counted_and_shown_on_demand(store
     assert not any("more:" in line or "weak hit" in line for line in everything)
 
 
+def test_the_nearest_are_shown_where_all_are_weak(store: Store, screen) -> None:
+    lines = screen((80, 24), store, [replace(one, level=Level.WEAK) for one in TEN])
+    assert [line.split()[0] for line in lines if " weak   " in line] == ["1", "2", "3"]
+    assert lines[-1].startswith("7 weak hits: -n 10 shows them (4 Election night")
+
+
 def test_ids_are_shown_on_demand_only(store: Store, screen) -> None:
     for ids in (False, True):
         text = "\n".join(screen((120, 40), store, TEN, ids=ids))
