@@ -9,7 +9,10 @@ over, so that tools may keep more beside them.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,12 +39,13 @@ class LabelledQuery:
     relevant: Mapping[str, int] = field(default_factory=dict)
 
 
-def parse_lines(lines: Iterable[str], source: str) -> list[LabelledQuery]:
+def parse_lines(lines: Iterable[str], source: str, *, numbered: bool = False) -> list[LabelledQuery]:
     """Queries of a JSONL file, in order of their first line.
 
     Args:
         lines: of the file; empty ones are passed over.
         source: the file's name, for messages.
+        numbered: whether a query without an id gets the number of its line.
 
     Raises:
         UsageError: a line is no such object, or two lines of one id disagree.
@@ -51,7 +55,8 @@ def parse_lines(lines: Iterable[str], source: str) -> list[LabelledQuery]:
         if not line.strip():
             continue
         try:
-            query = _query(json.loads(line))
+            value = json.loads(line)
+            query = _query({"id": str(number), **value} if numbered and isinstance(value, dict) else value)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise UsageError(
@@ -78,6 +83,55 @@ def read_lines(path: Path) -> list[LabelledQuery]:
     except (OSError, UnicodeDecodeError) as error:
         what = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read the queries of {path.name}: {what}", "give a JSONL file") from error
+
+
+def read_batch(source: str) -> list[LabelledQuery]:
+    """Queries to search for: JSON lines, CSV with a header, or plain lines, of a file, or of standard input (``-``).
+
+    JSON lines are those of this module, whose ``id`` may be missing. CSV has a column ``query`` or ``sentence``, and
+    may have ``id``, ``query_id`` or ``key``. A query without an id gets the number of its line or row.
+
+    Raises:
+        UsageError: it cannot be read, or holds no queries.
+    """
+    name = "standard input" if source == "-" else Path(source).name
+    try:
+        content = sys.stdin.buffer.read() if source == "-" else Path(source).expanduser().read_bytes()
+        text = content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"cannot read the queries of {name}: {what}", "give a text file, or - for stdin") from error
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    first = next((line for line in lines if line.strip()), "")
+    header = [cell.strip().casefold() for cell in first.split(",")]
+    if first.lstrip().startswith("{"):
+        queries = parse_lines(lines, name, numbered=True)
+    elif {"query", "sentence"} & set(header) and (len(header) > 1 or first.strip() == "query"):
+        queries = _parse_csv(text, name)
+    else:
+        queries = [LabelledQuery(str(number), line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not queries:
+        raise UsageError(f"{name} holds no queries", "write one on each line")
+    return queries
+
+
+def _parse_csv(text: str, source: str) -> list[LabelledQuery]:
+    reader = csv.reader(io.StringIO(text), strict=True, skipinitialspace=True)
+    queries: list[LabelledQuery] = []
+    try:
+        header = [cell.strip().casefold() for cell in next(row for row in reader if row)]
+        query = next(header.index(name) for name in ("query", "sentence") if name in header)
+        identity = next((header.index(name) for name in ("id", "query_id", "key") if name in header), None)
+        for number, row in enumerate((row for row in reader if any(map(str.strip, row))), 1):
+            if len(row) <= query or not row[query].strip():
+                raise UsageError(
+                    f"{source}:{reader.line_num}: a row without a query", "fill the column or remove the row"
+                )
+            name = "" if identity is None or len(row) <= identity else row[identity].strip()
+            queries.append(LabelledQuery(name or str(number), row[query].strip()))
+    except csv.Error as error:
+        raise UsageError(f"{source}:{reader.line_num}: invalid CSV: {error}", "correct it") from error
+    return queries
 
 
 def records(query: LabelledQuery) -> list[dict[str, Any]]:

@@ -426,6 +426,9 @@ class SearchOptions:
     positive); ``moments`` returns every good moment instead of the best of each video. ``floor`` is a score per query
     vector below which hits are weak; None goes by their confidence.
 
+    ``also`` are further queries: a moment's score is then the least that it has for one of them. Moments that answer a
+    query of ``without`` are left out. ``offset`` is the number of results to pass over, before ``limit`` of them.
+
     Where more than ``scan_limit`` vectors a core may answer, an approximate index gives the candidates, if there is one
     and not ``exact``; ``hybrid`` adds those whose texts hold words of the query. Scores are exact always.
     """
@@ -440,6 +443,9 @@ class SearchOptions:
     exact: bool = False
     hybrid: bool = False
     scan_limit: int = SCAN_LIMIT
+    also: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    offset: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what would find nothing.
@@ -449,6 +455,8 @@ class SearchOptions:
         """
         if self.limit < 1:
             raise UsageError(f"invalid --limit: {self.limit}", "give 1 or more")
+        if self.offset < 0:
+            raise UsageError(f"invalid --offset: {self.offset}", "give 0 or more")
         for modality, weight in self.weights.items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise UsageError(f"invalid --weight: {modality}={weight:g}", "give a number from 0 on")

@@ -93,6 +93,8 @@ _clamr() {
         "optimize":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "optimize":--config) COMPREPLY=(); return ;;
         "optimize":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "search":--and) COMPREPLY=(); return ;;
+        "search":--not) COMPREPLY=(); return ;;
         "search":--modality|"search":-m) COMPREPLY=($(compgen -W "video speech ocr metadata" -- "$current")); return ;;
         "search":--weight) COMPREPLY=($(compgen -W "video= speech= ocr= metadata=" -- "$current")); return ;;
         "search":--since) COMPREPLY=(); return ;;
@@ -102,11 +104,15 @@ _clamr() {
         "search":--path) COMPREPLY=(); return ;;
         "search":--language) COMPREPLY=(); return ;;
         "search":--limit|"search":-n) COMPREPLY=(); return ;;
+        "search":--offset) COMPREPLY=(); return ;;
         "search":--scoring) COMPREPLY=($(compgen -W "token-max modality-max" -- "$current")); return ;;
         "search":--floor) COMPREPLY=(); return ;;
         "search":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "search":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "search":--sheet) COMPREPLY=(); return ;;
+        "search":--queries) COMPREPLY=(); return ;;
+        "search":--save) COMPREPLY=(); return ;;
+        "search":--forget) COMPREPLY=(); return ;;
         "search":--model) COMPREPLY=(); return ;;
         "search":--adapter) COMPREPLY=(); return ;;
         "search":--revision) COMPREPLY=(); return ;;
@@ -355,7 +361,7 @@ _clamr() {
         "status:"*) offers="" ;;
         "optimize:"-*) offers="--approximate --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "optimize:"*) offers="" ;;
-        "search:"-*) offers="--modality -m --weight --since --until --longer --shorter --path --language --limit -n --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --force --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "search:"-*) offers="--and --not --modality -m --weight --since --until --longer --shorter --path --language --limit -n --offset --all --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --force --queries --save --saved --forget --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "search:"*) offers="" ;;
         "explain:"-*) offers="--query --encoder --device --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "explain:"*) offers="" ;;

@@ -152,7 +152,7 @@ def test_every_command_is_documented() -> None:
 
 def test_wrong_commands_and_options_are_noticed() -> None:
     program = typer.main.get_command(build())
-    for wrong in (["search"], ["index", "--no-such"], ["show"]):
+    for wrong in (["explain"], ["index", "--no-such"], ["show"]):
         with pytest.raises(Exception, match=r"(?i)missing|no such") as error:
             _parse(program, "clamr", wrong)
         assert type(error.value).__name__ in ("MissingParameter", "NoSuchOption")

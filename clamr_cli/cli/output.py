@@ -151,16 +151,20 @@ def emit(
     *,
     extra: Mapping[str, object] | None = None,
     row_style: Callable[[Any], str] | None = None,
+    header: bool = True,
 ) -> None:
-    """Print a list of things; ``extra`` are further keys of every JSON object, ``row_style`` is of the table."""
+    """Print a list of things; ``extra`` are further keys of every JSON object, ``row_style`` is of the table.
+
+    CSV goes without its header where another list came before.
+    """
     match form:
         case Form.JSON:
             write(json_line({**record(columns, row), **(extra or {})}) for row in rows)
         case Form.TABLE:
             print_table(table(columns, list(rows), row_style))
         case Form.CSV:
-            header = [column.name for column in columns if column.tsv]
-            write([csv_text(header, (fields(columns, row) for row in rows))])
+            names = [column.name for column in columns if column.tsv]
+            write([csv_text(names if header else None, (fields(columns, row) for row in rows))])
         case _:
             write(tsv_line(fields(columns, row)) for row in rows)
 
@@ -202,7 +206,7 @@ def tsv_line(cells: Sequence[object]) -> bytes:
     return ("\t".join("" if cell is None else escape_field(str(cell)) for cell in cells) + "\n").encode()
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[object]]) -> bytes:
     """CSV with a header, UTF-8; control characters in fields are escaped, so that every record is one line."""
     import csv
 
@@ -218,7 +222,8 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
+    if header is not None:
+        writer.writerow(header)
     writer.writerows([cell(value) for value in row] for row in rows)
     return buffer.getvalue().encode()
 

@@ -13,6 +13,15 @@ So the ranking is that of scoring everything, ties included: bounds are compared
 decided by. Rows that no file of the scan cache stands for are scored exactly at once. A score beyond its bound means
 damage that no checksum showed: the cache is not used then.
 
+Combined queries keep the bounds. The score of several queries together is the least of their scores per vector, times
+the number of all vectors (:class:`ScoringRule`): the least of numbers never falls when one of them rises, so the least
+of upper bounds is an upper bound, and the least of lower bounds a lower one.
+
+A negation is no term of a sum: a moment would gain by what it does not show. It is a set of moments that are left out
+before the ranking, those whose score for the negated query is at least a level (:meth:`Cascade.reaching`). Membership
+has one of three proofs: the upper bound is below the level, the lower bound is not, or the score itself, computed from
+the stored vectors. So the set is the one that scoring everything gives, and the ranking of the rest is exact as before.
+
 Scores are those of CLaMR (arXiv 2506.06144, section 3) over the cosines of every query token with every document
 vector: LI_context (:func:`token_max`), the sum over query tokens of the best similarity in the whole document, and
 LI_mw (:func:`modality_max`), the best modality's sum over query tokens of the best similarity within that modality.
@@ -27,9 +36,9 @@ Shapes: ``q`` query tokens, ``n`` document vectors, ``d`` documents packed one a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +57,7 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+Array = TypeVar("Array", Float32, Float64)
 
 Scan = Callable[[ScanFile, Int64, Literal[1, -1], int], Float32]
 """Bounds [r, q] of the best similarity of each range [r, 2] of a file's vectors for each query token.
@@ -215,10 +225,24 @@ def score_packed(query: FloatArray, vectors: FloatArray, modality_ids: NDArray[n
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoringRule:
-    """Rule that turns maxima into scores: which sum, and the factors of :func:`slot_weights`."""
+    """Rule that turns maxima into scores: which sum, and the factors of :func:`slot_weights`.
+
+    ``parts`` are the numbers of query vectors of queries that were combined, one after another. A document's score is
+    then its least score per vector, times the number of all vectors: every query must be answered, and the score is
+    comparable with that of one query of so many vectors.
+    """
 
     scoring: Scoring
     weights: Float32
+    parts: tuple[int, ...] = ()
+
+    def _combined(self, score: Callable[[ScoringRule, slice], Array]) -> Array:
+        """The least score per vector of the parts, times the number of all vectors."""
+        alone, total = replace(self, parts=()), sum(self.parts)
+        ends = np.cumsum(self.parts).tolist()
+        scores = [score(alone, slice(end - n, end)) * (total / n) for end, n in zip(ends, self.parts, strict=True)]
+        least: Array = np.minimum.reduce(scores)
+        return least
 
     @property
     def counts_texts(self) -> bool:
@@ -227,6 +251,8 @@ class ScoringRule:
 
     def scores(self, maxima: Float32) -> Float32:
         """The scores of documents: [q, d, SLOTS] to [d] float32; minus infinity where nothing may answer."""
+        if len(self.parts) > 1:
+            return self._combined(lambda rule, rows: rule.scores(maxima[rows]))
         rule = token_max if self.scoring == "token-max" else modality_max
         return rule(weighted(maxima, self.weights))
 
@@ -245,6 +271,12 @@ class ScoringRule:
         scores = np.full(count, -np.inf)
         if not len(maxima):
             return scores
+        if len(self.parts) > 1:
+            return self._combined(
+                lambda rule, columns: rule.segment_scores(
+                    np.ascontiguousarray(maxima[:, columns]), modality_ids, owners, count
+                )
+            )
         weights = self.weights[modality_ids].astype(np.float64)
         starts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
         if self.scoring == "token-max":
@@ -396,13 +428,18 @@ class Candidates:
     Attributes:
         snapshot: one version of an encoder's vectors.
         videos, moments: ids of what may answer.
+        without: ids of moments that may not.
         in_files: for each file of the scan cache the places of its moments that may answer.
     """
 
     def __init__(
-        self, snapshot: Snapshot, videos: Collection[str] | None = None, moments: Collection[str] | None = None
+        self,
+        snapshot: Snapshot,
+        videos: Collection[str] | None = None,
+        moments: Collection[str] | None = None,
+        without: Collection[str] = frozenset(),
     ) -> None:
-        self.snapshot, self.videos, self.moments = snapshot, videos, moments
+        self.snapshot, self.videos, self.moments, self.without = snapshot, videos, moments, without
         self.in_files = [self._in_file(file) for file in snapshot.files]
 
     def _in_file(self, file: ScanFile) -> Int64:
@@ -412,6 +449,8 @@ class Candidates:
             mask &= np.repeat(allowed, np.diff(file.videos))
         if self.moments is not None:
             mask &= np.array([moment_id in self.moments for moment_id in file.moment_ids], np.bool_)
+        if self.without:
+            mask &= np.array([moment_id not in self.without for moment_id in file.moment_ids], np.bool_)
         return np.flatnonzero(mask)
 
     @property
@@ -430,6 +469,7 @@ class Candidates:
                     for number, moment_id in enumerate(batch.moment_ids)
                     if (self.videos is None or video_of(moment_id) in self.videos)
                     and (self.moments is None or moment_id in self.moments)
+                    and moment_id not in self.without
                 ],
             )
 
@@ -536,6 +576,23 @@ class Cascade:
                 tightened[loose] = True
                 continue
             self._score(left)
+
+    def reaching(self, level: float, rule: int = 0) -> frozenset[str]:
+        """The moments whose score by one of the rules is at least a level.
+
+        A moment whose upper bound is below the level is none of them, one whose lower bound is not is one of them; the
+        others are scored exactly. The room for rounding goes against the proof on both sides.
+
+        Raises:
+            CorruptCache: the scan cache is not what was written.
+            StoreError: the index cannot be read.
+        """
+        self.tighten(np.flatnonzero(~self.exact & self._reaches(rule, level)))
+        close = np.flatnonzero(~self.exact & self._reaches(rule, level))
+        surely = close[self.lower(close)[:, rule] - self._slack >= level]
+        self._score(np.setdiff1d(close, surely))
+        scored = np.flatnonzero(self.exact & (self.values[:, rule] >= level))
+        return frozenset(self.moment_ids[number] for number in (*surely.tolist(), *scored.tolist()))
 
     def rank_of(self, video_id: str, rule: int = 0) -> VideoRank | None:
         """Position of a video by one of the rules; None where it is not ranked.

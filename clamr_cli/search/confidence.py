@@ -15,6 +15,7 @@ A moment that holds all content words of the query in its texts is never weak.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -42,6 +43,8 @@ _LEAST_SPREAD: Final = 0.01
 
 _MOST_SPREADS: Final = 10.0
 """Scores further above the median say nothing more."""
+
+_STEPS: Final = 1000
 
 _FEWEST_MOMENTS: Final = 3
 _MOST_MOMENTS: Final = 1000
@@ -182,6 +185,21 @@ class Judge:
         there = {word for text in texts for word in words_of(text)}
         letters = sum(map(len, self._content))
         return sum(len(word) for word in self._content if word in there) / letters if letters else 0.0
+
+    def level(self, confidence: float) -> float:
+        """The score from which a moment is given at least a confidence for its score alone, without its texts.
+
+        It is the lower one of what is shown and what is not, in steps of 1 / :data:`_STEPS` per query vector, compared
+        with the whole library. Where no score is enough it lies above all cosines.
+        """
+        step = self._vectors / _STEPS
+
+        def steps(winner: Modality | None) -> int:
+            return bisect_left(
+                range(_STEPS + 1), confidence, key=lambda count: self.confidence(step * count, (), "", winner)
+            )
+
+        return step * min(steps(Modality.VIDEO), steps(None))
 
     def confidence(self, score: float, texts: Iterable[str], video_id: str, winner: Modality | None) -> float:
         """The confidence in a hit, in [0, 1]; arguments are those of :meth:`signals`."""

@@ -18,6 +18,7 @@ from clamr_cli.search.search import (
     select,
     select_candidates,
     without_corrupt_cache,
+    without_negated,
 )
 from clamr_cli.store import Store
 from clamr_cli.text import format_time, plural
@@ -61,6 +62,7 @@ def explain(store: Store, encoder: Encoder, video_id: str, text: str, options: S
     candidates = select_candidates(store, query)
     if candidates is None or video_id not in (candidates.videos or ()):
         raise UsageError(f"the filters of the search leave out video {video_id}", "give --query without filters")
+    candidates = without_negated(store, query, candidates)
     removable = [modality for modality in Modality if query.rule.weights[MODALITY_IDS[modality]] > 0]
     rules = [query.rule]
     for modality in removable:
@@ -80,6 +82,8 @@ def explain(store: Store, encoder: Encoder, video_id: str, text: str, options: S
             raise UsageError(
                 f"no moment of video {video_id} has the words in quotation marks", "give --query without the marks"
             )
+        if video_id in map(video_of, candidates.without):
+            raise UsageError(f"the negation of the search leaves out video {video_id}", "give --query without it")
         raise UsageError(
             f"nothing of video {video_id} can answer: it was not encoded by {encoder.info.name}, or has none of the "
             "modalities asked for",
@@ -125,6 +129,11 @@ def why_nothing(store: Store, encoder: Encoder, text: str, options: SearchOption
         return f"{named} {'stand' if len(absent or query.phrases) > 1 else 'stands'} in no moment of {those}" + (
             "" if absent else " together"
         )
+    if options.offset:
+        return f"there are not more than {plural(options.offset, 'result')}: give a smaller --offset"
+    if options.without:
+        named = ", ".join(f"--not {text}" for text in options.without)
+        return f"{named} leaves 0 of the moments of {those}"
     if not videos & store.videos_encoded(encoder.info.fingerprint):
         return f"none of {those} has been encoded by {encoder.info.name}: clamr index --encoder {encoder.info.name}"
     if options.modalities:

@@ -6,6 +6,8 @@ can is scored from the stored vectors. Memory depends on the number of moments, 
 
 A quoted phrase must stand in the text of one modality of a moment, across its lines. Case, white space, normal forms
 and the shapes of apostrophes, quotation marks and dashes make no difference, see :func:`clamr_cli.text.plain`.
+
+A negation leaves moments out: see :func:`moments_answering`.
 """
 
 from __future__ import annotations
@@ -80,6 +82,8 @@ LEAST_CANDIDATES: Final = 100
 """Moments that an approximate index is asked for at least, and moments by their texts at most."""
 
 _CANDIDATES_PER_HIT: Final = 10
+_MOST_HITS: Final = 10_000
+"""Hits that an approximate index is asked for at most."""
 
 _MOST_NAMES: Final = 10
 _LONGEST_NAME: Final = 40
@@ -100,33 +104,52 @@ class Query:
     """A query: its words and quoted phrases, its vectors, and how to match them.
 
     Attributes:
-        text: without quotation marks.
+        texts: of the query, and of those it is combined with, without quotation marks.
         phrases: those that were in quotation marks, each of which must stand in a moment.
         encoder: encodes the text; the moments it encoded are searched.
         options: filters, modalities, weights, scoring and how many.
     """
 
-    text: str
+    texts: tuple[str, ...]
     phrases: tuple[str, ...]
     encoder: Encoder
     options: SearchOptions
 
     @classmethod
     def of(cls, text: str, encoder: Encoder, options: SearchOptions) -> Query:
-        """A query as it was written.
+        """A query as it was written, combined with those of the options.
 
         Raises:
-            UsageError: it is empty.
+            UsageError: one of them is empty.
         """
-        plain, phrases = split_phrases(text)
-        if not plain:
+        texts, phrases = zip(*map(split_phrases, (text, *options.also)), strict=True)
+        if not all(texts):
             raise UsageError("the query is empty", 'write what to look for, e.g. clamr search "a dog on a beach"')
-        return cls(plain, phrases, encoder, options)
+        return cls(texts, tuple(dict.fromkeys(phrase for some in phrases for phrase in some)), encoder, options)
+
+    @property
+    def text(self) -> str:
+        """All texts in one, as the offsets of the tokens count."""
+        return " ".join(self.texts)
+
+    @cached_property
+    def _encoded(self) -> list[TokenVectors]:
+        # Encoding may load a model, so this comes after all cheap checks.
+        return self.encoder.encode_queries(self.texts)
 
     @cached_property
     def tokens(self) -> TokenVectors:
-        """Its vectors. Encoding may load a model, so this comes after all cheap checks."""
-        return self.encoder.encode_queries([self.text])[0]
+        """Its vectors, those of combined queries one after another."""
+        if len(self.texts) == 1:
+            return self._encoded[0]
+        offsets, start = [], 0
+        for text, part in zip(self.texts, self._encoded, strict=True):
+            # A token that is no part of the text has the offsets (0, 0).
+            offsets.append(part.offsets + start * part.offsets.any(axis=1, keepdims=True).astype(np.int32))
+            start += len(text) + 1
+        names = ("vectors", "modality_ids", "spans", "segments", "input_ids")
+        arrays = {name: np.concatenate([getattr(part, name) for part in self._encoded]) for name in names}
+        return TokenVectors(**arrays, offsets=np.concatenate(offsets))
 
     @cached_property
     def vectors(self) -> Float32:
@@ -137,7 +160,8 @@ class Query:
     def rule(self) -> ScoringRule:
         """Rule of scoring."""
         weights = slot_weights(self.options.weights, frozenset(self.options.modalities) or None)
-        return ScoringRule(self.options.scoring, weights)
+        parts = tuple(map(len, self._encoded)) if len(self.texts) > 1 else ()
+        return ScoringRule(self.options.scoring, weights, parts)
 
 
 def search(store: Store, encoder: Encoder, text: str, options: SearchOptions, *, device: str = "cpu") -> list[Hit]:
@@ -151,8 +175,8 @@ def search(store: Store, encoder: Encoder, text: str, options: SearchOptions, *,
         device: "cuda" to compare vectors there; anything else is this machine's processor.
 
     Returns:
-        At most ``options.limit`` hits, best first, ties in the order of their ids. A hit's scores are weighted, the
-        similarities of its evidence are plain cosines.
+        At most ``options.limit`` hits after the first ``options.offset``, best first, ties in the order of their ids. A
+        hit's scores are weighted, the similarities of its evidence are plain cosines.
 
     Raises:
         UsageError: the query is empty, or a filter cannot be used.
@@ -171,15 +195,17 @@ def search(store: Store, encoder: Encoder, text: str, options: SearchOptions, *,
     )
     if approximate:
         candidates = Candidates(candidates.snapshot, candidates.videos, nearest(store, query))
+    candidates = without_negated(store, query, candidates)
     scan = torch_scan(query.vectors, device) if device == "cuda" else kernel_scan(query.vectors)
     first = literal_moments(store, query.text) if query.rule.counts_texts else ()
 
     def top(candidates: Candidates) -> list[tuple[str, float]]:
         cascade = Cascade(candidates, query.vectors, [query.rule], scan, first)
-        return cascade.top(options.limit, of_each_video=not options.moments)
+        return cascade.top(options.offset + options.limit, of_each_video=not options.moments)
 
-    ranking = without_corrupt_cache(store, query, candidates, top)
-    return [replace(hit, approximate=approximate) for hit, _ in hits_of(store, query, ranking)]
+    ranking = without_corrupt_cache(store, query, candidates, top)[options.offset :]
+    hits = [hit for hit, _ in hits_of(store, query, ranking)]
+    return [replace(hit, rank=hit.rank + options.offset, approximate=approximate) for hit in hits]
 
 
 def literal_moments(store: Store, query: str) -> frozenset[str]:
@@ -215,6 +241,51 @@ def select_candidates(store: Store, query: Query) -> Candidates | None:
     return Candidates(store.snapshot(query.encoder.info.fingerprint), videos, moments)
 
 
+def without_negated(store: Store, query: Query, candidates: Candidates) -> Candidates:
+    """The candidates without those that answer a negated query.
+
+    Raises:
+        UsageError: a negated query is empty.
+        CorruptCache, StoreError: the index cannot be read.
+    """
+    left_out: set[str] = set()
+    for text in query.options.without:
+        left_out |= moments_answering(store, query.encoder, text, candidates)
+    if not left_out:
+        return candidates
+    return Candidates(candidates.snapshot, candidates.videos, candidates.moments, left_out)
+
+
+def moments_answering(store: Store, encoder: Encoder, text: str, candidates: Candidates) -> frozenset[str]:
+    """The candidates that answer a query, as a negation takes it: all modalities count, whatever the search asks for.
+
+    A moment answers where the words stand in the text of one of its modalities, one after another, or where its score
+    alone would make a hit at least fair (:meth:`clamr_cli.search.confidence.Judge.level`). Neither filters nor the scan
+    cache change that level, and :meth:`Cascade.reaching` decides exactly who reaches it. A negation in quotation marks
+    goes by the words alone.
+    """
+    query = Query.of(text, encoder, SearchOptions())
+    edges = ("", "") if _UNSPACED.search(query.text) else (r"(?<!\w)", r"(?!\w)")
+    stands = re.compile(re.escape(plain(query.text)).join(edges))
+    texts = store.texts(max(words_of(query.text), key=len, default=""))
+    near = {moment_id for moment_id, words in texts if stands.search(plain(words))}
+    owners = sorted({video_of(moment_id) for moment_id in near})
+    answering = frozenset(
+        moment.moment_id
+        for moment in (store.moments(owners) if owners else [])
+        if moment.moment_id in near
+        and any(stands.search(plain(" ".join(part.text for part in moment.segments(one)))) for one in TEXT_MODALITIES)
+    )
+    if query.phrases:
+        return answering
+    level = Judge(query.text, query.rule, background(store, query), model_of(encoder.info.name)).level(FAIR_FROM)
+
+    def reaching(candidates: Candidates) -> frozenset[str]:
+        return Cascade(candidates, query.vectors, [query.rule], kernel_scan(query.vectors)).reaching(level)
+
+    return answering | without_corrupt_cache(store, query, candidates, reaching)
+
+
 def require_vectors(store: Store, encoder: EncoderInfo) -> None:
     """Refuse to search with an encoder that the index has no vectors of.
 
@@ -240,7 +311,7 @@ def nearest(store: Store, query: Query) -> frozenset[str]:
     shown, which LanceDB then compares by their vectors. A moment that it does not give is missed.
     """
     options = query.options
-    limit = max(LEAST_CANDIDATES, options.limit * _CANDIDATES_PER_HIT)
+    limit = max(LEAST_CANDIDATES, min(options.offset + options.limit, _MOST_HITS) * _CANDIDATES_PER_HIT)
     moments = store.nearest(query.encoder.info.fingerprint, query.tokens.vectors, limit)
     return frozenset(moments) | frozenset(store.matching_text(query.text, LEAST_CANDIDATES) if options.hybrid else ())
 
@@ -253,7 +324,7 @@ def without_corrupt_cache(
         return work(candidates)
     except CorruptCache:
         snapshot = store.snapshot(query.encoder.info.fingerprint, use_cache=False)
-        return work(Candidates(snapshot, candidates.videos, candidates.moments))
+        return work(Candidates(snapshot, candidates.videos, candidates.moments, candidates.without))
 
 
 def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) -> list[tuple[Hit, Match]]:

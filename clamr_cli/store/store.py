@@ -8,6 +8,7 @@ that is killed between two writes leaves rows nobody sees; the next write of the
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections import Counter
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clamr_cli.errors import StoreError, UsageError
-from clamr_cli.files import private_as
+from clamr_cli.files import private_as, write_atomically
 from clamr_cli.store import maintenance, scan_cache
 from clamr_cli.store.scan_cache import PackedVectors, PackResult, ScanFile, Snapshot
 from clamr_cli.store.tables import (
@@ -64,9 +65,10 @@ from clamr_cli.types import (
     VideoRecord,
 )
 
-# Beside the lock: the note of the last search, and the folder with the scan caches.
+# Beside the lock: the note of the last search, the saved searches, and the folder with the scan caches.
 _LAST_SEARCH: Final = "last-search.json"
 _SCAN_CACHES: Final = "scan"
+_SAVED_SEARCHES: Final = "searches.json"
 
 # Before an encoder's name: the row of the meta table with its settings.
 _SETTINGS_OF: Final = "encoder/"
@@ -287,6 +289,24 @@ class Store:
     def last_search(self) -> LastSearch | None:
         """The last search, None where there was none (or one that another version noted)."""
         return read_note(self.tables.location.file(_LAST_SEARCH), LastSearch)
+
+    def saved_searches(self) -> dict[str, dict[str, Any]]:
+        """The saved searches by name: their options by name."""
+        return read_note(self.tables.location.file(_SAVED_SEARCHES), dict[str, dict[str, Any]]) or {}
+
+    def save_searches(self, searches: Mapping[str, Mapping[str, object]]) -> None:
+        """Replace the saved searches. Needs no writer lock: the index does not change.
+
+        Raises:
+            StoreError: they cannot be written.
+        """
+        path = self.tables.location.file(_SAVED_SEARCHES)
+        try:
+            if path is None:
+                raise OSError("it has no folder on this machine")
+            write_atomically(path, json.dumps(searches).encode("ascii"))
+        except OSError as error:
+            raise as_store_error("write the saved searches of", self.uri, error) from error
 
     # --- files --------------------------------------------------------------------------------------------------------
 

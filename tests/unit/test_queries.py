@@ -3,7 +3,7 @@ import json
 import pytest
 
 from clamr_cli.errors import UsageError
-from clamr_cli.queries import LabelledQuery, parse_lines, read_lines, records
+from clamr_cli.queries import LabelledQuery, parse_lines, read_batch, read_lines, records
 from clamr_cli.types import Modality
 
 
@@ -59,3 +59,43 @@ def test_two_queries_of_one_id_are_refused():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"the queries of gone\.jsonl: No such file or directory: give"):
         read_lines(tmp_path / "gone.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("red car\n\n  a dog, running \r\n", [("1", "red car"), ("3", "a dog, running")]),
+        ('{"query": "red car"}\n{"id": "x", "query": "dog", "video": "a.mp4"}\n', [("1", "red car"), ("x", "dog")]),
+        ('id,query\na,red car\n,"dog, cat"\n', [("a", "red car"), ("2", "dog, cat")]),
+        ("Query_id,query\nq1,red car\n", [("q1", "red car")]),
+        ("query\nred car\n", [("1", "red car")]),
+        ("\ufeffred car", [("1", "red car")]),
+        ('"climate justice" rally\n', [("1", '"climate justice" rally')]),
+    ],
+)
+def test_a_batch_is_plain_lines_json_lines_or_csv(tmp_path, content, expected):
+    path = tmp_path / "queries.txt"
+    path.write_text(content, "utf-8")
+    assert [(query.id, query.text) for query in read_batch(str(path))] == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no queries"),
+        (b"\n \n", "holds no queries"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b'{"id": "a"}', "line 1: invalid query"),
+        (b"id,query\na,\n", "a row without a query"),
+    ],
+)
+def test_a_batch_that_cannot_be_read_is_refused(tmp_path, content, message):
+    path = tmp_path / "queries.txt"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        read_batch(str(path))
+
+
+def test_a_batch_that_is_absent_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="cannot read the queries of none"):
+        read_batch(str(tmp_path / "none"))

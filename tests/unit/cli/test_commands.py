@@ -376,3 +376,87 @@ def test_search_says_in_json_too_that_not_all_videos_answer(clamr: Clamr, db: Pa
     assert f"answers from {searched} of {of} videos" in ended.err
     assert {(hit["searched"], hit["of"]) for hit in map(json.loads, ended.out.splitlines())} == {(searched, of)}
     assert f"{searched} of {of} videos" in clamr("--db", str(db), "status").out.decode()
+
+
+def test_a_batch_says_which_query_each_line_answers(clamr: Clamr, db: Path, tmp_path: Path) -> None:
+    queries = tmp_path / "queries.txt"
+    queries.write_text('"no such words"\ncrowd\nbees\n', "utf-8")
+    call = ("--db", str(db), "search", "--queries", str(queries), "-n", "1")
+    ended = clamr(*call, "--json")
+    rows = [json.loads(line) for line in ended.out.splitlines()]
+    assert [(row["query_id"], row["query"], row["video_id"]) for row in rows] == [
+        ("2", "crowd", LAGOS), ("3", "bees", BEES),
+    ]  # fmt: skip
+    assert ended.code == 0
+    assert '"no such words": nothing found: "no such words" stands in no moment' in ended.err
+    tsv = clamr(*call, "--tsv").out.decode().splitlines()
+    assert [line.split("\t")[:3] for line in tsv] == [["2", "crowd", "1"], ["3", "bees", "1"]]
+    csv = clamr(*call, "--csv").out.decode().splitlines()
+    assert (csv[0].split(",")[:3], len(csv)) == (["query_id", "query", "rank"], 3)
+    queries.write_text('"no such words"\n', "utf-8")
+    assert clamr(*call).code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("bees",), "--queries and a query exclude each other"),
+        (("--save", "x"), "--queries and --save exclude each other"),
+        (("--paths",), "--queries and --paths exclude each other"),
+        ((), "query 1 of"),
+    ],
+)
+def test_a_batch_that_cannot_be_answered_is_refused(
+    clamr: Clamr, db: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "q").write_text("?!\n", "utf-8")
+    ended = clamr("--db", str(db), "search", "--queries", str(tmp_path / "q"), *arguments)
+    assert (ended.code, ended.out) == (2, b"")
+    assert message in ended.err
+
+
+def test_a_saved_search_keeps_its_options_and_takes_others(clamr: Clamr, db: Path) -> None:
+    def call(*arguments: str) -> tuple[int, list[str], str]:
+        ended = clamr("--db", str(db), "search", *arguments)
+        return ended.code, ended.out.decode().splitlines(), ended.err
+
+    code, first, told = call("crowd", "--language", "German", "--not", "toll gate", "-n", "5", "--save", "german")
+    assert code == 0
+    assert "saved: clamr search @german" in told
+    assert call("@german") == (code, first, told.replace("saved: clamr search @german\n", ""))
+    assert [line.split("\t")[2] for line in call("@german", "--language", "en")[1]] == [LAGOS]
+    assert call("--saved")[1] == ["german\tcrowd --language de --limit 5 --not 'toll gate'"]
+    assert "(it replaces another one)" in call("bees", "--since", "2w", "--save", "german")[2]
+    assert call("--saved")[1] == ["german\tbees --since 2w"]
+    assert call("--forget", "german")[::2] == (0, "removed @german\n")
+    assert call("--saved") == (1, [], "no search is saved: clamr search QUERY --save NAME\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("@none",), "no search is saved as @none: saved are: none"),
+        (("--forget", "none"), "no search is saved as @none"),
+        (("crowd", "--save", "a b"), "invalid --save: 'a b'"),
+        (("crowd", "--saved"), "--saved and --forget stand alone"),
+        (("crowd", "--all", "-n", "3"), "--all and --limit exclude each other"),
+        (("crowd", "--not", "?"), "the query '?' has no words"),
+        ((), "the query is empty"),
+    ],
+)
+def test_wrong_searches_are_refused(clamr: Clamr, db: Path, arguments: tuple[str, ...], message: str) -> None:
+    ended = clamr("--db", str(db), "search", *arguments)
+    assert (ended.code, ended.out) == (2, b"")
+    assert message in ended.err
+
+
+def test_all_results_are_those_of_every_page(clamr: Clamr, db: Path) -> None:
+    every = clamr("--db", str(db), "search", "crowd", "--moments", "--all").out
+    pages = [
+        clamr("--db", str(db), "search", "crowd", "--moments", "-n", "2", "--offset", str(2 * page)).out
+        for page in range(3)
+    ]
+    assert b"".join(pages) == every
+    past = clamr("--db", str(db), "search", "crowd", "--moments", "--offset", "90")
+    assert (past.code, past.out) == (1, b"")
+    assert "there are not more than 90 results" in past.err

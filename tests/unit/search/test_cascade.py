@@ -163,6 +163,76 @@ def library(tmp_path_factory):
     return store
 
 
+def combined(rng, tokens):
+    """Ways of scoring several queries together whose vectors are so many in all."""
+    ends = sorted({tokens, *rng.integers(1, tokens + 1, 2).tolist()})
+    parts = tuple(np.diff([0, *ends]).tolist())
+    return [ScoringRule(rule.scoring, rule.weights, parts) for rule in rules(rng)]
+
+
+def by_hand(query, rule, vectors, modality_ids):
+    """The score of one document by the definition, in plain loops."""
+    parts = rule.parts or (len(query),)
+    scores, start = [], 0
+    for count in parts:
+        rows = query[start : start + count].astype(np.float64) @ vectors.T.astype(np.float64)
+        best = {}
+        for number in np.unique(modality_ids).tolist():
+            if (weight := float(rule.weights[number])) > 0:
+                best[number] = rows[:, modality_ids == number].max(axis=1) * weight
+        if rule.scoring == "modality-max":
+            best.pop(0, None)
+        if not best:
+            return -np.inf
+        total = np.max(list(best.values()), axis=0).sum()
+        scores.append((total if rule.scoring == "token-max" else max(map(np.sum, best.values()))) / count)
+        start += count
+    return min(scores) * len(query)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.sampled_from([1, 1, 2, 5, 17, 64]), min_size=1, max_size=30),
+    tokens=st.integers(2, 40),
+    shift=st.sampled_from([0.0, 0.5, 3.0]),
+    against=st.booleans(),
+    packed=st.booleans(),
+    limit=st.sampled_from([1, 3, 10]),
+)
+def test_combined_and_negated_queries_rank_as_brute_force_does(seed, sizes, tokens, shift, against, packed, limit):
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(folder, create=True)
+        fill(store, rng, sizes, shift=shift)
+        if packed:
+            store.pack_vectors(FINGERPRINT)
+        query = random_query(rng, tokens, -shift if against else shift)
+        negated = random_query(rng, int(rng.integers(1, 20)), shift)
+        stored = dict(store.scan_vectors(FINGERPRINT))
+        for rule in combined(rng, tokens):
+            wanted = brute_top(store, query, rule, limit)
+            assert_same(cascade(store, query, [rule]).top(limit, of_each_video=False), wanted)
+            for name, score in wanted:
+                document = stored[name]
+                by_definition = by_hand(query, rule, document.vectors.astype(np.float32), document.modality_ids)
+                assert score == pytest.approx(by_definition, abs=1e-3)
+            # A level that some moments reach: between two scores, so that rounding decides nothing.
+            names, values = brute(store, negated, [PLAIN])
+            scores = np.unique(values[np.isfinite(values)])
+            place = int(rng.integers(0, len(scores)))
+            level = float(scores[place] + scores[min(place + 1, len(scores) - 1)]) / 2 + (0.1 if place else -0.1)
+            if np.abs(scores - level).min() < 1e-3:
+                continue
+            reached = {name for name, value in zip(names, values[:, 0].tolist(), strict=True) if value >= level}
+            assert cascade(store, negated, [PLAIN]).reaching(level) == reached
+            candidates = Candidates(store.snapshot(FINGERPRINT), without=reached)
+            left = Cascade(candidates, query, [rule], kernel_scan(query)).top(limit, of_each_video=False)
+            ranking = brute_top(store, query, rule, len(names))
+            assert_same(left, [pair for pair in ranking if pair[0] not in reached][:limit])
+
+
 PLAIN = ScoringRule("token-max", maxsim.slot_weights({}))
 
 
@@ -191,9 +261,10 @@ def test_few_moments_are_scored_exactly(library):
     assert found.exact.sum() < 100
 
 
-def test_bounds_hold_for_every_moment(library):
+@pytest.mark.parametrize("make", [lambda rng: rules(rng), lambda rng: combined(rng, 16)], ids=["one", "combined"])
+def test_bounds_hold_for_every_moment(library, make):
     rng = np.random.default_rng(6)
-    ways, query = rules(rng), random_query(rng, 16)
+    ways, query = make(rng), random_query(rng, 16)
     exact = dict(zip(*brute(library, query, ways), strict=True))
     found = cascade(library, query, ways)
     values = np.stack([exact[moment_id] for moment_id in found.moment_ids])
@@ -225,6 +296,16 @@ def test_equal_moments_stand_in_the_order_of_their_ids(tmp_path):
         assert [name for name, _ in found] == ["a#0", "a#2", "a#10", "b#0"][:limit]
         found = cascade(store, query, [PLAIN]).top(limit, of_each_video=True)
         assert [name for name, _ in found] == ["a#0", "b#0", "c#0"][:limit]
+
+
+def test_few_moments_are_scored_to_say_who_reaches_a_level(library):
+    rng = np.random.default_rng(8)
+    query = random_query(rng, 8)
+    names, values = brute(library, query, [PLAIN])
+    level = float(np.sort(values[:, 0])[-20:-18].mean())
+    found = cascade(library, query, [PLAIN])
+    assert found.reaching(level) == {names[number] for number in np.flatnonzero(values[:, 0] >= level)}
+    assert found.exact.sum() < 100
 
 
 @pytest.mark.slow

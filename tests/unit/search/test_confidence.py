@@ -45,6 +45,17 @@ def test_what_stands_nowhere_is_weak(library, encoder):
     assert all(hit.weak and hit.confidence < FAIR_FROM for hit in hits)
 
 
+@pytest.mark.parametrize(("query", "left_out"), [("hound", {"pet"}), ("zebra", set())])
+def test_a_negation_leaves_out_what_a_search_for_it_does_not_call_weak(library, encoder, query, left_out):
+    everything = SearchOptions(limit=50)
+    assert {hit.video_id for hit in search(library, encoder, query, everything) if not hit.weak} == left_out
+    hits = search(library, encoder, "morning", SearchOptions(limit=50, without=(query,)))
+    assert {hit.video_id for hit in search(library, encoder, "morning", everything)} == left_out | {
+        hit.video_id for hit in hits
+    }
+    assert len(hits) == len(WORDS) + 1 - len(left_out)
+
+
 def test_a_confidence_is_a_share(library, encoder):
     for query in ("dog", "a dog in the snow", "the", "zebra", "river river river"):
         for options in (ANY, SearchOptions(scoring="modality-max"), SearchOptions(weights={Modality.SPEECH: 3.0})):

@@ -104,6 +104,42 @@ def test_moments_are_listed_one_by_one_when_asked(pets, encoder):
     ]  # fmt: skip
 
 
+def test_results_can_be_passed_over(pets, encoder):
+    hits = search(pets, encoder, "dog", SearchOptions(moments=True, offset=1, limit=2))
+    assert [(hit.rank, hit.moment_id) for hit in hits] == [(2, "shown#1"), (3, "shown#0")]
+    assert search(pets, encoder, "dog", SearchOptions(offset=3)) == []
+    assert why_nothing(pets, encoder, "dog", SearchOptions(offset=3)).startswith("there are not more than 3 results")
+
+
+def test_a_combined_query_must_be_answered_by_one_moment(pets, encoder):
+    hits = search(pets, encoder, "dog", SearchOptions(also=("barks loud",), moments=True))
+    assert [(hit.moment_id, round(hit.score, 4)) for hit in hits[:2]] == [("shown#1", 3.0), ("said#0", 1.5)]
+    assert [part.query_token for part in hits[0].evidence] == ["dog", "barks", "loud"]
+    assert explain(pets, encoder, "said", "dog", SearchOptions(also=("barks loud",))).hit.rank == 2
+
+
+def test_a_negation_leaves_out_moments_in_which_its_words_stand(pets, encoder):
+    hits = search(pets, encoder, "dog", SearchOptions(without=("loud",), moments=True))
+    assert [hit.moment_id for hit in hits] == ["said#0", "shown#0", "written#0"]
+    # Whole words, in one modality and one after another.
+    for text in ("lou", '"barks dog"', '"dog loud"'):
+        assert len(search(pets, encoder, "dog", SearchOptions(without=(text,), moments=True))) == 4
+    assert search(pets, encoder, "dog", SearchOptions(without=("dog", "cat", '"lost"', "tree"), moments=True)) == []
+
+
+def test_a_negation_leaves_out_moments_that_show_it(store, encoder):
+    for number in range(12):
+        shown = "snow" if number == 3 else f"tree{number}"
+        put(store, encoder, f"v{number:02}", moment(f"v{number:02}", frames=1, speech=["hill"]), frames=[shown])
+    assert "v03" in ids(search(store, encoder, "hill", SearchOptions(limit=20)))
+    left = ids(search(store, encoder, "hill", SearchOptions(limit=20, without=("snow",))))
+    assert left == [f"v{number:02}" for number in range(12) if number != 3]
+    # In quotation marks it goes by the words, and they stand nowhere.
+    assert len(search(store, encoder, "hill", SearchOptions(limit=20, without=('"snow"',)))) == 12
+    with pytest.raises(UsageError, match="the negation"):
+        explain(store, encoder, "v03", "hill", SearchOptions(without=("snow",)))
+
+
 def test_ties_are_in_the_order_of_ids_and_moments(store, encoder):
     for video_id in ("b", "c", "a"):
         parts = [moment(video_id, n, speech=["dog"], start=60.0 * n) for n in (10, 2, 0)]
