@@ -166,7 +166,7 @@ def _places(
     What was given now holds for the targets and is remembered for them; a folder inside of one keeps its own settings.
     """
     from clamr_cli.index.scan import known_folders
-    from clamr_cli.media.walk import ancestors, expand_targets
+    from clamr_cli.media.walk import ancestors
 
     known = known_folders(store)
     remembered = dict(known)
@@ -180,7 +180,8 @@ def _places(
             warn(f"{path}: {values} (remembered; --reset forgets)")
         if reset or given or path in known or not any(place in known for place in ancestors(path)):
             remembered[path] = {**before, **{name: _plain(value) for name, value in given.items()}}
-        for place in [path] if os.path.lexists(path) or not glob.has_magic(path) else expand_targets([target]):
+        # A folder that is gone may have brackets in its name too.
+        for place in [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True)) or [path]:
             places[place] = {**before, **given}
     return places, remembered
 
