@@ -122,7 +122,7 @@ class Block:
         """The lines that answer, at least one; metadata that stands in the head already is left out."""
         hit = self.hit
         above = {hit.title, os.path.basename(hit.path)}
-        lines = [line for line in hit.lines if line.text not in above]
+        lines = [line for line in hit.lines if line.modality is not Modality.METADATA or line.text not in above]
         indent = safe(" " * self.indent)
         if not lines:
             timed = Line(hit.modality or Modality.METADATA, hit.at, "")

@@ -285,8 +285,11 @@ def search(context: Context, arguments: SearchArguments) -> int:
     if not hits:
         _explain_nothing(store, encoder, query, search_options)
         return EXIT_NOTHING
-    if sheet is not None and (good := [hit for hit in hits if not hit.weak]):
-        write_sheet(sheet, store, query, good)
+    if sheet is not None:
+        if good := [hit for hit in hits if not hit.weak]:
+            write_sheet(sheet, store, query, good)
+        else:
+            warn(f"{sheet} was not written: all hits are weak")
     return _print_hits(store, encoder, query, hits, form, arguments)
 
 

@@ -165,6 +165,23 @@ def test_a_terminal_with_colours_gets_marks_and_links_to_files(store: Store, scr
     assert "\x07" not in text
 
 
+def test_a_title_that_stands_on_screen_is_the_line_at_which_the_hit_is_opened(store: Store, screen) -> None:
+    written = Line(Modality.OCR, 3.0, TITLES[0], ("time",), (), 0.9)
+    one = replace(TEN[0], lines=(written, *TEN[0].lines, Line(Modality.METADATA, 0.0, TITLES[0], timed=False)))
+    lines = screen((80, 24), store, [one])
+    assert one.opened_at == 3.0
+    assert lines[1].strip() == f"0:03 on screen  {TITLES[0]}"
+    assert not any("metadata" in line for line in lines)
+
+
+def test_a_sheet_that_is_not_written_is_told(db: Path, tmp_path: Path, clamr: Clamr) -> None:
+    sheet = tmp_path / "sheet.html"
+    ended = clamr("--db", str(db), "search", "zebra", "--verbatim", "--sheet", str(sheet))
+    assert ended.code == 1
+    assert not sheet.exists()
+    assert "sheet.html was not written: all hits are weak" in ended.err
+
+
 def test_an_excerpt_has_what_matched() -> None:
     text = "word " * 100 + "a party in opposition" + " word" * 100
     stretches = [stretch(text, "party"), stretch(text, "opposition")]
