@@ -13,7 +13,7 @@ from tests.clips import Clip
 from tests.unit.ask import footage
 from tests.unit.ask.test_command import only_sound
 from tests.unit.cli.conftest import Clamr, Ended, clamr, home  # noqa: F401 -- fixtures
-from tests.unit.cli.test_golden import _compare
+from tests.unit.cli.test_golden import compare
 from tests.unit.llm.endpoint import Asked, Sent, answer, endpoint, error
 
 MARKET = ((2.0, 5.0, "apples cost three crowns"), (15.0, 18.0, "the stall closes at five"))
@@ -95,10 +95,10 @@ def test_strategies_side_by_side(qa):
 def test_the_table(qa):
     with endpoint(knowing) as there:
         ended = qa("-k", "3", "--strategy", "uniform,clamr+speech+subs", "--table", there=there)
-    _compare("eval.qa.table", re.sub(rb"(?m) +$", b"", ended.out))
+    compare("eval.qa.table", re.sub(rb"(?m) +$", b"", ended.out))
     with endpoint(knowing) as there:
         ended = qa("-k", "3", "--strategy", "uniform,clamr+speech+subs", there=there)
-    _compare("eval.qa.tsv", ended.out)
+    compare("eval.qa.tsv", ended.out)
 
 
 @pytest.mark.slow
