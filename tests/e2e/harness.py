@@ -68,8 +68,9 @@ class Clamr:
         return self("index", "--json", *arguments)
 
     def search(self, query: str, *arguments: str) -> list[dict[str, Any]]:
-        """The hits of ``clamr search --json``; it ends with 1 where there are none, and never with another code."""
-        result = self("search", query, "--json", *arguments)
+        """The hits of ``clamr search --json``, however weak; it ends with 1 where there are none, else with 0."""
+        floor = () if "--floor" in arguments else ("--floor", "0")
+        result = self("search", query, "--json", *arguments, *floor)
         assert result.code == (0 if result.out else 1), result.err
         return result.records
 

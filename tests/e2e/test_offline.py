@@ -53,6 +53,10 @@ CALLS: dict[str, list[str]] = {
     "train": ["{place}/queries.jsonl", "--recipe", "clamr", "--model", "{base}", "--out", "{place}/run"],
     "doctor": [],
     "completions": ["bash"],
+    "config": [],
+    "config show": [],
+    "config path": [],
+    "config set": ["limit", "5"],
     "models": [],
     "models pull": ["no-such-model"],
     "rm": ["{id}", "--yes"],
@@ -60,8 +64,8 @@ CALLS: dict[str, list[str]] = {
 """Arguments of each command, in this order; names in braces are filled in by the fixture."""
 
 
-ELSEWHERE = {"demo"}
-"""Commands that other tests run in this environment."""
+ELSEWHERE = {"demo", "edit", "config edit", "completions install"}
+"""What another test runs in this environment; and commands that start an editor or write to the home folder."""
 
 
 def test_every_command_is_called_here() -> None:
