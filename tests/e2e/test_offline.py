@@ -54,7 +54,6 @@ CALLS: dict[str, list[str]] = {
     "doctor": [],
     "completions": ["bash"],
     "config": [],
-    "config show": [],
     "config path": [],
     "config set": ["limit", "5"],
     "models": [],
