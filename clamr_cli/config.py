@@ -260,6 +260,20 @@ def about(name: str) -> str:
     return str(info.extra_json_schema["description"])
 
 
+def plain_value(value: Any) -> Any:  # noqa: ANN401
+    """A value of a setting as TOML and JSON have it."""
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else dict(value) if hasattr(value, "items") else value
+
+
+def value_text(value: Any) -> str:  # noqa: ANN401
+    """A plain value of a setting for people."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def secret(variable: str) -> str:
     """The key in an environment variable that the command line named.
 

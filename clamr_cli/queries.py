@@ -13,7 +13,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,12 +77,17 @@ def read_lines(path: Path) -> list[LabelledQuery]:
     Raises:
         UsageError: it cannot be read, or see :func:`parse_lines`.
     """
+    # Lines end where JSON's do: strings may hold other characters that Unicode calls ends of lines.
+    return parse_lines(_read(path.name, path.read_bytes, "give a JSONL file").split("\n"), path.name)
+
+
+def _read(name: str, read: Callable[[], bytes], hint: str) -> str:
+    """The text of a file of queries; UsageError where it cannot be read."""
     try:
-        # Lines end where JSON's do: strings may hold other characters that Unicode calls ends of lines.
-        return parse_lines(path.read_text("utf-8-sig").split("\n"), path.name)
+        return read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        what = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot read the queries of {path.name}: {what}", "give a JSONL file") from error
+        what = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"cannot read the queries of {name}: {what}", hint) from error
 
 
 def read_batch(source: str) -> list[LabelledQuery]:
@@ -95,12 +100,8 @@ def read_batch(source: str) -> list[LabelledQuery]:
         UsageError: it cannot be read, or holds no queries.
     """
     name = "standard input" if source == "-" else Path(source).name
-    try:
-        content = sys.stdin.buffer.read() if source == "-" else Path(source).expanduser().read_bytes()
-        text = content.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"cannot read the queries of {name}: {what}", "give a text file, or - for stdin") from error
+    read = sys.stdin.buffer.read if source == "-" else Path(source).expanduser().read_bytes
+    text = _read(name, read, "give a text file, or - for stdin")
     lines = [line.rstrip("\r") for line in text.split("\n")]
     first = next((line for line in lines if line.strip()), "")
     header = [cell.strip().casefold() for cell in first.split(",")]

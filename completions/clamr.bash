@@ -407,7 +407,7 @@ _clamr() {
         "eval:"-*) ;;
         "eval:"*) compopt -o filenames; COMPREPLY+=($(compgen -f -- "$current")) ;;
         *:-*|*:*/*) ;;
-        "explain:"*|"frames:"*|"open:"*|"ask:"*|"show:"*|"rm:"*) _clamr_videos ;;
+        "explain:"*|"frames:"*|"open:"*|"ask:"*|"show:"*|"edit:"*|"rm:"*) _clamr_videos ;;
     esac
 }
 complete -o bashdefault -o default -F _clamr clamr

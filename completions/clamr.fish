@@ -92,6 +92,7 @@ complete -c clamr -n '__fish_seen_subcommand_from show' -l verbose -s v -d 'Show
 complete -c clamr -n '__fish_seen_subcommand_from show' -l color -x -a 'auto always never' -d 'auto (default: on a terminal), always or never.'
 complete -c clamr -n '__fish_seen_subcommand_from show' -s h -l help -d 'Show the help and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from show' -l help-all -d 'Show the help with all options and exit.'
+complete -c clamr -n '__fish_seen_subcommand_from edit' -a '(__clamr_videos)'
 complete -c clamr -n '__fish_seen_subcommand_from edit' -F
 complete -c clamr -n '__fish_seen_subcommand_from edit' -l from -r -F -d 'Take the text from this subtitle file.'
 complete -c clamr -n '__fish_seen_subcommand_from edit' -l revert -d 'Take back all corrections of the video.'

@@ -128,7 +128,9 @@ class Block:
             timed = Line(hit.modality or Modality.METADATA, hit.at, "")
             lines = [timed] if hit.modality not in (None, Modality.METADATA) else []
         drawn = [indent + draw_line(line, width - self.indent) for line in lines[:most]]
-        return drawn or [indent + safe("in the title or file name", "dim")]
+        if not drawn:
+            drawn = [indent + safe("in the title or file name" if hit.lines else "the metadata is like it", "dim")]
+        return drawn
 
     def _start(self) -> Text:
         level = self.hit.level.value

@@ -262,7 +262,7 @@ def print_line(message: str) -> None:
 
 @dataclass(slots=True)
 class _Presentation:
-    """How the program presents what it prints: without notes, and in colour ``auto``, ``always`` or ``never``."""
+    """Presentation of all output: without notes, and in colour ``auto``, ``always`` or ``never``."""
 
     quiet: bool = False
     color: str = "auto"

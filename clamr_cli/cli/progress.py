@@ -482,7 +482,7 @@ class Estimate:
     """
 
     usual: Mapping[str, float] = field(default_factory=lambda: _USUAL)
-    """How long the stages take, compared with each other, as long as nothing was measured."""
+    """Durations of the stages, compared with each other, as long as nothing was measured."""
 
     to_do: int = 0
     finished: int = 0

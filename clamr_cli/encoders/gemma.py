@@ -70,7 +70,7 @@ TOKENS_PER_MODALITY: Final = 512
 
 QUERY: Final = "task: search result | query: "
 DOCUMENT: Final = "title: none | text: "
-"""What stands before a query and before a text of a document, as the model was trained."""
+"""Prompts before a query and before a text of a document, as the model was trained."""
 
 GATES: Final = "gates.safetensors"
 GATE_SCALE: Final = 10.0

@@ -358,7 +358,7 @@ def stored_transcript(store: Store, content: str) -> Transcript | None:
 
 
 def spoken_segments(store: Store, video_id: str) -> tuple[Segment, ...]:
-    """What is said in an indexed video, in time order."""
+    """Spoken segments of an indexed video, in time order."""
     return joined([segment for moment in store.moments([video_id]) for segment in moment.speech])
 
 

@@ -722,7 +722,7 @@ class Match:
         return best if answers or enough else None
 
     def _best_start(self, modality: Modality) -> float | None:
-        """When the best segment or frame of a modality starts; None where there is none, or it holds all the time.
+        """Start of the best segment or frame of a modality; None where there is none, or it holds all the time.
 
         Segments are compared by the sum over query tokens of the best similarity within.
         """

@@ -1,4 +1,4 @@
-"""How much disk an installation takes, and how much of it is CUDA: ``python -m tests.bench.install``."""
+"""Disk that an installation takes, and the part of it that is CUDA: ``python -m tests.bench.install``."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def stamp_task(data: Path, stamps: Path) -> tuple[list[Document], dict[str, Quer
 
 
 def ranked(encoder: MiniEncoder, pairs: Queries, documents: Sequence[TokenVectors]) -> np.ndarray:
-    """How many documents are before each answer; of those that score the same, half."""
+    """Number of documents before each answer; of those that score the same, half."""
     vectors = np.concatenate([document.vectors for document in documents])
     starts = np.cumsum([0, *(len(document) for document in documents[:-1])])
     ranks = []

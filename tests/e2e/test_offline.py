@@ -64,7 +64,7 @@ CALLS: dict[str, list[str]] = {
 
 
 ELSEWHERE = {"demo", "edit", "config edit", "completions install"}
-"""What another test runs in this environment; and commands that start an editor or write to the home folder."""
+"""Commands that another test runs in this environment, that start an editor, or that write to the home folder."""
 
 
 def test_every_command_is_called_here() -> None:

@@ -104,7 +104,7 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {"models pull": weights.names()}
 _FILES: Final = ("index", "edit", "show", "frames", "open", "ask", "rm", "encode", "eval", "eval qa", "synth", "train")
 """Commands that take files as arguments."""
 
-_VIDEOS: Final = ("explain", "frames", "open", "ask", "show", "rm")
+_VIDEOS: Final = ("explain", "frames", "open", "ask", "show", "edit", "rm")
 """Commands whose arguments name videos."""
 
 _FOLDER_VALUES: Final = ("DIR", "MODEL")

@@ -54,7 +54,7 @@ class SetArguments:
 COLUMNS: Final = (
     Column("name", "Name of the setting."),
     Column(
-        "value", "Its value in this run.", tsv=lambda value: _words(value), table=lambda value: _words(value), wide=True
+        "value", "Its value in this run.", tsv=config.value_text, table=config.value_text, wide=True
     ),
     Column(
         "source", "What set it: an option, a variable, the file and key, or default.",
@@ -80,7 +80,7 @@ def show(context: Context, arguments: ShowArguments) -> int:
     rows = [
         {
             "name": name,
-            "value": _plain(getattr(settings, name)),
+            "value": config.plain_value(getattr(settings, name)),
             "source": settings.given.get(name, "default"),
             "about": config.about(name),
         }
@@ -124,10 +124,12 @@ def set_value(context: Context, arguments: SetArguments) -> int:
         is_list = isinstance(getattr(config.Settings(), name), tuple)
         if len(values) > 1 and not is_list:
             raise UsageError(f"{name} is one value", f"put it in quotation marks: clamr config set {name} VALUE")
-        written: Any = _plain(config.convert(name, values if is_list else values[0], f"clamr config set {name}"))
+        written: Any = config.plain_value(
+            config.convert(name, values if is_list else values[0], f"clamr config set {name}")
+        )
         document[name] = written
     _write(place, tomlkit.dumps(document))
-    warn(f"{name} is {'the default again' if not values else _words(written)}: {place}")
+    warn(f"{name} is {'the default again' if not values else config.value_text(written)}: {place}")
     return EXIT_FOUND
 
 
@@ -185,18 +187,14 @@ def _content(place: Path) -> str:
 
 
 def _template() -> str:
-    lines = []
-    for name in config.NAMES:
-        value = _plain(getattr(config.Settings(), name))
-        if not isinstance(value, dict):
-            lines += ["", f"# {config.about(name)}", f"# {name} = {_toml(value)}"]
-    return _NEW_FILE.format("\n".join([*lines, ""]))
-
-
-def _toml(value: Any) -> str:  # noqa: ANN401
     import tomlkit
 
-    return str(tomlkit.item(value).as_string())
+    lines = []
+    for name in config.NAMES:
+        value = config.plain_value(getattr(config.Settings(), name))
+        if not isinstance(value, dict):
+            lines += ["", f"# {config.about(name)}", f"# {name} = {tomlkit.item(value).as_string()}"]
+    return _NEW_FILE.format("\n".join([*lines, ""]))
 
 
 def _write(place: Path, text: str) -> None:
@@ -204,16 +202,3 @@ def _write(place: Path, text: str) -> None:
         write_atomically(Path(os.path.realpath(place)), text.encode())
     except OSError as error:
         raise UsageError(f"{place} cannot be written ({error.strerror})", "check who may write it") from error
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """A value as TOML and JSON have it."""
-    if isinstance(value, tuple):
-        return list(value)
-    return str(value) if isinstance(value, Path) else dict(value) if hasattr(value, "items") else value
-
-
-def _words(value: Any) -> str:  # noqa: ANN401
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -57,9 +57,7 @@ class FramesArguments(options.FormOptions, options.EncoderOptions, options.Prepa
         str | None,
         typer.Option("--out", "--output", "-o", metavar="DIR", help="Write JPEGs named by time, and frames.json."),
     ] = None
-    sheet: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a contact sheet (.png, .jpg, .webp or .html).")
-    ] = None
+    sheet: options.SheetOption = None
     around: Annotated[
         float | None,
         typer.Option(

@@ -25,7 +25,7 @@ from clamr_cli.cli.options import (
 )
 from clamr_cli.cli.output import warn
 from clamr_cli.cli.progress import IndexView, follow, interruptible
-from clamr_cli.config import state_folder
+from clamr_cli.config import plain_value, state_folder, value_text
 from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.files import write_atomically
 from clamr_cli.text import parse_time
@@ -176,30 +176,14 @@ def _places(
         parent = next((known[place] for place in (path, *ancestors(path)) if place in known), {})
         before = {} if reset else {name: value for name, value in parent.items() if name not in given}
         if before:
-            values = ", ".join(f"{name} {_words(value)}" for name, value in before.items())
+            values = ", ".join(f"{name} {value_text(value)}" for name, value in before.items())
             warn(f"{path}: {values} (remembered; --reset forgets)")
         if reset or given or path in known or not any(place in known for place in ancestors(path)):
-            remembered[path] = {**before, **{name: _plain(value) for name, value in given.items()}}
+            remembered[path] = {**before, **{name: plain_value(value) for name, value in given.items()}}
         # A folder that is gone may have brackets in its name too.
         for place in [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True)) or [path]:
             places[place] = {**before, **given}
     return places, remembered
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _words(value: object) -> str:
-    return (
-        " ".join(map(str, value))
-        if isinstance(value, list)
-        else "on"
-        if value is True
-        else "off"
-        if value is False
-        else str(value)
-    )
 
 
 def _open(settings: Settings, arguments: IndexArguments) -> Store:

@@ -344,15 +344,18 @@ def _given(arguments: SearchArguments) -> dict[str, Any]:
 
 def _with_saved(store: Store, name: str, arguments: SearchArguments) -> SearchArguments:
     """The arguments of a saved search, those of the command line on top."""
-    searches = store.saved_searches()
-    if name not in searches:
-        saved = ", ".join(f"@{each}" for each in sorted(searches)) or "none"
-        raise UsageError(
-            f"no search is saved as @{name}", f"saved are: {saved}; '\"@{name}\"' looks for the text itself"
-        )
+    values = _saved(store.saved_searches(), name, f"; '\"@{name}\"' looks for the text itself")
     names = {field.name for field in fields(SearchArguments)} - _NOT_SAVED
     given = {key: value for key, value in _given(arguments).items() if key != "query"}
-    return replace(arguments, **{key: value for key, value in {**searches[name], **given}.items() if key in names})
+    return replace(arguments, **{key: value for key, value in {**values, **given}.items() if key in names})
+
+
+def _saved(searches: Mapping[str, dict[str, Any]], name: str, more: str = "") -> dict[str, Any]:
+    """A saved search by its name."""
+    if name not in searches:
+        saved = ", ".join(f"@{each}" for each in sorted(searches)) or "none"
+        raise UsageError(f"no search is saved as @{name}", f"saved are: {saved}{more}")
+    return searches[name]
 
 
 def _manage_saved(context: Context, arguments: SearchArguments) -> int:
@@ -363,9 +366,7 @@ def _manage_saved(context: Context, arguments: SearchArguments) -> int:
     searches = store.saved_searches()
     if arguments.forget:
         name = arguments.forget.removeprefix("@")
-        if name not in searches:
-            saved = ", ".join(f"@{each}" for each in sorted(searches)) or "none"
-            raise UsageError(f"no search is saved as @{name}", f"saved are: {saved}")
+        _saved(searches, name)
         store.save_searches({each: values for each, values in searches.items() if each != name})
         warn(f"removed @{name}")
         return EXIT_FOUND
@@ -461,7 +462,9 @@ def _print_hits(
         warn("approximate: candidates came from an index; --exact compares with everything")
     weak = sum(hit.weak for hit in hits)
     if weak == len(hits):
-        warn(f"only weak hits: probably nothing here answers the query (--floor 0 accepts them){_more_later(store)}")
+        prefix = "" if one_of is None else f"{one_of.text}: "
+        hint = f"probably nothing here answers the query (--floor 0 accepts them){_more_later(store)}"
+        warn(f"{prefix}only weak hits: {hint}")
         return EXIT_NOTHING
     if form is Form.PATHS and weak:
         warn(f"{plural(weak, 'weak hit')} left out (--floor 0 accepts them){_more_later(store)}")

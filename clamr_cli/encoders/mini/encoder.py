@@ -16,6 +16,7 @@ from clamr_cli import weights
 from clamr_cli.encoders import MULTILINGUAL, Rows
 from clamr_cli.encoders.mini.multilingual import HEADS_SHA256, MultilingualHeads, MultilingualModel
 from clamr_cli.encoders.mini.networks import (
+    EVIDENCE_FLOORS,
     FLOORS,
     IMAGE,
     IMAGE_CLASSES,
@@ -82,7 +83,7 @@ def _info(*, multilingual: bool) -> EncoderInfo:
     other = fingerprint(_REVISION, SHA256, not multilingual)
     earlier = [other, *(fingerprint(*each) for each in _EARLIER)]
     own = fingerprint(_REVISION, SHA256, multilingual)
-    return EncoderInfo(NAME, own, floors=FLOORS, earlier=tuple(earlier))
+    return EncoderInfo(NAME, own, floors=FLOORS, earlier=tuple(earlier), evidence_floors=EVIDENCE_FLOORS)
 
 
 class Backbones:

@@ -238,7 +238,7 @@ class MultilingualHeads:
         return cls(read_weights(HEADS, HEADS_SHA256, path))
 
     def english(self, sentence: Array, passage: Passage) -> float:
-        """How sure it is that a query is English, from its sentence vector [512] and its words; 0 is as likely as not.
+        """Log-odds that a query is English, from its sentence vector [512] and its words; 0 is as likely as not.
 
         Names and numbers count as English, and words of which the English text model knows none do not.
         """

@@ -58,6 +58,16 @@ FLOORS: Final = {
 
 Measured on held-out photos and texts, see the model card."""
 
+EVIDENCE_FLOORS: Final = {
+    Modality.VIDEO: 0.39,
+    Modality.SPEECH: 0.40,
+    Modality.OCR: 0.25,
+    Modality.METADATA: 0.33,
+}
+"""Similarities that best separate what matched a word in the right video from what did in others.
+
+The balanced values of ``python -m tests.bench.evidence``."""
+
 # Types of rows.
 QUERY_WORD, QUERY_SENTENCE, IMAGE, IMAGE_CLASSES, IMAGE_REGION = range(5)
 WORD: Final = {Modality.SPEECH: 5, Modality.OCR: 6, Modality.METADATA: 7}

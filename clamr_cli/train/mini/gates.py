@@ -64,7 +64,7 @@ _AIMS: Final = (Modality.VIDEO, Modality.SPEECH, Modality.OCR, Modality.METADATA
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """What documents are composed of, and the backbone's vectors [n, 248] of it.
+    """Parts that documents are composed of, and the backbone's vectors [n, 248] of them.
 
     Attributes:
         pictures: of each image.
@@ -267,7 +267,7 @@ class GateModel(nn.Module):
         return Encoded(query_rows * self.scale.exp(), mask, rows, ids >= 0, ids.clamp_min(0))
 
     def gates(self) -> Gates:
-        """What the encoder reads."""
+        """The gates as the encoder reads them."""
         return Gates(*(part.detach().numpy().astype(np.float32) for part in (self.documents, self.query, self.tilt)))
 
 

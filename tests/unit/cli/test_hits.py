@@ -1,4 +1,4 @@
-"""What a search shows on a terminal, screen by screen; names of videos that a search gives."""
+"""Hits on a terminal, screen by screen; names of videos that a search gives."""
 
 import io
 import os
