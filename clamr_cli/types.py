@@ -520,10 +520,11 @@ class Hit:
 
     ``span`` is the moment; ``at`` is the second inside it where the evidence is strongest. ``modalities`` has the
     MaxSim score of each modality alone, None where the moment has none of it; ``modality`` is the winning one.
-    ``confidence`` in [0, 1] is the chance that the moment answers the query. ``level`` is its level, or with
-    :attr:`SearchOptions.floor` weak below the floor and at least fair from it on. ``approximate`` says that not all
-    moments were compared: a better one may have been missed. ``offline`` says that no file of the video can be opened
-    now. ``lines`` answer the query, the best first: at most one of each modality.
+    ``confidence`` in [0, 1] says how probably the moment answers the query, see
+    :mod:`clamr_cli.search.confidence`. ``level`` is its level, or with :attr:`SearchOptions.floor` weak below the floor
+    and at least fair from it on. ``approximate`` says that not all moments were compared: a better one may have been
+    missed. ``offline`` says that no file of the video can be opened now. ``lines`` answer the query, the best first: at
+    most one of each modality.
     """
 
     rank: int

@@ -5,6 +5,7 @@ The clips are those of ``clamr demo``. What the commands print is drawn as it co
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
@@ -23,7 +24,7 @@ TARGET: Final = Path(__file__).resolve().parents[1] / "clamr_cli" / "docs" / "se
 COLUMNS: Final = 80
 COMMANDS: Final = (
     ("search", "bread dough rising in a warm kitchen", "-n", "2", "--table"),
-    ("show", "439f2a", "--srt"),
+    ("show", "1", "--srt"),
 )
 _LINES: Final = 8
 """Lines of the output of a command that are shown."""
@@ -34,7 +35,8 @@ def picture(folder: Path) -> str:
     if not (folder / "clips").is_dir():
         demo.make_clips(folder / "clips")
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True, highlight=False)  # noqa: SIM115
-    environment = {**os.environ, "COLUMNS": str(COLUMNS), "CLAMR_DB": str(folder / "index")}
+    # The folder is the home of the session, so that no path of this machine is in the picture.
+    environment = {**os.environ, "COLUMNS": str(COLUMNS), "CLAMR_DB": str(folder / "index"), "HOME": str(folder)}
     for command in (("index", "clips"), *COMMANDS):
         ended = subprocess.run(
             [sys.executable, "-m", "clamr_cli", "--color", "always", *command],
@@ -49,13 +51,15 @@ def picture(folder: Path) -> str:
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).replace("Fira Code, monospace", "monospace")
 
 
-def main(arguments: list[str]) -> int:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="keeps the clips and their index for the next time")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
-        folder = Path(arguments[0]).absolute() if arguments else Path(made)
+        folder = (given.folder or Path(made)).absolute()
         folder.mkdir(exist_ok=True)
         TARGET.write_text(picture(folder), "utf-8")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

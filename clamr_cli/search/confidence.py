@@ -1,4 +1,4 @@
-"""The confidence in a hit: the chance that a moment answers a query.
+"""The confidence in a hit, from 0 to 1: 19 of 20 moments that answer a query reach 0.5.
 
 A score alone says little: a query of rare words scores low everywhere, one of common words high. So a hit is compared
 with a sample of the library's moments for the same query (:class:`Background`), and its texts are looked through for

@@ -111,7 +111,7 @@ FRAME: Final = (
     seconds_column("at", "The second inside it where the evidence is strongest.", digits=3),
     json_only("score", "MaxSim of the question with all modalities.", lambda hit: rounded(4)(hit.score)),
     json_only(
-        "confidence", "The chance that it answers the question, from 0 to 1.", lambda hit: rounded(3)(hit.confidence)
+        "confidence", "Confidence that it answers the question, from 0 to 1.", lambda hit: rounded(3)(hit.confidence)
     ),
     json_only("weak", "True if it probably does not answer the question."),
     Column("modality", "The modality that matches best.", table=str, label="by"),

@@ -185,7 +185,7 @@ HIT: Final = (
     json_only("open_at", "The second at which 'clamr open RANK' starts.", lambda hit: rounded(3)(hit.opened_at)),
     Column("approximate", "True if not all moments were compared.", tsv=mark("approximate")),
     json_only(
-        "confidence", "The chance that it answers the query, from 0 to 1.", lambda hit: rounded(3)(hit.confidence)
+        "confidence", "Confidence that it answers the query, from 0 to 1.", lambda hit: rounded(3)(hit.confidence)
     ),
     Column("weak", "True if it probably does not answer the query.", tsv=mark("weak")),
     Column("offline", "True if no file of the video can be opened now.", tsv=mark("offline")),
