@@ -51,6 +51,10 @@ class UsageError(ClamrError):
     """An option, id, filter or configuration value that cannot be used."""
 
 
+class UnknownVideo(UsageError):
+    """An id that no video of the index has."""
+
+
 class MediaError(ClamrError):
     """A file that cannot be read as a video; it is recorded and skipped, never fatal to a run."""
 

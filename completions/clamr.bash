@@ -27,6 +27,7 @@ _clamr() {
             "":explain) words="explain" ;;
             "":frames) words="frames" ;;
             "":open) words="open" ;;
+            "":serve) words="serve" ;;
             "":ask) words="ask" ;;
             "":demo) words="demo" ;;
             "":doctor) words="doctor" ;;
@@ -167,6 +168,24 @@ _clamr() {
         "open":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "open":--config) COMPREPLY=(); return ;;
         "open":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "serve":--host) COMPREPLY=(); return ;;
+        "serve":--port) COMPREPLY=(); return ;;
+        "serve":--token) COMPREPLY=(); return ;;
+        "serve":--token-file) COMPREPLY=(); return ;;
+        "serve":--allow-host) COMPREPLY=(); return ;;
+        "serve":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
+        "serve":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        "serve":--model) COMPREPLY=(); return ;;
+        "serve":--adapter) COMPREPLY=(); return ;;
+        "serve":--revision) COMPREPLY=(); return ;;
+        "serve":--adapter-revision) COMPREPLY=(); return ;;
+        "serve":--dtype) COMPREPLY=(); return ;;
+        "serve":--projection-init) COMPREPLY=(); return ;;
+        "serve":--template-vectors) COMPREPLY=(); return ;;
+        "serve":--quantize) COMPREPLY=(); return ;;
+        "serve":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "serve":--config) COMPREPLY=(); return ;;
+        "serve":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "ask":--choice) COMPREPLY=(); return ;;
         "ask":--choices) COMPREPLY=(); return ;;
         "ask":--count|"ask":-n|"ask":-k) COMPREPLY=(); return ;;
@@ -346,7 +365,7 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
-        ":"*) offers="index ls show edit rm status optimize search explain frames open ask demo doctor models config completions encode eval synth train" ;;
+        ":"*) offers="index ls show edit rm status optimize search explain frames open serve ask demo doctor models config completions encode eval synth train" ;;
         "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
         "ls:"-*) offers="--path --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
@@ -369,6 +388,8 @@ _clamr() {
         "frames:"*) offers="" ;;
         "open:"-*) offers="--player --print --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "open:"*) offers="" ;;
+        "serve:"-*) offers="--host --port --no-browser --token --token-file --allow-host --allow-write --encoder --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "serve:"*) offers="" ;;
         "ask:"-*) offers="--choice --choices --count -n -k --select --modality -m --side --around --seed --temperature --timeout --dry-run --json --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --quiet -q --encoder --language --asr-model --ocr --ocr-lang --device --db --config --verbose -v --color -h --help --help-all" ;;
         "ask:"*) offers="" ;;
         "demo:"-*) offers="--dir -o --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;

@@ -48,6 +48,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "explain": ("explain:explain", "Say why a video ranks where it does."),
         "frames": ("frames:frames", "Find the frames that answer a question inside one long video."),
         "open": ("open:open_video", "Open a video in a player, at a moment."),
+        "serve": ("serve:serve", "Open a page to search and watch, with a REST API."),
         "ask": ("ask:ask", "Ask a vision-language model a question about one video."),
     },
     "Setup": {
@@ -104,6 +105,7 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
     "optimize": "optimise clean cleanup compact gc prune vacuum",
     "rm": "del drop forget uninstall unindex",
     "search": "grep query lookup look s q",
+    "serve": "server web ui gui page http api browse",
     "show": "cat describe details info inspect metadata",
     "status": "stat stats statistics state",
     "synth": "generate synthesize synthesise queries",

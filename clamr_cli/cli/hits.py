@@ -10,8 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from clamr_cli.cli.output import as_span, console, print_table, safe
+from clamr_cli.cli.output import console, print_table, safe
 from clamr_cli.config import shows_pictures
+from clamr_cli.records import as_span
 from clamr_cli.search.lines import marks
 from clamr_cli.text import content_words, format_time, plural, shorten
 from clamr_cli.types import Hit, Line, Modality

@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shlex
 import subprocess
 import sys
 import tempfile
-import unicodedata
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from datetime import date
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
+from clamr_cli import selection
 from clamr_cli.cli.output import Form, warn
 from clamr_cli.errors import UsageError
+from clamr_cli.selection import settings_for
+from clamr_cli.terms import language
 from clamr_cli.text import parse_time
-from clamr_cli.types import SHOWN_MODALITIES, Device, Encoder, FrameSelection, Modality, OcrEngine, Scoring
+from clamr_cli.types import Device, FrameSelection, OcrEngine, Scoring
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
 
 Checked = TypeVar("Checked")
 
-# The index and the encoders are imported when they are needed: the help of a command needs neither.
+encoder_for = partial(selection.encoder_for, note=warn)
+searched_encoder = partial(selection.searched_encoder, note=warn)
+choose_encoder = partial(selection.choose_encoder, note=warn)
 
-_HEAVIEST: Final = 1000
-"""A modality that counts so much more decides alone; far larger weights would leave the range of scores."""
+# The index and the encoders are imported when they are needed: the help of a command needs neither.
 
 DeviceOption: TypeAlias = Annotated[Device | None, typer.Option("--device", help="Where models run.")]
 EncoderOption: TypeAlias = Annotated[
@@ -359,97 +361,6 @@ def quiet_libraries() -> None:
         logging.getLogger().addHandler(logging.NullHandler())
 
 
-def encoder_for(store: Store, settings: Settings, own: Mapping[str, object]) -> Encoder:
-    """The encoder to search with: the one that was asked for, or the one whose vectors answer from most videos.
-
-    While the index is encoded anew, the vectors that were there go on answering. Says so where not all videos answer.
-    """
-    from clamr_cli.encoders import for_earlier
-
-    settings = searched_encoder(store, settings)
-    name = settings.encoder
-    encoder = create_encoder(name, settings, settings_for(store, name, settings, own))
-    searched, of = store.coverage(encoder.info.fingerprint)
-    for fingerprint in encoder.info.earlier if searched < of else ():
-        before, _ = store.coverage(fingerprint)
-        if before > searched:
-            rest = "" if before == of else f", from {before} of {of} videos"
-            warn(
-                f"answers from vectors of an earlier version of {name}{rest}: clamr index --encoder {name} renews them"
-            )
-            return for_earlier(encoder, fingerprint)
-    if searched < of and store.has_vectors(encoder.info.fingerprint):
-        warn(f"answers from {searched} of {of} videos: clamr index --encoder {name} finishes")
-    return encoder
-
-
-def searched_encoder(store: Store, settings: Settings) -> Settings:
-    """Settings with the name of the encoder to search with; see :func:`encoder_for`."""
-    settings = choose_encoder(store, settings)
-    if "encoder" in settings.given:
-        return settings
-    return replace(settings, encoder=_most_complete(store, settings.encoder))
-
-
-def choose_encoder(store: Store, settings: Settings) -> Settings:
-    """Settings with a name instead of "auto" as the encoder.
-
-    An index keeps the encoder that answers from most of its videos. Else it is the best that this machine has weights
-    and speed for, which is said.
-    """
-    from clamr_cli.encoders import AUTO, best
-
-    if settings.encoder != AUTO:
-        return settings
-    uses = [(store.coverage(use.info.fingerprint)[0], use.info.name) for use in store.encoders()]
-    name = max(uses)[1] if uses else ""
-    if not name:
-        name, reason = best(settings.cache)
-        warn(f"using the encoder {name}: {reason}")
-    return replace(settings, encoder=name)
-
-
-def _most_complete(store: Store, default: str) -> str:
-    """The encoder whose vectors answer from most videos, the default one where none answers from more."""
-    counts: dict[str, int] = {}
-    of = 0
-    for use in store.encoders():
-        searched, of = store.coverage(use.info.fingerprint)
-        counts[use.info.name] = max(searched, counts.get(use.info.name, 0))
-    name = max(counts, key=lambda name: (counts[name], name == default), default=default)
-    if name == default:
-        return default
-    if default not in counts:
-        if len(counts) == 1:
-            warn(f"using the encoder {name}: the index has vectors of no other")
-            return name
-        return default
-    warn(
-        f"using the encoder {name}, which answers from {counts[name]} of {of} videos; {default} does from "
-        f"{counts[default]}: clamr index --encoder {default} finishes"
-    )
-    return name
-
-
-def partial_coverage(store: Store, fingerprint: str) -> dict[str, object]:
-    """The keys ``searched`` and ``of`` of JSON objects; empty where all videos have vectors of the encoder."""
-    searched, of = store.coverage(fingerprint)
-    return {"searched": searched, "of": of} if searched < of else {}
-
-
-def settings_for(store: Store, name: str, settings: Settings, own: Mapping[str, object]) -> Mapping[str, object]:
-    """An encoder's own settings: the configuration's, the command line's on top; else those it was last used with."""
-    return {**settings.encoder_settings(name), **own} or store.encoder_settings(name)
-
-
-def create_encoder(name: str, settings: Settings, own: Mapping[str, object] | None = None) -> Encoder:
-    """Make the encoder of that name, with its own settings, by default those of the configuration file."""
-    from clamr_cli.encoders import create
-
-    own = settings.encoder_settings(name) if own is None else own
-    return create(name, cache=settings.cache, device=settings.device, threads=settings.threads, **own)
-
-
 def index_options(settings: Settings, encoder_settings: Mapping[str, object]) -> IndexOptions:
     """The options of an index run by the settings, with the encoder's own settings."""
     from clamr_cli.extract.options import AsrOptions, OcrOptions
@@ -471,79 +382,6 @@ def index_options(settings: Settings, encoder_settings: Mapping[str, object]) ->
         time_limit=settings.time_limit,
         threads=threads,
     )
-
-
-def query(words: str, example: str) -> str:
-    """A query as it was typed, without white space around it."""
-    text = words.strip()
-    if not text:
-        raise UsageError("the query is empty", f"say what to look for: {example}")
-    # Letters, marks, digits and symbols, emoji among them.
-    if not any(unicodedata.category(character)[0] in "LMNS" for character in text):
-        raise UsageError(f"the query {text!r} has no words", f"say what to look for: {example}")
-    return text
-
-
-def modality(name: str) -> Modality:
-    """A modality by its name."""
-    if name.strip().lower() not in SHOWN_MODALITIES:
-        raise UsageError(f"invalid modality: {name!r}", f"use {', '.join(SHOWN_MODALITIES)}")
-    return Modality(name.strip().lower())
-
-
-def modalities(names: Sequence[str] | None) -> tuple[Modality, ...]:
-    """Modalities by name, each once; a name may be several with commas between."""
-    return tuple(dict.fromkeys(modality(part) for name in names or () for part in name.split(",")))
-
-
-def weights(texts: Sequence[str] | None) -> Mapping[Modality, float]:
-    """Weights such as ``speech=2``; several may be given with commas between. Zero leaves a modality out."""
-    result: dict[Modality, float] = {}
-    for part in (part for text in texts or () for part in text.split(",")):
-        name, _, number = part.partition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        if not 0 <= value <= _HEAVIEST:
-            raise UsageError(f"invalid --weight {part}: {number!r}", f"write it like speech=2, from 0 to {_HEAVIEST}")
-        result[modality(name)] = value
-    return result
-
-
-def since(text: str | None) -> str | None:
-    """The first day of a date or period; None for none."""
-    return None if text is None else _days("--since", text)[0]
-
-
-def until(text: str | None) -> str | None:
-    """The last day of a date or period; None for none."""
-    return None if text is None else _days("--until", text)[1]
-
-
-def _days(option: str, text: str) -> tuple[str, str]:
-    """The first and the last day of a date or period as people name it."""
-    from clamr_cli.dates import period
-
-    try:
-        return period(text, date.today())
-    except ValueError as error:
-        reason = f" ({error})" if re.search(r"\d{4}-\d\d-\d\d", str(error)) else ""
-        raise UsageError(
-            f"invalid {option}: {text!r}{reason}",
-            'write it like 2024-05-17, 2024-05, "May 2024", yesterday, 2w or "last summer"',
-        ) from None
-
-
-def language(text: str) -> str:
-    """The code of a language by its code or name, empty for no text; for ``typer.Option(parser=language)``."""
-    from clamr_cli.languages import language_named
-
-    if not text.strip():
-        return ""
-    if code := language_named(text):
-        return code
-    raise UsageError(f"unknown language: {text!r}", "give a code such as en, or a name such as English")
 
 
 def finite(text: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import sys
@@ -12,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from clamr_cli.text import command_line, escape_field, escape_json, escape_terminal, file_link, format_time, size
-from clamr_cli.types import Span
+from clamr_cli.records import Column, fields, json_line, record
+from clamr_cli.text import command_line, escape_field, escape_terminal, file_link
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -44,104 +43,6 @@ class Form(StrEnum):
     JSON = "json"
     CSV = "csv"
     PATHS = "paths"
-
-
-def as_is(value: Any) -> Any:  # noqa: ANN401
-    return value
-
-
-def as_time(seconds: float | None) -> str:
-    """``m:ss``."""
-    return "" if seconds is None else format_time(seconds)
-
-
-def as_span(span: Span) -> str:
-    """``12:03-12:41``."""
-    return f"{format_time(span.start)}-{format_time(span.end)}"
-
-
-def as_size(count: int | None) -> str:
-    """``1.5 MB``."""
-    return "" if count is None else size(count)
-
-
-def rounded(digits: int) -> Callable[[float | None], float | None]:
-    """A number for JSON."""
-    return lambda value: None if value is None else round(value, digits)
-
-
-def fixed(digits: int) -> Callable[[float | None], str]:
-    """A number for TSV and tables, with as many digits always."""
-    return lambda value: "" if value is None else f"{value:.{digits}f}"
-
-
-def mark(word: str) -> Callable[[object], str]:
-    """A word where the value is true, else nothing."""
-    return lambda value: word if value else ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A value that a command prints of each thing, in every form of output.
-
-    ``json``, ``tsv`` (which CSV follows) and ``table`` turn the value into what stands in that form; None leaves the
-    column out of it. Texts are escaped by whoever prints them, never here.
-
-    Attributes:
-        name: the key of JSON objects and the header of CSV.
-        about: one sentence for the reference pages.
-        get: the value of a row; by default the attribute, or the key of a dict, of the column's name.
-        label: the header of tables, and the name where a single thing is printed; by default the name with spaces.
-        cell: the table's cell of a row, where the value alone is not enough.
-        link: the path that a click on the cell opens.
-        right: align to the right.
-        wide: share the room that is left with other wide columns, and fold; other columns stay whole.
-        style: of the table's cells.
-        below: name of the column beneath whose values this one is drawn, where it takes no width of its own.
-    """
-
-    name: str
-    about: str = ""
-    get: Callable[[Any], Any] | None = None
-    json: Callable[[Any], Any] | None = as_is
-    tsv: Callable[[Any], Any] | None = as_is
-    table: Callable[[Any], str | Text] | None = str
-    label: str = ""
-    cell: Callable[[Any], Any] | None = None
-    link: Callable[[Any], str] | None = None
-    right: bool = False
-    wide: bool = False
-    style: str = ""
-    below: str = ""
-
-    def value(self, row: Any) -> Any:  # noqa: ANN401
-        if self.get:
-            return self.get(row)
-        return row.get(self.name) if isinstance(row, dict) else getattr(row, self.name)
-
-    @property
-    def header(self) -> str:
-        return self.label or self.name.replace("_", " ")
-
-
-def table_only(name: str, cell: Callable[[Any], Any], **layout: Any) -> Column:  # noqa: ANN401
-    """A column that only people see."""
-    return Column(name, json=None, tsv=None, cell=cell, **layout)
-
-
-def json_only(name: str, about: str = "", get: Callable[[Any], Any] | None = None) -> Column:
-    """A column that only JSON has."""
-    return Column(name, about, get, tsv=None, table=None)
-
-
-def seconds_column(name: str, about: str, get: Callable[[Any], Any] | None = None, digits: int = 2) -> Column:
-    """A column of seconds for programs."""
-    return Column(name, about, get, json=rounded(3), tsv=fixed(digits), table=None)
-
-
-def span_record(span: Span) -> dict[str, object]:
-    """The keys ``start`` and ``end`` of JSON objects, in seconds."""
-    return {"start": round(span.start, 3), "end": round(span.end, 3)}
 
 
 def emit(
@@ -184,21 +85,6 @@ def emit_one(columns: Sequence[Column], thing: Any, form: Form) -> None:  # noqa
         values = value if isinstance(value, list) else [] if value is None else [value]
         pairs += [{"name": column.header, "value": each} for each in values]
     emit((Column("name"), Column("value", wide=True)), pairs, form)
-
-
-def record(columns: Sequence[Column], row: Any) -> dict[str, Any]:  # noqa: ANN401
-    """The JSON object of a row."""
-    return {column.name: column.json(column.value(row)) for column in columns if column.json}
-
-
-def fields(columns: Sequence[Column], row: Any) -> list[Any]:  # noqa: ANN401
-    """The fields of a row for TSV and CSV."""
-    return [column.tsv(column.value(row)) for column in columns if column.tsv]
-
-
-def json_line(values: Mapping[str, object]) -> bytes:
-    """One line of UTF-8 JSON, with its line break."""
-    return escape_json(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def tsv_line(cells: Sequence[object]) -> bytes:
@@ -383,9 +269,9 @@ def _cell(column: Column, columns: Sequence[Column], row: Any) -> Text:  # noqa:
         content = part.cell(row) if part.cell else part.table(value) if part.table and value is not None else ""
         if not content:
             continue
-        style = STYLES.get(str(content), "dim" if part.below else "")
+        style = STYLES.get(str(content)) or part.style or ("dim" if part.below else "")
         link = part.link(row) if part.link else ""
-        lines.append(content if isinstance(content, Text) else safe(content, style or part.style, link=link))
+        lines.append(content if isinstance(content, Text) else safe(content, style, link=link))
     return Text("\n").join(lines)
 
 

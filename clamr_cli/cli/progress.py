@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
-from clamr_cli.cli.output import can_draw, console, is_quiet, json_line, leave_broken_pipes, warn, write
+from clamr_cli.cli.output import can_draw, console, is_quiet, leave_broken_pipes, warn, write
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL
 from clamr_cli.events import (
     Discovered,
@@ -29,6 +29,7 @@ from clamr_cli.events import (
     Skipped,
     VideoDone,
 )
+from clamr_cli.records import json_line
 from clamr_cli.text import command_line, escape_terminal, format_time, plural, shorten, size
 
 if TYPE_CHECKING:

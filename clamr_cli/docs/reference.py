@@ -8,10 +8,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from clamr_cli import config, events
+from clamr_cli import config, events, records
 from clamr_cli.cli.app import COMMANDS, SHARED, build_program
-from clamr_cli.cli.output import Column
 from clamr_cli.errors import EXIT_CODES
+from clamr_cli.records import Column
 
 _FOLDER: Final = Path(__file__).parent
 _COMMAND: Final = "python -m clamr_cli.docs.reference"
@@ -33,6 +33,15 @@ names, else `config.toml` in the user's configuration folder.
 ## Other environment variables
 
 """
+_RECORDS: Final[dict[str, dict[str, Any]]] = {
+    "ls": {"COLUMNS": records.FILE},
+    "show": {"COLUMNS": records.VIDEO, "MORE": records.VIDEO_MORE, "TIMELINE": records.TIMELINE},
+    "status": {"COLUMNS": records.STATUS},
+    "search": {"HIT": records.HIT},
+    "explain": {"COLUMNS": records.EXPLANATION},
+    "frames": {"FRAME": records.FRAME},
+}
+"""Records of commands that the server sends too."""
 _JSON: Final = """\
 # JSON keys and TSV columns
 
@@ -83,7 +92,7 @@ def json_page() -> str:
     done: set[int] = set()
     for name, (place, _) in COMMANDS.items():
         module = import_module(f"clamr_cli.cli.commands.{place.partition(':')[0]}")
-        for variable, columns in vars(module).items():
+        for variable, columns in {**_RECORDS.get(name, {}), **vars(module)}.items():
             if variable.startswith("_") or id(columns) in done or not isinstance(columns, tuple):
                 continue
             if not columns or not all(isinstance(column, Column) for column in columns):

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clamr_cli.errors import StoreError, UsageError
+from clamr_cli.errors import StoreError, UnknownVideo, UsageError
 from clamr_cli.files import private_as, write_atomically
 from clamr_cli.store import maintenance, scan_cache
 from clamr_cli.store.scan_cache import PackedVectors, PackResult, ScanFile, Snapshot
@@ -818,5 +818,5 @@ def _in_order(moment: MomentRecord) -> tuple[str, float, float, str]:
     return moment.video_id, moment.span.start, moment.span.end, moment.moment_id
 
 
-def _unknown(video_id: str) -> UsageError:
-    return UsageError(f"no video of the index has an id that begins with {video_id!r}", "list them with: clamr ls")
+def _unknown(video_id: str) -> UnknownVideo:
+    return UnknownVideo(f"no video of the index has an id that begins with {video_id!r}", "list them with: clamr ls")

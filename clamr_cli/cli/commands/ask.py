@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from clamr_cli import terms
 from clamr_cli.ask import Answer, Citation, Material, Question
 from clamr_cli.cli import options
 from clamr_cli.cli.commands.frames import VideoSession, prepare_video
 from clamr_cli.cli.options import Context
-from clamr_cli.cli.output import json_line, json_only, print_line, record, rounded, span_record, warn, write
+from clamr_cli.cli.output import print_line, warn, write
 from clamr_cli.cli.progress import Screen
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
+from clamr_cli.records import json_line, json_only, record, rounded, span_record
 from clamr_cli.text import command_line, format_time, parse_time, plural
 
 if TYPE_CHECKING:
@@ -137,7 +139,7 @@ def ask(context: Context, arguments: AskArguments) -> int:
     if arguments.model is None and not arguments.dry_run:
         hint = "name one: --model FOLDER, or --base-url URL --model NAME; --dry-run shows the prompt without"
         raise UsageError("no model to ask", hint)
-    choice = FrameChoice(arguments.count or _FRAMES, arguments.select, options.modalities(arguments.modality))
+    choice = FrameChoice(arguments.count or _FRAMES, arguments.select, terms.modalities(arguments.modality))
     arguments.check_model()
     session = prepare_video(context, arguments, arguments.video)
     prepared = session.prepared

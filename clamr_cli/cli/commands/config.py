@@ -14,9 +14,10 @@ import typer
 
 from clamr_cli import config
 from clamr_cli.cli.options import Context, FormOptions, edited
-from clamr_cli.cli.output import Column, emit, json_only, print_line, warn
+from clamr_cli.cli.output import emit, print_line, warn
 from clamr_cli.errors import EXIT_FOUND, UsageError
 from clamr_cli.files import write_atomically
+from clamr_cli.records import Column, json_only
 
 _NEW_FILE: Final = """\
 # Settings of clamr. Remove the # before a line to use it; 'clamr help reference-settings' describes them.

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from clamr_cli import __version__, weights
-from clamr_cli.cli.options import Context, FormOptions, create_encoder, open_store, quiet_libraries
-from clamr_cli.cli.output import Column, emit
+from clamr_cli.cli.options import Context, FormOptions, open_store, quiet_libraries
+from clamr_cli.cli.output import emit
 from clamr_cli.devices import choose_device
 from clamr_cli.encoders import AUTO, DEFAULT, MULTILINGUAL, best
 from clamr_cli.errors import EXIT_FOUND, EXIT_USAGE, ClamrError, IndexLocked, StoreError, pip_install
+from clamr_cli.records import Column
+from clamr_cli.selection import create_encoder
 from clamr_cli.text import plural, size
 
 if TYPE_CHECKING:

@@ -13,23 +13,10 @@ import typer
 
 from clamr_cli.cli import options
 from clamr_cli.cli.options import Context, encoder_for, open_store
-from clamr_cli.cli.output import (
-    STYLES,
-    Column,
-    Form,
-    console,
-    emit,
-    empty_table,
-    json_only,
-    print_table,
-    rounded,
-    safe,
-    tsv_line,
-    warn,
-    write,
-)
+from clamr_cli.cli.output import STYLES, Form, console, emit, empty_table, print_table, safe, tsv_line, warn, write
 from clamr_cli.cli.progress import steps
 from clamr_cli.errors import EXIT_FOUND, UsageError
+from clamr_cli.records import Column, json_only, rounded
 from clamr_cli.types import Filters
 
 if TYPE_CHECKING:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from clamr_cli.cli import options
-from clamr_cli.cli.options import Context, create_encoder, open_store
-from clamr_cli.cli.output import Column, Form, emit, empty_table, print_table, rounded, safe, tsv_line, warn, write
+from clamr_cli.cli.options import Context, open_store
+from clamr_cli.cli.output import Form, emit, empty_table, print_table, safe, tsv_line, warn, write
 from clamr_cli.cli.progress import LlmRunView, event_line, follow, stage_text
 from clamr_cli.errors import EXIT_FOUND, EXIT_PARTIAL, MediaError, StoreError, UsageError
 from clamr_cli.events import Event, Notice, Progress
+from clamr_cli.records import Column, rounded
+from clamr_cli.selection import create_encoder
 from clamr_cli.text import parse_time, plural
 
 if TYPE_CHECKING:

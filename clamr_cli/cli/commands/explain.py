@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from clamr_cli import terms
 from clamr_cli.cli import options
-from clamr_cli.cli.commands.search import HIT, evidence_record
 from clamr_cli.cli.commands.show import print_timeline
-from clamr_cli.cli.options import Context, encoder_for, open_store, partial_coverage
-from clamr_cli.cli.output import (
-    Column,
-    Form,
-    as_span,
-    emit,
-    fixed,
-    json_only,
-    print_table,
-    rounded,
-    safe,
-    table,
-    table_only,
-    warn,
-)  # fmt: skip
+from clamr_cli.cli.options import Context, encoder_for, open_store
+from clamr_cli.cli.output import Form, emit, print_table, safe, table, warn
 from clamr_cli.errors import EXIT_FOUND
+from clamr_cli.records import EXPLANATION, Column, as_span, fixed, partial_coverage, table_only
 from clamr_cli.text import format_time, shorten
 from clamr_cli.types import SHOWN_MODALITIES, Evidence, Explanation, Modality, SearchOptions
 
@@ -46,36 +34,6 @@ class ExplainArguments(options.FormOptions, options.EncoderOptions):
     device: options.DeviceOption = None
 
 
-def _of_hit(column: Column) -> Column:
-    return replace(column, tsv=None, get=lambda explanation: column.value(explanation.hit))
-
-
-COLUMNS: Final = (
-    json_only("query", "The query."),
-    json_only("total", "Videos that were ranked."),
-    *(_of_hit(column) for column in HIT if column.json),
-    json_only(
-        "words", "What answers each query word: query_token, best, by_modality.",
-        lambda why: [
-            {
-                "query_token": word.query_token,
-                "best": None if word.best is None else evidence_record(word.best),
-                "by_modality": {name: evidence_record(evidence) for name, evidence in word.by_modality.items()},
-            }
-            for word in why.words
-        ],
-    ),
-    json_only(
-        "shares", "Part of the score that each modality won.",
-        lambda why: {name: round(share, 4) for name, share in why.shares.items()},
-    ),
-    json_only(
-        "what_if", "Score and rank if a modality did not count: without, score, rank.",
-        lambda why: [
-            {"without": what.modality, "score": rounded(4)(what.score), "rank": what.rank} for what in why.what_if
-        ],
-    ),
-)  # fmt: skip
 LINE_COLUMNS: Final = (
     Column("kind", "rank, at (where the evidence is strongest), word, share or without.", json=None),
     Column("word", "The query word.", json=None),
@@ -118,7 +76,7 @@ def explain(context: Context, arguments: ExplainArguments) -> int:
     from clamr_cli.search import explain as find_reasons
     from clamr_cli.search import timeline, video_named
 
-    query = None if arguments.query is None else options.query(arguments.query, '--query "red car"')
+    query = None if arguments.query is None else terms.query(arguments.query, '--query "red car"')
     settings = context.settings(encoder=arguments.encoder, device=arguments.device)
     form = arguments.form
     store = open_store(settings)
@@ -138,7 +96,7 @@ def explain(context: Context, arguments: ExplainArguments) -> int:
     explanation = find_reasons(store, encoder, video_id, query, search_options)
     match form:
         case Form.JSON:
-            emit(COLUMNS, [explanation], form, extra=partial_coverage(store, encoder.info.fingerprint))
+            emit(EXPLANATION, [explanation], form, extra=partial_coverage(store, encoder.info.fingerprint))
         case Form.TABLE:
             _print(explanation)
         case _:

@@ -11,30 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from clamr_cli import terms
 from clamr_cli.cli import options
-from clamr_cli.cli.commands.search import evidence_record, matched_texts
-from clamr_cli.cli.options import Context, create_encoder, open_store
-from clamr_cli.cli.output import (
-    STYLES,
-    Column,
-    as_span,
-    as_time,
-    emit,
-    fixed,
-    json_only,
-    record,
-    rounded,
-    safe,
-    seconds_column,
-    span_record,
-    table_only,
-    warn,
-)
+from clamr_cli.cli.options import Context, open_store
+from clamr_cli.cli.output import emit, warn
 from clamr_cli.cli.progress import PrepareView, counted, follow
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, MediaError, StoreError, UsageError
 from clamr_cli.files import absent_file
-from clamr_cli.text import escape_json, file_time, format_time, parse_time, plural, shorten
-from clamr_cli.types import Encoder, Segment
+from clamr_cli.records import (
+    FRAME,
+    Column,
+    record,
+    rounded,
+)
+from clamr_cli.selection import create_encoder
+from clamr_cli.text import escape_json, file_time, format_time, parse_time, plural
+from clamr_cli.types import Encoder
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
@@ -88,58 +80,6 @@ class FramesArguments(options.FormOptions, options.EncoderOptions, options.Prepa
             check_sheet(self.sheet, force=self.force)
 
 
-def _text(segments: Sequence[Segment]) -> str:
-    return " ".join(" ".join(segment.text.split()) for segment in segments)
-
-
-def _lines(segments: Sequence[Segment]) -> list[dict[str, object]]:
-    return [{**span_record(line.span), "text": line.text, "source": line.source} for line in segments]
-
-
-FRAME: Final = (
-    Column("rank", "1 is the best.", label="#", right=True, style="dim"),
-    Column("score", "MaxSim of the question.", json=None, tsv=fixed(4), table=fixed(2), right=True),
-    Column(
-        "time", "When the frame was taken, in seconds.", lambda hit: hit.frame.time,
-        json=rounded(3), tsv=fixed(3), table=as_time, label="frame",
-    ),
-    table_only("stretch", lambda hit: as_span(hit.frame.span), below="time"),
-    seconds_column(
-        "start", "Where the stretch starts that it stands for, in seconds.", lambda hit: hit.frame.span.start, 3
-    ),
-    seconds_column("end", "Where that ends.", lambda hit: hit.frame.span.end, 3),
-    seconds_column("at", "The second inside it where the evidence is strongest.", digits=3),
-    json_only("score", "MaxSim of the question with all modalities.", lambda hit: rounded(4)(hit.score)),
-    json_only(
-        "confidence", "Confidence that it answers the question, from 0 to 1.", lambda hit: rounded(3)(hit.confidence)
-    ),
-    json_only("weak", "True if it probably does not answer the question."),
-    Column("modality", "The modality that matches best.", table=str, label="by"),
-    json_only(
-        "modalities", "Score of each modality alone.",
-        lambda hit: {name: rounded(4)(value) for name, value in hit.modalities.items()},
-    ),
-    Column(
-        "words", "The texts that matched.", lambda hit: matched_texts(hit.evidence),
-        tsv=" ".join, table=lambda texts: shorten(" · ".join(texts), _LONGEST_CELL), label="matched", wide=True,
-    ),
-    json_only(
-        "evidence", "What matched each word: query_token, modality, start, end, text, similarity.",
-        lambda hit: [evidence_record(part) for part in hit.evidence],
-    ),
-    Column(
-        "speech", "What is said around it.", json=_lines, tsv=_text, label="said and written around", wide=True,
-        table=lambda segments: shorten(_text(segments), _LONGEST_CELL), style=STYLES["speech"],
-    ),
-    Column(
-        "ocr", "What is written on screen.", json=_lines, tsv=_text, below="speech",
-        cell=lambda hit: hit.ocr and safe(shorten(_text(hit.ocr), _LONGEST_CELL), STYLES["ocr"]),
-    ),
-    Column("file", "Name of its JPEG in the folder of --out.", table=None),
-    Column("clip", "Name of its clip there.", table=None),
-)  # fmt: skip
-
-
 def frames(context: Context, arguments: FramesArguments) -> int:
     """Find the frames that answer a question inside one long video.
 
@@ -159,7 +99,7 @@ def frames(context: Context, arguments: FramesArguments) -> int:
     question = " ".join(arguments.question).strip()
     if not question:
         raise UsageError("the question is empty", 'ask something: clamr frames film.mp4 "who opens the door?"')
-    choice = FrameChoice(arguments.count, arguments.select, options.modalities(arguments.modality))
+    choice = FrameChoice(arguments.count, arguments.select, terms.modalities(arguments.modality))
     form = arguments.form
     arguments.check()
     session = prepare_video(context, arguments, arguments.video)

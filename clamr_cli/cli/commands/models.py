@@ -9,9 +9,10 @@ import typer
 
 from clamr_cli import weights
 from clamr_cli.cli.options import Context, FormOptions, QuietOption, quiet_libraries
-from clamr_cli.cli.output import Column, as_size, emit, warn
+from clamr_cli.cli.output import emit, warn
 from clamr_cli.cli.progress import transfer
 from clamr_cli.errors import EXIT_FOUND
+from clamr_cli.records import Column, as_size
 
 
 @dataclass(frozen=True, kw_only=True)

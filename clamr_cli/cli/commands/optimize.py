@@ -9,9 +9,10 @@ from typing import Annotated, Final
 import typer
 
 from clamr_cli.cli.options import Context, FormOptions, open_store
-from clamr_cli.cli.output import Column, emit_one, json_only
+from clamr_cli.cli.output import emit_one
 from clamr_cli.cli.progress import steps
 from clamr_cli.errors import EXIT_FOUND
+from clamr_cli.records import Column, json_only
 from clamr_cli.text import plural, size
 
 

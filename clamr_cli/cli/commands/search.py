@@ -10,26 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from clamr_cli import terms
 from clamr_cli.cli import options
-from clamr_cli.cli.options import Context, encoder_for, open_store, partial_coverage
-from clamr_cli.cli.output import (
-    Column,
-    Form,
-    emit,
-    fixed,
-    json_only,
-    mark,
-    print_line,
-    rounded,
-    seconds_column,
-    span_record,
-    warn,
-    write_paths,
-)
+from clamr_cli.cli.options import Context, encoder_for, open_store
+from clamr_cli.cli.output import Form, emit, print_line, warn, write_paths
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.queries import LabelledQuery, read_batch
+from clamr_cli.records import HIT, Column, partial_coverage
 from clamr_cli.text import command_line, parse_time, plural
-from clamr_cli.types import SHOWN_MODALITIES, Encoder, Evidence, Filters, Hit, Line, SearchOptions
+from clamr_cli.types import Encoder, Hit, SearchOptions
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
@@ -77,7 +66,7 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
     ] = None
     path: options.PathOption = None
     language: Annotated[
-        str | None, typer.Option(metavar="LANGUAGE", parser=options.language, help="Only videos in it: en, English.")
+        str | None, typer.Option(metavar="LANGUAGE", parser=terms.language, help="Only videos in it: en, English.")
     ] = None
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="Results (default 10).")] = None
     offset: Annotated[
@@ -125,71 +114,6 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
         from clamr_cli.frames.sheet import check_sheet
 
         return check_sheet(self.sheet, force=self.force)
-
-
-def matched_texts(evidence: tuple[Evidence, ...]) -> list[str]:
-    """The texts that matched, in the order of the query's words, each once; a frame counts by its query word."""
-    texts = [part.text.strip() or part.query_token for part in evidence if part.modality is not None]
-    return list(dict.fromkeys(text for text in texts if text))
-
-
-def evidence_record(evidence: Evidence) -> dict[str, object]:
-    """A piece of evidence as a JSON object."""
-    return {
-        "query_token": evidence.query_token,
-        "modality": evidence.modality,
-        **span_record(evidence.span),
-        "text": evidence.text,
-        "similarity": round(evidence.similarity, 4),
-    }
-
-
-def line_record(line: Line) -> dict[str, object]:
-    """A line that answers as a JSON object."""
-    return {
-        "modality": line.modality,
-        "start": round(line.start, 3) if line.timed else None,
-        "text": line.text,
-        "words": list(line.words),
-        "similarity": round(line.similarity, 4),
-    }
-
-
-HIT: Final = (
-    Column("rank", "1 is the best."),
-    Column("score", "Sum of the best similarity of each query vector.", json=rounded(4), tsv=fixed(4)),
-    Column("video_id", "Id of the video."),
-    json_only("moment_id", "Id of the moment: the video's id and a number."),
-    seconds_column("start", "Where the moment starts, in seconds.", lambda hit: hit.span.start),
-    seconds_column("end", "Where it ends.", lambda hit: hit.span.end),
-    seconds_column("at", "The second inside it where the evidence is strongest."),
-    Column("modality", "The modality that matches best."),
-    json_only(
-        "modalities", "Score of each modality alone; null where the moment has none of it.",
-        lambda hit: {name: rounded(4)(hit.modalities.get(name)) for name in SHOWN_MODALITIES},
-    ),
-    Column("title", "Title of the video."),
-    Column("path", "A file that holds it."),
-    Column(
-        "words", "The texts that matched, separated by spaces.", lambda hit: matched_texts(hit.evidence),
-        json=None, tsv=" ".join,
-    ),
-    json_only(
-        "evidence", "What matched each query word: query_token, modality, start, end, text, similarity.",
-        lambda hit: [evidence_record(part) for part in hit.evidence],
-    ),
-    json_only(
-        "lines", "What answers, best first: modality, start (the second), text (none of a frame), words, similarity.",
-        lambda hit: [line_record(line) for line in hit.lines],
-    ),
-    json_only("open_at", "The second at which 'clamr open RANK' starts.", lambda hit: rounded(3)(hit.opened_at)),
-    Column("approximate", "True if not all moments were compared.", tsv=mark("approximate")),
-    json_only(
-        "confidence", "Confidence that it answers the query, from 0 to 1.", lambda hit: rounded(3)(hit.confidence)
-    ),
-    Column("weak", "True if it probably does not answer the query.", tsv=mark("weak")),
-    Column("offline", "True if no file of the video can be opened now.", tsv=mark("offline")),
-)  # fmt: skip
 
 
 SAVED: Final = (
@@ -250,7 +174,7 @@ def search(context: Context, arguments: SearchArguments) -> int:
     )
     sheet = arguments.sheet_file()
     batch = None if arguments.queries is None else _read_batch(arguments.queries)
-    query = "" if batch else options.query(words, 'clamr search "red car"')
+    query = "" if batch else terms.query(words, 'clamr search "red car"')
     search_options = _search_options(arguments, settings)
     store = open_store(settings)
     if saved_as is not None:
@@ -308,7 +232,7 @@ def _read_batch(source: str) -> list[LabelledQuery]:
     queries = read_batch(source)
     for each in queries:
         try:
-            options.query(each.text, '"red car"')
+            terms.query(each.text, '"red car"')
         except UsageError as error:
             raise UsageError(f"query {each.id} of {source}: {error.what}", error.hint) from None
     return queries
@@ -392,11 +316,11 @@ def _search_options(arguments: SearchArguments, settings: Settings) -> SearchOpt
     """The options of a search, from the command line and the settings."""
     if arguments.everything and arguments.limit is not None:
         raise UsageError("--all and --limit exclude each other", "give one of them")
-    return SearchOptions(
-        also=tuple(options.query(text, '--and "red car"') for text in arguments.also or ()),
-        without=tuple(options.query(text, '--not "red car"') for text in arguments.without or ()),
-        modalities=options.modalities(arguments.modality),
-        weights=options.weights(arguments.weight),
+    return terms.search_options(
+        also=arguments.also,
+        without=arguments.without,
+        modality=arguments.modality,
+        weight=arguments.weight,
         scoring=settings.scoring,
         limit=_MOST if arguments.everything else settings.limit,
         offset=arguments.offset,
@@ -405,14 +329,12 @@ def _search_options(arguments: SearchArguments, settings: Settings) -> SearchOpt
         exact=arguments.exact or arguments.everything,
         hybrid=arguments.hybrid,
         scan_limit=settings.scan_limit,
-        filters=Filters(
-            since=options.since(arguments.since),
-            until=options.until(arguments.until),
-            longer=arguments.longer,
-            shorter=arguments.shorter,
-            path=arguments.path,
-            language=arguments.language or None,
-        ),
+        since_day=arguments.since,
+        until_day=arguments.until,
+        longer=arguments.longer,
+        shorter=arguments.shorter,
+        path=arguments.path,
+        language_code=arguments.language,
     )
 
 

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from clamr_cli.cli.options import Context, FormOptions, VideoArgument, open_store, out_file
-from clamr_cli.cli.output import (
-    Column,
-    Form,
-    as_span,
-    emit,
-    fixed,
-    json_only,
-    print_table,
-    record,
-    rounded,
-    safe,
-    span_record,
-    table,
-    table_only,
-    warn,
-    write,
-)  # fmt: skip
+from clamr_cli.cli.output import Form, emit, print_table, safe, table, warn, write
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
+from clamr_cli.records import TIMELINE, Column, as_span, fixed, json_line, table_only, video_record
 from clamr_cli.text import format_time, plural
-from clamr_cli.types import FileState, Modality, MomentRecord, Segment, Span, Timeline, TimelineEntry
+from clamr_cli.types import Modality, Span, Timeline, TimelineEntry
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store
@@ -47,75 +32,6 @@ class ShowArguments(FormOptions):
     ] = None
 
 
-def _segment_record(segment: Segment) -> dict[str, object]:
-    return {
-        **span_record(segment.span),
-        "text": segment.text,
-        "source": segment.source,
-        "language": segment.language,
-        "confidence": rounded(4)(segment.confidence),
-    }
-
-
-def _moment_record(moment: MomentRecord) -> dict[str, object]:
-    frames = zip(moment.frame_times, moment.frame_spans, strict=True)
-    return {
-        "moment_id": moment.moment_id,
-        **span_record(moment.span),
-        "frames": [{"time": round(time, 3), **span_record(span)} for time, span in frames],
-        "speech": [_segment_record(segment) for segment in moment.speech],
-        "ocr": [_segment_record(segment) for segment in moment.ocr],
-        "metadata": [_segment_record(segment) for segment in moment.metadata],
-    }
-
-
-COLUMNS: Final = (
-    json_only("video_id", "Id of the video.", lambda line: line.video.video_id),
-    json_only("content_hash", "Hash of its content.", lambda line: line.video.content_hash),
-    json_only("title", "Title.", lambda line: line.video.fields.title),
-    json_only("uploader", "Who published it; empty where unknown.", lambda line: line.video.fields.uploader),
-    json_only("date", "ISO 8601, as much as is known.", lambda line: line.video.fields.date),
-    json_only("language", "Two-letter code; empty where unknown.", lambda line: line.video.fields.language),
-    json_only("duration", "Seconds.", lambda line: round(line.video.media.duration, 3)),
-    json_only("indexed_at", "When it was indexed, ISO 8601.", lambda line: line.video.indexed_at),
-    json_only(
-        "files",
-        "Files that hold it: path, state, size, offline.",
-        lambda line: [
-            {"path": file.path, "state": file.state, "size": file.size, "offline": file.path in line.offline}
-            for file in line.files
-        ],
-    ),
-    json_only(
-        "offline",
-        "True if no indexed file of it can be opened now.",
-        lambda line: {file.path for file in line.files if file.state is FileState.INDEXED} <= line.offline,
-    ),
-    json_only(
-        "media", "What the file says about itself, and what was measured.", lambda line: asdict(line.video.media)
-    ),
-)
-MORE_COLUMNS: Final = (
-    json_only("moments", "Its moments: moment_id, start, end, frames, speech, ocr, metadata."),
-    json_only("part", "Number of this file, where a camera made one recording of several files; only then."),
-    json_only("of", "How many files the recording has."),
-    json_only("group", "Name of the recording."),
-)
-TIMELINE_COLUMNS: Final = (
-    json_only("video_id", "Id of the video.", lambda line: line.video.video_id),
-    json_only("title", "Title.", lambda line: line.video.fields.title),
-    json_only(
-        "moments", "The parts that can be found: start, end.",
-        lambda line: [span_record(span) for span in line.moments],
-    ),
-    json_only(
-        "timeline", "All the index knows, in time order: modality, start, end, text, source.",
-        lambda line: [
-            {"modality": entry.modality, **span_record(entry.span), "text": entry.text, "source": entry.source}
-            for entry in line.entries
-        ],
-    ),
-)  # fmt: skip
 LINE_COLUMNS: Final = (
     Column("kind", "Name of a fact, moment, or the modality.", json=None),
     Column("start", "Seconds; empty for facts, which have no time.", json=None, tsv=fixed(2)),
@@ -158,10 +74,7 @@ def show(context: Context, arguments: ShowArguments) -> int:
         raise UsageError("-o/--out requires --srt, --vtt or --txt")
     line = timeline(store, video_named(store, arguments.video))
     if form is Form.JSON:
-        fields = line.video.fields
-        moments = [_moment_record(moment) for moment in store.moments([line.video.video_id])]
-        more = {"moments": moments, "part": fields.part, "of": fields.of, "group": fields.group}
-        emit(COLUMNS, [line], form, extra=record(MORE_COLUMNS if fields.part else MORE_COLUMNS[:1], more))
+        write([json_line(video_record(line, store.moments([line.video.video_id])))])
     else:
         print_timeline(line, form)
     return EXIT_FOUND
@@ -170,7 +83,7 @@ def show(context: Context, arguments: ShowArguments) -> int:
 def print_timeline(line: Timeline, form: Form) -> None:
     """All that the index knows of a video, in order of time."""
     if form is Form.JSON:
-        emit(TIMELINE_COLUMNS, [line], form)
+        emit(TIMELINE, [line], form)
         return
     facts = _facts(line)
     if form is not Form.TABLE:

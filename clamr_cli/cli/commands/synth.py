@@ -14,9 +14,10 @@ import typer
 
 from clamr_cli.cli import options
 from clamr_cli.cli.options import ConcurrencyOption, Context, DeviceOption, LlmOptions, TemperatureOption, open_store
-from clamr_cli.cli.output import json_line, warn, write
+from clamr_cli.cli.output import warn, write
 from clamr_cli.cli.progress import LlmRunView, Screen, follow, interruptible
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, EXIT_PARTIAL, UsageError
+from clamr_cli.records import json_line
 from clamr_cli.text import plural
 from clamr_cli.types import FileRecord
 

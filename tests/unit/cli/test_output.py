@@ -7,21 +7,10 @@ from dataclasses import replace
 import pytest
 
 from clamr_cli.cli import output
-from clamr_cli.cli.commands.search import HIT, matched_texts
-from clamr_cli.cli.output import (
-    Column,
-    Form,
-    csv_text,
-    emit,
-    emit_one,
-    fields,
-    json_line,
-    json_only,
-    record,
-    table_only,
-)
+from clamr_cli.cli.output import Form, csv_text, emit, emit_one
 from clamr_cli.cli.progress import event_record
 from clamr_cli.events import Discovered, Indexed, Skipped
+from clamr_cli.records import HIT, Column, fields, json_line, json_only, matched_texts, record, table_only
 from clamr_cli.types import Level
 from tests.unit.cli.hits import HOSTILE, PLAIN
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from clamr_cli import config, encoders
-from clamr_cli.cli.options import encoder_for, open_store, quiet_libraries, settings_for
+from clamr_cli.cli.options import encoder_for, open_store, quiet_libraries
+from clamr_cli.selection import settings_for
 from clamr_cli.types import EncoderInfo
 
 

@@ -1,0 +1,138 @@
+"""``clamr serve``: a page to search and watch, a REST API and MCP, from a warm index."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from clamr_cli.cli.options import Context, DeviceOption, EncoderOption, EncoderOptions, open_store
+from clamr_cli.cli.output import print_line, warn
+from clamr_cli.config import external
+from clamr_cli.errors import EXIT_FOUND, MissingExtra, UsageError
+
+_PORT: Final = 8642
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeArguments(EncoderOptions):
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Listen on this address.")] = "127.0.0.1"
+    port: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=65535, help=f"Listen on this port ({_PORT}, or a free one).")
+    ] = None
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False
+    token: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The token, 32 characters or more, instead of a random one.")
+    ] = None
+    token_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Read the token from the first line of a file.")
+    ] = None
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Answer under this name too; repeatable.")
+    ] = None
+    allow_write: Annotated[bool, typer.Option("--allow-write", help="Let requests index and cut.")] = False
+    encoder: EncoderOption = None
+    device: DeviceOption = None
+
+
+def serve(context: Context, arguments: ServeArguments) -> int:
+    """Open a page to search and watch the videos of the index, with a REST API beside it.
+
+    It prints the address with a token and opens it in a browser. Only this machine can reach it, and only who has the
+    token. It runs until Ctrl-C.
+
+    Examples:
+        clamr serve
+        clamr serve --no-browser --port 9000
+    """
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn
+    except ImportError:
+        raise MissingExtra("clamr serve", "serve") from None
+    from clamr_cli.serve.app import create_app
+    from clamr_cli.serve.library import Library
+    from clamr_cli.serve.security import Access
+
+    settings = context.settings(encoder=arguments.encoder, device=arguments.device)
+    listening = _listen(arguments.host, arguments.port)
+    with contextlib.closing(listening):
+        port = listening.getsockname()[1]
+        access = Access.of(
+            arguments.host, port, token=_token(arguments), names=arguments.allow_host or (), write=arguments.allow_write
+        )
+        store = open_store(settings)
+        library = Library(store, settings, arguments.encoder_settings())
+        app = create_app(library, access)
+        config = uvicorn.Config(
+            app,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=256,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=3,
+            h11_max_incomplete_event_size=32_768,
+        )
+        address = f"http://{_shown(arguments.host)}:{port}/"
+        url = f"{address}?token={access.token}"
+        print_line(url)
+        warn("Ctrl-C ends it")
+        if not arguments.no_browser and _has_display():
+            webbrowser.open(url)
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            library.close()
+    return EXIT_FOUND
+
+
+def _token(arguments: ServeArguments) -> str | None:
+    """The token that was given."""
+    if arguments.token_file is None:
+        return arguments.token
+    if arguments.token is not None:
+        raise UsageError("--token and --token-file exclude each other", "give one of them")
+    try:
+        lines = Path(arguments.token_file).expanduser().read_text("utf-8").splitlines()
+        return lines[0].strip()
+    except (OSError, UnicodeDecodeError, IndexError) as error:
+        raise UsageError(f"{arguments.token_file} holds no token", "give a file whose first line is it") from error
+
+
+def _listen(host: str, port: int | None) -> socket.socket:
+    """A socket on an address and port; the next free port where none was asked for."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for number in (_PORT, 0) if port is None else (port,):
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, number))
+        except OSError as error:
+            listening.close()
+            if port is None and number:
+                continue
+            raise UsageError(
+                f"{host}:{number} cannot be listened on ({error.strerror or error})", "choose another --port or --host"
+            ) from None
+        return listening
+    raise UsageError(f"no port of {host} is free", "choose another --host")
+
+
+def _shown(host: str) -> str:
+    """The host as a URL of this machine has it."""
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _has_display() -> bool:
+    """Whether a browser can be shown."""
+    import sys
+
+    return sys.platform in ("darwin", "win32") or bool(external("DISPLAY") or external("WAYLAND_DISPLAY"))

@@ -1,0 +1,106 @@
+"""Selection of the encoder that searches an index, by the settings and by what the index has vectors of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from clamr_cli.types import Encoder
+
+if TYPE_CHECKING:
+    from clamr_cli.config import Settings
+    from clamr_cli.store import Store
+
+Note: TypeAlias = Callable[[str], None]
+"""Gets a line for people about the selection."""
+
+
+def _ignore(_: str) -> None:
+    """Drop a note."""
+
+
+def encoder_for(store: Store, settings: Settings, own: Mapping[str, object], note: Note = _ignore) -> Encoder:
+    """The encoder to search with: the one that was asked for, or the one whose vectors answer from most videos.
+
+    While the index is encoded anew, the vectors that were there go on answering. ``note`` is told where not all videos
+    answer.
+    """
+    from clamr_cli.encoders import for_earlier
+
+    settings = searched_encoder(store, settings, note)
+    name = settings.encoder
+    encoder = create_encoder(name, settings, settings_for(store, name, settings, own))
+    searched, of = store.coverage(encoder.info.fingerprint)
+    for fingerprint in encoder.info.earlier if searched < of else ():
+        before, _ = store.coverage(fingerprint)
+        if before > searched:
+            rest = "" if before == of else f", from {before} of {of} videos"
+            note(
+                f"answers from vectors of an earlier version of {name}{rest}: clamr index --encoder {name} renews them"
+            )
+            return for_earlier(encoder, fingerprint)
+    if searched < of and store.has_vectors(encoder.info.fingerprint):
+        note(f"answers from {searched} of {of} videos: clamr index --encoder {name} finishes")
+    return encoder
+
+
+def searched_encoder(store: Store, settings: Settings, note: Note = _ignore) -> Settings:
+    """Settings with the name of the encoder to search with; see :func:`encoder_for`."""
+    settings = choose_encoder(store, settings, note)
+    if "encoder" in settings.given:
+        return settings
+    return replace(settings, encoder=_most_complete(store, settings.encoder, note))
+
+
+def choose_encoder(store: Store, settings: Settings, note: Note = _ignore) -> Settings:
+    """Settings with a name instead of "auto" as the encoder.
+
+    An index keeps the encoder that answers from most of its videos. Else it is the best that this machine has weights
+    and speed for, which is said.
+    """
+    from clamr_cli.encoders import AUTO, best
+
+    if settings.encoder != AUTO:
+        return settings
+    uses = [(store.coverage(use.info.fingerprint)[0], use.info.name) for use in store.encoders()]
+    name = max(uses)[1] if uses else ""
+    if not name:
+        name, reason = best(settings.cache)
+        note(f"using the encoder {name}: {reason}")
+    return replace(settings, encoder=name)
+
+
+def _most_complete(store: Store, default: str, note: Note) -> str:
+    """The encoder whose vectors answer from most videos, the default one where none answers from more."""
+    counts: dict[str, int] = {}
+    of = 0
+    for use in store.encoders():
+        searched, of = store.coverage(use.info.fingerprint)
+        counts[use.info.name] = max(searched, counts.get(use.info.name, 0))
+    name = max(counts, key=lambda name: (counts[name], name == default), default=default)
+    if name == default:
+        return default
+    if default not in counts:
+        if len(counts) == 1:
+            note(f"using the encoder {name}: the index has vectors of no other")
+            return name
+        return default
+    note(
+        f"using the encoder {name}, which answers from {counts[name]} of {of} videos; {default} does from "
+        f"{counts[default]}: clamr index --encoder {default} finishes"
+    )
+    return name
+
+
+def settings_for(store: Store, name: str, settings: Settings, own: Mapping[str, object]) -> Mapping[str, object]:
+    """An encoder's own settings: the configuration's, the command line's on top; else those it was last used with."""
+    return {**settings.encoder_settings(name), **own} or store.encoder_settings(name)
+
+
+def create_encoder(name: str, settings: Settings, own: Mapping[str, object] | None = None) -> Encoder:
+    """Make the encoder of that name, with its own settings, by default those of the configuration file."""
+    from clamr_cli.encoders import create
+
+    own = settings.encoder_settings(name) if own is None else own
+    return create(name, cache=settings.cache, device=settings.device, threads=settings.threads, **own)
