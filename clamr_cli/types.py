@@ -152,7 +152,7 @@ class TokenVectors:
 
     Attributes:
         vectors: [n, 128] float32 or float16, rows of unit length, never NaN.
-        modality_ids: [n] uint8, values of :data:`MODALITY_IDS` or 0 for tokens of no modality.
+        modality_ids: [n] uint8, values of :data:`MODALITY_IDS` or 0 for tokens of no modality. Queries: 0 for words.
         spans: [n, 2] float32, start and end in seconds of what each vector stands for. Queries: zeros.
         segments: [n] int32, index into ``document.frames`` (video) or ``document.segments(modality)`` (text); -1 none.
         offsets: [n, 2] int32, character offsets into that segment's text; (0, 0) where there is none. Queries: offsets

@@ -24,6 +24,7 @@ _clamr() {
             "":status) words="status" ;;
             "":optimize) words="optimize" ;;
             "":search) words="search" ;;
+            "":similar) words="similar" ;;
             "":explain) words="explain" ;;
             "":frames) words="frames" ;;
             "":open) words="open" ;;
@@ -125,6 +126,22 @@ _clamr() {
         "search":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "search":--config) COMPREPLY=(); return ;;
         "search":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "similar":--modality|"similar":-m) COMPREPLY=($(compgen -W "video speech ocr metadata" -- "$current")); return ;;
+        "similar":--path) COMPREPLY=(); return ;;
+        "similar":--limit|"similar":-n) COMPREPLY=(); return ;;
+        "similar":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
+        "similar":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        "similar":--model) COMPREPLY=(); return ;;
+        "similar":--adapter) COMPREPLY=(); return ;;
+        "similar":--revision) COMPREPLY=(); return ;;
+        "similar":--adapter-revision) COMPREPLY=(); return ;;
+        "similar":--dtype) COMPREPLY=(); return ;;
+        "similar":--projection-init) COMPREPLY=(); return ;;
+        "similar":--template-vectors) COMPREPLY=(); return ;;
+        "similar":--quantize) COMPREPLY=(); return ;;
+        "similar":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "similar":--config) COMPREPLY=(); return ;;
+        "similar":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "explain":--query) COMPREPLY=(); return ;;
         "explain":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "explain":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
@@ -365,7 +382,7 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
-        ":"*) offers="index ls show edit rm status optimize search explain frames open serve ask demo doctor models config completions encode eval synth train" ;;
+        ":"*) offers="index ls show edit rm status optimize search similar explain frames open serve ask demo doctor models config completions encode eval synth train" ;;
         "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
         "ls:"-*) offers="--path --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
@@ -382,6 +399,8 @@ _clamr() {
         "optimize:"*) offers="" ;;
         "search:"-*) offers="--and --not --modality -m --weight --since --until --longer --shorter --path --language --limit -n --offset --all --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --force --queries --save --saved --forget --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "search:"*) offers="" ;;
+        "similar:"-*) offers="--modality -m --path --limit -n --moments --itself --encoder --device --ids --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "similar:"*) offers="" ;;
         "explain:"-*) offers="--query --encoder --device --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "explain:"*) offers="" ;;
         "frames:"-*) offers="--count -n -k --select --modality -m --out --output -o --sheet --around --exact --side --force --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --interval --no-speech --no-asr --no-ocr --quiet -q --encoder --language --asr-model --ocr --ocr-lang --device --db --config --verbose -v --color -h --help --help-all" ;;

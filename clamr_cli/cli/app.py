@@ -45,6 +45,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     },
     "Answers": {
         "search": ("search:search", "Find the moments that match a query, and why."),
+        "similar": ("similar:similar", "Find the moments that are most like a moment or a video."),
         "explain": ("explain:explain", "Say why a video ranks where it does."),
         "frames": ("frames:frames", "Find the frames that answer a question inside one long video."),
         "open": ("open:open_video", "Open a video in a player, at a moment."),
@@ -106,6 +107,7 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
     "rm": "del drop forget uninstall unindex",
     "search": "grep query lookup look s q",
     "serve": "server web ui gui page http api browse",
+    "similar": "like alike related more-like-this neighbours neighbors recommend",
     "show": "cat describe details info inspect metadata",
     "status": "stat stats statistics state",
     "synth": "generate synthesize synthesise queries",

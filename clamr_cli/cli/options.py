@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -26,13 +26,14 @@ from clamr_cli.errors import UsageError
 from clamr_cli.selection import settings_for
 from clamr_cli.terms import language
 from clamr_cli.text import parse_time
-from clamr_cli.types import Device, FrameSelection, OcrEngine, Scoring
+from clamr_cli.types import Device, Encoder, FrameSelection, Modality, OcrEngine, Scoring, Span
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
     from clamr_cli.frames import DenseOptions
     from clamr_cli.index.pipeline import IndexOptions
     from clamr_cli.llm import ChatModel
+    from clamr_cli.search.search import Example
     from clamr_cli.store import Store
 
 Checked = TypeVar("Checked")
@@ -382,6 +383,35 @@ def index_options(settings: Settings, encoder_settings: Mapping[str, object]) ->
         time_limit=settings.time_limit,
         threads=threads,
     )
+
+
+def split_place(place: str) -> tuple[str, Span | None]:
+    """A video and the stretch of it that ``VIDEO@TIME`` or ``VIDEO@TIME-TIME`` names; a second is an empty span.
+
+    The span is None where no time is named. A file that is called so is a file.
+
+    Raises:
+        UsageError: the time cannot be read, or the stretch ends before it begins.
+    """
+    video, at, when = place.rpartition("@")
+    if not at or os.path.lexists(place):
+        return place, None
+    first, _, last = when.partition("-")
+    start = parse_time(first)
+    end = parse_time(last) if last else start
+    if end < start:
+        raise UsageError(f"{when} ends before it begins", "write it like 12:03-12:09")
+    return video, Span(start, end)
+
+
+def example(
+    store: Store, encoder: Encoder, like: str, modalities: Sequence[Modality] = (), *, itself: bool = False
+) -> Example:
+    """The example that ``VIDEO``, ``VIDEO@TIME`` or ``VIDEO@TIME-TIME`` names, from the index."""
+    from clamr_cli.search import stored_example, video_named
+
+    video, span = split_place(like)
+    return stored_example(store, encoder.info, video_named(store, video), span, modalities, itself=itself)
 
 
 def finite(text: str) -> float:

@@ -85,6 +85,8 @@ _MULTIPLIED_AT_ONCE: Final = 1 << 18
 SLOTS: Final = 1 + max(MODALITY_IDS.values())
 """Width of arrays indexed by modality id, 0 (no modality) included."""
 
+_TEXT_IDS: Final = tuple(MODALITY_IDS[modality] for modality in TEXT_MODALITIES)
+
 CHUNK_VECTORS: Final = 1 << 16
 """Document vectors multiplied at once: bounds the similarities of a 64-token query to 16 MiB."""
 
@@ -230,19 +232,34 @@ class ScoringRule:
     ``parts`` are the numbers of query vectors of queries that were combined, one after another. A document's score is
     then its least score per vector, times the number of all vectors: every query must be answered, and the score is
     comparable with that of one query of so many vectors.
+
+    ``kinds`` are the modality ids of the query vectors, [q], where some are of examples (:class:`.search.Example`):
+    those are compared with vectors of like modality only (:func:`comparable`), and what a document lacks counts 0. The
+    score is then the sum over query vectors, whatever ``scoring`` says.
     """
 
     scoring: Scoring
     weights: Float32
     parts: tuple[int, ...] = ()
+    kinds: NDArray[np.uint8] | None = None
 
     def _combined(self, score: Callable[[ScoringRule, slice], Array]) -> Array:
         """The least score per vector of the parts, times the number of all vectors."""
-        alone, total = replace(self, parts=()), sum(self.parts)
-        ends = np.cumsum(self.parts).tolist()
-        scores = [score(alone, slice(end - n, end)) * (total / n) for end, n in zip(ends, self.parts, strict=True)]
+        total, ends = sum(self.parts), np.cumsum(self.parts).tolist()
+        scores = []
+        for end, count in zip(ends, self.parts, strict=True):
+            rows = slice(end - count, end)
+            alone = replace(self, parts=(), kinds=None if self.kinds is None else self.kinds[rows])
+            scores.append(score(alone, rows) * (total / count))
         least: Array = np.minimum.reduce(scores)
         return least
+
+    def _of_examples(self, best: Array) -> Array:
+        """The best similarities [q, d] of query vectors, at least 0 for those of examples unless nothing may answer."""
+        if self.kinds is None:
+            return best
+        answered = np.isfinite(best).any(axis=0)
+        return np.where((self.kinds > 0)[:, None] & answered, np.maximum(best, 0), best).astype(best.dtype, copy=False)
 
     @property
     def counts_texts(self) -> bool:
@@ -253,6 +270,10 @@ class ScoringRule:
         """The scores of documents: [q, d, SLOTS] to [d] float32; minus infinity where nothing may answer."""
         if len(self.parts) > 1:
             return self._combined(lambda rule, rows: rule.scores(maxima[rows]))
+        if self.kinds is not None:
+            near = np.where(comparable(self.kinds)[:, None], weighted(maxima, self.weights), np.float32(-np.inf))
+            total: Float32 = self._of_examples(near.max(axis=2)).sum(axis=0, dtype=np.float32)
+            return total
         rule = token_max if self.scoring == "token-max" else modality_max
         return rule(weighted(maxima, self.weights))
 
@@ -279,15 +300,17 @@ class ScoringRule:
             )
         weights = self.weights[modality_ids].astype(np.float64)
         starts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
-        if self.scoring == "token-max":
+        if self.scoring == "token-max" or self.kinds is not None:
             values = maxima if (weights == 1.0).all() else _weighted_rows(maxima, weights[:, None])
+            if self.kinds is not None:
+                values = np.where(comparable(self.kinds).T[modality_ids], values, np.float32(-np.inf))
             # A document has few modalities, and reduceat is several times slower on short groups of rows.
             sizes = np.diff(starts, append=len(values))
             best = values[starts]
             for step in range(1, int(sizes.max())):
                 longer = np.flatnonzero(sizes > step)
                 best[longer] = np.maximum(best[longer], values[starts[longer] + step])
-            sums = best.sum(axis=1, dtype=np.float64)
+            sums = self._of_examples(best.T.astype(np.float64, copy=False)).sum(axis=0)
         else:
             weights[modality_ids == NO_MODALITY] = 0.0
             sums = np.maximum.reduceat(_weighted_rows(maxima.sum(axis=1, dtype=np.float64), weights), starts)
@@ -299,18 +322,47 @@ def _weighted_rows(values: Float32 | Float64, weights: Float64) -> Float64:
     return np.where(weights > 0, values * np.where(weights > 0, weights, 1.0), -np.inf)
 
 
-def align(values: Float32, modality_ids: NDArray[np.uint8], weights: Float32) -> tuple[Int64, Mapping[Modality, Int64]]:
+def comparable(kinds: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Mask of the modality ids that may answer query vectors: [q] modality ids to [q, SLOTS].
+
+    A vector of no modality is a word of a query, which anything answers. One of an example is answered by its own
+    modality, and text by text.
+    """
+    table = np.eye(SLOTS, dtype=np.bool_)
+    table[NO_MODALITY] = True
+    table[np.ix_(_TEXT_IDS, _TEXT_IDS)] = True
+    return table[kinds]
+
+
+def align(
+    values: Float32, modality_ids: NDArray[np.uint8], weights: Float32, kinds: NDArray[np.uint8] | None = None
+) -> tuple[Int64, Mapping[Modality, Int64]]:
     """The winning vector of each query token, over all and within each modality; the first of equals wins.
 
     Args:
         values: [q, n] similarities with one document.
         modality_ids: [n] uint8.
         weights: [SLOTS] of :func:`slot_weights`.
+        kinds: [q] of :class:`ScoringRule`.
 
     Returns:
         [q] index of the winner over all, -1 where nothing may answer; by modality that may answer, [q] index of its
-        best vector.
+        best vector, -1 where that may not answer the query vector.
     """
+    if kinds is not None and kinds.any():
+        near = comparable(kinds)
+        by_kind = [
+            align(values[rows], modality_ids, np.where(near[rows[0]], weights, np.float32(0.0)))
+            for kind in np.unique(kinds)
+            for rows in [np.flatnonzero(kinds == kind)]
+        ]
+        over_all = np.full(len(values), -1, np.int64)
+        within = {MODALITY_OF_ID[number]: over_all.copy() for number in MODALITY_OF_ID}
+        for kind, (best, each) in zip(np.unique(kinds), by_kind, strict=True):
+            over_all[kinds == kind] = best
+            for modality, columns in each.items():
+                within[modality][kinds == kind] = columns
+        return over_all, {modality: columns for modality, columns in within.items() if (columns >= 0).any()}
     by_modality = {
         MODALITY_OF_ID[number]: columns[values[:, columns].argmax(axis=1)]
         for number in MODALITY_OF_ID

@@ -11,6 +11,7 @@ from clamr_cli.errors import UsageError
 from clamr_cli.files import readable_now
 from clamr_cli.search.cascade import Candidates, Cascade, VideoRank, kernel_scan, video_of
 from clamr_cli.search.search import (
+    Example,
     Query,
     hits_of,
     literal_moments,
@@ -42,7 +43,9 @@ _LANGUAGES: Final = 5
 """Languages of the index that are named, those of most videos."""
 
 
-def explain(store: Store, encoder: Encoder, video_id: str, text: str, options: SearchOptions) -> Explanation:
+def explain(
+    store: Store, encoder: Encoder, video_id: str, text: str, options: SearchOptions, example: Example | None = None
+) -> Explanation:
     """Explanation of a video's rank: evidence per query word and modality, shares, its rank without each modality.
 
     Args:
@@ -51,6 +54,7 @@ def explain(store: Store, encoder: Encoder, video_id: str, text: str, options: S
         video_id: the id of a video of the index, in full.
         text: what was looked for.
         options: of that search; how many it returned and whether by moment does not matter.
+        example: of that search.
 
     Raises:
         UsageError: there is no such video, the search's options leave it out, or the query is empty.
@@ -58,7 +62,7 @@ def explain(store: Store, encoder: Encoder, video_id: str, text: str, options: S
         StoreError: the index cannot be read.
     """
     store.video(video_id)
-    query = Query.of(text, encoder, options)
+    query = Query.of(text, encoder, options, example)
     candidates = select_candidates(store, query)
     if candidates is None or video_id not in (candidates.videos or ()):
         raise UsageError(f"the filters of the search leave out video {video_id}", "give --query without filters")
@@ -70,7 +74,7 @@ def explain(store: Store, encoder: Encoder, video_id: str, text: str, options: S
         weights[MODALITY_IDS[modality]] = 0.0
         rules.append(replace(query.rule, weights=weights))
 
-    first = literal_moments(store, query.text)
+    first = literal_moments(store, query.text) if example is None else ()
 
     def ranks(candidates: Candidates) -> tuple[list[VideoRank | None], int]:
         cascade = Cascade(candidates, query.vectors, rules, kernel_scan(query.vectors), first)
@@ -83,7 +87,8 @@ def explain(store: Store, encoder: Encoder, video_id: str, text: str, options: S
                 f"no moment of video {video_id} has the words in quotation marks", "give --query without the marks"
             )
         if video_id in map(video_of, candidates.without):
-            raise UsageError(f"the negation of the search leaves out video {video_id}", "give --query without it")
+            what = "example" if example and video_id in map(video_of, example.own) else "negation"
+            raise UsageError(f"the {what} of the search leaves out video {video_id}", "give --query without it")
         raise UsageError(
             f"nothing of video {video_id} can answer: it was not encoded by {encoder.info.name}, or has none of the "
             "modalities asked for",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,22 +27,28 @@ class _Found:
 
 
 def lines_of(
-    query: str, moment: MomentRecord, words: Sequence[WordEvidence], floors: Mapping[Modality, float]
+    query: str,
+    moment: MomentRecord,
+    words: Sequence[WordEvidence],
+    floors: Mapping[Modality, float],
+    examples: Collection[str] = frozenset(),
 ) -> tuple[Line, ...]:
     """The best line of each modality of a moment, the best one first; those with a time of their own go before others.
 
     Evidence counts if its similarity is at least the modality's floor, or if the word itself stands there. Stop words
-    count only where the query has no others. Metadata that holds for the whole moment has no time of its own.
+    count only where the query has no others. Metadata that holds for the whole moment has no time of its own. What
+    matched one of ``examples``, frames and lines of an example, counts always.
     """
     content = frozenset(content_words(query))
     found: dict[tuple[Modality, str, float], _Found] = {}
     for word in words:
         own = {plain(part) for part in _WORD.findall(word.query_token)}
-        if not own & content:
+        is_example = word.query_token in examples
+        if not (is_example or own & content):
             continue
         for modality, evidence in word.by_modality.items():
             literal = bool(evidence.text) and plain(evidence.text) == plain(word.query_token)
-            if not literal and evidence.similarity < floors.get(modality, 0.0):
+            if not (literal or is_example) and evidence.similarity < floors.get(modality, 0.0):
                 continue
             # Frames are told apart by their time, lines by their text: words of a line have times of their own.
             key = (modality, evidence.context, 0.0 if evidence.context else evidence.span.start)
@@ -51,11 +57,19 @@ def lines_of(
     scores: dict[Modality, float] = {}
     for (modality, text, _), line in found.items():
         if line.score > scores.get(modality, 0.0):
-            best[modality], scores[modality] = _line(modality, text, line, moment, content), line.score
+            best[modality] = _line(modality, text, line, moment, content, examples)
+            scores[modality] = line.score
     return tuple(sorted(best.values(), key=lambda line: (not line.timed, -scores[line.modality])))
 
 
-def _line(modality: Modality, text: str, found: _Found, moment: MomentRecord, content: frozenset[str]) -> Line:
+def _line(
+    modality: Modality,
+    text: str,
+    found: _Found,
+    moment: MomentRecord,
+    content: frozenset[str],
+    examples: Collection[str],
+) -> Line:
     best = max(found.evidence, key=lambda part: part.similarity)
     span = best.span
     # Times of vectors are of single precision.
@@ -71,6 +85,9 @@ def _line(modality: Modality, text: str, found: _Found, moment: MomentRecord, co
         start = min((part.span.start for part in single), default=start)
     texts = [part.text for part in found.evidence if part.text and part.text != text]
     answered = tuple(dict.fromkeys(part.query_token for part in found.evidence if plain(part.query_token) in content))
+    alike = [part for part in found.evidence if part.query_token in examples]
+    if alike:
+        answered = (f"like {max(alike, key=lambda part: part.similarity).query_token}", *answered)
     return Line(modality, start, text, answered, marks(text, content, texts), best.similarity, not whole)
 
 

@@ -8,6 +8,8 @@ A quoted phrase must stand in the text of one modality of a moment, across its l
 and the shapes of apostrophes, quotation marks and dashes make no difference, see :func:`clamr_cli.text.plain`.
 
 A negation leaves moments out: see :func:`moments_answering`.
+
+Pictures and moments can be a query too, alone or with words: see :class:`Example`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -34,6 +36,7 @@ from clamr_cli.search.cascade import (
     Int64,
     ScoringRule,
     align,
+    comparable,
     kernel_scan,
     modality_maxima,
     per_modality,
@@ -99,6 +102,30 @@ _UNSPACED: Final = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class QueryWord:
+    """A word of a query, or a frame or line of an example, and the query vectors that stand for it."""
+
+    text: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """Pictures, or moments, as a query.
+
+    Attributes:
+        tokens: vectors as documents have them. Each is compared with vectors of like modality only
+            (:func:`clamr_cli.search.cascade.comparable`).
+        words: the frames and lines that they stand for.
+        own: ids of moments that are no answers: those that the example is of, and their neighbours.
+    """
+
+    tokens: TokenVectors
+    words: tuple[QueryWord, ...]
+    own: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True)
 class Query:
     """A query: its words and quoted phrases, its vectors, and how to match them.
@@ -108,24 +135,28 @@ class Query:
         phrases: those that were in quotation marks, each of which must stand in a moment.
         encoder: encodes the text; the moments it encoded are searched.
         options: filters, modalities, weights, scoring and how many.
+        example: to be answered too; the first text may then be empty. Its vectors come before those of the texts, and
+            the fewer of the two are repeated so that the example and the first text weigh about the same.
     """
 
     texts: tuple[str, ...]
     phrases: tuple[str, ...]
     encoder: Encoder
     options: SearchOptions
+    example: Example | None = None
 
     @classmethod
-    def of(cls, text: str, encoder: Encoder, options: SearchOptions) -> Query:
+    def of(cls, text: str, encoder: Encoder, options: SearchOptions, example: Example | None = None) -> Query:
         """A query as it was written, combined with those of the options.
 
         Raises:
             UsageError: one of them is empty.
         """
         texts, phrases = zip(*map(split_phrases, (text, *options.also)), strict=True)
-        if not all(texts):
+        if not all(texts[1:] if example else texts):
             raise UsageError("the query is empty", 'write what to look for, e.g. clamr search "a dog on a beach"')
-        return cls(texts, tuple(dict.fromkeys(phrase for some in phrases for phrase in some)), encoder, options)
+        unique = tuple(dict.fromkeys(phrase for some in phrases for phrase in some))
+        return cls(texts, unique, encoder, options, example)
 
     @property
     def text(self) -> str:
@@ -135,21 +166,43 @@ class Query:
     @cached_property
     def _encoded(self) -> list[TokenVectors]:
         # Encoding may load a model, so this comes after all cheap checks.
-        return self.encoder.encode_queries(self.texts)
+        texts = [text for text in self.texts if text]
+        encoded = self.encoder.encode_queries(texts) if texts else []
+        start, parts = 0, []
+        for text, part in zip(texts, encoded, strict=True):
+            # A token that is no part of the text has the offsets (0, 0).
+            offsets = part.offsets + start * part.offsets.any(axis=1, keepdims=True).astype(np.int32)
+            parts.append(replace(part, offsets=offsets))
+            start += len(text) + 1
+        if self.example is None:
+            return parts
+        tokens = self.example.tokens
+        if not self.texts[0]:
+            return [tokens, *parts]
+        repeats = [
+            max(1, round(len(other) / max(1, len(one)))) for one, other in ((tokens, parts[0]), (parts[0], tokens))
+        ]
+        both = (part for part, count in zip((tokens, parts[0]), repeats, strict=True) for _ in range(count))
+        return [joined(list(both)), *parts[1:]]
 
     @cached_property
     def tokens(self) -> TokenVectors:
         """Its vectors, those of combined queries one after another."""
-        if len(self.texts) == 1:
-            return self._encoded[0]
-        offsets, start = [], 0
-        for text, part in zip(self.texts, self._encoded, strict=True):
-            # A token that is no part of the text has the offsets (0, 0).
-            offsets.append(part.offsets + start * part.offsets.any(axis=1, keepdims=True).astype(np.int32))
-            start += len(text) + 1
-        names = ("vectors", "modality_ids", "spans", "segments", "input_ids")
-        arrays = {name: np.concatenate([getattr(part, name) for part in self._encoded]) for name in names}
-        return TokenVectors(**arrays, offsets=np.concatenate(offsets))
+        return joined(self._encoded)
+
+    @cached_property
+    def words(self) -> list[QueryWord]:
+        """What its vectors stand for: frames and lines of the example, and the words of the texts."""
+        words = query_words(self.text, self.tokens)
+        if self.example is None:
+            return words
+        size = len(self.example.tokens)
+        copies = range(0, int(np.count_nonzero(self.tokens.modality_ids)), size)
+        repeated = [
+            replace(word, rows=tuple(row + start for start in copies for row in word.rows))
+            for word in self.example.words
+        ]
+        return [*repeated, *words]
 
     @cached_property
     def vectors(self) -> Float32:
@@ -161,10 +214,28 @@ class Query:
         """Rule of scoring."""
         weights = slot_weights(self.options.weights, frozenset(self.options.modalities) or None)
         parts = tuple(map(len, self._encoded)) if len(self.texts) > 1 else ()
-        return ScoringRule(self.options.scoring, weights, parts)
+        kinds = None if self.example is None else self.tokens.modality_ids
+        return ScoringRule(self.options.scoring, weights, parts, kinds)
 
 
-def search(store: Store, encoder: Encoder, text: str, options: SearchOptions, *, device: str = "cpu") -> list[Hit]:
+def joined(parts: Sequence[TokenVectors]) -> TokenVectors:
+    """Token vectors one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    return TokenVectors(
+        **{each.name: np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(TokenVectors)}
+    )
+
+
+def search(
+    store: Store,
+    encoder: Encoder,
+    text: str,
+    options: SearchOptions,
+    *,
+    device: str = "cpu",
+    example: Example | None = None,
+) -> list[Hit]:
     """The best videos for a query with their best moment, or the best moments.
 
     Args:
@@ -173,6 +244,7 @@ def search(store: Store, encoder: Encoder, text: str, options: SearchOptions, *,
         text: what to look for.
         options: filters, modalities, weights, scoring and how many.
         device: "cuda" to compare vectors there; anything else is this machine's processor.
+        example: to be answered too; the text may then be empty.
 
     Returns:
         At most ``options.limit`` hits after the first ``options.offset``, best first, ties in the order of their ids. A
@@ -184,7 +256,7 @@ def search(store: Store, encoder: Encoder, text: str, options: SearchOptions, *,
         EncoderMismatch: the index has no vectors of this encoder.
         StoreError: the index cannot be read.
     """
-    query = Query.of(text, encoder, options)
+    query = Query.of(text, encoder, options, example)
     candidates = select_candidates(store, query)
     if candidates is None:
         return []
@@ -194,10 +266,10 @@ def search(store: Store, encoder: Encoder, text: str, options: SearchOptions, *,
         and store.has_approximate_index()
     )
     if approximate:
-        candidates = Candidates(candidates.snapshot, candidates.videos, nearest(store, query))
+        candidates = Candidates(candidates.snapshot, candidates.videos, nearest(store, query), candidates.without)
     candidates = without_negated(store, query, candidates)
     scan = torch_scan(query.vectors, device) if device == "cuda" else kernel_scan(query.vectors)
-    first = literal_moments(store, query.text) if query.rule.counts_texts else ()
+    first = literal_moments(store, query.text) if query.rule.counts_texts and example is None else ()
 
     def top(candidates: Candidates) -> list[tuple[str, float]]:
         cascade = Cascade(candidates, query.vectors, [query.rule], scan, first)
@@ -238,7 +310,8 @@ def select_candidates(store: Store, query: Query) -> Candidates | None:
         return None
     require_vectors(store, query.encoder.info)
     moments = moments_with(store, query.phrases, videos) if query.phrases else None
-    return Candidates(store.snapshot(query.encoder.info.fingerprint), videos, moments)
+    own = query.example.own if query.example else frozenset()
+    return Candidates(store.snapshot(query.encoder.info.fingerprint), videos, moments, own)
 
 
 def without_negated(store: Store, query: Query, candidates: Candidates) -> Candidates:
@@ -248,10 +321,10 @@ def without_negated(store: Store, query: Query, candidates: Candidates) -> Candi
         UsageError: a negated query is empty.
         CorruptCache, StoreError: the index cannot be read.
     """
-    left_out: set[str] = set()
+    left_out = set(candidates.without)
     for text in query.options.without:
         left_out |= moments_answering(store, query.encoder, text, candidates)
-    if not left_out:
+    if len(left_out) == len(candidates.without):
         return candidates
     return Candidates(candidates.snapshot, candidates.videos, candidates.moments, left_out)
 
@@ -343,12 +416,13 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
         files_of[file.video_id].append(file)
     text_modalities = [modality for modality in TEXT_MODALITIES if query.rule.weights[MODALITY_IDS[modality]] > 0]
     judge = Judge(query.text, query.rule, background(store, query), model_of(encoder.name))
+    examples = frozenset(word.text for word in query.example.words) if query.example else frozenset()
     hits: list[tuple[Hit, Match]] = []
     for moment_id, score in ranking:
         video, moment, document = videos.get(video_of(moment_id)), moments.get(moment_id), vectors.get(moment_id)
         if video is None or moment is None or document is None:
             continue
-        match = Match(query.text, query.tokens, moment, document, query.rule.weights)
+        match = Match(query.text, query.tokens, moment, document, query.rule.weights, query.words)
         # Of several paths one that is there goes first, then one that is indexed.
         best = min(
             files_of[video.video_id],
@@ -374,7 +448,7 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
             confidence=confidence,
             level=level_of(confidence, score / len(query.tokens), options.floor),
             offline=best is not None and best.path not in there,
-            lines=lines_of(query.text, moment, match.word_evidence(), encoder.evidence_floors),
+            lines=lines_of(query.text, moment, match.word_evidence(), encoder.evidence_floors, examples),
         )
         hits.append((hit, match))
     return hits
@@ -533,16 +607,8 @@ def holds(moment: MomentRecord, phrases: Sequence[str]) -> bool:
 # --- evidence of a moment: for each word of the query the frame, line or word it was matched by -----------------------
 
 
-@dataclass(frozen=True, slots=True)
-class QueryWord:
-    """A word of a query and the query vectors that stand for it."""
-
-    text: str
-    rows: tuple[int, ...]
-
-
 def query_words(query: str, tokens: TokenVectors) -> list[QueryWord]:
-    """The words of a query with their vectors, in order.
+    """The words of a query with their vectors, in order; vectors of examples, which have a modality, are left out.
 
     Word pieces and repeated vectors of a word are put together. Vectors that stand for no part of the query (offsets
     (0, 0)) make one last entry whose text is the whole query.
@@ -551,6 +617,8 @@ def query_words(query: str, tokens: TokenVectors) -> list[QueryWord]:
     rows_of: dict[tuple[int, int], list[int]] = {}
     whole: list[int] = []
     for row, (start, end) in enumerate(tokens.offsets.tolist()):
+        if tokens.modality_ids[row]:
+            continue
         # Byte-level tokenizers count the space before a word as part of it.
         first = start + len(query[start:end]) - len(query[start:end].lstrip())
         chunk = next(((a, b) for a, b in chunks if a <= first < min(b, end)), None)
@@ -606,7 +674,13 @@ class Match:
     """
 
     def __init__(
-        self, query: str, tokens: TokenVectors, moment: MomentRecord, document: TokenVectors, weights: Float32
+        self,
+        query: str,
+        tokens: TokenVectors,
+        moment: MomentRecord,
+        document: TokenVectors,
+        weights: Float32,
+        words: Sequence[QueryWord] | None = None,
     ) -> None:
         """Align the tokens of a query with the vectors of a moment.
 
@@ -616,13 +690,18 @@ class Match:
             moment: the moment's texts and times.
             document: its vectors, n of them.
             weights: [SLOTS] factors by modality id, 0 for what may not answer.
+            words: that the vectors stand for; None finds them in the text.
         """
-        self._words = query_words(query, tokens)
+        self._words = query_words(query, tokens) if words is None else words
         self._moment, self._document, self._weights = moment, document, weights
         self._values = similarities(tokens.vectors, document.vectors)
-        self._best, self._by_modality = align(self._values, document.modality_ids, weights)
+        kinds = tokens.modality_ids
+        self._best, self._by_modality = align(self._values, document.modality_ids, weights, kinds)
         indptr = np.array([0, len(document)], np.int64)
-        sums = per_modality(weighted(modality_maxima(self._values, document.modality_ids, indptr), weights))[0]
+        maxima = modality_maxima(self._values, document.modality_ids, indptr)
+        # Of an example only vectors of like modality count.
+        maxima = np.where(comparable(kinds)[:, None] | ~np.isfinite(maxima), maxima, np.float32(0.0))
+        sums = per_modality(weighted(maxima, weights))[0]
         self.scores = {modality: float(sums[MODALITY_IDS[modality]]) for modality in self._by_modality}
         self.winner = max(self.scores, key=lambda modality: self.scores[modality], default=None)
 

@@ -115,12 +115,16 @@ class LastHit:
 
 @dataclass(frozen=True, slots=True)
 class LastSearch:
-    """The last search: the query, its options, the name of the encoder where it was given, and its hits."""
+    """The last search: the query, its options, the name of the encoder where it was given, and its hits.
+
+    ``like`` names what was an example of it: ``VIDEO_ID@START-END``, ``VIDEO_ID``, or the path of a file.
+    """
 
     query: str
     options: SearchOptions
     encoder: str = ""
     hits: tuple[LastHit, ...] = ()
+    like: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,10 +285,10 @@ class Store:
         )
 
     def remember_search(
-        self, query: str, options: SearchOptions, encoder: str = "", hits: Sequence[LastHit] = ()
+        self, query: str, options: SearchOptions, encoder: str = "", hits: Sequence[LastHit] = (), like: str = ""
     ) -> None:
         """Note a search for :meth:`last_search`. A courtesy: failing to write it is no error."""
-        write_note(self.tables.location.file(_LAST_SEARCH), LastSearch(query, options, encoder, tuple(hits)))
+        write_note(self.tables.location.file(_LAST_SEARCH), LastSearch(query, options, encoder, tuple(hits), like))
 
     def last_search(self) -> LastSearch | None:
         """The last search, None where there was none (or one that another version noted)."""

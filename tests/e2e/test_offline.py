@@ -39,6 +39,7 @@ CALLS: dict[str, list[str]] = {
     "index": ["{videos}", "--no-speech", "--no-ocr", "--encoder", "hashed"],
     "search": ["seaside"],
     "explain": ["{id}", "--query", "seaside"],
+    "similar": ["{id}", "--itself"],
     "frames": ["{video}", "red", "-k", "1", "--encoder", "hashed", "--no-asr", "--no-ocr"],
     "open": ["{id}@0:01", "--print"],
     "ask": ["{id}", "what is it?", "-k", "1", "--encoder", "hashed", "--base-url", "{url}", "--model", "m"],

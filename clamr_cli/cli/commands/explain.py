@@ -81,19 +81,20 @@ def explain(context: Context, arguments: ExplainArguments) -> int:
     form = arguments.form
     store = open_store(settings)
     video_id = video_named(store, arguments.video)
-    search_options = SearchOptions()
+    search_options, like = SearchOptions(), ""
     if query is None:
         search = store.last_search()
         if search is None:
             warn("no --query and no search before: this is the video's time line")
             print_timeline(timeline(store, video_id), form)
             return EXIT_FOUND
-        warn(f"explaining the last search: {search.query}")
-        query, search_options = search.query, search.options
+        warn(f"explaining the last search: {search.query or f'like {search.like}'}")
+        query, search_options, like = search.query, search.options, search.like
         # The encoder of that search, unless another one is asked for.
         settings = context.settings(encoder=arguments.encoder or search.encoder or None, device=arguments.device)
     encoder = encoder_for(store, settings, arguments.encoder_settings())
-    explanation = find_reasons(store, encoder, video_id, query, search_options)
+    example = options.example(store, encoder, like, search_options.modalities) if like else None
+    explanation = find_reasons(store, encoder, video_id, query, search_options, example)
     match form:
         case Form.JSON:
             emit(EXPLANATION, [explanation], form, extra=partial_coverage(store, encoder.info.fingerprint))

@@ -11,11 +11,11 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from clamr_cli.cli.options import Context, open_store
+from clamr_cli.cli.options import Context, open_store, split_place
 from clamr_cli.cli.output import warn, write
 from clamr_cli.errors import EXIT_FOUND, StoreError, UsageError
 from clamr_cli.files import absent_file
-from clamr_cli.text import command_line, parse_time
+from clamr_cli.text import command_line
 
 PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
     "mpv": ("mpv",),
@@ -46,9 +46,9 @@ def open_video(context: Context, arguments: OpenArguments) -> int:
         clamr open 3
         clamr open film.mp4@1h5m --player vlc
     """  # noqa: E501 -- a paragraph of help is a line
-    video, time = split(arguments.place)
+    video, span = split_place(arguments.place)
     path, seconds = _find(context, video)
-    seconds = seconds if time is None else time
+    seconds = seconds if span is None else span.start
     programs = {name: next(filter(None, map(shutil.which, places)), None) for name, places in PROGRAMS.items()}
     installed = {name: program for name, program in programs.items() if program}
     name: str = arguments.player or next(iter(installed), next(iter(PROGRAMS)))
@@ -65,14 +65,6 @@ def open_video(context: Context, arguments: OpenArguments) -> int:
     except (OSError, ValueError) as error:
         raise UsageError(f"{words[0]} cannot be started: {error}", "see the command with --print") from error
     return EXIT_FOUND
-
-
-def split(place: str) -> tuple[str, float | None]:
-    """A video and the second to start at, None where none is named. A file that is called so is a file."""
-    video, at, when = place.rpartition("@")
-    if not at or os.path.lexists(place):
-        return place, None
-    return video, parse_time(when)
 
 
 def player_command(player: str, program: str, path: str, seconds: float) -> list[str]:

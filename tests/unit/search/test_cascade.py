@@ -25,7 +25,7 @@ from clamr_cli.search.cascade import (
     video_of,
 )
 from clamr_cli.store import CorruptCache, Store, scan_cache
-from clamr_cli.types import DIMENSION, Filters, Modality, SearchOptions
+from clamr_cli.types import DIMENSION, MODALITY_IDS, Filters, Modality, SearchOptions
 from tests.unit.search.test_search import put
 from tests.unit.store.samples import ENCODER, moment, new, token_vectors, video
 from tests.unit.words import WordEncoder
@@ -170,8 +170,38 @@ def combined(rng, tokens):
     return [ScoringRule(rule.scoring, rule.weights, parts) for rule in rules(rng)]
 
 
+def with_examples(rng, rule, tokens):
+    """The rule with some vectors of examples among those of words."""
+    ids = [MODALITY_IDS.get(MODALITIES[k], 0) for k in rng.integers(0, len(MODALITIES), tokens)]
+    return ScoringRule(rule.scoring, rule.weights, rule.parts, np.array(ids, np.uint8))
+
+
+def example_score(query, rule, vectors, modality_ids):
+    """The score of one document for a query with examples by the definition, in plain loops."""
+    texts = {MODALITY_IDS[modality] for modality in (Modality.OCR, Modality.SPEECH, Modality.METADATA)}
+    rows = query.astype(np.float64) @ vectors.T.astype(np.float64)
+    start, scores = 0, []
+    for count in rule.parts or (len(query),):
+        best = []
+        for number in range(start, start + count):
+            kind = int(rule.kinds[number])
+            near = [
+                rows[number, column] * float(rule.weights[other])
+                for column, other in enumerate(modality_ids.tolist())
+                if rule.weights[other] > 0 and (kind in (0, other) or (kind in texts and other in texts))
+            ]
+            best.append((kind, max(near, default=-np.inf)))
+        answered = any(np.isfinite(value) for _, value in best)
+        total = sum(max(value, 0.0) if kind and answered else value for kind, value in best)
+        scores.append(total / count)
+        start += count
+    return min(scores) * len(query)
+
+
 def by_hand(query, rule, vectors, modality_ids):
     """The score of one document by the definition, in plain loops."""
+    if rule.kinds is not None:
+        return example_score(query, rule, vectors, modality_ids)
     parts = rule.parts or (len(query),)
     scores, start = [], 0
     for count in parts:
@@ -201,7 +231,7 @@ def by_hand(query, rule, vectors, modality_ids):
     packed=st.booleans(),
     limit=st.sampled_from([1, 3, 10]),
 )
-def test_combined_and_negated_queries_rank_as_brute_force_does(seed, sizes, tokens, shift, against, packed, limit):
+def test_combined_queries_and_examples_rank_as_brute_force_does(seed, sizes, tokens, shift, against, packed, limit):
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(folder, create=True)
@@ -211,7 +241,8 @@ def test_combined_and_negated_queries_rank_as_brute_force_does(seed, sizes, toke
         query = random_query(rng, tokens, -shift if against else shift)
         negated = random_query(rng, int(rng.integers(1, 20)), shift)
         stored = dict(store.scan_vectors(FINGERPRINT))
-        for rule in combined(rng, tokens):
+        texts = combined(rng, tokens)
+        for rule in [*texts, *(with_examples(rng, rule, tokens) for rule in texts[:4])]:
             wanted = brute_top(store, query, rule, limit)
             assert_same(cascade(store, query, [rule]).top(limit, of_each_video=False), wanted)
             for name, score in wanted:
