@@ -249,6 +249,31 @@ class Chapter:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeBase:
+    """The exact frame rate of a picture, and the timecode of its first frame.
+
+    Attributes:
+        rate: the nominal frames a second as a fraction, such as ``30000/1001``; ``0`` without a picture.
+        average: the average frames a second, as a fraction.
+        variable: whether frames are not evenly spaced.
+        timecode: of the first frame, ``hh:mm:ss:ff``, with a ``;`` before the frames where it drops frame numbers;
+            empty where the file states none.
+        source: of the timecode: ``tmcd``, ``tag`` or ``time_reference`` (samples since midnight); empty without one.
+    """
+
+    rate: str = "0"
+    average: str = "0"
+    variable: bool = False
+    timecode: str = ""
+    source: str = ""
+
+    @property
+    def drop_frame(self) -> bool:
+        """Whether the timecode leaves out frame numbers so that it keeps up with the clock."""
+        return ";" in self.timecode
+
+
+@dataclass(frozen=True, slots=True)
 class MediaInfo:
     """Facts that a file states about itself, measured where the statement is wrong or missing.
 
@@ -265,6 +290,7 @@ class MediaInfo:
         created: ISO 8601 recording date where the container has one, else empty.
         location: ISO 6709 string where the container has one, else empty.
         incomplete: whether less can be read than the file says it holds, as of a download that was cut off.
+        time_base: None in records of earlier versions.
     """
 
     container: str
@@ -285,6 +311,7 @@ class MediaInfo:
     location: str = ""
     mirrored: bool = False
     incomplete: bool = False
+    time_base: TimeBase | None = None
 
 
 @dataclass(frozen=True, slots=True)

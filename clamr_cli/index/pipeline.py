@@ -300,6 +300,9 @@ async def decode(work: Work, captions: CaptionSet) -> DecodedVideo:
     stored = work.load("media")
     if stored is not None:
         decoded = msgspec.convert(stored.payload, DecodedMedia)
+        if decoded.media.time_base is None:  # stored by an earlier version
+            base = await work.run("decode", "decode", tasks.read_time_base, work.path)
+            decoded = replace(decoded, media=replace(decoded.media, time_base=base))
         media = decoded.media
         captions.set_media(media, decoded.tracks, decoded.speech)
         if work.recipe.text and max(media.width, media.height) <= READABLE_BEFORE and not work.has("text"):

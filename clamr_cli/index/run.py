@@ -26,6 +26,7 @@ from clamr_cli.errors import ClamrError, MediaError, StoreError, Unreachable, Us
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Removed, Skipped, Stage
 from clamr_cli.extract.sidecars import sidecar_signature
 from clamr_cli.files import private_file
+from clamr_cli.index import tasks
 from clamr_cli.index.documents import (
     Recipe,
     Transcript,
@@ -37,12 +38,22 @@ from clamr_cli.index.documents import (
     transcript_key,
 )
 from clamr_cli.index.executors import Executor
-from clamr_cli.index.executors.local import LocalExecutor
+from clamr_cli.index.executors.local import LocalExecutor, ignore
 from clamr_cli.index.pipeline import IndexOptions, Work, encode, for_each, index_video
 from clamr_cli.index.scan import Register, Scan, now
 from clamr_cli.index.workdir import sweep, work_area
 from clamr_cli.media.walk import VideoFile, is_missing
-from clamr_cli.types import EncoderInfo, FileRecord, FileState, MomentRecord, Segment, TokenVectors, VideoRecord
+from clamr_cli.text import plural
+from clamr_cli.types import (
+    EncoderInfo,
+    FileRecord,
+    FileState,
+    MomentRecord,
+    Segment,
+    TimeBase,
+    TokenVectors,
+    VideoRecord,
+)
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store
@@ -59,6 +70,9 @@ _PER_MOMENT: Final = 50
 
 _SHOWN: Final = 10
 """Names in a notice at most."""
+
+_AT_ONCE: Final = 200
+"""Records that are renewed in one step."""
 
 _STAGES: Final[tuple[Stage, ...]] = ("decode", "speech", "ocr", "encode")
 
@@ -371,6 +385,8 @@ class IndexRun:
                     yield failure
 
                 async def work_on_all(emit: Callable[[Event], None]) -> None:
+                    await self._read_time_bases(emit)
+
                     async def work_on(file: VideoFile | FileRecord) -> None:
                         work = Work(
                             store=self.store, options=self.options.of(file.path).with_threads(),
@@ -389,6 +405,31 @@ class IndexRun:
                 sweep(folder, self.encoded)
             finally:
                 sweep(folder)
+
+    async def _read_time_bases(self, emit: Callable[[Event], None]) -> None:
+        """Read the exact frame rates and timecodes that records of earlier versions lack, of files that are there."""
+        files = {file.video_id: file for file in (*self.scan.unchanged, *self.scan.returned)}
+        lacking = [files[one] for one in self.store.without_time_base() if one in files]
+        if not lacking:
+            return
+        emit(Notice("", f"reading the exact frame rates and timecodes of {plural(len(lacking), 'video')}"))
+        failed: list[str] = []
+        for start in range(0, len(lacking), _AT_ONCE):
+            bases: dict[str, TimeBase] = {}
+            for file in lacking[start : start + _AT_ONCE]:
+                try:
+                    bases[file.video_id] = await self.executor.run(
+                        "decode",
+                        tasks.read_time_base,
+                        file.path,
+                        stall_timeout=self.options.time_limit,
+                        on_report=ignore,
+                    )
+                except MediaError:
+                    failed.append(os.path.basename(file.path))
+            self.store.put_time_bases(bases)
+        if failed:
+            emit(Notice("", f"the next run tries again those that could not be read: {_listed(failed)}"))
 
     async def _process(self, work: Work, file: VideoFile | FileRecord) -> None:
         """Work on one file, and emit what became of it."""

@@ -24,7 +24,17 @@ from clamr_cli.index.executors import Reporter
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, StoredFrame, TrackLines, Workdir
 from clamr_cli.media.files import Stamp
 from clamr_cli.text import readable_part
-from clamr_cli.types import AudioTrack, Document, Encoder, MediaInfo, Segment, Span, TokenVectors, VideoFields
+from clamr_cli.types import (
+    AudioTrack,
+    Document,
+    Encoder,
+    MediaInfo,
+    Segment,
+    Span,
+    TimeBase,
+    TokenVectors,
+    VideoFields,
+)
 
 if TYPE_CHECKING:
     from clamr_cli.extract.asr import WhisperAsr
@@ -113,6 +123,13 @@ def identify(_report: Reporter, path: str) -> str:
     from clamr_cli.media.files import content_hash
 
     return content_hash(path)
+
+
+def read_time_base(_report: Reporter, path: str) -> TimeBase:
+    """Read the exact frame rate and the timecode of a file."""
+    from clamr_cli.media import probe
+
+    return probe.read_time_base(path)
 
 
 def read_captions(_report: Reporter, captions: Captions, video: str, hint: str) -> tuple[list[Segment], list[str]]:

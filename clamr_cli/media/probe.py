@@ -9,6 +9,7 @@ import re
 import struct
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from operator import itemgetter
 from typing import Any, Final
@@ -37,7 +38,7 @@ from clamr_cli.media.container import (
     stated_length,
 )
 from clamr_cli.media.files import truncation
-from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack
+from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack, TimeBase
 
 _MOST_CHAPTERS: Final = 2_000
 _MOST_TAGS: Final = 100
@@ -54,6 +55,18 @@ _ROUNDING: Final = 0.2
 _MISCOUNTED: Final = 1024  # bytes that a whole file may be shorter than its container says
 _PARTS: Final = 8  # of a long file at whose borders is looked whether there is anything
 _FASTEST: Final = 500
+
+_STANDARD_RATES: Final = (
+    *(Fraction(whole * 1000, 1001) for whole in (24, 30, 48, 60, 120)),
+    *(Fraction(whole) for whole in (24, 25, 30, 48, 50, 60, 100, 120)),
+)
+_SAMPLED: Final = 240  # frames whose distances are compared, at the beginning and in the middle
+_EVEN: Final = Fraction(3, 20)  # part of a frame by which distances may differ from the usual one
+_EXACT: Final = 0.0002  # part by which a measured rate may differ from a standard one: 24 and 23.976 differ by 0.001
+_NEAR: Final = 0.03  # the same where frames are not evenly spaced
+_TIMECODE: Final = re.compile(r"(\d\d)[:.;](\d\d)[:.;](\d\d)([:.;])(\d\d\d?)")
+_DROPPING: Final = (Fraction(30000, 1001), Fraction(60000, 1001), Fraction(120000, 1001))
+"""The rates at which timecodes can drop frame numbers (SMPTE 12M)."""
 
 _AUDIO_FLAGS: Final = {
     Disposition.comment: "commentary",
@@ -192,6 +205,7 @@ def _describe(
         created=created(tags),
         location=location(tags),
         incomplete=_is_incomplete(path, header, content),
+        time_base=read_time_base(path, edits=edits),
     )
 
 
@@ -304,6 +318,76 @@ def _rate(stream: Stream) -> float:
     # A guess may be no more than the tick of the time base, e.g. 1000 in WebM.
     rates = (rate for rate in (stream.average_rate, stream.guessed_rate) if rate and rate <= _FASTEST)
     return float(next(rates, 0))
+
+
+def read_time_base(path: str, *, edits: bool = True) -> TimeBase:
+    """Read the frame rate and the timecode of a file: its headers, one frame and the stamps of some hundred more.
+
+    Raises:
+        MediaError: gone, unreadable, or no media.
+    """
+    with open_media(path, edits=edits) as container:
+        video = _choose_video(container)
+        if video is None:
+            return TimeBase()
+        timecode, source = _stated_timecode(container, video)
+        stamps = [_stamps(container, video)]
+        if (length := stated_length(container)) and length > 60:
+            _seek(container, length / 2 + origin(container))
+            stamps.append(_stamps(container, video))
+        gaps = sorted(after - before for some in stamps for before, after in itertools.pairwise(some) if after > before)
+        tick = video.time_base or Fraction(1, 1000)
+        usual = gaps[len(gaps) // 2] * tick if gaps else Fraction(0)
+        measured = len(gaps) / (sum(gaps) * tick) if gaps else Fraction(0)
+        average = next((rate for rate in (video.average_rate, measured) if rate and rate <= _FASTEST), Fraction(0))
+        variable = any(abs(gap * tick - usual) > max(usual * _EVEN, 2 * tick) for gap in gaps)
+        # Frames that are left out elsewhere show in the average alone.
+        variable = variable or (len(gaps) > _SAMPLED // 10 and abs(average * usual - 1) > _NEAR)
+        rate = _nominal(average, video.guessed_rate or Fraction(0), usual, variable=variable)
+    base = TimeBase(str(rate), str(average.limit_denominator(100_000)), variable)
+    if match := _TIMECODE.fullmatch(timecode):
+        mark = ";" if match[4] in ";." and rate in _DROPPING else ":"
+        return replace(base, timecode=f"{match[1]}:{match[2]}:{match[3]}{mark}{match[5]}", source=source)
+    return base
+
+
+def _stated_timecode(container: InputContainer, video: VideoStream) -> tuple[str, str]:
+    """The timecode that a file states, and where; empty texts where it states none."""
+    own = {key.lower(): value for key, value in video.metadata.items()}
+    tracks = [stream.metadata.get("timecode", "") for stream in container.streams if stream.type == "data"]
+    whole = {key.lower(): value for key, value in container.metadata.items()}
+    if any(tracks):
+        return own.get("timecode") or next(filter(None, tracks)), "tmcd"
+    if tag := own.get("timecode") or whole.get("timecode"):
+        return tag, "tag"
+    # Recorders of broadcast sound count samples since midnight.
+    samples = own.get("time_reference") or whole.get("time_reference", "")
+    rate = next((stream.sample_rate for stream in container.streams.audio), 0)
+    if samples.isascii() and samples.isdigit() and rate:
+        seconds, left = divmod(int(samples), rate)
+        clock = f"{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        return f"{clock}:{int(left * (video.average_rate or 0) / rate):02}", "time_reference"
+    return "", ""
+
+
+def _stamps(container: InputContainer, video: VideoStream) -> list[int]:
+    """The time stamps of some frames from here on, in order; the last few are left out, as others may come before."""
+    packets = itertools.islice(read_packets(container, [video]), _SAMPLED)
+    stamps = sorted(packet.pts for packet in packets if packet.pts is not None)
+    return stamps[: max(2, len(stamps) - 16)] if len(stamps) >= _SAMPLED else stamps
+
+
+def _nominal(average: Fraction, guessed: Fraction, usual: Fraction, *, variable: bool) -> Fraction:
+    """The nominal rate: the standard one that is measured, else the measured one in small numbers."""
+    distance = 1 / usual if usual else Fraction(0)
+    order = (distance, average) if variable else (average, guessed, distance)
+    measured = [rate for rate in order if 0 < rate <= _FASTEST]
+    for tolerance in (_EXACT, _NEAR) if variable else (_EXACT,):
+        for rate in measured:
+            nearest = min(_STANDARD_RATES, key=lambda other: abs(other / rate - 1))
+            if abs(nearest / rate - 1) <= tolerance:
+                return nearest
+    return measured[0].limit_denominator(1001) if measured else Fraction(0)
 
 
 def _codec(stream: Stream) -> str:

@@ -14,7 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -61,6 +61,7 @@ from clamr_cli.types import (
     FileState,
     MomentRecord,
     SearchOptions,
+    TimeBase,
     TokenVectors,
     VideoRecord,
 )
@@ -399,10 +400,7 @@ class Store:
             tables.delete(VIDEOS, "video_id", [video.video_id])
             tables.delete(VECTORS, "moment_id", [moment.moment_id for moment in old])
             tables.delete(MOMENTS, "moment_id", [m.moment_id for m in old if m.moment_id not in ids])
-        facts: dict[str, object] = {
-            name: readable(getattr(video.fields, name)) for name in ("title", "uploader", "date", "language")
-        }
-        facts["duration"] = video.media.duration
+        facts = _facts(video)
         rows = [
             {
                 "moment_id": moment.moment_id,
@@ -417,8 +415,21 @@ class Store:
             for moment in moments
         ]
         tables.upsert(MOMENTS, pa.Table.from_pylist(rows, schema=SCHEMAS[MOMENTS]))
-        row = {"video_id": video.video_id, "content_hash": video.content_hash, "record": dump(video), **facts}
-        tables.upsert(VIDEOS, pa.Table.from_pylist([row], schema=SCHEMAS[VIDEOS]))
+        tables.upsert(VIDEOS, _rows_of([video]))
+
+    def without_time_base(self) -> list[str]:
+        """The videos whose records are of a version that read no exact frame rates, by id."""
+        rows = self.tables.read(VIDEOS, ["video_id", "record"])
+        lacking = pc.invert(pc.match_substring(rows.column("record"), '"time_base":{'))
+        return sorted(rows.filter(lacking).column("video_id").to_pylist())
+
+    def put_time_bases(self, bases: Mapping[str, TimeBase]) -> None:
+        """Replace what is recorded of videos' frame rates and timecodes, by id; unknown ids are passed over."""
+        records = [
+            replace(video, media=replace(video.media, time_base=bases[video.video_id]))
+            for video in self.videos(sorted(bases))
+        ]
+        self._writable().upsert(VIDEOS, _rows_of(records))
 
     def remove_videos(self, ids: Sequence[str], *, keep_extractions: bool = True) -> None:
         """Take videos, their moments and vectors out of the index. Files and, if asked, extractions stay."""
@@ -788,6 +799,20 @@ class Store:
     def _scan_cache(self, fingerprint: str) -> Path | None:
         folder = self.tables.location.file(_SCAN_CACHES)
         return None if folder is None else folder / digest(fingerprint, size=8)
+
+
+def _facts(video: VideoRecord) -> dict[str, object]:
+    """The values of a video that are filtered by."""
+    names = ("title", "uploader", "date", "language")
+    return {**{name: readable(getattr(video.fields, name)) for name in names}, "duration": video.media.duration}
+
+
+def _rows_of(videos: Sequence[VideoRecord]) -> pa.Table:
+    rows = [
+        {"video_id": video.video_id, "content_hash": video.content_hash, "record": dump(video), **_facts(video)}
+        for video in videos
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMAS[VIDEOS])
 
 
 def _path_key(path: str) -> str:

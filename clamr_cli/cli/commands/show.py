@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,7 +15,7 @@ from clamr_cli.cli.output import Form, emit, print_table, safe, table, warn, wri
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.records import TIMELINE, Column, as_span, fixed, json_line, table_only, video_record
 from clamr_cli.text import format_time, plural
-from clamr_cli.types import Modality, Span, Timeline, TimelineEntry
+from clamr_cli.types import MediaInfo, Modality, Span, TimeBase, Timeline, TimelineEntry
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store
@@ -138,6 +139,22 @@ def _write_transcript(store: Store, video_id: str, arguments: ShowArguments, for
     return EXIT_FOUND
 
 
+def _rate(media: MediaInfo) -> str:
+    """The frame rate, exact where it is no round number."""
+    base = media.time_base
+    if base is None or base.rate == "0":
+        return f"{media.fps:g} fps"
+    exact = f" ({base.rate})" if "/" in base.rate else ""
+    if base.variable:
+        return f"about {float(Fraction(base.rate)):.5g} fps{exact}, variable"
+    return f"{float(Fraction(base.rate)):.5g} fps{exact}"
+
+
+def _timecode(base: TimeBase) -> str:
+    kinds = ["drop frame"] * base.drop_frame + ["time of day"] * (base.source == "time_reference")
+    return f"{base.timecode} ({', '.join(kinds)})" if kinds else base.timecode
+
+
 def _facts(line: Timeline) -> list[dict[str, str]]:
     """Name and value of what is known of a video as a whole; the unknown is left out."""
     video, media, fields = line.video, line.video.media, line.video.fields
@@ -152,7 +169,8 @@ def _facts(line: Timeline) -> list[dict[str, str]]:
         *(("offline", file.path) for file in line.files if file.path in line.offline),
         *(("unreadable", f"{file.error}: {file.path}") for file in line.files if file.error),
         ("duration", format_time(media.duration)),
-        ("picture", f"{media.width}x{media.height} {media.video_codec} {media.fps:g} fps" if media.video_codec else ""),
+        ("picture", f"{media.width}x{media.height} {media.video_codec} {_rate(media)}" if media.video_codec else ""),
+        ("timecode", _timecode(media.time_base) if media.time_base else ""),
         ("rotated", f"{media.rotation} degrees" if media.rotation else ""),
         *(("audio", track(stream.codec, stream.language, stream.title)) for stream in media.audio),
         *(("subtitles", track(stream.codec, stream.language, stream.title)) for stream in media.subtitles),

@@ -2,6 +2,7 @@
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -18,6 +19,7 @@ from clamr_cli.types import (
     MomentRecord,
     Segment,
     Span,
+    TimeBase,
     VideoFields,
     VideoRecord,
 )
@@ -64,7 +66,7 @@ VIDEOS = (
     VideoRecord(
         LAGOS,
         LAGOS * 5,
-        media(80.0),
+        replace(media(80.0), time_base=TimeBase("30000/1001", "30000/1001", False, "01:00:00;00", "tmcd")),
         VideoFields("Protest in Lagos", "City News", "2020-10-20", "en"),
         "2024-05-17T12:00:00+00:00",
     ),

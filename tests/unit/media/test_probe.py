@@ -8,7 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import av.error
+import numpy as np
 import pytest
 
 from clamr_cli.errors import MediaError
@@ -23,8 +25,10 @@ from clamr_cli.media.probe import (
     location,
     orientation,
     probe,
+    read_time_base,
 )
 from clamr_cli.text import format_time, readable_part
+from clamr_cli.types import TimeBase
 from tests.unit.media.clips import Clip, Sound
 
 
@@ -299,3 +303,68 @@ def test_a_failing_disk_is_told_from_damage(tmp_path, plain_clip, monkeypatch):
         os.unlink(path)
         with pytest.raises(MediaError, match="gone"):
             list(read_packets(failing, list(container.streams)))
+
+
+RATES = ["24000/1001", "24", "25", "30000/1001", "50", "60000/1001", "25/2"]
+
+
+def film(path: Path, rate: str, timecode: str = "", stamps: list[int] | None = None) -> str:
+    """Sixty frames with a rate of whole frames, or at the given stamps in milliseconds, and perhaps a timecode."""
+    with av.open(os.fspath(path), "w") as target:
+        if timecode:
+            target.metadata["timecode"] = timecode
+        stream = target.add_stream("mpeg2video" if path.suffix == ".mxf" else "libx264", rate=Fraction(rate))
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        base = Fraction(1, 1000) if stamps else 1 / Fraction(rate)
+        stream.codec_context.time_base = base
+        for number in range(60):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number * 4, np.uint8))
+            frame.pts, frame.time_base = stamps[number] if stamps else number, base
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    return os.fspath(path)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts"])
+@pytest.mark.parametrize("rate", RATES)
+def test_frame_rates_are_exact(tmp_path, rate, suffix):
+    base = read_time_base(film(tmp_path / f"a{suffix}", rate))
+    assert (base.rate, base.variable, base.timecode) == (rate, False, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "stated", "timecode", "source"),
+    [
+        ("a.mov", "30000/1001", "01:00:00;00", "01:00:00;00", "tmcd"),
+        ("a.mp4", "24000/1001", "01:02:03:04", "01:02:03:04", "tmcd"),
+        ("a.mkv", "25", "10:00:00:00", "10:00:00:00", "tag"),
+        ("a.mxf", "30000/1001", "01:00:00;00", "01:00:00;00", "tag"),
+        ("b.mxf", "25", "01:00:00:00", "01:00:00:00", "tag"),
+        ("b.mkv", "25", "01:00:00;00", "01:00:00:00", "tag"),
+        ("c.mkv", "25", "noon", "", ""),
+    ],
+)
+def test_timecodes_are_read_where_the_container_has_them(tmp_path, name, rate, stated, timecode, source):
+    base = read_time_base(film(tmp_path / name, rate, stated))
+    assert (base.rate, base.timecode, base.source) == (rate, timecode, source)
+    assert base.drop_frame == (";" in timecode)
+
+
+def test_samples_since_midnight_are_a_time_of_day(tmp_path):
+    sound = Sound(rate=48_000)
+    path = Clip(sounds=(sound,), tags={"time_reference": str(48_000 * 3600 * 10 + 24_000)}).write(tmp_path / "a.mkv")
+    base = read_time_base(path)
+    assert (base.timecode, base.source) == ("10:00:00:12", "time_reference")
+
+
+def test_frames_that_are_not_evenly_spaced_are_told(tmp_path):
+    stamps = [number * 33 + (number // 7) * 20 for number in range(60)]
+    base = read_time_base(film(tmp_path / "phone.mp4", "30", stamps=stamps))
+    assert base.variable
+    assert base.rate == "30"
+    assert float(Fraction(base.average)) == pytest.approx(27.8, abs=0.3)
+
+
+def test_sound_alone_has_no_frame_rate(tmp_path):
+    info = probe(Clip(picture=None, sounds=(Sound(),)).write(tmp_path / "a.m4a"))
+    assert info.time_base == TimeBase()

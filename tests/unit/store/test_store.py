@@ -15,7 +15,7 @@ import pytest
 
 from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.store import LastSearch, Store
-from clamr_cli.types import EncoderInfo, FileState, Filters, Modality, SearchOptions, VideoFields
+from clamr_cli.types import EncoderInfo, FileState, Filters, Modality, SearchOptions, TimeBase, VideoFields
 from tests.unit.store.samples import ENCODER, HOSTILE, file, fill, moment, new, random_vectors, token_vectors, video
 
 
@@ -321,3 +321,17 @@ def test_reading_imports_no_lancedb(store):
         f"list(s.scan_vectors('{ENCODER.fingerprint}')); s.stats(); assert 'lancedb' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, store.uri], check=True)
+
+
+def test_time_bases_that_earlier_versions_did_not_read_are_added(store):
+    base = TimeBase("30000/1001", "30000/1001", False, "01:00:00;00", "tmcd")
+    with store.writer("test"):
+        for name in ("v1", "v2"):
+            store.put_video(video(name), [moment(name)])
+        before = store.videos()
+        assert store.without_time_base() == ["v1", "v2"]
+        store.put_time_bases({"v2": base, "gone": base})
+    assert store.without_time_base() == ["v1"]
+    assert [one.media.time_base for one in store.videos()] == [None, base]
+    assert [replace(one, media=replace(one.media, time_base=None)) for one in store.videos()] == before
+    assert len(store.moments(["v2"])) == 1
