@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from clamr_cli.text import escape_json, format_time, plural, readable_part, shorten, size
-from clamr_cli.types import SHOWN_MODALITIES, Evidence, FileState, Line, MomentRecord, Segment, Span, Timeline
+from clamr_cli.types import SHOWN_MODALITIES, Evidence, FileState, MomentRecord, Segment, Span, Timeline
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -75,6 +75,9 @@ class Column:
         wide: share the room that is left with other wide columns, and fold; other columns stay whole.
         style: of the table's cells.
         below: name of the column beneath whose values this one is drawn, where it takes no width of its own.
+        kind: the type of the JSON value, for the description of the API.
+        of: the columns of the objects in the value, where it is a list of them, a dict of them by name, or one or null
+            (``kind`` is then list, dict or object).
     """
 
     name: str
@@ -90,6 +93,8 @@ class Column:
     wide: bool = False
     style: str = ""
     below: str = ""
+    kind: Any = str
+    of: Sequence[Column] = ()
 
     def value(self, row: Any) -> Any:  # noqa: ANN401
         """The value that a row has in this column."""
@@ -108,14 +113,52 @@ def table_only(name: str, cell: Callable[[Any], Any], **layout: Any) -> Column: 
     return Column(name, json=None, tsv=None, cell=cell, **layout)
 
 
-def json_only(name: str, about: str = "", get: Callable[[Any], Any] | None = None) -> Column:
+def json_only(
+    name: str,
+    about: str = "",
+    get: Callable[[Any], Any] | None = None,
+    kind: Any = str,  # noqa: ANN401
+    *,
+    of: Sequence[Column] = (),
+    json: Callable[[Any], Any] = as_is,
+) -> Column:
     """A column that only JSON has."""
-    return Column(name, about, get, tsv=None, table=None)
+    return Column(name, about, get, json=json, tsv=None, table=None, kind=kind, of=of)
+
+
+def objects(
+    name: str,
+    about: str,
+    of: Sequence[Column],
+    get: Callable[[Any], Any] | None = None,
+    kind: Any = list,  # noqa: ANN401
+) -> Column:
+    """A column of JSON whose value is a list of objects with these columns; a dict of them, or one, by ``kind``."""
+
+    def records(value: Any) -> Any:  # noqa: ANN401
+        if kind is list:
+            return [record(of, each) for each in value]
+        if kind is dict:
+            return {name: record(of, each) for name, each in value.items()}
+        return None if value is None else record(of, value)
+
+    return Column(name, about, get, json=records, tsv=None, table=None, kind=kind, of=of)
 
 
 def seconds_column(name: str, about: str, get: Callable[[Any], Any] | None = None, digits: int = 2) -> Column:
     """A column of seconds for programs."""
-    return Column(name, about, get, json=rounded(3), tsv=fixed(digits), table=None)
+    return Column(name, about, get, json=rounded(3), tsv=fixed(digits), table=None, kind=float)
+
+
+def _number(name: str, about: str, digits: int, get: Callable[[Any], Any] | None = None, kind: Any = float) -> Column:  # noqa: ANN401
+    """A number of JSON, rounded."""
+    return json_only(name, about, get, kind, json=rounded(digits))
+
+
+SPAN: Final = (
+    _number("start", "Where it starts, in seconds.", 3, lambda thing: thing.span.start),
+    _number("end", "Where it ends.", 3, lambda thing: thing.span.end),
+)
 
 
 def span_record(span: Span) -> dict[str, object]:
@@ -147,40 +190,41 @@ def matched_texts(evidence: tuple[Evidence, ...]) -> list[str]:
     return list(dict.fromkeys(text for text in texts if text))
 
 
-def evidence_record(evidence: Evidence) -> dict[str, object]:
-    """A piece of evidence as a JSON object."""
-    return {
-        "query_token": evidence.query_token,
-        "modality": evidence.modality,
-        **span_record(evidence.span),
-        "text": evidence.text,
-        "similarity": round(evidence.similarity, 4),
-    }
+EVIDENCE: Final = (
+    json_only("query_token", "The query word."),
+    json_only("modality", "The modality.", kind=str | None),
+    *SPAN,
+    json_only("text", "The text that matched."),
+    _number("similarity", "Cosine.", 4),
+)
+"""A piece of evidence."""
 
-
-def line_record(line: Line) -> dict[str, object]:
-    """A line that answers as a JSON object."""
-    return {
-        "modality": line.modality,
-        "start": round(line.start, 3) if line.timed else None,
-        "text": line.text,
-        "words": list(line.words),
-        "similarity": round(line.similarity, 4),
-    }
+LINE: Final = (
+    json_only("modality", "The modality."),
+    json_only(
+        "start", "The second; null for metadata.", lambda line: round(line.start, 3) if line.timed else None,
+        float | None,
+    ),
+    json_only("text", "The text; empty for a frame."),
+    json_only("words", "The query words that it answers.", lambda line: list(line.words), list[str]),
+    _number("similarity", "Cosine of the best.", 4),
+)  # fmt: skip
+"""A line that answers."""
 
 
 HIT: Final = (
-    Column("rank", "1 is the best."),
-    Column("score", "Sum of the best similarity of each query vector.", json=rounded(4), tsv=fixed(4)),
+    Column("rank", "1 is the best.", kind=int),
+    Column("score", "Sum of the best similarity of each query vector.", json=rounded(4), tsv=fixed(4), kind=float),
     Column("video_id", "Id of the video."),
     json_only("moment_id", "Id of the moment: the video's id and a number."),
     seconds_column("start", "Where the moment starts, in seconds.", lambda hit: hit.span.start),
     seconds_column("end", "Where it ends.", lambda hit: hit.span.end),
     seconds_column("at", "The second inside it where the evidence is strongest."),
-    Column("modality", "The modality that matches best."),
+    Column("modality", "The modality that matches best.", kind=str | None),
     json_only(
         "modalities", "Score of each modality alone; null where the moment has none of it.",
         lambda hit: {name: rounded(4)(hit.modalities.get(name)) for name in SHOWN_MODALITIES},
+        dict[str, float | None],
     ),
     Column("title", "Title of the video."),
     Column("path", "A file that holds it."),
@@ -188,76 +232,74 @@ HIT: Final = (
         "words", "The texts that matched, separated by spaces.", lambda hit: matched_texts(hit.evidence),
         json=None, tsv=" ".join,
     ),
-    json_only(
-        "evidence", "What matched each query word: query_token, modality, start, end, text, similarity.",
-        lambda hit: [evidence_record(part) for part in hit.evidence],
+    objects(
+        "evidence", "What matched each query word: query_token, modality, start, end, text, similarity.", EVIDENCE
     ),
-    json_only(
+    objects(
         "lines", "What answers, best first: modality, start (the second), text (none of a frame), words, similarity.",
-        lambda hit: [line_record(line) for line in hit.lines],
+        LINE,
     ),
-    json_only("open_at", "The second at which 'clamr open RANK' starts.", lambda hit: rounded(3)(hit.opened_at)),
-    Column("approximate", "True if not all moments were compared.", tsv=mark("approximate")),
-    json_only(
-        "confidence", "Confidence that it answers the query, from 0 to 1.", lambda hit: rounded(3)(hit.confidence)
-    ),
-    Column("weak", "True if it probably does not answer the query.", tsv=mark("weak")),
-    Column("offline", "True if no file of the video can be opened now.", tsv=mark("offline")),
+    _number("open_at", "The second at which 'clamr open RANK' starts.", 3, lambda hit: hit.opened_at),
+    Column("approximate", "True if not all moments were compared.", tsv=mark("approximate"), kind=bool),
+    _number("confidence", "Confidence that it answers the query, from 0 to 1.", 3),
+    Column("weak", "True if it probably does not answer the query.", tsv=mark("weak"), kind=bool),
+    Column("offline", "True if no file of the video can be opened now.", tsv=mark("offline"), kind=bool),
 )  # fmt: skip
+
+
+class _StillOf(NamedTuple):
+    """A frame of a moment: when it was taken, and the stretch it stands for."""
+
+    time: float
+    span: Span
 
 
 def _of_hit(column: Column) -> Column:
     return replace(column, tsv=None, get=lambda explanation: column.value(explanation.hit))
 
 
+WORD: Final = (
+    json_only("query_token", "The query word."),
+    objects("best", "What won; null where nothing may answer.", EVIDENCE, kind=object),
+    objects("by_modality", "The best of each modality.", EVIDENCE, kind=dict),
+)
+WHAT_IF: Final = (
+    json_only("without", "The modality.", lambda what: what.modality),
+    _number("score", "Score without it; null where nothing is left.", 4, kind=float | None),
+    json_only("rank", "Rank without it.", kind=int | None),
+)
 EXPLANATION: Final = (
     json_only("query", "The query."),
-    json_only("total", "Videos that were ranked."),
+    json_only("total", "Videos that were ranked.", kind=int),
     *(_of_hit(column) for column in HIT if column.json),
-    json_only(
-        "words", "What answers each query word: query_token, best, by_modality.",
-        lambda why: [
-            {
-                "query_token": word.query_token,
-                "best": None if word.best is None else evidence_record(word.best),
-                "by_modality": {name: evidence_record(evidence) for name, evidence in word.by_modality.items()},
-            }
-            for word in why.words
-        ],
-    ),
+    objects("words", "What answers each query word: query_token, best, by_modality.", WORD),
     json_only(
         "shares", "Part of the score that each modality won.",
-        lambda why: {name: round(share, 4) for name, share in why.shares.items()},
+        lambda why: {name: round(share, 4) for name, share in why.shares.items()}, dict[str, float],
     ),
-    json_only(
-        "what_if", "Score and rank if a modality did not count: without, score, rank.",
-        lambda why: [
-            {"without": what.modality, "score": rounded(4)(what.score), "rank": what.rank} for what in why.what_if
-        ],
-    ),
+    objects("what_if", "Score and rank if a modality did not count: without, score, rank.", WHAT_IF),
 )  # fmt: skip
 
+SEGMENT: Final = (
+    *SPAN,
+    json_only("text", "The text."),
+    json_only("source", "How it came to be."),
+    json_only("language", "Code of its language; empty where unknown."),
+    _number("confidence", "Confidence of its recognition.", 4, kind=float | None),
+)
+"""A line that is said, written or noted."""
 
-def _segment_record(segment: Segment) -> dict[str, object]:
-    return {
-        **span_record(segment.span),
-        "text": segment.text,
-        "source": segment.source,
-        "language": segment.language,
-        "confidence": rounded(4)(segment.confidence),
-    }
-
-
-def _moment_record(moment: MomentRecord) -> dict[str, object]:
-    frames = zip(moment.frame_times, moment.frame_spans, strict=True)
-    return {
-        "moment_id": moment.moment_id,
-        **span_record(moment.span),
-        "frames": [{"time": round(time, 3), **span_record(span)} for time, span in frames],
-        "speech": [_segment_record(segment) for segment in moment.speech],
-        "ocr": [_segment_record(segment) for segment in moment.ocr],
-        "metadata": [_segment_record(segment) for segment in moment.metadata],
-    }
+MOMENT: Final = (
+    json_only("moment_id", "Id of the moment."),
+    *SPAN,
+    objects(
+        "frames", "Its frames.", (_number("time", "When it was taken.", 3), *SPAN),
+        lambda moment: list(map(_StillOf, moment.frame_times, moment.frame_spans)),
+    ),
+    objects("speech", "What is said.", SEGMENT),
+    objects("ocr", "What is written on screen.", SEGMENT),
+    objects("metadata", "Metadata.", SEGMENT),
+)  # fmt: skip
 
 
 VIDEO: Final = (
@@ -267,11 +309,17 @@ VIDEO: Final = (
     json_only("uploader", "Who published it; empty where unknown.", lambda line: line.video.fields.uploader),
     json_only("date", "ISO 8601, as much as is known.", lambda line: line.video.fields.date),
     json_only("language", "Two-letter code; empty where unknown.", lambda line: line.video.fields.language),
-    json_only("duration", "Seconds.", lambda line: round(line.video.media.duration, 3)),
+    json_only("duration", "Seconds.", lambda line: round(line.video.media.duration, 3), float),
     json_only("indexed_at", "When it was indexed, ISO 8601.", lambda line: line.video.indexed_at),
-    json_only(
+    objects(
         "files",
         "Files that hold it: path, state, size, offline.",
+        (
+            json_only("path", "Path of the file."),
+            json_only("state", "indexed, failed or missing."),
+            json_only("size", "Bytes.", kind=int),
+            json_only("offline", "True for an indexed file that is not there now.", kind=bool),
+        ),
         lambda line: [
             {"path": file.path, "state": file.state, "size": file.size, "offline": file.path in line.offline}
             for file in line.files
@@ -281,15 +329,19 @@ VIDEO: Final = (
         "offline",
         "True if no indexed file of it can be opened now.",
         lambda line: {file.path for file in line.files if file.state is FileState.INDEXED} <= line.offline,
+        bool,
     ),
     json_only(
-        "media", "What the file says about itself, and what was measured.", lambda line: asdict(line.video.media)
+        "media",
+        "What the file says about itself, and what was measured.",
+        lambda line: asdict(line.video.media),
+        dict[str, Any],
     ),
 )
 VIDEO_MORE: Final = (
-    json_only("moments", "Its moments: moment_id, start, end, frames, speech, ocr, metadata."),
-    json_only("part", "Number of this file, where a camera made one recording of several files; only then."),
-    json_only("of", "How many files the recording has."),
+    objects("moments", "Its moments: moment_id, start, end, frames, speech, ocr, metadata.", MOMENT),
+    json_only("part", "Number of this file, where a camera made one recording of several files; only then.", kind=int),
+    json_only("of", "How many files the recording has.", kind=int),
     json_only("group", "Name of the recording."),
 )
 
@@ -297,36 +349,41 @@ VIDEO_MORE: Final = (
 def video_record(line: Timeline, moments: Sequence[MomentRecord]) -> dict[str, Any]:
     """All that the index knows of a video as a JSON object."""
     fields = line.video.fields
-    more = {"moments": list(map(_moment_record, moments)), "part": fields.part, "of": fields.of, "group": fields.group}
+    more = {"moments": moments, "part": fields.part, "of": fields.of, "group": fields.group}
     return record(VIDEO, line) | record(VIDEO_MORE if fields.part else VIDEO_MORE[:1], more)
 
 
 TIMELINE: Final = (
     json_only("video_id", "Id of the video.", lambda line: line.video.video_id),
     json_only("title", "Title.", lambda line: line.video.fields.title),
-    json_only(
+    objects(
         "moments", "The parts that can be found: start, end.",
-        lambda line: [span_record(span) for span in line.moments],
+        (_number("start", "Where it starts, in seconds.", 3), _number("end", "Where it ends.", 3)),
     ),
-    json_only(
+    objects(
         "timeline", "All the index knows, in time order: modality, start, end, text, source.",
-        lambda line: [
-            {"modality": entry.modality, **span_record(entry.span), "text": entry.text, "source": entry.source}
-            for entry in line.entries
-        ],
+        (
+            json_only("modality", "The modality."), *SPAN, json_only("text", "The text; empty for a frame."),
+            json_only("source", "How it came to be."),
+        ),
+        lambda line: line.entries,
     ),
 )  # fmt: skip
 
 
 FILE: Final = (
-    Column("video_id", "Id of the video that the file holds; null where it could not be read.", style="dim"),
-    Column("duration", "Seconds.", table=as_time, right=True),
+    Column(
+        "video_id", "Id of the video that the file holds; null where it could not be read.", style="dim",
+        kind=str | None,
+    ),
+    Column("duration", "Seconds.", table=as_time, right=True, kind=float | None),
     Column("title", "Title of the video.", wide=True),
     Column("path", "Path of the file.", below="title"),
     Column("state", "indexed, failed or missing."),
     Column(
         "offline", "True for an indexed file that is not there now.",
         tsv=mark("offline"), table=mark("offline"), below="state",
+        kind=bool,
     ),
 )  # fmt: skip
 
@@ -369,28 +426,34 @@ def _encoder_lines(encoders: list[dict[str, Any]]) -> list[str]:
 
 STATUS: Final = (
     Column("index", "Path or address of the index."),
-    Column("size", "Bytes; null for a remote index.", tsv=lambda count: "remote" if count is None else size(count)),
-    Column("files", "Files that index runs met."),
-    Column("videos", "Different videos that they hold."),
-    Column("moments", "Moments that can be found."),
-    Column("seconds", "Length of all videos.", tsv=format_time, label="time"),
+    Column(
+        "size", "Bytes; null for a remote index.", tsv=lambda count: "remote" if count is None else size(count),
+        kind=int | None,
+    ),
+    Column("files", "Files that index runs met.", kind=int),
+    Column("videos", "Different videos that they hold.", kind=int),
+    Column("moments", "Moments that can be found.", kind=int),
+    Column("seconds", "Length of all videos.", tsv=format_time, label="time", kind=float),
     Column(
         "failed", "Files that could not be read or indexed.",
-        tsv=lambda count: f"{count} (clamr status --failed)" if count else "0",
+        tsv=lambda count: f"{count} (clamr status --failed)" if count else "0", kind=int,
     ),
-    Column("missing", "Files that are gone, whose extractions are kept for a while."),
+    Column("missing", "Files that are gone, whose extractions are kept for a while.", kind=int),
     Column(
-        "offline", "Indexed files that are not there now.", tsv=lambda count: f"{count} (clamr ls)" if count else "0"
+        "offline", "Indexed files that are not there now.", tsv=lambda count: f"{count} (clamr ls)" if count else "0",
+        kind=int,
     ),
-    json_only("extractions", "Stored results of recognition, of videos in the index or prepared for questions."),
+    json_only(
+        "extractions", "Stored results of recognition, of videos in the index or prepared for questions.", kind=int
+    ),
     Column(
         "encoders", "Encoders with vectors: name, fingerprint, moments, vectors, and searched and of where not all "
-        "videos have them.", tsv=_encoder_lines, label="encoder",
+        "videos have them.", tsv=_encoder_lines, label="encoder", kind=list[dict[str, Any]],
     ),
-    Column("problems", "What does not fit together in the tables, and what to run.", label="problem"),
+    Column("problems", "What does not fit together in the tables, and what to run.", label="problem", kind=list[str]),
     Column(
         "incomplete", "Files of which only a part can be read.", get=lambda row: len(row["incomplete"]),
-        tsv=lambda count: f"{count} (clamr status --failed)" if count else "0",
+        tsv=lambda count: f"{count} (clamr status --failed)" if count else "0", kind=int,
     ),
     Column(
         "incomplete_file", json=None,
@@ -451,16 +514,19 @@ def _text(segments: Sequence[Segment]) -> str:
     return " ".join(" ".join(segment.text.split()) for segment in segments)
 
 
-def _lines_of(segments: Sequence[Segment]) -> list[dict[str, object]]:
-    return [{**span_record(line.span), "text": line.text, "source": line.source} for line in segments]
+def _around(segments: Sequence[Segment]) -> list[dict[str, Any]]:
+    return [record(AROUND, segment) for segment in segments]
 
+
+AROUND: Final = (*SPAN, json_only("text", "The text."), json_only("source", "How it came to be."))
+"""A line around a frame."""
 
 FRAME: Final = (
-    Column("rank", "1 is the best.", label="#", right=True, style="dim"),
+    Column("rank", "1 is the best.", label="#", right=True, style="dim", kind=int),
     Column("score", "MaxSim of the question.", json=None, tsv=fixed(4), table=fixed(2), right=True),
     Column(
         "time", "When the frame was taken, in seconds.", lambda hit: hit.frame.time,
-        json=rounded(3), tsv=fixed(3), table=as_time, label="frame",
+        json=rounded(3), tsv=fixed(3), table=as_time, label="frame", kind=float,
     ),
     table_only("stretch", lambda hit: as_span(hit.frame.span), below="time"),
     seconds_column(
@@ -468,30 +534,28 @@ FRAME: Final = (
     ),
     seconds_column("end", "Where that ends.", lambda hit: hit.frame.span.end, 3),
     seconds_column("at", "The second inside it where the evidence is strongest.", digits=3),
-    json_only("score", "MaxSim of the question with all modalities.", lambda hit: rounded(4)(hit.score)),
-    json_only(
-        "confidence", "Confidence that it answers the question, from 0 to 1.", lambda hit: rounded(3)(hit.confidence)
-    ),
-    json_only("weak", "True if it probably does not answer the question."),
-    Column("modality", "The modality that matches best.", table=str, label="by"),
+    _number("score", "MaxSim of the question with all modalities.", 4),
+    _number("confidence", "Confidence that it answers the question, from 0 to 1.", 3),
+    json_only("weak", "True if it probably does not answer the question.", kind=bool),
+    Column("modality", "The modality that matches best.", table=str, label="by", kind=str | None),
     json_only(
         "modalities", "Score of each modality alone.",
         lambda hit: {name: rounded(4)(value) for name, value in hit.modalities.items()},
+        dict[str, float | None],
     ),
     Column(
         "words", "The texts that matched.", lambda hit: matched_texts(hit.evidence),
         tsv=" ".join, table=lambda texts: shorten(" · ".join(texts), _LONGEST_CELL), label="matched", wide=True,
+        kind=list[str],
     ),
-    json_only(
-        "evidence", "What matched each word: query_token, modality, start, end, text, similarity.",
-        lambda hit: [evidence_record(part) for part in hit.evidence],
-    ),
+    objects("evidence", "What matched each word: query_token, modality, start, end, text, similarity.", EVIDENCE),
     Column(
-        "speech", "What is said around it.", json=_lines_of, tsv=_text, label="said and written around", wide=True,
+        "speech", "What is said around it.", json=_around, tsv=_text, label="said and written around", wide=True,
+        kind=list, of=AROUND,
         table=lambda segments: shorten(_text(segments), _LONGEST_CELL), style="cyan",
     ),
     Column(
-        "ocr", "What is written on screen.", json=_lines_of, tsv=_text, below="speech",
+        "ocr", "What is written on screen.", json=_around, tsv=_text, below="speech", kind=list, of=AROUND,
         table=lambda segments: shorten(_text(segments), _LONGEST_CELL), style="yellow",
     ),
     Column("file", "Name of its JPEG in the folder of --out.", table=None),
