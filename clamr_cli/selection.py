@@ -1,4 +1,4 @@
-"""Selection of the encoder that searches an index, by the settings and by what the index has vectors of."""
+"""Selection by settings: of the encoder that searches an index, and of the options of index runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from clamr_cli.types import Encoder
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
+    from clamr_cli.index.pipeline import IndexOptions
     from clamr_cli.store import Store
 
 Note: TypeAlias = Callable[[str], None]
@@ -104,3 +105,26 @@ def create_encoder(name: str, settings: Settings, own: Mapping[str, object] | No
 
     own = settings.encoder_settings(name) if own is None else own
     return create(name, cache=settings.cache, device=settings.device, threads=settings.threads, **own)
+
+
+def index_options(settings: Settings, encoder_settings: Mapping[str, object]) -> IndexOptions:
+    """The options of an index run by the settings, with the encoder's own settings."""
+    from clamr_cli.extract.options import AsrOptions, OcrOptions
+    from clamr_cli.index.pipeline import IndexOptions
+
+    language, device, threads = settings.language, settings.device, settings.threads
+    return IndexOptions(
+        cache=settings.cache,
+        encoder=settings.encoder,
+        encoder_settings=encoder_settings,
+        device=device,
+        exclude=settings.exclude,
+        window=settings.window,
+        language=language,
+        asr=AsrOptions(settings.asr_model, language=language, device=device, threads=threads),
+        ocr=OcrOptions(settings.ocr, settings.ocr_languages, device=device, threads=threads),
+        speech=settings.speech,
+        text=settings.text,
+        time_limit=settings.time_limit,
+        threads=threads,
+    )

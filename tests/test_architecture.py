@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "clamr_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-MOST_LINES = 41_400
-MOST_FILES = 154
+MOST_LINES = 42_300
+MOST_FILES = 160
 HEAVY = {"numpy", "torch", "lancedb", "lance", "pyarrow", "av", "rich", "transformers", "easyocr", "faster_whisper"}
 PRINTERS = {"cli", "render", "demo", "__main__.py"}
 

@@ -182,7 +182,7 @@ def _run(program: Any, arguments: Sequence[str]) -> int:  # noqa: ANN401 -- see 
         elif isinstance(error, ClamrError):
             code, message = error.exit_code, str(error)
         else:
-            code, message = EXIT_USAGE, _defect_message(error)
+            code, message = EXIT_USAGE, defect_message(error)
     # Where it cannot be written, the exit code still says that something went wrong.
     with contextlib.suppress(OSError):
         warn(f"clamr: {message}", always=True)
@@ -203,7 +203,7 @@ def _usage_message(error: Any) -> str:  # noqa: ANN401 -- see _ParserError
     return f"{message}{' See' if message.endswith('?') else ': see'} '{command} --help'"
 
 
-def _defect_message(error: BaseException) -> str:
+def defect_message(error: BaseException) -> str:
     """An error that no code of clamr expected, in one line; its traceback goes to a file."""
     short = shortage(error)
     try:

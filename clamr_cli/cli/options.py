@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ import typer
 from clamr_cli import selection
 from clamr_cli.cli.output import Form, warn
 from clamr_cli.errors import UsageError
-from clamr_cli.selection import settings_for
+from clamr_cli.selection import index_options, settings_for
 from clamr_cli.terms import language
 from clamr_cli.text import parse_time
 from clamr_cli.types import Device, Encoder, FrameSelection, Modality, OcrEngine, Scoring, Span
@@ -31,7 +31,6 @@ from clamr_cli.types import Device, Encoder, FrameSelection, Modality, OcrEngine
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
     from clamr_cli.frames import DenseOptions
-    from clamr_cli.index.pipeline import IndexOptions
     from clamr_cli.llm import ChatModel
     from clamr_cli.search.search import Example
     from clamr_cli.store import Store
@@ -360,29 +359,6 @@ def quiet_libraries() -> None:
     # Without a handler, Python's last resort prints warnings to stderr.
     if not logging.getLogger().handlers:
         logging.getLogger().addHandler(logging.NullHandler())
-
-
-def index_options(settings: Settings, encoder_settings: Mapping[str, object]) -> IndexOptions:
-    """The options of an index run by the settings, with the encoder's own settings."""
-    from clamr_cli.extract.options import AsrOptions, OcrOptions
-    from clamr_cli.index.pipeline import IndexOptions
-
-    language, device, threads = settings.language, settings.device, settings.threads
-    return IndexOptions(
-        cache=settings.cache,
-        encoder=settings.encoder,
-        encoder_settings=encoder_settings,
-        device=device,
-        exclude=settings.exclude,
-        window=settings.window,
-        language=language,
-        asr=AsrOptions(settings.asr_model, language=language, device=device, threads=threads),
-        ocr=OcrOptions(settings.ocr, settings.ocr_languages, device=device, threads=threads),
-        speech=settings.speech,
-        text=settings.text,
-        time_limit=settings.time_limit,
-        threads=threads,
-    )
 
 
 def split_place(place: str) -> tuple[str, Span | None]:

@@ -6,7 +6,7 @@ loop runs, ``prepare_async`` takes the place of ``prepare``.
 """
 
 from clamr_cli.frames.export import full_size
-from clamr_cli.frames.prepare import locate, prepare, prepare_async, stills
+from clamr_cli.frames.prepare import load_prepared, locate, prepare, prepare_async, stills
 from clamr_cli.frames.rank import Ranking, describe, find, rank, uniform
 from clamr_cli.frames.values import DenseOptions, FrameChoice, FrameHit, Prepared, Target, Texts
 
@@ -21,6 +21,7 @@ __all__ = [
     "describe",
     "find",
     "full_size",
+    "load_prepared",
     "locate",
     "prepare",
     "prepare_async",

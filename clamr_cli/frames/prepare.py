@@ -145,7 +145,7 @@ async def prepare_async(store: Store, target: Target, options: DenseOptions) -> 
         )
     if not 0 <= options.context < float("inf"):
         raise UsageError(f"{options.context:g} seconds around a frame make no sense", "give 0 or more")
-    ready = await _load(store, target, options)
+    ready = await load_prepared(store, target, options)
     if ready is None:
         index = options.index.with_threads()
         processes = 2 if index.encoder in _TWICE and (os.cpu_count() or 1) > 1 else 1
@@ -170,7 +170,7 @@ async def prepare_async(store: Store, target: Target, options: DenseOptions) -> 
         except IndexLocked as error:
             hint = f"{error.hint}; what is prepared of a video is kept in the index, or in another one: --db DIR"
             raise IndexLocked(error.what, hint) from error
-        ready = await _load(store, target, options)
+        ready = await load_prepared(store, target, options)
     if ready is None:
         raise StoreError("what was prepared is not all there", "run the command again")
     yield ready
@@ -372,7 +372,7 @@ def _candidates_of(sampled: SampledMedia) -> tuple[Frame, ...]:
     return tuple(Frame(frame.time, frame.span, b"") for frame in sampled.stills)
 
 
-async def _load(store: Store, target: Target, options: DenseOptions) -> Prepared | None:
+async def load_prepared(store: Store, target: Target, options: DenseOptions) -> Prepared | None:
     """A video that is wholly prepared; None where something has yet to be done."""
     sampled = _load_samples(store, target, options)
     if sampled is None:

@@ -362,10 +362,10 @@ def spoken_segments(store: Store, video_id: str) -> tuple[Segment, ...]:
     return joined([segment for moment in store.moments([video_id]) for segment in moment.speech])
 
 
-def indexed_videos(store: Store) -> list[FileRecord]:
-    """One indexed file of each video, by video-id: the first path of those that hold it."""
+def indexed_videos(store: Store, video_ids: Sequence[str] | None = None) -> list[FileRecord]:
+    """One indexed file of each of the given videos (of all without): the first path of those that hold it, by id."""
     first: dict[str, FileRecord] = {}
-    for record in sorted(store.files(), key=lambda record: record.path):
+    for record in store.files(video_ids):
         if record.state is FileState.INDEXED:
             first.setdefault(record.video_id, record)
     return [first[identity] for identity in sorted(first)]
@@ -421,22 +421,24 @@ def documents_with(store: Store, record: FileRecord, speech: Sequence[Segment]) 
 
 def frames_at(store: Store, places: Sequence[tuple[str, float]]) -> list[bytes]:
     """The stored frame, a JPEG, of a second of each video; empty where none is stored any more."""
-    records = {record.video_id: record for record in indexed_videos(store)}
-    wanted = [video_id for video_id in dict.fromkeys(video_id for video_id, _ in places) if video_id in records]
-    hashes = {video.video_id: video.content_hash for video in store.videos(wanted)}
+    frames = stored_frames(store, list(dict.fromkeys(video_id for video_id, _ in places)))
+    return [nearest_frame(own, second).jpeg if (own := frames.get(video_id)) else b"" for video_id, second in places]
+
+
+def stored_frames(store: Store, video_ids: Sequence[str]) -> dict[str, tuple[Frame, ...]]:
+    """The stored frames of each video; videos of which none are stored any more are left out."""
+    records = {record.video_id: record for record in indexed_videos(store, video_ids)}
     frames: dict[str, tuple[Frame, ...]] = {}
-    for video_id, content_hash in hashes.items():
-        recipe = Recipe.parse(records[video_id].recipe)
-        if recipe is not None and (stored := store.extraction(recipe.key(content_hash, "media"))) is not None:
-            frames[video_id] = frames_from(msgspec.convert(stored.payload, DecodedMedia), stored.blobs)
+    for video in store.videos([video_id for video_id in video_ids if video_id in records]):
+        recipe = Recipe.parse(records[video.video_id].recipe)
+        if recipe is not None and (stored := store.extraction(recipe.key(video.content_hash, "media"))) is not None:
+            frames[video.video_id] = frames_from(msgspec.convert(stored.payload, DecodedMedia), stored.blobs)
+    return {video_id: own for video_id, own in frames.items() if own}
 
-    def distance(frame: Frame, second: float) -> tuple[bool, float]:
-        return not frame.span.start <= second < frame.span.end, abs(frame.time - second)
 
-    return [
-        min(own, key=lambda frame: distance(frame, second)).jpeg if (own := frames.get(video_id)) else b""
-        for video_id, second in places
-    ]
+def nearest_frame(frames: Sequence[Frame], second: float) -> Frame:
+    """The frame that stands for a second, else the one that was taken nearest to it."""
+    return min(frames, key=lambda frame: (not frame.span.start <= second < frame.span.end, abs(frame.time - second)))
 
 
 def windows(

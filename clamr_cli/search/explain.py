@@ -44,7 +44,14 @@ _LANGUAGES: Final = 5
 
 
 def explain(
-    store: Store, encoder: Encoder, video_id: str, text: str, options: SearchOptions, example: Example | None = None
+    store: Store,
+    encoder: Encoder,
+    video_id: str,
+    text: str,
+    options: SearchOptions,
+    example: Example | None = None,
+    *,
+    moment_id: str | None = None,
 ) -> Explanation:
     """Explanation of a video's rank: evidence per query word and modality, shares, its rank without each modality.
 
@@ -55,6 +62,7 @@ def explain(
         text: what was looked for.
         options: of that search; how many it returned and whether by moment does not matter.
         example: of that search.
+        moment_id: the moment of the video whose evidence is wanted, the best one where None; the ranks are the video's.
 
     Raises:
         UsageError: there is no such video, the search's options leave it out, or the query is empty.
@@ -94,7 +102,16 @@ def explain(
             "modalities asked for",
             f"clamr index --encoder {encoder.info.name}",
         )
-    hits = hits_of(store, query, [(own.moment_id, own.score)])
+    shown = own
+    if moment_id is not None and moment_id != own.moment_id:
+        if candidates.moments is not None and moment_id not in candidates.moments:
+            raise UsageError(f"moment {moment_id} has not the words in quotation marks", "explain it without the marks")
+        alone = Candidates(candidates.snapshot, candidates.videos, frozenset((moment_id,)), candidates.without)
+        (of_moment, *_), _ = without_corrupt_cache(store, query, alone, ranks)
+        if of_moment is None:
+            raise UsageError(f"nothing of moment {moment_id} can answer", "explain another one")
+        shown = of_moment
+    hits = hits_of(store, query, [(shown.moment_id, shown.score)])
     if not hits:
         raise UsageError(f"video {video_id} was changed meanwhile", "run the command again")
     hit, match = hits[0]

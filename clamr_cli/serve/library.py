@@ -8,21 +8,26 @@ long.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 from clamr_cli import terms
 from clamr_cli.config import Settings
 from clamr_cli.errors import ClamrError, UnknownVideo, UsageError
+from clamr_cli.files import readable_now
+from clamr_cli.index.documents import nearest_frame, spoken_segments, stored_frames
 from clamr_cli.kernel import usable_threads
 from clamr_cli.records import (
     EXPLANATION,
+    FRAME,
     HIT,
+    STATUS,
     TIMELINE,
     file_rows,
     partial_coverage,
@@ -30,14 +35,34 @@ from clamr_cli.records import (
     status_row,
     video_record,
 )
-from clamr_cli.selection import encoder_for
+from clamr_cli.search import correct, explain, similar, timeline, why_nothing
+from clamr_cli.search import search as find
+from clamr_cli.search.search import SAMPLE
+from clamr_cli.selection import choose_encoder, create_encoder, encoder_for, index_options, settings_for
 from clamr_cli.store import Store
-from clamr_cli.types import Document, Encoder, EncoderInfo, Hit, SearchOptions, Segment, TokenVectors
+from clamr_cli.types import (
+    Document,
+    Encoder,
+    EncoderInfo,
+    Frame,
+    Hit,
+    Modality,
+    SearchOptions,
+    Segment,
+    Span,
+    TokenVectors,
+)
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 _REMEMBERED_QUERIES: Final = 256
+_REMEMBERED_BYTES: Final = 64 << 20
+"""Of the stored frames of videos whose thumbnails were asked for last."""
+
+
+class NotPrepared(UsageError):
+    """A question about frames of a video that was not prepared for it."""
 
 
 class Busy(ClamrError):
@@ -154,8 +179,10 @@ class Library:
         self._pending = 0
         self._counting = threading.Lock()
         self._choosing = threading.Lock()
-        self._encoders: dict[tuple[str, str], SharedEncoder] = {}
+        self._encoders: dict[str, SharedEncoder] = {}
         self._chosen: tuple[str, SharedEncoder, tuple[str, ...]] | None = None
+        self._frames: OrderedDict[str, tuple[Frame, ...]] = OrderedDict()
+        self._frames_version = ""
 
     # --- many at once -------------------------------------------------------------------------------------------------
 
@@ -200,11 +227,22 @@ class Library:
             version = self.version()
             if self._chosen is None or self._chosen[0] != version:
                 notes: list[str] = []
-                encoder = encoder_for(self.store, self.settings, self._own, notes.append)
-                key = encoder.info.name, encoder.info.fingerprint
-                shared = self._encoders.setdefault(key, SharedEncoder(encoder))
+                shared = self._shared(encoder_for(self.store, self.settings, self._own, notes.append))
+                self.store.refresh(shared.info.fingerprint)
                 self._chosen = version, shared, tuple(notes)
             return self._chosen[1:]
+
+    def _shared(self, encoder: Encoder) -> SharedEncoder:
+        """The encoder of the same fingerprint that is loaded already, else this one."""
+        return self._encoders.setdefault(encoder.info.fingerprint, SharedEncoder(encoder))
+
+    def warm(self) -> None:
+        """Load the encoder and map the vectors, so that the first question does not wait for them."""
+        encoder, _ = self.encoder()
+        encoder.encode_queries(["clamr"])
+        self.store.snapshot(encoder.info.fingerprint)
+        self.store.sample(encoder.info.fingerprint, SAMPLE)
+        self.store.vocabulary()
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
@@ -231,11 +269,6 @@ class Library:
             EncoderMismatch: the index has no vectors of the encoder.
             StoreError: the index cannot be read.
         """
-        from dataclasses import replace
-
-        from clamr_cli.search import correct, why_nothing
-        from clamr_cli.search import search as find
-
         store = self.store
         query = terms.query(query, "red car")
         encoder, notes = self.encoder()
@@ -253,23 +286,94 @@ class Library:
         reason = ""
         if not hits:
             reason = why_nothing(store, encoder, query, options) if store.catalog() else "nothing is indexed yet"
-        coverage = partial_coverage(store, encoder.info.fingerprint)
-        return Answer(query, tuple(hits), corrections, reason, coverage, store.is_being_written(), notes)
+        return self._answer(query, hits, encoder, notes, corrections, reason)
 
-    def explain(self, video_id: str, query: str, options: SearchOptions) -> dict[str, Any]:
+    def similar(self, video_id: str, span: Span | None, options: SearchOptions) -> Answer:
+        """The moments that are most like a stretch or second (an empty span) of a video, as ``clamr similar`` has it.
+
+        Raises:
+            UnknownVideo: the index has no such video.
+            UsageError: nothing of it can be compared.
+        """
+        encoder, notes = self.encoder()
+        hits = similar(self.store, encoder, video_id, span, options, device=self.settings.device)
+        return self._answer("", hits, encoder, notes, {}, "" if hits else "nothing else can be compared with it")
+
+    def _answer(
+        self,
+        query: str,
+        hits: Sequence[Hit],
+        encoder: Encoder,
+        notes: Sequence[str],
+        corrections: Mapping[str, str],
+        reason: str,
+    ) -> Answer:
+        if any(hit.approximate for hit in hits):
+            notes = [*notes, "candidates came from an approximate index; exact compares with everything"]
+        coverage = partial_coverage(self.store, encoder.info.fingerprint)
+        return Answer(query, tuple(hits), corrections, reason, coverage, self.store.is_being_written(), tuple(notes))
+
+    def explain(
+        self, video_id: str, query: str, options: SearchOptions, *, moment_id: str | None = None
+    ) -> dict[str, Any]:
         """The record of ``clamr explain --json``: why a video ranks where it does.
+
+        Args:
+            video_id: the video.
+            query: what was looked for.
+            options: of the search.
+            moment_id: its moment whose evidence is wanted; the best one where None.
 
         Raises:
             UnknownVideo: the index has no such video.
             UsageError: the query is empty, or the options leave the video out.
         """
-        from clamr_cli.search import explain
-
         query = terms.query(query, "red car")
         self.store.video(video_id)
         encoder, _ = self.encoder()
-        explanation = explain(self.store, encoder, video_id, query, options)
+        explanation = explain(self.store, encoder, video_id, query, options, moment_id=moment_id)
         return {**record(EXPLANATION, explanation), **partial_coverage(self.store, encoder.info.fingerprint)}
+
+    def span_of(self, moment_id: str) -> tuple[str, Span]:
+        """The video and the stretch of a moment.
+
+        Raises:
+            UnknownVideo: the index has no such moment.
+        """
+        video_id = moment_id.partition("#")[0]
+        for moment in self.store.moments([video_id]):
+            if moment.moment_id == moment_id:
+                return video_id, moment.span
+        raise UnknownVideo(f"no moment of the index is called {moment_id!r}", "it looks like 4f1a2b3c5d6e#7")
+
+    def frames(
+        self, video_id: str, question: str, count: int, modalities: Sequence[Modality] = ()
+    ) -> list[dict[str, Any]]:
+        """The records of ``clamr frames --json`` for a video that was prepared.
+
+        Raises:
+            UnknownVideo: the index has no such video.
+            NotPrepared: the video has to be prepared first.
+        """
+        from clamr_cli.frames import DenseOptions, FrameChoice, Target, find, load_prepared
+
+        question, video = terms.query(question, "who opens the door?"), self.store.video(video_id)
+        settings = choose_encoder(self.store, self.settings)
+        own = settings_for(self.store, settings.encoder, settings, self._own)
+        options = DenseOptions(index_options(settings, own), 2.0)
+        files = self.store.files([video_id])
+        there = readable_now(files)
+        path = next((file.path for file in files if file.path in there), "")
+        prepared = asyncio.run(load_prepared(self.store, Target(path, video_id, video.content_hash), options))
+        if prepared is None:
+            raise NotPrepared(
+                f"video {video_id} is not prepared for questions about its frames",
+                f'prepare it with: clamr frames {video_id} "what to look for"',
+            )
+        encoder = self._shared(create_encoder(settings.encoder, settings, own))
+        columns = [column for column in FRAME if column.name not in ("file", "clip")]
+        choice = FrameChoice(count, "diverse", tuple(modalities))
+        return [record(columns, hit) for hit in find(prepared, encoder, question, choice)]
 
     def videos(self, path: str | None = None) -> list[dict[str, Any]]:
         """The records of ``clamr ls --json``."""
@@ -277,32 +381,48 @@ class Library:
 
     def video(self, video_id: str) -> dict[str, Any]:
         """The record of ``clamr show --json``; UnknownVideo where there is none."""
-        from clamr_cli.search import timeline
-
         return video_record(timeline(self.store, video_id), self.store.moments([video_id]))
 
     def timeline(self, video_id: str) -> dict[str, Any]:
         """All that the index knows of a video in time order; UnknownVideo where there is none."""
-        from clamr_cli.search import timeline
-
         return record(TIMELINE, timeline(self.store, video_id))
 
     def transcript(self, video_id: str) -> Sequence[Segment]:
         """What is said in a video; UnknownVideo where there is none."""
-        from clamr_cli.index.documents import spoken_segments
-
         self.store.video(video_id)
         return spoken_segments(self.store, video_id)
 
-    def thumbnail(self, video_id: str, second: float) -> bytes:
-        """The stored JPEG nearest to a second of a video; UnknownVideo where there is no video or no picture of it."""
-        from clamr_cli.index.documents import frames_at
+    def thumbnail(self, video_id: str, second: float) -> tuple[bytes, str]:
+        """The stored JPEG nearest to a second of a video, and a tag that is another one when it changes.
 
-        self.store.video(video_id)
-        (jpeg,) = frames_at(self.store, [(video_id, second)])
-        if not jpeg:
-            raise UnknownVideo(f"no picture of video {video_id} is stored", "it has no picture, or was not read yet")
-        return jpeg
+        Raises:
+            UnknownVideo: the index has no such video, or no picture of it.
+        """
+        frames = self._stored_frames(video_id)
+        if not frames:
+            self.store.video(video_id)
+            raise UnknownVideo(f"no picture of video {video_id} is stored", "it has none, or was not read yet")
+        jpeg = nearest_frame(frames, second).jpeg
+        return jpeg, hashlib.blake2b(jpeg, digest_size=12).hexdigest()
+
+    def _stored_frames(self, video_id: str) -> tuple[Frame, ...]:
+        """The stored frames of a video; those of the last videos stay in memory, as far as it is meant for them."""
+        version = self.version()
+        with self._counting:
+            if version != self._frames_version:
+                self._frames.clear()
+                self._frames_version = version
+            if video_id in self._frames:
+                self._frames.move_to_end(video_id)
+                return self._frames[video_id]
+        frames = stored_frames(self.store, [video_id]).get(video_id, ())
+        with self._counting:
+            if version == self._frames_version:
+                self._frames[video_id] = frames
+                size = sum(len(frame.jpeg) for own in self._frames.values() for frame in own)
+                while size > _REMEMBERED_BYTES or len(self._frames) > _REMEMBERED_QUERIES:
+                    size -= sum(len(frame.jpeg) for frame in self._frames.popitem(last=False)[1])
+        return frames
 
     def path(self, video_id: str) -> str:
         """A file of a video that can be read now.
@@ -310,8 +430,6 @@ class Library:
         Raises:
             UnknownVideo: the index has no such video, or no file of it is there now.
         """
-        from clamr_cli.files import readable_now
-
         self.store.video(video_id)
         files = self.store.files([video_id])
         there = readable_now(files)
@@ -322,18 +440,4 @@ class Library:
 
     def status(self) -> dict[str, Any]:
         """The record of ``clamr status --json``."""
-        from clamr_cli.records import STATUS
-
         return record(STATUS, status_row(self.store))
-
-
-def video_of(moment_id: str) -> str:
-    """The id of the video of a moment.
-
-    Raises:
-        UsageError: it is no id of a moment.
-    """
-    video_id, mark, number = moment_id.partition("#")
-    if not (video_id and mark and number.isascii() and number.isdigit()):
-        raise UsageError(f"{moment_id!r} is no id of a moment", "it looks like 4f1a2b3c#7")
-    return video_id

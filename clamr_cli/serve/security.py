@@ -14,8 +14,9 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from html import escape
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -33,6 +34,9 @@ LONG: Final = ("/media/", "/mcp", "/api/v1/events")
 _LEAST_TOKEN: Final = 32
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~-]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]+")
+_OWN: Final = ("none", "same-origin")
+"""Values of Sec-Fetch-Site where a person or a page of this server asks."""
+
 _METHODS: Final = ("GET", "HEAD", "POST", "DELETE")
 _CONTENT_POLICY: Final = (
     "default-src 'self'; media-src 'self' blob:; img-src 'self' blob:; object-src 'none'; base-uri 'none'; "
@@ -57,12 +61,14 @@ class Access:
         hosts: names and addresses under which the server may be asked, without ports.
         port: it listens on.
         write: whether requests may start jobs that write.
+        tickets: tokens for one use each, for command lines of browsers, which other users of the machine can read.
     """
 
     token: str
     hosts: frozenset[str]
     port: int
     write: bool = False
+    tickets: set[str] = field(default_factory=set)
 
     @classmethod
     def of(
@@ -97,6 +103,19 @@ class Access:
             )
         hosts = frozenset((*names, *LOOPBACK, *((host,) if host not in ("", "0.0.0.0", "::") else ())))  # noqa: S104
         return cls(token or secrets.token_urlsafe(32), hosts, port, write)
+
+    def ticket(self) -> str:
+        """A token that lets one browser in, once."""
+        ticket = secrets.token_urlsafe(32)
+        self.tickets.add(ticket)
+        return ticket
+
+    def admits(self, token: str) -> bool:
+        """Whether a URL with this token lets a browser in."""
+        if token in self.tickets:
+            self.tickets.remove(token)
+            return True
+        return _equal(token, self.token)
 
     @property
     def cookie(self) -> str:
@@ -155,8 +174,15 @@ class Refusal(Exception):
 class Guard:
     """The middleware that lets only requests through which keep all rules, and puts the headers on every answer."""
 
-    def __init__(self, app: ASGIApp, access: Access, limits: Limits | None = None) -> None:
-        self._app, self._access, self._limits = app, access, limits or Limits()
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        limits: Limits | None = None,
+        report: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Guard an application; ``report`` is called with errors that no code expected."""
+        self._app, self._access, self._limits, self._report = app, access, limits or Limits(), report
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -186,8 +212,9 @@ class Guard:
         try:
             self._check(scope)
             if (location := self._entrance(scope)) is not None:
-                await self._enter(location, guarded_send)
+                await self._enter(scope, location, guarded_send)
                 return
+            _check_origin(scope)
             self._authenticate(scope)
             body = self._bounded(receive)
             if scope["path"].startswith(LONG):
@@ -201,6 +228,12 @@ class Guard:
         except TimeoutError:
             if not started:
                 await _refuse(Refusal(503, "the answer took too long", "ask for less, or try again"), guarded_send)
+        except Exception as error:
+            if self._report is not None:
+                self._report(error)
+            if started:
+                raise
+            await _refuse(Refusal(500, "an unexpected error", "the terminal of clamr serve says more"), guarded_send)
 
     def _check(self, scope: Scope) -> None:
         """Refuse a request of the wrong size, host or origin."""
@@ -214,12 +247,6 @@ class Guard:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or _host_of(hosts[0]) not in self._access.hosts:
             raise Refusal(421, "this server does not answer for that host", "allow it with: clamr serve --allow-host")
-        site = headers.get("sec-fetch-site", "none")
-        if site not in ("none", "same-origin"):
-            raise Refusal(403, "a page of another site asked", "open the page that clamr serve printed")
-        origins = headers.getlist("origin")
-        if any(urlsplit(origin).netloc.lower() != hosts[0].lower() for origin in origins):
-            raise Refusal(403, "a page of another origin asked", "open the page that clamr serve printed")
         if scope["method"] == "POST":
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
@@ -234,17 +261,25 @@ class Guard:
             return None
         pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         tokens = [value for name, value in pairs if name == "token"]
-        if len(tokens) != 1 or not _equal(tokens[0], self._access.token):
+        if len(tokens) != 1 or not self._access.admits(tokens[0]):
             raise Refusal(401, "the token is not that of this server", "open the URL that clamr serve printed last")
         rest = urlencode([(name, value) for name, value in pairs if name != "token"])
         return f"/?{rest}" if rest else "/"
 
-    async def _enter(self, location: str, send: Send) -> None:
+    async def _enter(self, scope: Scope, location: str, send: Send) -> None:
         """Give the browser its cookie and send it to the page without the token in its URL."""
         cookie = f"{self._access.cookie}={self._access.session}; HttpOnly; SameSite=Strict; Path=/"
-        headers = [(b"location", location.encode()), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
-        await send({"type": "http.response.start", "status": 303, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
+        headers, status, body = [(b"set-cookie", cookie.encode())], 303, b""
+        if Headers(scope=scope).get("sec-fetch-site", "none") in _OWN:
+            headers.append((b"location", location.encode()))
+        else:
+            # After a link on another site the browser keeps the cookie back until a page from here asks.
+            refresh = f'<meta http-equiv="refresh" content="0; url={escape(location)}">'
+            status, body = 200, f"<!doctype html>{refresh}<title>clamr</title>".encode()
+            headers.append((b"content-type", b"text/html; charset=utf-8"))
+        headers.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     def _authenticate(self, scope: Scope) -> None:
         """Refuse who does not know the token."""
@@ -276,6 +311,15 @@ class Guard:
             return message
 
         return bounded
+
+
+def _check_origin(scope: Scope) -> None:
+    """Refuse a request that a page of another origin makes."""
+    headers = Headers(scope=scope)
+    own = headers.get("sec-fetch-site", "none") in _OWN
+    origins = headers.getlist("origin")
+    if not own or any(urlsplit(origin).netloc.lower() != headers["host"].lower() for origin in origins):
+        raise Refusal(403, "a page of another origin asked", "open the page that clamr serve printed")
 
 
 def _host_of(header: str) -> str:

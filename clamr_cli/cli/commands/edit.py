@@ -16,7 +16,6 @@ from clamr_cli.cli.options import (
     QuietOption,
     VideoArgument,
     edited,
-    index_options,
     open_store,
     searched_encoder,
 )
@@ -24,7 +23,7 @@ from clamr_cli.cli.output import warn
 from clamr_cli.cli.progress import RunView, event_line, follow
 from clamr_cli.errors import EXIT_FOUND, MediaError, UsageError
 from clamr_cli.events import Event, Indexed, Notice, Progress
-from clamr_cli.selection import settings_for
+from clamr_cli.selection import index_options, settings_for
 from clamr_cli.text import plural
 
 if TYPE_CHECKING:

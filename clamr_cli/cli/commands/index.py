@@ -13,21 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
-from clamr_cli.cli.options import (
-    Context,
-    EncoderOptions,
-    EventsOption,
-    ExtractionOptions,
-    choose_encoder,
-    index_options,
-    open_store,
-)
+from clamr_cli.cli.options import Context, EncoderOptions, EventsOption, ExtractionOptions, choose_encoder, open_store
 from clamr_cli.cli.output import warn
 from clamr_cli.cli.progress import IndexView, follow, interruptible
 from clamr_cli.config import plain_value, state_folder, value_text
 from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.files import write_atomically
-from clamr_cli.selection import settings_for
+from clamr_cli.selection import index_options, settings_for
 from clamr_cli.text import parse_time
 
 if TYPE_CHECKING:

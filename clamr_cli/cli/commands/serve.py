@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,45 +52,42 @@ def serve(context: Context, arguments: ServeArguments) -> int:
         clamr serve --no-browser --port 9000
     """
     try:
-        import fastapi  # noqa: F401
-        import uvicorn
-    except ImportError:
+        from clamr_cli.serve.app import create_app
+        from clamr_cli.serve.server import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("clamr_cli"):
+            raise
         raise MissingExtra("clamr serve", "serve") from None
-    from clamr_cli.serve.app import create_app
+    from clamr_cli.cli.app import defect_message
     from clamr_cli.serve.library import Library
     from clamr_cli.serve.security import Access
 
-    settings = context.settings(encoder=arguments.encoder, device=arguments.device)
-    listening = _listen(arguments.host, arguments.port)
-    with contextlib.closing(listening):
+    settings, token = context.settings(encoder=arguments.encoder, device=arguments.device), _token(arguments)
+    store = open_store(settings)
+    with contextlib.closing(_listen(arguments.host, arguments.port)) as listening:
         port = listening.getsockname()[1]
-        access = Access.of(
-            arguments.host, port, token=_token(arguments), names=arguments.allow_host or (), write=arguments.allow_write
-        )
-        store = open_store(settings)
-        library = Library(store, settings, arguments.encoder_settings())
-        app = create_app(library, access)
-        config = uvicorn.Config(
-            app,
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            limit_concurrency=256,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=3,
-            h11_max_incomplete_event_size=32_768,
+        names = arguments.allow_host or ()
+        access = Access.of(arguments.host, port, token=token, names=names, write=arguments.allow_write)
+        app = create_app(
+            Library(store, settings, arguments.encoder_settings()),
+            access,
+            command=_own_command(context),
+            report=lambda error: warn(f"clamr serve: {defect_message(error)}", always=True),
         )
         address = f"http://{_shown(arguments.host)}:{port}/"
-        url = f"{address}?token={access.token}"
-        print_line(url)
-        warn("Ctrl-C ends it")
+        print_line(f"{address}?token={access.token}")
+        warn("open this address in a browser; Ctrl-C ends the server")
         if not arguments.no_browser and _has_display():
-            webbrowser.open(url)
-        try:
-            uvicorn.Server(config).run(sockets=[listening])
-        finally:
-            library.close()
+            webbrowser.open(f"{address}?token={access.ticket()}")
+        run(app, listening)
     return EXIT_FOUND
+
+
+def _own_command(context: Context) -> list[str]:
+    """The words that start clamr with the settings of this run."""
+    settings = context.settings()
+    config = ["--config", context.config] if context.config else []
+    return [sys.executable, "-m", "clamr_cli", "--db", settings.db, *config]
 
 
 def _token(arguments: ServeArguments) -> str | None:
@@ -133,6 +131,4 @@ def _shown(host: str) -> str:
 
 def _has_display() -> bool:
     """Whether a browser can be shown."""
-    import sys
-
     return sys.platform in ("darwin", "win32") or bool(external("DISPLAY") or external("WAYLAND_DISPLAY"))

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.cli.commands.index import IndexArguments
-from clamr_cli.cli.options import Context, index_options
+from clamr_cli.cli.options import Context
 from clamr_cli.cli.progress import IndexView, follow
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Skipped
 from clamr_cli.index.pipeline import IndexOptions
+from clamr_cli.selection import index_options
 from tests.unit.cli.conftest import Clamr
 
 

@@ -7,8 +7,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from clamr_cli.cli.progress import Estimate, IndexView, PrepareView, Screen, event_line, follow
+from clamr_cli.cli.progress import IndexView, PrepareView, Screen, event_line, follow
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Progress, Removed, Skipped
+from clamr_cli.index.estimate import Estimate
 
 FILM = "/v/film\x1b[2J.mp4"
 RUN: tuple[Event, ...] = (
