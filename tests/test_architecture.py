@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "clamr_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-MOST_LINES = 42_300
+MOST_LINES = 43_300
 MOST_FILES = 160
 HEAVY = {"numpy", "torch", "lancedb", "lance", "pyarrow", "av", "rich", "transformers", "easyocr", "faster_whisper"}
 PRINTERS = {"cli", "render", "demo", "__main__.py"}

@@ -384,6 +384,11 @@ def to_rgb(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(picture).filter(table), np.uint8) if table else picture
 
 
+def needs_tone_mapping(frame: VideoFrame) -> bool:
+    """Whether a frame's colours differ visibly from those of screens: high dynamic range, wide primaries."""
+    return _table_for(frame) is not None
+
+
 def _table_for(frame: VideoFrame) -> ImageFilter.Color3DLUT | None:
     """The colour table from a frame's colours to sRGB; None where they are nearly the same."""
     trc, primaries = frame.color_trc, frame.color_primaries
