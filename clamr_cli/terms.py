@@ -1,8 +1,9 @@
-"""Parsers of the parts of a search as people write them: the query, modalities, weights, dates, languages."""
+"""Parsers of what people write: the query of a search, modalities, weights, dates, languages, places in videos."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,8 @@ from datetime import date
 from typing import Final
 
 from clamr_cli.errors import UsageError
-from clamr_cli.types import SHOWN_MODALITIES, Filters, Modality, Scoring, SearchOptions
+from clamr_cli.text import parse_time
+from clamr_cli.types import SHOWN_MODALITIES, Filters, Modality, Scoring, SearchOptions, Span
 
 _HEAVIEST: Final = 1000
 """A modality that counts so much more decides alone; far larger weights would leave the range of scores."""
@@ -25,6 +27,25 @@ def query(words: str, example: str) -> str:
     if not any(unicodedata.category(character)[0] in "LMNS" for character in text):
         raise UsageError(f"the query {text!r} has no words", f"say what to look for: {example}")
     return text
+
+
+def split_place(place: str) -> tuple[str, Span | None]:
+    """A video and the stretch of it that ``VIDEO@TIME`` or ``VIDEO@TIME-TIME`` names; a second is an empty span.
+
+    The span is None where no time is named. A file that is called so is a file.
+
+    Raises:
+        UsageError: the time cannot be read, or the stretch ends before it begins.
+    """
+    video, at, when = place.rpartition("@")
+    if not at or os.path.lexists(place):
+        return place, None
+    first, _, last = when.partition("-")
+    start = parse_time(first)
+    end = parse_time(last) if last else start
+    if end < start:
+        raise UsageError(f"{when} ends before it begins", "write it like 12:03-12:09")
+    return video, Span(start, end)
 
 
 def modality(name: str) -> Modality:

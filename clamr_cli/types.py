@@ -258,6 +258,7 @@ class TimeBase:
         variable: whether frames are not evenly spaced.
         timecode: of the first frame, ``hh:mm:ss:ff``, with a ``;`` before the frames where it drops frame numbers;
             empty where the file states none.
+        start: seconds from the begin of the video at which the first frame is shown, where sound comes before it.
         source: of the timecode: ``tmcd``, ``tag`` or ``time_reference`` (samples since midnight); empty without one.
     """
 
@@ -266,6 +267,7 @@ class TimeBase:
     variable: bool = False
     timecode: str = ""
     source: str = ""
+    start: float = 0.0
 
     @property
     def drop_frame(self) -> bool:

@@ -29,6 +29,7 @@ _clamr() {
             "":frames) words="frames" ;;
             "":open) words="open" ;;
             "":serve) words="serve" ;;
+            "":cut) words="cut" ;;
             "":ask) words="ask" ;;
             "":demo) words="demo" ;;
             "":doctor) words="doctor" ;;
@@ -112,6 +113,7 @@ _clamr() {
         "search":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "search":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "search":--sheet) COMPREPLY=(); return ;;
+        "search":--clips) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "search":--queries) COMPREPLY=(); return ;;
         "search":--save) COMPREPLY=(); return ;;
         "search":--forget) COMPREPLY=(); return ;;
@@ -203,6 +205,12 @@ _clamr() {
         "serve":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "serve":--config) COMPREPLY=(); return ;;
         "serve":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "cut":--out|"cut":--output|"cut":-o) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "cut":--join) COMPREPLY=(); return ;;
+        "cut":--pad) COMPREPLY=(); return ;;
+        "cut":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "cut":--config) COMPREPLY=(); return ;;
+        "cut":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "ask":--choice) COMPREPLY=(); return ;;
         "ask":--choices) COMPREPLY=(); return ;;
         "ask":--count|"ask":-n|"ask":-k) COMPREPLY=(); return ;;
@@ -382,7 +390,7 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
-        ":"*) offers="index ls show edit rm status optimize search similar explain frames open serve ask demo doctor models config completions encode eval synth train" ;;
+        ":"*) offers="index ls show edit rm status optimize search similar explain frames open serve cut ask demo doctor models config completions encode eval synth train" ;;
         "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
         "ls:"-*) offers="--path --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
@@ -397,7 +405,7 @@ _clamr() {
         "status:"*) offers="" ;;
         "optimize:"-*) offers="--approximate --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "optimize:"*) offers="" ;;
-        "search:"-*) offers="--and --not --modality -m --weight --since --until --longer --shorter --path --language --limit -n --offset --all --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --force --queries --save --saved --forget --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "search:"-*) offers="--and --not --modality -m --weight --since --until --longer --shorter --path --language --limit -n --offset --all --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --clips --force --queries --save --saved --forget --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "search:"*) offers="" ;;
         "similar:"-*) offers="--modality -m --path --limit -n --moments --itself --encoder --device --ids --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "similar:"*) offers="" ;;
@@ -409,6 +417,8 @@ _clamr() {
         "open:"*) offers="" ;;
         "serve:"-*) offers="--host --port --no-browser --token --token-file --allow-host --allow-write --encoder --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "serve:"*) offers="" ;;
+        "cut:"-*) offers="--out --output -o --join --exact --force --quiet -q --line --pad --as-given --json --tsv --table --db --config --verbose -v --color -h --help --help-all" ;;
+        "cut:"*) offers="" ;;
         "ask:"-*) offers="--choice --choices --count -n -k --select --modality -m --side --around --seed --temperature --timeout --dry-run --json --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --quiet -q --encoder --language --asr-model --ocr --ocr-lang --device --db --config --verbose -v --color -h --help --help-all" ;;
         "ask:"*) offers="" ;;
         "demo:"-*) offers="--dir -o --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;

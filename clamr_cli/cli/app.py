@@ -50,6 +50,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "frames": ("frames:frames", "Find the frames that answer a question inside one long video."),
         "open": ("open:open_video", "Open a video in a player, at a moment."),
         "serve": ("serve:serve", "Open a page to search and watch, with a REST API."),
+        "cut": ("cut:cut", "Cut hits out as clips, or join them in one video."),
         "ask": ("ask:ask", "Ask a vision-language model a question about one video."),
     },
     "Setup": {
@@ -93,6 +94,7 @@ ALIASES: Final[Mapping[str, str]] = {
 OTHER_NAMES: Final[Mapping[str, str]] = {
     "ask": "chat question answer",
     "completions": "completion",
+    "cut": "clip clips trim extract supercut montage join concat",
     "config": "settings options preferences configure",
     "doctor": "check diagnose test env",
     "edit": "correct transcript fix subtitle subtitles",

@@ -24,9 +24,9 @@ from clamr_cli import selection
 from clamr_cli.cli.output import Form, warn
 from clamr_cli.errors import UsageError
 from clamr_cli.selection import index_options, settings_for
-from clamr_cli.terms import language
+from clamr_cli.terms import language, split_place
 from clamr_cli.text import parse_time
-from clamr_cli.types import Device, Encoder, FrameSelection, Modality, OcrEngine, Scoring, Span
+from clamr_cli.types import Device, Encoder, FrameSelection, Modality, OcrEngine, Scoring
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
@@ -359,25 +359,6 @@ def quiet_libraries() -> None:
     # Without a handler, Python's last resort prints warnings to stderr.
     if not logging.getLogger().handlers:
         logging.getLogger().addHandler(logging.NullHandler())
-
-
-def split_place(place: str) -> tuple[str, Span | None]:
-    """A video and the stretch of it that ``VIDEO@TIME`` or ``VIDEO@TIME-TIME`` names; a second is an empty span.
-
-    The span is None where no time is named. A file that is called so is a file.
-
-    Raises:
-        UsageError: the time cannot be read, or the stretch ends before it begins.
-    """
-    video, at, when = place.rpartition("@")
-    if not at or os.path.lexists(place):
-        return place, None
-    first, _, last = when.partition("-")
-    start = parse_time(first)
-    end = parse_time(last) if last else start
-    if end < start:
-        raise UsageError(f"{when} ends before it begins", "write it like 12:03-12:09")
-    return video, Span(start, end)
 
 
 def example(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from clamr_cli.extract.asr import WhisperAsr
     from clamr_cli.extract.ocr_engines import TextEngine
     from clamr_cli.media.audio import Stretches
+    from clamr_cli.media.clips import Joined, Piece
     from clamr_cli.media.frames import SampledFrame
 
 _LOG_LINES: Final = 200
@@ -571,8 +572,28 @@ def take_frames(
         report(number, len(times), to_jpeg(image, _QUALITY) if same and image is not None else None)
 
 
-def cut_clip(_report: Reporter, path: str, info: MediaInfo, target: str, span: Span, exact: bool) -> Span:
+def cut_clip(report: Reporter, path: str, info: MediaInfo, target: str, span: Span, exact: bool) -> Span:
     """Cut one clip, encoded anew if ``exact``; returns the stretch that it holds."""
     from clamr_cli.media.clips import copy_clip, encode_clip
 
-    return (encode_clip if exact else copy_clip)(path, info, Path(target), span)
+    if exact:
+        return encode_clip(path, info, Path(target), span, lambda done: report(done, span.duration))
+    return copy_clip(path, info, Path(target), span)
+
+
+def join_clips(report: Reporter, pieces: Sequence[Piece], target: str, exact: bool) -> tuple[Joined, list[bytes]]:
+    """Join stretches of videos in one file; returns its parts and a JPEG of the middle of each."""
+    from clamr_cli.media import clips
+    from clamr_cli.media.probe import probe
+
+    total = sum(piece.span.duration for piece in pieces)
+    joined = clips.join(pieces, Path(target), exact=exact, progress=lambda done: report(done, total))
+    middles = [(part.target.start + part.target.end) / 2 for part in joined.parts]
+    return joined, clips.pictures(target, probe(target), middles, side=640)
+
+
+def probe_file(_report: Reporter, path: str) -> MediaInfo:
+    """Read the facts of a file."""
+    from clamr_cli.media.probe import probe
+
+    return probe(path)

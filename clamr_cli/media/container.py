@@ -343,6 +343,21 @@ def clean_text(text: str) -> str:
     return " ".join("".join(characters).split())[:_LONGEST_TAG]
 
 
+def subtitle_text(packet: Packet[Any]) -> str:
+    """The text of a packet of subtitles without styling; empty where it is none, or damaged."""
+    # Imported here: most videos have no such track, and need not wait for the import.
+    import pysubs2
+
+    texts = []
+    with contextlib.suppress(av.error.FFmpegError):  # a damaged line is no reason to lose the others
+        for rectangle in packet.stream.codec_context.decode2(packet) or ():
+            if hasattr(rectangle, "ass"):
+                words = rectangle.ass.decode("utf-8", "replace").split(",", _ASS_FIELDS)[-1]
+                event = pysubs2.SSAEvent(text=words)
+                texts.append("" if event.is_drawing else _MARKUP.sub("", event.plaintext))
+    return clean_text(" ".join(texts))
+
+
 def read_subtitle_tracks(path: str, info: MediaInfo) -> dict[int, list[Segment]]:
     """The lines of the text subtitle tracks by the tracks' index, in time order, without styling.
 
@@ -355,26 +370,12 @@ def read_subtitle_tracks(path: str, info: MediaInfo) -> dict[int, list[Segment]]
     tracks = {track.index: track for track in info.subtitles if track.text}
     if not tracks:
         return {}
-    # Imported here: most videos have no such track, and need not wait for the import.
-    import pysubs2
-
     lines: dict[int, list[tuple[Span, str]]] = {index: [] for index in tracks}
     with open_media(path) as container:
         streams: list[Any] = [stream for stream in container.streams.subtitles if stream.index in tracks]
-        by_index = {stream.index: stream for stream in streams}
         zero = origin(container)
         for packet in read_packets(container, streams):
-            try:
-                rectangles = by_index[packet.stream_index].codec_context.decode2(packet) or ()
-            except av.error.FFmpegError:
-                continue  # a damaged line is no reason to lose the others
-            texts = []
-            for rectangle in rectangles:
-                if hasattr(rectangle, "ass"):
-                    words = rectangle.ass.decode("utf-8", "replace").split(",", _ASS_FIELDS)[-1]
-                    event = pysubs2.SSAEvent(text=words)
-                    texts.append("" if event.is_drawing else _MARKUP.sub("", event.plaintext))
-            text = clean_text(" ".join(texts))
+            text = subtitle_text(packet)
             stamp = packet.pts if packet.pts is not None else packet.dts
             if stamp is None or not text:
                 continue

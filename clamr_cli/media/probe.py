@@ -344,7 +344,8 @@ def read_time_base(path: str, *, edits: bool = True) -> TimeBase:
         # Frames that are left out elsewhere show in the average alone.
         variable = variable or (len(gaps) > _SAMPLED // 10 and abs(average * usual - 1) > _NEAR)
         rate = _nominal(average, video.guessed_rate or Fraction(0), usual, variable=variable)
-    base = TimeBase(str(rate), str(average.limit_denominator(100_000)), variable)
+        start = max(0.0, float(stamps[0][0] * tick) - origin(container)) if stamps[0] else 0.0
+    base = TimeBase(str(rate), str(average.limit_denominator(100_000)), variable, start=round(start, 6))
     if match := _TIMECODE.fullmatch(timecode):
         mark = ";" if match[4] in ";." and rate in _DROPPING else ":"
         return replace(base, timecode=f"{match[1]}:{match[2]}:{match[3]}{mark}{match[5]}", source=source)

@@ -59,8 +59,11 @@ from clamr_cli.types import (
     EncoderInfo,
     FileRecord,
     FileState,
+    Hit,
+    Modality,
     MomentRecord,
     SearchOptions,
+    Span,
     TimeBase,
     TokenVectors,
     VideoRecord,
@@ -107,11 +110,26 @@ class VideoFacts:
 
 @dataclass(frozen=True, slots=True)
 class LastHit:
-    """A hit of the last search: its rank, its video, and the second at which to open it."""
+    """A hit of the last search: its rank, its video, and the second at which to open it.
+
+    ``span`` is the moment, None in notes of earlier versions. ``line`` is the text that answers at ``at``, empty for a
+    frame, and ``modality`` where it stands; ``weak`` is as of the hit.
+    """
 
     rank: int
     video_id: str
     at: float = 0.0
+    span: Span | None = None
+    modality: Modality | None = None
+    line: str = ""
+    weak: bool = False
+
+    @classmethod
+    def of(cls, hit: Hit) -> LastHit:
+        """The note of a hit."""
+        line = next((line for line in hit.lines if line.timed), None)
+        modality, text = (hit.modality, "") if line is None else (line.modality, line.text)
+        return cls(hit.rank, hit.video_id, hit.opened_at, hit.span, modality, text, hit.weak)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from clamr_cli.cli.options import Context, open_store, split_place
+from clamr_cli import terms
+from clamr_cli.cli.options import Context, open_store
 from clamr_cli.cli.output import warn, write
 from clamr_cli.errors import EXIT_FOUND, StoreError, UsageError
 from clamr_cli.files import absent_file
@@ -46,7 +47,7 @@ def open_video(context: Context, arguments: OpenArguments) -> int:
         clamr open 3
         clamr open film.mp4@1h5m --player vlc
     """  # noqa: E501 -- a paragraph of help is a line
-    video, span = split_place(arguments.place)
+    video, span = terms.split_place(arguments.place)
     path, seconds = _find(context, video)
     seconds = seconds if span is None else span.start
     programs = {name: next(filter(None, map(shutil.which, places)), None) for name, places in PROGRAMS.items()}

@@ -28,11 +28,13 @@ _NAME: Final = re.compile(r"[\w.-]{1,60}")
 _OPTIONS: Final = {"also": "--and", "without": "--not", "everything": "--all"}
 _NOT_SAVED: Final = frozenset(
     (
-        "json", "tsv", "table", "csv", "paths", "null", "ids", "pictures", "sheet", "force", "queries", "save", "saved",
-        "forget",
+        "json", "tsv", "table", "csv", "paths", "null", "ids", "pictures", "sheet", "clips", "force", "queries", "save",
+        "saved", "forget",
     )
 )  # fmt: skip
 """Arguments that say what to do with an answer."""
+_OF_ONE: Final = ("paths", "sheet", "clips")
+"""Options that are for one query."""
 _MOST: Final = 1_000_000_000
 """Results of --all."""
 
@@ -94,7 +96,10 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
         typer.Option("--pictures/--no-pictures", help="Small pictures beside hits, on terminals that can draw them."),
     ] = None
     sheet: options.SheetOption = None
-    force: Annotated[bool, typer.Option("--force", help="Replace the file of --sheet.")] = False
+    clips: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Cut the moments out as clips, as 'clamr cut -o DIR' does.")
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Replace the files of --sheet and --clips.")] = False
     queries: Annotated[
         str | None, typer.Option(metavar="FILE", help="Answer each line of a file, or of - (stdin), in one run.")
     ] = None
@@ -109,6 +114,10 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
 
     def sheet_file(self) -> Path | None:
         """The file of --sheet, refused before anything is opened where it cannot be written."""
+        if self.clips is not None:
+            from clamr_cli.cli.commands.cut import check_folder
+
+            check_folder(self.clips)
         if self.sheet is None:
             return None
         from clamr_cli.frames.sheet import check_sheet
@@ -163,8 +172,9 @@ def search(context: Context, arguments: SearchArguments) -> int:
     if arguments.null and not arguments.paths:
         raise UsageError("-0/--null requires --paths")
     words = " ".join(arguments.query or ())
-    if arguments.queries is not None and (words or saved_as or arguments.paths or arguments.sheet):
-        other = "a query" if words else "--save" if saved_as else "--paths" if arguments.paths else "--sheet"
+    taken = {"a query": words, "--save": saved_as, **{f"--{name}": getattr(arguments, name) for name in _OF_ONE}}
+    if arguments.queries is not None and (others := [name for name, value in taken.items() if value]):
+        other = others[0]
         raise UsageError(f"--queries and {other} exclude each other", "give one of them")
     if words.startswith("@") and len(arguments.query or ()) == 1:
         arguments = _with_saved(open_store(context.settings()), words[1:], arguments)
@@ -204,7 +214,7 @@ def search(context: Context, arguments: SearchArguments) -> int:
         query = _corrected(store, query)
     with waiting("searching"):
         hits = find(store, encoder, query, search_options, device=settings.device)
-    ranks = [LastHit(hit.rank, hit.video_id, hit.opened_at) for hit in hits]
+    ranks = [LastHit.of(hit) for hit in hits]
     store.remember_search(query, search_options, encoder.info.name, ranks)
     if not hits:
         _explain_nothing(store, encoder, query, search_options)
@@ -214,7 +224,12 @@ def search(context: Context, arguments: SearchArguments) -> int:
             write_sheet(sheet, store, query, good)
         else:
             warn(f"{sheet} was not written: all hits are weak")
-    return _print_hits(store, encoder, query, hits, form, arguments)
+    code = _print_hits(store, encoder, query, hits, form, arguments)
+    if arguments.clips is not None and code == EXIT_FOUND:
+        from clamr_cli.cli.commands.cut import write_hits
+
+        code = write_hits(store, hits, arguments.clips, force=arguments.force)
+    return code
 
 
 def _corrected(store: Store, query: str, *, prefix: str = "") -> str:

@@ -9,7 +9,7 @@ import typer
 
 from clamr_cli import terms
 from clamr_cli.cli import options
-from clamr_cli.cli.options import Context, encoder_for, open_store, split_place
+from clamr_cli.cli.options import Context, encoder_for, open_store
 from clamr_cli.cli.output import Form, emit, warn
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING
 from clamr_cli.records import HIT, partial_coverage
@@ -56,7 +56,7 @@ def similar(context: Context, arguments: SimilarArguments) -> int:
 
     form, modalities = arguments.form, terms.modalities(arguments.modality)
     settings = context.settings(encoder=arguments.encoder, limit=arguments.limit, device=arguments.device)
-    name, span = split_place(arguments.place)
+    name, span = terms.split_place(arguments.place)
     search_options = SearchOptions(
         modalities=modalities, limit=settings.limit, moments=arguments.moments, filters=Filters(path=arguments.path)
     )
@@ -70,7 +70,7 @@ def similar(context: Context, arguments: SimilarArguments) -> int:
         example = stored_example(store, encoder.info, video_id, span, modalities, itself=arguments.itself)
         hits = find(store, encoder, "", search_options, device=settings.device, example=example)
     like = video_id if span is None else f"{video_id}@{span.start:.3f}-{span.end:.3f}"
-    ranks = [LastHit(hit.rank, hit.video_id, hit.opened_at) for hit in hits]
+    ranks = [LastHit.of(hit) for hit in hits]
     store.remember_search("", search_options, encoder.info.name, ranks, like)
     if not hits:
         warn("nothing else can be compared with it")
