@@ -240,6 +240,7 @@ HIT: Final = (
         LINE,
     ),
     _number("open_at", "The second at which 'clamr open RANK' starts.", 3, lambda hit: hit.opened_at),
+    json_only("tags", "Tags that you gave the video.", lambda hit: list(hit.tags), list[str]),
     Column("approximate", "True if not all moments were compared.", tsv=mark("approximate"), kind=bool),
     _number("confidence", "Confidence that it answers the query, from 0 to 1.", 3),
     Column("weak", "True if it probably does not answer the query.", tsv=mark("weak"), kind=bool),

@@ -124,6 +124,7 @@ def search_options(
     longer: float | None = None,
     shorter: float | None = None,
     path: str | None = None,
+    tags: Sequence[str] | None = None,
     language_code: str | None = None,
     offset: int = 0,
     moments: bool = False,
@@ -155,6 +156,7 @@ def search_options(
             longer=longer,
             shorter=shorter,
             path=path,
+            tags=tuple(tags or ()),
             language=language_code or None,
         ),
     )

@@ -384,6 +384,27 @@ class VideoRecord:
     indexed_at: str = ""
 
 
+TAG_SOURCE: Final = "own-tag"
+NOTE_SOURCE: Final = "own-note"
+"""Sources of metadata that a person added to the index: see :class:`Labels`."""
+
+LABEL_SOURCES: Final = frozenset((TAG_SOURCE, NOTE_SOURCE))
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Tags and notes that a person gave a video, in the order they were given."""
+
+    tags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def segments(self, duration: float) -> tuple[Segment, ...]:
+        """The metadata of a video of so many seconds that they are."""
+        span = Span(0.0, duration)
+        tags = (Segment(span, tag, TAG_SOURCE) for tag in self.tags)
+        return (*tags, *(Segment(span, note, NOTE_SOURCE) for note in self.notes))
+
+
 @dataclass(frozen=True, slots=True)
 class MomentRecord(_WithTexts):
     """A document's texts and place as the index keeps them; ``moment_id`` is ``<video_id>#<number>``."""
@@ -416,7 +437,7 @@ class Filters:
     """Limits on the videos and moments that may answer. None or empty means no limit.
 
     ``since``/``until`` are ISO dates, inclusive; ``longer``/``shorter`` are seconds of the whole video; ``path`` is a
-    glob over the file's path; ``language`` a two-letter code.
+    glob over the file's path; ``language`` a two-letter code; ``tags`` must all be given to the video.
     """
 
     since: str | None = None
@@ -426,6 +447,7 @@ class Filters:
     path: str | None = None
     language: str | None = None
     videos: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be understood.
@@ -553,7 +575,7 @@ class Hit:
     :mod:`clamr_cli.search.confidence`. ``level`` is its level, or with :attr:`SearchOptions.floor` weak below the floor
     and at least fair from it on. ``approximate`` says that not all moments were compared: a better one may have been
     missed. ``offline`` says that no file of the video can be opened now. ``lines`` answer the query, the best first: at
-    most one of each modality.
+    most one of each modality. ``tags`` are those that a person gave the video.
     """
 
     rank: int
@@ -572,6 +594,7 @@ class Hit:
     approximate: bool = False
     offline: bool = False
     lines: tuple[Line, ...] = ()
+    tags: tuple[str, ...] = ()
 
     @property
     def opened_at(self) -> float:

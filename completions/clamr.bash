@@ -20,6 +20,8 @@ _clamr() {
             "":ls) words="ls" ;;
             "":show) words="show" ;;
             "":edit) words="edit" ;;
+            "":tag) words="tag" ;;
+            "":note) words="note" ;;
             "":rm) words="rm" ;;
             "":status) words="status" ;;
             "":optimize) words="optimize" ;;
@@ -40,6 +42,8 @@ _clamr() {
             "":eval) words="eval" ;;
             "":synth) words="synth" ;;
             "":train) words="train" ;;
+            "tag":add) words="tag add" ;;
+            "tag":rm) words="tag rm" ;;
             "models":pull) words="models pull" ;;
             "config":path) words="config path" ;;
             "config":set) words="config set" ;;
@@ -73,6 +77,7 @@ _clamr() {
         "index":--config) COMPREPLY=(); return ;;
         "index":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "ls":--path) COMPREPLY=(); return ;;
+        "ls":--tag) COMPREPLY=(); return ;;
         "ls":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "ls":--config) COMPREPLY=(); return ;;
         "ls":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
@@ -86,6 +91,18 @@ _clamr() {
         "edit":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "edit":--config) COMPREPLY=(); return ;;
         "edit":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "tag":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "tag":--config) COMPREPLY=(); return ;;
+        "tag":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "tag add":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "tag add":--config) COMPREPLY=(); return ;;
+        "tag add":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "tag rm":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "tag rm":--config) COMPREPLY=(); return ;;
+        "tag rm":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "note":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "note":--config) COMPREPLY=(); return ;;
+        "note":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "rm":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "rm":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "rm":--config) COMPREPLY=(); return ;;
@@ -98,6 +115,8 @@ _clamr() {
         "optimize":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "search":--and) COMPREPLY=(); return ;;
         "search":--not) COMPREPLY=(); return ;;
+        "search":--image) COMPREPLY=(); return ;;
+        "search":--like) COMPREPLY=(); return ;;
         "search":--modality|"search":-m) COMPREPLY=($(compgen -W "video speech ocr metadata" -- "$current")); return ;;
         "search":--weight) COMPREPLY=($(compgen -W "video= speech= ocr= metadata=" -- "$current")); return ;;
         "search":--since) COMPREPLY=(); return ;;
@@ -105,6 +124,7 @@ _clamr() {
         "search":--longer) COMPREPLY=(); return ;;
         "search":--shorter) COMPREPLY=(); return ;;
         "search":--path) COMPREPLY=(); return ;;
+        "search":--tag) COMPREPLY=(); return ;;
         "search":--language) COMPREPLY=(); return ;;
         "search":--limit|"search":-n) COMPREPLY=(); return ;;
         "search":--offset) COMPREPLY=(); return ;;
@@ -130,6 +150,7 @@ _clamr() {
         "search":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "similar":--modality|"similar":-m) COMPREPLY=($(compgen -W "video speech ocr metadata" -- "$current")); return ;;
         "similar":--path) COMPREPLY=(); return ;;
+        "similar":--tag) COMPREPLY=(); return ;;
         "similar":--limit|"similar":-n) COMPREPLY=(); return ;;
         "similar":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "similar":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
@@ -390,24 +411,32 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
-        ":"*) offers="index ls show edit rm status optimize search similar explain frames open serve cut ask demo doctor models config completions encode eval synth train" ;;
+        ":"*) offers="index ls show edit tag note rm status optimize search similar explain frames open serve cut ask demo doctor models config completions encode eval synth train" ;;
         "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
-        "ls:"-*) offers="--path --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "ls:"-*) offers="--path --tag --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "ls:"*) offers="" ;;
         "show:"-*) offers="--srt --vtt --txt --out --output -o --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "show:"*) offers="" ;;
         "edit:"-*) offers="--from --revert --encoder --device --quiet -q --db --config --verbose -v --color -h --help --help-all" ;;
         "edit:"*) offers="" ;;
+        "tag:"-*) offers="--json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "tag:"*) offers="add rm" ;;
+        "tag add:"-*) offers="--db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "tag add:"*) offers="" ;;
+        "tag rm:"-*) offers="--db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "tag rm:"*) offers="" ;;
+        "note:"-*) offers="--clear --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "note:"*) offers="" ;;
         "rm:"-*) offers="--missing --encoder --yes -y --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "rm:"*) offers="" ;;
         "status:"-*) offers="--failed --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "status:"*) offers="" ;;
         "optimize:"-*) offers="--approximate --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "optimize:"*) offers="" ;;
-        "search:"-*) offers="--and --not --modality -m --weight --since --until --longer --shorter --path --language --limit -n --offset --all --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --clips --force --queries --save --saved --forget --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "search:"-*) offers="--and --not --image --like --modality -m --weight --since --until --longer --shorter --path --tag --language --limit -n --offset --all --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --clips --force --queries --save --saved --forget --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "search:"*) offers="" ;;
-        "similar:"-*) offers="--modality -m --path --limit -n --moments --itself --encoder --device --ids --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "similar:"-*) offers="--modality -m --path --tag --limit -n --moments --itself --encoder --device --ids --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "similar:"*) offers="" ;;
         "explain:"-*) offers="--query --encoder --device --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "explain:"*) offers="" ;;

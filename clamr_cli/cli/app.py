@@ -39,6 +39,10 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "ls": ("ls:ls", "List the videos of the index."),
         "show": ("show:show", "Show everything the index knows of a video."),
         "edit": ("edit:edit", "Correct what is said in a video."),
+        "tag": ("tag:ls", "List your tags."),
+        "tag add": ("tag:add", "Give videos a tag."),
+        "tag rm": ("tag:rm", "Take a tag from videos."),
+        "note": ("tag:note", "Note something of your own on a video."),
         "rm": ("rm:rm", "Take videos out of the index."),
         "status": ("status:status", "Say what the index holds, where it is, what failed."),
         "optimize": ("optimize:optimize", "Put the index in order: smaller on disk, faster to search."),
@@ -88,6 +92,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "update": "index",
     "list": "ls",
     "config show": "config",
+    "tag ls": "tag",
 }
 """Names that run a command whose own name is another."""
 
@@ -113,6 +118,8 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
     "show": "cat describe details info inspect metadata",
     "status": "stat stats statistics state",
     "synth": "generate synthesize synthesise queries",
+    "tag": "tags label labels keyword keywords collection collections album albums",
+    "note": "notes comment annotate annotation remark",
     "train": "finetune fine-tune",
     "--version": "version ver",
 }

@@ -88,14 +88,16 @@ class Block:
         date = facts.date if facts else ""
         parts = {"id": hit.video_id} if self.ids else {}
         parts |= {"file": file if hit.title else "", "folder": folder, "date": date, "times": times}
+        if hit.tags:
+            parts["tags"] = " ".join(f"#{tag}" for tag in hit.tags)
         if hit.offline:
             parts["offline"] = "offline"
 
         def size() -> int:
             return sum(safe(part).cell_len + len(_GAP) for part in parts.values() if part) - len(_GAP)
 
-        for name, least in (("folder", _LEAST_FOLDER), ("date", 99), ("file", _LEAST_FILE)):
-            if (over := size() - width) > 0 and parts[name]:
+        for name, least in (("folder", _LEAST_FOLDER), ("tags", _LEAST_FOLDER), ("date", 99), ("file", _LEAST_FILE)):
+            if (over := size() - width) > 0 and parts.get(name):
                 left = len(parts[name]) - over
                 parts[name] = shorten(parts[name], left) if left >= least else ""
         pieces = []

@@ -25,8 +25,8 @@ from clamr_cli.cli.output import Form, warn
 from clamr_cli.errors import UsageError
 from clamr_cli.selection import index_options, settings_for
 from clamr_cli.terms import language, split_place
-from clamr_cli.text import parse_time
-from clamr_cli.types import Device, Encoder, FrameSelection, Modality, OcrEngine, Scoring
+from clamr_cli.text import format_time, parse_time
+from clamr_cli.types import Device, Encoder, Frame, FrameSelection, Modality, OcrEngine, Scoring, Span
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
@@ -57,6 +57,9 @@ PathOption: TypeAlias = Annotated[
     str | None, typer.Option("--path", metavar="GLOB", help="Only files whose path matches.")
 ]
 ScoringOption: TypeAlias = Annotated[Scoring | None, typer.Option("--scoring", help="token-max is the default.")]
+TagOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="TAG", help="Only videos with this tag of yours; repeatable.")
+]
 CsvOption: TypeAlias = Annotated[
     bool, typer.Option("--csv", help="Print CSV with a header; texts like =1+1 get a ' before.")
 ]
@@ -362,13 +365,40 @@ def quiet_libraries() -> None:
 
 
 def example(
-    store: Store, encoder: Encoder, like: str, modalities: Sequence[Modality] = (), *, itself: bool = False
-) -> Example:
-    """The example that ``VIDEO``, ``VIDEO@TIME`` or ``VIDEO@TIME-TIME`` names, from the index."""
-    from clamr_cli.search import stored_example, video_named
+    store: Store,
+    encoder: Encoder,
+    like: str,
+    modalities: Sequence[Modality] = (),
+    *,
+    itself: bool = False,
+    is_picture: bool = False,
+) -> tuple[Example, str]:
+    """The example that a name stands for, and its name from any folder.
 
-    video, span = split_place(like)
-    return stored_example(store, encoder.info, video_named(store, video), span, modalities, itself=itself)
+    ``VIDEO``, ``VIDEO@TIME`` and ``VIDEO@TIME-TIME`` are of the index, or a file that it does not have, of which some
+    frames are decoded. A rank of the last search is the moment at the second that was shown. The file of a picture, or
+    ``-`` for one on stdin, is that picture; ``is_picture`` allows nothing else.
+    """
+    from clamr_cli.search import last_hit, picture_example, stored_example, video_named
+    from clamr_cli.search.search import file_named
+
+    name, span = (like, None) if is_picture else split_place(like)
+    is_file = os.path.isfile(name) and file_named(store.files(), name) is None
+    if is_picture or name == "-" or is_file:
+        from clamr_cli.media.pictures import begins_as_picture, read_clip, read_picture
+
+        shown = os.path.basename(name) if name != "-" else "the picture"
+        if is_picture or name == "-" or begins_as_picture(name):
+            frames, names = [Frame(0.0, Span(0.0, 0.0), read_picture(name))], [shown]
+        else:
+            frames = read_clip(name, span)
+            names = [f"{shown} at {format_time(frame.time)}" for frame in frames]
+        return picture_example(encoder, frames, names), like if name == "-" else os.path.abspath(like)
+    video_id, hit = video_named(store, name), last_hit(store, name)
+    if span is None and hit is not None:
+        span = Span(hit.at, hit.at)
+    example = stored_example(store, encoder.info, video_id, span, modalities, itself=itself)
+    return example, video_id if span is None else f"{video_id}@{span.start:.3f}-{span.end:.3f}"
 
 
 def finite(text: str) -> float:

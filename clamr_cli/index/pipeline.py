@@ -33,6 +33,7 @@ from clamr_cli.index.documents import (
     with_sound,
 )
 from clamr_cli.index.executors import Executor, Kind, Reporter, Result, TaskFailed
+from clamr_cli.index.labels import label_documents, with_labels, without_labels
 from clamr_cli.index.scan import now
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, Workdir
 from clamr_cli.media.files import Stamp, stamp, video_id
@@ -238,6 +239,7 @@ async def index_video(
     """
     media, (speech, language), ocr = await extract(work)
     metadata, fields = await read_metadata(work, media.decoded)
+    metadata = (*metadata, *work.store.labels_of(work.content).segments(media.duration))
     shots = [Shot(frame, stored.shot) for frame, stored in zip(media.frames, media.decoded.frames, strict=True)]
     documents = split_video(work.video_id, media.duration, shots, speech, ocr, metadata, window=work.options.window)
     moments = [moment_of(document, work.video_id) for document in documents]
@@ -501,10 +503,20 @@ async def read_metadata(work: Work, decoded: DecodedMedia) -> tuple[tuple[Segmen
 async def encode(
     work: Work, documents: Sequence[Document], on_report: Reporter | None = None
 ) -> dict[str, TokenVectors]:
-    """The vectors of documents, by their ids."""
+    """The vectors of documents, by their ids.
+
+    Tags and notes are encoded by themselves (:mod:`clamr_cli.index.labels`), so that they can change alone.
+    """
+    plain, labels = [without_labels(document) for document in documents], label_documents(documents)
     options, settings = work.options, sorted(work.options.encoder_settings.items())
     encoder = (options.encoder, options.cache, options.device, options.threads, *settings)
     if on_report is None:
         work.emit(Progress(work.path, "encode", 0, len(documents)))
-    vectors = await work.run("encode", "encode", tasks.encode, documents, *encoder, on_report=on_report)
-    return {document.id: item for document, item in zip(documents, vectors, strict=True)}
+    vectors = await work.run(
+        "encode", "encode", tasks.encode, [*plain, *labels.values()], *encoder, on_report=on_report
+    )
+    of_labels = dict(zip(labels, vectors[len(documents) :], strict=True))
+    return {
+        document.id: with_labels(document, item, of_labels)
+        for document, item in zip(documents, vectors[: len(documents)], strict=True)
+    }

@@ -10,6 +10,10 @@ A small library has too few other videos to compare with. The encoder's referenc
 :data:`PRIOR_VIDEOS` videos more.
 
 A moment that holds all content words of the query in its texts is never weak.
+
+Pictures as queries are nearer to all pictures than words are, so they have models of their own, fitted by ``python -m
+tests.bench.pictures --fit``. A picture with words is judged by the model for encoders that have none: scores of both
+together were not measured.
 """
 
 from __future__ import annotations
@@ -33,6 +37,9 @@ MODELS: Final = "confidence.json"
 """The fitted regressions, in this package."""
 
 DEFAULT: Final = "default"
+
+PICTURES: Final = "/pictures"
+"""After the encoder's name: the model for queries that are pictures or moments, without words."""
 
 PRIOR_VIDEOS: Final = 4
 
@@ -100,9 +107,9 @@ def models() -> Mapping[str, ConfidenceModel]:
     return msgspec.json.decode(text, type=dict[str, ConfidenceModel])
 
 
-def model_of(encoder: str) -> ConfidenceModel:
-    """The model of an encoder by its name; :data:`DEFAULT` where none was fitted."""
-    return models().get(encoder) or models()[DEFAULT]
+def model_of(encoder: str, kind: str = "") -> ConfidenceModel:
+    """The model of an encoder by its name and the kind of query; :data:`DEFAULT` where none was fitted."""
+    return models().get(encoder + kind) or models()[DEFAULT + kind]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,10 +19,13 @@ from clamr_cli.search.search import Example, QueryWord, cut_around, joined, requ
 from clamr_cli.store import Store
 from clamr_cli.text import content_words, format_time, shorten
 from clamr_cli.types import (
+    MODALITY_IDS,
     MODALITY_OF_ID,
     TEXT_MODALITIES,
+    Document,
     Encoder,
     EncoderInfo,
+    Frame,
     Hit,
     Modality,
     MomentRecord,
@@ -123,6 +126,28 @@ def stored_example(
         neighbours = range(max(0, min(numbers) - 1), max(numbers) + 2)
         own = frozenset(moment.moment_id for moment in moments[neighbours.start : neighbours.stop])
     return bounded(joined(parts), labels, own)
+
+
+def picture_example(encoder: Encoder, frames: Sequence[Frame], names: Sequence[str]) -> Example:
+    """The example that pictures make: encoded as a moment that has nothing but them.
+
+    Args:
+        encoder: must see pictures.
+        frames: the pictures in order; those of one clip together.
+        names: of each, for the evidence.
+
+    Raises:
+        UsageError: the encoder sees no pictures.
+        MediaError: one of them is none.
+    """
+    span = Span(frames[0].time, frames[-1].time)
+    (document,) = encoder.encode_documents([Document("picture", span, frames=tuple(frames))])
+    rows = np.flatnonzero(document.modality_ids == MODALITY_IDS[Modality.VIDEO])
+    if not len(rows):
+        raise UsageError(
+            f"the encoder {encoder.info.name} sees no pictures", "index with one that does: clamr index --encoder mini"
+        )
+    return bounded(_take(document, rows), [names[number] for number in document.segments[rows].tolist()])
 
 
 def bounded(tokens: TokenVectors, labels: Sequence[str], own: frozenset[str] = frozenset()) -> Example:

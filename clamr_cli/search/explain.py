@@ -169,8 +169,14 @@ def _why_none_passes(store: Store, filters: Filters, total: int) -> str:
     for name in (field.name for field in fields(Filters) if getattr(filters, field.name)):
         value = getattr(filters, name)
         left = select(store, replace(Filters(), **{name: value}))
-        shown = format_time(value) if name in ("longer", "shorter") else ", ".join(value) if name == "videos" else value
-        part = f"--{name} {shown} leaves {len(left)}"
+        shown = (
+            format_time(value)
+            if name in ("longer", "shorter")
+            else ", ".join(value)
+            if name in ("videos", "tags")
+            else value
+        )
+        part = f"--{'tag' if name == 'tags' else name} {shown} leaves {len(left)}"
         catalog = store.catalog()
         if name in ("since", "until") and (undated := sum(not facts.date for facts in catalog)):
             part += f" ({undated} without a date)"

@@ -37,7 +37,7 @@ def lines_of(
 
     Evidence counts if its similarity is at least the modality's floor, or if the word itself stands there. Stop words
     count only where the query has no others. Metadata that holds for the whole moment has no time of its own. What
-    matched one of ``examples``, frames and lines of an example, counts always.
+    matched one of ``examples``, frames and lines of an example, needs no word.
     """
     content = frozenset(content_words(query))
     found: dict[tuple[Modality, str, float], _Found] = {}
@@ -48,7 +48,9 @@ def lines_of(
             continue
         for modality, evidence in word.by_modality.items():
             literal = bool(evidence.text) and plain(evidence.text) == plain(word.query_token)
-            if not (literal or is_example) and evidence.similarity < floors.get(modality, 0.0):
+            # Floors of pictures are those of words for them.
+            is_alike = is_example and modality is Modality.VIDEO
+            if not (literal or is_alike) and evidence.similarity < floors.get(modality, 0.0):
                 continue
             # Frames are told apart by their time, lines by their text: words of a line have times of their own.
             key = (modality, evidence.context, 0.0 if evidence.context else evidence.span.start)

@@ -48,7 +48,7 @@ from clamr_cli.search.cascade import (
     video_of,
     weighted,
 )
-from clamr_cli.search.confidence import Background, Judge, model_of
+from clamr_cli.search.confidence import DEFAULT, PICTURES, Background, ConfidenceModel, Judge, model_of
 from clamr_cli.search.lines import lines_of
 from clamr_cli.store import CorruptCache, LastHit, Store, VideoFacts
 from clamr_cli.store.tables import readable
@@ -58,6 +58,7 @@ from clamr_cli.types import (
     MODALITY_IDS,
     MODALITY_OF_ID,
     SHOWN_MODALITIES,
+    TAG_SOURCE,
     TEXT_MODALITIES,
     Encoder,
     EncoderInfo,
@@ -216,6 +217,13 @@ class Query:
         parts = tuple(map(len, self._encoded)) if len(self.texts) > 1 else ()
         kinds = None if self.example is None else self.tokens.modality_ids
         return ScoringRule(self.options.scoring, weights, parts, kinds)
+
+    @property
+    def confidence_model(self) -> ConfidenceModel:
+        """The model that its hits are judged by."""
+        if self.example is None:
+            return model_of(self.encoder.info.name)
+        return model_of(DEFAULT) if any(self.texts) else model_of(self.encoder.info.name, PICTURES)
 
 
 def joined(parts: Sequence[TokenVectors]) -> TokenVectors:
@@ -415,7 +423,7 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
     for file in files:
         files_of[file.video_id].append(file)
     text_modalities = [modality for modality in TEXT_MODALITIES if query.rule.weights[MODALITY_IDS[modality]] > 0]
-    judge = Judge(query.text, query.rule, background(store, query), model_of(encoder.name))
+    judge = Judge(query.text, query.rule, background(store, query), query.confidence_model)
     examples = frozenset(word.text for word in query.example.words) if query.example else frozenset()
     hits: list[tuple[Hit, Match]] = []
     for moment_id, score in ranking:
@@ -449,6 +457,7 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
             level=level_of(confidence, score / len(query.tokens), options.floor),
             offline=best is not None and best.path not in there,
             lines=lines_of(query.text, moment, match.word_evidence(), encoder.evidence_floors, examples),
+            tags=tuple(part.text for part in moment.metadata if part.source == TAG_SOURCE),
         )
         hits.append((hit, match))
     return hits
@@ -476,6 +485,9 @@ def select(store: Store, filters: Filters) -> dict[str, VideoFacts]:
     allowed = set(videos)
     if filters.videos:
         allowed &= {store.resolve(prefix) for prefix in filters.videos}
+    if filters.tags:
+        wanted = {plain(tag) for tag in filters.tags}
+        allowed &= {name for name, labels in store.labels().items() if wanted <= set(map(plain, labels.tags))}
     if filters.path:
         allowed &= {file.video_id for file in files_matching(store.files(), filters.path)}
     return {video_id: facts for video_id, facts in videos.items() if video_id in allowed}

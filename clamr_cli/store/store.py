@@ -60,6 +60,7 @@ from clamr_cli.types import (
     FileRecord,
     FileState,
     Hit,
+    Labels,
     Modality,
     MomentRecord,
     SearchOptions,
@@ -592,6 +593,28 @@ class Store:
         tables.delete(EXTRACTIONS, "digest", dropped)
         return len(dropped)
 
+    # --- tags and notes -----------------------------------------------------------------------------------------------
+
+    def labels(self, video_ids: Sequence[str] | None = None) -> dict[str, Labels]:
+        """The tags and notes of the given videos (of all without), by id; videos that have none are left out."""
+        hashes = self.tables.column(VIDEOS, "content_hash", "video_id", video_ids)
+        ids = self.tables.column(VIDEOS, "video_id", "video_id", video_ids)
+        keys = dict(zip(map(_labels_key, hashes), ids, strict=True))
+        return {keys[key]: _labels(stored) for key, stored in self.extractions(list(keys)).items()}
+
+    def labels_of(self, content_hash: str) -> Labels:
+        """The tags and notes of a content."""
+        stored = self.extraction(_labels_key(content_hash))
+        return Labels() if stored is None else _labels(stored)
+
+    def put_labels(self, content_hash: str, labels: Labels) -> None:
+        """Replace the tags and notes of a content. They go with what was extracted of it."""
+        key = _labels_key(content_hash)
+        if labels == Labels():
+            self.delete_extractions([key])
+        else:
+            self.put_extraction(key, {"tags": list(labels.tags), "notes": list(labels.notes)})
+
     # --- vectors, of any number of encoders ---------------------------------------------------------------------------
 
     def put_vectors(self, encoder: EncoderInfo, rows: Mapping[str, TokenVectors]) -> None:
@@ -831,6 +854,14 @@ def _rows_of(videos: Sequence[VideoRecord]) -> pa.Table:
         for video in videos
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMAS[VIDEOS])
+
+
+def _labels_key(content_hash: str) -> str:
+    return f"{content_hash}/labels"
+
+
+def _labels(stored: Extraction) -> Labels:
+    return Labels(tuple(map(str, stored.payload["tags"])), tuple(map(str, stored.payload["notes"])))
 
 
 def _path_key(path: str) -> str:

@@ -13,7 +13,7 @@ from clamr_cli.cli import options
 from clamr_cli.cli.commands.show import print_timeline
 from clamr_cli.cli.options import Context, encoder_for, open_store
 from clamr_cli.cli.output import Form, emit, print_table, safe, table, warn
-from clamr_cli.errors import EXIT_FOUND
+from clamr_cli.errors import EXIT_FOUND, UsageError
 from clamr_cli.records import EXPLANATION, Column, as_span, fixed, partial_coverage, table_only
 from clamr_cli.text import format_time, shorten
 from clamr_cli.types import SHOWN_MODALITIES, Evidence, Explanation, Modality, SearchOptions
@@ -93,7 +93,9 @@ def explain(context: Context, arguments: ExplainArguments) -> int:
         # The encoder of that search, unless another one is asked for.
         settings = context.settings(encoder=arguments.encoder or search.encoder or None, device=arguments.device)
     encoder = encoder_for(store, settings, arguments.encoder_settings())
-    example = options.example(store, encoder, like, search_options.modalities) if like else None
+    if like == "-":
+        raise UsageError("the last search was like a picture from stdin", "search with the name of its file")
+    example = options.example(store, encoder, like, search_options.modalities)[0] if like else None
     explanation = find_reasons(store, encoder, video_id, query, search_options, example)
     match form:
         case Form.JSON:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clamr_cli.cli.options import Context, FormOptions, PathOption, open_store
+from clamr_cli.cli.options import Context, FormOptions, PathOption, TagOption, open_store
 from clamr_cli.cli.output import emit, warn
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING
 from clamr_cli.records import FILE, file_rows
+from clamr_cli.types import Filters
 
 
 @dataclass(frozen=True, kw_only=True)
 class LsArguments(FormOptions):
     path: PathOption = None
+    tag: TagOption = None
 
 
 def ls(context: Context, arguments: LsArguments) -> int:
@@ -24,12 +26,22 @@ def ls(context: Context, arguments: LsArguments) -> int:
     Examples:
         clamr ls
         clamr ls --path "*holiday*" --json
+        clamr ls --tag holiday
     """
     settings, form = context.settings(), arguments.form
     store = open_store(settings)
     rows = file_rows(store, arguments.path)
+    if arguments.tag:
+        from clamr_cli.search.search import select
+
+        tagged = select(store, Filters(tags=tuple(arguments.tag)))
+        rows = [row for row in rows if row["video_id"] in tagged]
     if not rows:
-        warn("no video of the index matches" if arguments.path else "the index holds no videos: clamr index DIR")
+        warn(
+            "no video of the index matches"
+            if arguments.path or arguments.tag
+            else "the index holds no videos: clamr index DIR"
+        )
         return EXIT_NOTHING
     emit(FILE, rows, form)
     return EXIT_FOUND

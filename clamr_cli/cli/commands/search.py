@@ -33,7 +33,7 @@ _NOT_SAVED: Final = frozenset(
     )
 )  # fmt: skip
 """Arguments that say what to do with an answer."""
-_OF_ONE: Final = ("paths", "sheet", "clips")
+_OF_ONE: Final = ("image", "like", "paths", "sheet", "clips")
 """Options that are for one query."""
 _MOST: Final = 1_000_000_000
 """Results of --all."""
@@ -52,6 +52,13 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
         list[str] | None,
         typer.Option("--not", metavar="TEXT", help="Leave out moments that answer this; repeatable."),
     ] = None
+    image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Look for what is like this picture; - reads one from stdin.")
+    ] = None
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="VIDEO[@TIME[-TIME]]", help="Look for what is like this moment or clip."),
+    ] = None
     modality: options.ModalityOption = None
     weight: Annotated[
         list[str] | None, typer.Option(metavar="NAME=N", help="Count a modality more or less: speech=2.")
@@ -67,6 +74,7 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
         float | None, typer.Option(metavar="TIME", parser=parse_time, help="Videos of at most that.")
     ] = None
     path: options.PathOption = None
+    tag: options.TagOption = None
     language: Annotated[
         str | None, typer.Option(metavar="LANGUAGE", parser=terms.language, help="Only videos in it: en, English.")
     ] = None
@@ -144,6 +152,8 @@ def search(context: Context, arguments: SearchArguments) -> int:
 
     --and takes a further query that the same moment must answer: its score is the lowest of the two, per word. --not leaves out moments in which the words stand, in speech, text on screen or metadata, and those whose score alone would make them a hit that is not weak, had one searched for it. --not '"red car"', in quotation marks, goes by the words alone. Other moments of the same video may still be found.
 
+    --image and --like look for what is like a picture, a moment or a clip, alone or with words; then the two weigh the same. With --and the words must be answered too. 'clamr similar' says what is compared.
+
     The ranking is exact. Only in a library of more vectors than the setting scan_limit allows per core (20 million), and with an index that 'clamr optimize' made, candidates are looked up instead; results say so, and --exact compares with everything.
 
     While the index is encoded anew, the vectors that were there go on answering. Where not all videos answer, a line on stderr says so, and each object of --json has "searched" and "of", the numbers of videos.
@@ -159,6 +169,7 @@ def search(context: Context, arguments: SearchArguments) -> int:
     Examples:
         clamr search "red car"
         clamr search '"climate justice" rally' --since 2024 -n 3
+        clamr search --image photo.jpg "at night"
         clamr search goal --paths -0 | xargs -0 mpv
     """  # noqa: E501 -- a paragraph of help is a line
     from clamr_cli.cli.hits import write_sheet
@@ -172,6 +183,9 @@ def search(context: Context, arguments: SearchArguments) -> int:
     if arguments.null and not arguments.paths:
         raise UsageError("-0/--null requires --paths")
     words = " ".join(arguments.query or ())
+    if arguments.image is not None and arguments.like is not None:
+        raise UsageError("--image and --like exclude each other", "give one of them")
+    given = arguments.like if arguments.image is None else arguments.image
     taken = {"a query": words, "--save": saved_as, **{f"--{name}": getattr(arguments, name) for name in _OF_ONE}}
     if arguments.queries is not None and (others := [name for name, value in taken.items() if value]):
         other = others[0]
@@ -179,12 +193,15 @@ def search(context: Context, arguments: SearchArguments) -> int:
     if words.startswith("@") and len(arguments.query or ()) == 1:
         arguments = _with_saved(open_store(context.settings()), words[1:], arguments)
         words = " ".join(arguments.query or ())
+        given = arguments.like if arguments.image is None else arguments.image
     settings = context.settings(
         encoder=arguments.encoder, limit=arguments.limit, scoring=arguments.scoring, device=arguments.device
     )
     sheet = arguments.sheet_file()
     batch = None if arguments.queries is None else _read_batch(arguments.queries)
-    query = "" if batch else terms.query(words, 'clamr search "red car"')
+    if given is not None and saved_as is not None and given == "-":
+        raise UsageError("a picture from stdin cannot be saved", "give the name of its file")
+    query = "" if batch or (given is not None and not words) else terms.query(words, 'clamr search "red car"')
     search_options = _search_options(arguments, settings)
     store = open_store(settings)
     if saved_as is not None:
@@ -210,12 +227,19 @@ def search(context: Context, arguments: SearchArguments) -> int:
             codes.append(_print_hits(store, encoder, text, hits, form, arguments, each, header=not header_written))
             header_written = True
         return min(codes)
-    if not arguments.verbatim:
+    if not arguments.verbatim and query:
         query = _corrected(store, query)
+    example, like = None, ""
     with waiting("searching"):
-        hits = find(store, encoder, query, search_options, device=settings.device)
+        if given is not None:
+            is_picture = arguments.image is not None
+            example, like = options.example(store, encoder, given, search_options.modalities, is_picture=is_picture)
+        hits = find(store, encoder, query, search_options, device=settings.device, example=example)
     ranks = [LastHit.of(hit) for hit in hits]
-    store.remember_search(query, search_options, encoder.info.name, ranks)
+    store.remember_search(query, search_options, encoder.info.name, ranks, like)
+    if not hits and example is not None:
+        warn(f"nothing that the filters leave can be compared with it{_more_later(store)}")
+        return EXIT_NOTHING
     if not hits:
         _explain_nothing(store, encoder, query, search_options)
         return EXIT_NOTHING
@@ -349,6 +373,7 @@ def _search_options(arguments: SearchArguments, settings: Settings) -> SearchOpt
         longer=arguments.longer,
         shorter=arguments.shorter,
         path=arguments.path,
+        tags=arguments.tag,
         language_code=arguments.language,
     )
 

@@ -13,7 +13,7 @@ from clamr_cli.cli.options import Context, encoder_for, open_store
 from clamr_cli.cli.output import Form, emit, warn
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING
 from clamr_cli.records import HIT, partial_coverage
-from clamr_cli.types import Filters, SearchOptions, Span
+from clamr_cli.types import Filters, SearchOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class SimilarArguments(options.FormOptions, options.EncoderOptions):
     ]
     modality: options.ModalityOption = None
     path: options.PathOption = None
+    tag: options.TagOption = None
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="Results (default 10).")] = None
     moments: Annotated[bool, typer.Option("--moments", help="All good moments, not one of each video.")] = False
     itself: Annotated[bool, typer.Option("--itself", help="Let the moment and its neighbours be results too.")] = False
@@ -38,9 +39,9 @@ class SimilarArguments(options.FormOptions, options.EncoderOptions):
 def similar(context: Context, arguments: SimilarArguments) -> int:
     """Find the moments that are most like a moment or a video.
 
-    'clamr similar 3' takes the third hit of the last search, at the second that it showed. Other names stand for the whole video, unless they have a time: film.mp4@12:03 is the moment around that second, film.mp4@12:03-12:09 what is between.
+    'clamr similar 3' takes the third hit of the last search, at the second that it showed. Other names stand for the whole video, unless they have a time: film.mp4@12:03 is the moment around that second, film.mp4@12:03-12:09 what is between. A picture, or a video that is not in the index, is a file: some frames of it are encoded.
 
-    The stored vectors are compared, so nothing is decoded: pictures with pictures, and what is said or written on screen with that. Metadata counts with -m metadata. The moment itself and its neighbours in the same video are left out, unless --itself is given. The evidence names the frame or line of the example and the one that is like it.
+    Of what is in the index the stored vectors are compared, so nothing is decoded: pictures with pictures, and what is said or written on screen with that. Metadata counts with -m metadata. The moment itself and its neighbours in the same video are left out, unless --itself is given. The evidence names the frame or line of the example and the one that is like it.
 
     The output is that of 'clamr search', and its ranks are names for other commands.
 
@@ -50,33 +51,30 @@ def similar(context: Context, arguments: SimilarArguments) -> int:
     """  # noqa: E501 -- a paragraph of help is a line
     from clamr_cli.cli.hits import print_hits
     from clamr_cli.cli.progress import waiting
-    from clamr_cli.search import last_hit, stored_example, video_named
     from clamr_cli.search import search as find
     from clamr_cli.store import LastHit
 
     form, modalities = arguments.form, terms.modalities(arguments.modality)
     settings = context.settings(encoder=arguments.encoder, limit=arguments.limit, device=arguments.device)
-    name, span = terms.split_place(arguments.place)
     search_options = SearchOptions(
-        modalities=modalities, limit=settings.limit, moments=arguments.moments, filters=Filters(path=arguments.path)
+        modalities=modalities,
+        limit=settings.limit,
+        moments=arguments.moments,
+        filters=Filters(path=arguments.path, tags=tuple(arguments.tag or ())),
     )
     store = open_store(settings)
-    video_id = video_named(store, name)
-    if span is None and (hit := last_hit(store, name)) is not None:
-        span = Span(hit.at, hit.at)
     encoder = encoder_for(store, settings, arguments.encoder_settings())
     store.refresh(encoder.info.fingerprint)
     with waiting("searching"):
-        example = stored_example(store, encoder.info, video_id, span, modalities, itself=arguments.itself)
+        example, like = options.example(store, encoder, arguments.place, modalities, itself=arguments.itself)
         hits = find(store, encoder, "", search_options, device=settings.device, example=example)
-    like = video_id if span is None else f"{video_id}@{span.start:.3f}-{span.end:.3f}"
     ranks = [LastHit.of(hit) for hit in hits]
     store.remember_search("", search_options, encoder.info.name, ranks, like)
     if not hits:
         warn("nothing else can be compared with it")
         return EXIT_NOTHING
     if form is Form.TABLE:
-        print_hits(store, "", hits, ids=arguments.ids, everything=arguments.limit is not None)
+        print_hits(store, "", hits, ids=arguments.ids, everything=True)
     else:
         emit(HIT, hits, form, extra=partial_coverage(store, encoder.info.fingerprint))
     if all(hit.weak for hit in hits):
