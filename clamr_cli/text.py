@@ -82,7 +82,11 @@ def plain(text: str, *, case: bool = False) -> str:
     return _BEFORE_MARKS.sub("", _DOTS.sub("...", _DASHES.sub("-", text)))
 
 
-_WORD: Final = re.compile(r"[^\W_]+")
+WORD: Final = re.compile(r"[^\W_]+")
+"""A word as words are compared; what stands on both sides of an apostrophe are two."""
+
+WRITTEN_WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+"""A word as it is written, with the apostrophes inside of it."""
 
 STOP_WORDS: Final = frozenset(
     """
@@ -108,13 +112,58 @@ STOP_WORDS: Final = frozenset(
 
 def words_of(text: str) -> list[str]:
     """The words of a text, in order, as they are compared (see :func:`plain`)."""
-    return _WORD.findall(plain(text))
+    return WORD.findall(plain(text))
 
 
 def content_words(query: str) -> tuple[str, ...]:
     """The different words of a query without stop words; all of them where there are only stop words."""
     words = dict.fromkeys(words_of(query))
     return tuple(word for word in words if word not in STOP_WORDS) or tuple(words)
+
+
+def without_accents(word: str) -> str:
+    """A word of :func:`words_of` without accents, as many people write it.
+
+    >>> without_accents("capitán")
+    'capitan'
+    """
+    if word.isascii():
+        return word
+    return "".join(letter for letter in unicodedata.normalize("NFD", word) if not unicodedata.combining(letter))
+
+
+_ENDINGS: Final = (
+    ("ies", "y"),
+    ("ied", "y"),
+    ("es", ""),
+    ("s", ""),
+    ("ed", ""),
+    ("ed", "e"),
+    ("ing", ""),
+    ("ing", "e"),
+)
+_SHORTEST_STEM: Final = 3
+
+
+def inflections(word: str) -> frozenset[str]:
+    """The forms of an English noun or verb by its spelling, the word itself among them; some of them are no words.
+
+    >>> sorted(inflections("dancing") & {"dance", "dances", "danced", "dancing"})
+    ['dance', 'danced', 'dances', 'dancing']
+    """
+    if not (word.isascii() and word.isalpha()):
+        return frozenset((word,))
+    stems = {word} | {word.removesuffix(end) + more for end, more in _ENDINGS if word.endswith(end)}
+    stems |= {stem[:-1] for stem in stems if stem != word and stem[-1:] == stem[-2:-1]}
+    forms = {word}
+    for stem in stems:
+        if len(stem) < _SHORTEST_STEM:
+            continue
+        last, short = stem[-1], stem.removesuffix("e")
+        forms |= {stem, f"{stem}s", f"{stem}es", f"{short}ed", f"{short}ing", f"{stem}{last}ed", f"{stem}{last}ing"}
+        if last == "y":
+            forms |= {f"{stem[:-1]}ies", f"{stem[:-1]}ied"}
+    return frozenset(forms)
 
 
 @dataclass(frozen=True, slots=True)

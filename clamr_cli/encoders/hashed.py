@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from clamr_cli.encoders import Rows
 from clamr_cli.errors import MediaError
-from clamr_cli.text import TextTrack
+from clamr_cli.text import WORD, TextTrack
 from clamr_cli.types import DIMENSION, TEXT_MODALITIES, Document, EncoderInfo, Modality, TokenVectors
 
 COLOURS: Final = {
@@ -41,7 +40,6 @@ COLOURS: Final = {
 """Colour names and the sRGB value each stands for; a pixel has the name of the nearest."""
 
 # Underscores join words in file names; a word ends there.
-_WORD: Final = re.compile(r"[^\W_]+")
 _THUMBNAIL: Final = 16
 _LEAST_SHARE: Final = 0.15
 _MOST_COLOURS: Final = 3
@@ -76,7 +74,7 @@ class HashedEncoder:
                     rows.add(word_vector(name), modality=Modality.VIDEO, span=frame.span, segment=number)
             for modality in TEXT_MODALITIES:
                 track = TextTrack.join(document.segments(modality))
-                for match in _WORD.finditer(track.text):
+                for match in WORD.finditer(track.text):
                     rows.add(word_vector(match.group()), modality=modality, place=track.locate(*match.span()))
             vectors.append(rows.done())
         return vectors
@@ -86,7 +84,7 @@ class HashedEncoder:
         vectors = []
         for query in queries:
             rows = Rows()
-            for match in _WORD.finditer(query):
+            for match in WORD.finditer(query):
                 rows.add(word_vector(match.group()), offsets=match.span())
             if not rows.vectors:
                 rows.add(word_vector(""))

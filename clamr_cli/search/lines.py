@@ -7,12 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from clamr_cli.text import content_words, plain
+from clamr_cli.text import WORD, content_words, plain
 from clamr_cli.types import Evidence, Line, Modality, MomentRecord, WordEvidence
 
 _SLACK: Final = 0.05
-
-_WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
 @dataclass
@@ -42,7 +40,7 @@ def lines_of(
     content = frozenset(content_words(query))
     found: dict[tuple[Modality, str, float], _Found] = {}
     for word in words:
-        own = {plain(part) for part in _WORD.findall(word.query_token)}
+        own = {plain(part) for part in WORD.findall(word.query_token)}
         is_example = word.query_token in examples
         if not (is_example or own & content):
             continue
@@ -95,8 +93,8 @@ def _line(
 
 def marks(text: str, content: frozenset[str], matched: Sequence[str] = ()) -> tuple[tuple[int, int], ...]:
     """The stretches ``text[start:end]`` that are words of a query or of what matched it, in order, none in another."""
-    wanted = content | {plain(part) for other in matched if len(other.split()) <= 1 for part in _WORD.findall(other)}
-    stretches = [match.span() for match in _WORD.finditer(text) if plain(match[0]) in wanted]
+    wanted = content | {plain(part) for other in matched if len(other.split()) <= 1 for part in WORD.findall(other)}
+    stretches = [match.span() for match in WORD.finditer(text) if plain(match[0]) in wanted]
     # Scripts without spaces have words inside of what looks like one.
     stretches += [
         match.span() for other in matched if not other.isascii() for match in re.finditer(re.escape(other), text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -15,12 +14,11 @@ from rapidfuzz.distance import OSA
 
 from clamr_cli.search.search import split_phrases
 from clamr_cli.store import Store
-from clamr_cli.text import STOP_WORDS, plain, words_of
+from clamr_cli.text import STOP_WORDS, WRITTEN_WORD, plain, words_of
 
 _LANGUAGES: Final = ("en", "es", "fr", "de", "it", "pt", "nl")
 """Languages whose words are left as they are, the most frequent one first."""
 
-_WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _SHORTEST: Final = 4
 _LONG: Final = 7
 """Letters from which a word may differ in two places, and its first letter may be wrong."""
@@ -39,7 +37,7 @@ def correct(store: Store, query: str) -> tuple[str, Mapping[str, str]]:
     """
     corrections: dict[str, str] = {}
     phrases = [word for phrase in split_phrases(query)[1] for word in words_of(phrase)]
-    for match in _WORD.finditer(query):
+    for match in WRITTEN_WORD.finditer(query):
         word = plain(match.group())
         if len(word) < _SHORTEST or word in STOP_WORDS or word in phrases or match.group() in corrections:
             continue
@@ -52,7 +50,7 @@ def correct(store: Store, query: str) -> tuple[str, Mapping[str, str]]:
         best = closest(word, store.vocabulary())
         if best is not None and not any(is_in_dictionary(word, language) for language in _LANGUAGES[1:]):
             corrections[match.group()] = best
-    return _WORD.sub(lambda match: corrections.get(match.group(), match.group()), query), corrections
+    return WRITTEN_WORD.sub(lambda match: corrections.get(match.group(), match.group()), query), corrections
 
 
 def closest(word: str, vocabulary: Mapping[str, int]) -> str | None:

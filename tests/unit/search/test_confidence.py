@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from clamr_cli.search import explain, search
+from clamr_cli.search.cascade import SLOTS, ScoringRule, slot_weights
+from clamr_cli.search.confidence import INFLECTED, Background, Judge, model_of
 from clamr_cli.store import Store
 from clamr_cli.types import FAIR_FROM, Level, Modality, SearchOptions
 from tests.unit.search.test_search import put
@@ -38,6 +41,29 @@ def test_what_stands_in_the_texts_is_not_weak(library, encoder):
     assert not first.weak
     assert all(hit.confidence < first.confidence for hit in others)
     assert all(hit.weak for hit in others)
+
+
+@pytest.mark.parametrize(
+    ("query", "text"), [("capitan veneno", "El Capitán Veneno"), ("Crème", "la creme"), ("DOG", "my dog")]
+)
+def test_accents_and_case_make_no_difference_to_what_stands_literally(tmp_path, encoder, query, text):
+    store = Store.open(tmp_path / "index", create=True)
+    put(store, encoder, "a", moment("a", speech=[text]))
+    put(store, encoder, "b", moment("b", speech=["something else"]))
+    weak = {hit.video_id: hit.weak for hit in search(store, encoder, query, ANY)}
+    assert weak == {"a": False, "b": True}
+
+
+def test_another_form_of_a_word_counts_nearly_as_much():
+    judge = Judge(
+        "dancing horses",
+        ScoringRule("token-max", slot_weights({})),
+        Background(np.zeros((2, 0, SLOTS), np.float32), [], 0),
+        model_of("mini"),
+    )
+    assert judge.literal(["dancing horses"]) == 1.0
+    assert judge.literal(["they danced with a horse"]) == pytest.approx(INFLECTED)
+    assert judge.literal(["the danger of hoarse singing"]) == 0.0
 
 
 def test_what_stands_nowhere_is_weak(library, encoder):
