@@ -10,12 +10,13 @@ says exactly what was there.
 from __future__ import annotations
 
 import bisect
+import io
 import math
 import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -399,3 +400,30 @@ def _quote(word: str) -> str:
         f"\\{chr(b)}" if b in b"\\'" else chr(b) if 0x20 <= b < 0x7F else f"\\{b:03o}" for b in os.fsencode(word)
     )
     return f"$'{''.join(escaped)}'"
+
+
+_FORMULA: Final = tuple("=+-@\t\r＝＋－＠")
+"""First characters of a cell that spreadsheets compute instead of showing it."""
+
+
+def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[object]]) -> bytes:
+    """CSV with a header, UTF-8; control characters in fields are escaped, so that every record is one line."""
+    # Most commands write none.
+    import csv
+
+    def cell(value: object) -> str:
+        text = "" if value is None else str(value)
+        if text.startswith(_FORMULA):
+            try:
+                float(text)
+            except ValueError:
+                # A spreadsheet would take it for a formula; the ' says there that it is a text.
+                text = f"'{text}"
+        return escape_terminal(text)
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    if header is not None:
+        writer.writerow(header)
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return buffer.getvalue().encode()

@@ -32,6 +32,7 @@ _clamr() {
             "":open) words="open" ;;
             "":serve) words="serve" ;;
             "":cut) words="cut" ;;
+            "":export) words="export" ;;
             "":ask) words="ask" ;;
             "":demo) words="demo" ;;
             "":doctor) words="doctor" ;;
@@ -134,6 +135,7 @@ _clamr() {
         "search":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
         "search":--sheet) COMPREPLY=(); return ;;
         "search":--clips) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "search":--export) COMPREPLY=(); return ;;
         "search":--queries) COMPREPLY=(); return ;;
         "search":--save) COMPREPLY=(); return ;;
         "search":--forget) COMPREPLY=(); return ;;
@@ -232,6 +234,15 @@ _clamr() {
         "cut":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "cut":--config) COMPREPLY=(); return ;;
         "cut":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "export":--format) COMPREPLY=(); return ;;
+        "export":--out|"export":--output|"export":-o) COMPREPLY=(); return ;;
+        "export":--rate) COMPREPLY=(); return ;;
+        "export":--times) COMPREPLY=($(compgen -W "auto video joined" -- "$current")); return ;;
+        "export":--title) COMPREPLY=(); return ;;
+        "export":--pad) COMPREPLY=(); return ;;
+        "export":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "export":--config) COMPREPLY=(); return ;;
+        "export":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "ask":--choice) COMPREPLY=(); return ;;
         "ask":--choices) COMPREPLY=(); return ;;
         "ask":--count|"ask":-n|"ask":-k) COMPREPLY=(); return ;;
@@ -411,7 +422,7 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
-        ":"*) offers="index ls show edit tag note rm status optimize search similar explain frames open serve cut ask demo doctor models config completions encode eval synth train" ;;
+        ":"*) offers="index ls show edit tag note rm status optimize search similar explain frames open serve cut export ask demo doctor models config completions encode eval synth train" ;;
         "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
         "ls:"-*) offers="--path --tag --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
@@ -434,7 +445,7 @@ _clamr() {
         "status:"*) offers="" ;;
         "optimize:"-*) offers="--approximate --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "optimize:"*) offers="" ;;
-        "search:"-*) offers="--and --not --image --like --modality -m --weight --since --until --longer --shorter --path --tag --language --limit -n --offset --all --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --clips --force --queries --save --saved --forget --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "search:"-*) offers="--and --not --image --like --modality -m --weight --since --until --longer --shorter --path --tag --language --limit -n --offset --all --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --clips --export --force --queries --save --saved --forget --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "search:"*) offers="" ;;
         "similar:"-*) offers="--modality -m --path --tag --limit -n --moments --itself --encoder --device --ids --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "similar:"*) offers="" ;;
@@ -448,6 +459,8 @@ _clamr() {
         "serve:"*) offers="" ;;
         "cut:"-*) offers="--out --output -o --join --exact --force --quiet -q --line --pad --as-given --json --tsv --table --db --config --verbose -v --color -h --help --help-all" ;;
         "cut:"*) offers="" ;;
+        "export:"-*) offers="--format --out --output -o --rate --drop-frame --no-drop-frame --times --title --force --line --pad --as-given --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "export:"*) offers="" ;;
         "ask:"-*) offers="--choice --choices --count -n -k --select --modality -m --side --around --seed --temperature --timeout --dry-run --json --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --quiet -q --encoder --language --asr-model --ocr --ocr-lang --device --db --config --verbose -v --color -h --help --help-all" ;;
         "ask:"*) offers="" ;;
         "demo:"-*) offers="--dir -o --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;

@@ -55,6 +55,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "open": ("open:open_video", "Open a video in a player, at a moment."),
         "serve": ("serve:serve", "Open a page to search and watch, with a REST API."),
         "cut": ("cut:cut", "Cut hits out as clips, or join them in one video."),
+        "export": ("export:export", "Write hits as a list for an editing program or a player."),
         "ask": ("ask:ask", "Ask a vision-language model a question about one video."),
     },
     "Setup": {
@@ -104,6 +105,7 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
     "doctor": "check diagnose test env",
     "edit": "correct transcript fix subtitle subtitles",
     "explain": "why",
+    "export": "otio edl fcpxml xml playlist timeline markers chapters save write",
     "frames": "frame screenshot screenshots thumbnails pictures images",
     "index": "add build crawl import ingest reindex re-index refresh rescan scan sync watch embed",
     "ls": "dir videos files",

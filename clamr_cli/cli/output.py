@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from clamr_cli.records import Column, fields, json_line, record
-from clamr_cli.text import command_line, escape_field, escape_terminal, file_link
+from clamr_cli.text import command_line, csv_text, escape_field, escape_terminal, file_link
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -30,9 +30,6 @@ _PIPE_WIDTH: Final = 80
 
 _NARROW: Final = 60
 """Columns of a screen below which the cells of a table with several columns stand below each other."""
-
-_FORMULA: Final = tuple("=+-@\t\r＝＋－＠")
-"""First characters of a cell that spreadsheets compute instead of showing it."""
 
 
 class Form(StrEnum):
@@ -90,28 +87,6 @@ def emit_one(columns: Sequence[Column], thing: Any, form: Form) -> None:  # noqa
 def tsv_line(cells: Sequence[object]) -> bytes:
     """One line of tab-separated UTF-8; tabs, line breaks, backslashes and control characters in fields are escaped."""
     return ("\t".join("" if cell is None else escape_field(str(cell)) for cell in cells) + "\n").encode()
-
-
-def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[object]]) -> bytes:
-    """CSV with a header, UTF-8; control characters in fields are escaped, so that every record is one line."""
-    import csv
-
-    def cell(value: object) -> str:
-        text = "" if value is None else str(value)
-        if text.startswith(_FORMULA):
-            try:
-                float(text)
-            except ValueError:
-                # A spreadsheet would take it for a formula; the ' says there that it is a text.
-                text = f"'{text}"
-        return escape_terminal(text)
-
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    if header is not None:
-        writer.writerow(header)
-    writer.writerows([cell(value) for value in row] for row in rows)
-    return buffer.getvalue().encode()
 
 
 def write_paths(paths: Iterable[str], *, null: bool = False) -> None:

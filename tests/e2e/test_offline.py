@@ -47,6 +47,7 @@ CALLS: dict[str, list[str]] = {
     "frames": ["{video}", "red", "-k", "1", "--encoder", "hashed", "--no-asr", "--no-ocr"],
     "open": ["{id}@0:01", "--print"],
     "cut": ["{video}@0-1", "-o", "{place}/clips"],
+    "export": ["edl", "{video}@0-1"],
     "ask": ["{id}", "what is it?", "-k", "1", "--encoder", "hashed", "--base-url", "{url}", "--model", "m"],
     "ls": [],
     "show": ["{id}"],

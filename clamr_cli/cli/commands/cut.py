@@ -170,8 +170,8 @@ def cut(context: Context, arguments: CutArguments) -> int:
     return code
 
 
-def write_hits(store: Store, hits: Sequence[Hit], folder: Path, *, force: bool) -> int:
-    """Cut the hits that are not weak out as clips; returns the exit code."""
+def selections_of(store: Store, hits: Sequence[Hit]) -> tuple[list[Selection], list[str]]:
+    """The selections of hits that are not weak; a line on stderr for each video that is not there."""
     from clamr_cli.edit.cut import Probe
     from clamr_cli.edit.selections import of_hits
 
@@ -182,6 +182,12 @@ def write_hits(store: Store, hits: Sequence[Hit], folder: Path, *, force: bool) 
         probe.stop()
     for line in failures:
         warn(f"left out: {line}", always=True)
+    return selections, failures
+
+
+def write_hits(store: Store, hits: Sequence[Hit], folder: Path, *, force: bool) -> int:
+    """Cut the hits that are not weak out as clips; returns the exit code."""
+    selections, failures = selections_of(store, hits)
     code = ClipView(folder, exact=False).write(selections, force=force) if selections else EXIT_FOUND
     return max(code, EXIT_PARTIAL) if failures else code
 

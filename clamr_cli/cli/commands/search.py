@@ -28,12 +28,12 @@ _NAME: Final = re.compile(r"[\w.-]{1,60}")
 _OPTIONS: Final = {"also": "--and", "without": "--not", "everything": "--all"}
 _NOT_SAVED: Final = frozenset(
     (
-        "json", "tsv", "table", "csv", "paths", "null", "ids", "pictures", "sheet", "clips", "force", "queries", "save",
-        "saved", "forget",
+        "json", "tsv", "table", "csv", "paths", "null", "ids", "pictures", "sheet", "clips", "export", "force",
+        "queries", "save", "saved", "forget",
     )
 )  # fmt: skip
 """Arguments that say what to do with an answer."""
-_OF_ONE: Final = ("image", "like", "paths", "sheet", "clips")
+_OF_ONE: Final = ("image", "like", "paths", "sheet", "clips", "export")
 """Options that are for one query."""
 _MOST: Final = 1_000_000_000
 """Results of --all."""
@@ -107,7 +107,11 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
     clips: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Cut the moments out as clips, as 'clamr cut -o DIR' does.")
     ] = None
-    force: Annotated[bool, typer.Option("--force", help="Replace the files of --sheet and --clips.")] = False
+    export: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the hits as a list: cut.otio, .edl, .fcpxml; see 'clamr export'."),
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Replace the files of --sheet, --clips and --export.")] = False
     queries: Annotated[
         str | None, typer.Option(metavar="FILE", help="Answer each line of a file, or of - (stdin), in one run.")
     ] = None
@@ -126,6 +130,12 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
             from clamr_cli.cli.commands.cut import check_folder
 
             check_folder(self.clips)
+        if self.export is not None:
+            from clamr_cli.cli.commands.export import check_export
+            from clamr_cli.edit.export import format_named
+
+            format_named(self.export)
+            check_export(self.export, force=self.force)
         if self.sheet is None:
             return None
         from clamr_cli.frames.sheet import check_sheet
@@ -253,6 +263,10 @@ def search(context: Context, arguments: SearchArguments) -> int:
         from clamr_cli.cli.commands.cut import write_hits
 
         code = write_hits(store, hits, arguments.clips, force=arguments.force)
+    if arguments.export is not None and code == EXIT_FOUND:
+        from clamr_cli.cli.commands.export import export_hits
+
+        code = export_hits(store, hits, Path(arguments.export).expanduser())
     return code
 
 
