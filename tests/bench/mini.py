@@ -23,7 +23,7 @@ import numpy as np
 
 from clamr_cli.config import default_cache
 from clamr_cli.encoders.mini.encoder import Backbones, MiniEncoder
-from clamr_cli.encoders.mini.multilingual import HEADS, MultilingualHeads
+from clamr_cli.encoders.mini.multilingual import MultilingualHeads
 from clamr_cli.encoders.mini.networks import WEIGHTS, Heads
 from clamr_cli.train.mini.data import photos, split_photos
 from clamr_cli.train.mini.evaluate import evaluate
@@ -142,7 +142,7 @@ def main() -> None:
         file = options.file or shipped
         if options.languages:
             backbones, heads = Backbones(options.cache, device="cpu", threads=0), Heads.load(file)
-            both = MiniEncoder(backbones, heads, MultilingualHeads.load(file.with_name(HEADS)))
+            both = MiniEncoder(backbones, heads, MultilingualHeads.load(file.parent))
             languages({"both": both, "without": both.for_earlier()}, options.data, options.stamps, options.limit)
             return
         for name, value in evaluate(file, options.data, options.cache).items():

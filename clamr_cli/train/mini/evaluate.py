@@ -33,8 +33,8 @@ def evaluate(file: Path, data: Path, cache: Path) -> dict[str, float]:
     ``photos/R@10`` are captions against photos alone, ``video/...`` the same in documents, ``both/...`` queries about
     two modalities, ``.../won`` the share of queries whose own document answers best with the modality they aim at.
     """
-    beside = file.with_name(HEADS)
-    encoder = MiniEncoder(Backbones(cache, device="cpu", threads=0), Heads.load(file), MultilingualHeads.load(beside))
+    multilingual = MultilingualHeads.load(file.parent) if (file.parent / HEADS).exists() else None
+    encoder = MiniEncoder(Backbones(cache, device="cpu", threads=0), Heads.load(file), multilingual)
     all_photos, all_texts = photos(data), entries(data)
     (_, held_out), (_, held_out_texts) = split_photos(all_photos), split_entries(all_texts)
     folder, span = data / "train/flickr8k_1k/images", Span(0.0, 10.0)

@@ -87,15 +87,15 @@ class TextModel:
     """The frozen sentence model."""
 
     def __init__(self, backbones: Backbones) -> None:
-        self._bert, self._tokenizer = backbones.bert, backbones.tokenizer
+        self._bert, self.tokenizer = backbones.bert, backbones.tokenizer
 
     def text(self, text: str) -> list[Passage]:
         """The passages of a text that have words which the model knows."""
-        return [passage for passage in self._tokenizer.passages([text], across=False, limit=512) if passage.known]
+        return [passage for passage in self.tokenizer.passages([text], across=False, limit=512) if passage.known]
 
     def queries(self, texts: Sequence[str]) -> list[PassageFeatures]:
         """Features of queries, each one passage."""
-        return self.encode([self._tokenizer.query(text) for text in texts])
+        return self.encode([self.tokenizer.query(text) for text in texts])
 
     def encode(self, passages: Sequence[Passage]) -> list[PassageFeatures]:
         """Features of passages, in order."""

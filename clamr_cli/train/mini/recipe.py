@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-from clamr_cli.encoders.mini.multilingual import HEADS
+from clamr_cli.encoders.mini.multilingual import HEADS, TRANSLATION
 from clamr_cli.encoders.mini.networks import JOINT_TENSORS, SEMANTIC, TENSORS, WEIGHTS
 from clamr_cli.errors import UsageError
 from clamr_cli.evaluate.data import listed
@@ -143,8 +143,11 @@ def run(options: RecipeOptions) -> Iterator[TrainEvent]:
         yield from loop.train(trainer)
     if material.multilingual and material.examples:
         yield TrainNote("fitting the heads of the multilingual text model")
-        heads = languages.fit_heads(material.multilingual, data, material.examples, material.captions)
+        reader, captions = material.multilingual, material.captions
+        heads = languages.fit_heads(reader, data, material.examples, captions)
+        translation = languages.fit_translation(reader, material.text_model, data, captions, heads)
         (options.out / HEADS).write_bytes(languages.heads_file(heads))
+        (options.out / TRANSLATION).write_bytes(languages.heads_file(translation))
     path = options.out / WEIGHTS
     content = weights_file(model, material)
     path.write_bytes(content)

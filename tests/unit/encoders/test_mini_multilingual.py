@@ -3,13 +3,16 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
+import marisa_trie
 import numpy as np
 import pytest
 
 from clamr_cli import encoders, weights
 from clamr_cli.encoders import MULTILINGUAL
-from clamr_cli.encoders.mini.multilingual import MultilingualModel
+from clamr_cli.encoders.mini.encoder import TRANSLATION_COPIES
+from clamr_cli.encoders.mini.multilingual import MultilingualModel, WordFrequencies
 from clamr_cli.encoders.mini.networks import LEXICAL, SEMANTIC
+from clamr_cli.encoders.mini.passages import Passage, PassageWord
 from clamr_cli.errors import ClamrError, ModelError
 from clamr_cli.types import MODALITY_IDS, Document, Encoder, Frame, Modality, Span, TokenVectors
 from tests.unit.encoders.test_mini import lines, photo
@@ -156,6 +159,45 @@ def test_a_picture_is_found_in_another_language(encoder: Encoder, query: str) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "query", ["Hund", "un lapin blanc", "coche rojo", "cane bianco", "BMW fährt im Schnee", "собака"]
+)
+def test_a_few_words_are_known_to_be_of_another_language(encoder: Encoder, query: str) -> None:
+    (tokens,) = encoder.encode_queries([query])
+    words = tokens.vectors[tokens.offsets[:, 1] > 0]
+    assert not words[:, :SEMANTIC].any()
+    assert len(tokens) == len(words) + TRANSLATION_COPIES + len(words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("query", ["perro", "chien", "собака", "狗", "犬"])
+def test_one_word_is_read_as_its_translation(encoder: Encoder, query: str) -> None:
+    earlier = encoders.for_earlier(encoder, "fingerprint")
+    animals, translated = (
+        earlier.encode_queries(["cat", "dog", "horse", "ship", "bread"]),
+        encoder.encode_queries([query]),
+    )
+    sentences = np.stack([tokens.vectors[-1] for tokens in animals])
+    words = int((translated[0].offsets[:, 1] > 0).sum())
+    assert int((sentences @ translated[0].vectors[words]).argmax()) == 1
+
+
+def test_words_have_the_language_in_which_they_are_frequent() -> None:
+    words = marisa_trie.Trie(["dog", "hund", "taxi"])
+    levels = np.zeros((3, 7), np.uint8)
+    levels[words["dog"], 0], levels[words["hund"], 1], levels[words["taxi"]] = 100, 100, 120
+    frequencies = WordFrequencies(words, levels)
+
+    def evidence(*texts: str) -> tuple[float, float]:
+        return frequencies.english(Passage([], [PassageWord(0, 0, 1, text, 1, 3, -1) for text in texts]))
+
+    assert evidence("Dog")[0] > 6 > -6 > evidence("Hund")[0]
+    assert evidence("taxi", "42") == (0, 0)
+    assert evidence("kubernetes") == (0, 2)
+    assert frequencies.most_frequent(2) == ["dog", "taxi"]
+
+
+@pytest.mark.slow
 def test_an_english_query_is_as_before(encoder: Encoder) -> None:
     earlier = encoders.for_earlier(encoder, "fingerprint")
     for query in ("a red car in the rain", "13013", "IMG_2034.jpg", "SpaceX launch", "a dog", "exit 24", "?"):
@@ -171,7 +213,7 @@ def test_words_of_other_languages_are_compared_by_spelling_alone(encoder: Encode
     assert len(words) == 7
     assert not words[:, :SEMANTIC].any()
     assert np.allclose(np.linalg.norm(tokens.vectors, axis=1), 1, atol=1e-5)
-    assert len(tokens) == 14
+    assert len(tokens) == 7 + TRANSLATION_COPIES + 7
 
 
 @pytest.mark.slow
