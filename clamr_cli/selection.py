@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from clamr_cli.errors import ClamrError
 from clamr_cli.types import Encoder
 
 if TYPE_CHECKING:
@@ -104,6 +106,8 @@ def create_encoder(name: str, settings: Settings, own: Mapping[str, object] | No
     from clamr_cli.encoders import create
 
     own = settings.encoder_settings(name) if own is None else own
+    if _keeping:
+        return _keeping[0].take(name, settings, own)
     return create(name, cache=settings.cache, device=settings.device, threads=settings.threads, **own)
 
 
@@ -128,3 +132,60 @@ def index_options(settings: Settings, encoder_settings: Mapping[str, object]) ->
         time_limit=settings.time_limit,
         threads=threads,
     )
+
+
+@dataclass
+class Kept:
+    """An index and an encoder that this process keeps for the commands that it runs one after another.
+
+    Attributes:
+        settings: with the index and the name of the encoder.
+        own: settings of the encoder.
+        encoder: made with them.
+        refused: a command needed another index or encoder, and ended without an answer.
+    """
+
+    settings: Settings
+    own: Mapping[str, object]
+    encoder: Encoder
+    refused: bool = False
+
+    def check_index(self, db: str) -> None:
+        """Refuse another index."""
+        kept = self.settings.db
+        if db != kept and os.path.realpath(db) != os.path.realpath(kept):
+            self._refuse()
+
+    def take(self, name: str, settings: Settings, own: Mapping[str, object]) -> Encoder:
+        """The encoder, where it is as a command wants it."""
+        if not self._is_like(name, settings, own):
+            self._refuse()
+        return self.encoder
+
+    def is_current(self, store: Store, settings: Settings, own: Mapping[str, object]) -> bool:
+        """Whether the index is still searched with this encoder, by settings and the encoder's own ones."""
+        settings = searched_encoder(store, settings)
+        return self._is_like(settings.encoder, settings, settings_for(store, settings.encoder, settings, own))
+
+    def _is_like(self, name: str, settings: Settings, own: Mapping[str, object]) -> bool:
+        def key(name: str, settings: Settings, own: Mapping[str, object]) -> object:
+            return name, settings.cache, settings.device, settings.threads, dict(own)
+
+        return key(name, settings, own) == key(self.settings.encoder, self.settings, self.own)
+
+    def _refuse(self) -> None:
+        self.refused = True
+        raise ClamrError("another index or encoder is kept")
+
+
+_keeping: list[Kept] = []
+
+
+def keep(kept: Kept | None) -> None:
+    """Use an index and an encoder for all that this process does from here on; None for whatever is asked for."""
+    _keeping[:] = [] if kept is None else [kept]
+
+
+def kept() -> Kept | None:
+    """What this process keeps."""
+    return _keeping[0] if _keeping else None

@@ -17,6 +17,7 @@ _clamr() {
         case "$words":${COMP_WORDS[index]} in
             :--db|:--config|:--color) before+=("${COMP_WORDS[@]:index++:2}") ;;
             "":index) words="index" ;;
+            "":watch) words="watch" ;;
             "":ls) words="ls" ;;
             "":show) words="show" ;;
             "":edit) words="edit" ;;
@@ -77,6 +78,9 @@ _clamr() {
         "index":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "index":--config) COMPREPLY=(); return ;;
         "index":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "watch":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "watch":--config) COMPREPLY=(); return ;;
+        "watch":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "ls":--path) COMPREPLY=(); return ;;
         "ls":--tag) COMPREPLY=(); return ;;
         "ls":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
@@ -293,6 +297,9 @@ _clamr() {
         "config edit":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "config edit":--config) COMPREPLY=(); return ;;
         "config edit":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "service print":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "service print":--config) COMPREPLY=(); return ;;
+        "service print":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "completions":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "completions":--config) COMPREPLY=(); return ;;
         "completions":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
@@ -422,9 +429,11 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
-        ":"*) offers="index ls show edit tag note rm status optimize search similar explain frames open serve cut export ask demo doctor models config completions encode eval synth train" ;;
+        ":"*) offers="index watch ls show edit tag note rm status optimize search similar explain frames open serve cut export ask demo doctor models config completions encode eval synth train" ;;
         "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
+        "watch:"-*) offers="--idle --json --attached --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "watch:"*) offers="" ;;
         "ls:"-*) offers="--path --tag --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "ls:"*) offers="" ;;
         "show:"-*) offers="--srt --vtt --txt --out --output -o --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
@@ -455,7 +464,7 @@ _clamr() {
         "frames:"*) offers="" ;;
         "open:"-*) offers="--player --print --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "open:"*) offers="" ;;
-        "serve:"-*) offers="--host --port --no-browser --token --token-file --allow-host --allow-write --encoder --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "serve:"-*) offers="--watch --host --port --no-browser --token --token-file --allow-host --allow-write --encoder --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "serve:"*) offers="" ;;
         "cut:"-*) offers="--out --output -o --join --exact --force --quiet -q --line --pad --as-given --json --tsv --table --db --config --verbose -v --color -h --help --help-all" ;;
         "cut:"*) offers="" ;;
@@ -479,6 +488,8 @@ _clamr() {
         "config set:"*) offers="" ;;
         "config edit:"-*) offers="--db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "config edit:"*) offers="" ;;
+        "service print:"-*) offers="--db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "service print:"*) offers="systemd launchd" ;;
         "completions:"-*) offers="--db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "completions:"*) offers="install" ;;
         "completions install:"-*) offers="--db --config --quiet -q --verbose -v --color -h --help --help-all" ;;

@@ -334,9 +334,12 @@ def edited(text: str, name: str, check: Callable[[str], Checked]) -> tuple[str, 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
     """Open the index of the settings, with libraries quiet from here on."""
     from clamr_cli.config import state_folder
+    from clamr_cli.selection import kept
     from clamr_cli.store import Store
 
     quiet_libraries()
+    if (keeping := kept()) is not None:
+        keeping.check_index(settings.db)
     store = Store.open(settings.db, create=create, lock_dir=state_folder())
     if lost := store.tables_behind():
         warn(

@@ -87,6 +87,7 @@ class IndexOptions:
     stretch: int = 600
     folders: Mapping[str, IndexOptions] = field(default_factory=dict)  # of single folders and files, by path
     remembered: Mapping[str, Mapping[str, object]] | None = None  # settings of folders that the index is to keep
+    unfinished: frozenset[str] = frozenset()  # files that are still being written; they are left as they are
 
     def of(self, path: str) -> IndexOptions:
         """The options of a path: those of the innermost folder that has its own."""

@@ -123,7 +123,12 @@ async def index_async(
         run = IndexRun(store, options, encoder, executor)
         scan = run.scan
         if targets:
-            scan.walk(targets, exclude=lambda folder: options.of(folder).exclude, prune=options.prune)
+            scan.walk(
+                targets,
+                exclude=lambda folder: options.of(folder).exclude,
+                prune=options.prune,
+                unfinished=options.unfinished,
+            )
         else:
             scan.revisit(prune=options.prune)
         for used in {id(one): one for one in (options.of(file.path) for file in scan.work)}.values():

@@ -189,8 +189,11 @@ class Scan:
         *,
         exclude: Sequence[str] | Callable[[str], Sequence[str]] = (),
         prune: bool = False,
+        unfinished: Collection[str] = (),
     ) -> None:
         """Walk the targets and sort what is met, and what is not; with ``prune`` an absent target is no failure.
+
+        Files that are ``unfinished`` are there, and are left as they are.
 
         Raises:
             UsageError: a target does not exist, and the index knows nothing of it.
@@ -207,6 +210,8 @@ class Scan:
             else:
                 seen.add(item.path)
                 record = self.files.get(item.path)
+                if item.path in unfinished:
+                    continue
                 if (
                     record is None
                     or (item.size, item.mtime_ns) != (record.size, record.mtime_ns)

@@ -113,6 +113,19 @@ def discover(
     return _Walk(exclude).run(expand_targets(targets))
 
 
+def survey(
+    targets: Sequence[str], *, exclude: Sequence[str] | Callable[[str], Sequence[str]] = ()
+) -> tuple[list[VideoFile | Unreadable], list[str]]:
+    """All that :func:`discover` finds, and the folders that it looked into: those that are left out are not among them.
+
+    Raises:
+        UsageError: as :func:`discover`.
+    """
+    walk = _Walk(exclude)
+    items = list(walk.run(expand_targets(targets)))
+    return items, walk.entered
+
+
 def expand_targets(targets: Sequence[str]) -> list[str]:
     """The files and folders that targets name, absolute; ``~`` and globs are resolved.
 
@@ -136,6 +149,7 @@ class _Walk:
     def __init__(self, exclude: Sequence[str] | Callable[[str], Sequence[str]]) -> None:
         self._globs_of = exclude if callable(exclude) else lambda _: exclude
         self._met: set[str] = set()
+        self.entered: list[str] = []
 
     def run(self, targets: Sequence[str]) -> Iterator[VideoFile | Unreadable]:
         for target in targets:
@@ -162,6 +176,7 @@ class _Walk:
             try:
                 if not self._is_new(folder):
                     continue
+                self.entered.append(folder)
                 with os.scandir(folder) as listing:
                     entries = sorted(listing, key=lambda entry: entry.name)
                 names = [entry.name for entry in entries]

@@ -63,6 +63,7 @@ CALLS: dict[str, list[str]] = {
     "config": [],
     "config path": [],
     "config set": ["limit", "5"],
+    "service print": ["systemd"],
     "models": [],
     "models pull": ["no-such-model"],
     "rm": ["{id}", "--yes"],
@@ -70,7 +71,7 @@ CALLS: dict[str, list[str]] = {
 """Arguments of each command, in this order; names in braces are filled in by the fixture."""
 
 
-ELSEWHERE = {"demo", "edit", "config edit", "completions install", "serve"}
+ELSEWHERE = {"demo", "edit", "config edit", "completions install", "serve", "watch"}
 """Commands that another test runs in this environment, that start an editor, or that write to the home folder."""
 
 

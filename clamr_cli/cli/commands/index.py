@@ -24,6 +24,7 @@ from clamr_cli.text import parse_time
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
+    from clamr_cli.index.pipeline import IndexOptions
     from clamr_cli.store import Store
 
 _PACES: Final = "paces.json"
@@ -90,28 +91,7 @@ def index(context: Context, arguments: IndexArguments) -> int:
             store = _open(settings, arguments)
             from clamr_cli.index import run
 
-            targets = arguments.targets or (_known_targets(store) if bare else [])
-            settings = choose_encoder(store, settings)
-            own = {**arguments.encoder_settings(), **({} if arguments.pool is None else {"pool": arguments.pool})}
-            own = dict(settings_for(store, settings.encoder, settings, own))
-            base = index_options(settings, own)
-            places, remembered = _places(store, targets, given, reset=arguments.reset)
-            folders = {
-                path: replace(
-                    index_options(
-                        replace(context.settings(**values, device=arguments.device), encoder=settings.encoder), own
-                    ),
-                    retry_failed=arguments.retry_failed,
-                )
-                for path, values in places.items()
-            }
-            options = replace(
-                base,
-                retry_failed=arguments.retry_failed,
-                prune=arguments.prune,
-                folders=folders,
-                remembered=remembered if targets else None,
-            )
+            settings, targets, options = plan(context, arguments, settings, store, given)
             events = run.index(store, targets, options)
         kind = " ".join((settings.encoder, settings.asr_model, settings.ocr, settings.device))
         paces = _read_paces()
@@ -125,6 +105,42 @@ def index(context: Context, arguments: IndexArguments) -> int:
         return code
 
 
+def plan(
+    context: Context,
+    arguments: IndexArguments,
+    settings: Settings,
+    store: Store,
+    given: Mapping[str, object],
+    *,
+    quiet: bool = False,
+) -> tuple[Settings, list[str], IndexOptions]:
+    """The settings with the encoder's name, the targets and the options of an index run.
+
+    Says which remembered settings are used, unless ``quiet``.
+    """
+    bare = not arguments.targets and not arguments.encoder and not arguments.retry_failed
+    targets = arguments.targets or (known_targets(store) if bare else [])
+    settings = choose_encoder(store, settings)
+    own = {**arguments.encoder_settings(), **({} if arguments.pool is None else {"pool": arguments.pool})}
+    own = dict(settings_for(store, settings.encoder, settings, own))
+    places, remembered = _places(store, targets, given, reset=arguments.reset, quiet=quiet)
+    folders = {
+        path: replace(
+            index_options(replace(context.settings(**values, device=arguments.device), encoder=settings.encoder), own),
+            retry_failed=arguments.retry_failed,
+        )
+        for path, values in places.items()
+    }
+    options = replace(
+        index_options(settings, own),
+        retry_failed=arguments.retry_failed,
+        prune=arguments.prune,
+        folders=folders,
+        remembered=remembered if targets else None,
+    )
+    return settings, targets, options
+
+
 def _read_paces() -> dict[str, dict[str, float]]:
     """The paces of the stages that earlier runs measured on this machine, by what they ran with."""
     try:
@@ -133,7 +149,7 @@ def _read_paces() -> dict[str, dict[str, float]]:
         return {}
 
 
-def _known_targets(store: Store) -> list[str]:
+def known_targets(store: Store) -> list[str]:
     """The folders, files and globs that earlier runs were given, without those inside of others."""
     from clamr_cli.index.scan import known_folders
     from clamr_cli.media.walk import ancestors, is_below
@@ -151,9 +167,9 @@ def _known_targets(store: Store) -> list[str]:
 
 
 def _places(
-    store: Store, targets: Sequence[str], given: Mapping[str, object], *, reset: bool
+    store: Store, targets: Sequence[str], given: Mapping[str, object], *, reset: bool, quiet: bool
 ) -> tuple[dict[str, dict[str, object]], dict[str, dict[str, object]]]:
-    """The settings of this run by path, and what the index is to remember; says which remembered ones are used.
+    """The settings of this run by path, and what the index is to remember; says which of them it remembered.
 
     What was given now holds for the targets and is remembered for them; a folder inside of one keeps its own settings.
     """
@@ -167,7 +183,7 @@ def _places(
         path = os.path.abspath(os.path.expanduser(target))
         parent = next((known[place] for place in (path, *ancestors(path)) if place in known), {})
         before = {} if reset else {name: value for name, value in parent.items() if name not in given}
-        if before:
+        if before and not quiet:
             values = ", ".join(f"{name} {value_text(value)}" for name, value in before.items())
             warn(f"{path}: {values} (remembered; --reset forgets)")
         if reset or given or path in known or not any(place in known for place in ancestors(path)):

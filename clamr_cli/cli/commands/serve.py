@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import sys
 import webbrowser
@@ -12,16 +13,23 @@ from typing import Annotated, Final
 
 import typer
 
+from clamr_cli.cli.children import Child, own_command
 from clamr_cli.cli.options import Context, DeviceOption, EncoderOption, EncoderOptions, open_store
 from clamr_cli.cli.output import print_line, warn
 from clamr_cli.config import external
 from clamr_cli.errors import EXIT_FOUND, MissingExtra, UsageError
+from clamr_cli.text import command_line
 
 _PORT: Final = 8642
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeArguments(EncoderOptions):
+    folders: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="DIR", help="With --watch: folders; by default all known ones.", show_default=False),
+    ] = None
+    watch: Annotated[bool, typer.Option("--watch", help="Keep the index current, as 'clamr watch' does.")] = False
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Listen on this address.")] = "127.0.0.1"
     port: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=65535, help=f"Listen on this port ({_PORT}, or a free one).")
@@ -47,10 +55,15 @@ def serve(context: Context, arguments: ServeArguments) -> int:
     It prints the address with a token and opens it in a browser. Only this machine can reach it, and only who has the
     token. It runs until Ctrl-C.
 
+    While it runs, commands such as clamr search are answered by it and take a fraction of the time.
+
     Examples:
         clamr serve
         clamr serve --no-browser --port 9000
+        clamr serve --watch ~/Videos
     """
+    if arguments.folders and not arguments.watch:
+        raise UsageError("a folder requires --watch", f"clamr serve --watch {command_line(arguments.folders)}")
     try:
         from clamr_cli.serve.app import create_app
         from clamr_cli.serve.server import run
@@ -71,7 +84,7 @@ def serve(context: Context, arguments: ServeArguments) -> int:
         app = create_app(
             Library(store, settings, arguments.encoder_settings()),
             access,
-            command=_own_command(context),
+            command=own_command(context),
             report=lambda error: warn(f"clamr serve: {defect_message(error)}", always=True),
         )
         address = f"http://{_shown(arguments.host)}:{port}/"
@@ -79,15 +92,21 @@ def serve(context: Context, arguments: ServeArguments) -> int:
         warn("open this address in a browser; Ctrl-C ends the server")
         if not arguments.no_browser and _has_display():
             webbrowser.open(f"{address}?token={access.ticket()}")
-        run(app, listening)
+        children = []
+        if hasattr(socket, "AF_UNIX"):
+            options = {"db": settings.db, "config": context.config, "encoder": arguments.encoder}
+            own = {"device": arguments.device, "own": arguments.encoder_settings()}
+            words = [sys.executable, "-m", "clamr_cli.warm", json.dumps({**options, **own})]
+            children.append(Child("the warm command line", words))
+        if arguments.watch:
+            words = [*own_command(context), "watch", "--attached", "--", *(arguments.folders or ())]
+            children.append(Child("clamr watch", words))
+        try:
+            run(app, listening)
+        finally:
+            for child in children:
+                child.stop()
     return EXIT_FOUND
-
-
-def _own_command(context: Context) -> list[str]:
-    """The words that start clamr with the settings of this run."""
-    settings = context.settings()
-    config = ["--config", context.config] if context.config else []
-    return [sys.executable, "-m", "clamr_cli", "--db", settings.db, *config]
 
 
 def _token(arguments: ServeArguments) -> str | None:
