@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Final
 
@@ -14,6 +15,12 @@ _DAY: Final = 24 * 3600
 _SLACK: Final = Fraction(1, 1000)
 """Seconds that times may be off by: they are floats, and rounded to milliseconds in records."""
 
+STANDARD_RATES: Final = (
+    *(Fraction(whole * 1000, 1001) for whole in (24, 30, 48, 60, 120)),
+    *(Fraction(whole) for whole in (24, 25, 30, 48, 50, 60, 100, 120)),
+)
+"""The frame rates of cameras and editing programs."""
+
 DEFAULT_RATE: Final = Fraction(25)
 """The frame rate of what has no picture."""
 
@@ -23,6 +30,22 @@ def rate_of(media: MediaInfo) -> Fraction:
     base = media.time_base
     rate = Fraction(base.rate) if base is not None else Fraction(media.fps).limit_denominator(1001)
     return rate or DEFAULT_RATE
+
+
+def common_rate(seconds: Mapping[Fraction, float]) -> Fraction:
+    """The frame rate for a list or a video made of several: that of most seconds which editing programs know.
+
+    Where there is none, it is the smallest of theirs that is a multiple of the fastest; ``seconds`` are by rate.
+
+    >>> common_rate({Fraction(10): 60.0, Fraction(25): 5.0, Fraction(50): 1.0}), common_rate({Fraction(15): 1.0})
+    (Fraction(25, 1), Fraction(30, 1))
+    """
+    known = [rate for rate in seconds if rate in STANDARD_RATES]
+    if known:
+        return max(known, key=lambda rate: seconds[rate])
+    fastest = max(seconds, default=DEFAULT_RATE)
+    multiples = (rate for rate in sorted(STANDARD_RATES) if rate >= fastest and (rate / fastest).denominator == 1)
+    return next(multiples, DEFAULT_RATE if fastest < DEFAULT_RATE else fastest)
 
 
 def drops(rate: Fraction) -> int:

@@ -198,7 +198,14 @@ def join(
     if lines:
         place.write(srt.name, as_srt(lines).encode())
     tiles = [
-        Tile(jpeg, part.target.start, one.rank or number, title=one.label, path=os.fspath(target), text=one.text)
+        Tile(
+            jpeg,
+            part.target.start,
+            one.rank or number,
+            title=one.label,
+            path=os.fspath(target),
+            text=one.text or one.shown,
+        )
         for number, (one, part, jpeg) in enumerate(zip(selections, joined.parts, jpegs, strict=True), 1)
     ]
     write_sheet(sheet, f"{target.name}: {plural(len(tiles), 'part')}", tiles)

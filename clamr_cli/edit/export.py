@@ -20,7 +20,7 @@ from clamr_cli.edit.selections import Selection
 from clamr_cli.errors import MissingExtra, UsageError
 from clamr_cli.extract.subtitles import as_srt, as_vtt
 from clamr_cli.text import csv_text, escape_terminal, file_link, format_time, shorten
-from clamr_cli.timecode import DEFAULT_RATE, drops, frame_at, frames_until, rate_of, start_frame, timecode
+from clamr_cli.timecode import common_rate, drops, frame_at, frames_until, rate_of, start_frame, timecode
 from clamr_cli.types import Segment, Span
 
 Times = Literal["auto", "video", "joined"]
@@ -71,8 +71,10 @@ class Shot:
 
     @property
     def note(self) -> str:
-        """The line that answers, or the title, in one line."""
-        return shorten(_one_line(self.selection.text or self.selection.label), _LONGEST_NOTE)
+        """The line that answers, or the title and what is shown, in one line."""
+        one = self.selection
+        shown = f"{one.label}: {one.shown}" if one.shown else one.label
+        return shorten(_one_line(one.text or shown), _LONGEST_NOTE)
 
     def label(self, frame: int) -> str:
         """The timecode of a frame of the source."""
@@ -142,7 +144,7 @@ def edit_list(
     seconds: defaultdict[Fraction, float] = defaultdict(float)
     for one, span in zip(selections, spans, strict=True):
         seconds[rate_of(one.media)] += span.duration
-    rate = rate or max(seconds, key=lambda rate: seconds[rate], default=DEFAULT_RATE)
+    rate = rate or common_rate(seconds)
     if drop and not drops(rate):
         raise UsageError(f"there is no drop-frame timecode at {_shown(rate)} frames a second", "leave out --drop-frame")
     bases = {one.path: one.media.time_base for one in selections if rate_of(one.media) == rate}

@@ -45,6 +45,7 @@ class Selection:
         video_id: of the index; empty for files that it does not know.
         rank: of the hit; 0 for stretches that were named by their times.
         text: that answers there; empty for a frame.
+        shown: the words of the query that a frame shows, with commas between.
         speech: all that is said in the video, where the index knows it.
     """
 
@@ -55,6 +56,7 @@ class Selection:
     video_id: str = ""
     rank: int = 0
     text: str = ""
+    shown: str = ""
     speech: tuple[Segment, ...] = ()
 
     @property
@@ -71,6 +73,7 @@ class _Named:
     span: Span
     rank: int = 0
     text: str = ""
+    shown: str = ""
 
 
 class _Library:
@@ -95,7 +98,7 @@ class _Library:
         if named.span.start >= length > 0:
             raise UsageError(f"{video.label} is over before {named.span.start:g} s", f"it lasts {length:.1f} s")
         end = min(named.span.end, length) if length else named.span.end
-        return replace(video, span=Span(named.span.start, end), rank=named.rank, text=named.text)
+        return replace(video, span=Span(named.span.start, end), rank=named.rank, text=named.text, shown=named.shown)
 
     def _find(self, name: str) -> Selection:
         if self._store is not None:
@@ -233,7 +236,8 @@ def _of_record(store: Store | None, record: Mapping[str, Any], bounds: Bounds) -
         raise UsageError("a JSON line has no start and end in seconds", _EXAMPLE) from error
     if not 0 <= span.start < span.end < 1e7:
         raise UsageError(f"a JSON line goes from {span.start:g} to {span.end:g} s", _EXAMPLE)
-    hit = LastHit(rank, str(record.get("video_id") or ""), at, span, modality, str(line.get("text") or ""))
+    text, words = str(line.get("text") or ""), tuple(map(str, line.get("words") or ()))
+    hit = LastHit(rank, str(record.get("video_id") or ""), at, span, modality, text, words=() if text else words)
     named = _of_last(store, hit, bounds)
     return named if named.video else replace(named, video=str(record["path"]))
 
@@ -251,7 +255,7 @@ def _of_last(store: Store | None, hit: LastHit, bounds: Bounds) -> _Named:
     span = hit.span or Span(hit.at, hit.at + _SHORTEST)
     if bounds == "line" and store is not None:
         span = _line_span(store, hit, span)
-    return _Named(hit.video_id, span, hit.rank, hit.line)
+    return _Named(hit.video_id, span, hit.rank, hit.line, ", ".join(hit.words))
 
 
 def _line_span(store: Store, hit: LastHit, moment: Span) -> Span:

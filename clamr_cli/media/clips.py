@@ -21,7 +21,7 @@ from clamr_cli.errors import MediaError
 from clamr_cli.languages import choose_track
 from clamr_cli.media.container import open_media, origin, seek_key, subtitle_text
 from clamr_cli.media.frames import frames_at, picture_of
-from clamr_cli.timecode import frame_at, rate_of, start_frame, timecode
+from clamr_cli.timecode import common_rate, frame_at, rate_of, start_frame, timecode
 from clamr_cli.types import MediaInfo, Span
 
 MUXERS: Final[Mapping[str, str]] = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
@@ -430,7 +430,8 @@ def join(pieces: Sequence[Piece], target: Path, *, exact: bool, progress: Progre
     """Write stretches of videos one after another into one file, whose ending says its container.
 
     Packets are copied, each stretch from a keyframe on, where the sources have the same codecs and parameters and not
-    ``exact``; else all are encoded to the size and the frame rate of the largest part of them, with black bars.
+    ``exact``; else all are encoded to the size and the frame rate (see :func:`clamr_cli.timecode.common_rate`) of most
+    of them, with black bars.
 
     Raises:
         MediaError: one of them cannot be read, or the file cannot be written.
@@ -497,7 +498,7 @@ def _join_encoded(pieces: Sequence[Piece], target: Path, progress: Progress) -> 
         size, rate = (piece.info.width // 2 * 2, piece.info.height // 2 * 2), rate_of(piece.info)
         sizes[size] = sizes.get(size, 0.0) + piece.span.duration
         rates[rate] = rates.get(rate, 0.0) + piece.span.duration
-    (width, height), rate = max(sizes, key=lambda size: sizes[size]), max(rates, key=lambda rate: rates[rate])
+    (width, height), rate = max(sizes, key=lambda size: sizes[size]), common_rate(rates)
     parts: list[Joint] = []
     with _target(target) as written:
         film = _add_film(written, width, height, rate)

@@ -38,6 +38,7 @@ from clamr_cli.media.container import (
     stated_length,
 )
 from clamr_cli.media.files import truncation
+from clamr_cli.timecode import STANDARD_RATES
 from clamr_cli.types import AudioTrack, Chapter, MediaInfo, Span, SubtitleTrack, TimeBase
 
 _MOST_CHAPTERS: Final = 2_000
@@ -56,10 +57,6 @@ _MISCOUNTED: Final = 1024  # bytes that a whole file may be shorter than its con
 _PARTS: Final = 8  # of a long file at whose borders is looked whether there is anything
 _FASTEST: Final = 500
 
-_STANDARD_RATES: Final = (
-    *(Fraction(whole * 1000, 1001) for whole in (24, 30, 48, 60, 120)),
-    *(Fraction(whole) for whole in (24, 25, 30, 48, 50, 60, 100, 120)),
-)
 _SAMPLED: Final = 240  # frames whose distances are compared, at the beginning and in the middle
 _EVEN: Final = Fraction(3, 20)  # part of a frame by which distances may differ from the usual one
 _EXACT: Final = 0.0002  # part by which a measured rate may differ from a standard one: 24 and 23.976 differ by 0.001
@@ -385,7 +382,7 @@ def _nominal(average: Fraction, guessed: Fraction, usual: Fraction, *, variable:
     measured = [rate for rate in order if 0 < rate <= _FASTEST]
     for tolerance in (_EXACT, _NEAR) if variable else (_EXACT,):
         for rate in measured:
-            nearest = min(_STANDARD_RATES, key=lambda other: abs(other / rate - 1))
+            nearest = min(STANDARD_RATES, key=lambda other: abs(other / rate - 1))
             if abs(nearest / rate - 1) <= tolerance:
                 return nearest
     return measured[0].limit_denominator(1001) if measured else Fraction(0)

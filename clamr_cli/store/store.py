@@ -114,7 +114,7 @@ class LastHit:
     """A hit of the last search: its rank, its video, and the second at which to open it.
 
     ``span`` is the moment, None in notes of earlier versions. ``line`` is the text that answers at ``at``, empty for a
-    frame, and ``modality`` where it stands; ``weak`` is as of the hit.
+    frame, ``words`` are those of the query that a frame shows, and ``modality`` says where; ``weak`` is as of the hit.
     """
 
     rank: int
@@ -124,13 +124,15 @@ class LastHit:
     modality: Modality | None = None
     line: str = ""
     weak: bool = False
+    words: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, hit: Hit) -> LastHit:
         """The note of a hit."""
         line = next((line for line in hit.lines if line.timed), None)
         modality, text = (hit.modality, "") if line is None else (line.modality, line.text)
-        return cls(hit.rank, hit.video_id, hit.opened_at, hit.span, modality, text, hit.weak)
+        words = line.words if line is not None and not text else ()
+        return cls(hit.rank, hit.video_id, hit.opened_at, hit.span, modality, text, hit.weak, words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clamr_cli.edit.cut import Clip, Cutting, Supercut
     from clamr_cli.edit.selections import Bounds, Selection
     from clamr_cli.store import Store
-    from clamr_cli.types import Hit
+    from clamr_cli.types import Hit, Span
 
 
 CLIP: Final = (
@@ -166,7 +166,7 @@ def cut(context: Context, arguments: CutArguments) -> int:
         code = max(code, follow(events, view, quiet=arguments.quiet))
         if view.result is not None:
             emit(CLIP, list(view.parts(selections, spans)), form)
-            view.summarize()
+            view.summarize(spans)
     return code
 
 
@@ -276,7 +276,7 @@ class JoinView(_View):
     def interrupted(self) -> str:
         return "interrupted: nothing was written"
 
-    def parts(self, selections: Sequence[Selection], spans: Sequence[Any]) -> Iterator[Clip]:
+    def parts(self, selections: Sequence[Selection], spans: Sequence[Span]) -> Iterator[Clip]:
         """The parts as clips of their own."""
         from clamr_cli.edit.cut import Clip
 
@@ -284,11 +284,15 @@ class JoinView(_View):
         for one, asked, part in zip(selections, spans, self.result.joined.parts, strict=True):
             yield Clip(one, asked, part.source, self.result.file)
 
-    def summarize(self) -> None:
+    def summarize(self, spans: Sequence[Span]) -> None:
         """Say what was written, and how."""
         assert self.result is not None
         joined = self.result.joined
         length = format_time(joined.parts[-1].target.end)
-        how = f"encoded: {joined.encoded_because}" if joined.encoded_because else "copied, each part from a keyframe on"
+        parts = zip(spans, joined.parts, strict=True)
+        early = max((asked.start - part.source.start for asked, part in parts), default=0.0)
+        how = f"encoded: {joined.encoded_because}" if joined.encoded_because else "copied"
+        if early >= 0.05 and not joined.encoded_because:
+            how += f", parts begin at a keyframe up to {early:.1f} s early; --exact cuts to the frame"
         beside = ", ".join(filter(None, (self.result.srt, self.result.sheet)))
         warn(f"wrote {self.result.file}: {plural(len(joined.parts), 'part')}, {length} ({how}); beside it {beside}")

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.cli.commands import open as open_command
-from clamr_cli.cli.commands.open import player_command, split
+from clamr_cli.cli.commands.open import player_command
 from clamr_cli.errors import UsageError
 from clamr_cli.store import Store
+from clamr_cli.terms import split_place
+from clamr_cli.types import Span
 from tests import clips
 from tests.unit.cli.conftest import Clamr, Ended
 from tests.unit.cli.small_index import BEES, SALE
@@ -375,8 +377,8 @@ def test_bad_places_are_one_line(place: str, bare: Path, db: Path, clamr: Clamr)
 def test_a_file_with_an_at_sign_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("me@12:03").write_bytes(b"")
-    assert split("me@12:03") == ("me@12:03", None)
-    assert split("me@12:03@4") == ("me@12:03", 4.0)
-    assert split("ab12@1h2m3s") == ("ab12", 3723.0)
+    assert split_place("me@12:03") == ("me@12:03", None)
+    assert split_place("me@12:03@4") == ("me@12:03", Span(4.0, 4.0))
+    assert split_place("ab12@1h2m3s") == ("ab12", Span(3723.0, 3723.0))
     with pytest.raises(UsageError):
-        split("ab12@")
+        split_place("ab12@")
