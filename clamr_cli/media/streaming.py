@@ -43,7 +43,9 @@ _PREROLL: Final = 2  # AAC frames encoded before those that are kept: a frame le
 _TICK: Final = Fraction(1, 90_000)
 _AHEAD: Final = 10  # seconds added to all stamps while a segment is written, so that none is negative
 _ROUNDING: Final = 0.002
+_UNSEEN: Final = 0.05  # seconds by which the time of a player may differ from that of the index
 _GAP: Final = 0.08  # seconds of sound that may be missing before it is a gap
+_IDR: Final = 5  # the type of a picture that H.264 can be begun with (ITU-T H.264, table 7-1)
 _MOST_HELD: Final = 2**28  # bytes of packets between keyframes
 _SLACK: Final = 1.0  # seconds before a moment from which its sound is decoded
 
@@ -70,6 +72,10 @@ class Playable:
     transcode: str
 
 
+def prepare(_: Callable[..., None]) -> None:
+    """Load what segments need, before the first one is asked for."""
+
+
 def inspect(_: Callable[..., None], path: str, info: MediaInfo) -> Playable:
     """The ways to play a video.
 
@@ -88,7 +94,7 @@ def inspect(_: Callable[..., None], path: str, info: MediaInfo) -> Playable:
         first = [stream for stream in container.streams if picture is not None and stream.type == "video"][:1]
         first += [stream for stream in container.streams if sound is not None and stream.type == "audio"][:1]
         # Players take the first stream of each kind, and not all subtract a start that is late.
-        if [s for s in (picture, sound) if s is not None] == first and abs(zero) < _ROUNDING and all(codecs):
+        if [s for s in (picture, sound) if s is not None] == first and abs(zero) < _UNSEEN and all(codecs):
             kind = _direct_kind(path, info, sound)
             voice = [_audio_codec(sound)] if sound else []
             direct = f'{kind}; codecs="{", ".join([*codecs, *voice])}"' if kind else ""
@@ -189,14 +195,18 @@ def segment_starts(_: Callable[..., None], path: str, info: MediaInfo) -> list[f
         picture, _ = _streams(container, info)
         if picture is None:
             raise closed
-        keys = _indexed_keys(container, picture, info.duration)
+        keys = _indexed_keys(container, picture, info)
     if keys is None:
         with open_media(path) as container:
             picture, _ = _streams(container, info)
             clock = Clock(container, picture, step=1 / (info.fps or 25.0))
             keys = []
             for time, packet in placed_packets(container, {picture.index: clock}):
-                if packet.is_keyframe and (not keys or time >= keys[-1] + COPIED):
+                if not packet.is_keyframe:
+                    continue
+                if not _is_entrance(packet, info):
+                    raise closed
+                if not keys or time >= keys[-1] + COPIED:
                     keys.append(time)
     if not keys:
         raise closed
@@ -206,9 +216,24 @@ def segment_starts(_: Callable[..., None], path: str, info: MediaInfo) -> list[f
     return starts
 
 
-def _indexed_keys(container: Any, picture: Any, duration: float) -> list[float] | None:  # noqa: ANN401
-    """Keyframes by the container's index; None where it has none that is whole."""
-    base, zero = float(picture.time_base), origin(container)
+def _is_entrance(packet: Any, info: MediaInfo) -> bool:  # noqa: ANN401
+    """Whether a browser can begin with a keyframe: in H.264 what is shown before it may lean on what came earlier."""
+    if info.video_codec != "h264":
+        return True
+    content, extra = bytes(packet), bytes(packet.stream.codec_context.extradata or b"")
+    if extra[:1] != b"\1":  # start codes, not lengths
+        return any(unit and unit[0] & 31 == _IDR for unit in content.split(b"\0\0\1"))
+    place, size = 0, (extra[4] & 3) + 1
+    while place + size < len(content):
+        if content[place + size] & 31 == _IDR:
+            return True
+        place += size + int.from_bytes(content[place : place + size], "big")
+    return False
+
+
+def _indexed_keys(container: Any, picture: Any, info: MediaInfo) -> list[float] | None:  # noqa: ANN401
+    """Keyframes by the container's index; None where it has none that is whole, empty where one is no entrance."""
+    base, zero, duration = float(picture.time_base), origin(container), info.duration
     try:
         # Some containers read their index when it is first needed.
         container.seek(round((duration / 2 + zero) / base), stream=picture)
@@ -221,6 +246,8 @@ def _indexed_keys(container: Any, picture: Any, duration: float) -> list[float] 
             packet = next(container.demux(picture))
             if packet.pts is None or not packet.is_keyframe:
                 return None
+            if not _is_entrance(packet, info):
+                return []
             time = packet.pts * base - zero
             if not keys or time >= keys[-1] + COPIED:
                 keys.append(time)
@@ -264,19 +291,26 @@ def write_segment(
     """Write the segment of a video from ``start`` to ``end`` seconds.
 
     A copied one begins with the keyframe at ``start``, or with the first of all where ``start`` is 0. An encoded one
-    begins with the picture that is on screen at ``start``.
+    begins with the picture that is on screen at ``start``. It ends early once there is a file :func:`abandoned`.
 
     Raises:
-        MediaError: nothing of it can be read, or its packets cannot be copied.
+        MediaError: nothing of it can be read, its packets cannot be copied, or it was abandoned.
     """
+    mark = abandoned(target)
+
+    def go_on(done: float, total: float) -> None:
+        if mark.exists():
+            raise MediaError("nobody waits for the segment", "ask for it again")
+        report(done, total)
+
     try:
         with _Fragment() as fragment, open_media(path) as container:
             picture, sound = _streams(container, info)
             if picture is not None and way == "remux":
                 fragment.copy_picture(path, picture, info, start, end)
             elif picture is not None:
-                fragment.encode_picture(_reading(path, info, start, end), info, start, end, report)
-            report(1, 2)
+                fragment.encode_picture(_reading(path, info, start, end, go_on), info, start, end, go_on)
+            go_on(1, 2)
             if sound is not None and way == "remux" and _copies_sound(sound):
                 fragment.copy_sound(path, sound, info, start, end)
             elif sound is not None:
@@ -285,6 +319,11 @@ def write_segment(
         reason = getattr(error, "strerror", None) or error
         raise MediaError(f"the segment cannot be written ({reason})", "play it encoded") from error
     _publish(target, fragment.body())
+
+
+def abandoned(target: str) -> Path:
+    """The file that says that nobody waits for a segment any more."""
+    return Path(f"{target}.abandoned")
 
 
 def _publish(target: str, content: bytes) -> None:
@@ -542,7 +581,7 @@ class _Reading:
         self._frames.close()
         self._stack.close()
 
-    def between(self, start: float, end: float) -> Iterator[tuple[float, VideoFrame, Any]]:
+    def between(self, start: float, end: float, report: Callable[..., None]) -> Iterator[tuple[float, VideoFrame, Any]]:
         """The frames of a stretch with their times and the stream; the first is the one on screen at its start."""
         last = None
         for time, frame in itertools.chain(self._ahead, self._frames):
@@ -551,6 +590,7 @@ class _Reading:
                 break
             if time <= start + _ROUNDING:
                 self._shown = frame
+                report(0, end - start)
                 continue
             if last is None:
                 last = start
@@ -611,7 +651,9 @@ _LAST: dict[str, Any] = {}
 """The reading that this process may go on with: playing asks for one segment after the other."""
 
 
-def _reading(path: str, info: MediaInfo, start: float, end: float) -> Iterator[tuple[float, VideoFrame, Any]]:
+def _reading(
+    path: str, info: MediaInfo, start: float, end: float, report: Callable[..., None]
+) -> Iterator[tuple[float, VideoFrame, Any]]:
     """The frames of a stretch, from the last reading where it ended at the stretch's start."""
     reading, place = _LAST.pop("reading", None), _LAST.pop("place", None)
     if reading is not None and place != (path, start):
@@ -619,7 +661,7 @@ def _reading(path: str, info: MediaInfo, start: float, end: float) -> Iterator[t
         reading = None
     if reading is None:
         reading = _Reading(path, info, start)
-    yield from reading.between(start, end)
+    yield from reading.between(start, end, report)
     _LAST.update(reading=reading, place=(path, end))
 
 

@@ -25,7 +25,15 @@ from starlette.responses import FileResponse, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
 from clamr_cli import __version__, terms
-from clamr_cli.errors import ClamrError, EncoderMismatch, StoreError, UnknownVideo, UsageError
+from clamr_cli.errors import (
+    ClamrError,
+    EncoderMismatch,
+    MediaError,
+    StoreError,
+    UnknownVideo,
+    Unreachable,
+    UsageError,
+)
 from clamr_cli.extract import subtitles
 from clamr_cli.serve import playback, schemas
 from clamr_cli.serve.jobs import Job, Jobs
@@ -41,6 +49,7 @@ _MOST: Final = 20
 
 _STATUS: Final[tuple[tuple[type[ClamrError], int], ...]] = (
     (Busy, 503), (UnknownVideo, 404), (NotPrepared, 409), (UsageError, 400), (EncoderMismatch, 409), (StoreError, 503),
+    (Unreachable, 404), (MediaError, 422),
 )  # fmt: skip
 
 _ERRORS: Final = (400, 401, 403, 404, 409, 413, 414, 415, 421, 422, 431, 503)

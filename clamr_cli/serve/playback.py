@@ -19,7 +19,7 @@ from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from clamr_cli.errors import UnknownVideo
+from clamr_cli.errors import ClamrError, UnknownVideo
 from clamr_cli.index.executors.local import Worker
 from clamr_cli.media import streaming
 from clamr_cli.serve.library import Busy, Library
@@ -29,6 +29,7 @@ CACHE_BYTES: Final = 2 * 2**30
 """Of segments on disk; those not played for the longest time go first."""
 
 _STALL: Final = 30.0  # seconds without progress after which a worker is ended
+_GRACE: Final = 0.5  # seconds that a worker has to end work that nobody waits for
 _MOST_WAITING: Final = 16  # segments that may wait for a worker of a kind
 _KNOWN: Final = 256  # videos whose plans are remembered
 _CLOSED: Final = 499  # nobody reads the answer
@@ -44,6 +45,7 @@ class _Job:
 
     task: asyncio.Task[Any]
     waiters: int = 0
+    ending: bool = False
 
 
 @dataclass
@@ -77,7 +79,7 @@ class _Crew:
 
     async def _notify(self) -> None:
         async with self.free:
-            self.free.notify()
+            self.free.notify_all()
 
     def start(self) -> None:
         self.idle = [("", Worker(self.name, threads=1, confined=True)) for _ in range(self.size)]
@@ -123,6 +125,9 @@ class Playback:
             self._plans[video_id, path] = playable
             while len(self._plans) > _KNOWN:
                 del self._plans[next(iter(self._plans))]
+        if not playable.direct and not playable.remux:
+            # The process starts while the page prepares its player.
+            self._warming = asyncio.ensure_future(self._warm(video_id))
         urls = {
             "direct": f"/media/{video_id}/file",
             "remux": f"/media/{video_id}/remux/index.m3u8",
@@ -134,6 +139,10 @@ class Playback:
             "video_id": video_id, "duration": round(info.duration, 3), "width": width, "height": height,
             "ways": [way for way in ways if way["mime"]],
         }  # fmt: skip
+
+    async def _warm(self, video_id: str) -> None:
+        with contextlib.suppress(ClamrError):
+            await self._run("transcode", video_id, streaming.prepare)
 
     async def file(self, video_id: str) -> Response:
         """The file itself, or the range of it that was asked for."""
@@ -179,15 +188,17 @@ class Playback:
 
     async def _make(self, way: str, video_id: str, target: Path, task: Callable[..., None], *args: Any) -> None:  # noqa: ANN401
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        streaming.abandoned(os.fspath(target)).unlink(missing_ok=True)  # of a server that was killed
         await self._run(way, video_id, task, *args)
         await asyncio.to_thread(self._evict, target)
 
     async def _shared(self, request: Request, name: str, make: Callable[[], Any]) -> None:
         """Wait for work that others may wait for too; work that nobody waits for is ended."""
-        job = self._jobs.get(name)
+        while (job := self._jobs.get(name)) is not None and job.ending:
+            await asyncio.wait([job.task])
         if job is None:
             job = self._jobs[name] = _Job(asyncio.ensure_future(make()))
-            job.task.add_done_callback(lambda task: self._jobs.pop(name, None) and task.cancelled())
+            job.task.add_done_callback(lambda _: self._jobs.pop(name))
         job.waiters += 1
         gone = asyncio.ensure_future(_disconnected(request))
         try:
@@ -198,7 +209,8 @@ class Playback:
         finally:
             gone.cancel()
             job.waiters -= 1
-            if not job.waiters:
+            if not job.waiters and not job.task.done():
+                job.ending = True
                 job.task.cancel()
 
     async def _segments(self, video_id: str, way: streaming.Way, path: str, info: MediaInfo) -> list[float]:
@@ -215,7 +227,28 @@ class Playback:
 
     async def _run(self, way: str, video_id: str, task: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
         async with self._crews[way].one(video_id) as worker:
-            return await worker.run(task, *args, stall_timeout=_STALL)
+            running = asyncio.ensure_future(worker.run(task, *args, stall_timeout=_STALL))
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                # A process that ends its work by itself is ready for the next at once; else it is killed.
+                await self._abandon(running, args)
+                raise
+
+    async def _abandon(self, running: asyncio.Task[Any], args: tuple[Any, ...]) -> None:
+        mark = streaming.abandoned(str(args[-1])) if isinstance(args[-1], str) else None
+        with contextlib.suppress(OSError):
+            if mark is not None:
+                mark.touch()
+        await asyncio.wait([running], timeout=_GRACE if mark is not None else 0)
+        if not running.done():
+            running.cancel()
+            await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()
+        with contextlib.suppress(OSError):
+            if mark is not None:
+                mark.unlink(missing_ok=True)
 
     async def _media(self, video_id: str) -> tuple[str, MediaInfo]:
         def find() -> tuple[str, MediaInfo]:

@@ -403,6 +403,7 @@ function drawTabs() {
     },
   }, PANELS[name][0])));
   $("panel").setAttribute("aria-labelledby", `tab-${active}`);
+  $("tabs").scrollLeft = $(`tab-${active}`).offsetLeft - $("tabs").offsetLeft - 40;
   const key = [state.v, active, active === "why" || active === "similar" ? state.m + state.q : answer ? state.q : ""].join(" ");
   if (shown.panel !== key) {
     shown.panel = key;
@@ -459,10 +460,11 @@ async function drawWhy() {
     return;
   }
   if (state.v !== video || $("panel").getAttribute("aria-labelledby") !== "tab-why") return;
+  const hit = hitOf() || why;
   const shares = Object.entries(why.shares).filter(([, share]) => share > 0.005).sort((a, b) => b[1] - a[1]);
   const changes = why.what_if.filter((one) => one.rank !== why.rank);
   $("panel").replaceChildren(
-    h("p", { class: "lead" }, `Rank ${why.rank} of ${why.total} for “${why.query}”, `, level(why), ` with a confidence of ${Math.round(100 * why.confidence)} %.`),
+    h("p", { class: "lead" }, `Rank ${why.rank} of ${why.total} for “${why.query}”, `, level(hit), ` with a confidence of ${Math.round(100 * hit.confidence)} %.`),
     h("table", { class: "why" },
       h("thead", {}, h("tr", {}, ...["Query", "Best match", "Similarity"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, ...why.words.map((word) => {
