@@ -223,7 +223,11 @@ class Query:
         """The model that its hits are judged by."""
         if self.example is None:
             return model_of(self.encoder.info.name)
-        return model_of(DEFAULT) if any(self.texts) else model_of(self.encoder.info.name, PICTURES)
+        if any(self.texts):
+            return model_of(DEFAULT)
+        # Scores of text with text were not measured: how far they stand out is all that counts then.
+        shows_only = bool((self.example.tokens.modality_ids == MODALITY_IDS[Modality.VIDEO]).all())
+        return model_of(self.encoder.info.name if shows_only else DEFAULT, PICTURES)
 
 
 def joined(parts: Sequence[TokenVectors]) -> TokenVectors:
