@@ -52,7 +52,7 @@ _STATUS: Final[tuple[tuple[type[ClamrError], int], ...]] = (
     (Unreachable, 404), (MediaError, 422),
 )  # fmt: skip
 
-_ERRORS: Final = (400, 401, 403, 404, 409, 413, 414, 415, 421, 422, 431, 503)
+_ERRORS: Final = (400, 401, 403, 404, 408, 409, 413, 414, 415, 421, 422, 431, 503)
 _TRANSCRIPTS: Final[Mapping[str, tuple[Callable[[Sequence[Segment]], str], str]]] = {
     "vtt": (subtitles.as_vtt, "text/vtt; charset=utf-8"),
     "srt": (subtitles.as_srt, "text/plain; charset=utf-8"),
@@ -61,9 +61,11 @@ _TRANSCRIPTS: Final[Mapping[str, tuple[Callable[[Sequence[Segment]], str], str]]
 
 Text = Annotated[str, Field(max_length=_LONGEST_QUERY)]
 Word = Annotated[str, Field(max_length=200)]
-VideoId = Annotated[str, InPath(max_length=128, description="Id of a video.")]
-MomentId = Annotated[str, InPath(max_length=160, description="Id of a moment; its # is written %23.")]
-JobId = Annotated[str, InPath(max_length=64, description="Id of a job.")]
+VideoId = Annotated[str, InPath(pattern=r"^[0-9A-Za-z_-]{1,64}$", description="Id of a video.")]
+MomentId = Annotated[
+    str, InPath(pattern=r"^[0-9A-Za-z_-]{1,64}#[0-9]{1,9}$", description="Id of a moment; its # is written %23.")
+]
+JobId = Annotated[str, InPath(pattern=r"^[0-9A-Za-z_-]{1,64}$", description="Id of a job.")]
 
 
 class SearchQuery(BaseModel):
@@ -158,6 +160,7 @@ def create_app(
         lifespan=lifespan,
         responses={code: {"model": schemas.Error} for code in _ERRORS},
     )
+    app.state.jobs = jobs
     app.add_middleware(Guard, access=access, limits=limits, report=report)
     _handle_errors(app)
     for routes in (_search_routes(library), _video_routes(library), _server_routes(app, library)):
@@ -184,7 +187,7 @@ def _search_routes(library: Library) -> APIRouter:
         # Dates take a moment to be understood the first time.
         options = await library.call(query.options, library)
         answer = await library.call(library.search, query.q, options, verbatim=query.verbatim)
-        return as_json(answer.record())
+        return as_json(answer.record() | {"reason": _as_parameters(answer.reason)})
 
     @routes.get("/moments/{moment_id}/explain", response_model=schemas.Explanation)
     async def explain(moment_id: MomentId, query: Annotated[SearchQuery, Query()]) -> Response:
@@ -420,6 +423,10 @@ def _handle_errors(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"][1:]) or "body"
+        if first["loc"][0] == "path":
+            return as_json(
+                {"error": f"no {name.replace('_', ' ')} is {shorten(str(first['input']), 100)!r}", "hint": ""}, 404
+            )
         if first["type"] == "extra_forbidden":
             return as_json({"error": f"unknown parameter: {shorten(name, 100)}", "hint": "see /docs"}, 422)
         what = "is missing" if first["type"] == "missing" else f"cannot be used ({first['msg'].lower()})"
@@ -432,7 +439,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(_: Request, error: StarletteHTTPException) -> Response:
-        what = "there is nothing here" if error.status_code == 404 else str(error.detail)
+        what = "there is nothing here" if error.detail == "Not Found" else str(error.detail).lower()
         return as_json({"error": what, "hint": "see /docs"}, error.status_code, dict(error.headers or {}))
 
 

@@ -112,6 +112,11 @@ class Jobs:
         self._looking: asyncio.Task[None] | None = None
         self._folder: Path | None = None
 
+    @property
+    def followers(self) -> int:
+        """Number of those who follow."""
+        return len(self._followers)
+
     def all(self) -> list[Job]:
         """The jobs, the newest first."""
         return list(reversed(self._jobs.values()))

@@ -196,9 +196,14 @@ class Guard:
         started = False
         reading = self._limits.watching if scope["path"].startswith(LONG) else self._limits.reading
 
+        broken: list[Refusal] = []
+
         async def guarded_send(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
+                if broken:
+                    # Whoever read the body took this for an error of their own.
+                    raise broken.pop()
                 started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
@@ -216,7 +221,7 @@ class Guard:
                 return
             _check_origin(scope)
             self._authenticate(scope)
-            body = self._bounded(receive)
+            body = self._bounded(receive, broken)
             if scope["path"].startswith(LONG):
                 await self._app(scope, body, guarded_send)
             else:
@@ -295,19 +300,26 @@ class Guard:
         if scope["method"] not in ("GET", "HEAD") and not same:
             raise Refusal(403, "a change must come from the page, or with the token as a bearer")
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """The body of a request, as long as it is short and comes in time."""
+    def _bounded(self, receive: Receive, broken: list[Refusal]) -> Receive:
+        """The body of a request, as long as it is short and comes in time; else a refusal is put on ``broken``."""
         limits, taken, complete = self._limits, 0, False
 
         async def bounded() -> Message:
             nonlocal taken, complete
             # After its body a client sends nothing until it goes, however long that takes.
-            message = await (receive() if complete else asyncio.wait_for(receive(), limits.receiving))
+            if complete:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), limits.receiving)
+            except TimeoutError:
+                broken.append(Refusal(408, "the body did not come in time", "send it at once"))
+                raise broken[-1] from None
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
                 complete = not message.get("more_body", False)
                 if taken > limits.body:
-                    raise Refusal(413, "the body is too long", f"{limits.body} bytes at most")
+                    broken.append(Refusal(413, "the body is too long", f"{limits.body} bytes at most"))
+                    raise broken[-1]
             return message
 
         return bounded
