@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from clamr_cli.cli.output import console, print_table, safe
+from clamr_cli.cli.output import console, print_table, safe, warn
 from clamr_cli.config import shows_pictures
 from clamr_cli.records import as_span
 from clamr_cli.search.lines import marks
@@ -44,6 +45,15 @@ _PICTURE_COLUMNS: Final = 16
 _PICTURE_ROWS: Final = 4
 _PICTURE_PIXELS: Final = (320, 160)
 """Of a picture beside a hit. A cell of a screen is about twice as high as wide."""
+
+_ATTRIBUTES: Final = re.compile(rb"\x1b\[\?([0-9;]*)c")
+"""A terminal's answer to what it can do; 4 is sixel."""
+
+_KITTY_ANSWER: Final = b";OK\x1b\\"
+
+_PATIENCE: Final = 1.0
+_PAUSE: Final = 0.1
+"""Seconds to wait for a terminal's answer, and for more of it."""
 
 _NEAREST: Final = 3
 """Weak hits that are shown where there are no others."""
@@ -229,6 +239,8 @@ def print_hits(
     rows = max(1, target.height - _RESERVED) if on_terminal else None
     good = [hit for hit in hits if everything or not hit.weak] or list(hits[:_NEAREST])
     image = picture_kind() if on_terminal and (shows_pictures() if pictures is None else pictures) else None
+    if pictures and on_terminal and image is None:
+        warn("this terminal draws no pictures; --sheet FILE.html writes them to a page")
     width = target.width - (_PICTURE_COLUMNS + len(_GAP) if image else 0)
     blocks = blocks_of(query, good, store.catalog(), ids=ids)
     least = _PICTURE_ROWS if image else 0
@@ -247,8 +259,39 @@ def picture_kind() -> Any:  # noqa: ANN401 -- the library's classes have no comm
         return None
     from textual_image import renderable
 
-    # The library asks when it is imported.
-    return renderable.Image if renderable.Image in (renderable.SixelImage, renderable.TGPImage) else None
+    # The library asks when it is imported, and waits for a tenth of a second.
+    if renderable.Image in (renderable.SixelImage, renderable.TGPImage):
+        return renderable.Image
+    answer = ask_terminal(sys.stdin.fileno(), sys.stdout.fileno())
+    if _KITTY_ANSWER in answer:
+        return renderable.TGPImage
+    return renderable.SixelImage if (found := _ATTRIBUTES.search(answer)) and b"4" in found[1].split(b";") else None
+
+
+def ask_terminal(source: int, target: int) -> bytes:
+    """What a terminal says when it is asked for its attributes, with late answers to earlier questions before it.
+
+    Every terminal answers, over a slow line late. What is read here is not left for the next prompt.
+    """
+    import select
+    import termios
+    import time
+    import tty
+
+    before, answer = termios.tcgetattr(source), b""
+    try:
+        tty.setcbreak(source, termios.TCSANOW)
+        os.write(target, b"\x1b[c")
+        end = time.monotonic() + _PATIENCE
+        while not _ATTRIBUTES.search(answer) and (left := end - time.monotonic()) > 0:
+            if select.select([source], [], [], left)[0]:
+                answer += os.read(source, 1024)
+        # The answer to the library's question may have come first, and that to this one is on its way.
+        while select.select([source], [], [], _PAUSE)[0] and (more := os.read(source, 1024)):
+            answer += more
+    finally:
+        termios.tcsetattr(source, termios.TCSANOW, before)
+    return answer
 
 
 def _print_with_pictures(image: Any, shown: Sequence[Sequence[Text]], jpegs: Sequence[bytes]) -> None:  # noqa: ANN401

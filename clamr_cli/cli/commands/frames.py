@@ -86,6 +86,9 @@ def frames(context: Context, arguments: FramesArguments) -> int:
     A video that was not asked about before is prepared first: frames about every 2 seconds, each with what is said and
     written around it. All of that is kept, so further questions take a moment.
 
+    As with clamr search, the exit code is 1 where all of them are weak, which probably do not answer. They are printed
+    and written nevertheless.
+
     Piped, it prints tab-separated lines: rank, score, time, start, end, best second, modality, words, speech, on-screen
     text, file, clip.
 
@@ -127,9 +130,9 @@ def frames(context: Context, arguments: FramesArguments) -> int:
         ]
         write_sheet(path, question, tiles)
     emit(_columns(hits), hits, form)
-    if all(hit.weak for hit in hits):
-        warn("only weak frames: probably nothing in this video answers the question")
-    return EXIT_FOUND if complete else EXIT_PARTIAL
+    if weak := all(hit.weak for hit in hits):
+        warn("only weak hits: probably nothing in this video answers the question")
+    return EXIT_PARTIAL if not complete else EXIT_NOTHING if weak else EXIT_FOUND
 
 
 def _columns(hits: Sequence[FrameHit]) -> list[Column]:

@@ -3,8 +3,10 @@
 import io
 import os
 import pty
+import select
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clamr_cli.cli.hits import excerpt, print_hits, write_sheet
+from clamr_cli.cli.hits import ask_terminal, excerpt, print_hits, write_sheet
 from clamr_cli.errors import UsageError
 from clamr_cli.search import video_named
 from clamr_cli.store import LastHit, Store
@@ -256,3 +258,23 @@ def test_ranks_are_those_of_the_last_search(db: Path, clamr: Clamr) -> None:
     for rank, video in (("1", LAGOS), ("2", BEES)):
         assert video.encode() in clamr("--db", str(db), "show", rank, "--json").out
         assert video.encode() in clamr("--db", str(db), "explain", rank, "--json").out
+
+
+@pytest.mark.parametrize("answers", [[b"\x1b[?63;1;4;22c"], [b"\x1b_Gi=1;OK\x1b\\", b"\x1b[?62;c"]])
+def test_a_slow_terminal_is_waited_for_and_nothing_is_left_for_the_prompt(answers):
+    ours, theirs = pty.openpty()
+
+    def answer_late() -> None:
+        os.read(ours, 100)
+        for answer in answers:
+            time.sleep(0.03)
+            os.write(ours, answer)
+
+    terminal = threading.Thread(target=answer_late)
+    terminal.start()
+    said = ask_terminal(theirs, theirs)
+    terminal.join()
+    assert said == b"".join(answers)
+    assert not select.select([theirs], [], [], 0)[0]
+    os.close(ours)
+    os.close(theirs)
