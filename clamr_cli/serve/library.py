@@ -159,7 +159,7 @@ class Library:
         *,
         workers: int | None = None,
         waiting: int = 64,
-        seconds: float = 30.0,
+        seconds: float = 120.0,
     ) -> None:
         """Take an index.
 

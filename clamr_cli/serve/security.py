@@ -158,7 +158,7 @@ class Limits:
     headers: int = 16_384
     body: int = 1 << 20
     receiving: float = 20.0
-    answering: float = 60.0
+    answering: float = 150.0
     reading: float = 60.0
     watching: float = 600.0
 
@@ -229,7 +229,8 @@ class Guard:
         except Refusal as refusal:
             if started:
                 raise
-            await _refuse(refusal, guarded_send)
+            is_read = "text/html" in Headers(scope=scope).get("accept", "")
+            await _refuse(refusal, guarded_send, for_people=is_read)
         except TimeoutError:
             if not started:
                 await _refuse(Refusal(503, "the answer took too long", "ask for less, or try again"), guarded_send)
@@ -342,9 +343,13 @@ def _host_of(header: str) -> str:
         return ""
 
 
-async def _refuse(refusal: Refusal, send: Send) -> None:
-    body = json.dumps({"error": refusal.what, "hint": refusal.hint}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+async def _refuse(refusal: Refusal, send: Send, *, for_people: bool = False) -> None:
+    body, kind = json.dumps({"error": refusal.what, "hint": refusal.hint}).encode(), b"application/json"
+    if for_people:
+        text = escape(f"{refusal.what}: {refusal.hint}" if refusal.hint else refusal.what)
+        page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>clamr</title><p>{text}</p></html>'
+        body, kind = page.encode(), b"text/html; charset=utf-8"
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     if refusal.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="clamr"'))
     if refusal.status == 503:

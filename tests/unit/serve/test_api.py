@@ -53,6 +53,7 @@ def test_hits_are_those_of_the_command_line(
     schemas.Answer.model_validate(answer, extra="forbid")
 
 
+@pytest.mark.slow
 def test_videos_are_those_of_the_command_line(served: Served, index: Path, clamr: Clamr) -> None:
     listed = lines(clamr, index, "ls")
     answer = served("/api/v1/videos").json()
@@ -68,6 +69,7 @@ def test_videos_are_those_of_the_command_line(served: Served, index: Path, clamr
     schemas.Status.model_validate(status, extra="forbid")
 
 
+@pytest.mark.slow
 def test_an_explanation_is_that_of_the_command_line(served: Served, index: Path, clamr: Clamr) -> None:
     (line,) = lines(clamr, index, "explain", LAGOS, "--query", "speech at the toll gate")
     answer = served(f"/api/v1/moments/{quote(line['moment_id'])}/explain?q=speech+at+the+toll+gate")
@@ -143,6 +145,7 @@ def test_what_cannot_be_answered_is_said_in_one_line(served: Served, path: str, 
     assert "--" not in content["error"]
 
 
+@pytest.mark.slow
 def test_too_many_at_once_are_told_when_to_come_again(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(index, workers=1, waiting=0) as served:
         release = threading.Event()
@@ -161,6 +164,7 @@ def test_too_many_at_once_are_told_when_to_come_again(index: Path, monkeypatch: 
         assert served("/api/v1/status").status == 200
 
 
+@pytest.mark.slow
 def test_what_another_process_writes_is_seen(db: Path) -> None:
     with serving(db) as served:
         assert [hit["video_id"] for hit in served("/api/v1/search?q=bees&limit=1").json()["hits"]] == [BEES]
@@ -186,6 +190,7 @@ def events(served: Served) -> Iterator[dict[str, Any]]:
         connection.close()
 
 
+@pytest.mark.slow
 def test_followers_are_told_of_changes_and_forgotten_when_they_go(db: Path) -> None:
     with serving(db, write=True) as served:
         followed = events(served)
@@ -209,6 +214,7 @@ def test_followers_are_told_of_changes_and_forgotten_when_they_go(db: Path) -> N
         assert jobs.followers == 0
 
 
+@pytest.mark.slow
 def test_the_description_is_valid_openapi(served: Served) -> None:
     description = served("/openapi.json").json()
     assert description["openapi"].startswith("3.1")

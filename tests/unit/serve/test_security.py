@@ -97,6 +97,12 @@ def test_nothing_is_answered_without_the_token(served: Served, path: str) -> Non
         assert (answer.status, set(answer.json())) == (401, {"error", "hint"})
 
 
+def test_people_are_told_in_a_page_what_they_lack(served: Served) -> None:
+    answer = served("/", token=False, accept="text/html,*/*")
+    assert (answer.status, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
+    assert b"open the URL that clamr serve printed" in answer.body
+
+
 def test_every_route_of_the_api_asks_for_the_token(served: Served) -> None:
     paths = served("/openapi.json").json()["paths"]
     assert len(paths) > 12
@@ -202,6 +208,7 @@ def test_no_path_leads_out(served: Served, path: str) -> None:
     assert served(path).status in (404, 405)
 
 
+@pytest.mark.slow
 def test_a_slow_request_is_ended(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_PATIENCE", 0.3)
     with serving(index, limits=Limits(receiving=0.3)) as served:
@@ -213,6 +220,7 @@ def test_a_slow_request_is_ended(index: Path, monkeypatch: pytest.MonkeyPatch) -
         assert b" 408 " in raw(served.port, *lines, *more, body=b"{").partition(b"\r\n")[0]
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_too_long_or_fails_is_one_line(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(index, limits=Limits(answering=0.3)) as served:
         monkeypatch.setattr(served.library, "videos", lambda path: time.sleep(1))
