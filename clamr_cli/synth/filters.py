@@ -171,8 +171,10 @@ def find_leak(query: str, planned: PlannedQuery) -> Reason | None:
     words, source = words_of(query), words_of(planned.text)
     if longest_quote(words, source) > LONGEST_QUOTE:
         return Reason.QUOTE
+    # Small models put the title in front of what they write, as a label.
+    labelled = bool(source) and ":" in query and words_of(query.partition(":")[0]) == source
     # Of a title of two or three words little else can be asked than its words.
-    return Reason.COPY if words == source and length(words) > SHORTEST_COPY else None
+    return Reason.COPY if labelled or (words == source and length(words) > SHORTEST_COPY) else None
 
 
 def names_file(query: str, path: str) -> bool:

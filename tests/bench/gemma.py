@@ -33,6 +33,7 @@ from tests.bench.encode import versions
 from tests.unit.encoders.tiny_gemma import make_tokenizer
 
 RESULTS = Path(__file__).parent / "results" / "gemma-cpu.json"
+PRECISIONS = ("float32", "bfloat16", "int8")
 QUERY, PASSAGE = "q" * 12, "passage of text. " * 4
 WHOLE = Span(0.0, 60.0)
 
@@ -100,6 +101,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", help="measure this one here, and only print")
     parser.add_argument("--folder", type=Path, help="a checkpoint that is there")
+    parser.add_argument(
+        "--only", action="append", help="this precision; the file keeps the others' figures; repeatable"
+    )
     parser.add_argument("--times", type=int, default=3, help="runs of each step, of which the best counts")
     options = parser.parse_args()
     if options.dtype:
@@ -110,25 +114,30 @@ def main() -> None:
         if not options.folder:
             write_checkpoint(folder)
         size = (folder / "model.safetensors").stat().st_size
-        figures: dict[str, object] = {**versions(torch.device("cpu")), "bytes of weights": size, "threads": 1}
-        whole: dict[str, dict[str, float]] = {}
-        for dtype in ("float32", "bfloat16", "int8"):
+        former = json.loads(RESULTS.read_text("utf-8")) if options.only and RESULTS.exists() else {}
+        figures: dict[str, object] = {
+            **{name: former[name] for name in PRECISIONS if name in former},
+            **versions(torch.device("cpu")), "bytes of weights": size, "threads": 1,
+        }  # fmt: skip
+        whole: dict[str, dict[str, float]] = former.get("float32", {}).get("steps", {})
+        for dtype in options.only or PRECISIONS:
             command = [sys.executable, "-m", "tests.bench.gemma", "--dtype", dtype, "--folder", str(folder)]
             load = os.getloadavg()[0]
             output = subprocess.run(
                 [*command, "--times", str(options.times)], check=True, stdout=subprocess.PIPE
             ).stdout
             steps: dict[str, dict[str, float]] = json.loads(output.splitlines()[-1])
-            whole = whole or steps
+            whole = steps if dtype == "float32" else whole
             ratios = {
                 name: round(step["cpu_seconds"] / whole[name]["cpu_seconds"], 2)
                 for name, step in steps.items()
-                if whole[name]["cpu_seconds"]
+                if whole.get(name, {}).get("cpu_seconds")
             }
             loads = [round(load, 1), round(os.getloadavg()[0], 1)]
             figures[dtype] = {"load before and after": loads, "steps": steps, "cpu seconds by those of float32": ratios}
             print(dtype, json.dumps(figures[dtype], indent=1), flush=True)
-    RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            # A slow machine may be stopped before the last precision.
+            RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

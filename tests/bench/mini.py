@@ -6,15 +6,18 @@ Prints one measure a line; see ``clamr_cli.train.mini.evaluate``.
 With ``--languages`` it prints how queries in other languages do instead, with the multilingual text model and without
 it, and the 95 % interval of the difference of nDCG@10 over queries (paired bootstrap): held-out photos by the German
 and French translations of their captions (Multi30k), sentences to their English translation as speech, and with
-``--stamps DIR`` (the files of the Debian package tuxpaint-stamps-default) pictures by descriptions in seven languages.
+``--stamps DIR`` (the files of the Debian package tuxpaint-stamps-default) pictures by descriptions in seven languages,
+and pictures of things, in documents with other texts, by one to three words in nine languages (``words.tsv``).
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import gzip
 import itertools
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -25,13 +28,17 @@ from clamr_cli.config import default_cache
 from clamr_cli.encoders.mini.encoder import Backbones, MiniEncoder
 from clamr_cli.encoders.mini.multilingual import MultilingualHeads
 from clamr_cli.encoders.mini.networks import WEIGHTS, Heads
-from clamr_cli.train.mini.data import photos, split_photos
+from clamr_cli.train.mini.compose import Composer, CompositionConfig
+from clamr_cli.train.mini.data import entries, photos, split_entries, split_photos
 from clamr_cli.train.mini.evaluate import evaluate
 from clamr_cli.types import Document, Frame, Segment, Span, TokenVectors
 
 WHOLE: Final = Span(0.0, 10.0)
 STAMPS: Final = ("en", "de", "fr", "es", "ja", "zh_CN", "ko", "ru")
 STAMPS_IN_DATA: Final = "train/more/tuxstamps"
+
+WORDS: Final = Path(__file__).parent / "words.tsv"
+"""Classes of Caltech-101 and what people would type to find them; written before anything was scored with it."""
 
 Queries = Sequence[tuple[str, int]]
 """Texts, each with the number of the document that answers."""
@@ -47,8 +54,13 @@ def plain(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
-def tasks(data: Path, stamps: Path | None, limit: int) -> Iterator[tuple[str, list[Document], dict[str, Queries]]]:
+def tasks(
+    data: Path, stamps: Path | None, limit: int, *, only_words: bool = False
+) -> Iterator[tuple[str, list[Document], dict[str, Queries]]]:
     """Names, documents and queries by language."""
+    if only_words:
+        yield "words", *word_task(data)
+        return
     sentences = {language: parallel(data, language) for language in ("en", "de", "fr")}
     rows = {plain(text): number for number, text in reversed(list(enumerate(sentences["en"])))}
     every = photos(data)
@@ -71,6 +83,29 @@ def tasks(data: Path, stamps: Path | None, limit: int) -> Iterator[tuple[str, li
     )
     if stamps:
         yield "stamps", *stamp_task(data, stamps)
+    yield "words", *word_task(data)
+
+
+def word_task(data: Path) -> tuple[list[Document], dict[str, Queries]]:
+    """A picture of each thing in a document with texts of held-out entries; no picture was trained on."""
+    all_photos, texts = photos(data), entries(data)
+    (_, held_out), (_, held_out_texts) = split_photos(all_photos), split_entries(texts)
+    config = CompositionConfig(related=0.0, channel=0.0, both=1.0)
+    composer = Composer(all_photos, held_out, texts, held_out_texts, random.Random(7), config)
+    documents, queries = [], {}
+    with WORDS.open(encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file, delimiter="\t")):
+            name = row.pop("class")
+            picture = sorted((data / "train/caltech101" / name).glob("*.jpg"))[-3]
+            segments: dict[str, tuple[Segment, ...]] = {
+                modality.value: tuple(Segment(WHOLE, texts[part.entry].text) for part in parts)
+                for modality, parts in composer.compose(max_images=0).texts.items()
+            }
+            frames = (Frame(5.0, WHOLE, picture.read_bytes()),)
+            documents.append(Document(name, Span(0.0, 60.0), frames=frames, **segments))
+            for language, text in row.items():
+                queries.setdefault(language, []).append((text, number))
+    return documents, queries
 
 
 def stamp_task(data: Path, stamps: Path) -> tuple[list[Document], dict[str, Queries]]:
@@ -112,9 +147,11 @@ def interval(differences: np.ndarray) -> tuple[float, float]:
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
-def languages(encoders: dict[str, MiniEncoder], data: Path, stamps: Path | None, limit: int) -> None:
+def languages(
+    encoders: dict[str, MiniEncoder], parts: Iterable[tuple[str, list[Document], dict[str, Queries]]]
+) -> None:
     """Print the recalls of each task and language with every encoder."""
-    for name, documents, queries in tasks(data, stamps, limit):
+    for name, documents, queries in parts:
         vectors = {
             kind: list(itertools.chain.from_iterable(encoder.encode_documents([one]) for one in documents))
             for kind, encoder in encoders.items()
@@ -136,6 +173,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=default_cache(), help="clamr's cache folder")
     parser.add_argument("--languages", action="store_true", help="queries in other languages instead")
     parser.add_argument("--stamps", type=Path, metavar="DIR", help="files of tuxpaint-stamps-default")
+    parser.add_argument("--words", action="store_true", help="with --languages, the last of its parts alone")
     parser.add_argument("--limit", type=int, default=1000, help="sentences at most")
     options = parser.parse_args()
     with resources.as_file(resources.files("clamr_cli.encoders.mini") / WEIGHTS) as shipped:
@@ -143,7 +181,8 @@ def main() -> None:
         if options.languages:
             backbones, heads = Backbones(options.cache, device="cpu", threads=0), Heads.load(file)
             both = MiniEncoder(backbones, heads, MultilingualHeads.load(file.parent))
-            languages({"both": both, "without": both.for_earlier()}, options.data, options.stamps, options.limit)
+            parts = tasks(options.data, options.stamps, options.limit, only_words=options.words)
+            languages({"both": both, "without": both.for_earlier()}, parts)
             return
         for name, value in evaluate(file, options.data, options.cache).items():
             print(f"{name}: {value:g}")

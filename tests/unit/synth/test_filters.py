@@ -102,6 +102,8 @@ def test_a_copy_of_a_whole_source_is_no_query_unless_it_is_short():
     title = PlannedQuery("x0x0x0", "/v/a.mp4", None, 1, text="Night ferry to Bornholm")
     assert reason("night ferry to Bornholm", title) is Reason.COPY
     assert reason("night ferry from Sassnitz to Bornholm", title) is None
+    assert reason("Night Ferry to Bornholm: explore the sea by night", title) is Reason.COPY
+    assert reason("Bornholm: the ferry that sails by night", title) is None
     assert reason("how bees dance", PlannedQuery("x0x0x0", "/v/a.mp4", None, 1, text="How bees dance")) is None
 
 
