@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,19 +109,3 @@ def test_vectors_of_an_earlier_version_answer_until_they_are_renewed(small: Shel
     renewed = small.clamr(*asked).ok()
     assert renewed.records == before.records
     assert b"earlier version" not in renewed.err
-
-
-def test_exact_frame_rates_are_added_without_decoding(small: Shelf) -> None:
-    store = Store.open(small.clamr.db)
-    before = store.videos()
-    assert [video.media.time_base.rate for video in before if video.media.time_base] == ["25", "25"]
-    with store.writer("test"):
-        for video in before:
-            earlier = replace(video, media=replace(video.media, time_base=None))
-            store.put_video(earlier, store.moments([video.video_id]))
-    (small.videos / "card.mp4").rename(small.videos.parent / "card.mp4")
-    first = small.clamr.index(str(small.videos)).ok()
-    assert first.events("progress") == []
-    (small.videos.parent / "card.mp4").rename(small.videos / "card.mp4")
-    small.clamr.index(str(small.videos)).ok()
-    assert sorted(Store.open(small.clamr.db).videos(), key=lambda video: video.video_id) == before
