@@ -340,6 +340,9 @@ async function watch(play) {
 
 const hitOf = () => (answer ? answer.hits.find((hit) => hit.video_id === state.v) : undefined);
 
+// Which moment of a video is meant, only the answer tells where the address does not.
+const waits = () => Boolean(state.q && !answer && !state.m);
+
 async function explanation() {
   const moment = state.m || hitOf()?.moment_id || `${state.v}#0`;
   const key = `${state.q} ${moment}`;
@@ -350,7 +353,7 @@ async function explanation() {
 
 async function lightTimeline() {
   const video = state.v;
-  if (!video || !shown.record) return;
+  if (!video || !shown.record || waits()) return;
   if (!state.q) {
     timeline.light([]);
     return;
@@ -404,7 +407,7 @@ function drawTabs() {
   }, PANELS[name][0])));
   $("panel").setAttribute("aria-labelledby", `tab-${active}`);
   $("tabs").scrollLeft = $(`tab-${active}`).offsetLeft - $("tabs").offsetLeft - 40;
-  const key = [state.v, active, active === "why" || active === "similar" ? state.m + state.q : answer ? state.q : ""].join(" ");
+  const key = [state.v, active, active === "why" || active === "similar" ? state.m : "", answer ? state.q : ""].join(" ");
   if (shown.panel !== key) {
     shown.panel = key;
     shown.follow = null;
@@ -452,6 +455,7 @@ function bar(value) {
 async function drawWhy() {
   const video = state.v;
   $("panel").replaceChildren(h("p", { class: "quiet-text" }, "Comparing…"));
+  if (waits()) return;
   let why;
   try {
     why = await explanation();
@@ -460,11 +464,10 @@ async function drawWhy() {
     return;
   }
   if (state.v !== video || $("panel").getAttribute("aria-labelledby") !== "tab-why") return;
-  const hit = hitOf() || why;
   const shares = Object.entries(why.shares).filter(([, share]) => share > 0.005).sort((a, b) => b[1] - a[1]);
   const changes = why.what_if.filter((one) => one.rank !== why.rank);
   $("panel").replaceChildren(
-    h("p", { class: "lead" }, `Rank ${why.rank} of ${why.total} for “${why.query}”, `, level(hit), ` with a confidence of ${Math.round(100 * hit.confidence)} %.`),
+    h("p", { class: "lead" }, `Rank ${why.rank} of ${why.total} for “${why.query}”, `, level(why), ` with a confidence of ${Math.round(100 * why.confidence)} %.`),
     h("table", { class: "why" },
       h("thead", {}, h("tr", {}, ...["Query", "Best match", "Similarity"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, ...why.words.map((word) => {
@@ -487,6 +490,7 @@ async function drawSimilar() {
   const video = state.v;
   const moment = state.m || hitOf()?.moment_id || `${state.v}#0`;
   $("panel").replaceChildren(h("p", { class: "quiet-text" }, "Comparing…"));
+  if (waits()) return;
   try {
     const similar = await api(`moments/${encodeURIComponent(moment)}/similar`, { limit: 8 });
     if (state.v !== video || $("panel").getAttribute("aria-labelledby") !== "tab-similar") return;
