@@ -28,6 +28,7 @@ _clamr() {
             "":optimize) words="optimize" ;;
             "":search) words="search" ;;
             "":similar) words="similar" ;;
+            "":duplicates) words="duplicates" ;;
             "":explain) words="explain" ;;
             "":frames) words="frames" ;;
             "":open) words="open" ;;
@@ -171,6 +172,12 @@ _clamr() {
         "similar":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "similar":--config) COMPREPLY=(); return ;;
         "similar":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "duplicates":--share) COMPREPLY=(); return ;;
+        "duplicates":--not-duplicate) COMPREPLY=(); return ;;
+        "duplicates":--take-back) COMPREPLY=(); return ;;
+        "duplicates":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "duplicates":--config) COMPREPLY=(); return ;;
+        "duplicates":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "explain":--query) COMPREPLY=(); return ;;
         "explain":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "explain":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
@@ -429,7 +436,7 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
-        ":"*) offers="index watch ls show edit tag note rm status optimize search similar explain frames open serve cut export ask demo doctor models config completions encode eval synth train" ;;
+        ":"*) offers="index watch ls show edit tag note rm status optimize search similar duplicates explain frames open serve cut export ask demo doctor models config completions encode eval synth train" ;;
         "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
         "watch:"-*) offers="--idle --json --attached --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
@@ -458,6 +465,8 @@ _clamr() {
         "search:"*) offers="" ;;
         "similar:"-*) offers="--modality -m --path --tag --limit -n --moments --itself --encoder --device --ids --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "similar:"*) offers="" ;;
+        "duplicates:"-*) offers="--share --thorough --not-duplicate --take-back --csv --paths -0 --null --quiet -q --json --tsv --table --db --config --verbose -v --color -h --help --help-all" ;;
+        "duplicates:"*) offers="" ;;
         "explain:"-*) offers="--query --encoder --device --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "explain:"*) offers="" ;;
         "frames:"-*) offers="--count -n -k --select --modality -m --out --output -o --sheet --around --exact --side --force --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --interval --no-speech --no-asr --no-ocr --quiet -q --encoder --language --asr-model --ocr --ocr-lang --device --db --config --verbose -v --color -h --help --help-all" ;;

@@ -51,6 +51,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "Answers": {
         "search": ("search:search", "Find the moments that match a query, and why."),
         "similar": ("similar:similar", "Find the moments that are most like a moment or a video."),
+        "duplicates": ("duplicates:duplicates", "Find videos that show the same, wholly or in part."),
         "explain": ("explain:explain", "Say why a video ranks where it does."),
         "frames": ("frames:frames", "Find the frames that answer a question inside one long video."),
         "open": ("open:open_video", "Open a video in a player, at a moment."),
@@ -105,6 +106,7 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
     "cut": "clip clips trim extract supercut montage join concat",
     "config": "settings options preferences configure",
     "doctor": "check diagnose test env",
+    "duplicates": "dupes dups dedup dedupe duplicate copies same",
     "edit": "correct transcript fix subtitle subtitles",
     "explain": "why",
     "export": "otio edl fcpxml xml playlist timeline markers chapters save write",

@@ -53,6 +53,10 @@ StoredStage = Literal["media", "speech", "text"]
 LONGEST_SOUND = 30.0
 """Seconds of sound of one document at most (CLaMR section 3: raw audio up to 30 s)."""
 
+PRINTS_VERSION = "1"
+SOUND_PRINT_VERSION = "1"
+"""Change when the same file would get other fingerprints; see :mod:`clamr_cli.media.prints`."""
+
 SHORTEST_PAUSE = 0.3
 """Seconds of silence between two stretches of speech below which it is breath, not a pause."""
 
@@ -88,6 +92,16 @@ class Recipe(msgspec.Struct, frozen=True):
 def language_key(content: str, options: AsrOptions) -> str:
     """The name under which the detected language of a content is stored."""
     return f"{content}/speech/{options.version}/language"
+
+
+def prints_key(content: str, *, dense: bool = False) -> str:
+    """The name under which the hashes of a content's pictures are stored; see :mod:`clamr_cli.media.prints`."""
+    return f"{content}/prints/{PRINTS_VERSION}{'/dense' if dense else ''}"
+
+
+def sound_print_key(content: str) -> str:
+    """The name under which the energies of a content's sound are stored."""
+    return f"{content}/sound/{SOUND_PRINT_VERSION}"
 
 
 @dataclass

@@ -26,6 +26,7 @@ from clamr_cli.index.documents import (
     frames_from,
     language_key,
     moment_of,
+    prints_key,
     segments_from,
     split_video,
     stored_transcript,
@@ -330,6 +331,9 @@ async def decode(work: Work, captions: CaptionSet) -> DecodedVideo:
         folder = os.fspath(workdir.folder)
         before = await work.run("decode", "decode", tasks.decode, work.path, folder, files, wanted, work.stamp)
         captions.set_media(before.media, before.tracks, before.speech)
+    if before.prints:
+        work.store.put_extraction(prints_key(work.content), {}, before.prints)
+        before = replace(before, prints=())
     frames = tuple(workdir.frames("frames", before.frames))
     work.store.put_extraction(work.key("media"), msgspec.to_builtins(before), [frame.jpeg for frame in frames])
     work.stored("decode", before.media.duration)

@@ -133,6 +133,22 @@ def read_time_base(_report: Reporter, path: str) -> TimeBase:
     return probe.read_time_base(path)
 
 
+def read_prints(report: Reporter, path: str, info: MediaInfo, dense: bool) -> list[bytes]:
+    """Make the hashes of a file's pictures, as bytes."""
+    from clamr_cli.media import prints
+
+    return prints.read_prints(path, info, lambda time: report(time, info.duration), dense=dense).blobs()
+
+
+def read_sound_print(report: Reporter, path: str, info: MediaInfo) -> list[bytes]:
+    """Measure the energies of a file's sound, as bytes; empty where it has none."""
+    from clamr_cli.media import prints
+
+    if not info.audio:
+        return [b""]
+    return [prints.read_sound_print(path, info.audio, lambda time: report(time, info.duration)).tobytes()]
+
+
 def read_captions(_report: Reporter, captions: Captions, video: str, hint: str) -> tuple[list[Segment], list[str]]:
     """Read the lines of a subtitle file, and notices; ``hint`` is the language that it is probably in."""
     from clamr_cli.extract.sidecars import QUIET
@@ -184,17 +200,19 @@ def decode(
     from clamr_cli.media.files import replaced
     from clamr_cli.media.frames import sample_frames
     from clamr_cli.media.key_frames import pick_frames
+    from clamr_cli.media.prints import PrintMaker
     from clamr_cli.media.probe import probe
 
     info = probe(path)
     report(0.0, info.duration)
+    maker = PrintMaker(info)
     workdir = Workdir(Path(folder))
     workdir.begin()
     notices: list[str] = []
     frames: list[StoredFrame] = []
     text: list[StoredFrame] = []
     try:
-        samples = reporting(report, sample_frames(path, info), info, scale=0.5)
+        samples = reporting(report, sample_frames(path, info, watch=maker.add), info, scale=0.5)
         for number, key in enumerate(pick_frames(samples, info.duration) if info.video_stream is not None else ()):
             frame = StoredFrame(number, key.frame.time, key.frame.span, key.shot)
             workdir.add_frame("frames", number, key.frame.jpeg)
@@ -227,8 +245,9 @@ def decode(
     if info.incomplete:
         notices.insert(0, readable_part(info))
     decoded = DecodedMedia(
-        info, tuple(frames), tuple(text), (), count, tuple(notices), tracks=tracks, sound=wants_sound
-    )
+        info, tuple(frames), tuple(text), (), count, tuple(notices), tracks=tracks, sound=wants_sound,
+        prints=tuple(maker.prints().blobs()),
+    )  # fmt: skip
     workdir.finish(decoded)
     return decoded
 

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -76,6 +76,7 @@ class DecodedMedia:
     notices: tuple[str, ...] = ()
     tracks: tuple[TrackLines, ...] = ()
     sound: bool = False
+    prints: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 class Workdir:

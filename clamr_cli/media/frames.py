@@ -82,6 +82,7 @@ def sample_frames(
     longest_gap: float = 4.0,
     max_side: int = 1280,
     threads: int = 0,
+    watch: Callable[[float, VideoFrame], None] | None = None,
 ) -> Iterator[SampledFrame]:
     """Frames in time order, about one each ``interval``, by decoding as little as the keyframes allow.
 
@@ -97,6 +98,7 @@ def sample_frames(
         max_side: pixels of a frame's longer side at most, or of a 16:9 picture of that area where a frame is longer;
             smaller videos are not enlarged.
         threads: decoder threads, 0 for as many as there are cores.
+        watch: called with every frame that is decoded, and its time; some may come twice.
 
     Raises:
         MediaError: the file is gone, the disk fails, or not one frame can be decoded.
@@ -120,7 +122,9 @@ def sample_frames(
             context = stream.codec_context
             context.thread_type, context.thread_count = "AUTO", threads
             gap = max(longest_gap, interval)
-            sampler = FrameSampler(packets, context, clock, interval=interval, longest_gap=gap, trust_keys=trust_keys)
+            sampler = FrameSampler(
+                packets, context, clock, interval=interval, longest_gap=gap, trust_keys=trust_keys, watch=watch
+            )
             # A later reading goes on where the one before ended.
             for time, frame in sampler.frames(last, info.duration):
                 last = time
@@ -158,6 +162,7 @@ class FrameSampler:
         interval: float,
         longest_gap: float,
         trust_keys: bool = True,
+        watch: Callable[[float, VideoFrame], None] | None = None,
     ) -> None:
         self.keys_failed = False
         self._packets = iter(packets)
@@ -166,6 +171,7 @@ class FrameSampler:
         self._interval = interval
         self._longest_gap = longest_gap
         self._trust_keys = trust_keys
+        self._watch = watch
         self._proven = 0
         self._ahead: deque[Placed] = deque()
         self._keys: deque[float] = deque()
@@ -251,7 +257,11 @@ class FrameSampler:
         self.keys_failed |= not works and self._proven < _PROVEN
 
     def _timed(self, frames: list[VideoFrame]) -> list[Shown]:
-        return [(self._clock.seconds(frame.pts), frame) for frame in frames if frame.pts is not None]
+        timed = [(self._clock.seconds(frame.pts), frame) for frame in frames if frame.pts is not None]
+        if self._watch is not None:
+            for time, frame in timed:
+                self._watch(time, frame)
+        return timed
 
     def _next_key(self, until: float, *, skip: int = 0) -> float | None:
         """The time of the next keyframe if it comes by ``until``; the one at hand may be skipped."""

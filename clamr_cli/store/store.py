@@ -78,6 +78,7 @@ _SAVED_SEARCHES: Final = "searches.json"
 # Before an encoder's name: the row of the meta table with its settings.
 _SETTINGS_OF: Final = "encoder/"
 _FOLDERS: Final = "folders"
+_NOT_DUPLICATES: Final = "not-duplicates"
 
 # Rows that are not packed make a search slower by about a millisecond each.
 _WORTH_PACKING: Final = 256
@@ -732,6 +733,16 @@ class Store:
     def put_folders(self, folders: Mapping[str, Mapping[str, object]]) -> None:
         """Remember these folders and their settings, and no others."""
         row = {"name": [_FOLDERS], "value": [dump([(path, dict(folders[path])) for path in sorted(folders)])]}
+        self._writable().upsert(META, pa.table(row, schema=SCHEMAS[META]))
+
+    def not_duplicates(self) -> set[tuple[str, str]]:
+        """The pairs of videos that a person said are no duplicates, the lesser id first."""
+        rows = self.tables.column(META, "value", "name", [_NOT_DUPLICATES])
+        return set(load(list[tuple[str, str]], rows[0])) if rows else set()
+
+    def put_not_duplicates(self, pairs: Collection[tuple[str, str]]) -> None:
+        """Remember these pairs of videos as no duplicates, and no others. Ids stay those of a content that moves."""
+        row = {"name": [_NOT_DUPLICATES], "value": [dump(sorted(pairs))]}
         self._writable().upsert(META, pa.table(row, schema=SCHEMAS[META]))
 
     def forget_encoder(self, name: str) -> int:

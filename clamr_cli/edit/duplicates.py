@@ -1,0 +1,749 @@
+"""Videos that show the same, wholly or in part, and the ranges where they do; by fingerprints alone.
+
+1. Hashes of all videos that share enough bits at the same distance in time make two videos candidates.
+2. Of two candidates every pair of hashes is compared. A histogram over offset and speed gives the line along which the
+   most agree; the stretch of that line where they agree is a range. This is repeated for the rest.
+3. Ranges are compared in sound, where both videos have it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clamr_cli.files import readable_now
+from clamr_cli.index.prints import What, make_prints, stored_prints, stored_sounds
+from clamr_cli.media.prints import FLAT, INTERVAL, MIRROR, SOUND_RATE, Prints
+from clamr_cli.text import plural
+from clamr_cli.types import FileRecord, FileState, Span, VideoRecord
+
+if TYPE_CHECKING:
+    from clamr_cli.store import Store
+
+Kind = Literal["copy", "same", "cut", "part", "intro", "outro"]
+Sound = Literal["same", "other", ""]
+
+MOST_SPEED: Final = 0.055
+"""Difference of speed at most: film at 25 frames a second is 4.3 % faster than at 23.976."""
+
+_TABLES: Final = 8  # draws of bits by which candidates are looked for
+_MORE_TABLES: Final = 24  # of a small library
+_SMALL: Final = 200_000  # hashes of a small library at most
+_USED_BITS: Final = 40  # the lowest frequencies, which change least
+_NEIGHBOURS: Final = 24  # hashes with the same drawn bits that one is paired with at most
+_OF_ONE: Final = 2  # hashes of one video with the same drawn bits that are used at most
+_BIN: Final = 16.0  # seconds of offset that count as the same for candidates
+_MOST_CANDIDATES: Final = 200_000
+_NEAR: Final = 14  # differing bits up to which two hashes vote for an offset
+_EVEN: Final = 21.0  # differing bits that speak neither for nor against the same picture
+_MOST_DIFFERENT: Final = 18.0  # differing bits of a range at most, on average
+_CHANGING: Final = 3.0  # bits by which a range must be more alike than when it is shifted
+_CHANGING_BY: Final = 0.6  # the same, for each bit that differs
+_CELLS: Final = 1 << 22  # comparisons at a time
+_MOST_POINTS: Final = 60_000
+_OFF: Final = 0.6  # seconds between two pictures that count as simultaneous
+_LONG_ENOUGH: Final = 20.0  # seconds from which the speed of a range can be told
+_USUAL_SPEEDS: Final = (24 / 25, 25 / 24, 25 * 1.001 / 24, 24 / (25 * 1.001), 1.04, 1 / 1.04)
+_LEAST: Final = 3.0  # seconds of a range at least
+_EVIDENCE: Final = 2.5  # sum of agreement of a range at least: as many wholly equal pictures
+_MOST_RANGES: Final = 24
+_HINTS: Final = 3  # pictures that must agree for two videos to be looked at more closely
+_HINT_BIN: Final = 4.0  # half the seconds of offset at which they must
+_WHOLE: Final = 0.85  # share of a video from which all of it is covered
+_EDGE: Final = 6.0  # seconds from the start or end of a video within which an intro or an outro lies
+_SHORT: Final = 120.0  # seconds of a video that is decoded wholly without much cost
+_SOUND_SAME: Final = 0.55
+_SOUND_LAG: Final = 15  # steps of the sound by which ranges may be off
+_QUIET: Final = 60  # level (of 255) up to which sound is silence
+_LEAST_SOUND: Final = 2 * SOUND_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A stretch of one video that another shows, too.
+
+    ``speed`` is seconds of ``b`` for a second of ``a``; ``distance`` the mean number of differing bits of 64;
+    ``change`` how many more differ where one video is shifted against the other, about 0 where the picture stays.
+    ``sound`` is empty where it could not be compared.
+    """
+
+    a: Span
+    b: Span
+    speed: float
+    distance: float
+    change: float
+    mirrored: bool = False
+    sound: Sound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """The ranges that two videos share; ``a`` and ``b`` are their numbers, the shares parts of their lengths."""
+
+    a: int
+    b: int
+    ranges: tuple[Range, ...]
+    share_a: float
+    share_b: float
+    kind: Kind
+
+    @property
+    def share(self) -> float:
+        """The greater share, which is that of the shorter video."""
+        return max(self.share_a, self.share_b)
+
+    @property
+    def similarity(self) -> float:
+        """Mean agreement of the pictures, 1 where they are equal, about 0 where they have nothing in common."""
+        weights = [one.a.duration for one in self.ranges]
+        return float(1 - np.average([one.distance for one in self.ranges], weights=weights) / 32)
+
+    @property
+    def sound(self) -> Sound:
+        heard = {one.sound for one in self.ranges} - {""}
+        return "other" if "other" in heard else "same" if heard else ""
+
+
+# --- candidates -------------------------------------------------------------------------------------------------------
+
+
+def candidates(videos: Sequence[Prints], chosen: Sequence[bool] | None = None) -> list[tuple[int, int, bool]]:
+    """Pairs of videos that may share something, the most promising first, and whether one is mirrored.
+
+    Hashes are sorted by drawn bits, some draws one after the other: memory is about 60 bytes for each hash. ``chosen``
+    marks the videos of which one must be in every pair.
+    """
+    hashes, times, owners = _changing(videos)
+    if not len(hashes):
+        return []
+    count = len(videos)
+    hashes = np.concatenate([hashes, hashes ^ MIRROR])
+    times, owners = np.tile(times, 2), np.tile(owners, 2)
+    turned = np.arange(len(hashes)) >= len(hashes) // 2
+    draw = np.random.default_rng(20)
+    width = int(np.clip(np.log2(len(hashes)) + 1, 12, 26))
+    wanted = None if chosen is None else np.asarray(chosen, bool)
+    keys = np.zeros(0, np.int64)
+    amounts = np.zeros(0, np.int64)
+    for _ in range(_MORE_TABLES if len(hashes) <= 2 * _SMALL else _TABLES):
+        mask = np.bitwise_or.reduce(np.uint64(1) << draw.permutation(_USED_BITS)[:width].astype(np.uint64))
+        masked = hashes & mask
+        order = np.argsort(masked, kind="stable")
+        # Of the hashes of one video with the same bits a few are enough.
+        run = (masked[order][1:] == masked[order][:-1]) & (owners[order][1:] == owners[order][:-1])
+        keep = np.ones(len(order), bool)
+        keep[_OF_ONE:] = ~np.logical_and.reduce([run[_OF_ONE - 1 - k : len(run) - k] for k in range(_OF_ONE)])
+        order = order[keep]
+        masked = masked[order]
+        found = []
+        for step in range(1, _NEIGHBOURS + 1):
+            places = np.flatnonzero(masked[step:] == masked[:-step])
+            if not len(places):
+                break
+            first, second = order[places], order[places + step]
+            # The plain hashes of one video are compared with the plain or the mirrored ones of another.
+            keep = (owners[first] != owners[second]) & ~(turned[first] & turned[second])
+            if wanted is not None:
+                keep &= wanted[owners[first]] | wanted[owners[second]]
+            first, second = first[keep], second[keep]
+            a, b = np.minimum(owners[first], owners[second]), np.maximum(owners[first], owners[second])
+            swap = owners[first] > owners[second]
+            offset = np.where(swap, times[first] - times[second], times[second] - times[first])
+            bins = np.floor(offset / _BIN).astype(np.int64) + 16_384
+            mirrored = (turned[first] | turned[second]).astype(np.int64)
+            found.append((((a.astype(np.int64) * count + b) * 2 + mirrored) << 15) | np.clip(bins, 0, 32_767))
+        if found:
+            new, amount = np.unique(np.concatenate(found), return_counts=True)
+            keys, amounts = _added(keys, amounts, new, amount)
+    pairs = keys >> 15
+    by_votes = np.lexsort((keys, -amounts))
+    _, firsts = np.unique(pairs[by_votes], return_index=True)
+    best = by_votes[np.sort(firsts)][:_MOST_CANDIDATES]
+    return [(int(p >> 1) // count, int(p >> 1) % count, bool(p & 1)) for p in pairs[best]]
+
+
+def _added(
+    keys: NDArray[np.int64], amounts: NDArray[np.int64], new: NDArray[np.int64], more: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Counts of keys with further ones."""
+    both, inverse = np.unique(np.concatenate([keys, new]), return_inverse=True)
+    total = np.bincount(inverse, np.concatenate([amounts, more])).astype(np.int64)
+    return both, total
+
+
+def _changing(videos: Sequence[Prints]) -> tuple[NDArray[np.uint64], NDArray[np.float32], NDArray[np.int32]]:
+    """Hashes, times and numbers of the videos of all pictures that are not of one colour nor as the one before."""
+    hashes, times, owners = [], [], []
+    for number, video in enumerate(videos):
+        keep = video.hashes != FLAT
+        keep[1:] &= np.bitwise_count(video.hashes[1:] ^ video.hashes[:-1]) > 1
+        hashes.append(video.hashes[keep])
+        times.append(video.times[keep])
+        owners.append(np.full(int(keep.sum()), number, np.int32))
+    if not hashes:
+        return np.zeros(0, np.uint64), np.zeros(0, np.float32), np.zeros(0, np.int32)
+    return np.concatenate(hashes), np.concatenate(times), np.concatenate(owners)
+
+
+# --- ranges -----------------------------------------------------------------------------------------------------------
+
+
+def shared_ranges(a: Prints, b: Prints, length_a: float, length_b: float, *, mirrored: bool = False) -> list[Range]:
+    """The ranges that two videos share, by time in ``a``."""
+    hashes_b = np.where(b.hashes == FLAT, FLAT, b.hashes ^ MIRROR) if mirrored else b.hashes
+    rows, columns = _near_points(a.hashes, hashes_b)
+    ranges: list[Range] = []
+    while len(ranges) < _MOST_RANGES and len(rows) >= 2:
+        ta, tb = a.times[rows].astype(np.float64), b.times[columns].astype(np.float64)
+        speed, offset, votes = _best_line(rows, ta, columns, tb, min(length_a, length_b))
+        if votes < 1.2:
+            break
+        found = _follow(a, b, hashes_b, speed, offset)
+        if found is None:
+            # Nothing along this line: its points vote no more.
+            keep = np.abs(tb - speed * ta - offset) > 1.0
+        else:
+            one, start, end = found
+            low, high = a.times[start] - 0.01, a.times[end] + 0.01
+            in_b = (tb >= one.b.start - 0.5) & (tb <= one.b.end + 0.5)
+            keep = ~((ta >= low) & (ta <= high) & in_b)
+            on_line = np.abs(tb - speed * ta - offset) <= 1.0
+            keep &= ~on_line
+            ranges.append(_to_ends(replace(one, mirrored=mirrored), length_a, length_b))
+        rows, columns = rows[keep], columns[keep]
+    return _apart(ranges)
+
+
+def _apart(ranges: Sequence[Range]) -> list[Range]:
+    """Those ranges that are not mostly inside better ones, in either video, by time."""
+    kept: list[Range] = []
+    for one in sorted(ranges, key=lambda one: -one.a.duration * (1 - one.distance / 32)):
+        inside = any(
+            _common(one.a, other.a) > 0.5 * one.a.duration or _common(one.b, other.b) > 0.5 * one.b.duration
+            for other in kept
+        )
+        if not inside:
+            kept.append(one)
+    return sorted(kept, key=lambda one: one.a)
+
+
+def _common(one: Span, other: Span) -> float:
+    return max(0.0, min(one.end, other.end) - max(one.start, other.start))
+
+
+def _near_points(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of the hashes of ``a`` and ``b`` that are alike, at most some tens of thousands."""
+    rows, columns = [], []
+    valid = b != FLAT
+    step = max(1, _CELLS // max(1, len(b)))
+    for start in range(0, len(a), step):
+        part = a[start : start + step]
+        near = np.bitwise_count(part[:, None] ^ b[None, :]) <= _NEAR
+        near &= valid & (part != FLAT)[:, None]
+        row, column = np.nonzero(near)
+        rows.append(row + start)
+        columns.append(column)
+    if not rows:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    if len(row) > _MOST_POINTS:
+        # Still pictures agree with each other everywhere; the pictures that agree with few say more.
+        alike = np.bincount(row, minlength=len(a))[row] * np.bincount(column, minlength=len(b))[column]
+        keep = np.sort(np.argsort(alike, kind="stable")[:_MOST_POINTS])
+        row, column = row[keep], column[keep]
+    return row, column
+
+
+def _best_line(
+    rows: NDArray[np.int64],
+    ta: NDArray[np.float64],
+    columns: NDArray[np.int64],
+    tb: NDArray[np.float64],
+    length: float,
+) -> tuple[float, float, float]:
+    """Speed and offset with the most votes, and their number. A picture that is like many has a part of a vote each."""
+    weights = 1.0 / np.sqrt(np.bincount(rows)[rows] * np.bincount(columns)[columns])
+    steps = int(min(MOST_SPEED * length, 30.0))
+    best = (1.0, 0.0, 0.0)
+    middle = float(np.average(ta, weights=weights))
+    # Plain speed first: others must be better.
+    for step in sorted(range(-steps, steps + 1), key=abs):
+        speed = 1.0 + MOST_SPEED * step / max(1, steps)
+        offsets = tb - middle - speed * (ta - middle)
+        bins = np.floor(offsets * 2).astype(np.int64)
+        low = int(bins.min())
+        counts = np.convolve(np.bincount(bins - low, weights), np.ones(2), "full")
+        top = int(np.argmax(counts))
+        if counts[top] > best[2] * 1.1:
+            best = (speed, (top + low) / 2 + middle - speed * middle, float(counts[top]))
+    return best
+
+
+def _follow(
+    a: Prints, b: Prints, hashes_b: NDArray[np.uint64], speed: float, offset: float
+) -> tuple[Range, int, int] | None:
+    """The best stretch along a line, with the numbers of its first and last hash in ``a``; None where there is none."""
+    ta, tb = a.times.astype(np.float64), b.times.astype(np.float64)
+    result: tuple[Range, int, int] | None = None
+    best = _EVIDENCE
+    tried = [(speed, offset)]
+    # The line is moved and turned as long as more agrees along it.
+    for _ in range(5):
+        improved = False
+        for line in tried:
+            distances, partners = _along(a, hashes_b, ta, tb, *line)
+            off = np.abs(tb[partners] - line[0] * ta - line[1])
+            gains = np.where(np.isnan(distances), 0.0, np.clip(1 - distances / _EVEN, -1, 1) - 0.2 * off)
+            gains[partners < 0] = -4.0
+            start, end, total = _best_stretch(gains)
+            good = np.arange(start, end + 1)
+            good = good[~np.isnan(distances[good])]
+            gained = 1.0 if result is None else 1.001 if line[0] == result[0].speed else 1.015
+            if total < best * gained or len(good) < 3:
+                continue
+            matched = good[distances[good] <= _EVEN]
+            if len(matched) < 3 or ta[end] - ta[start] + INTERVAL < _LEAST:
+                continue
+            mean = float(distances[good].mean())
+            if mean > _MOST_DIFFERENT:
+                continue
+            span_a = Span(float(ta[start]), float(ta[end]))
+            span_b = Span(*(float(line[0] * ta[place] + line[1]) for place in (start, end)))
+            result = Range(span_a, span_b, line[0], mean, 0.0), start, end
+            best, improved = total, True
+            fit = ta[matched], tb[partners[matched]], 1.0 / (1.0 + distances[matched])
+        if not improved:
+            break
+        assert result is not None
+        x, y, weights = fit
+        speeds = {result[0].speed, 1.0}
+        if np.ptp(x) >= _LONG_ENOUGH:
+            slope = float(np.polyfit(x, y, 1, w=np.sqrt(weights))[0])
+            speeds.update(each for each in (*_USUAL_SPEEDS, slope) if abs(each - 1) <= MOST_SPEED)
+        tried = [(each, float(np.average(y - each * x, weights=weights))) for each in sorted(speeds)]
+        speed, offset = result[0].speed, result[0].b.start - result[0].speed * result[0].a.start
+        tried += [(speed, offset + step) for step in (-0.5, -0.25, -0.1, 0.1, 0.25, 0.5)]
+    if result is None:
+        return None
+    one, start, end = result
+    offset = one.b.start - one.speed * one.a.start
+    elsewhere = []
+    for part in (-0.5, -0.25, 0.25, 0.5):
+        shift = np.copysign(max(2.0, abs(part) * one.a.duration), part)
+        distances, _ = _along(a, hashes_b, ta, tb, one.speed, offset + shift)
+        compared = distances[start : end + 1][~np.isnan(distances[start : end + 1])]
+        elsewhere += [float(compared.mean())] if len(compared) >= 3 else []
+    change = float(np.mean(sorted(elsewhere)[-2:])) - one.distance if elsewhere else 0.0
+    return replace(one, change=change), start, end
+
+
+def _along(
+    a: Prints,
+    hashes_b: NDArray[np.uint64],
+    ta: NDArray[np.float64],
+    tb: NDArray[np.float64],
+    speed: float,
+    offset: float,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """For each hash of ``a`` the differing bits to the most similar one of ``b`` near its time, and which that is.
+
+    NaN stands for pictures of one colour, and where ``b`` has no hash near; number -1 is outside of ``b``.
+    """
+    wanted = speed * ta + offset
+    at = np.clip(np.searchsorted(tb, wanted) + np.arange(-2, 2)[:, None], 0, len(tb) - 1)
+    off = np.abs(tb[at] - wanted)
+    usable = (off <= _OFF) & (a.hashes != FLAT) & (hashes_b[at] != FLAT)
+    bits = np.where(usable, np.bitwise_count(a.hashes ^ hashes_b[at]).astype(np.float64), np.inf)
+    # Of pictures that are as similar the nearest in time.
+    best = np.argmin(bits + 4 * off, axis=0)
+    columns = np.arange(len(ta))
+    distances, partners = bits[best, columns], at[best, columns]
+    distances[np.isinf(distances)] = np.nan
+    partners[(wanted < tb[0] - _OFF) | (wanted > tb[-1] + _OFF)] = -1
+    return distances, partners
+
+
+def _best_stretch(gains: NDArray[np.float64]) -> tuple[int, int, float]:
+    """First and last place of the stretch with the greatest sum, and that sum."""
+    sums = np.concatenate([[0.0], np.cumsum(gains)])
+    lows = np.minimum.accumulate(sums[:-1])
+    rise = sums[1:] - lows
+    end = int(np.argmax(rise))
+    start = int(np.argmin(sums[: end + 1]))
+    # Of equal sums the last start: pictures that say nothing belong to no range.
+    start = end - int(np.argmin(sums[: end + 1][::-1])) if end >= start else start
+    return start, end, float(rise[end])
+
+
+def _to_ends(one: Range, length_a: float, length_b: float) -> Range:
+    """A range out to where the pictures may still be the same: half the distance of two hashes, or an end nearby."""
+    start, end = (
+        min(one.a.start, one.b.start / one.speed),
+        min(length_a - one.a.end, (length_b - one.b.end) / one.speed),
+    )
+    start, end = (max(0.0, room if room <= 2 * INTERVAL else INTERVAL / 2) for room in (start, end))
+    span_b = Span(max(0.0, one.b.start - start * one.speed), one.b.end + end * one.speed)
+    return replace(one, a=Span(one.a.start - start, one.a.end + end), b=span_b)
+
+
+def may_share(a: Prints, b: Prints, *, mirrored: bool = False) -> bool:
+    """Whether some pictures agree at about one offset, of videos whose hashes lie too far apart to be sure."""
+    hashes_b = np.where(b.hashes == FLAT, FLAT, b.hashes ^ MIRROR) if mirrored else b.hashes
+    rows, columns = _near_points(a.hashes, hashes_b)
+    if len(rows) < _HINTS:
+        return False
+    bins = np.floor((b.times[columns] - a.times[rows]) / _HINT_BIN).astype(np.int64)
+    for shift in (0, 1):
+        places = (bins + shift) // 2
+        for numbers in (rows, columns):
+            # Each picture counts once at an offset.
+            pairs = np.unique(np.stack([places, numbers], axis=1), axis=0)
+            if np.unique(pairs[:, 0], return_counts=True)[1].max() < _HINTS:
+                break
+        else:
+            return True
+    return False
+
+
+# --- pairs ------------------------------------------------------------------------------------------------------------
+
+
+def overlaps(
+    videos: Sequence[Prints],
+    lengths: Sequence[float],
+    *,
+    chosen: Sequence[bool] | None = None,
+    progress: Callable[[float, float], None] | None = None,
+) -> list[Overlap]:
+    """The pairs of videos that share a range, without regard to their sound.
+
+    Args:
+        videos: their hashes.
+        lengths: seconds of each.
+        chosen: marks the videos of which one must be in every pair; all without.
+        progress: called with how many candidates are compared, of how many.
+    """
+    pairs: dict[tuple[int, int], list[Range]] = {}
+    todo = candidates(videos, chosen)
+    for number, (a, b, mirrored) in enumerate(todo, 1):
+        ranges = shared_ranges(videos[a], videos[b], lengths[a], lengths[b], mirrored=mirrored)
+        if ranges:
+            pairs[a, b] = _apart([*pairs.get((a, b), []), *ranges])
+        if progress is not None and (number % 64 == 0 or number == len(todo)):
+            progress(number, len(todo))
+    return [overlap_of(a, b, ranges, videos, lengths) for (a, b), ranges in sorted(pairs.items())]
+
+
+def overlap_of(a: int, b: int, ranges: Sequence[Range], videos: Sequence[Prints], lengths: Sequence[float]) -> Overlap:
+    """Two videos with their shares and the kind of what they share; what is of one colour outside is left out."""
+    share_a = _share([one.a for one in ranges], videos[a], lengths[a])
+    share_b = _share([one.b for one in ranges], videos[b], lengths[b])
+    return Overlap(a, b, tuple(ranges), share_a, share_b, _kind(ranges, share_a, share_b, lengths[a], lengths[b]))
+
+
+def _share(spans: Sequence[Span], video: Prints, length: float) -> float:
+    covered, reached = 0.0, 0.0
+    for span in sorted(spans):
+        covered += max(0.0, span.end - max(span.start, reached))
+        reached = max(reached, span.end)
+    steps = np.diff(video.times, append=np.float32(max(length, video.times[-1]))).astype(np.float64)
+    times = video.times + steps / 2
+    outside = ~np.any([(times >= span.start) & (times <= span.end) for span in spans], axis=0)
+    flat = float(steps[outside & (video.hashes == FLAT)].sum())
+    return min(1.0, covered / max(covered, length - flat, 1e-6))
+
+
+def _kind(ranges: Sequence[Range], share_a: float, share_b: float, length_a: float, length_b: float) -> Kind:
+    if min(share_a, share_b) >= _WHOLE:
+        return "same"
+    if max(share_a, share_b) >= _WHOLE:
+        return "cut"
+    if len(ranges) == 1:
+        if max(ranges[0].a.start, ranges[0].b.start) <= _EDGE:
+            return "intro"
+        if max(length_a - ranges[0].a.end, length_b - ranges[0].b.end) <= _EDGE:
+            return "outro"
+    return "part"
+
+
+def with_sound(overlap: Overlap, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Overlap:
+    """An overlap whose ranges say whether they sound alike, by the energies of both."""
+    return replace(overlap, ranges=tuple(replace(one, sound=compare_sound(one, a, b)) for one in overlap.ranges))
+
+
+def compare_sound(one: Range, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Sound:
+    """Whether a range sounds alike in both videos, [n, 8] energies; empty where one is silent or too short.
+
+    The levels of each band are compared as they change over time, so that loudness and tone do not count.
+    """
+    times = np.arange(one.a.start, one.a.end, 1 / SOUND_RATE)
+    first = np.round(times * SOUND_RATE).astype(np.int64)
+    best = -1.0
+    compared = False
+    # The pictures of a short range do not tell its speed; it turns about its middle.
+    speeds = (one.speed,) if one.a.duration >= _LONG_ENOUGH else (one.speed, *_USUAL_SPEEDS)
+    for speed, lag in itertools.product(speeds, range(-_SOUND_LAG, _SOUND_LAG + 1)):
+        middle = (one.b.start + one.b.end) / 2
+        places = middle + (times - (one.a.start + one.a.end) / 2) * speed
+        second = np.round(places * SOUND_RATE).astype(np.int64) + lag
+        inside = (first < len(a)) & (second < len(b)) & (second >= 0)
+        if inside.sum() < _LEAST_SOUND:
+            continue
+        x, y = a[first[inside]].astype(np.float64), b[second[inside]].astype(np.float64)
+        if min(x.max(), y.max()) <= _QUIET:
+            continue
+        compared = True
+        x, y = np.maximum(x, _QUIET), np.maximum(y, _QUIET)
+        x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+        power = float(np.sqrt((x * x).sum() * (y * y).sum()))
+        best = max(best, float((x * y).sum()) / power if power else 0.0)
+    return "" if not compared else "same" if best >= _SOUND_SAME else "other"
+
+
+_ORDER: Final[tuple[Kind, ...]] = ("copy", "same", "cut", "part", "intro", "outro")
+
+
+def without_stills(overlap: Overlap, videos: Sequence[Prints], lengths: Sequence[float]) -> Overlap | None:
+    """An overlap without ranges in which the picture hardly changes, unless they sound alike; None where all are so.
+
+    Two recordings of a camera that stands still look alike at every offset.
+    """
+    ranges = [
+        one
+        for one in overlap.ranges
+        if one.sound == "same" or one.change >= max(_CHANGING, _CHANGING_BY * one.distance)
+    ]
+    return overlap_of(overlap.a, overlap.b, ranges, videos, lengths) if ranges else None
+
+
+# --- in an index ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A file of a pair, its video, and the part of it that the other shares. ``bitrate`` is in bits a second."""
+
+    video: VideoRecord
+    path: str
+    bitrate: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two files that show the same, wholly or in part.
+
+    ``keep`` is the one to keep, None for both; ``reason`` says why. Nothing is deleted by anybody here.
+    """
+
+    a: Side
+    b: Side
+    kind: Kind
+    ranges: tuple[Range, ...]
+    similarity: float
+    sound: Sound
+    keep: Side | None
+    reason: str
+
+    @property
+    def share(self) -> float:
+        return max(self.a.share, self.b.share)
+
+    @property
+    def drop(self) -> Side | None:
+        """The one that is not to be kept; None where both are."""
+        return None if self.keep is None else self.b if self.keep is self.a else self.a
+
+    @property
+    def ids(self) -> tuple[str, str]:
+        """The ids of both videos, the lesser first."""
+        first, second = sorted((self.a.video.video_id, self.b.video.video_id))
+        return first, second
+
+
+@dataclass(frozen=True, slots=True)
+class FindOptions:
+    """Options of :func:`find_pairs`.
+
+    ``share`` is the part of the shorter video that must be shared at least. ``thorough`` decodes all of every video
+    whose hashes lie far apart, not only of short ones and of those that may have a copy.
+    """
+
+    cache: Path
+    time_limit: float = 120.0
+    share: float = 0.1
+    thorough: bool = False
+
+
+def find_pairs(
+    store: Store,
+    options: FindOptions,
+    chosen: Collection[str] | None = None,
+    *,
+    progress: Callable[[str, float, float], None],
+    note: Callable[[str], None],
+) -> list[Pair]:
+    """The pairs of an index, the surest first; fingerprints that it lacks are made from the files that are there.
+
+    Args:
+        store: the index.
+        options: what counts, and how files are decoded.
+        chosen: ids of videos, of which one must be in every pair; all without.
+        progress: called with what is done, how much of it is, and of how much.
+        note: called with a line on what was left out.
+
+    Raises:
+        IndexLocked: fingerprints have to be made, and another process writes to the index.
+        StoreError: the index cannot be read or written.
+    """
+    indexed = [file for file in store.files() if file.state is FileState.INDEXED]
+    there = readable_now(indexed)
+    paths: dict[str, str] = {}
+    for file in sorted(indexed, key=lambda file: (file.path not in there, file.path)):
+        paths.setdefault(file.video_id, file.path)
+    sizes = {file.path: file.size for file in indexed}
+    videos = [video for video in store.videos() if video.video_id in paths]
+
+    def make(lacking: list[VideoRecord], what: What, text: str) -> None:
+        todo = [video for video in lacking if paths[video.video_id] in there]
+        if away := len(lacking) - len(todo):
+            note(f"{text}: {plural(away, 'video')} left out whose file is not there now")
+        step = partial(progress, text)
+        errors = make_prints(store, todo, paths, what, options.cache, time_limit=options.time_limit, progress=step)
+        for video_id, error in errors.items():
+            note(f"{paths[video_id]} left out: {error.what}")
+
+    seen = [video for video in videos if video.media.video_stream is not None]
+    prints = stored_prints(store, seen)
+    if lacking := [video for video in seen if video.video_id not in prints]:
+        make(lacking, "pictures", "making fingerprints of pictures")
+        prints = stored_prints(store, seen)
+    dense = {video.video_id for video in seen if video.video_id in prints and not prints[video.video_id].is_sparse}
+
+    def look_closer(suspects: Collection[str]) -> None:
+        nonlocal prints
+        lacking = [video for video in seen if video.video_id in suspects and video.video_id not in dense]
+        lacking = [video for video in lacking if video.video_id in prints and paths[video.video_id] in there]
+        if lacking:
+            make(lacking, "all pictures", "looking closer at some videos")
+            dense.update(video.video_id for video in lacking)
+            prints = stored_prints(store, seen)
+
+    look_closer({video.video_id for video in seen if options.thorough or video.media.duration <= _SHORT})
+    seen = [video for video in seen if video.video_id in prints and len(prints[video.video_id].times)]
+    lengths = [video.media.duration for video in seen]
+    wanted = None if chosen is None else [video.video_id in chosen for video in seen]
+    compared = [prints[video.video_id] for video in seen]
+    suspects = {
+        seen[number].video_id
+        for a, b, mirrored in candidates(compared, wanted)
+        if (compared[a].is_sparse or compared[b].is_sparse) and may_share(compared[a], compared[b], mirrored=mirrored)
+        for number in (a, b)
+    }
+    look_closer(suspects)
+    compared = [prints[video.video_id] for video in seen]
+    found = overlaps(compared, lengths, chosen=wanted, progress=partial(progress, "comparing videos"))
+    no_duplicates = store.not_duplicates()
+    found = [one for one in found if tuple(sorted((seen[one.a].video_id, seen[one.b].video_id))) not in no_duplicates]
+    heard = [seen[number] for number in sorted({number for one in found for number in (one.a, one.b)})]
+    heard = [video for video in heard if video.media.audio]
+    sounds = stored_sounds(store, heard)
+    if lacking := [video for video in heard if video.video_id not in sounds]:
+        make(lacking, "sound", "making fingerprints of sound")
+        sounds = stored_sounds(store, heard)
+    nothing = np.zeros((0, 8), np.uint8)
+    pairs: list[Pair] = []
+    small = 0
+    for one in found:
+        ids = seen[one.a].video_id, seen[one.b].video_id
+        with_it = with_sound(one, *(sounds.get(video_id, nothing) for video_id in ids))
+        certain = without_stills(with_it, compared, lengths)
+        if certain is None:
+            continue
+        if certain.share < options.share:
+            small += 1
+            continue
+        a, b = (
+            _side(seen[number], paths[seen[number].video_id], sizes, share)
+            for number, share in ((one.a, certain.share_a), (one.b, certain.share_b))
+        )
+        keep, reason = _choice(a, b, certain.kind, certain.sound)
+        pairs.append(Pair(a, b, certain.kind, certain.ranges, certain.similarity, certain.sound, keep, reason))
+    pairs += _copies(indexed, videos, sizes, chosen)
+    if small:
+        note(
+            f"{plural(small, 'more pair')} share less than {options.share:.0%} of the shorter video; "
+            "--share 0 shows all"
+        )
+    order = {kind: number for number, kind in enumerate(_ORDER)}
+    return sorted(
+        pairs,
+        key=lambda pair: (order[pair.kind], -round(pair.share, 2), pair.sound == "other", pair.a.path, pair.b.path),
+    )
+
+
+def _side(video: VideoRecord, path: str, sizes: Mapping[str, int], share: float) -> Side:
+    return Side(video, path, 8 * sizes.get(path, 0) / max(video.media.duration, 0.1), share)
+
+
+def _copies(
+    files: Sequence[FileRecord], videos: Sequence[VideoRecord], sizes: Mapping[str, int], chosen: Collection[str] | None
+) -> Iterator[Pair]:
+    """Files of one content: each with the first by its path."""
+    for video in videos:
+        held = sorted(file.path for file in files if file.video_id == video.video_id)
+        if len(held) > 1 and (chosen is None or video.video_id in chosen):
+            whole = Span(0.0, video.media.duration)
+            first = _side(video, min(held, key=lambda path: (len(path), path)), sizes, 1.0)
+            for path in held:
+                if path != first.path:
+                    ranges = (Range(whole, whole, 1.0, 0.0, 0.0, sound="same"),)
+                    second = _side(video, path, sizes, 1.0)
+                    yield Pair(first, second, "copy", ranges, 1.0, "same", first, "the same content; the shorter path")
+
+
+def _choice(a: Side, b: Side, kind: Kind, sound: Sound) -> tuple[Side | None, str]:
+    """Which file to keep, and why; None for both."""
+    if kind not in ("same", "cut"):
+        return None, "each has more"
+    if sound == "other":
+        return None, "the sound differs"
+    pixels = [side.video.media.width * side.video.media.height for side in (a, b)]
+    better = 0 if pixels[0] >= pixels[1] else 1
+    sides = (a, b)
+    sharper = pixels[better] > 1.1 * pixels[1 - better]
+    shapes = [f"{side.video.media.width}x{side.video.media.height}" for side in (sides[better], sides[1 - better])]
+    longer = 0 if a.video.media.duration >= b.video.media.duration else 1
+    if kind == "cut":
+        # The whole of the one is in the other.
+        longer = 0 if a.share <= b.share else 1
+        if sharper and better != longer:
+            return None, f"the part is sharper: {shapes[0]}, not {shapes[1]}"
+        return sides[longer], "contains the other"
+    if sharper:
+        return sides[better], f"sharper: {shapes[0]}, not {shapes[1]}"
+    rates = [side.bitrate for side in sides]
+    richer = 0 if rates[0] >= rates[1] else 1
+    if rates[richer] > 1.1 * rates[1 - richer]:
+        return sides[richer], f"higher bitrate: {rates[richer] / 1000:.0f} kbit/s, not {rates[1 - richer] / 1000:.0f}"
+    return sides[longer], "longer, if at all" if a.video.media.duration != b.video.media.duration else "as good"
+
+
+def superfluous(pairs: Sequence[Pair]) -> list[str]:
+    """The paths of files that need not be kept, in order; for each of them, one that stays has all that it shows."""
+    dropped: dict[str, None] = {}
+    kept: set[str] = set()
+    for pair in pairs:
+        if pair.keep is None or pair.drop is None:
+            continue
+        if pair.keep.path not in dropped and pair.drop.path not in kept:
+            dropped[pair.drop.path] = None
+            kept.add(pair.keep.path)
+    return list(dropped)

@@ -1,0 +1,116 @@
+"""Fingerprints of indexed videos: those that are stored, and those that are made anew from files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clamr_cli.errors import MediaError
+from clamr_cli.index import tasks
+from clamr_cli.index.documents import prints_key, sound_print_key
+from clamr_cli.index.executors.local import LocalExecutor
+from clamr_cli.media.prints import Prints
+
+if TYPE_CHECKING:
+    from clamr_cli.store import Store
+    from clamr_cli.types import VideoRecord
+
+What = Literal["pictures", "all pictures", "sound"]
+"""The hashes of frames that an index run decodes, of all frames, or the energies of the sound."""
+
+_AT_ONCE: Final = 500
+
+
+def _key(video: VideoRecord, what: What) -> str:
+    content = video.content_hash
+    return sound_print_key(content) if what == "sound" else prints_key(content, dense=what == "all pictures")
+
+
+def _stored(store: Store, videos: Sequence[VideoRecord], what: What) -> dict[str, list[bytes]]:
+    blobs: dict[str, list[bytes]] = {}
+    for start in range(0, len(videos), _AT_ONCE):
+        keys = {_key(video, what): video.video_id for video in videos[start : start + _AT_ONCE]}
+        for key, extraction in store.extractions(list(keys)).items():
+            blobs[keys[key]] = extraction.blobs
+    return blobs
+
+
+def stored_prints(store: Store, videos: Sequence[VideoRecord]) -> dict[str, Prints]:
+    """The hashes that are stored of videos, by their ids; the closer ones where there are both."""
+    blobs = {**_stored(store, videos, "pictures"), **_stored(store, videos, "all pictures")}
+    return {video_id: Prints.of(*parts) for video_id, parts in blobs.items()}
+
+
+def stored_sounds(store: Store, videos: Sequence[VideoRecord]) -> dict[str, NDArray[np.uint8]]:
+    """The energies of sounds that are stored, by the ids of the videos, [n, 8] each."""
+    blobs = _stored(store, videos, "sound")
+    return {name: np.frombuffer(parts[0], np.uint8).reshape(-1, 8) for name, parts in blobs.items()}
+
+
+def make_prints(
+    store: Store,
+    videos: Sequence[VideoRecord],
+    paths: Mapping[str, str],
+    what: What,
+    cache: Path,
+    *,
+    time_limit: float,
+    progress: Callable[[float, float], None],
+) -> dict[str, MediaError]:
+    """Make fingerprints of videos that lack them and store each as soon as it is there, in processes of their own.
+
+    Args:
+        store: the index, which nobody else writes to.
+        videos: those without.
+        paths: of their files, by the videos' ids.
+        what: to make.
+        cache: the folder for logs.
+        time_limit: seconds without progress after which a decoder counts as hung.
+        progress: called with the seconds of video that are done, and of all.
+
+    Returns:
+        The errors of files that cannot be read, by the ids of their videos.
+
+    Raises:
+        IndexLocked: another process writes to the index.
+        StoreError: the index cannot be written.
+    """
+    total = sum(video.media.duration for video in videos)
+    errors: dict[str, MediaError] = {}
+
+    async def work() -> None:
+        executor, before = LocalExecutor(cache / "workers.log", 0), 0.0
+        try:
+            for video in videos:
+                path, media = paths[video.video_id], video.media
+
+                def report(done: float, _total: float, _part: object = None, /, before: float = before) -> None:
+                    progress(before + done, total)
+
+                try:
+                    if what == "sound":
+                        blobs = await executor.run(
+                            "decode", tasks.read_sound_print, path, media, stall_timeout=time_limit, on_report=report
+                        )
+                    else:
+                        blobs = await executor.run(
+                            "decode", tasks.read_prints, path, media, what == "all pictures",
+                            stall_timeout=time_limit, on_report=report,
+                        )  # fmt: skip
+                    store.put_extraction(_key(video, what), {}, blobs)
+                except MediaError as error:
+                    errors[video.video_id] = error
+                before += media.duration
+                progress(before, total)
+        finally:
+            executor.stop()
+
+    if videos:
+        with store.writer("clamr duplicates"):
+            asyncio.run(work())
+    return errors
