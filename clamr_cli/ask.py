@@ -196,6 +196,11 @@ def _size(jpeg: bytes) -> tuple[int, int]:
         return picture.size
 
 
+def as_material(text: str) -> str:
+    """A text of strangers between the marks of material, which it cannot close."""
+    return f"<material>\n{_MARK.sub(' ', text)}\n</material>"
+
+
 def prompt_for(question: Question, material: Material, *, seed: int = 0, temperature: float = 0.0) -> Prompt:
     """The prompt of a question; it depends on its arguments alone."""
     system = _TASK + (_BRIEF if question.brief and question.choices else _CHOSEN if question.choices else _CITED)

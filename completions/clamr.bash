@@ -33,6 +33,7 @@ _clamr() {
             "":frames) words="frames" ;;
             "":open) words="open" ;;
             "":serve) words="serve" ;;
+            "":mcp) words="mcp" ;;
             "":cut) words="cut" ;;
             "":export) words="export" ;;
             "":ask) words="ask" ;;
@@ -239,6 +240,19 @@ _clamr() {
         "serve":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "serve":--config) COMPREPLY=(); return ;;
         "serve":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "mcp":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
+        "mcp":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        "mcp":--model) COMPREPLY=(); return ;;
+        "mcp":--adapter) COMPREPLY=(); return ;;
+        "mcp":--revision) COMPREPLY=(); return ;;
+        "mcp":--adapter-revision) COMPREPLY=(); return ;;
+        "mcp":--dtype) COMPREPLY=(); return ;;
+        "mcp":--projection-init) COMPREPLY=(); return ;;
+        "mcp":--template-vectors) COMPREPLY=(); return ;;
+        "mcp":--quantize) COMPREPLY=(); return ;;
+        "mcp":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "mcp":--config) COMPREPLY=(); return ;;
+        "mcp":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "cut":--out|"cut":--output|"cut":-o) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "cut":--join) COMPREPLY=(); return ;;
         "cut":--pad) COMPREPLY=(); return ;;
@@ -436,7 +450,7 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
-        ":"*) offers="index watch ls show edit tag note rm status optimize search similar duplicates explain frames open serve cut export ask demo doctor models config completions encode eval synth train" ;;
+        ":"*) offers="index watch ls show edit tag note rm status optimize search similar duplicates explain frames open serve mcp cut export ask demo doctor models config completions encode eval synth train" ;;
         "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
         "watch:"-*) offers="--idle --json --attached --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
@@ -475,6 +489,8 @@ _clamr() {
         "open:"*) offers="" ;;
         "serve:"-*) offers="--watch --host --port --no-browser --token --token-file --allow-host --allow-write --encoder --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "serve:"*) offers="" ;;
+        "mcp:"-*) offers="--print-config --allow-write --encoder --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "mcp:"*) offers="" ;;
         "cut:"-*) offers="--out --output -o --join --exact --force --quiet -q --line --pad --as-given --json --tsv --table --db --config --verbose -v --color -h --help --help-all" ;;
         "cut:"*) offers="" ;;
         "export:"-*) offers="--format --out --output -o --rate --drop-frame --no-drop-frame --times --title --force --line --pad --as-given --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;

@@ -56,6 +56,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "frames": ("frames:frames", "Find the frames that answer a question inside one long video."),
         "open": ("open:open_video", "Open a video in a player, at a moment."),
         "serve": ("serve:serve", "Open a page to search and watch, with a REST API."),
+        "mcp": ("mcp:mcp", "Let an agent search: a server on stdin and stdout."),
         "cut": ("cut:cut", "Cut hits out as clips, or join them in one video."),
         "export": ("export:export", "Write hits as a list for an editing program or a player."),
         "ask": ("ask:ask", "Ask a vision-language model a question about one video."),

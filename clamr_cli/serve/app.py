@@ -35,7 +35,7 @@ from clamr_cli.errors import (
     UsageError,
 )
 from clamr_cli.extract import subtitles
-from clamr_cli.serve import playback, schemas
+from clamr_cli.serve import mcp, playback, schemas
 from clamr_cli.serve.jobs import Job, Jobs
 from clamr_cli.serve.library import Busy, Library, NotPrepared
 from clamr_cli.serve.security import Access, Guard, Limits
@@ -140,12 +140,14 @@ def create_app(
         report: called with errors that no code expected.
     """
     jobs = Jobs(library, command)
+    tools, sessions = mcp.routes(mcp.create_server(library, jobs if access.write else None), access)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(_warm(library))
         try:
-            yield
+            async with sessions.run():
+                yield
         finally:
             warming.cancel()
             await jobs.close()
@@ -167,6 +169,7 @@ def create_app(
         app.include_router(routes)
     app.include_router(_job_routes(library, jobs, access))
     app.include_router(playback.router(library))
+    app.router.routes.extend(tools)
     app.mount("/", StaticFiles(directory=_PAGE, html=True), name="page")
     return app
 

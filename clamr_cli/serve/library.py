@@ -405,6 +405,20 @@ class Library:
         jpeg = nearest_frame(frames, second).jpeg
         return jpeg, hashlib.blake2b(jpeg, digest_size=12).hexdigest()
 
+    def frames_between(self, video_id: str, start: float, end: float, count: int) -> tuple[str, list[Frame]]:
+        """The title of a video, and up to so many of its stored frames between two seconds, spread evenly.
+
+        Raises:
+            UnknownVideo: the index has no such video, or no picture of it there.
+        """
+        title = self.store.video(video_id).fields.title
+        frames = [frame for frame in self._stored_frames(video_id) if start <= frame.time <= end]
+        if not frames:
+            raise UnknownVideo(f"no picture of video {video_id} is stored there", "ask for a longer stretch")
+        if len(frames) > count:
+            frames = [frames[round(n * (len(frames) - 1) / max(1, count - 1))] for n in range(count)]
+        return title, frames
+
     def _stored_frames(self, video_id: str) -> tuple[Frame, ...]:
         """The stored frames of a video; those of the last videos stay in memory, as far as it is meant for them."""
         version = self.version()

@@ -72,7 +72,7 @@ CALLS: dict[str, list[str]] = {
 """Arguments of each command, in this order; names in braces are filled in by the fixture."""
 
 
-ELSEWHERE = {"demo", "edit", "config edit", "completions install", "serve", "watch"}
+ELSEWHERE = {"demo", "edit", "config edit", "completions install", "mcp", "serve", "watch"}
 """Commands that another test runs in this environment, that start an editor, or that write to the home folder."""
 
 
