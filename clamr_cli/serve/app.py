@@ -83,6 +83,7 @@ class SearchQuery(BaseModel):
     longer: Word | None = Field(None, description="Videos of at least 90, 1:30, 2m.")
     shorter: Word | None = Field(None, description="Videos of at most that.")
     path: Text | None = Field(None, description="Only files whose path matches this glob.")
+    tag: list[Word] = Field([], max_length=_MOST, description="Only videos with all of these tags of yours.")
     language: Word | None = Field(None, description="Only videos in it: en, English.")
     limit: int | None = Field(None, ge=1, le=1000, description="Results.")
     offset: int = Field(0, ge=0, le=1_000_000, description="Pass over the first results.")
@@ -105,6 +106,7 @@ class SearchQuery(BaseModel):
             longer=None if self.longer is None else parse_time(self.longer),
             shorter=None if self.shorter is None else parse_time(self.shorter),
             path=self.path,
+            tags=self.tag,
             language_code=None if self.language is None else terms.language(self.language),
             limit=self.limit,
             offset=self.offset,
