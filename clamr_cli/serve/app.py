@@ -6,10 +6,10 @@ the record that ``--json`` prints. Errors become an object with ``error`` and ``
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from html import escape
@@ -146,12 +146,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        warming = asyncio.create_task(_warm(library))
+        # A thread that does not keep the process: nobody who ends the server waits for weights.
+        threading.Thread(target=_warm, args=(library,), daemon=True).start()
         try:
             async with sessions.run():
                 yield
         finally:
-            warming.cancel()
             await jobs.close()
             library.close()
 
@@ -176,10 +176,10 @@ def create_app(
     return app
 
 
-async def _warm(library: Library) -> None:
+def _warm(library: Library) -> None:
     # Questions say what is wrong; this only makes the first one quick.
     with contextlib.suppress(ClamrError, OSError):
-        await asyncio.to_thread(library.warm)
+        library.warm()
 
 
 def _search_routes(library: Library) -> APIRouter:

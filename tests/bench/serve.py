@@ -81,8 +81,10 @@ def measure(server: Server, clients: int, seconds: float, queries: Iterator[str]
     lock, over = threading.Lock(), time.perf_counter() + seconds
 
     def ask() -> None:
+        own = 0
         with closing(server.connect()) as connection:
-            while time.perf_counter() < over:
+            while time.perf_counter() < over or own < 2:
+                own += 1
                 with lock:
                     query = next(queries)
                 started = time.perf_counter()

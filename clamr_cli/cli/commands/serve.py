@@ -21,6 +21,7 @@ from clamr_cli.errors import EXIT_FOUND, MissingExtra, UsageError
 from clamr_cli.text import command_line
 
 _PORT: Final = 8642
+_BACKLOG: Final = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,8 @@ def _listen(host: str, port: int | None) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, number))
+            # Who opens the address as soon as it is printed waits, and is not refused.
+            listening.listen(_BACKLOG)
         except OSError as error:
             listening.close()
             if port is None and number:
