@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -606,7 +607,7 @@ def find_pairs(
     indexed = [file for file in store.files() if file.state is FileState.INDEXED]
     there = readable_now(indexed)
     paths: dict[str, str] = {}
-    for file in sorted(indexed, key=lambda file: (file.path not in there, file.path)):
+    for file in sorted(indexed, key=lambda file: (file.path not in there, len(file.path), file.path)):
         paths.setdefault(file.video_id, file.path)
     sizes = {file.path: file.size for file in indexed}
     videos = [video for video in store.videos() if video.video_id in paths]
@@ -676,7 +677,7 @@ def find_pairs(
         )
         keep, reason = _choice(a, b, certain.kind, certain.sound)
         pairs.append(Pair(a, b, certain.kind, certain.ranges, certain.similarity, certain.sound, keep, reason))
-    pairs += _copies(indexed, videos, sizes, chosen)
+    pairs += _copies(indexed, videos, paths, sizes, chosen)
     if small:
         note(
             f"{plural(small, 'more pair')} share less than {options.share:.0%} of the shorter video; "
@@ -694,19 +695,26 @@ def _side(video: VideoRecord, path: str, sizes: Mapping[str, int], share: float)
 
 
 def _copies(
-    files: Sequence[FileRecord], videos: Sequence[VideoRecord], sizes: Mapping[str, int], chosen: Collection[str] | None
+    files: Sequence[FileRecord],
+    videos: Sequence[VideoRecord],
+    paths: Mapping[str, str],
+    sizes: Mapping[str, int],
+    chosen: Collection[str] | None,
 ) -> Iterator[Pair]:
-    """Files of one content: each with the first by its path."""
+    """Files of one content: each with the one that stands for it in other pairs."""
+    held: defaultdict[str, set[str]] = defaultdict(set)
+    for file in files:
+        held[file.video_id].add(file.path)
     for video in videos:
-        held = sorted(file.path for file in files if file.video_id == video.video_id)
-        if len(held) > 1 and (chosen is None or video.video_id in chosen):
-            whole = Span(0.0, video.media.duration)
-            first = _side(video, min(held, key=lambda path: (len(path), path)), sizes, 1.0)
-            for path in held:
-                if path != first.path:
-                    ranges = (Range(whole, whole, 1.0, 0.0, 0.0, sound="same"),)
-                    second = _side(video, path, sizes, 1.0)
-                    yield Pair(first, second, "copy", ranges, 1.0, "same", first, "the same content; the shorter path")
+        others = sorted(held[video.video_id] - {paths[video.video_id]})
+        if not others or (chosen is not None and video.video_id not in chosen):
+            continue
+        whole = Span(0.0, video.media.duration)
+        ranges = (Range(whole, whole, 1.0, 0.0, 0.0, sound="same"),)
+        first = _side(video, paths[video.video_id], sizes, 1.0)
+        for path in others:
+            second = _side(video, path, sizes, 1.0)
+            yield Pair(first, second, "copy", ranges, 1.0, "same", first, "the same content; the shorter path")
 
 
 def _choice(a: Side, b: Side, kind: Kind, sound: Sound) -> tuple[Side | None, str]:

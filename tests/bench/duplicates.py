@@ -141,7 +141,7 @@ def frames_of(folder: Path, piece: Piece, fps: int) -> Iterator[np.ndarray]:
     kind, _, name = piece.source.partition(":")
     if kind == "photo":
         for moment in wanted:
-            yield np.asarray(camera_move(photo(name), (WIDTH, 180), moment))
+            yield np.asarray(camera_move(photo(name), (WIDTH, 180), moment / piece.end))
         return
     if kind == "texture":
         noise = np.random.default_rng(int(name)).normal(size=(45, 400, 3))
