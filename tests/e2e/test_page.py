@@ -263,7 +263,7 @@ def test_keys(page: Page) -> None:
     page.wait(lambda: "q=garden" in page.driver.current_url and page.all("#hits a.card"))
     page.wait(lambda: not page.script("return document.querySelector('#results').ariaBusy"))
     page.press("j", Keys.ENTER)
-    page.played_from(1, 5)
+    page.played_from(0, 5)
     page.press(Keys.SPACE)
     page.wait(lambda: page.paused)
     page.script("document.querySelector('video').currentTime = 2")
