@@ -128,23 +128,17 @@ class Page:
         state = "const v = document.querySelector('video'); return v.readyState >= 2 && !v.seeking"
         self.wait(lambda: self.script(state) and self.time >= second - 0.2)
 
-    def listen(self) -> None:
-        """Note where the next video begins to play."""
+    def listen(self, event: str) -> None:
+        """Note the second at which the player next begins to play or to seek (``playing``, ``seeking``)."""
         self.script(
-            "window.began = null; document.querySelector('video').addEventListener('playing', "
-            "(event) => { window.began ??= event.target.currentTime; })"
+            "window.noted = null; document.querySelector('video').addEventListener(arguments[0], "
+            "(event) => { window.noted = event.target.currentTime; }, { once: true })",
+            event,
         )
 
-    def began(self) -> float:
-        """The second at which it did."""
-        return float(self.wait(lambda: str(self.script("return window.began") or "")))
-
-    def played_from(self, least: float, most: float) -> None:
-        """Wait until something was played that begins between two seconds, however far that has come by now."""
-        starts = (
-            "const p = document.querySelector('video').played; return [...Array(p.length).keys()].map(n => p.start(n))"
-        )
-        self.wait(lambda: any(least - 0.1 <= start < most for start in self.script(starts)))
+    def noted(self) -> float:
+        """The second that was noted."""
+        return float(self.wait(lambda: str(self.script("return window.noted") or "")))
 
     def width(self, pixels: int, height: int = 800) -> None:
         resize(self.driver, pixels, height)
@@ -210,9 +204,9 @@ def test_a_hit_plays_at_its_moment_and_a_click_in_the_time_line_seeks(page: Page
     first, *_ = page.search("lighthouse keeper")
     assert "garden" in first.text.lower()
     assert "lighthouse" in {mark.text for mark in page.all("#hits mark")}
-    page.listen()
+    page.listen("playing")
     first.click()
-    assert 9 <= page.began() < 12
+    assert 9 <= page.noted() < 12
     assert page.one("#stage").get_attribute("data-way") == "direct"
     page.wait(lambda: page.time > 9.5)
     frames = page.script("return document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames")
@@ -221,15 +215,17 @@ def test_a_hit_plays_at_its_moment_and_a_click_in_the_time_line_seeks(page: Page
     # The middle of the metadata lane is the middle of the video, whose entries are as long as it is.
     page.script("document.querySelector('video').pause()")
     lanes = page.one(".lanes")
+    page.listen("seeking")
     webdriver.ActionChains(page.driver).move_to_element_with_offset(lanes, 0, 45).click().perform()
-    page.played_from(7.8, 8.2)
+    assert 7.8 < page.noted() < 8.2
     page.wait(lambda: int(lanes.get_attribute("aria-valuenow")) >= 8)
     # A click in a long caption goes to where it points.
     size = lanes.size
+    page.listen("seeking")
     webdriver.ActionChains(page.driver).move_to_element_with_offset(
         lanes, round(size["width"] * (10 / 16 - 0.5)), 36 - size["height"] // 2
     ).click().perform()
-    page.played_from(9.8, 10.2)
+    assert 9.8 < page.noted() < 10.2
 
 
 def test_the_explanation_and_the_transcript_lead_to_the_moment(page: Page) -> None:
@@ -240,8 +236,9 @@ def test_the_explanation_and_the_transcript_lead_to_the_moment(page: Page) -> No
     page.one("#tab-said").click()
     rows = page.wait(lambda: page.all("#panel .row"))
     assert [row.text.split()[0] for row in rows] == ["0:01", "0:09", "0:13"]
+    page.listen("seeking")
     rows[2].click()
-    page.played_from(13, 13.5)
+    assert 13 <= page.noted() < 13.5
     assert page.wait(lambda: page.all("#panel .row[aria-current]"))[0].text.startswith("0:13")
     tracks = "return [...document.querySelectorAll('track')].map(t => t.kind)"
     assert page.script(tracks) == ["captions"]
