@@ -9,7 +9,7 @@ content words, the number of words, slopes of their own for what is shown, and t
 A small library has too few other videos to compare with. The encoder's reference statistics stand for
 :data:`PRIOR_VIDEOS` videos more.
 
-A moment that holds all content words of the query in its texts is never weak.
+A moment that holds all content words of the query in its texts, in any form, is never weak.
 
 Pictures as queries are nearer to all pictures than words are, so they have models of their own, fitted by ``python -m
 tests.bench.pictures --fit``. A picture with words is judged by the model for encoders that have none: scores of both
@@ -203,13 +203,17 @@ class Judge:
 
         Accents make no difference. A word that stands there in another form counts as :data:`INFLECTED`.
         """
-        there = {without_accents(word) for text in texts for word in words_of(text)}
         letters = sum(map(len, self._content))
-        shares = (
-            len(word) * (1.0 if word in there else INFLECTED if inflections(word) & there else 0.0)
-            for word in map(without_accents, self._content)
-        )
+        shares = (len(word) * count for word, count in zip(self._content, self._counts(texts), strict=True))
         return sum(shares) / letters if letters else 0.0
+
+    def _counts(self, texts: Iterable[str]) -> list[float]:
+        """Of each content word 1 where it stands in the texts, :data:`INFLECTED` where another form does, else 0."""
+        there = {without_accents(word) for text in texts for word in words_of(text)}
+        return [
+            1.0 if word in there else INFLECTED if inflections(word) & there else 0.0
+            for word in map(without_accents, self._content)
+        ]
 
     def level(self, confidence: float) -> float:
         """The score from which a moment is given at least a confidence for its score alone, without its texts.
@@ -228,8 +232,10 @@ class Judge:
 
     def confidence(self, score: float, texts: Iterable[str], video_id: str, winner: Modality | None) -> float:
         """The confidence in a hit, in [0, 1]; arguments are those of :meth:`signals`."""
+        texts = list(texts)
         signals = self.signals(score, texts, video_id, winner)
         values = signals._asdict()
         logit = self._model.bias + sum(weight * values[name] for name, weight in self._model.weights.items())
         chance = 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))
-        return max(chance, _LITERAL) if signals.literal == 1.0 else chance
+        # Without content words the share is 0. Few moments have most of them.
+        return max(chance, _LITERAL) if signals.literal >= INFLECTED and all(self._counts(texts)) else chance

@@ -44,9 +44,15 @@ def test_what_stands_in_the_texts_is_not_weak(library, encoder):
 
 
 @pytest.mark.parametrize(
-    ("query", "text"), [("capitan veneno", "El Capitán Veneno"), ("Crème", "la creme"), ("DOG", "my dog")]
+    ("query", "text"),
+    [
+        ("capitan veneno", "El Capitán Veneno"),
+        ("Crème", "la creme"),
+        ("DOG", "my dog"),
+        ("clean room", "largest clean rooms"),
+    ],
 )
-def test_accents_and_case_make_no_difference_to_what_stands_literally(tmp_path, encoder, query, text):
+def test_accents_case_and_form_make_no_difference_to_what_stands_literally(tmp_path, encoder, query, text):
     store = Store.open(tmp_path / "index", create=True)
     put(store, encoder, "a", moment("a", speech=[text]))
     put(store, encoder, "b", moment("b", speech=["something else"]))
