@@ -93,7 +93,7 @@ class Page:
 
     def press(self, *keys: str) -> None:
         for key in keys:
-            self.driver.switch_to.active_element.send_keys(key)
+            webdriver.ActionChains(self.driver).send_keys(key).perform()
 
     def search(self, query: str) -> list[Any]:
         box = self.one("#q")
