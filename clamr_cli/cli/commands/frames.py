@@ -86,8 +86,8 @@ def frames(context: Context, arguments: FramesArguments) -> int:
     A video that was not asked about before is prepared first: frames about every 2 seconds, each with what is said and
     written around it. All of that is kept, so further questions take a moment.
 
-    As with clamr search, the exit code is 1 where all of them are weak, which probably do not answer. They are printed
-    and written nevertheless.
+    As with clamr search, the exit code is 1 where all of them are weak, which probably do not answer. With --out and
+    --sheet they are written nevertheless, and it is 0.
 
     Piped, it prints tab-separated lines: rank, score, time, start, end, best second, modality, words, speech, on-screen
     text, file, clip.
@@ -132,7 +132,8 @@ def frames(context: Context, arguments: FramesArguments) -> int:
     emit(_columns(hits), hits, form)
     if weak := all(hit.weak for hit in hits):
         warn("only weak hits: probably nothing in this video answers the question")
-    return EXIT_PARTIAL if not complete else EXIT_NOTHING if weak else EXIT_FOUND
+    written = arguments.out is not None or arguments.sheet is not None
+    return EXIT_PARTIAL if not complete else EXIT_NOTHING if weak and not written else EXIT_FOUND
 
 
 def _columns(hits: Sequence[FrameHit]) -> list[Column]:
