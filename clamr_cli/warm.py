@@ -90,9 +90,11 @@ def _may_ask(arguments: Sequence[str]) -> bool:
 
 
 def _folder() -> str:
+    if folder := os.environ.get("XDG_RUNTIME_DIR"):
+        return os.path.join(folder, "clamr")
     import platformdirs
 
-    return platformdirs.user_runtime_dir("clamr", appauthor=False)
+    return platformdirs.user_state_dir("clamr", appauthor=False)
 
 
 def _is_private(folder: str) -> bool:

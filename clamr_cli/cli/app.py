@@ -36,7 +36,7 @@ from clamr_cli.text import size
 GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "Library": {
         "index": ("index:index", "Make videos searchable, or bring the index up to date."),
-        "watch": ("watch:watch", "Keep the index current while files come and go."),
+        "watch": ("watch:watch", "Keep the index current while files come, change, move and go."),
         "ls": ("ls:ls", "List the videos of the index."),
         "show": ("show:show", "Show everything the index knows of a video."),
         "edit": ("edit:edit", "Correct what is said in a video."),

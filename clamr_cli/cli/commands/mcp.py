@@ -51,7 +51,7 @@ class McpArguments(EncoderOptions):
 
 
 def mcp(context: Context, arguments: McpArguments) -> int:
-    """Answer the questions of an agent about the videos of the index, by the Model Context Protocol on stdin and stdout.
+    """Let an agent search: a server on stdin and stdout.
 
     A program such as Claude Desktop, Cursor or VS Code starts it. --print-config prints the configuration that it needs, with the paths of this clamr and of the index that is used now.
 

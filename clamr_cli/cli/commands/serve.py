@@ -51,7 +51,7 @@ class ServeArguments(EncoderOptions):
 
 
 def serve(context: Context, arguments: ServeArguments) -> int:
-    """Open a page to search and watch the videos of the index, with a REST API beside it.
+    """Open a page to search and watch, with a REST API.
 
     It prints the address with a token and opens it in a browser. Only this machine can reach it, and only who has the
     token. It runs until Ctrl-C.

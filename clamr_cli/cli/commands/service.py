@@ -48,7 +48,7 @@ class ServiceArguments:
 
 
 def print_service(context: Context, arguments: ServiceArguments) -> int:
-    """Print a unit that keeps clamr serve or clamr watch running, for the user who is logged in.
+    """Print a unit that keeps clamr running.
 
     The unit names this clamr and the index that is used now. What follows -- is the command with its options.
 

@@ -55,7 +55,7 @@ COLUMNS: Final = (
 
 
 def ls(context: Context, arguments: TagsArguments) -> int:
-    """List your tags, and how many videos have each.
+    """List your tags.
 
     'clamr ls --tag NAME' lists the videos of one.
 

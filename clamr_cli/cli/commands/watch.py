@@ -63,7 +63,7 @@ class _View(IndexView):
 
 
 def watch(context: Context, arguments: WatchArguments) -> int:
-    """Keep the index current while files come, change, move and go, until it is stopped.
+    """Keep the index current while files come, change, move and go.
 
     Folders that are not in the index yet are added to it. What was given to clamr index for a folder (--language, --exclude and so on) holds here too. Each finished change is a line.
 
