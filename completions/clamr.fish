@@ -281,7 +281,7 @@ complete -c clamr -n '__fish_seen_subcommand_from duplicates' -l thorough -d 'De
 complete -c clamr -n '__fish_seen_subcommand_from duplicates' -l not-duplicate -x -d 'Remember that two videos are no duplicates.'
 complete -c clamr -n '__fish_seen_subcommand_from duplicates' -l take-back -x -d 'Forget that again.'
 complete -c clamr -n '__fish_seen_subcommand_from duplicates' -l csv -d 'Print CSV with a header; texts like =1+1 get a \' before.'
-complete -c clamr -n '__fish_seen_subcommand_from duplicates' -l paths -d 'Print only the paths of files that need not be kept.'
+complete -c clamr -n '__fish_seen_subcommand_from duplicates' -l paths -d 'Print only the paths of files that are copies, or wholly in another.'
 complete -c clamr -n '__fish_seen_subcommand_from duplicates' -s 0 -l null -d 'With --paths: end each with a zero byte.'
 complete -c clamr -n '__fish_seen_subcommand_from duplicates' -l quiet -s q -d 'Show no progress.'
 complete -c clamr -n '__fish_seen_subcommand_from duplicates' -l json -d 'Print JSON, one object per line.'

@@ -45,8 +45,16 @@ _MOST_CANDIDATES: Final = 200_000
 _NEAR: Final = 14  # differing bits up to which two hashes vote for an offset
 _EVEN: Final = 21.0  # differing bits that speak neither for nor against the same picture
 _MOST_DIFFERENT: Final = 18.0  # differing bits of a range at most, on average
-_CHANGING: Final = 3.0  # bits by which a range must be more alike than when it is shifted
+_CHANGING: Final = 3.0  # bits by which a range must be more alike than its pictures are at other times of it
 _CHANGING_BY: Final = 0.6  # the same, for each bit that differs
+_PICTURES: Final = 3  # pictures of a range of which no two are alike, from which it is more than a still and its change
+_MANY_PICTURES: Final = 8  # the same, from which they alone, without sound, show that nothing is lost with a file
+_SHIFT: Final = 2.0  # seconds at most that pictures lie apart that are compared as being of other times
+_COMPARED: Final = 400  # pictures of each video that are
+_ALL_OF_IT: Final = 0.98  # share of a file from which nothing is lost with it
+_SAME_SPEED: Final = 0.005
+_GAP: Final = 2.0  # seconds of other pictures inside a range from which it is not the same throughout
+_WINDOW: Final = 10 * SOUND_RATE  # of the sound, each of which is compared for that
 _CELLS: Final = 1 << 22  # comparisons at a time
 _MOST_POINTS: Final = 60_000
 _OFF: Final = 0.6  # seconds between two pictures that count as simultaneous
@@ -71,8 +79,9 @@ class Range:
     """A stretch of one video that another shows, too.
 
     ``speed`` is seconds of ``b`` for a second of ``a``; ``distance`` the mean number of differing bits of 64;
-    ``change`` how many more differ where one video is shifted against the other, about 0 where the picture stays.
-    ``sound`` is empty where it could not be compared.
+    ``change`` how many more differ between pictures of other times in the range, about 0 where the picture stays;
+    ``pictures`` how many there are of which no two are alike, counted up to 8; ``throughout`` whether no two seconds of
+    pictures and no ten of sound differ. ``sound`` is empty where it could not be compared.
     """
 
     a: Span
@@ -80,6 +89,8 @@ class Range:
     speed: float
     distance: float
     change: float
+    pictures: int = 0
+    throughout: bool = False
     mirrored: bool = False
     sound: Sound = ""
 
@@ -334,15 +345,37 @@ def _follow(
     if result is None:
         return None
     one, start, end = result
-    offset = one.b.start - one.speed * one.a.start
-    elsewhere = []
-    for part in (-0.5, -0.25, 0.25, 0.5):
-        shift = np.copysign(max(2.0, abs(part) * one.a.duration), part)
-        distances, _ = _along(a, hashes_b, ta, tb, one.speed, offset + shift)
-        compared = distances[start : end + 1][~np.isnan(distances[start : end + 1])]
-        elsewhere += [float(compared.mean())] if len(compared) >= 3 else []
-    change = float(np.mean(sorted(elsewhere)[-2:])) - one.distance if elsewhere else 0.0
-    return replace(one, change=change), start, end
+    change, pictures = _changes(a, b.times, hashes_b, one)
+    distances, _ = _along(a, hashes_b, ta, tb, one.speed, one.b.start - one.speed * one.a.start)
+    agreed = ta[start : end + 1][distances[start : end + 1] <= _EVEN]
+    usual = float(np.median(np.diff(ta))) if len(ta) > 1 else INTERVAL
+    throughout = bool(np.diff(agreed, prepend=one.a.start, append=one.a.end).max() <= _GAP + usual)
+    return replace(one, change=change, pictures=pictures, throughout=throughout), start, end
+
+
+def _changes(a: Prints, times_b: NDArray[np.float32], hashes_b: NDArray[np.uint64], one: Range) -> tuple[float, int]:
+    """``change`` and ``pictures`` of a range, by what lies in it alone."""
+    pictures: list[NDArray[np.uint64]] = []
+    times: list[NDArray[np.float64]] = []
+    for moments, hashes, span in ((a.times, a.hashes, one.a), (times_b, hashes_b, one.b)):
+        inside = np.flatnonzero((moments >= span.start - 0.01) & (moments <= span.end + 0.01) & (hashes != FLAT))
+        pictures.append(hashes[inside])
+        times.append(moments[inside].astype(np.float64))
+    counted = min(_count_pictures(each) for each in pictures)
+    first, second = (np.arange(0, len(each), max(1, -(-len(each) // _COMPARED))) for each in pictures)
+    bits = np.bitwise_count(pictures[0][first][:, None] ^ pictures[1][second][None, :])
+    apart = np.abs(one.b.start + one.speed * (times[0][first] - one.a.start)[:, None] - times[1][second][None, :])
+    elsewhere = bits[apart > min(_SHIFT, one.b.duration / 3)]
+    return (float(elsewhere.mean()) - one.distance if elsewhere.size else 0.0), counted
+
+
+def _count_pictures(hashes: NDArray[np.uint64]) -> int:
+    """The number of hashes of which no two are alike, at most 8: each stands for all that are like it."""
+    count = 0
+    while len(hashes) and count < _MANY_PICTURES:
+        hashes = hashes[np.bitwise_count(hashes ^ hashes[0]) > _NEAR]
+        count += 1
+    return count
 
 
 def _along(
@@ -450,15 +483,21 @@ def overlap_of(a: int, b: int, ranges: Sequence[Range], videos: Sequence[Prints]
 
 
 def _share(spans: Sequence[Span], video: Prints, length: float) -> float:
-    covered, reached = 0.0, 0.0
-    for span in sorted(spans):
-        covered += max(0.0, span.end - max(span.start, reached))
-        reached = max(reached, span.end)
+    covered = _covered(spans)
     steps = np.diff(video.times, append=np.float32(max(length, video.times[-1]))).astype(np.float64)
     times = video.times + steps / 2
     outside = ~np.any([(times >= span.start) & (times <= span.end) for span in spans], axis=0)
     flat = float(steps[outside & (video.hashes == FLAT)].sum())
     return min(1.0, covered / max(covered, length - flat, 1e-6))
+
+
+def _covered(spans: Sequence[Span]) -> float:
+    """Seconds that lie in at least one span."""
+    covered, reached = 0.0, 0.0
+    for span in sorted(spans):
+        covered += max(0.0, span.end - max(span.start, reached))
+        reached = max(reached, span.end)
+    return covered
 
 
 def _kind(ranges: Sequence[Range], share_a: float, share_b: float, length_a: float, length_b: float) -> Kind:
@@ -476,17 +515,18 @@ def _kind(ranges: Sequence[Range], share_a: float, share_b: float, length_a: flo
 
 def with_sound(overlap: Overlap, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Overlap:
     """An overlap whose ranges say whether they sound alike, by the energies of both."""
-    return replace(overlap, ranges=tuple(replace(one, sound=compare_sound(one, a, b)) for one in overlap.ranges))
+    return replace(overlap, ranges=tuple(compare_sound(one, a, b) for one in overlap.ranges))
 
 
-def compare_sound(one: Range, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Sound:
-    """Whether a range sounds alike in both videos, [n, 8] energies; empty where one is silent or too short.
+def compare_sound(one: Range, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Range:
+    """A range that says whether it sounds alike in both videos, [n, 8] energies; not where one is silent or too short.
 
     The levels of each band are compared as they change over time, so that loudness and tone do not count.
     """
     times = np.arange(one.a.start, one.a.end, 1 / SOUND_RATE)
     first = np.round(times * SOUND_RATE).astype(np.int64)
     best = -1.0
+    throughout = False
     compared = False
     # The pictures of a short range do not tell its speed; it turns about its middle.
     speeds = (one.speed,) if one.a.duration >= _LONG_ENOUGH else (one.speed, *_USUAL_SPEEDS)
@@ -501,25 +541,41 @@ def compare_sound(one: Range, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Sou
         if min(x.max(), y.max()) <= _QUIET:
             continue
         compared = True
-        x, y = np.maximum(x, _QUIET), np.maximum(y, _QUIET)
-        x, y = x - x.mean(axis=0), y - y.mean(axis=0)
-        power = float(np.sqrt((x * x).sum() * (y * y).sum()))
-        best = max(best, float((x * y).sum()) / power if power else 0.0)
-    return "" if not compared else "same" if best >= _SOUND_SAME else "other"
+        alike = _correlation(x, y)
+        if alike > best:
+            best = alike
+            windows = np.array_split(np.arange(len(x)), max(1, len(x) // _WINDOW))
+            throughout = all(_sounds_alike(x[window], y[window]) for window in windows)
+    if not compared:
+        return replace(one, sound="")
+    return replace(one, sound="same" if best >= _SOUND_SAME else "other", throughout=one.throughout and throughout)
+
+
+def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    x, y = np.maximum(x, _QUIET), np.maximum(y, _QUIET)
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    power = float(np.sqrt((x * x).sum() * (y * y).sum()))
+    return float((x * y).sum()) / power if power else 0.0
+
+
+def _sounds_alike(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
+    """Whether energies at the same times correlate, or both are silence."""
+    return max(x.max(), y.max()) <= _QUIET or _correlation(x, y) >= _SOUND_SAME
 
 
 _ORDER: Final[tuple[Kind, ...]] = ("copy", "same", "cut", "part", "intro", "outro")
 
 
 def without_stills(overlap: Overlap, videos: Sequence[Prints], lengths: Sequence[float]) -> Overlap | None:
-    """An overlap without ranges in which the picture hardly changes, unless they sound alike; None where all are so.
+    """An overlap without ranges of few different pictures, unless they sound alike; None where all are so.
 
-    Two recordings of a camera that stands still look alike at every offset.
+    Recordings of a camera that stands still, or of talks with slides of one design, look alike at every offset.
     """
     ranges = [
         one
         for one in overlap.ranges
-        if one.sound == "same" or one.change >= max(_CHANGING, _CHANGING_BY * one.distance)
+        if one.sound == "same"
+        or (one.pictures >= _PICTURES and one.change >= max(_CHANGING, _CHANGING_BY * one.distance))
     ]
     return overlap_of(overlap.a, overlap.b, ranges, videos, lengths) if ranges else None
 
@@ -675,7 +731,8 @@ def find_pairs(
             _side(seen[number], paths[seen[number].video_id], sizes, share)
             for number, share in ((one.a, certain.share_a), (one.b, certain.share_b))
         )
-        keep, reason = _choice(a, b, certain.kind, certain.sound)
+        silent = all(_is_silent(seen[number], sounds.get(seen[number].video_id)) for number in (one.a, one.b))
+        keep, reason = choose(a, b, certain.kind, certain.ranges, silent=silent)
         pairs.append(Pair(a, b, certain.kind, certain.ranges, certain.similarity, certain.sound, keep, reason))
     pairs += _copies(indexed, videos, paths, sizes, chosen)
     if small:
@@ -688,6 +745,12 @@ def find_pairs(
         pairs,
         key=lambda pair: (order[pair.kind], -round(pair.share, 2), pair.sound == "other", pair.a.path, pair.b.path),
     )
+
+
+def _is_silent(video: VideoRecord, energies: NDArray[np.uint8] | None) -> bool:
+    """Whether a video has no sound, or nothing but silence."""
+    heard = energies is not None and len(energies) > 0
+    return not video.media.audio or (heard and energies is not None and int(energies.max()) <= _QUIET)
 
 
 def _side(video: VideoRecord, path: str, sizes: Mapping[str, int], share: float) -> Side:
@@ -717,39 +780,61 @@ def _copies(
             yield Pair(first, second, "copy", ranges, 1.0, "same", first, "the same content; the shorter path")
 
 
-def _choice(a: Side, b: Side, kind: Kind, sound: Sound) -> tuple[Side | None, str]:
-    """Which file to keep, and why; None for both."""
-    if kind not in ("same", "cut"):
+def choose(a: Side, b: Side, kind: Kind, ranges: Sequence[Range], *, silent: bool) -> tuple[Side | None, str]:
+    """Which file to keep, and why; None for both, wherever the other might have anything more.
+
+    ``silent`` says that neither has any sound.
+    """
+    if kind not in ("same", "cut") or max(a.share, b.share) < _ALL_OF_IT:
         return None, "each has more"
-    if sound == "other":
+    if any(one.mirrored for one in ranges):
+        return None, "one is mirrored"
+    if any(abs(one.speed - 1) > _SAME_SPEED for one in ranges):
+        return None, "one is faster"
+    if any(one.sound == "other" for one in ranges):
         return None, "the sound differs"
+    if any(one.sound != "same" for one in ranges) and not silent:
+        return None, "the sound could not be compared"
+    if silent and min(one.pictures for one in ranges) < _MANY_PICTURES:
+        return None, "the picture changes too little to be sure"
+    if not all(one.throughout for one in ranges):
+        return None, "a stretch differs"
     pixels = [side.video.media.width * side.video.media.height for side in (a, b)]
     better = 0 if pixels[0] >= pixels[1] else 1
     sides = (a, b)
     sharper = pixels[better] > 1.1 * pixels[1 - better]
     shapes = [f"{side.video.media.width}x{side.video.media.height}" for side in (sides[better], sides[1 - better])]
+    rates = [side.bitrate for side in sides]
     longer = 0 if a.video.media.duration >= b.video.media.duration else 1
-    if kind == "cut":
-        # The whole of the one is in the other.
+    if min(a.share, b.share) < _ALL_OF_IT:
+        # All of the one is in the other, which has more.
         longer = 0 if a.share <= b.share else 1
         if sharper and better != longer:
             return None, f"the part is sharper: {shapes[0]}, not {shapes[1]}"
-        return sides[longer], "contains the other"
-    if sharper:
-        return sides[better], f"sharper: {shapes[0]}, not {shapes[1]}"
-    rates = [side.bitrate for side in sides]
-    richer = 0 if rates[0] >= rates[1] else 1
-    if rates[richer] > 1.1 * rates[1 - richer]:
-        return sides[richer], f"higher bitrate: {rates[richer] / 1000:.0f} kbit/s, not {rates[1 - richer] / 1000:.0f}"
-    return sides[longer], "longer, if at all" if a.video.media.duration != b.video.media.duration else "as good"
+        kept, reason = longer, "contains the other"
+    elif sharper:
+        kept, reason = better, f"sharper: {shapes[0]}, not {shapes[1]}"
+    elif max(rates) > 1.1 * min(rates):
+        kept = 0 if rates[0] >= rates[1] else 1
+        reason = f"higher bitrate: {rates[kept] / 1000:.0f} kbit/s, not {rates[1 - kept] / 1000:.0f}"
+    else:
+        kept, reason = longer, "as good"
+    dropped = sides[1 - kept].video.media
+    # A black stretch that is no part of the shares may have sound.
+    heard = _covered([one.b if kept == 0 else one.a for one in ranges])
+    if not silent and heard < _ALL_OF_IT * dropped.duration:
+        return None, "each has more"
+    if len(dropped.audio) > len(sides[kept].video.media.audio):
+        return None, "the other has more sound tracks"
+    return sides[kept], reason
 
 
-def superfluous(pairs: Sequence[Pair]) -> list[str]:
-    """The paths of files that need not be kept, in order; for each of them, one that stays has all that it shows."""
+def superfluous(pairs: Sequence[Pair], there: frozenset[str]) -> list[str]:
+    """The paths of files that need not be kept, in order: each has a file in its pairs that stays and is ``there``."""
     dropped: dict[str, None] = {}
     kept: set[str] = set()
     for pair in pairs:
-        if pair.keep is None or pair.drop is None:
+        if pair.keep is None or pair.drop is None or not {pair.keep.path, pair.drop.path} <= there:
             continue
         if pair.keep.path not in dropped and pair.drop.path not in kept:
             dropped[pair.drop.path] = None

@@ -438,7 +438,7 @@ def cost(folder: Path) -> dict[str, object]:
     def run(path: str, *, hashed: bool) -> float:
         info = probe(path)
         began = time.process_time()
-        maker = PrintMaker(info.rotation)
+        maker = PrintMaker(info)
         for _ in pick_frames(sample_frames(path, info, watch=maker.add if hashed else None), info.duration):
             pass
         if hashed:

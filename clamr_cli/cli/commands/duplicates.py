@@ -46,7 +46,9 @@ class DuplicatesArguments(options.FormOptions):
         tuple[str, str] | None, typer.Option("--take-back", metavar="A B", help="Forget that again.")
     ] = None
     csv: options.CsvOption = False
-    paths: Annotated[bool, typer.Option("--paths", help="Print only the paths of files that need not be kept.")] = False
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Print only the paths of files that are copies, or wholly in another.")
+    ] = False
     null: Annotated[bool, typer.Option("-0", "--null", help="With --paths: end each with a zero byte.")] = False
     quiet: options.QuietOption = False
 
@@ -128,7 +130,7 @@ COLUMNS: Final = (
     table_only("b facts", lambda row: _described(row["pair"].b), below="files"),
     table_only("keep", _kept, below="files", style="green"),
     Column(
-        "keep", "Path of the file to keep; null for both.",
+        "keep", "Path of the file to keep; null for both, wherever the other may have more.",
         lambda row: row["pair"].keep and row["pair"].keep.path, table=None, kind=str | None,
     ),
     Column("reason", "Why.", lambda row: row["pair"].reason, table=None),
@@ -138,9 +140,11 @@ COLUMNS: Final = (
 def duplicates(context: Context, arguments: DuplicatesArguments) -> int:
     """Find videos that show the same, wholly or in part.
 
-    Copies are found that were encoded anew, scaled, cropped a little, put in black bars, mirrored, made faster or slower by up to 5 %, that have a logo or subtitles, or that are only a part, in whatever place. Each pair says where: 12:34-17:33 = 0:00-5:00 is what the first shows from 12:34 and the second from the start. Pictures that match with other sound are said to be that.
+    Found well are copies that were encoded anew, scaled, put in black bars or made brighter, and parts of some seconds, where the picture changes. Less surely: crops, mirrored copies, copies up to 5 % faster or slower, and ranges shorter than 10 seconds. Often missed: copies with a logo or subtitles on the picture. A range of few different pictures (slides, a camera that stands still) is only shown if the sound is the same; its times may be off. Each pair says where: 12:34-17:33 = 0:00-5:00 is what the first shows from 12:34 and the second from the start.
 
-    Pairs that share less than a tenth of the shorter video, such as an intro of a series, are only counted: --share 0 shows them. One of two videos is proposed to be kept, with the reason; nothing is ever deleted. --paths prints the files that need not be kept: each is wholly in one that stays.
+    Pairs that share less than a tenth of the shorter video, such as an intro of a series, are only counted: --share 0 shows them. One of two videos is proposed to be kept only where the other seems to have nothing more; nothing is ever deleted.
+
+    --paths prints files with the same content as another, and files that are wholly in another, at the same speed, with the same sound throughout (or no sound in both and many different pictures). The other one is there now and is not printed. Pictures are compared by fingerprints: subtitles or a logo on one of them, and further subtitle tracks, go unseen. Look before you delete.
 
     Fingerprints of the pictures are made when videos are indexed. What an older index lacks is made now, once; sound is only heard where pictures match.
 
@@ -161,6 +165,7 @@ def duplicates(context: Context, arguments: DuplicatesArguments) -> int:
         return _remember(store, arguments.not_duplicate, arguments.take_back)
     from clamr_cli.cli.progress import steps
     from clamr_cli.edit.duplicates import FindOptions, find_pairs, superfluous
+    from clamr_cli.files import readable_now
 
     chosen = _chosen(store, arguments.names) if arguments.names else None
     find = FindOptions(settings.cache, settings.time_limit, arguments.share, arguments.thorough)
@@ -173,7 +178,7 @@ def duplicates(context: Context, arguments: DuplicatesArguments) -> int:
         warn("no duplicates")
         return EXIT_NOTHING
     if form is Form.PATHS:
-        needless = superfluous(pairs)
+        needless = superfluous(pairs, readable_now(store.files()))
         write_paths(needless, null=arguments.null)
         return EXIT_FOUND if needless else EXIT_NOTHING
     emit(COLUMNS, [{"rank": rank, "pair": pair} for rank, pair in enumerate(pairs, 1)], form)

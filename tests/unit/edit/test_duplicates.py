@@ -9,9 +9,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clamr_cli.edit.duplicates import Overlap, Pair, Range, Side, compare_sound, overlaps, superfluous, without_stills
+from clamr_cli.edit.duplicates import (
+    Overlap,
+    Pair,
+    Range,
+    Side,
+    choose,
+    compare_sound,
+    overlaps,
+    superfluous,
+    without_stills,
+)
 from clamr_cli.media.prints import FLAT, MIRROR, Prints
-from clamr_cli.types import MediaInfo, Span, VideoFields, VideoRecord
+from clamr_cli.types import AudioTrack, MediaInfo, Span, VideoFields, VideoRecord
 
 
 def film(seed: int, seconds: float = 120.0) -> NDArray[np.uint64]:
@@ -122,20 +132,100 @@ def test_sound_is_compared_at_the_range() -> None:
     long = draw.integers(80, 220, (600, 8)).astype(np.uint8)
     one = Range(Span(20, 30), Span(0, 10), 1.0, 0.0, 9.0)
     quieter = (long[200:300] - 20).astype(np.uint8)
-    assert compare_sound(one, long, quieter) == "same"
-    assert compare_sound(one, long, long[400:500]) == "other"
-    assert compare_sound(one, long, np.zeros((100, 8), np.uint8)) == ""
-    assert compare_sound(one, long, np.zeros((0, 8), np.uint8)) == ""
+    assert compare_sound(one, long, quieter).sound == "same"
+    assert compare_sound(one, long, long[400:500]).sound == "other"
+    assert compare_sound(one, long, np.zeros((100, 8), np.uint8)).sound == ""
+    assert compare_sound(one, long, np.zeros((0, 8), np.uint8)).sound == ""
+
+
+def test_ten_seconds_of_other_sound_are_noticed() -> None:
+    long = np.random.default_rng(3).integers(80, 220, (600, 8)).astype(np.uint8)
+    one = Range(Span(0, 60), Span(0, 60), 1.0, 0.0, 9.0, throughout=True)
+    changed = np.concatenate([long[:200], long[400:500], long[300:]])
+    assert compare_sound(one, long, long).throughout
+    heard = compare_sound(one, long, changed)
+    assert (heard.sound, heard.throughout) == ("same", False)
+
+
+def test_slides_alike_at_every_time_are_no_copy_unless_they_sound_alike() -> None:
+    # Two talks: one title for all of the time, but for a second slide in the middle.
+    title, other = np.uint64(0x123456789ABCDEF), np.uint64(0xFEDCBA9876543210)
+    slides = np.concatenate([np.full(40, title), np.full(30, other), np.full(40, title)])
+    videos = [video(noisy(slides, seed, 0.03)) for seed in (1, 2)]
+    pairs = overlaps(videos, [55.0, 55.0])
+    assert pairs
+    assert all(one.pictures == 2 for pair in pairs for one in pair.ranges)
+    assert found(*videos) == []
+
+
+def test_what_differs_outside_of_a_range_makes_it_no_copy() -> None:
+    still = np.full(20, np.uint64(0x123456789ABCDEF))
+    videos = [video(np.concatenate([noisy(still, seed, 0.02), film(seed, 30)])) for seed in (50, 60)]
+    assert overlaps(videos, [40.0, 40.0])
+    assert found(*videos) == []
+
+
+def test_a_scene_that_was_replaced_is_noticed() -> None:
+    cut = film(8)
+    cut[100:112] = film(9)[:12]
+    ((same,), (other,)) = (
+        [one for pair in found(video(film(8)), video(copy)) for one in pair.ranges] for copy in (film(8), cut)
+    )
+    assert (same.throughout, other.throughout) == (True, False)
+    assert same.pictures == other.pictures == 8
+
+
+_MEDIA = MediaInfo("mp4", 120.0, 120.0, 120.0, 64, 64, 0, 25.0, "h264", 0)
+_TRACK = AudioTrack(1, "aac")
+_WHOLE = Range(Span(0, 120), Span(0, 120), 1.0, 2.0, 20.0, pictures=8, throughout=True, sound="same")
+
+
+def side(name: str, share: float = 1.0, **media: object) -> Side:
+    info = replace(_MEDIA, **{"audio": (_TRACK,), **media})  # type: ignore[arg-type]
+    return Side(VideoRecord(name, name * 32, info, VideoFields()), f"/{name}", 1000.0, share)
+
+
+def test_one_of_two_equal_files_need_not_be_kept() -> None:
+    a, b = side("a"), side("b", width=128, height=128)
+    assert choose(a, b, "same", [_WHOLE], silent=False) == (b, "sharper: 128x128, not 64x64")
+    quiet = replace(_WHOLE, sound="")
+    assert choose(a, b, "same", [quiet], silent=True)[0] is b
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"sound": "other"}, "the sound differs"),
+        ({"sound": ""}, "the sound could not be compared"),
+        ({"mirrored": True}, "one is mirrored"),
+        ({"speed": 1.04}, "one is faster"),
+        ({"throughout": False}, "a stretch differs"),
+        ({"a": Span(0, 110), "b": Span(0, 110)}, "each has more"),
+    ],
+)
+def test_both_are_kept_where_one_may_have_more(change: dict[str, object], reason: str) -> None:
+    one = replace(_WHOLE, **change)  # type: ignore[arg-type]
+    assert choose(side("a"), side("b"), "same", [one], silent=False) == (None, reason)
+
+
+def test_both_are_kept_where_the_pictures_alone_say_too_little() -> None:
+    few = replace(_WHOLE, sound="", pictures=4)
+    assert choose(side("a"), side("b"), "same", [few], silent=True)[0] is None
+    assert choose(side("a", 0.9), side("b", 0.9), "same", [_WHOLE], silent=False) == (None, "each has more")
+    assert choose(side("a"), side("b", width=128, height=128, audio=()), "same", [_WHOLE], silent=False)[0] is None
 
 
 def test_what_is_superfluous_is_in_a_file_that_stays() -> None:
-    media = MediaInfo("mp4", 9.0, 9.0, 9.0, 64, 64, 0, 25.0, "h264", 0)
-    sides = {name: Side(VideoRecord(name, name * 32, media, VideoFields()), f"/{name}", 1.0, 1.0) for name in "abc"}
+    sides = {name: side(name) for name in "abc"}
 
     def pair(keep: str, drop: str) -> Pair:
         return Pair(sides[keep], sides[drop], "same", (), 1.0, "", sides[keep], "")
 
     # A circle: one of them must stay.
-    assert superfluous([pair("a", "b"), pair("b", "c"), pair("c", "a")]) == ["/b"]
-    assert superfluous([pair("a", "b"), pair("a", "c")]) == ["/b", "/c"]
-    assert superfluous([replace(pair("a", "b"), keep=None)]) == []
+    there = frozenset(("/a", "/b", "/c"))
+    assert superfluous([pair("a", "b"), pair("b", "c"), pair("c", "a")], there) == ["/b"]
+    assert superfluous([pair("a", "b"), pair("a", "c")], there) == ["/b", "/c"]
+    assert superfluous([replace(pair("a", "b"), keep=None)], there) == []
+    # A file whose better copy is on a disk that is away is the only one at hand.
+    assert superfluous([pair("a", "b"), pair("c", "b")], frozenset(("/b", "/c"))) == ["/b"]
+    assert superfluous([pair("a", "b")], frozenset(("/b",))) == []
