@@ -12,6 +12,7 @@ answers one command at a time. Its socket is private, and both sides check that 
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -31,6 +32,7 @@ _ANSWERED_WITHIN: Final = 5.0
 _SENT_WITHIN: Final = 5.0
 _LONGEST_REQUEST: Final = 1 << 20
 _LONGEST_ANSWER: Final = 32 << 20
+_LOOKED_AGAIN: Final = 10.0
 _MOST_SERVERS: Final = 8
 _ENDING: Final = ".socket"
 _LONGEST_PATH: Final = 100
@@ -187,31 +189,33 @@ class Server:
         self.own = options.get("own") or {}
 
     def run(self) -> None:
-        """Answer until stdin closes. An index that cannot be searched yet is looked at again now and then."""
+        """Answer until stdin closes.
+
+        An index that cannot be searched yet, or that another server answers for, is looked at again now and then.
+        """
         import select
         import signal
+        from pathlib import Path
 
+        from clamr_cli.cli.output import warn
         from clamr_cli.files import make_folder
 
         parent = os.dup(0)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends this process
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        while not self.warm_up():
-            if select.select([parent], [], [], 10.0)[0]:
-                return
         folder = _folder()
-        from pathlib import Path
-
         make_folder(Path(folder))
         path = os.path.join(folder, f"{_name(self.settings.db)}{_ENDING}")
-        if not _is_private(folder) or len(os.fsencode(path)) > _LONGEST_PATH or not _is_free(path):
+        if not _is_private(folder) or len(os.fsencode(path)) > _LONGEST_PATH:
             return
+        told = False
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-            mask = os.umask(0o177)
-            try:
-                listening.bind(path)
-            finally:
-                os.umask(mask)
+            while not (is_free := _is_free(path)) or not self.warm_up() or not _bind(listening, path):
+                if not is_free and not told:
+                    told = True
+                    warn("another clamr serve answers commands on this index; this one does when that one has ended")
+                if select.select([parent], [], [], _LOOKED_AGAIN)[0]:
+                    return
             try:
                 listening.listen(8)
                 while parent not in select.select([listening.fileno(), parent], [], [])[0]:
@@ -353,6 +357,20 @@ def _name(db: str) -> str:
     from hashlib import blake2b
 
     return blake2b(os.fsencode(db if "://" in db else os.path.realpath(db)), digest_size=8).hexdigest()
+
+
+def _bind(listening: socket.socket, path: str) -> bool:
+    """Give a socket its path, which this user alone can open; False where another server was faster."""
+    mask = os.umask(0o177)
+    try:
+        listening.bind(path)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    finally:
+        os.umask(mask)
+    return True
 
 
 def _is_free(path: str) -> bool:

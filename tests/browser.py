@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,19 +18,34 @@ DRIVER = shutil.which("chromedriver")
 
 @contextlib.contextmanager
 def serving(environment: Mapping[str, str], *arguments: str) -> Iterator[str]:
-    """A server on an index; gives the address that it prints, with its token."""
-    command = [sys.executable, "-m", "clamr_cli", "serve", "--no-browser", *arguments]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as server:
+    """A server on an index and a port of its own; gives the address that it prints, with its token.
+
+    Raises:
+        AssertionError: it ended without an address; the message is what it said.
+    """
+    command = [sys.executable, "-m", "clamr_cli", "serve", "--no-browser", "--port", str(free_port()), *arguments]
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True) as server,
+    ):
         try:
             assert server.stdout is not None
-            yield server.stdout.readline().strip()
+            address = server.stdout.readline().strip()
+            if not address:
+                said.seek(0)
+                raise AssertionError(f"clamr serve ended with {server.wait()}: {said.read()}")
+            yield address
         finally:
             server.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(10)
+                server.wait(60)
             server.kill()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -46,7 +63,8 @@ def browsing(profile: Path) -> Iterator[Any]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     try:
-        browser.set_script_timeout(60)
+        browser.set_script_timeout(120)
+        browser.set_page_load_timeout(120)
         yield browser
     finally:
         browser.quit()

@@ -16,6 +16,7 @@ import typer
 from clamr_cli.cli.children import Child, own_command
 from clamr_cli.cli.options import Context, DeviceOption, EncoderOption, EncoderOptions, open_store
 from clamr_cli.cli.output import print_line, warn
+from clamr_cli.cli.progress import interruptible
 from clamr_cli.config import external
 from clamr_cli.errors import EXIT_FOUND, MissingExtra, UsageError
 from clamr_cli.text import command_line
@@ -103,7 +104,10 @@ def serve(context: Context, arguments: ServeArguments) -> int:
             words = [*own_command(context), "watch", "--attached", "--", *(arguments.folders or ())]
             children.append(Child("clamr watch", words))
         try:
-            run(app, listening)
+            with interruptible():
+                run(app, listening)
+        except KeyboardInterrupt:
+            pass
         finally:
             for child in children:
                 child.stop()

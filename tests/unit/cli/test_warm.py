@@ -292,3 +292,33 @@ def test_a_client_imports_neither_numpy_nor_typer(server: object, ask: Ask, plac
     assert ended.returncode == 0
     assert "crowd" in ended.stdout
     assert not set(ended.stderr.split()) & {"numpy", "typer", "rich", "msgspec", "lancedb", "torch", "json", "asyncio"}
+
+
+def test_a_second_server_says_that_it_waits_and_takes_over(place: Path, index: Path) -> None:
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(place / "two"), "CLAMR_CACHE": str(place / "cache")}
+    (place / "two").mkdir(mode=0o700)
+    path = place / "two" / "clamr" / f"{warm._name(str(index))}.socket"
+    path.parent.mkdir(mode=0o700)
+    program = "import json, sys; from clamr_cli import warm; warm._LOOKED_AGAIN = 0.1"
+    program += "; warm.Server(json.loads(sys.argv[1])).run()"
+    command = [sys.executable, "-c", program, json.dumps({"db": str(index), "encoder": "hashed"})]
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen(100)
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdin is not None
+        assert process.stderr is not None
+        assert b"another clamr serve answers" in process.stderr.readline()
+    end = time.monotonic() + PATIENCE
+    while not _listens(path) and time.monotonic() < end:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.stdin.close()
+    assert (process.wait(PATIENCE), process.stderr.read()) == (0, b"")
+    process.stderr.close()
+    assert not path.exists()
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
