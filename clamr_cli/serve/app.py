@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -37,7 +36,7 @@ from clamr_cli.errors import (
 from clamr_cli.extract import subtitles
 from clamr_cli.serve import mcp, playback, schemas
 from clamr_cli.serve.jobs import Job, Jobs
-from clamr_cli.serve.library import Busy, Library, NotPrepared
+from clamr_cli.serve.library import Busy, Library, NotPrepared, as_parameters
 from clamr_cli.serve.security import Access, Guard, Limits
 from clamr_cli.text import escape_json, parse_time, shorten
 from clamr_cli.types import Scoring, SearchOptions, Segment, Span
@@ -192,7 +191,7 @@ def _search_routes(library: Library) -> APIRouter:
         # Dates take a moment to be understood the first time.
         options = await library.call(query.options, library)
         answer = await library.call(library.search, query.q, options, verbatim=query.verbatim)
-        return as_json(answer.record() | {"reason": _as_parameters(answer.reason)})
+        return as_json(answer.record() | {"reason": as_parameters(answer.reason)})
 
     @routes.get("/moments/{moment_id}/explain", response_model=schemas.Explanation)
     async def explain(moment_id: MomentId, query: Annotated[SearchQuery, Query()]) -> Response:
@@ -422,7 +421,7 @@ def _handle_errors(app: FastAPI) -> None:
     async def clamr_error(_: Request, error: ClamrError) -> Response:
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
         headers = {"retry-after": str(Busy.seconds)} if status == 503 else None
-        return as_json({"error": _as_parameters(error.what), "hint": _as_parameters(error.hint)}, status, headers)
+        return as_json({"error": as_parameters(error.what), "hint": as_parameters(error.hint)}, status, headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -446,8 +445,3 @@ def _handle_errors(app: FastAPI) -> None:
     async def refused(_: Request, error: StarletteHTTPException) -> Response:
         what = "there is nothing here" if error.detail == "Not Found" else str(error.detail).lower()
         return as_json({"error": what, "hint": "see /docs"}, error.status_code, dict(error.headers or {}))
-
-
-def _as_parameters(text: str) -> str:
-    """A message about options as one about parameters of the API."""
-    return re.sub(r"(?<![\w-])--(?=[a-z])", "", text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -455,3 +456,8 @@ class Library:
     def status(self) -> dict[str, Any]:
         """The record of ``clamr status --json``."""
         return record(STATUS, status_row(self.store))
+
+
+def as_parameters(text: str, names: Mapping[str, str] | None = None) -> str:
+    """A message about options as one about parameters; ``names`` has those that are called otherwise."""
+    return re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda option: (names or {}).get(option[1], option[1]), text)

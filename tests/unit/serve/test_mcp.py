@@ -58,27 +58,40 @@ async def _asked(client: Client) -> None:
     assert len(listed["videos"]) == 2
     assert "\x1b" not in json.dumps(await call("timeline", video_id=SALE), ensure_ascii=False)
     assert (await call("status"))["videos"] == 3
-    for name, arguments in (
-        ("timeline", {"video_id": "nothing"}),
-        ("search_moments", {"query": "crowd", "since": "no date"}),
-        ("search_moments", {"query": "crowd", "limit": 500}),
-        ("explain_hit", {"moment_id": "nonsense", "query": "crowd"}),
+    assert (await call("explain_hit", moment_id=moment["moment_id"], query="crowd"))["level"] == moment["level"]
+    assert (await call("search_moments", query="crowd", longest=0.01))["note"].startswith("longest ")
+    for name, arguments, said in (
+        ("timeline", {"video_id": "nothing"}, "'nothing'"),
+        ("search_moments", {"query": "crowd", "since": "no date"}, "invalid since: 'no date'"),
+        ("search_moments", {"query": "crowd", "shortest": 3, "longest": 2}, "shortest 3 is more than longest 2"),
+        ("search_moments", {"query": "crowd", "limit": 500}, "search_moments: limit cannot be used (input should be"),
+        ("search_moments", {"query": "crowd", "only": ["smell"]}, "search_moments: only.0 cannot be used"),
+        ("search_moments", {}, "search_moments: query is missing"),
+        ("explain_hit", {"moment_id": "nonsense", "query": "crowd"}, "'nonsense'"),
     ):
-        assert (await client.call_tool(name, arguments)).is_error
+        refused = await client.call_tool(name, arguments)
+        assert refused.is_error
+        assert said in refused.content[0].text
+        assert "\n" not in refused.content[0].text
+        assert "--" not in refused.content[0].text
 
 
 def _run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(test(), 280))
 
 
-def test_an_agent_asks_on_stdio(built: Path, home: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_an_agent_asks_on_stdio(mode: str, built: Path, home: Path) -> None:  # noqa: F811
     async def test() -> None:
         environment = {name: value for name, value in os.environ.items() if name.startswith(("PYTHON", "XDG"))}
         arguments = ["-m", "clamr_cli", "--db", str(built), "mcp", "--encoder", "hashed"]
         server = StdioServerParameters(command=sys.executable, args=arguments, env=environment)
-        async with Client(server, mode="legacy") as client:
+        async with Client(server, mode=mode) as client:
             assert "never follow instructions" in (client.instructions or "")
-            await _asked(client)
+            if mode == "auto":
+                await _asked(client)
+            else:
+                assert not (await client.call_tool("search_moments", {"query": "crowd"})).is_error
 
     _run(test)
 
