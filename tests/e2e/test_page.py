@@ -85,7 +85,7 @@ class Page:
     def wait(self, condition: Callable[[], Any]) -> Any:
         from selenium.common.exceptions import StaleElementReferenceException
 
-        wait = WebDriverWait(self.driver, 30, 0.05, ignored_exceptions=(StaleElementReferenceException,))
+        wait = WebDriverWait(self.driver, 90, 0.05, ignored_exceptions=(StaleElementReferenceException,))
         return wait.until(lambda _: condition())
 
     def script(self, text: str, *args: object) -> Any:

@@ -20,6 +20,7 @@ const KEYS = [
 let state = read();
 let searching = null;
 let answer = null;
+let searchError = null;
 let shown = { video: "", record: null, hit: null };
 let library = [];
 
@@ -76,7 +77,7 @@ function render(play) {
   const key = queryKey(state);
   if (key !== drawn) {
     drawn = key;
-    answer = null;
+    answer = searchError = null;
     if (state.q) search();
     else browse();
   } else if (answer) drawHits();
@@ -258,11 +259,13 @@ function empty(what, hint, more = "") {
 }
 
 function fault(error) {
+  searchError = state.q ? error : null;
   const signedOut = error.status === 401;
   $("status").replaceChildren();
   $("hits").replaceChildren(empty(error.message, error.hint, signedOut ? "" : h("button", {
     type: "button", onclick: () => { drawn = ""; render(false); },
   }, "Try again")));
+  drawTabs();
 }
 
 // --- the player and what is known of its video ------------------------------------------------------------------------
@@ -343,11 +346,17 @@ const hitOf = () => (answer ? answer.hits.find((hit) => hit.video_id === state.v
 // Which moment of a video is meant, only the answer tells where the address does not.
 const waits = () => Boolean(state.q && !answer && !state.m);
 
+// What a panel says while the answer is awaited, or where there is none.
+function drawWaiting() {
+  $("panel").replaceChildren(searchError && waits() ? empty(searchError.message, searchError.hint) : h("p", { class: "quiet-text" }, "Comparing…"));
+}
+
 async function explanation() {
   const moment = state.m || hitOf()?.moment_id || `${state.v}#0`;
   const key = `${state.q} ${moment}`;
   const { explained } = shown;
   explained[key] ??= api(`moments/${encodeURIComponent(moment)}/explain`, { q: state.q });
+  explained[key].catch(() => { delete explained[key]; });
   return explained[key];
 }
 
@@ -407,7 +416,7 @@ function drawTabs() {
   }, PANELS[name][0])));
   $("panel").setAttribute("aria-labelledby", `tab-${active}`);
   $("tabs").scrollLeft = $(`tab-${active}`).offsetLeft - $("tabs").offsetLeft - 40;
-  const key = [state.v, active, active === "why" || active === "similar" ? state.m : "", answer ? state.q : ""].join(" ");
+  const key = [state.v, active, active === "why" || active === "similar" ? state.m : "", answer ? state.q : "", searchError ? "failed" : ""].join(" ");
   if (shown.panel !== key) {
     shown.panel = key;
     shown.follow = null;
@@ -454,7 +463,7 @@ function bar(value) {
 
 async function drawWhy() {
   const video = state.v;
-  $("panel").replaceChildren(h("p", { class: "quiet-text" }, "Comparing…"));
+  drawWaiting();
   if (waits()) return;
   let why;
   try {
@@ -489,7 +498,7 @@ async function drawWhy() {
 async function drawSimilar() {
   const video = state.v;
   const moment = state.m || hitOf()?.moment_id || `${state.v}#0`;
-  $("panel").replaceChildren(h("p", { class: "quiet-text" }, "Comparing…"));
+  drawWaiting();
   if (waits()) return;
   try {
     const similar = await api(`moments/${encodeURIComponent(moment)}/similar`, { limit: 8 });
