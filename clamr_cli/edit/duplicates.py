@@ -423,8 +423,11 @@ def _to_ends(one: Range, length_a: float, length_b: float) -> Range:
         min(length_a - one.a.end, (length_b - one.b.end) / one.speed),
     )
     start, end = (max(0.0, room if room <= 2 * INTERVAL else INTERVAL / 2) for room in (start, end))
-    span_b = Span(max(0.0, one.b.start - start * one.speed), one.b.end + end * one.speed)
-    return replace(one, a=Span(one.a.start - start, one.a.end + end), b=span_b)
+    # A line may leave the other video by the distance of two hashes.
+    start_b, end_b = max(0.0, one.b.start - start * one.speed), min(length_b, one.b.end + end * one.speed)
+    start_a = one.a.start + (start_b - one.b.start) / one.speed
+    end_a = one.a.end + (end_b - one.b.end) / one.speed
+    return replace(one, a=Span(start_a, min(length_a, end_a)), b=Span(start_b, end_b))
 
 
 def may_share(a: Prints, b: Prints, *, mirrored: bool = False) -> bool:

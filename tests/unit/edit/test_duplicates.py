@@ -65,6 +65,17 @@ def test_a_part_says_where_it_is() -> None:
     assert pair.share == pair.share_b == pytest.approx(1, abs=0.05)
 
 
+def test_both_sides_of_a_range_are_as_long() -> None:
+    # The part begins between two hashes of the whole.
+    part = video(film(1)[80:120])
+    whole = Prints(video(film(1)).times + np.float32(0.3), film(1))
+    for one in found(whole, Prints(part.times, part.hashes)):
+        (only,) = one.ranges
+        assert only.b.start >= 0
+        assert only.b.end <= 20
+        assert only.a.duration * only.speed == pytest.approx(only.b.duration, abs=0.01)
+
+
 def test_parts_in_another_order_are_ranges_of_their_own() -> None:
     compilation = np.concatenate([film(2)[100:130], film(3)[:40], film(2)[20:60]])
     pairs = {(pair.a, pair.b): pair for pair in found(video(film(2)), video(film(3)), video(compilation))}
