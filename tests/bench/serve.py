@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -24,8 +26,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from tests.bench.process import measure as measured
 from tests.bench.process import resident
 from tests.bench.search import device
+from tests.browser import free_port
 
 RESULTS = Path(__file__).with_name("results")
 CLIENTS = (1, 8, 50)
@@ -58,11 +62,12 @@ class Server:
 
 
 @contextmanager
-def serving(db: Path, encoder: str | None = None) -> Iterator[Server]:
+def serving(db: Path, encoder: str | None, environment: Mapping[str, str]) -> Iterator[Server]:
     """A server on an index, warm."""
     more = ["--encoder", encoder] if encoder else []
     command = [sys.executable, "-m", "clamr_cli", "--db", str(db), "serve", "--no-browser", *more]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command += ["--port", str(free_port())]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         parts = urlsplit(process.stdout.readline().strip())
         server = Server(parts.port or 0, parts.query.removeprefix("token="), process.pid)
@@ -110,6 +115,35 @@ def measure(server: Server, clients: int, seconds: float, queries: Iterator[str]
     }
 
 
+def shell(db: Path, encoder: str | None, turns: int, folder: Path) -> dict[str, dict[str, float]]:
+    """Medians of ``clamr search`` in the shell, warm and cold by turns.
+
+    Args:
+        db: an index.
+        encoder: name of the encoder.
+        turns: searches of each kind, each of another query.
+        folder: where the server's socket is.
+    """
+    while not list(folder.glob("clamr/*.socket")):
+        time.sleep(0.1)
+    words = [sys.executable, "-m", "clamr_cli", "--db", str(db), "search", "--verbatim"]
+    words += ["--encoder", encoder] if encoder else []
+    runs: dict[str, list[Any]] = {"warm": [], "cold": []}
+    for query in itertools.islice(different(), turns):
+        # A cold one finds no socket.
+        for name, place in (("warm", folder), ("cold", folder / "none")):
+            runs[name].append(measured([*words, query], {**os.environ, "XDG_RUNTIME_DIR": str(place)}, every=5.0))
+        warm, cold = runs["warm"][-1], runs["cold"][-1]
+        assert (warm.code, warm.out) == (cold.code, cold.out)
+    return {
+        name: {
+            "wall_s": round(statistics.median(run.seconds for run in found), 3),
+            "cpu_s": round(statistics.median(run.cpu for run in found), 3),
+        }
+        for name, found in runs.items()
+    }
+
+
 def different() -> Iterator[str]:
     """Queries of which no two are the same."""
     for number in itertools.count():
@@ -122,13 +156,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--db", type=Path, required=True, help="an index; it is not changed")
     parser.add_argument("--encoder", help="name of the encoder")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each number of clients")
+    parser.add_argument("--turns", type=int, default=15, help="searches from the shell of each kind")
     parser.add_argument("--repeat", action="store_true", help="ask the same ten queries again and again")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
     given = parser.parse_args(arguments)
     report: dict[str, Any] = {"device": device(), "repeat": given.repeat, "search": []}
     ten = itertools.cycle(list(itertools.islice(different(), 10)))
     queries = ten if given.repeat else different()
-    with serving(given.db, given.encoder) as server:
+    with (
+        tempfile.TemporaryDirectory() as made,
+        serving(given.db, given.encoder, {**os.environ, "XDG_RUNTIME_DIR": made}) as server,
+    ):
         report["memory"] = resident(server.pid)[1]
         for clients in CLIENTS:
             row = measure(server, clients, given.seconds, queries)
@@ -139,6 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 flush=True,
             )
         report["memory_after"] = resident(server.pid)[1]
+        report["shell"] = shell(given.db, given.encoder, given.turns, Path(made))
+        for name, row in report["shell"].items():
+            print(f"clamr search, {name}: median {row['wall_s']} s, {row['cpu_s']} s of processor time", flush=True)
     out = given.json or RESULTS / "serve.json"
     out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"written to {out}")
