@@ -14,8 +14,6 @@ from clamr_cli.text import escape_json, format_time, plural, readable_part, shor
 from clamr_cli.types import SHOWN_MODALITIES, Evidence, FileState, MomentRecord, Segment, Span, Timeline
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from clamr_cli.store import Store
 
 _LONGEST_CELL: Final = 120
@@ -85,7 +83,7 @@ class Column:
     get: Callable[[Any], Any] | None = None
     json: Callable[[Any], Any] | None = as_is
     tsv: Callable[[Any], Any] | None = as_is
-    table: Callable[[Any], str | Text] | None = str
+    table: Callable[[Any], object] | None = str
     label: str = ""
     cell: Callable[[Any], Any] | None = None
     link: Callable[[Any], str] | None = None

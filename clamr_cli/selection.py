@@ -187,5 +187,5 @@ def keep(kept: Kept | None) -> None:
 
 
 def kept() -> Kept | None:
-    """What this process keeps."""
+    """The choice that this process keeps."""
     return _keeping[0] if _keeping else None

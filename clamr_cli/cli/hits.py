@@ -269,7 +269,7 @@ def picture_kind() -> Any:  # noqa: ANN401 -- the library's classes have no comm
 
 
 def ask_terminal(source: int, target: int) -> bytes:
-    """What a terminal says when it is asked for its attributes, with late answers to earlier questions before it.
+    """The answer of a terminal that is asked for its attributes, with late answers to earlier questions before it.
 
     Every terminal answers, over a slow line late. What is read here is not left for the next prompt.
     """

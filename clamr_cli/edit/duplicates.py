@@ -784,7 +784,7 @@ def _copies(
 
 
 def choose(a: Side, b: Side, kind: Kind, ranges: Sequence[Range], *, silent: bool) -> tuple[Side | None, str]:
-    """Which file to keep, and why; None for both, wherever the other might have anything more.
+    """The file to keep, and why; None for both, wherever the other might have anything more.
 
     ``silent`` says that neither has any sound.
     """

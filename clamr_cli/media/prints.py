@@ -128,7 +128,7 @@ def hash_pictures(pictures: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def _inside(levels: NDArray[np.uint8]) -> slice:
-    """What lies between two dark bars of a width with sharp edges, of the levels [128] of rows or columns."""
+    """The part between two dark bars of a width with sharp edges, of the levels [128] of rows or columns."""
     darkest, brightest = int(levels.min()), int(levels.max())
     # Against the range of the picture, so that brightness and contrast change nothing.
     bright = np.flatnonzero(levels > darkest + max(2.0, _CONTRAST * (brightest - darkest)))

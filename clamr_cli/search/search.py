@@ -193,7 +193,7 @@ class Query:
 
     @cached_property
     def words(self) -> list[QueryWord]:
-        """What its vectors stand for: frames and lines of the example, and the words of the texts."""
+        """Labels of its vectors: frames and lines of the example, and the words of the texts."""
         words = query_words(self.text, self.tokens)
         if self.example is None:
             return words

@@ -389,7 +389,7 @@ class Library:
         return record(TIMELINE, timeline(self.store, video_id))
 
     def transcript(self, video_id: str) -> Sequence[Segment]:
-        """What is said in a video; UnknownVideo where there is none."""
+        """The transcript of a video; UnknownVideo where there is none."""
         self.store.video(video_id)
         return spoken_segments(self.store, video_id)
 

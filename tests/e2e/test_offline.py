@@ -122,5 +122,5 @@ def test_a_command_needs_no_other_extra(library: tuple[Clamr, dict[str, str]], c
         return
     assert "optional package" not in err
     assert "defect" not in err
-    # There is one video, and the model cannot be fetched.
-    assert ended.code == {"models pull": 2, "duplicates": 1}.get(command, 0), err
+    # There is one video, the model cannot be fetched, and no frame answers the question.
+    assert ended.code == {"models pull": 2, "duplicates": 1, "frames": 1}.get(command, 0), err

@@ -258,7 +258,7 @@ class MultilingualModel:
 
 
 class WordFrequencies:
-    """How frequent words are in English and in other languages.
+    """Frequencies of words in English and in other languages.
 
     Args:
         words: all words, in lower case.
@@ -345,8 +345,10 @@ class MultilingualHeads:
     def english(self, sentence: Array, passage: Passage, frequencies: WordFrequencies) -> float:
         """Log-odds that a query is English, from its sentence vector [512] and its words; 0 is as likely as not.
 
-        Words of which the English text model knows less than half are not English.
+        Words of which the English text model knows less than half are not English; no words are.
         """
+        if not passage.words:
+            return np.inf
         if 2 * passage.known < len(passage.words):
             return -np.inf
         score = sentence @ self._tensors["english.weight"] + self._tensors["english.bias"]

@@ -122,7 +122,7 @@ def all_videos(store):
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.lists(st.sampled_from([0, 1, 1, 2, 5, 17, 64, 130]), min_size=1, max_size=40),
@@ -221,7 +221,7 @@ def by_hand(query, rule, vectors, modality_ids):
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.lists(st.sampled_from([1, 1, 2, 5, 17, 64]), min_size=1, max_size=30),
