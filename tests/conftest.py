@@ -13,6 +13,11 @@ from hypothesis import HealthCheck, settings
 for name in ("CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(name, None)
 
+# Processes that run tests side by side share the processors: threads beyond those wait for one another, and double the
+# time of what models and decoders do.
+_BESIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _BESIDE)))
+
 # Tests send signals. Who runs them may have been started to ignore some, as a shell starts what it puts in the
 # background.
 for number in (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ())):

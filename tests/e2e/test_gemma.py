@@ -17,7 +17,10 @@ def test_an_index_is_encoded_anew_searched_and_explained(small: Shelf, tmp_path:
     assert all(hit["modalities"]["video"] is not None for hit in hits)
     explained = small.clamr("explain", hits[0]["video_id"], "--json").ok().records[0]
     assert [word["query_token"] for word in explained["words"]] == ["a cat on a sofa"]
-    small.clamr("frames", str(small.videos / "bees.mp4"), "a cat", "--encoder", "gemma", "--json").ok()
+    # By random weights each frame may be weak, which is the exit code 1.
+    framed = small.clamr("frames", str(small.videos / "bees.mp4"), "a cat", "--encoder", "gemma", "--json")
+    assert framed.code in (0, 1)
+    assert [frame["rank"] for frame in framed.records] == [1, 2, 3]
     keeps = small.clamr.having(encoder="auto")
     assert keeps.search("a cat on a sofa")
     assert keeps.index(str(small.videos)).ok().events("indexed") == []

@@ -137,7 +137,7 @@ def test_many_clients_get_exact_answers_while_the_index_grows(clamr: Clamr, shel
                     answers.append((query, found(answer)))
                 number += 1
                 # Otherwise fifty clients leave the index run no time on a small machine.
-                time.sleep(1.5)
+                over.wait(6)
 
         with ThreadPoolExecutor(CLIENTS) as pool:
             asking = [pool.submit(ask, number) for number in range(CLIENTS)]
