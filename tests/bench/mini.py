@@ -1,7 +1,8 @@
 """Scores weights of the embedded encoder on what no training step has seen: ``python -m tests.bench.mini DATA [FILE]``.
 
 DATA is the folder that ``clamr train --recipe mini`` learns from; FILE is what it wrote, else shipped weights count.
-Prints one measure a line; see ``clamr_cli.train.mini.evaluate``.
+Prints one measure a line; see ``clamr_cli.train.mini.evaluate``. With ``--against FORMER`` it prints the recalls of
+both files and the 95 % interval of the difference over queries (paired bootstrap).
 
 With ``--languages`` it prints how queries in other languages do instead, with the multilingual text model and without
 it, and the 95 % interval of the difference of nDCG@10 over queries (paired bootstrap): held-out photos by the German
@@ -14,24 +15,25 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import gzip
-import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from clamr_cli.config import default_cache
 from clamr_cli.encoders.mini.encoder import Backbones, MiniEncoder
 from clamr_cli.encoders.mini.multilingual import MultilingualHeads
-from clamr_cli.encoders.mini.networks import WEIGHTS, Heads
+from clamr_cli.encoders.mini.networks import WEIGHTS, Heads, ImageFeatures
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
 from clamr_cli.train.mini.data import entries, photos, split_entries, split_photos
-from clamr_cli.train.mini.evaluate import evaluate
+from clamr_cli.train.mini.evaluate import evaluate, gains, match_held_out
 from clamr_cli.types import Document, Frame, Segment, Span, TokenVectors
+from tests.bench.process import counted
 
 WHOLE: Final = Span(0.0, 10.0)
 STAMPS: Final = ("en", "de", "fr", "es", "ja", "zh_CN", "ko", "ru")
@@ -42,6 +44,18 @@ WORDS: Final = Path(__file__).parent / "words.tsv"
 
 Queries = Sequence[tuple[str, int]]
 """Texts, each with the number of the document that answers."""
+
+
+class OncePerPicture(Backbones):
+    """The frozen models of several encoders that encode the same documents in turn: a picture is seen once."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._seen = functools.lru_cache(maxsize=1)(super().image_features)
+
+    def image_features(self, jpegs: Sequence[bytes]) -> ImageFeatures:
+        """Features of images, in order."""
+        return self._seen(tuple(jpegs))
 
 
 def parallel(data: Path, language: str) -> list[str]:
@@ -124,20 +138,16 @@ def stamp_task(data: Path, stamps: Path) -> tuple[list[Document], dict[str, Quer
     return documents, queries
 
 
-def ranked(encoder: MiniEncoder, pairs: Queries, documents: Sequence[TokenVectors]) -> np.ndarray:
+def ranked(encoder: MiniEncoder, pairs: Queries, documents: Sequence[TokenVectors], what: str) -> np.ndarray:
     """Number of documents before each answer; of those that score the same, half."""
     vectors = np.concatenate([document.vectors for document in documents])
     starts = np.cumsum([0, *(len(document) for document in documents[:-1])])
     ranks = []
-    for text, answer in pairs:
+    for text, answer in counted(pairs, what):
         (query,) = encoder.encode_queries([text])
         scores = np.maximum.reduceat(query.vectors @ vectors.T, starts, axis=1).sum(axis=0).round(5)
         ranks.append((scores > scores[answer]).sum() + ((scores == scores[answer]).sum() - 1) / 2)
     return np.array(ranks)
-
-
-def gains(ranks: np.ndarray) -> np.ndarray:
-    return np.where(ranks < 10, 1 / np.log2(ranks + 2.0), 0.0)
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
@@ -152,17 +162,22 @@ def languages(
 ) -> None:
     """Print the recalls of each task and language with every encoder."""
     for name, documents, queries in parts:
-        vectors = {
-            kind: list(itertools.chain.from_iterable(encoder.encode_documents([one]) for one in documents))
-            for kind, encoder in encoders.items()
-        }
+        vectors: dict[str, list[TokenVectors]] = {kind: [] for kind in encoders}
+        for document in counted(documents, f"{name}: documents"):
+            for kind, encoder in encoders.items():
+                vectors[kind] += encoder.encode_documents([document])
         for language, pairs in queries.items():
-            ranks = {kind: ranked(encoder, pairs, vectors[kind]) for kind, encoder in encoders.items()}
+            ranks = {
+                kind: ranked(encoder, pairs, vectors[kind], f"{name}: queries, {language}, {kind}")
+                for kind, encoder in encoders.items()
+            }
             both, without = ranks.values()
             low, high = interval(gains(both) - gains(without))
             recalls = ", ".join(f"{k} R@1 {(r < 1).mean():.3f} R@10 {(r < 10).mean():.3f}" for k, r in ranks.items())
             change = f"nDCG@10 {gains(without).mean():.3f} -> {gains(both).mean():.3f} [{low:+.3f}, {high:+.3f}]"
-            print(f"{name} {language}: {recalls}; {change}; {len(pairs)} queries, {len(documents)} documents")
+            print(
+                f"{name} {language}: {recalls}; {change}; {len(pairs)} queries, {len(documents)} documents", flush=True
+            )
 
 
 def main() -> None:
@@ -170,22 +185,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("file", type=Path, metavar="FILE", nargs="?")
+    parser.add_argument("--against", type=Path, metavar="FORMER", help="another file, to compare FILE with")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="clamr's cache folder")
     parser.add_argument("--languages", action="store_true", help="queries in other languages instead")
     parser.add_argument("--stamps", type=Path, metavar="DIR", help="files of tuxpaint-stamps-default")
     parser.add_argument("--words", action="store_true", help="with --languages, the last of its parts alone")
     parser.add_argument("--limit", type=int, default=1000, help="sentences at most")
+    parser.add_argument("--threads", type=int, default=0, help="of the image model")
     options = parser.parse_args()
     with resources.as_file(resources.files("clamr_cli.encoders.mini") / WEIGHTS) as shipped:
         file = options.file or shipped
         if options.languages:
-            backbones, heads = Backbones(options.cache, device="cpu", threads=0), Heads.load(file)
-            both = MiniEncoder(backbones, heads, MultilingualHeads.load(file.parent))
+            backbones = OncePerPicture(options.cache, device="cpu", threads=options.threads)
+            both = MiniEncoder(backbones, Heads.load(file), MultilingualHeads.load(file.parent))
             parts = tasks(options.data, options.stamps, options.limit, only_words=options.words)
             languages({"both": both, "without": both.for_earlier()}, parts)
             return
+        if options.against:
+            compare(options.against, file, options.data, options.cache, options.threads)
+            return
         for name, value in evaluate(file, options.data, options.cache).items():
             print(f"{name}: {value:g}")
+
+
+def compare(former: Path, file: Path, data: Path, cache: Path, threads: int) -> None:
+    """Print the recalls of two files, and the 95 % interval of the differences over queries."""
+    backbones = Backbones(cache, device="cpu", threads=threads)
+    both = [match_held_out(each, data, backbones) for each in counted((former, file), "files")]
+    for name in both[0]:
+        before, after = (np.array([one.rank for one in matches[name]]) for matches in both)
+        measures = {f"R@{k}": (before < k, after < k) for k in (1, 10)} | {"nDCG@10": (gains(before), gains(after))}
+        changes = []
+        for measure, (old, new) in measures.items():
+            low, high = interval(new.astype(float) - old)
+            changes.append(f"{measure} {old.mean():.3f} -> {new.mean():.3f} [{low:+.3f}, {high:+.3f}]")
+        print(f"{name}: {', '.join(changes)}; {len(before)} queries", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Runs a command and measures it (Linux): wall time, and the largest memory of the process and all it started.
 
+Also says how far a loop of a benchmark is.
+
 Memory is the resident set with every shared page counted once (the proportional set size, PSS): the processes of a run
 map the same libraries, and adding up their resident sets would count those once for each. The largest resident set of
 any one process is measured beside it.
@@ -9,11 +11,16 @@ from __future__ import annotations
 
 import resource
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, TypeVar
+
+_Item = TypeVar("_Item")
+_SECONDS_BETWEEN_LINES: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -93,3 +100,15 @@ def parent(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, IndexError):
         return -1
+
+
+def counted(items: Sequence[_Item], what: str) -> Iterator[_Item]:
+    """The items; every few seconds standard error tells how many are done, and the seconds left at this rate."""
+    started = told = time.monotonic()
+    for number, item in enumerate(items):
+        now = time.monotonic()
+        if number and now - told > _SECONDS_BETWEEN_LINES:
+            left, told = (now - started) / number * (len(items) - number), now
+            print(f"{what}: {number:,} of {len(items):,}, {left:.0f} s left", file=sys.stderr, flush=True)
+        yield item
+    print(f"{what}: {len(items):,} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

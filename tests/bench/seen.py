@@ -9,6 +9,8 @@ Each part is measured where its folder is given, by the commands and the encoder
   ``clamr train --recipe mini`` holds the same ones out. Printed are R@1 and R@10 of their captions.
 - ``--sentences DIR``: parallel sentences, one a line, in files that end in ``.en``, ``.de`` and so on, maybe with
   ``.gz``. English ones are documents; printed is R@1 of those of every other language.
+
+The figures of the parts that were measured are kept in ``results/seen-NAME.json``, beside those of the other parts.
 """
 
 from __future__ import annotations
@@ -20,19 +22,24 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from clamr_cli import encoders
 from clamr_cli.config import default_cache
 from clamr_cli.types import Document, Encoder, Frame, Segment, Span
+from tests.bench.encode import versions
+from tests.bench.process import counted
 
+RESULTS = Path(__file__).parent / "results"
 WHOLE = Span(0.0, 10.0)
 
+Figures = dict[str, float]
 
-def videos(folder: Path, db: Path, options: argparse.Namespace) -> None:
+
+def videos(folder: Path, db: Path, options: argparse.Namespace) -> Figures:
     """Index a folder and score its queries with ``clamr eval``."""
     clamr = [sys.executable, "-m", "clamr_cli", "--db", str(db)]
     own = [f"--encoder={options.encoder}", *([f"--model={options.model}"] if options.model else [])]
@@ -43,28 +50,30 @@ def videos(folder: Path, db: Path, options: argparse.Namespace) -> None:
         stdout=subprocess.PIPE,
     )
     report = json.loads(scored.stdout.splitlines()[0])
-    print(f"all, nDCG@10: {100 * report['measures']['nDCG@10']:.1f} of {sum(report['rows'].values())} queries")
+    figures: Figures = {"nDCG@10": report["measures"]["nDCG@10"], "modality right": report["modality_accuracy"]}
+    figures["queries"] = sum(report["rows"].values())
     for modality, value in report["by_modality"].items():
-        count, won = report["rows"][modality], report["modality_accuracy_by_modality"][modality]
-        print(f"{modality}, nDCG@10: {100 * value:.1f} of {count} queries, modality right {100 * won:.0f} %")
-    print(f"modality right: {100 * report['modality_accuracy']:.0f} %")
+        figures[f"{modality}, nDCG@10"], figures[f"{modality}, queries"] = value, report["rows"][modality]
+        figures[f"{modality}, modality right"] = report["modality_accuracy_by_modality"][modality]
+    return figures
 
 
-def recalls(encoder: Encoder, documents: list[Document], queries: list[tuple[str, int]]) -> dict[int, float]:
+def recalls(encoder: Encoder, documents: list[Document], queries: list[tuple[str, int]], what: str) -> Figures:
     """R@1 and R@10 of queries, each with the number of the document that answers it; one document a call."""
-    found = [encoder.encode_documents([document])[0] for document in documents]
+    found = [encoder.encode_documents([document])[0] for document in counted(documents, f"{what}: documents")]
     vectors = np.concatenate([item.vectors for item in found]).astype(np.float32)
     starts = np.cumsum([0, *map(len, found)])[:-1]
     ranks = []
-    for first in range(0, len(queries), 32):
+    for first in counted(range(0, len(queries), 32), f"{what}: queries, 32 at a time"):
         some = queries[first : first + 32]
         for tokens, (_, answer) in zip(encoder.encode_queries([text for text, _ in some]), some, strict=True):
             scores = np.maximum.reduceat(tokens.vectors.astype(np.float32) @ vectors.T, starts, axis=1).sum(axis=0)
             ranks.append(int((scores > scores[answer]).sum()))
-    return {cutoff: float(np.mean(np.array(ranks) < cutoff)) for cutoff in (1, 10)}
+    figures: Figures = {f"R@{cutoff}": float(np.mean(np.array(ranks) < cutoff)) for cutoff in (1, 10)}
+    return figures | {"queries": len(queries), "documents": len(documents)}
 
 
-def photos(folder: Path, encoder: Encoder, limit: int) -> None:
+def photos(folder: Path, encoder: Encoder, limit: int) -> Figures:
     """R@1 and R@10 of the captions of held-out photos."""
     captions: dict[str, list[str]] = {}
     with (folder / "captions.csv").open(encoding="utf-8", newline="") as stream:
@@ -74,12 +83,11 @@ def photos(folder: Path, encoder: Encoder, limit: int) -> None:
     frames = [Frame(0.0, WHOLE, (folder / "images" / name).read_bytes()) for name in held_out]
     documents = [Document(name, WHOLE, frames=(frame,)) for name, frame in zip(held_out, frames, strict=True)]
     queries = [(caption, number) for number, name in enumerate(held_out) for caption in captions[name]]
-    found = recalls(encoder, documents, queries)
-    print(f"photos: R@1 {found[1]:.3f}, R@10 {found[10]:.3f} of {len(queries)} captions and {len(documents)} photos")
+    return recalls(encoder, documents, queries, "photos")
 
 
-def sentences(folder: Path, encoder: Encoder, limit: int) -> None:
-    """R@1 of sentences in other languages among the English ones."""
+def sentences(folder: Path, encoder: Encoder, limit: int) -> dict[str, Figures]:
+    """Recalls of sentences in other languages among the English ones."""
     texts: dict[str, list[str]] = {}
     for path in sorted(folder.iterdir()):
         name = path.name.removesuffix(".gz")
@@ -88,9 +96,8 @@ def sentences(folder: Path, encoder: Encoder, limit: int) -> None:
             texts[name[-2:]] = content.decode("utf-8").splitlines()[:limit]
     english = texts.pop("en")
     documents = [Document(str(n), WHOLE, speech=(Segment(WHOLE, text),)) for n, text in enumerate(english)]
-    for language, own in texts.items():
-        found = recalls(encoder, documents, [(text, number) for number, text in enumerate(own)])
-        print(f"{language}: R@1 {found[1]:.3f} of {len(own)} sentences among {len(english)} English ones")
+    queries = {language: [(text, number) for number, text in enumerate(own)] for language, own in texts.items()}
+    return {language: recalls(encoder, documents, own, language) for language, own in queries.items()}
 
 
 def main() -> None:
@@ -107,20 +114,23 @@ def main() -> None:
     parser.add_argument("--sentences", type=Path)
     parser.add_argument("--limit", type=int, default=1000, help="photos and sentences at most")
     options = parser.parse_args()
+    path = RESULTS / f"seen-{options.encoder.partition(':')[0]}.json"
+    result: dict[str, object] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    result |= {"encoder": options.encoder, "model": options.model} | versions(torch.device("cpu"))
     if options.videos:
         with tempfile.TemporaryDirectory() as folder:
-            videos(options.videos, options.db or Path(folder) / "index", options)
+            result["videos"] = videos(options.videos, options.db or Path(folder) / "index", options)
     if options.photos or options.sentences:
         own = {"model": options.model} if options.model else {}
         encoder = encoders.create(
             options.encoder, cache=options.cache, device=options.device, threads=options.threads, **own
         )
-        begun = time.perf_counter()
         if options.photos:
-            photos(options.photos, encoder, options.limit)
+            result["photos"] = photos(options.photos, encoder, options.limit)
         if options.sentences:
-            sentences(options.sentences, encoder, options.limit)
-        print(f"seconds of encoding: {time.perf_counter() - begun:.0f}")
+            result["sentences"] = sentences(options.sentences, encoder, options.limit)
+    print(json.dumps(result, indent=1))
+    path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,9 @@ from clamr_cli.train.mini.data import entries, photos, split_entries, split_phot
 from clamr_cli.types import MODALITY_IDS, Document, Frame, Modality, Segment, Span, TokenVectors
 
 _CUTOFFS: Final = (1, 5, 10)
+ALONE: Final = "photos"
+"""Name of the queries for photos alone."""
+
 _MAX_QUERIES: Final = 200
 _FLOOR_QUANTILE: Final = 0.02
 _AIMS: Final = (Modality.VIDEO, Modality.SPEECH, Modality.OCR, Modality.METADATA)
@@ -33,15 +36,30 @@ def evaluate(file: Path, data: Path, cache: Path) -> dict[str, float]:
     ``photos/R@10`` are captions against photos alone, ``video/...`` the same in documents, ``both/...`` queries about
     two modalities, ``.../won`` the share of queries whose own document answers best with the modality they aim at.
     """
+    measures: dict[str, float] = {}
+    sample: list[AnswerRank] = []
+    for name, matches in match_held_out(file, data, Backbones(cache, device="cpu", threads=0)).items():
+        measures |= _measures(name, matches)
+        if name in _AIMS:
+            won = sum(one.won_by == MODALITY_IDS[Modality(name)] for one in matches)
+            measures[f"{name}/won"] = won / max(1, len(matches))
+        if name != ALONE:
+            sample += matches[:_MAX_QUERIES]
+    measures |= floors(sample)
+    return {name: round(value, 4) for name, value in measures.items()}
+
+
+def match_held_out(file: Path, data: Path, backbones: Backbones) -> dict[str, list[AnswerRank]]:
+    """Queries for held-out photos alone, for composed documents by each modality, and for two at once (``both``)."""
     multilingual = MultilingualHeads.load(file.parent) if (file.parent / HEADS).exists() else None
-    encoder = MiniEncoder(Backbones(cache, device="cpu", threads=0), Heads.load(file), multilingual)
+    encoder = MiniEncoder(backbones, Heads.load(file), multilingual)
     all_photos, all_texts = photos(data), entries(data)
     (_, held_out), (_, held_out_texts) = split_photos(all_photos), split_entries(all_texts)
     folder, span = data / "train/flickr8k_1k/images", Span(0.0, 10.0)
     frames = [(Frame(5.0, span, (folder / all_photos[index].name).read_bytes()),) for index in held_out]
     captions = [(caption, number) for number, index in enumerate(held_out) for caption in all_photos[index].captions]
     alone = encoder.encode_documents([Document(str(number), span, frames=one) for number, one in enumerate(frames)])
-    measures = _measures("photos", match(encoder, captions, alone))
+    matches = {ALONE: match(encoder, captions, alone)}
     config = CompositionConfig(related=0.0, channel=0.0, both=1.0)
     composer = Composer(all_photos, held_out, all_texts, held_out_texts, random.Random(1), config)
     composed = [composer.compose(max_images=0) for _ in held_out]
@@ -55,20 +73,12 @@ def evaluate(file: Path, data: Path, cache: Path) -> dict[str, float]:
         }
         documents.append(Document(str(number), Span(0.0, 60.0), frames=frame, **texts))
     vectors = encoder.encode_documents(documents)
-    measures["rows"] = float(np.mean([len(tokens) for tokens in vectors]))
-    sample: list[AnswerRank] = []
     for modality in (*_AIMS, None):
         pairs = [
             (query, number) for number, one in enumerate(composed) for query, aim in one.queries if aim is modality
         ]
-        matches = match(encoder, captions if modality is Modality.VIDEO else pairs, vectors)
-        measures |= _measures(modality or "both", matches)
-        if modality:
-            won = sum(one.won_by == MODALITY_IDS[modality] for one in matches)
-            measures[f"{modality}/won"] = won / max(1, len(matches))
-        sample += matches[:_MAX_QUERIES]
-    measures |= floors(sample)
-    return {name: round(value, 4) for name, value in measures.items()}
+        matches[modality or "both"] = match(encoder, captions if modality is Modality.VIDEO else pairs, vectors)
+    return matches
 
 
 class AnswerRank(NamedTuple):
@@ -131,6 +141,10 @@ def floors(matches: Sequence[AnswerRank]) -> dict[str, float]:
 
 def _measures(name: str, matches: Sequence[AnswerRank]) -> dict[str, float]:
     ranks = np.array([one.rank for one in matches])
-    gains = np.where(ranks < 10, 1 / np.log2(ranks + 2), 0.0)
     recalls = {f"{name}/R@{cutoff}": float((ranks < cutoff).mean()) for cutoff in _CUTOFFS}
-    return {**recalls, f"{name}/nDCG@10": float(gains.mean()), f"{name}/queries": float(len(ranks))}
+    return {**recalls, f"{name}/nDCG@10": float(gains(ranks).mean()), f"{name}/queries": float(len(ranks))}
+
+
+def gains(ranks: NDArray[np.floating | np.integer]) -> NDArray[np.float64]:
+    """nDCG@10 of queries with one answer, from the number of documents above it."""
+    return np.where(ranks < 10, 1 / np.log2(ranks + 2.0), 0.0)

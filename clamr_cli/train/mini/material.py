@@ -73,6 +73,7 @@ _CLASS_WEIGHT: Final = 0.1
 
 _CHUNK: Final = 64
 _CHUNKS_PER_NOTE: Final = 20
+_STRINGS_PER_NOTE: Final = 10_000
 
 
 class PassageFeatures(NamedTuple):
@@ -308,15 +309,18 @@ def load(data: Path, cache: Path) -> Generator[TrainNote, None, TrainingMaterial
     entries, backbones = files.entries(data), Backbones(cache, device="auto", threads=0)
     text_model = TextModel(backbones)
     samples = sorted((data / "train/imagenet_sample").glob("*.jpg"))
-    yield TrainNote(f"encoding {len(entries):,} texts, their queries and the captions of {len(images):,} images")
+    yield TrainNote(f"encoding {len(entries):,} texts")
     passages = [text_model.text(entry.text) for entry in entries]
     features = iter(text_model.encode([passage for part in passages for passage in part]))
     texts = [[next(features) for _ in part] for part in passages]
     strings = {query for entry in entries for query in entry.queries}
     strings |= {string for image in images for string in (*image.captions, *image.pieces)}
     strings |= {caption for captions in descriptions for caption in captions}
-    ordered = sorted(strings)
-    queries = dict(zip(ordered, text_model.queries(ordered), strict=True))
+    ordered, queries = sorted(strings), dict[str, PassageFeatures]()
+    for start in range(0, len(ordered), _STRINGS_PER_NOTE):
+        yield TrainNote(f"encoding queries and captions: {start:,} of {len(ordered):,}")
+        part = ordered[start : start + _STRINGS_PER_NOTE]
+        queries |= zip(part, text_model.queries(part), strict=True)
 
     def means_of(captions: Iterable[Sequence[str]]) -> Array:
         """The means of captions [n, 384]."""
