@@ -24,6 +24,7 @@ _clamr() {
             "":tag) words="tag" ;;
             "":note) words="note" ;;
             "":rm) words="rm" ;;
+            "":merge) words="merge" ;;
             "":status) words="status" ;;
             "":optimize) words="optimize" ;;
             "":search) words="search" ;;
@@ -64,6 +65,7 @@ _clamr() {
         "index":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "index":--window) COMPREPLY=(); return ;;
         "index":--pool) COMPREPLY=(); return ;;
+        "index":--shard) COMPREPLY=(); return ;;
         "index":--language) COMPREPLY=(); return ;;
         "index":--asr-model) COMPREPLY=($(compgen -W "whisper-base whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo" -- "$current")); return ;;
         "index":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
@@ -114,6 +116,10 @@ _clamr() {
         "rm":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "rm":--config) COMPREPLY=(); return ;;
         "rm":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "merge":--into) COMPREPLY=(); return ;;
+        "merge":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "merge":--config) COMPREPLY=(); return ;;
+        "merge":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "status":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "status":--config) COMPREPLY=(); return ;;
         "status":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
@@ -450,8 +456,8 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
-        ":"*) offers="index watch ls show edit tag note rm status optimize search similar duplicates explain frames open serve mcp cut export ask demo doctor models config completions encode eval synth train" ;;
-        "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
+        ":"*) offers="index watch ls show edit tag note rm merge status optimize search similar duplicates explain frames open serve mcp cut export ask demo doctor models config completions encode eval synth train" ;;
+        "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --shard --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
         "watch:"-*) offers="--idle --json --attached --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "watch:"*) offers="" ;;
@@ -471,6 +477,8 @@ _clamr() {
         "note:"*) offers="" ;;
         "rm:"-*) offers="--missing --encoder --yes -y --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "rm:"*) offers="" ;;
+        "merge:"-*) offers="--into --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "merge:"*) offers="" ;;
         "status:"-*) offers="--failed --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "status:"*) offers="" ;;
         "optimize:"-*) offers="--approximate --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;

@@ -45,6 +45,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "tag rm": ("tag:rm", "Take a tag from videos."),
         "note": ("tag:note", "Note something of your own on a video."),
         "rm": ("rm:rm", "Take videos out of the index."),
+        "merge": ("merge:merge", "Put indexes together in one, as if their videos had been indexed there."),
         "status": ("status:status", "Say what the index holds, where it is, what failed."),
         "optimize": ("optimize:optimize", "Put the index in order: smaller on disk, faster to search."),
     },
@@ -114,6 +115,7 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
     "frames": "frame screenshot screenshots thumbnails pictures images",
     "index": "add build crawl import ingest reindex re-index refresh rescan scan sync embed",
     "ls": "dir videos files",
+    "merge": "combine unite import-index concat-index",
     "models": "model weights",
     "models pull": "download fetch install pull get",
     "open": "launch view watch-at mpv vlc",
@@ -320,7 +322,8 @@ def _show_version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     db: Annotated[
-        str | None, typer.Option("--db", metavar="DIR", help="The index: a folder or s3://bucket/name.")
+        list[str] | None,
+        typer.Option("--db", metavar="DIR", help="The index: a folder or s3://bucket/name; search reads several."),
     ] = None,
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE", help="Read settings from this TOML file.")
@@ -340,7 +343,7 @@ def _root(
     ] = False,
 ) -> None:
     """Search a folder of videos by what is shown, said, written on screen and in their metadata."""
-    context.obj = Context(db, config, context.command, quiet, verbose, color)
+    context.obj = Context(tuple(db or ()), config, context.command, quiet, verbose, color)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
@@ -91,7 +91,7 @@ ConcurrencyOption: TypeAlias = Annotated[
 class Context:
     """Context of a command beside its own arguments: the options of the program, and the whole program."""
 
-    db: str | None = None
+    db: Sequence[str] = ()
     config: str | None = None
     program: Any = None
     quiet: bool = False
@@ -99,10 +99,24 @@ class Context:
     color: str | None = None
 
     def settings(self, **options: object) -> Settings:
-        """The settings of this run; options of the command line that are None were not given."""
+        """The settings of this run; options of the command line that are None were not given.
+
+        Raises:
+            UsageError: a value cannot be used, or several indexes were given.
+        """
+        if len(self.db) > 1:
+            raise UsageError("this command uses one index", "give --db once; search, ls, show and open read several")
+        return self.reading_settings(**options)
+
+    def reading_settings(self, **options: object) -> Settings:
+        """The settings of a command that reads several indexes as one (:func:`open_indexes`): with the first of them.
+
+        Raises:
+            UsageError: a value cannot be used.
+        """
         from clamr_cli.config import load
 
-        return load({"db": self.db, **options}, config=self.config)
+        return load({"db": next(iter(self.db), None), **options}, config=self.config)
 
 
 # Groups are without slots, since a class can inherit slots from one side only.
@@ -348,6 +362,18 @@ def open_store(settings: Settings, *, create: bool = False) -> Store:
             always=True,
         )
     return store
+
+
+def open_indexes(context: Context, settings: Settings) -> Store:
+    """Open the index of the settings, or all that --db named, to be read as one."""
+    if len(context.db) < 2:
+        return open_store(settings)
+    from clamr_cli.config import convert
+    from clamr_cli.store import StoreUnion
+
+    stores = [open_store(replace(settings, db=str(convert("db", db, "--db")))) for db in context.db]
+    # One that was named twice would be compared with twice.
+    return StoreUnion(list({os.path.realpath(store.uri): store for store in reversed(stores)}.values())[::-1])
 
 
 def quiet_libraries() -> None:

@@ -89,6 +89,7 @@ class IndexOptions:
     folders: Mapping[str, IndexOptions] = field(default_factory=dict)  # of single folders and files, by path
     remembered: Mapping[str, Mapping[str, object]] | None = None  # settings of folders that the index is to keep
     unfinished: frozenset[str] = frozenset()  # files that are still being written; they are left as they are
+    shard: tuple[int, int] | None = None  # only the files of this part of so many, see clamr_cli.index.scan.in_shard
 
     def of(self, path: str) -> IndexOptions:
         """The options of a path: those of the innermost folder that has its own."""

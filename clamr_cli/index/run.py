@@ -128,6 +128,7 @@ async def index_async(
                 exclude=lambda folder: options.of(folder).exclude,
                 prune=options.prune,
                 unfinished=options.unfinished,
+                shard=options.shard,
             )
         else:
             scan.revisit(prune=options.prune)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fnmatch
 import glob
+import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -190,10 +191,11 @@ class Scan:
         exclude: Sequence[str] | Callable[[str], Sequence[str]] = (),
         prune: bool = False,
         unfinished: Collection[str] = (),
+        shard: tuple[int, int] | None = None,
     ) -> None:
         """Walk the targets and sort what is met, and what is not; with ``prune`` an absent target is no failure.
 
-        Files that are ``unfinished`` are there, and are left as they are.
+        Files that are ``unfinished``, or not in the ``shard`` (:func:`in_shard`), are there, and are left as they are.
 
         Raises:
             UsageError: a target does not exist, and the index knows nothing of it.
@@ -202,7 +204,9 @@ class Scan:
         named, encoded = set(paths), self.encoded
         seen: set[str] = set()
         for item in discover(paths, exclude=exclude):
-            if isinstance(item, Unreadable):
+            if shard is not None and not in_shard(item.path, shard):
+                seen.add(item.path)
+            elif isinstance(item, Unreadable):
                 self.unreadable.append(item)
             elif item.path in named and not os.access(item.path, os.R_OK):
                 # Those met in folders have been opened by the walk.
@@ -351,6 +355,17 @@ class Scan:
             if (record.size, record.mtime_ns) not in new:
                 emptied.difference_update(ancestors(record.path))
         return frozenset(emptied)
+
+
+def in_shard(path: str, shard: tuple[int, int]) -> bool:
+    """Whether a path is in part ``number`` (from 1) of ``count``: by a digest, so files that come move no others.
+
+    >>> [in_shard("/videos/a.mp4", (number, 3)) for number in (1, 2, 3)]
+    [True, False, False]
+    """
+    number, count = shard
+    digest = hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % count == number - 1
 
 
 def resolve_targets(

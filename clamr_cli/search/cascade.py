@@ -45,7 +45,7 @@ from numpy.typing import NDArray
 
 from clamr_cli.devices import choose_device
 from clamr_cli.kernel import FLOAT_SLACK, batches, bound, exact
-from clamr_cli.store import CorruptCache, PackedVectors, ScanFile, Snapshot
+from clamr_cli.store import CorruptCache, PackedVectors, ScanFile, Snapshot, SnapshotUnion
 from clamr_cli.store.tables import moment_order
 from clamr_cli.types import MODALITY_IDS, MODALITY_OF_ID, NO_MODALITY, TEXT_MODALITIES, Modality, Scoring
 
@@ -486,7 +486,7 @@ class Candidates:
 
     def __init__(
         self,
-        snapshot: Snapshot,
+        snapshot: Snapshot | SnapshotUnion,
         videos: Collection[str] | None = None,
         moments: Collection[str] | None = None,
         without: Collection[str] = frozenset(),
@@ -775,7 +775,7 @@ class Cascade:
                     fits &= values >= self._bounds(file, moments, -1, 2) - self._slack
                 if (wrong := np.flatnonzero(~fits.all(axis=1) & ~stored.checksummed)).size:
                     # The file has checksums and these rows have none, so they are what changed.
-                    raise self._snapshot.refusal(int(file.places[moments[wrong[0]]]))
+                    raise self._snapshot.of(file).refusal(int(file.places[moments[wrong[0]]]))
                 if not fits.all():
                     raise CorruptCache("a score is above its bound")
                 self.values[chosen], self.exact[chosen] = values, True
@@ -783,7 +783,7 @@ class Cascade:
     def _stored(self, file: ScanFile, moments: Int64) -> PackedVectors:
         """The stored vectors of moments, in the order of the file."""
         ordered = bool(file.ordered[moments].all())
-        stored = self._snapshot.fetch(file.places[moments].tolist(), ids=not ordered)
+        stored = self._snapshot.of(file).fetch(file.places[moments].tolist(), ids=not ordered)
         if not np.array_equal(np.diff(stored.indptr), file.starts[moments + 1] - file.starts[moments]):
             raise CorruptCache("a moment has another number of vectors")
         return stored if ordered else stored.in_order()

@@ -377,14 +377,20 @@ def require_vectors(store: Store, encoder: EncoderInfo) -> None:
     Raises:
         EncoderMismatch: what the index has instead, and what to do.
     """
-    if store.has_vectors(encoder.fingerprint):
+    lacking = [
+        part
+        for part in store.parts
+        if not part.has_vectors(encoder.fingerprint) and (len(store.parts) == 1 or part.moment_count())
+    ]
+    if not lacking:
         return
-    uses = store.encoders()
+    uses = lacking[0].encoders()
     others = ", ".join(f"{use.info.name} ({use.info.fingerprint[:8]}, {use.moments} moments)" for use in uses)
     same = any(use.info.name == encoder.name for use in uses)
     of = f"this version of encoder {encoder.name}" if same else f"encoder {encoder.name}"
+    index = "the index" if len(store.parts) == 1 else f"the index at {lacking[0].uri}"
     raise EncoderMismatch(
-        f"the index has no vectors of {of}; it has those of: {others or 'none'}",
+        f"{index} has no vectors of {of}; it has those of: {others or 'none'}",
         f"clamr index --encoder {encoder.name}",
     )
 

@@ -3,6 +3,7 @@
 from clamr_cli.store.scan_cache import CorruptCache, PackedVectors, PackResult, ScanFile, Snapshot
 from clamr_cli.store.store import EncoderUse, Extraction, LastHit, LastSearch, Store, StoreStats, VideoFacts
 from clamr_cli.store.tables import SCHEMA_VERSION
+from clamr_cli.store.union import SnapshotUnion, StoreUnion
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -15,7 +16,9 @@ __all__ = [
     "PackedVectors",
     "ScanFile",
     "Snapshot",
+    "SnapshotUnion",
     "Store",
     "StoreStats",
+    "StoreUnion",
     "VideoFacts",
 ]

@@ -91,6 +91,16 @@ class PackedVectors:
         owners = np.repeat(np.arange(len(self.moment_ids)), np.diff(self.indptr))
         return owners, np.lexsort((self.modality_ids, owners))
 
+    def some(self, numbers: Sequence[int]) -> PackedVectors:
+        """Only the moments of these numbers."""
+        lengths = np.diff(self.indptr)
+        chosen = np.zeros(len(self.moment_ids), np.bool_)
+        chosen[list(numbers)] = True
+        rows = np.repeat(chosen, lengths)
+        indptr = np.concatenate(([0], np.cumsum(lengths[chosen]))).astype(np.int64)
+        ids = [self.moment_ids[number] for number in np.flatnonzero(chosen).tolist()]
+        return PackedVectors(ids, indptr, self.vectors[rows], self.modality_ids[rows], self.checksummed[chosen])
+
     def in_order(self) -> PackedVectors:
         """The same with each moment's vectors in the order of their modality."""
         _, order = self.order()
@@ -532,6 +542,10 @@ class Snapshot:
     def current(self) -> bool:
         """Whether this is still the newest version of the table, and the scan cache has the same files."""
         return self._paths == _paths(self._folder) and self._tables.dataset(VECTORS).version == self.data.version
+
+    def of(self, _file: ScanFile) -> Snapshot:
+        """The snapshot that a file stands for a part of: this one."""
+        return self
 
     @property
     def uncovered_rows(self) -> int:

@@ -194,7 +194,7 @@ class Store:
         self._writing = False
         self._snapshots: dict[str, Snapshot] = {}
         self._vocabulary: tuple[int, dict[str, int]] | None = None
-        self._samples: dict[str, tuple[int, PackedVectors]] = {}
+        self._samples: dict[str, tuple[object, PackedVectors]] = {}
 
     @classmethod
     def open(cls, uri: str | Path, *, create: bool = False, lock_dir: Path | None = None) -> Store:
@@ -230,6 +230,11 @@ class Store:
     def uri(self) -> str:
         """The folder or address of the index."""
         return self.tables.uri
+
+    @property
+    def parts(self) -> tuple[Store, ...]:
+        """The indexes that this one is read from: itself, see :class:`clamr_cli.store.union.StoreUnion`."""
+        return (self,)
 
     # --- writers, and the index as a whole ----------------------------------------------------------------------------
 
@@ -374,6 +379,10 @@ class Store:
         rows = self.tables.column(VIDEOS, "record", "video_id", ids)
         return sorted((load(VideoRecord, row) for row in rows), key=lambda video: video.video_id)
 
+    def video_ids(self) -> set[str]:
+        """The ids of all videos."""
+        return set(self.tables.column(VIDEOS, "video_id"))
+
     def catalog(self) -> list[VideoFacts]:
         """The fields for filters of every video, by id: much cheaper than :meth:`videos`."""
         rows = self.tables.read(VIDEOS, list(VideoFacts.__dataclass_fields__)).to_pylist()
@@ -388,7 +397,7 @@ class Store:
 
     def resolve(self, prefix: str) -> str:
         """The id that begins with ``prefix``; UsageError where there is none, or several, which the message lists."""
-        ids = sorted(self.tables.column(VIDEOS, "video_id"))
+        ids = sorted(self.video_ids())
         candidates = [video_id for video_id in ids if prefix and video_id.startswith(prefix)]
         if prefix in candidates or len(candidates) == 1:
             return prefix if prefix in candidates else str(candidates[0])
@@ -517,9 +526,17 @@ class Store:
             self._vocabulary = (version, counts)
         return self._vocabulary[1]
 
+    def moment_ids(self, video_ids: Sequence[str]) -> list[str]:
+        """The ids of the moments of videos, in no particular order."""
+        return self.tables.column(MOMENTS, "moment_id", "video_id", video_ids)
+
     def moment_count(self) -> int:
         """Number of moments."""
         return self.tables.count(MOMENTS)
+
+    def vectors_version(self) -> object:
+        """A value that changes when the table of vectors does."""
+        return self.tables.dataset(VECTORS).version
 
     def sample(self, fingerprint: str, count: int) -> PackedVectors:
         """The vectors of about ``count`` moments by an encoder, the same ones while no video comes or goes.
@@ -527,13 +544,13 @@ class Store:
         Videos are taken in the order of their ids, which are as good as random: as many as there are moments wanted.
         Where there are fewer, several moments of each are, evenly spread.
         """
-        version = self.tables.dataset(VECTORS).version
+        version = self.vectors_version()
         known = self._samples.get(fingerprint)
         if known is not None and known[0] == version:
             return known[1]
         videos = sorted(facts.video_id for facts in self.catalog())[:count]
         moments: dict[str, list[str]] = {video_id: [] for video_id in videos}
-        for moment_id in self.tables.column(MOMENTS, "moment_id", "video_id", videos):
+        for moment_id in self.moment_ids(videos):
             moments[moment_id.partition("#")[0]].append(moment_id)
         each = -(-count // max(1, len(videos)))
         chosen = []

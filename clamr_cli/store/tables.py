@@ -14,6 +14,7 @@ are told from those that can.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -580,6 +581,15 @@ class Tables:
             # An index over the key may lag behind the rows, and a row it misses would be doubled.
             merge = table.merge_insert(list(KEYS[name])).when_matched_update_all().when_not_matched_insert_all()
             merge.use_index(False).execute(rows)
+        self._tidy(name)
+
+    def append(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        """Append rows whose keys the table does not have, in one commit; they are taken a batch at a time."""
+        batches = iter(batches)
+        if (first := next(batches, None)) is None:
+            return
+        with self._committing(name) as table:
+            table.add(pa.RecordBatchReader.from_batches(schema, itertools.chain([first], batches)))
         self._tidy(name)
 
     def delete(self, name: str, column: str, values: Iterable[str], where: str = "true") -> None:

@@ -54,6 +54,7 @@ CALLS: dict[str, list[str]] = {
     "show": ["{id}"],
     "status": [],
     "optimize": ["--approximate"],
+    "merge": ["{place}/index", "--into", "{place}/merged"],
     "encode": ["--query", "hi", "-o", "{place}/out.npz", "--model", "{base}", "--adapter", "none", "--device", "cpu"],
     "eval": ["{place}/queries.jsonl"],
     "eval qa": ["{place}/questions.jsonl", "--strategy", "uniform", "--base-url", "{url}", "--model", "m", "-k", "1"],

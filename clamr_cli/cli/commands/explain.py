@@ -11,7 +11,7 @@ import typer
 from clamr_cli import terms
 from clamr_cli.cli import options
 from clamr_cli.cli.commands.show import print_timeline
-from clamr_cli.cli.options import Context, encoder_for, open_store
+from clamr_cli.cli.options import Context, encoder_for, open_indexes
 from clamr_cli.cli.output import Form, emit, print_table, safe, table, warn
 from clamr_cli.errors import EXIT_FOUND, UsageError
 from clamr_cli.records import EXPLANATION, Column, as_span, fixed, partial_coverage, table_only
@@ -77,9 +77,9 @@ def explain(context: Context, arguments: ExplainArguments) -> int:
     from clamr_cli.search import timeline, video_named
 
     query = None if arguments.query is None else terms.query(arguments.query, '--query "red car"')
-    settings = context.settings(encoder=arguments.encoder, device=arguments.device)
+    settings = context.reading_settings(encoder=arguments.encoder, device=arguments.device)
     form = arguments.form
-    store = open_store(settings)
+    store = open_indexes(context, settings)
     video_id = video_named(store, arguments.video)
     search_options, like = SearchOptions(), ""
     if query is None:
@@ -91,7 +91,9 @@ def explain(context: Context, arguments: ExplainArguments) -> int:
         warn(f"explaining the last search: {search.query or f'like {search.like}'}")
         query, search_options, like = search.query, search.options, search.like
         # The encoder of that search, unless another one is asked for.
-        settings = context.settings(encoder=arguments.encoder or search.encoder or None, device=arguments.device)
+        settings = context.reading_settings(
+            encoder=arguments.encoder or search.encoder or None, device=arguments.device
+        )
     encoder = encoder_for(store, settings, arguments.encoder_settings())
     if like == "-":
         raise UsageError("the last search was like a picture from stdin", "search with the name of its file")

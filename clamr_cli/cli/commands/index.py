@@ -6,6 +6,7 @@ import contextlib
 import glob
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Final
@@ -53,6 +54,9 @@ class IndexArguments(ExtractionOptions, EncoderOptions):
     prune: Annotated[
         bool, typer.Option("--prune", help="Forget what is missing at once; without targets, in the whole index.")
     ] = False
+    shard: Annotated[
+        str | None, typer.Option(metavar="N/OF", help="Only this part of the files: 3/16 in the third of 16 jobs.")
+    ] = None
     reset: Annotated[bool, typer.Option("--reset", help="Forget the settings remembered for these folders.")] = False
     json: EventsOption = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what failed or is offline.")] = False
@@ -71,12 +75,14 @@ def index(context: Context, arguments: IndexArguments) -> int:
 
     It can be interrupted at any time; the same command goes on where it stopped.
 
+    --shard divides the files by their paths among the jobs of an array, each with an index of its own: 'clamr merge' puts these together, and 'clamr search' with several --db searches them as one.
+
     Examples:
         clamr index ~/Videos
         clamr index ~/Videos/france --language fr --no-ocr
         clamr index
         find . -name "*.mkv" -print0 | clamr index -
-    """
+    """  # noqa: E501 -- a paragraph of help is a line
     # Before anything heavy is imported: some libraries swallow an interruption that meets them while they are.
     with interruptible() as received:
         given = {**arguments.extraction_settings(), "exclude": arguments.exclude or None, "window": arguments.window}
@@ -135,10 +141,22 @@ def plan(
         index_options(settings, own),
         retry_failed=arguments.retry_failed,
         prune=arguments.prune,
+        shard=None if arguments.shard is None else _shard(arguments.shard),
         folders=folders,
         remembered=remembered if targets else None,
     )
     return settings, targets, options
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """The number of a part from 1, and how many there are."""
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise UsageError(
+            f"invalid --shard: {text!r}", "give a part and the number of parts, such as 3/16; parts count from 1"
+        )
+    return number, count
 
 
 def _read_paces() -> dict[str, dict[str, float]]:

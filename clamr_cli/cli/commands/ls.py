@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clamr_cli.cli.options import Context, FormOptions, PathOption, TagOption, open_store
+from clamr_cli.cli.options import Context, FormOptions, PathOption, TagOption, open_indexes
 from clamr_cli.cli.output import emit, warn
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING
 from clamr_cli.records import FILE, file_rows
@@ -28,8 +28,8 @@ def ls(context: Context, arguments: LsArguments) -> int:
         clamr ls --path "*holiday*" --json
         clamr ls --tag holiday
     """
-    settings, form = context.settings(), arguments.form
-    store = open_store(settings)
+    settings, form = context.reading_settings(), arguments.form
+    store = open_indexes(context, settings)
     rows = file_rows(store, arguments.path)
     if arguments.tag:
         from clamr_cli.search.search import select

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from clamr_cli import terms
-from clamr_cli.cli.options import Context, open_store
+from clamr_cli.cli.options import Context, open_indexes
 from clamr_cli.cli.output import warn, write
 from clamr_cli.errors import EXIT_FOUND, StoreError, UsageError
 from clamr_cli.files import absent_file
@@ -88,7 +88,7 @@ def _find(context: Context, video: str) -> tuple[str, float]:
 
     absent, hit = absent_file(video), None
     try:
-        store = open_store(context.settings())
+        store = open_indexes(context, context.reading_settings())
         hit = last_hit(store, video)
         video_id = video_named(store, video)
     except (StoreError, UsageError) as error:

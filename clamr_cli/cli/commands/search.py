@@ -12,7 +12,7 @@ import typer
 
 from clamr_cli import terms
 from clamr_cli.cli import options
-from clamr_cli.cli.options import Context, encoder_for, open_store
+from clamr_cli.cli.options import Context, encoder_for, open_indexes
 from clamr_cli.cli.output import Form, emit, print_line, warn, write_paths
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.queries import LabelledQuery, read_batch
@@ -201,11 +201,14 @@ def search(context: Context, arguments: SearchArguments) -> int:
         other = others[0]
         raise UsageError(f"--queries and {other} exclude each other", "give one of them")
     if words.startswith("@") and len(arguments.query or ()) == 1:
-        arguments = _with_saved(open_store(context.settings()), words[1:], arguments)
+        arguments = _with_saved(open_indexes(context, context.reading_settings()), words[1:], arguments)
         words = " ".join(arguments.query or ())
         given = arguments.like if arguments.image is None else arguments.image
-    settings = context.settings(
-        encoder=arguments.encoder, limit=arguments.limit, scoring=arguments.scoring, device=arguments.device
+    settings = context.reading_settings(
+        encoder=arguments.encoder,
+        limit=arguments.limit,
+        scoring=arguments.scoring,
+        device=arguments.device,
     )
     sheet = arguments.sheet_file()
     batch = None if arguments.queries is None else _read_batch(arguments.queries)
@@ -213,7 +216,7 @@ def search(context: Context, arguments: SearchArguments) -> int:
         raise UsageError("a picture from stdin cannot be saved", "give the name of its file")
     query = "" if batch or (given is not None and not words) else terms.query(words, 'clamr search "red car"')
     search_options = _search_options(arguments, settings)
-    store = open_store(settings)
+    store = open_indexes(context, settings)
     if saved_as is not None:
         _save(store, saved_as, arguments)
     encoder = encoder_for(store, settings, arguments.encoder_settings())
@@ -339,7 +342,7 @@ def _manage_saved(context: Context, arguments: SearchArguments) -> int:
     """List the saved searches, or remove one."""
     if arguments.query or (arguments.saved and arguments.forget):
         raise UsageError("--saved and --forget stand alone", "leave out the query and other options")
-    store = open_store(context.settings())
+    store = open_indexes(context, context.reading_settings())
     searches = store.saved_searches()
     if arguments.forget:
         name = arguments.forget.removeprefix("@")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from clamr_cli.cli.options import Context, FormOptions, VideoArgument, open_store, out_file
+from clamr_cli.cli.options import Context, FormOptions, VideoArgument, open_indexes, out_file
 from clamr_cli.cli.output import Form, emit, print_table, safe, table, warn, write
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.records import TIMELINE, Column, as_span, fixed, json_line, table_only, video_record
@@ -66,8 +66,8 @@ def show(context: Context, arguments: ShowArguments) -> int:
     """
     from clamr_cli.search import timeline, video_named
 
-    settings, form = context.settings(), arguments.form
-    store = open_store(settings)
+    settings, form = context.reading_settings(), arguments.form
+    store = open_indexes(context, settings)
     transcripts = [name for name in ("srt", "vtt", "txt") if getattr(arguments, name)]
     if transcripts:
         return _write_transcript(store, video_named(store, arguments.video), arguments, transcripts)

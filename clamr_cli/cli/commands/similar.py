@@ -9,7 +9,7 @@ import typer
 
 from clamr_cli import terms
 from clamr_cli.cli import options
-from clamr_cli.cli.options import Context, encoder_for, open_store
+from clamr_cli.cli.options import Context, encoder_for, open_indexes
 from clamr_cli.cli.output import Form, emit, warn
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING
 from clamr_cli.records import HIT, partial_coverage
@@ -55,14 +55,14 @@ def similar(context: Context, arguments: SimilarArguments) -> int:
     from clamr_cli.store import LastHit
 
     form, modalities = arguments.form, terms.modalities(arguments.modality)
-    settings = context.settings(encoder=arguments.encoder, limit=arguments.limit, device=arguments.device)
+    settings = context.reading_settings(encoder=arguments.encoder, limit=arguments.limit, device=arguments.device)
     search_options = SearchOptions(
         modalities=modalities,
         limit=settings.limit,
         moments=arguments.moments,
         filters=Filters(path=arguments.path, tags=tuple(arguments.tag or ())),
     )
-    store = open_store(settings)
+    store = open_indexes(context, settings)
     encoder = encoder_for(store, settings, arguments.encoder_settings())
     store.refresh(encoder.info.fingerprint)
     with waiting("searching"):

@@ -460,3 +460,34 @@ def test_all_results_are_those_of_every_page(clamr: Clamr, db: Path) -> None:
     past = clamr("--db", str(db), "search", "crowd", "--moments", "--offset", "90")
     assert (past.code, past.out) == (1, b"")
     assert "there are not more than 90 results" in past.err
+
+
+def test_several_indexes_answer_as_one_and_only_where_nothing_is_written(clamr: Clamr, db: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    assert clamr("merge", str(db), "--into", str(other), "--tsv").out.splitlines()[1] == b"videos\t3"
+    with (store := Store.open(other)).writer("test"):
+        store.remove_videos([LAGOS])
+    with (store := Store.open(db)).writer("test"):
+        store.remove_videos([BEES])
+    both = clamr("search", "crowd", "--db", str(db), "--db", str(other), "--json")
+    assert [json.loads(line)["video_id"] for line in both.out.splitlines()] == [LAGOS, BEES, SALE]
+    assert clamr("open", "2", "--print", "--db", str(db), "--db", str(other)).err == (
+        f"clamr: no file of video {BEES} is there now (it was at /videos/nature/bees.mkv): connect its disk, bring it "
+        "back, or index its folder\n"
+    )
+    refused = clamr("tag", "add", LAGOS, "x", "--db", str(db), "--db", str(other))
+    assert (refused.code, refused.err[:36]) == (2, "clamr: this command uses one index: ")
+
+
+def test_indexes_are_merged_with_a_line_for_each_contradiction(clamr: Clamr, db: Path, tmp_path: Path):
+    other, target = tmp_path / "other", str(tmp_path / "target")
+    clamr("merge", str(db), "--into", str(other))
+    with (store := Store.open(other)).writer("test"):
+        store.put_video(store.video(BEES), [replace(MOMENTS[BEES][0], speech=())])
+    merged = clamr("merge", str(db), str(other), "--into", target, "--json")
+    assert (merged.code, len(json.loads(merged.out)["conflicts"])) == (0, 1)
+    assert merged.err == f"{json.loads(merged.out)['conflicts'][0]}\n"
+    assert clamr("merge", str(db)).err == "clamr: no index was named to take them: give --into DB\n"
+    assert "no index at" in clamr("merge", str(tmp_path / "none"), "--into", target).err
+    for shard in ("0/3", "4/3", "x", "1/0"):
+        assert "give a part and the number of parts" in clamr("index", str(tmp_path), "--shard", shard).err

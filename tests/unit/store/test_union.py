@@ -1,0 +1,167 @@
+"""Several indexes read as one, and put together in one: both answer as one index of all videos."""
+
+from __future__ import annotations
+
+import inspect
+import random
+
+import pytest
+
+from clamr_cli.errors import EncoderMismatch, IndexLocked, StoreError, UsageError
+from clamr_cli.search import correct, explain, search
+from clamr_cli.store import LastHit, Store, StoreUnion
+from clamr_cli.store.merge import merge
+from clamr_cli.store.tables import SCHEMAS
+from clamr_cli.types import Filters, Labels, SearchOptions
+from tests.unit.store.samples import file, video
+from tests.unit.words import WordEncoder, moment
+
+WORDS = ["dog", "cat", "tree", "river", "bridge", "night", "rain", "train", "glacier", "umbrella"]
+ENCODER = WordEncoder(similar={"hound": {"dog": 0.8}})
+
+
+def put(store, video_id):
+    """Store a video of two moments whose words are drawn by its id."""
+    draw = random.Random(video_id)
+    moments = [
+        moment(video_id, number, start=60.0 * number, speech=[" ".join(draw.choices(WORDS, k=3)) for _ in range(2)])
+        for number in range(2)
+    ]
+    store.put_video(video(video_id, title=f"About {draw.choice(WORDS)}"), moments)
+    store.put_files([file(f"/videos/{video_id}.mp4", video_id)])
+    store.put_extraction(f"{video_id}-content/media/x", {"frames": 1}, [b"jpeg"])
+    if video_id == "v03":
+        store.put_labels(f"{video_id}-content", Labels(("holiday",)))
+    store.put_vectors(ENCODER.info, {one.moment_id: ENCODER.encode(one) for one in moments})
+
+
+def fill(folder, *ids):
+    store = Store.open(folder, create=True)
+    with store.writer("test"):
+        for video_id in ids:
+            put(store, video_id)
+    return store
+
+
+IDS = [f"v{number:02}" for number in range(9)]
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """One index of all videos, and three that hold them together; two videos are in two of these."""
+    folder = tmp_path_factory.mktemp("shards")
+    whole = fill(folder / "whole", *IDS)
+    parts = [fill(folder / f"{n}", *IDS[n::3], *IDS[n : 2 * n : 3]) for n in range(3)]
+    parts[1].pack_all()
+    return whole, parts
+
+
+def test_every_method_that_reads_asks_all_indexes():
+    on_others = {  # they call what is overridden
+        "open", "parts", "video", "labels_of", "extraction", "matching_text", "sample",
+        # what needs the writer lock, which a union refuses
+        "sync", "sweep", "finish", "pack_vectors", "pack_all", "scan_packed", "forget_encoder", "index_vectors",
+    }  # fmt: skip
+    changing = {name for name in vars(Store) if name.startswith(("put_", "delete_", "drop_", "remove_"))}
+    public = {name for name, value in vars(Store).items() if not name.startswith("_") and inspect.isfunction(value)}
+    assert public - on_others - changing - set(vars(StoreUnion)) == set()
+
+
+QUERIES = [
+    ("dog", SearchOptions()),
+    ("hound rain", SearchOptions(moments=True, limit=20)),
+    ("night train glacier", SearchOptions(limit=3, offset=2)),
+    ("river cat", SearchOptions(also=("tree",), without=("bridge",), moments=True)),
+    ('"rain"', SearchOptions(filters=Filters(path="v0*"))),
+    ("umbrella", SearchOptions(filters=Filters(tags=("holiday",)))),
+]
+
+
+@pytest.mark.parametrize(("query", "options"), QUERIES)
+def test_the_ranking_and_all_about_it_is_that_of_one_index(stores, query, options):
+    whole, parts = stores
+    union = StoreUnion(parts)
+    hits = search(whole, ENCODER, query, options)
+    assert search(union, ENCODER, query, options) == hits
+    if hits and options == SearchOptions():
+        assert explain(union, ENCODER, hits[-1].video_id, query, options) == explain(
+            whole, ENCODER, hits[-1].video_id, query, options
+        )
+
+
+def test_words_of_any_index_are_known(stores):
+    whole, parts = stores
+    assert correct(StoreUnion(parts), "umbrela gracier") == correct(whole, "umbrela gracier")
+    assert correct(StoreUnion(parts), "umbrela gracier")[1]
+
+
+def test_the_rank_of_a_hit_is_a_name_in_its_index(stores):
+    _, parts = stores
+    union = StoreUnion(parts)
+    hits = search(union, ENCODER, "dog", SearchOptions())
+    union.remember_search("dog", SearchOptions(), hits=[LastHit.of(hit) for hit in hits])
+    assert [hit.rank for hit in union.last_search().hits] == [hit.rank for hit in hits]
+    own = parts[2].last_search().hits
+    assert {hit.video_id for hit in own} == {hit.video_id for hit in hits} & parts[2].video_ids()
+
+
+def test_indexes_that_cannot_be_compared_are_named(stores, tmp_path):
+    _, parts = stores
+    empty = Store.open(tmp_path / "empty", create=True)
+    assert search(StoreUnion([*parts, empty]), ENCODER, "dog", SearchOptions())
+    other = fill(tmp_path / "other", "v99")
+    with other.writer("test"):
+        other.delete_vectors(ENCODER.info.fingerprint)
+    with pytest.raises(EncoderMismatch, match=r"index at .*other has no vectors"):
+        search(StoreUnion([*parts, other]), ENCODER, "dog", SearchOptions())
+    with other.writer("test"):
+        other.put_encoder_settings("words", {"pool": 2})
+    with pytest.raises(StoreError, match=r"other settings in the index at .*other"):
+        StoreUnion([parts[0], other]).encoder_settings("words")
+    with pytest.raises(UsageError, match="one index"):
+        StoreUnion(parts).writer("clamr rm")
+
+
+def rows(store):
+    """All rows of the tables, in an order of their own."""
+    tables = {name: store.tables.read(name, schema.names).to_pylist() for name, schema in SCHEMAS.items()}
+    return {name: sorted(table, key=lambda row: str(list(row.values())[:2])) for name, table in tables.items()}
+
+
+def test_merged_indexes_are_one_index(stores, tmp_path):
+    whole, parts = stores
+    target = Store.open(tmp_path / "target", create=True)
+    merged = merge(target, parts)
+    assert (merged.videos, merged.files, merged.moments, merged.conflicts) == (9, 9, 18, [])
+    assert rows(target) == rows(whole)
+    assert merge(target, parts).videos == 0
+    assert rows(target) == rows(whole)
+    assert search(target, ENCODER, "dog rain", SearchOptions()) == search(whole, ENCODER, "dog rain", SearchOptions())
+
+
+def test_what_indexes_say_differently_is_named_and_the_first_stays(stores, tmp_path):
+    _, parts = stores
+    other = fill(tmp_path / "other", "v00")
+    with other.writer("test"):
+        other.put_video(video("v00"), [moment("v00", 0, speech=["another cut"])])
+        other.put_labels("v03-content", Labels(("beach",)))
+        other.put_files([file("/videos/v01.mp4", "v99")])
+        other.put_folders({"/videos": {"language": "fr"}})
+        put(other, "v03")
+        other.put_labels("v03-content", Labels(("beach",)))
+    target = Store.open(tmp_path / "target", create=True)
+    before = merge(target, parts)
+    with target.writer("test"):
+        target.put_folders({"/videos": {}})
+    lines = merge(target, [other]).conflicts
+    assert before.conflicts == []
+    assert [line.split(" in ")[0] for line in lines] == [
+        "video v00 has other moments", "video v03 has other tags or notes", "'/videos/v01.mp4' is video v99",
+        "'/videos' has other settings",
+    ]  # fmt: skip
+    assert target.labels(["v03"])["v03"].tags == ("holiday", "beach")
+    assert target.moments(["v00"]) == parts[0].moments(["v00"])
+    with pytest.raises(UsageError, match="into itself"):
+        merge(target, [target])
+    with other.writer("test"), pytest.raises(IndexLocked, match="other"):
+        merge(target, [other])
