@@ -16,7 +16,7 @@ import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -116,6 +116,43 @@ def words_of(text: str) -> list[str]:
     return WORD.findall(plain(text))
 
 
+_BETWEEN: Final = re.compile(
+    r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|(?<=[a-zß-öø-ÿ])(?=[A-ZÀ-ÖØ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])"
+)
+_SHORTEST_PART: Final = 3
+"""Letters of a word that stands in another one at least."""
+
+
+UNSPACED: Final = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Letters of Chinese, Japanese, Thai, Lao, Khmer and Burmese, which put no spaces between words."""
+
+_SUFFIXED: Final = re.compile("[\uac00-\ud7a3]")
+"""Letters of Korean, whose particles are written behind the word."""
+
+
+def stands_among(word: str, words: Collection[str]) -> bool:
+    """Whether a word stands among those of a text (:func:`standing_words`), or in one where spaces part no words."""
+    if word in words:
+        return True
+    return bool(UNSPACED.search(word) or _SUFFIXED.search(word)) and any(word in other for other in words)
+
+
+def standing_words(text: str) -> set[str]:
+    """The words that stand in a text, as they are compared: those within others too, as in many names of files.
+
+    Capitals, and digits beside letters, part them: ``dancing`` stands in ``dancing1``, ``queen`` in ``DancingQueen``.
+
+    >>> sorted(standing_words("DancingQueen2"))
+    ['dancing', 'dancingqueen2', 'queen']
+    """
+    words = set(words_of(text))
+    if (apart := _BETWEEN.sub(" ", text)) != text:
+        words |= {word for word in words_of(apart) if len(word) >= _SHORTEST_PART and word.isalpha()}
+    return words
+
+
 def content_words(query: str) -> tuple[str, ...]:
     """The different words of a query without stop words; all of them where there are only stop words."""
     words = dict.fromkeys(words_of(query))
@@ -130,7 +167,8 @@ def without_accents(word: str) -> str:
     """
     if word.isascii():
         return word
-    return "".join(letter for letter in unicodedata.normalize("NFD", word) if not unicodedata.combining(letter))
+    letters = (letter for letter in unicodedata.normalize("NFD", word) if not unicodedata.combining(letter))
+    return unicodedata.normalize("NFC", "".join(letters))
 
 
 _ENDINGS: Final = (

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import combinations
 from typing import Final, NamedTuple
 
 import msgspec
@@ -31,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clamr_cli.search.cascade import Float32, ScoringRule
-from clamr_cli.text import content_words, inflections, without_accents, words_of
+from clamr_cli.text import content_words, inflections, standing_words, stands_among, without_accents
 from clamr_cli.types import FAIR_FROM, STRONG_FROM, Modality
 
 MODELS: Final = "confidence.json"
@@ -208,12 +209,19 @@ class Judge:
         return sum(shares) / letters if letters else 0.0
 
     def _counts(self, texts: Iterable[str]) -> list[float]:
-        """Of each content word 1 where it stands in the texts, :data:`INFLECTED` where another form does, else 0."""
-        there = {without_accents(word) for text in texts for word in words_of(text)}
-        return [
-            1.0 if word in there else INFLECTED if inflections(word) & there else 0.0
-            for word in map(without_accents, self._content)
+        """Of each content word 1 where it stands in the texts, :data:`INFLECTED` where another form does, else 0.
+
+        Words that stand there as one, as in names of files and sites, stand there too.
+        """
+        there = {without_accents(word) for text in texts for word in standing_words(text)}
+        words = [without_accents(word) for word in self._content]
+        counts = [
+            1.0 if stands_among(word, there) else INFLECTED if inflections(word) & there else 0.0 for word in words
         ]
+        for start, end in combinations(range(len(words) + 1), 2):
+            if end - start > 1 and "".join(words[start:end]) in there:
+                counts[start:end] = [1.0] * (end - start)
+        return counts
 
     def level(self, confidence: float) -> float:
         """The score from which a moment is given at least a confidence for its score alone, without its texts.

@@ -52,7 +52,7 @@ from clamr_cli.search.confidence import DEFAULT, PICTURES, Background, Confidenc
 from clamr_cli.search.lines import lines_of
 from clamr_cli.store import CorruptCache, LastHit, Store, VideoFacts
 from clamr_cli.store.tables import readable
-from clamr_cli.text import content_words, format_time, plain, shorten, words_of
+from clamr_cli.text import UNSPACED, content_words, format_time, plain, shorten, standing_words, stands_among, words_of
 from clamr_cli.types import (
     FAIR_FROM,
     MODALITY_IDS,
@@ -96,11 +96,6 @@ _LONGEST_NAME: Final = 40
 _QUOTED: Final = re.compile(r'"([^"]*)"|“([^“”]*)”|„([^„“”]*)[“”]|”([^“”]*)”|«([^«»]*)»|»([^«»]*)«|＂([^＂]*)＂')
 
 _CHUNK: Final = re.compile(r"\S+")
-
-# Chinese, Japanese, Thai, Lao, Khmer and Burmese put no spaces between words: there a token is the smallest unit.
-_UNSPACED: Final = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +295,9 @@ def literal_moments(store: Store, query: str) -> frozenset[str]:
     words = content_words(query)
     if len(words) != 1:
         return frozenset()
-    return frozenset(moment_id for moment_id, text in store.texts(words[0]) if words[0] in words_of(text))
+    return frozenset(
+        moment_id for moment_id, text in store.texts(words[0]) if stands_among(words[0], standing_words(text))
+    )
 
 
 def background(store: Store, query: Query) -> Background:
@@ -350,7 +347,7 @@ def moments_answering(store: Store, encoder: Encoder, text: str, candidates: Can
     goes by the words alone.
     """
     query = Query.of(text, encoder, SearchOptions())
-    edges = ("", "") if _UNSPACED.search(query.text) else (r"(?<!\w)", r"(?!\w)")
+    edges = ("", "") if UNSPACED.search(query.text) else (r"(?<!\w)", r"(?!\w)")
     stands = re.compile(re.escape(plain(query.text)).join(edges))
     texts = store.texts(max(words_of(query.text), key=len, default=""))
     near = {moment_id for moment_id, words in texts if stands.search(plain(words))}
@@ -647,7 +644,7 @@ def query_words(query: str, tokens: TokenVectors) -> list[QueryWord]:
         if chunk is None:
             whole.append(row)
             continue
-        if _UNSPACED.search(query[slice(*chunk)]):
+        if UNSPACED.search(query[slice(*chunk)]):
             chunk = (first, min(end, chunk[1]))
         rows_of.setdefault(chunk, []).append(row)
     words = [_query_word(query, chunk, rows, tokens) for chunk, rows in sorted(rows_of.items())]
@@ -679,7 +676,7 @@ def cut_around(text: str, start: int, end: int) -> tuple[str, str]:
     if start >= end:
         return line, line
     end = min(end, line_end)
-    if not _UNSPACED.search(text[start:end]):
+    if not UNSPACED.search(text[start:end]):
         while start > line_start and text[start].isalnum() and text[start - 1].isalnum():
             start -= 1
         while end < line_end and text[end - 1].isalnum() and text[end].isalnum():

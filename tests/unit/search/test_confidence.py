@@ -50,6 +50,11 @@ def test_what_stands_in_the_texts_is_not_weak(library, encoder):
         ("Crème", "la creme"),
         ("DOG", "my dog"),
         ("clean room", "largest clean rooms"),
+        ("dancing", "party_dancing1"),
+        ("queen", "DancingQueen"),
+        ("big buck bunny", "bigbuckbunny"),
+        ("会议", "这是重要的会议"),
+        ("김치찌개", "김치찌개를 먹었다"),
     ],
 )
 def test_accents_case_and_form_make_no_difference_to_what_stands_literally(tmp_path, encoder, query, text):
