@@ -8,7 +8,9 @@ With ``--languages`` it prints how queries in other languages do instead, with t
 it, and the 95 % interval of the difference of nDCG@10 over queries (paired bootstrap): held-out photos by the German
 and French translations of their captions (Multi30k), sentences to their English translation as speech, and with
 ``--stamps DIR`` (the files of the Debian package tuxpaint-stamps-default) pictures by descriptions in seven languages,
-and pictures of things, in documents with other texts, by one to three words in nine languages (``words.tsv``).
+and one to three words in nine languages (``words.tsv``) for pictures of things and for English texts, in documents with
+other texts. The same library has names, loan words and words of programs (``names.tsv``), which are not foreign: their
+lines also tell how often the modality that has them wins.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from clamr_cli.encoders.mini.networks import WEIGHTS, Heads, ImageFeatures
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
 from clamr_cli.train.mini.data import entries, photos, split_entries, split_photos
 from clamr_cli.train.mini.evaluate import evaluate, gains, match_held_out
-from clamr_cli.types import Document, Frame, Segment, Span, TokenVectors
+from clamr_cli.types import MODALITY_OF_ID, Document, Frame, Segment, Span, TokenVectors
 from tests.bench.process import counted
 
 WHOLE: Final = Span(0.0, 10.0)
@@ -40,7 +42,15 @@ STAMPS: Final = ("en", "de", "fr", "es", "ja", "zh_CN", "ko", "ru")
 STAMPS_IN_DATA: Final = "train/more/tuxstamps"
 
 WORDS: Final = Path(__file__).parent / "words.tsv"
-"""Classes of Caltech-101 and what people would type to find them; written before anything was scored with it."""
+"""Classes of Caltech-101, or texts, and what people would type to find them, written before it was scored."""
+
+NAMES: Final = Path(__file__).parent / "names.tsv"
+"""Words that are of no language or of any, and a text that has each."""
+
+NAMED: Final = "names "
+"""Before the modality that has them: queries of that table."""
+
+_MORE_DOCUMENTS: Final = 100
 
 Queries = Sequence[tuple[str, int]]
 """Texts, each with the number of the document that answers."""
@@ -101,25 +111,48 @@ def tasks(
 
 
 def word_task(data: Path) -> tuple[list[Document], dict[str, Queries]]:
-    """A picture of each thing in a document with texts of held-out entries; no picture was trained on."""
+    """Documents that each have what one query of the two files asks for, among other texts and pictures, and others.
+
+    No picture was trained on, and no text.
+    """
     all_photos, texts = photos(data), entries(data)
     (_, held_out), (_, held_out_texts) = split_photos(all_photos), split_entries(texts)
     config = CompositionConfig(related=0.0, channel=0.0, both=1.0)
     composer = Composer(all_photos, held_out, texts, held_out_texts, random.Random(7), config)
-    documents, queries = [], {}
-    with WORDS.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file, delimiter="\t")):
-            name = row.pop("class")
-            picture = sorted((data / "train/caltech101" / name).glob("*.jpg"))[-3]
-            segments: dict[str, tuple[Segment, ...]] = {
-                modality.value: tuple(Segment(WHOLE, texts[part.entry].text) for part in parts)
-                for modality, parts in composer.compose(max_images=0).texts.items()
-            }
-            frames = (Frame(5.0, WHOLE, picture.read_bytes()),)
-            documents.append(Document(name, Span(0.0, 60.0), frames=frames, **segments))
-            for language, text in row.items():
-                queries.setdefault(language, []).append((text, number))
+    documents: list[Document] = []
+    queries: dict[str, list[tuple[str, int]]] = {}
+
+    def add(picture: Path | None, modality: str = "", text: str = "") -> None:
+        composed = composer.compose(max_images=0 if picture else 1)
+        segments = {
+            each.value: [Segment(WHOLE, texts[part.entry].text) for part in parts]
+            for each, parts in composed.texts.items()
+        }
+        if modality:
+            segments.setdefault(modality, []).append(Segment(WHOLE, text))
+        for index, _ in composed.images:
+            picture = data / "train/flickr8k_1k/images" / all_photos[index].name
+        frames = (Frame(5.0, WHOLE, picture.read_bytes()),) if picture else ()
+        parts = {name: tuple(each) for name, each in segments.items()}
+        documents.append(Document(str(len(documents)), Span(0.0, 60.0), frames=frames, **parts))
+
+    for row in rows_of(WORDS):
+        name, modality, text = row.pop("class"), row.pop("modality"), row.pop("text")
+        add(sorted((data / "train/caltech101" / name).glob("*.jpg"))[-3] if name else None, modality, text)
+        for language, query in row.items():
+            queries.setdefault(language, []).append((query, len(documents) - 1))
+    for row in rows_of(NAMES):
+        add(None, row["modality"], row["text"])
+        queries.setdefault(NAMED + row["modality"], []).append((row["query"], len(documents) - 1))
+    for _ in range(_MORE_DOCUMENTS):
+        add(None)
     return documents, queries
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    """The rows of a table whose columns tabs part."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def stamp_task(data: Path, stamps: Path) -> tuple[list[Document], dict[str, Queries]]:
@@ -150,6 +183,21 @@ def ranked(encoder: MiniEncoder, pairs: Queries, documents: Sequence[TokenVector
     return np.array(ranks)
 
 
+def won(encoder: MiniEncoder, pairs: Queries, documents: Sequence[TokenVectors], modality: str) -> float:
+    """Share of queries whose answer is won by a modality."""
+    wins = 0
+    for text, answer in pairs:
+        (query,), document = encoder.encode_queries([text]), documents[answer]
+        values = query.vectors @ document.vectors.T
+        sums = {
+            name: values[:, document.modality_ids == number].max(axis=1).sum()
+            for number, name in MODALITY_OF_ID.items()
+            if (document.modality_ids == number).any()
+        }
+        wins += max(sums, key=lambda name: sums[name]) == modality
+    return wins / len(pairs)
+
+
 def interval(differences: np.ndarray) -> tuple[float, float]:
     """95 % of a paired bootstrap over queries."""
     rng = np.random.default_rng(0)
@@ -175,6 +223,11 @@ def languages(
             low, high = interval(gains(both) - gains(without))
             recalls = ", ".join(f"{k} R@1 {(r < 1).mean():.3f} R@10 {(r < 10).mean():.3f}" for k, r in ranks.items())
             change = f"nDCG@10 {gains(without).mean():.3f} -> {gains(both).mean():.3f} [{low:+.3f}, {high:+.3f}]"
+            if language.startswith(NAMED):
+                wins = [
+                    won(encoder, pairs, vectors[kind], language[len(NAMED) :]) for kind, encoder in encoders.items()
+                ]
+                change += "; modality {1:.3f} -> {0:.3f}".format(*wins)
             print(
                 f"{name} {language}: {recalls}; {change}; {len(pairs)} queries, {len(documents)} documents", flush=True
             )
