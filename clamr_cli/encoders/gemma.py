@@ -287,8 +287,8 @@ class GemmaEncoder:
             threads: CPU threads; 0 leaves the choice to the libraries.
             model: folder or hub id of a checkpoint of this kind; empty for the published one.
             revision: branch, tag or commit on the hub.
-            dtype: "auto" is bfloat16 on a GPU and on CPUs that compute with it, else float32; "int8" is for CPUs and
-                has a fingerprint of its own. The model gives no numbers in float16.
+            dtype: "auto" is bfloat16 on a GPU and on CPUs with matrix instructions for it (AMX), else float32; "int8"
+                is for CPUs and has a fingerprint of its own. The model gives no numbers in float16.
             image_tokens: one of :data:`IMAGE_TOKENS`; twice as many take twice the time or more.
             adapter: folder of a training run, or its file of gates; empty for none.
 
@@ -627,7 +627,9 @@ class GemmaModel:
         model = model.eval().requires_grad_(False).to(place)
         if self._dtype == "int8":
             quantize: Any = torch.ao.quantization.quantize_dynamic
-            model = quantize(model, {torch.nn.Linear}, dtype=torch.qint8)
+            layers = {name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
+            # The library asks the first layer of pictures for the dtype of its weight, which a quantised one lacks.
+            model = quantize(model, {name for name in layers if not name.endswith("input_proj")}, dtype=torch.qint8)
         return model
 
     def _torch_dtype(self, place: Any) -> Any:  # noqa: ANN401 -- torch is imported late
@@ -636,7 +638,9 @@ class GemmaModel:
         if self._dtype == "int8" and place.type != "cpu":
             raise UsageError("int8 is for the CPU", "use --device cpu or another --dtype")
         if self._dtype == "auto":
-            return torch.float32 if place.type == "cpu" else torch.bfloat16
+            # Without AMX bfloat16 is slower than float32, even where a CPU has other instructions for it.
+            fast = place.type != "cpu" or torch.cpu.get_capabilities().get("amx_bf16", False)
+            return torch.bfloat16 if fast else torch.float32
         return torch.float32 if self._dtype == "int8" else getattr(torch, self._dtype)
 
     def _check(self, expected: Mapping[str, tuple[int, ...]], width: int) -> None:

@@ -3,6 +3,9 @@
 The configuration is the library's default, which has the tensors of the published checkpoint: 1,376 of them, 744
 million numbers. Each precision runs in a process of its own. Times are of one thread; CPU seconds depend little on what
 else the machine does, and the ratios of precisions less. Memory is the largest of the process until then.
+
+With ``--layer`` it times one linear layer of the text model instead, in float32 and bfloat16, with the instructions of
+this CPU and of lesser ones (oneDNN's ONEDNN_MAX_CPU_ISA): where bfloat16 pays decides what "auto" means.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from tests.bench.encode import versions
 from tests.unit.encoders.tiny_gemma import make_tokenizer
 
 RESULTS = Path(__file__).parent / "results" / "gemma-cpu.json"
+INSTRUCTIONS = ("AVX2", "AVX512_CORE", "AVX512_CORE_BF16", "ALL")
 PRECISIONS = ("float32", "bfloat16", "int8")
 QUERY, PASSAGE = "q" * 12, "passage of text. " * 4
 WHOLE = Span(0.0, 60.0)
@@ -96,6 +100,26 @@ def measure(folder: Path, dtype: str, times: int) -> dict[str, dict[str, float]]
     return result
 
 
+def layer() -> dict[str, dict[str, float]]:
+    """CPU milliseconds of a linear layer of the text model by the rows of its input and the precision."""
+    torch.set_num_threads(1)
+    result: dict[str, dict[str, float]] = {}
+    for rows in (14, 70, 630):
+        for dtype in (torch.float32, torch.bfloat16):
+            # Several, so that weights come from memory as they do in a model.
+            layers = [torch.nn.Linear(768, 3072, dtype=dtype) for _ in range(8)]
+            inputs = torch.randn(rows, 768, dtype=dtype)
+            with torch.inference_mode():
+                best = measured(partial(_each, layers * 4, inputs), times=8)["cpu_seconds"]
+            result.setdefault(f"{rows} rows", {})[str(dtype).removeprefix("torch.")] = round(best / 32e-3, 2)
+    return result
+
+
+def _each(layers: list[torch.nn.Linear], inputs: torch.Tensor) -> None:
+    for one in layers:
+        one(inputs)
+
+
 def main() -> None:
     """Measure every precision, print and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,7 +129,27 @@ def main() -> None:
         "--only", action="append", help="this precision; the file keeps the others' figures; repeatable"
     )
     parser.add_argument("--times", type=int, default=3, help="runs of each step, of which the best counts")
+    parser.add_argument("--layer", choices=("all", "here"), nargs="?", const="all", help="see above")
     options = parser.parse_args()
+    if options.layer == "here":
+        print(json.dumps(layer()))
+        return
+    if options.layer:
+        result = json.loads(RESULTS.read_text("utf-8"))
+        result["milliseconds of a layer of 768 x 3072"] = {
+            name: json.loads(
+                subprocess.run(
+                    [sys.executable, "-m", "tests.bench.gemma", "--layer", "here"],
+                    check=True,
+                    stdout=subprocess.PIPE,
+                    env={**os.environ, "ONEDNN_MAX_CPU_ISA": name},
+                ).stdout
+            )
+            for name in INSTRUCTIONS
+        }
+        print(json.dumps(result["milliseconds of a layer of 768 x 3072"], indent=1))
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        return
     if options.dtype:
         print(json.dumps(measure(options.folder, options.dtype, options.times)))
         return
@@ -114,10 +158,9 @@ def main() -> None:
         if not options.folder:
             write_checkpoint(folder)
         size = (folder / "model.safetensors").stat().st_size
-        former = json.loads(RESULTS.read_text("utf-8")) if options.only and RESULTS.exists() else {}
+        former = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
         figures: dict[str, object] = {
-            **{name: former[name] for name in PRECISIONS if name in former},
-            **versions(torch.device("cpu")), "bytes of weights": size, "threads": 1,
+            **former, **versions(torch.device("cpu")), "bytes of weights": size, "threads": 1,
         }  # fmt: skip
         whole: dict[str, dict[str, float]] = former.get("float32", {}).get("steps", {})
         for dtype in options.only or PRECISIONS:

@@ -26,6 +26,7 @@ from clamr_cli.errors import MediaError, ModelError, UsageError
 from clamr_cli.types import Document, Frame, Segment, Sound, Span
 from tests.unit.encoders import tiny_gemma
 
+PLAIN: Any = {"device": "cpu", "threads": 1, "dtype": "float32"}
 WHOLE = Span(0.0, 9.0)
 NOISE = np.random.default_rng(5)
 SAMPLES = NOISE.integers(-9000, 9000, 40_000).astype(np.int16)
@@ -60,7 +61,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(checkpoint: Path, cache: Path) -> Any:
-    return encoders.create("gemma", cache=cache, device="cpu", threads=1, model=str(checkpoint))
+    return encoders.create("gemma", cache=cache, **PLAIN, model=str(checkpoint))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_texts_pictures_and_sounds_have_the_vectors_that_the_library_gives(
     images = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in PICTURES]
     expected = np.concatenate([reference(images=[image], max_soft_tokens=70) for image in images])
     assert np.abs(encoder.model.pictures(MOMENT.frames) - expected).max() < 1e-5
-    hears = encoders.create("gemma-omni", cache=cache, device="cpu", threads=1, model=str(checkpoint))
+    hears = encoders.create("gemma-omni", cache=cache, **PLAIN, model=str(checkpoint))
     expected = reference(audio=[SAMPLES.astype(np.float32) / 32768])
     assert np.abs(hears.model.sounds([MOMENT.audio]) - expected).max() < 1e-5  # type: ignore[attr-defined]
 
@@ -146,7 +147,7 @@ def test_rows_have_unit_length_and_know_their_place(encoder: Any) -> None:
 
 @pytest.mark.slow
 def test_sound_is_a_row_of_its_own_for_the_encoder_that_takes_it(checkpoint: Path, cache: Path) -> None:
-    hears = encoders.create("gemma-omni", cache=cache, device="cpu", threads=1, model=str(checkpoint))
+    hears = encoders.create("gemma-omni", cache=cache, **PLAIN, model=str(checkpoint))
     (found,) = hears.encode_documents([MOMENT])
     assert found.modality_ids.tolist()[-2:] == [5, 5]
     assert encoders.accepts_audio("gemma-omni")
@@ -177,7 +178,7 @@ def test_a_long_text_is_cut_at_sentences_and_what_is_over_the_limit_is_left_out(
 
 
 def test_a_query_loads_neither_tower_and_pictures_no_audio(checkpoint: Path, cache: Path) -> None:
-    fresh: Any = encoders.create("gemma", cache=cache, device="cpu", threads=1, model=str(checkpoint))
+    fresh: Any = encoders.create("gemma", cache=cache, **PLAIN, model=str(checkpoint))
     fresh.encode_queries(["a ferry"])
     assert fresh.model.network.vision_tower is None
     fresh.encode_documents([MOMENT])
@@ -186,9 +187,9 @@ def test_a_query_loads_neither_tower_and_pictures_no_audio(checkpoint: Path, cac
 
 
 def test_the_bank_is_computed_once(checkpoint: Path, tmp_path: Path) -> None:
-    first: Any = encoders.create("gemma", cache=tmp_path, device="cpu", threads=1, model=str(checkpoint))
+    first: Any = encoders.create("gemma", cache=tmp_path, **PLAIN, model=str(checkpoint))
     mean = first.bank.mean
-    second: Any = encoders.create("gemma", cache=tmp_path, device="cpu", threads=1, model=str(checkpoint))
+    second: Any = encoders.create("gemma", cache=tmp_path, **PLAIN, model=str(checkpoint))
     assert (second.bank.mean == mean).all()
     assert second.model.network is None
 
@@ -206,11 +207,13 @@ def test_bfloat16_and_eight_bits_give_nearly_the_same_vectors(encoder: Any, chec
     texts = ["a ferry at the pier", "hello there"]
     for dtype, least in (("bfloat16", 0.99), ("int8", 0.9)):
         other: Any = encoders.create("gemma", cache=cache, device="cpu", threads=1, model=str(checkpoint), dtype=dtype)
-        assert (other.model.texts(texts) * encoder.model.texts(texts)).sum(axis=1).min() > least
+        for name, inputs in (("texts", texts), ("pictures", MOMENT.frames), ("sounds", [MOMENT.audio])):
+            found, exact = getattr(other.model, name)(inputs), getattr(encoder.model, name)(inputs)
+            assert (found * exact).sum(axis=1).min() > least, (dtype, name)
 
 
 def test_pooling_leaves_the_halves_apart(checkpoint: Path, cache: Path) -> None:
-    pooled = encoders.create("gemma", cache=cache, device="cpu", threads=1, model=str(checkpoint), pool=2)
+    pooled = encoders.create("gemma", cache=cache, **PLAIN, model=str(checkpoint), pool=2)
     (found,) = pooled.encode_documents([MOMENT])
     assert found.modality_ids.tolist() == [1, 1, 3, 3, 4, 4]
     marks = found.vectors[:, HALF : HALF + 2]
