@@ -170,6 +170,30 @@ class TokenVectors:
     def __len__(self) -> int:
         return int(self.vectors.shape[0])
 
+    @property
+    def deciding(self) -> int:
+        """The number of vectors, from the first on, that decide which modality answers a query."""
+        return len(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ForeignQuery(TokenVectors):
+    """Token vectors of a query that seems to be in another language than the encoder's.
+
+    Attributes:
+        as_written: its vectors in the encoder's language.
+        certain: whether it is in another language for sure. Else the vectors begin with those of ``as_written``, which
+            decide which modality answers.
+    """
+
+    as_written: TokenVectors
+    certain: bool
+
+    @property
+    def deciding(self) -> int:
+        """The number of vectors, from the first on, that decide which modality answers a query."""
+        return len(self) if self.certain else len(self.as_written)
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:

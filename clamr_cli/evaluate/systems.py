@@ -41,7 +41,7 @@ from clamr_cli.search.cascade import (
     slot_weights,
     video_of,
 )
-from clamr_cli.search.search import literal_moments
+from clamr_cli.search.search import encode_queries, literal_moments
 from clamr_cli.store import PackedVectors, Store
 from clamr_cli.types import (
     DIMENSION,
@@ -154,7 +154,7 @@ def all_systems(
     name, fingerprint = encoder.info.name, encoder.info.fingerprint
     video_ids, names = list(pool), list(pool.values())
     progress("encoding queries", 0, 1)
-    tokens = encoder.encode_queries([query.text for query in queries])
+    tokens = encode_queries(store, encoder, [query.text for query in queries])
     lengths = np.array([len(query) for query in tokens], np.float32)
     encoded = store.encoded(fingerprint)
 
@@ -414,7 +414,8 @@ def score_videos(
         rows = np.flatnonzero(columns >= 0)
         for query, maxima in _maxima_of_queries(queries, batch):
             whole, apart = rule.scores(maxima), per_modality(maxima)
-            best = np.where(np.isfinite(apart).any(axis=1), apart.argmax(axis=1), 0)
+            deciding = per_modality(maxima[: queries[query].deciding])
+            best = np.where(np.isfinite(deciding).any(axis=1), deciding.argmax(axis=1), 0)
             np.maximum.at(alone[query], columns[rows], apart[rows])
             some = rows
             if literal and literal[query]:

@@ -70,7 +70,7 @@ def explain(
         StoreError: the index cannot be read.
     """
     store.video(video_id)
-    query = Query.of(text, encoder, options, example)
+    query = Query.of(store, text, encoder, options, example)
     candidates = select_candidates(store, query)
     if candidates is None or video_id not in (candidates.videos or ()):
         raise UsageError(f"the filters of the search leave out video {video_id}", "give --query without filters")
@@ -138,7 +138,7 @@ def why_nothing(store: Store, encoder: Encoder, text: str, options: SearchOption
         text: what was looked for.
         options: of that search.
     """
-    query, total = Query.of(text, encoder, options), len(store.catalog())
+    query, total = Query.of(store, text, encoder, options), len(store.catalog())
     videos = frozenset(select(store, options.filters))
     if not videos:
         return _why_none_passes(store, options.filters, total)

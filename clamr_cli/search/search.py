@@ -66,6 +66,7 @@ from clamr_cli.types import (
     FileRecord,
     FileState,
     Filters,
+    ForeignQuery,
     Hit,
     Level,
     Modality,
@@ -127,6 +128,7 @@ class Query:
     """A query: its words and quoted phrases, its vectors, and how to match them.
 
     Attributes:
+        store: the index that it is asked of.
         texts: of the query, and of those it is combined with, without quotation marks.
         phrases: those that were in quotation marks, each of which must stand in a moment.
         encoder: encodes the text; the moments it encoded are searched.
@@ -135,6 +137,7 @@ class Query:
             the fewer of the two are repeated so that the example and the first text weigh about the same.
     """
 
+    store: Store
     texts: tuple[str, ...]
     phrases: tuple[str, ...]
     encoder: Encoder
@@ -142,7 +145,9 @@ class Query:
     example: Example | None = None
 
     @classmethod
-    def of(cls, text: str, encoder: Encoder, options: SearchOptions, example: Example | None = None) -> Query:
+    def of(
+        cls, store: Store, text: str, encoder: Encoder, options: SearchOptions, example: Example | None = None
+    ) -> Query:
         """A query as it was written, combined with those of the options.
 
         Raises:
@@ -152,7 +157,7 @@ class Query:
         if not all(texts[1:] if example else texts):
             raise UsageError("the query is empty", 'write what to look for, e.g. clamr search "a dog on a beach"')
         unique = tuple(dict.fromkeys(phrase for some in phrases for phrase in some))
-        return cls(texts, unique, encoder, options, example)
+        return cls(store, texts, unique, encoder, options, example)
 
     @property
     def text(self) -> str:
@@ -163,7 +168,7 @@ class Query:
     def _encoded(self) -> list[TokenVectors]:
         # Encoding may load a model, so this comes after all cheap checks.
         texts = [text for text in self.texts if text]
-        encoded = self.encoder.encode_queries(texts) if texts else []
+        encoded = encode_queries(self.store, self.encoder, texts)
         start, parts = 0, []
         for text, part in zip(texts, encoded, strict=True):
             # A token that is no part of the text has the offsets (0, 0).
@@ -263,7 +268,7 @@ def search(
         EncoderMismatch: the index has no vectors of this encoder.
         StoreError: the index cannot be read.
     """
-    query = Query.of(text, encoder, options, example)
+    query = Query.of(store, text, encoder, options, example)
     candidates = select_candidates(store, query)
     if candidates is None:
         return []
@@ -285,6 +290,23 @@ def search(
     ranking = without_corrupt_cache(store, query, candidates, top)[options.offset :]
     hits = [hit for hit, _ in hits_of(store, query, ranking)]
     return [replace(hit, rank=hit.rank + options.offset, approximate=approximate) for hit in hits]
+
+
+def encode_queries(store: Store, encoder: Encoder, texts: Sequence[str]) -> list[TokenVectors]:
+    """The vectors of queries to an index, of one that it holds literally as of a query in the encoder's language.
+
+    A name that stands in a moment is no word of another language. But a single word of such a language is translated,
+    though it stands there: its moments come first anyway (:func:`literal_moments`), and others may show what it means.
+    """
+    result = []
+    for text, tokens in zip(texts, encoder.encode_queries(texts) if texts else (), strict=True):
+        words = content_words(text)
+        if isinstance(tokens, ForeignQuery) and not (tokens.certain and len(words) == 1):
+            near = (standing_words(line) for _, line in store.texts(max(words, key=len, default="")))
+            if any(all(stands_among(word, there) for word in words) for there in near):
+                tokens = tokens.as_written
+        result.append(tokens)
+    return result
 
 
 def literal_moments(store: Store, query: str) -> frozenset[str]:
@@ -346,7 +368,7 @@ def moments_answering(store: Store, encoder: Encoder, text: str, candidates: Can
     cache change that level, and :meth:`Cascade.reaching` decides exactly who reaches it. A negation in quotation marks
     goes by the words alone.
     """
-    query = Query.of(text, encoder, SearchOptions())
+    query = Query.of(store, text, encoder, SearchOptions())
     edges = ("", "") if UNSPACED.search(query.text) else (r"(?<!\w)", r"(?!\w)")
     stands = re.compile(re.escape(plain(query.text)).join(edges))
     texts = store.texts(max(words_of(query.text), key=len, default=""))
@@ -689,7 +711,7 @@ class Match:
 
     Attributes:
         scores: the weighted MaxSim score of each modality that may answer and that the moment has.
-        winner: the modality with the highest of these scores, None where there is none.
+        winner: the modality with the highest score by the vectors that decide, None where there is none.
     """
 
     def __init__(
@@ -721,8 +743,9 @@ class Match:
         # Of an example only vectors of like modality count.
         maxima = np.where(comparable(kinds)[:, None] | ~np.isfinite(maxima), maxima, np.float32(0.0))
         sums = per_modality(weighted(maxima, weights))[0]
+        deciding = per_modality(weighted(maxima[: tokens.deciding], weights))[0]
         self.scores = {modality: float(sums[MODALITY_IDS[modality]]) for modality in self._by_modality}
-        self.winner = max(self.scores, key=lambda modality: self.scores[modality], default=None)
+        self.winner = max(self.scores, key=lambda modality: float(deciding[MODALITY_IDS[modality]]), default=None)
 
     def evidence(self) -> tuple[Evidence, ...]:
         """For each query word the evidence that won, in the order of the query."""

@@ -41,7 +41,7 @@ def main() -> None:
     right: defaultdict[Modality, list[float]] = defaultdict(list)
     wrong: defaultdict[Modality, list[float]] = defaultdict(list)
     for each in labelled:
-        query = Query.of(each.text, encoder, SearchOptions(limit=100_000, moments=True))
+        query = Query.of(store, each.text, encoder, SearchOptions(limit=100_000, moments=True))
         candidates = select_candidates(store, query)
         answers = {names[name] for name in each.relevant if name in names}
         if candidates is None or not answers:

@@ -50,7 +50,7 @@ NAMES: Final = Path(__file__).parent / "names.tsv"
 NAMED: Final = "names "
 """Before the modality that has them: queries of that table."""
 
-_MORE_DOCUMENTS: Final = 100
+_MORE_DOCUMENTS: Final = 90
 
 Queries = Sequence[tuple[str, int]]
 """Texts, each with the number of the document that answers."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clamr_cli import weights
 from clamr_cli.encoders import MULTILINGUAL, Rows
-from clamr_cli.encoders.mini.multilingual import HEADS_SHA256, MultilingualHeads, MultilingualModel
+from clamr_cli.encoders.mini.multilingual import HEADS_SHA256, UNSURE, MultilingualHeads, MultilingualModel
 from clamr_cli.encoders.mini.networks import (
     EVIDENCE_FLOORS,
     FLOORS,
@@ -39,7 +39,7 @@ from clamr_cli.encoders.mini.networks import (
 )
 from clamr_cli.encoders.mini.passages import Passage, PassageTokenizer, lexical_vectors
 from clamr_cli.text import Place, TextTrack
-from clamr_cli.types import DIMENSION, Document, EncoderInfo, Modality, Span, TokenVectors
+from clamr_cli.types import DIMENSION, Document, EncoderInfo, ForeignQuery, Modality, Span, TokenVectors
 
 if TYPE_CHECKING:
     from clamr_cli.encoders.mini.vision import ImageModel
@@ -53,9 +53,6 @@ TOKENS_PER_MODALITY: Final = 512
 _TEXT_WEIGHTS: Final = "minilm-l6"
 _IMAGE_WEIGHTS: Final = "efficientnet-lite2"
 _IMAGE_FILE: Final = "efficientnet-lite2-9656183e.pth"
-
-UNSURE: Final = 2.2
-"""Log-odds against English up to which a query is read as English, too."""
 
 TRANSLATION_COPIES: Final = 4
 """Number of copies of the vector of a query's translation, as of an English query's sentence."""
@@ -182,23 +179,43 @@ class MiniEncoder:
         return [self._query(*each) for each in zip(passages, states, sentences, strict=True)]
 
     def _query(self, passage: Passage, states: Array, sentence: Array) -> TokenVectors:
+        multilingual, model = self._multilingual, self._backbones.multilingual
+        if not (multilingual and model and sentence.any()):
+            return self._read(passage, states)
+        english = multilingual.english(sentence, passage, model.frequencies)
+        if english > 0:
+            return self._read(passage, states)
+        certain = english < -UNSURE
+        tokens = self._read(passage, states, multilingual, sentence, is_english=not certain)
+        return ForeignQuery(
+            **{field.name: getattr(tokens, field.name) for field in fields(TokenVectors)},
+            as_written=self._read(passage, states),
+            certain=certain,
+        )
+
+    def _read(
+        self,
+        passage: Passage,
+        states: Array,
+        multilingual: MultilingualHeads | None = None,
+        sentence: Array | None = None,
+        *,
+        is_english: bool = True,
+    ) -> TokenVectors:
+        """Vectors of a query as English, as what the multilingual text model makes of it, or as both, in this order."""
         rows = _TypedRows()
         for word, state in zip(passage.words, _word_states(passage, states), strict=True):
             rows.add(state, QUERY_WORD, word.text, offsets=(word.start, word.end), number=word.number)
         words, known = len(passage.words), passage.known
-        counts, is_english, is_other = [1] * words, True, False
-        model = self._backbones.multilingual if self._multilingual else None
-        if self._multilingual and model and sentence.any():
-            english = self._multilingual.english(sentence, passage, model.frequencies)
-            is_english, is_other = english > -UNSURE, english <= 0
+        counts = [1] * words
         if (known or not words) and is_english:
             # The whole weighs as much as the part of the words that it is made of.
             counts.append(max(1, round(SENTENCE_COPIES * known / words)) if words else SENTENCE_COPIES)
             rows.add(states.mean(axis=0), QUERY_SENTENCE)
-        if self._multilingual and is_other:
+        if multilingual is not None and sentence is not None:
             counts += [TRANSLATION_COPIES, max(1, words)]
-            rows.add(self._multilingual.state(sentence), QUERY_SENTENCE)
-            rows.add_vector(self._multilingual.query(sentence))
+            rows.add(multilingual.state(sentence), QUERY_SENTENCE)
+            rows.add_vector(multilingual.query(sentence))
         vectors = rows.vectors(self._heads)
         if not is_english:
             _keep_spelling(vectors.vectors[:words])

@@ -74,9 +74,25 @@ _ABSENT_KNOWN: Final = 13.8
 """Minus the logarithm of the share of a word that a dictionary lacks. In English it is larger for a word that the
 English text model has as one piece: most are names."""
 
+_WELL_KNOWN: Final = 15.0
+"""Level up to which English knows a word well. Such words are as good as English, whoever shares them."""
+
+_SHARED: Final = -2.5
+"""Log-odds of the dictionaries above which words that English knows well are English."""
+
+_CLEAR: Final = -3.8
+"""Log-odds of the dictionaries from which a query is surely not English. Names and words of programs have none, and a
+name that a small dictionary counts once, where the large one of English has none, has 3.7."""
+
+_MANY_WORDS: Final = 3
+"""Words that no dictionary has from which the sentence vector tells the language alone."""
+
 _LONGEST_EVIDENCE: Final = 7.0
 _MOST_EVIDENCE: Final = 8.0
 """Log-odds that one word can give, and all together."""
+
+UNSURE: Final = 2.2
+"""Log-odds against English up to which a query is read as English, too."""
 
 _LAYOUT: Final = "2"
 """Of the unpacked files; they are made anew when it changes."""
@@ -297,22 +313,39 @@ class WordFrequencies:
 
         The second is the number of word pieces beyond the first, a word, of words that no dictionary has.
         """
-        evidence, known, pieces, count = np.zeros(len(_DICTIONARIES) - 1), False, 0, 0
+        evidence, pieces, _ = self._evidence(passage)
+        return evidence, pieces
+
+    def bounds(self, passage: Passage) -> tuple[bool, bool]:
+        """Whether words are surely English, and whether they may surely be of another language.
+
+        English are words that it shares with others, of another language at least one that it does not know as well.
+        """
+        evidence, _, levels = self._evidence(passage)
+        known = [level for level in levels if level is not None]
+        shared = len(known) == len(levels) and all(0 < level <= _WELL_KNOWN for level in known)
+        clear = evidence <= _CLEAR or (not known and len(levels) >= _MANY_WORDS)
+        return shared and evidence > _SHARED, clear
+
+    def _evidence(self, passage: Passage) -> tuple[float, float, list[float | None]]:
+        """Both values of :meth:`english`, and the level of each word in English; None of one in no dictionary."""
+        evidence, pieces = np.zeros(len(_DICTIONARIES) - 1), 0
+        own: list[float | None] = []
         for word in passage.words:
             if not any(map(str.isalpha, word.text)):
                 continue
-            count += 1
             number = self.words.get(word.text.lower())
             if number is None:
                 pieces += max(0, word.count - 1)
+                own.append(None)
                 continue
-            known = True
             levels = self.levels[number].astype(np.float32) / _LEVELS
+            own.append(float(levels[0]))
             levels = np.where(levels > 0, np.minimum(levels, _ABSENT), _ABSENT)
             english = min(levels[0], _ABSENT_KNOWN) if word.number >= 0 else levels[0]
             evidence += np.clip(levels[1:] - english, -_LONGEST_EVIDENCE, _LONGEST_EVIDENCE)
-        least = np.clip(evidence.min(), -_MOST_EVIDENCE, _MOST_EVIDENCE) if known else 0.0
-        return float(least), pieces / max(1, count)
+        least = np.clip(evidence.min(), -_MOST_EVIDENCE, _MOST_EVIDENCE)
+        return float(least), pieces / max(1, len(own)), own
 
 
 class MultilingualHeads:
@@ -345,15 +378,20 @@ class MultilingualHeads:
     def english(self, sentence: Array, passage: Passage, frequencies: WordFrequencies) -> float:
         """Log-odds that a query is English, from its sentence vector [512] and its words; 0 is as likely as not.
 
-        Words of which the English text model knows less than half are not English; no words are.
+        Words of which the English text model knows less than half are not English; no words are. Words that English
+        shares with others are English. No query of a few words is surely of another language without a word of it.
         """
         if not passage.words:
             return np.inf
         if 2 * passage.known < len(passage.words):
             return -np.inf
+        shared, clear = frequencies.bounds(passage)
+        if shared:
+            return np.inf
         score = sentence @ self._tensors["english.weight"] + self._tensors["english.bias"]
         inputs = np.array([score[0], *frequencies.english(passage)], dtype=np.float32)
-        return float((inputs @ self._tensors["language.weight"] + self._tensors["language.bias"])[0])
+        odds = float((inputs @ self._tensors["language.weight"] + self._tensors["language.bias"])[0])
+        return odds if clear else max(odds, -UNSURE)
 
     def state(self, sentence: Array) -> Array:
         """The state [384] that the English text model would have of a query's translation, from its vector [512]."""

@@ -14,8 +14,12 @@ from clamr_cli.encoders.mini.multilingual import MultilingualModel, WordFrequenc
 from clamr_cli.encoders.mini.networks import LEXICAL, SEMANTIC
 from clamr_cli.encoders.mini.passages import Passage, PassageWord
 from clamr_cli.errors import ClamrError, ModelError
-from clamr_cli.types import MODALITY_IDS, Document, Encoder, Frame, Modality, Span, TokenVectors
+from clamr_cli.search.search import encode_queries
+from clamr_cli.store import Store
+from clamr_cli.types import MODALITY_IDS, Document, Encoder, ForeignQuery, Frame, Modality, Span, TokenVectors
 from tests.unit.encoders.test_mini import lines, photo
+from tests.unit.search.test_search import put
+from tests.unit.words import WordEncoder, moment
 
 SENTENCES = (
     "A dog runs over the beach.",
@@ -167,6 +171,34 @@ def test_a_few_words_are_known_to_be_of_another_language(encoder: Encoder, query
     words = tokens.vectors[tokens.offsets[:, 1] > 0]
     assert not words[:, :SEMANTIC].any()
     assert len(tokens) == len(words) + TRANSLATION_COPIES + len(words)
+
+
+@pytest.mark.slow
+def test_names_loan_words_and_words_of_programs_are_not_surely_of_another_language(encoder: Encoder) -> None:
+    english = ("hotel", "restaurant", "pizza", "Paris", "ballet", "kubectl apply", "William Shakespeare")
+    names = ("Angela Merkel", "Berlin", "mqttclient", "systemd", "LLM Agents", "Kubernetes Ingress", "Reykjavik")
+    assert not any(isinstance(tokens, ForeignQuery) for tokens in encoder.encode_queries(english))
+    earlier = encoders.for_earlier(encoder, "fingerprint")
+    for query, tokens, plain in zip(names, encoder.encode_queries(names), earlier.encode_queries(names), strict=True):
+        assert np.allclose(tokens.vectors[: tokens.deciding], plain.vectors, atol=1e-6), query
+        if isinstance(tokens, ForeignQuery):
+            assert not tokens.certain, query
+            assert tokens.deciding == len(plain) < len(tokens)
+
+
+@pytest.mark.slow
+def test_what_stands_in_a_moment_is_read_as_it_is_written(encoder: Encoder, tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "index", create=True)
+    texts = ("Angela Merkel on tour", "la Academia de España", "un perro")
+    put(store, WordEncoder(), "a", moment("a", metadata=texts))
+    earlier = encoders.for_earlier(encoder, "fingerprint")
+
+    def as_written(query: str) -> bool:
+        (plain,), (tokens,) = earlier.encode_queries([query]), encode_queries(store, encoder, [query])
+        return np.array_equal(tokens.vectors, plain.vectors)
+
+    assert all(map(as_written, ("Angela Merkel", "academia de españa")))
+    assert not any(map(as_written, ("perro", "academia de perros")))
 
 
 @pytest.mark.slow
