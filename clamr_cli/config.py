@@ -19,7 +19,7 @@ import platformdirs
 from msgspec import Meta
 
 from clamr_cli.errors import UsageError
-from clamr_cli.types import SCAN_LIMIT, Device, OcrEngine, Scoring
+from clamr_cli.types import SCAN_LIMIT, Device, OcrEngine, RayOptions, Scoring
 
 _APP: Final = "clamr"
 _PREFIX: Final = "CLAMR_"
@@ -27,6 +27,9 @@ _LONGEST_SHOWN: Final = 100
 _SWITCH: Final = {"yes": True, "on": True, "no": False, "off": False}
 _PICTURE_PROGRAMS: Final = frozenset({"iTerm.app", "WezTerm", "ghostty", "rio", "mintty", "vscode"})
 _PICTURE_TERMS: Final = ("xterm-kitty", "xterm-ghostty", "foot", "mlterm", "contour", "yaft")
+TABLES: Final = ("encoders", "executors")
+"""Settings that are tables, and so stand in the configuration file only."""
+
 _FOR_ALL_ENCODERS: Final = {"cache", "device", "threads"}
 
 _Text = Annotated[str, Meta(pattern=r"^[^\0]*[^\s\0][^\0]*$")]
@@ -91,7 +94,23 @@ class Settings:
         Mapping[str, Mapping[str, object]],
         Meta(description="Settings of single encoders by name, in tables such as [encoders.clamr]."),
     ] = field(default_factory=dict)
+    executors: Annotated[
+        Mapping[str, Mapping[str, object]],
+        Meta(description="Settings of the Ray cluster for index --executor ray, in the table [executors.ray]."),
+    ] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
+
+    def ray_options(self, **given: object) -> RayOptions:
+        """The settings of the Ray cluster; what was ``given`` and is not None counts before the configuration.
+
+        Raises:
+            UsageError: a value cannot be used.
+        """
+        options = {name: value for name, value in given.items() if value is not None}
+        try:
+            return msgspec.convert({**self.executors.get("ray", {}), **options}, RayOptions, strict=False)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"the workers of the cluster cannot be so ({error})", "see clamr help scaling") from None
 
     def encoder_settings(self, name: str) -> Mapping[str, object]:
         """An encoder's own settings; ``st:ID`` has those of ``st`` unless it has a table of its own."""
@@ -120,11 +139,11 @@ def load(options: Mapping[str, object] | None = None, *, config: str | None = No
         if name not in NAMES:
             raise UsageError(f"{path}: unknown setting {key!r}", f"the settings are {', '.join(NAMES)}")
         layers.append((f"{path}: {key}", name, value))
-    # An empty variable is one that is not set, as in most programs. Tables of encoders are in the file only.
+    # An empty variable is one that is not set, as in most programs. Tables are in the file only.
     layers += (
         (f"the environment variable {variable(name)}", name, text)
         for name in NAMES
-        if name != "encoders" and (text := os.environ.get(variable(name)))
+        if name not in TABLES and (text := os.environ.get(variable(name)))
     )
     for name, value in (options or {}).items():
         if value is not None:
@@ -156,7 +175,7 @@ def convert(name: str, value: object, source: str) -> object:
         except (ValueError, RecursionError):
             shown = f"this {type(value).__name__}"
         shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
-        hint = str(error) if name == "encoders" and "outside" in str(error) else expected(name)
+        hint = str(error) if name in TABLES and "outside" in str(error) else expected(name)
         raise UsageError(f"{source}: {shown} cannot be used", hint) from None
 
 
@@ -222,6 +241,13 @@ def _convert(name: str, value: Any) -> object:  # noqa: ANN401 -- whatever a fil
                 hint = "cache, device and threads hold for all encoders: write them outside of the tables"
                 raise msgspec.ValidationError(hint)
             return tables
+        case "executors":
+            tables = {table: {key.replace("-", "_"): v for key, v in own.items()} for table, own in value.items()}
+            names = {each.name for each in fields(RayOptions)}
+            if tables.keys() - {"ray"} or tables.get("ray", {}).keys() - names:
+                raise msgspec.ValidationError(f"[executors.ray] has {', '.join(sorted(names))}")
+            msgspec.convert(tables.get("ray", {}), RayOptions)
+            return tables
     return value
 
 
@@ -247,7 +273,10 @@ def expected(name: str) -> str:
         case inspect.VarTupleType():
             return "give a list of texts"
         case inspect.DictType():
-            return "write tables such as [encoders.clamr]"
+            if name == "encoders":
+                return "write tables such as [encoders.clamr]"
+            names = ", ".join(sorted(each.name for each in fields(RayOptions)))
+            return f"write a table [executors.ray] with {names}"
         case _:
             return "give a language code such as en" if name == "language" else "give a text"
 

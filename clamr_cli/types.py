@@ -690,3 +690,25 @@ class Timeline:
     moments: tuple[Span, ...]
     entries: tuple[TimelineEntry, ...]
     offline: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RayOptions:
+    """Workers of a Ray cluster that run an index run's tasks. ValueError where a number cannot be used.
+
+    Attributes:
+        address: of the cluster: ``auto`` for the one this machine belongs to, ``local`` to start one here.
+        workers: how many; 0 for one on each node.
+        gpus_per_worker: of a node's GPUs; parts of one are allowed.
+        cpus_per_worker: 0 for as many as a node has for each.
+    """
+
+    address: str = "auto"
+    workers: int = 0
+    gpus_per_worker: float = 0.0
+    cpus_per_worker: float = 0.0
+
+    def __post_init__(self) -> None:
+        numbers = (self.workers, self.gpus_per_worker, self.cpus_per_worker)
+        if not self.address.strip() or not all(0 <= number <= 1_000_000 for number in numbers):
+            raise ValueError("address is a text, and workers, gpus_per_worker and cpus_per_worker are 0 or more")

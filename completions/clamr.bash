@@ -66,6 +66,10 @@ _clamr() {
         "index":--window) COMPREPLY=(); return ;;
         "index":--pool) COMPREPLY=(); return ;;
         "index":--shard) COMPREPLY=(); return ;;
+        "index":--executor) COMPREPLY=($(compgen -W "local ray" -- "$current")); return ;;
+        "index":--address) COMPREPLY=(); return ;;
+        "index":--workers) COMPREPLY=(); return ;;
+        "index":--gpus-per-worker) COMPREPLY=(); return ;;
         "index":--language) COMPREPLY=(); return ;;
         "index":--asr-model) COMPREPLY=($(compgen -W "whisper-base whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo" -- "$current")); return ;;
         "index":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
@@ -457,7 +461,7 @@ _clamr() {
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
         ":"*) offers="index watch ls show edit tag note rm merge status optimize search similar duplicates explain frames open serve mcp cut export ask demo doctor models config completions encode eval synth train" ;;
-        "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --shard --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
+        "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --shard --executor --address --workers --gpus-per-worker --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
         "watch:"-*) offers="--idle --json --attached --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "watch:"*) offers="" ;;

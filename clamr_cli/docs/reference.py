@@ -76,10 +76,10 @@ def settings_page() -> str:
         default = getattr(defaults, name)
         words = default if isinstance(default, tuple) else [default]
         shown = " ".join(str(word).lower() if isinstance(word, bool) else str(word) for word in words if word != {})
-        variable = "" if name == "encoders" else f"`{config.variable(name)}`"
+        variable = "" if name in config.TABLES else f"`{config.variable(name)}`"
         value = config.expected(name).partition(" ")[2]
         rows.append((f"`{name}`", variable, value, shown, config.about(name)))
-    rows.sort(key=lambda row: row[0] == "`encoders`")
+    rows.sort(key=lambda row: row[0].strip("`") in config.TABLES)
     variables = [(f"`{name}`", meaning) for name, meaning in _OTHER_VARIABLES.items()]
     return _SETTINGS.format(_table(("Setting", "Variable", "Value", "Default", "Meaning"), rows)) + _table(
         ("Variable", "Meaning"), variables
@@ -159,7 +159,7 @@ def manual_page() -> str:
         lines += _roff_options(command)
         lines += [f".PP\nExamples:\n.PP\n.nf\n{_roff(examples)}\n.fi"] if examples else []
     codes = [f".TP\n.B {code}\n{_roff(meaning)}" for code, meaning in EXIT_CODES.items()]
-    variables = {config.variable(name): config.about(name) for name in config.NAMES if name != "encoders"}
+    variables = {config.variable(name): config.about(name) for name in config.NAMES if name not in config.TABLES}
     entries = [f".TP\n.B {name}\n{_roff(meaning)}" for name, meaning in {**variables, **_OTHER_VARIABLES}.items()]
     return "\n".join([*lines, ".SH EXIT STATUS", *codes, ".SH ENVIRONMENT", *entries, ""])
 

@@ -33,7 +33,7 @@ from clamr_cli.index.documents import (
     transcript_key,
     with_sound,
 )
-from clamr_cli.index.executors import Executor, Kind, Reporter, Result, TaskFailed
+from clamr_cli.index.executors import Executor, Folder, Kind, Reporter, Result, TaskFailed
 from clamr_cli.index.labels import label_documents, with_labels, without_labels
 from clamr_cli.index.scan import now
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, Workdir
@@ -329,7 +329,7 @@ async def decode(work: Work, captions: CaptionSet) -> DecodedVideo:
         captions.set_media(before.media, before.tracks, before.speech)
     if before is None or (not before.sound and await _lacks_speech(work, captions)):
         files = CaptionSet(captions.files, captions.language, captions.noted_language)
-        folder = os.fspath(workdir.folder)
+        folder = Folder(workdir.folder)
         before = await work.run("decode", "decode", tasks.decode, work.path, folder, files, wanted, work.stamp)
         captions.set_media(before.media, before.tracks, before.speech)
     if before.prints:
@@ -394,7 +394,7 @@ async def transcribe(work: Work, media: DecodedVideo, captions: CaptionSet) -> t
         work.reuse("speech", media.duration)
         return transcript.segments, transcript.language
     asr, samples = work.options.asr, media.decoded.samples
-    folder = os.fspath(media.workdir.folder) if media.workdir is not None and samples else ""
+    folder = Folder(media.workdir.folder) if media.workdir is not None and samples else ""
     choice = await _choose(work, captions)
     if choice.detect:
         language = ""
@@ -436,7 +436,7 @@ async def read_text(work: Work, media: DecodedVideo) -> Sequence[Segment]:
     if media.workdir is None or not frames:
         work.store.put_extraction(work.key("text"), {"segments": []})
         return ()
-    folder, model = os.fspath(media.workdir.folder), ocr.locate(work.options.cache)
+    folder, model = Folder(media.workdir.folder), ocr.locate(work.options.cache)
     return await _in_parts(work, "ocr", len(frames), 1, tasks.read_text, folder, frames, model, ocr)
 
 

@@ -37,7 +37,7 @@ from clamr_cli.index.documents import (
     stored_transcript,
     transcript_key,
 )
-from clamr_cli.index.executors import Executor
+from clamr_cli.index.executors import Executor, WorkerLost
 from clamr_cli.index.executors.local import LocalExecutor, ignore
 from clamr_cli.index.pipeline import IndexOptions, Work, encode, for_each, index_video
 from clamr_cli.index.scan import Register, Scan, now
@@ -73,6 +73,9 @@ _SHOWN: Final = 10
 
 _AT_ONCE: Final = 200
 """Records that are renewed in one step."""
+
+_ATTEMPTS: Final = 3
+"""Times that a video is worked on where its workers are lost."""
 
 _STAGES: Final[tuple[Stage, ...]] = ("decode", "speech", "ocr", "encode")
 
@@ -299,6 +302,7 @@ async def stream(
     ``work`` is called with a function that takes the events. Its errors are raised here.
     """
     events: asyncio.Queue[Event | None] = asyncio.Queue()
+    executor.start(events.put_nowait)
     task = asyncio.create_task(work(events.put_nowait))
     task.add_done_callback(lambda _: events.put_nowait(None))
     try:
@@ -431,19 +435,31 @@ class IndexRun:
                         stall_timeout=self.options.time_limit,
                         on_report=ignore,
                     )
-                except MediaError:
+                except (MediaError, WorkerLost):
                     failed.append(os.path.basename(file.path))
             self.store.put_time_bases(bases)
         if failed:
             emit(Notice("", f"the next run tries again those that could not be read: {_listed(failed)}"))
 
     async def _process(self, work: Work, file: VideoFile | FileRecord) -> None:
-        """Work on one file, and emit what became of it."""
+        """Work on one file, and emit what became of it.
+
+        Where its worker is lost, it is worked on again from what is stored of it, :data:`_ATTEMPTS` times in all.
+        """
         try:
-            if isinstance(file, FileRecord):
-                await self._encode_stored(work, file)
-            else:
-                await self._index_file(work, file)
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    if isinstance(file, FileRecord):
+                        await self._encode_stored(work, file)
+                    else:
+                        await self._index_file(work, file)
+                    return
+                except WorkerLost as error:
+                    if attempt == _ATTEMPTS:
+                        raise MediaError(
+                            f"{_ATTEMPTS} workers were lost over it; the last: {error.what}",
+                            "it may need more memory than a worker has; --retry-failed tries it again",
+                        ) from error
         except MediaError as error:
             work.emit(self._fail(work, file, error.what, error.hint, reached=not isinstance(error, Unreachable)))
         except ClamrError:

@@ -5,6 +5,7 @@ import pytest
 
 from clamr_cli import config
 from clamr_cli.errors import UsageError
+from clamr_cli.types import RayOptions
 
 
 @pytest.fixture(autouse=True)
@@ -187,3 +188,13 @@ def test_what_no_parser_takes_is_refused_in_a_short_line(tmp_path: Path, text: s
 
 def test_a_file_may_begin_with_the_mark_of_windows_editors(tmp_path: Path) -> None:
     assert config.load(config=_write(tmp_path / "c.toml", "\ufefflimit = 3")).limit == 3
+
+
+def test_the_workers_of_a_cluster_are_a_table_that_options_go_before(tmp_path):
+    settings = config.load(config=_write(tmp_path / "c.toml", "[executors.ray]\nworkers = 4\ngpus-per-worker = 0.5"))
+    assert settings.ray_options(workers=2, address=None) == RayOptions("auto", 2, 0.5)
+    with pytest.raises(UsageError, match="0 or more"):
+        settings.ray_options(workers=-1)
+    for table in ("[executors.ray]\nworker = 4", "[executors.dask]\nworkers = 4", "[executors.ray]\nworkers = 'x'"):
+        with pytest.raises(UsageError, match=r"\[executors.ray\] with address, cpus_per_worker"):
+            config.load(config=_write(tmp_path / "c.toml", table))

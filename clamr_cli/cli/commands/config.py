@@ -75,9 +75,11 @@ def show(context: Context, arguments: ShowArguments) -> int:
         clamr config show language --json
     """
     settings, form = context.settings(), arguments.form
-    names = [_known(name) for name in arguments.names or ()] or [name for name in config.NAMES if name != "encoders"]
-    if not arguments.names and settings.encoders:
-        names.append("encoders")
+    names = [_known(name) for name in arguments.names or ()] or [
+        name for name in config.NAMES if name not in config.TABLES
+    ]
+    if not arguments.names:
+        names += [name for name in config.TABLES if getattr(settings, name)]
     rows = [
         {
             "name": name,
@@ -114,7 +116,7 @@ def set_value(context: Context, arguments: SetArguments) -> int:
     import tomlkit
 
     name, values, place = _known(arguments.name), arguments.values or [], config.file(context.config)
-    if name == "encoders":
+    if name in config.TABLES:
         raise UsageError("tables such as [encoders.clamr] cannot be set here", "write them with: clamr config edit")
     document = tomlkit.parse(_content(place))
     if not values:

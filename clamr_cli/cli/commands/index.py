@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 import typer
@@ -25,6 +25,7 @@ from clamr_cli.text import parse_time
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
+    from clamr_cli.index.executors.ray import RayExecutor
     from clamr_cli.index.pipeline import IndexOptions
     from clamr_cli.store import Store
 
@@ -57,6 +58,18 @@ class IndexArguments(ExtractionOptions, EncoderOptions):
     shard: Annotated[
         str | None, typer.Option(metavar="N/OF", help="Only this part of the files: 3/16 in the third of 16 jobs.")
     ] = None
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="Work on this machine, or on the workers of a Ray cluster.")
+    ] = "local"
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The Ray cluster: auto (default), an address, or local.")
+    ] = None
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Workers of the cluster (default: one a node).")] = (
+        None
+    )
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(metavar="X", help="GPUs of each worker; 0.25 lets four share one.")
+    ] = None
     reset: Annotated[bool, typer.Option("--reset", help="Forget the settings remembered for these folders.")] = False
     json: EventsOption = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what failed or is offline.")] = False
@@ -75,7 +88,7 @@ def index(context: Context, arguments: IndexArguments) -> int:
 
     It can be interrupted at any time; the same command goes on where it stopped.
 
-    --shard divides the files by their paths among the jobs of an array, each with an index of its own: 'clamr merge' puts these together, and 'clamr search' with several --db searches them as one.
+    --executor ray works on the machines of a Ray cluster (extra 'cluster'); see 'clamr help scaling'. --shard divides the files by their paths among the jobs of an array, each with an index of its own: 'clamr merge' puts these together, and 'clamr search' with several --db searches them as one.
 
     Examples:
         clamr index ~/Videos
@@ -98,7 +111,10 @@ def index(context: Context, arguments: IndexArguments) -> int:
             from clamr_cli.index import run
 
             settings, targets, options = plan(context, arguments, settings, store, given)
-            events = run.index(store, targets, options)
+            executor = _executor(arguments, settings, options)
+            if executor is not None:
+                options = replace(options, jobs=options.jobs * executor.count)
+            events = run.index(store, targets, options, executor)
         kind = " ".join((settings.encoder, settings.asr_model, settings.ocr, settings.device))
         paces = _read_paces()
         view = IndexView(verbose=context.verbose, paces=paces.get(kind))
@@ -146,6 +162,22 @@ def plan(
         remembered=remembered if targets else None,
     )
     return settings, targets, options
+
+
+def _executor(arguments: IndexArguments, settings: Settings, options: IndexOptions) -> RayExecutor | None:
+    """The workers of a cluster, None for this machine's own processes."""
+    given = {
+        "address": arguments.address,
+        "workers": arguments.workers,
+        "gpus_per_worker": arguments.gpus_per_worker,
+    }
+    if arguments.executor == "local":
+        if named := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"--{named[0].replace('_', '-')} requires --executor ray", "add it, or leave both out")
+        return None
+    from clamr_cli.index.executors.ray import RayExecutor
+
+    return RayExecutor(settings.ray_options(**given), options.cache, options.with_threads().threads)
 
 
 def _shard(text: str) -> tuple[int, int]:

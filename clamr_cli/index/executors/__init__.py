@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeVar
 
-from clamr_cli.errors import EXIT_PARTIAL, MediaError
+from clamr_cli.errors import EXIT_PARTIAL, ClamrError, MediaError
+from clamr_cli.events import Event
 
 Result = TypeVar("Result")
 Kind = Literal["decode", "sidecars", "speech", "ocr", "encode"]
@@ -27,12 +28,32 @@ class TaskFailed(MediaError):
     exit_code = EXIT_PARTIAL
 
 
+class WorkerLost(ClamrError):
+    """The worker that ran a task is gone, with its node or without: it is not known whether the file is at fault.
+
+    The video is worked on again elsewhere; what was stored of it stays.
+    """
+
+
+class Folder(str):
+    """The path of a working directory, as an argument of a task.
+
+    An executor on another machine brings its files there, and takes back what the task wrote.
+    """
+
+    __slots__ = ()
+
+
 class Executor(Protocol):
     """Runs tasks somewhere: module-level functions with picklable arguments and results.
 
     An executor survives a task that crashes its process, stalls, or asks for too much memory: that task fails, and the
     next one runs as usual.
     """
+
+    def start(self, emit: Callable[[Event], None]) -> None:
+        """Begin, in the event loop that runs the tasks; notices about workers go to ``emit``."""
+        ...
 
     async def run(
         self, kind: Kind, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Reporter
@@ -49,6 +70,7 @@ class Executor(Protocol):
             on_report: called here with whatever the task reports.
 
         Raises:
+            WorkerLost: the worker is gone, which only executors on other machines lose.
             TaskFailed: the task crashed or stalled, or raised something other than a ClamrError.
             ClamrError: as the task raised it.
         """

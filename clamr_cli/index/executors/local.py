@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from clamr_cli.errors import MORE_MEMORY, ClamrError, shortage
+from clamr_cli.events import Event
 from clamr_cli.index.executors import Kind, Reporter, Result, TaskFailed
 
 _NAMES: Final[dict[Kind, str]] = {
@@ -64,6 +65,9 @@ class LocalExecutor:
                 worker = Worker(name, log=log, threads=threads, confined=kind in _CONFINED)
                 self._workers.append(worker)
                 self._idle[kind].put_nowait(worker)
+
+    def start(self, emit: Callable[[Event], None]) -> None:
+        """Nothing: processes start with their first task."""
 
     async def run(
         self, kind: Kind, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Reporter = ignore

@@ -491,3 +491,15 @@ def test_indexes_are_merged_with_a_line_for_each_contradiction(clamr: Clamr, db:
     assert "no index at" in clamr("merge", str(tmp_path / "none"), "--into", target).err
     for shard in ("0/3", "4/3", "x", "1/0"):
         assert "give a part and the number of parts" in clamr("index", str(tmp_path), "--shard", shard).err
+
+
+def test_a_cluster_needs_its_extra_and_its_options_need_a_cluster(
+    clamr: Clamr, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    ended = clamr("--db", str(db), "index", str(tmp_path), "--executor", "ray", "--encoder", "hashed")
+    assert ended.code == 2
+    assert ended.err.startswith("clamr: --executor ray needs an optional package: pip install ")
+    assert "[cluster]" in ended.err
+    ended = clamr("--db", str(db), "index", str(tmp_path), "--workers", "2", "--encoder", "hashed")
+    assert ended.err == "clamr: --workers requires --executor ray: add it, or leave both out\n"

@@ -19,7 +19,7 @@ def _value(clamr: Clamr, name: str) -> tuple[object, str]:
 def test_settings_are_shown_with_their_sources(clamr: Clamr, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAMR_LIMIT", "3")
     rows = [json.loads(line) for line in clamr("config", "--json").out.splitlines()]
-    assert [row["name"] for row in rows] == [name for name in config.NAMES if name != "encoders"]
+    assert [row["name"] for row in rows] == [name for name in config.NAMES if name not in config.TABLES]
     assert _value(clamr, "limit") == (3, "the environment variable CLAMR_LIMIT")
     assert _value(clamr, "asr-model") == ("whisper-base", "default")
     assert clamr("config", "no-such").code == 2
@@ -64,7 +64,7 @@ def test_the_editor_gets_every_setting_as_a_comment(
     assert clamr("config", "edit").code == 0
     assert _value(clamr, "limit")[0] == 4
     text = Path(clamr("config", "path").out.decode().strip()).read_text()
-    assert all(f"# {name} = " in text for name in config.NAMES if name not in ("limit", "encoders"))
+    assert all(f"# {name} = " in text for name in config.NAMES if name not in ("limit", *config.TABLES))
 
 
 @pytest.mark.parametrize("body", ['path.write_text("limit = [")', 'path.write_text("limit = 0")', "sys.exit(3)"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 
 from clamr_cli.errors import MediaError
 from clamr_cli.events import Discovered, Finished, Notice
+from clamr_cli.index import tasks
+from clamr_cli.index.executors import WorkerLost
 from clamr_cli.index.pipeline import IndexOptions, both, for_each
-from clamr_cli.index.run import index_async, iterate, stream
+from clamr_cli.index.run import index, index_async, iterate, stream
 from clamr_cli.store import Store
 from tests.unit.media.clips import Clip
 
@@ -22,6 +25,9 @@ class Idle:
 
     def __init__(self) -> None:
         self.stopped = 0
+
+    def start(self, emit: Any) -> None:
+        pass
 
     async def run(self, *args: Any, **options: Any) -> Any:
         await asyncio.sleep(3600)
@@ -64,6 +70,37 @@ def test_an_error_ends_the_stream_and_stops_the_executor() -> None:
     with pytest.raises(MediaError, match="torn"):
         events.extend(iterate(stream(executor, work)))
     assert executor.stopped == 1
+
+
+class Losing(Inline):
+    """An executor whose worker is lost whenever a file of some name is identified, the first ``times`` times."""
+
+    def __init__(self, name: str, times: int) -> None:
+        super().__init__()
+        self.name, self.left = name, times
+
+    async def run(self, kind: Any, task: Any, *args: Any, on_report: Any, **options: Any) -> Any:
+        if task is tasks.identify and args[0].endswith(self.name) and self.left:
+            self.left -= 1
+            raise WorkerLost("worker 7 on node n was lost")
+        return await super().run(kind, task, *args, on_report=on_report, **options)
+
+
+@pytest.mark.slow
+def test_a_video_that_loses_its_workers_is_tried_three_times_and_stops_no_other(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    Clip(seconds=1).write(videos / "film.mp4")
+    Clip(seconds=2).write(videos / "heavy.mp4")
+    store = Store.open(tmp_path / "index", create=True)
+    options = IndexOptions(tmp_path / "cache", encoder="hashed", speech=False, text=False)
+    *_, finished = index(store, [str(videos)], options, Losing("heavy.mp4", 3))
+    assert (finished.indexed, finished.failed) == (1, 1)
+    (failed,) = (file for file in store.files() if file.failed)
+    assert failed.error == "3 workers were lost over it; the last: worker 7 on node n was lost"
+    again = replace(options, retry_failed=True)
+    *_, finished = index(store, [str(videos)], again, Losing("heavy.mp4", 2))
+    assert (finished.indexed, finished.failed) == (1, 0)
 
 
 @pytest.mark.slow

@@ -1,0 +1,188 @@
+"""Workers of a real Ray cluster of two nodes: the index is that of this machine's own processes, whoever is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clamr_cli.errors import Unreachable, UsageError
+from clamr_cli.events import Event, Indexed, Notice, Skipped
+from clamr_cli.index.executors import Reporter, TaskFailed, WorkerLost
+from clamr_cli.index.executors.ray import RayExecutor
+from clamr_cli.index.pipeline import IndexOptions
+from clamr_cli.index.run import index
+from clamr_cli.store import Store
+from clamr_cli.store.tables import SCHEMAS
+from clamr_cli.types import RayOptions
+from tests.bench.process import tree
+from tests.clips import Clip
+
+pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A cluster of a head without CPUs and two nodes of one each; its nodes may be killed, and are started again."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
+    memory = {"object_store_memory": 80_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, **memory)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for number, colour in enumerate(("navy", "darkgreen", "maroon"), 2):
+        Clip().colour(colour, number).text((colour, "card"), 2).write(folder / f"{colour}.mp4")
+    (folder / "navy.srt").write_text("1\n00:00:00,500 --> 00:00:01,500\nThe sea is calm.\n")
+    (folder / "torn.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(100))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> IndexOptions:
+    cache = tmp_path_factory.mktemp("cache")
+    return IndexOptions(cache, encoder="hashed", speech=False, text=False, threads=1, jobs=2)
+
+
+def contents(store: Store) -> dict[str, list[dict[str, Any]]]:
+    """All rows of an index, without times of the run."""
+    tables = {}
+    for name, schema in SCHEMAS.items():
+        rows = store.tables.read(name, schema.names).to_pylist()
+        for row in rows:
+            if name == "videos":
+                row["record"] = row["record"].partition('"indexed_at"')[0]
+        tables[name] = sorted(rows, key=lambda row: str(list(row.values())[:2]))
+    return tables
+
+
+@pytest.fixture(scope="module")
+def local(videos: Path, options: IndexOptions, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The index that this machine's own processes make."""
+    store = Store.open(tmp_path_factory.mktemp("local") / "index", create=True)
+    for _ in index(store, [str(videos)], options):
+        pass
+    return contents(store)
+
+
+def run(store: Store, videos: Path, options: IndexOptions, cluster: Any, **more: Any) -> Iterator[Event]:
+    executor = RayExecutor(RayOptions(cluster.address, 2, cpus_per_worker=1), options.cache, 1, **more)
+    return index(store, [str(videos)], options, executor)
+
+
+@pytest.mark.parametrize("shared", [None, False])
+def test_the_index_is_that_of_this_machine(cluster, videos, options, local, tmp_path, shared):
+    """With and without folders that all nodes see."""
+    store = Store.open(tmp_path / "index", create=True)
+    events = list(run(store, videos, options, cluster, shared=shared))
+    assert [type(event) for event in events if isinstance(event, Indexed | Skipped)].count(Indexed) == 3
+    assert Notice("", "2 of 2 workers on 2 nodes") in events
+    assert contents(store) == local
+    assert not workers()
+
+
+def workers() -> list[int]:
+    """The processes of workers, without zombies."""
+
+    def is_worker(pid: int) -> bool:
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+        return line.startswith(b"ray::Lane")
+
+    for _ in range(300):  # one that is killed ends soon
+        if not (found := [pid for pid in tree(os.getpid()) if is_worker(pid)]):
+            break
+        time.sleep(0.05)
+    return found
+
+
+def test_a_killed_worker_and_a_lost_node_cost_nothing(cluster, videos, options, local, tmp_path):
+    store = Store.open(tmp_path / "index", create=True)
+    killed, lost = False, False
+    lines = []
+    for event in run(store, videos, replace(options, jobs=1), cluster, shared=False):
+        if isinstance(event, Notice) and event.text.startswith("2 of 2") and not killed:
+            os.kill(workers()[0], signal.SIGKILL)
+            killed = True
+        elif isinstance(event, Indexed) and not lost:
+            cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+            lost = True
+        lines += [event.text] if isinstance(event, Notice) else []
+    assert killed
+    assert lost
+    assert contents(store) == local
+    cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+
+
+def kill_worker(report: Reporter) -> None:
+    """End the worker whose process this one is of."""
+    report(0, 1)
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def hang(report: Reporter) -> None:
+    report(0, 1)
+    time.sleep(60)
+
+
+def complain(report: Reporter, path: str) -> None:
+    raise Unreachable("the file is gone")
+
+
+def test_what_goes_wrong_on_a_worker_is_told_apart(cluster, options, tmp_path):
+    executor = RayExecutor(RayOptions(cluster.address, 1, cpus_per_worker=1), options.cache, 1)
+    notices: list[Event] = []
+
+    async def work() -> None:
+        executor.start(notices.append)
+        with pytest.raises(TaskFailed, match="said nothing for 1 s"):
+            await executor.run("decode", hang, stall_timeout=1.0)
+        with pytest.raises(Unreachable, match="the file is gone on node"):
+            await executor.run("decode", complain, str(tmp_path), stall_timeout=20.0)
+        for _ in range(2):  # Ray starts it again
+            with pytest.raises(WorkerLost, match="worker 1 on node"):
+                await executor.run("decode", kill_worker, stall_timeout=20.0)
+        running = asyncio.create_task(executor.run("decode", hang, stall_timeout=20.0))
+        while len(notices) < 5:
+            await asyncio.sleep(0.05)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert await executor.run("decode", measure, stall_timeout=20.0) == 1
+
+    try:
+        asyncio.run(work())
+    finally:
+        executor.stop()
+    assert [str(notice.text).split(" on ")[0] for notice in notices] == [
+        "1 of 1 worker", "worker 1", "1 of 1 worker", "worker 1", "1 of 1 worker",
+    ]  # fmt: skip
+
+
+def measure(_report: Reporter) -> int:
+    return 1
+
+
+def test_without_a_cluster_one_line_says_what_to_do(options):
+    with pytest.raises(UsageError, match=r"there is no Ray cluster at '127\.0\.0\.1:1'"):
+        RayExecutor(RayOptions("127.0.0.1:1"), options.cache, 1)
