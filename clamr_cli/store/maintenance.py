@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from clamr_cli.errors import IndexLocked, StoreError
 from clamr_cli.files import TEMPORARY_PREFIX, locked, make_folder, sync_file, sync_folder
+from clamr_cli.store.lease import Lease, lease
 from clamr_cli.store.tables import (
     FILES,
     HOLDER_NAME,
@@ -74,10 +75,11 @@ class _Holder:
 
 
 @contextmanager
-def writer_lock(location: Location, command: str) -> Iterator[None]:
+def writer_lock(location: Location, command: str) -> Iterator[Lease | None]:
     """Hold the writer lock of an index in the block, or raise IndexLocked; it goes with the process.
 
-    The note beside it may outlive a killed process; it is only read while the lock is really held.
+    An index on object storage has a lease, too, which the block is given: the lock covers this machine only. The note
+    beside it may outlive a killed process; it is only read while the lock is really held.
     """
     path, note = location.file(LOCK_NAME), location.file(HOLDER_NAME)
     if path is None or note is None:
@@ -97,7 +99,11 @@ def writer_lock(location: Location, command: str) -> Iterator[None]:
         since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         write_note(note, _Holder(os.getpid(), socket.gethostname(), command, since))
         try:
-            yield
+            if location.folder is None:
+                with lease(location.uri, command) as held:
+                    yield held
+            else:
+                yield None
         finally:
             with suppress(OSError):
                 note.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from clamr_cli.errors import StoreError, UnknownVideo, UsageError
 from clamr_cli.files import private_as, write_atomically
-from clamr_cli.store import maintenance, scan_cache
+from clamr_cli.store import lease, maintenance, scan_cache
 from clamr_cli.store.scan_cache import PackedVectors, PackResult, ScanFile, Snapshot
 from clamr_cli.store.tables import (
     EXTRACTIONS,
@@ -222,7 +222,11 @@ class Store:
                 "update clamr, or choose another place with --db DIR",
             )
         if version is None:
-            with maintenance.writer_lock(tables.location, maintenance.PREPARING), private_as(tables.location.folder):
+            with (
+                maintenance.writer_lock(tables.location, maintenance.PREPARING) as held,
+                tables.guarded(held),
+                private_as(tables.location.folder),
+            ):
                 maintenance.create(tables)
         return cls(tables)
 
@@ -249,7 +253,11 @@ class Store:
             IndexLocked: someone else writes; the message names them.
             StoreError: a table that cannot be read cannot be repaired, or the disk refuses what was written.
         """
-        with maintenance.writer_lock(self.tables.location, command), private_as(self.tables.location.folder):
+        with (
+            maintenance.writer_lock(self.tables.location, command) as held,
+            self.tables.guarded(held),
+            private_as(self.tables.location.folder),
+        ):
             self.repairs = maintenance.repair(self.tables)
             self._writing = True
             try:
@@ -266,7 +274,8 @@ class Store:
 
     def is_being_written(self) -> bool:
         """Whether somebody writes to the index, as far as this process can see."""
-        return self.tables.location.is_being_written()
+        location = self.tables.location
+        return location.is_being_written() or (location.folder is None and lease.holder(location.uri) is not None)
 
     def sync(self) -> None:
         """Force all that was written to the disk. What is recorded afterwards can rest on it."""

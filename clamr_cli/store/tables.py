@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import unquote, urlparse
 
 import lance
@@ -368,6 +368,14 @@ def in_parts(values: Iterable[str]) -> Iterator[list[str]]:
         yield unique[start : start + _IDS_PER_FILTER]
 
 
+class Guard(Protocol):
+    """Says before each commit whether it may be made; StoreError where it may not."""
+
+    def check(self) -> None:
+        """Raise StoreError where another writer has taken over."""
+        ...
+
+
 class Tables:
     """The Lance tables of one location. Reads always see the newest version; threads may read while one writes."""
 
@@ -384,6 +392,7 @@ class Tables:
         # The files of each table's folder that are on the disk for sure.
         self._synced: dict[Path, set[str]] = {}
         self._writing = threading.RLock()
+        self._lease: Guard | None = None
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -530,9 +539,23 @@ class Tables:
     # --- writing: the caller holds the writer lock --------------------------------------------------------------------
 
     @contextmanager
+    def guarded(self, lease: Guard | None) -> Iterator[None]:
+        """Look at a lease before every commit of the block."""
+        self._lease = lease
+        try:
+            yield
+        finally:
+            self._lease = None
+
+    def _guard(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
+
+    @contextmanager
     def _changing(self, name: str) -> Iterator[Any]:
         """A table to change through ``lance``."""
         with self._writing:
+            self._guard()
             data = self.dataset(name)
             self._unsynced.add(name)
             with store_errors("write", self.uri):
@@ -542,6 +565,7 @@ class Tables:
     def _committing(self, name: str) -> Iterator[Any]:
         """A table to change through ``lancedb``."""
         with self._writing, store_errors("write", self.uri):
+            self._guard()
             if name not in self._handles:
                 self._handles[name] = self._connect().open_table(name)
             # Compaction writes through another library, and so may another process have done.

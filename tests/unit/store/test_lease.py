@@ -1,0 +1,118 @@
+"""An index on object storage: one writer at a time on all machines, by a lease that is taken, renewed and lost."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from clamr_cli.errors import IndexLocked, MissingExtra, StoreError
+from clamr_cli.store import Store
+from clamr_cli.store.lease import SKEW, holder, lease
+from tests.s3 import BUCKET, s3_server
+from tests.unit.store.samples import ENCODER, fill
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[str]:
+    with s3_server() as address:
+        yield address
+
+
+def test_of_many_writers_one_gets_the_lease_and_the_others_are_told_whose_it_is():
+    uri = f"s3://{BUCKET}/many"
+    with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+
+        def take(number: int) -> str:
+            try:
+                stack.enter_context(lease(uri, f"clamr index '[red]\x1b[31m{number}'"))
+            except IndexLocked as refused:
+                return str(refused)
+            return ""
+
+        answers = list(pool.map(take, range(8)))
+        assert sorted(map(bool, answers)) == [False] + [True] * 7
+        refusal = max(answers)
+        assert "is writing to the index at s3://videos/many (process" in refusal or "another process" in refusal
+        assert "\x1b" not in refusal
+        assert holder(uri).number == 1
+    assert holder(uri) is None
+    with lease(uri, "clamr rm") as held:
+        assert held.record.number == 2
+
+
+def test_a_lease_that_ran_out_is_taken_over_and_its_first_holder_writes_nothing_more(monkeypatch):
+    uri = f"s3://{BUCKET}/over"
+    with lease(uri, "clamr index", duration=3600.0) as first:
+        first.check()
+        with pytest.raises(IndexLocked, match="the index is free at"), lease(uri, "clamr rm"):
+            pass
+        now = time.time()
+        monkeypatch.setattr("time.time", lambda: now + 3600.0 + SKEW + 1.0)
+        with lease(uri, "clamr rm") as second:
+            assert second.record.number == 2
+            second.check()
+            with pytest.raises(StoreError, match=r"ran out and is now held by 'clamr rm' \(process"):
+                first.check()
+        monkeypatch.undo()
+        with pytest.raises(StoreError, match="ran out"):
+            first.check()
+    # What the first one leaves behind is not taken for its own.
+    assert holder(uri) is None
+
+
+def test_a_lease_that_ran_out_while_nobody_took_it_is_renewed(monkeypatch):
+    uri = f"s3://{BUCKET}/renewed"
+    with lease(uri, "clamr index", duration=3600.0) as held:
+        now = time.time()
+        monkeypatch.setattr("time.time", lambda: now + 4000.0)
+        held.check()
+        assert held.record.expires == now + 7600.0
+        assert holder(uri).holder == held.record.holder
+
+
+def test_an_index_on_object_storage_has_one_writer_and_readers_beside_it(tmp_path: Path):
+    uri = f"s3://{BUCKET}/index"
+    store = Store.open(uri, create=True, lock_dir=tmp_path / "here")
+    fill(store)
+    there = Store.open(uri, lock_dir=tmp_path / "on another machine")
+    with store.writer("clamr index"):
+        assert there.is_being_written()
+        with pytest.raises(IndexLocked, match="'clamr index' is writing to the index at s3://videos/index"):
+            fill(there)
+        assert [video.video_id for video in there.videos()] == ["v1", "v2"]
+    assert not there.is_being_written()
+    # Vectors are packed on the disk of each machine that searches.
+    assert there.pack_vectors(ENCODER.fingerprint).vectors == 20
+    assert list((tmp_path / "on another machine").glob("index-*-scan/*/*"))
+    fill(there, ("v3",))
+    assert len(store.videos()) == 3
+
+
+def test_a_writer_that_lost_its_lease_commits_nothing(tmp_path: Path, monkeypatch):
+    uri = f"s3://{BUCKET}/lost"
+    store = Store.open(uri, create=True, lock_dir=tmp_path / "here")
+    with pytest.raises(StoreError, match="ran out"), store.writer("clamr index"):
+        now = time.time()
+        monkeypatch.setattr("time.time", lambda: now + 3600.0)
+        there = Store.open(uri, lock_dir=tmp_path / "there")
+        with there.writer("clamr rm"):
+            fill_inside(store)
+    assert store.videos() == []
+
+
+def fill_inside(store: Store) -> None:
+    store.put_encoder_settings("sample", {"pool": 2})
+
+
+def test_without_the_library_one_line_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(MissingExtra, match="writing to an index on object storage"), lease("s3://videos/x", "clamr"):
+        pass
