@@ -80,6 +80,7 @@ class Settings:
     ocr_languages: Annotated[tuple[str, ...], Meta(description="Languages of on-screen text.")] = ("en",)
     speech: Annotated[bool, Meta(description="Recognise speech when indexing.")] = True
     text: Annotated[bool, Meta(description="Read on-screen text when indexing.")] = True
+    speakers: Annotated[bool, Meta(description="Tell speakers apart when indexing.")] = False
     window: Annotated[_Seconds, Meta(description="Longest moment, in seconds.")] = 60.0
     exclude: Annotated[tuple[str, ...], Meta(description="Globs that indexing leaves out.")] = ()
     time_limit: Annotated[
@@ -219,7 +220,7 @@ def _convert(name: str, value: Any) -> object:  # noqa: ANN401 -- whatever a fil
         return Path(text).absolute() if name == "cache" else text
     if isinstance(value, str):
         match name:
-            case "speech" | "text":
+            case "speech" | "text" | "speakers":
                 value = _SWITCH.get(value.lower(), value)
             case "ocr_languages":
                 value = value.split(",")

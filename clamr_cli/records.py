@@ -206,6 +206,7 @@ LINE: Final = (
     json_only("text", "The text; empty for a frame."),
     json_only("words", "The query words that it answers.", lambda line: list(line.words), list[str]),
     _number("similarity", "Cosine of the best.", 4),
+    json_only("speaker", "Who says it; empty where that is not known."),
 )  # fmt: skip
 """A line that answers."""
 
@@ -234,7 +235,8 @@ HIT: Final = (
         "evidence", "What matched each query word: query_token, modality, start, end, text, similarity.", EVIDENCE
     ),
     objects(
-        "lines", "What answers, best first: modality, start (the second), text (none of a frame), words, similarity.",
+        "lines",
+        "What answers, best first: modality, start (the second), text (none of a frame), words, similarity, speaker.",
         LINE,
     ),
     _number("open_at", "The second at which 'clamr open RANK' starts.", 3, lambda hit: hit.opened_at),
@@ -285,6 +287,7 @@ SEGMENT: Final = (
     json_only("source", "How it came to be."),
     json_only("language", "Code of its language; empty where unknown."),
     _number("confidence", "Confidence of its recognition.", 4, kind=float | None),
+    json_only("speaker", "Who says it; empty where that is not known."),
 )
 """A line that is said, written or noted."""
 
@@ -360,10 +363,11 @@ TIMELINE: Final = (
         (_number("start", "Where it starts, in seconds.", 3), _number("end", "Where it ends.", 3)),
     ),
     objects(
-        "timeline", "All the index knows, in time order: modality, start, end, text, source.",
+        "timeline", "All the index knows, in time order: modality, start, end, text, source, speaker.",
         (
             json_only("modality", "The modality."), *SPAN, json_only("text", "The text; empty for a frame."),
             json_only("source", "How it came to be."),
+            json_only("speaker", "Who says it; empty where that is not known."),
         ),
         lambda line: line.entries,
     ),

@@ -129,6 +129,7 @@ def index_options(settings: Settings, encoder_settings: Mapping[str, object]) ->
         ocr=OcrOptions(settings.ocr, settings.ocr_languages, device=device, threads=threads),
         speech=settings.speech,
         text=settings.text,
+        speakers=settings.speakers,
         time_limit=settings.time_limit,
         threads=threads,
     )

@@ -125,6 +125,7 @@ def search_options(
     shorter: float | None = None,
     path: str | None = None,
     tags: Sequence[str] | None = None,
+    speakers: Sequence[str] | None = None,
     language_code: str | None = None,
     offset: int = 0,
     moments: bool = False,
@@ -157,6 +158,7 @@ def search_options(
             shorter=shorter,
             path=path,
             tags=tuple(tags or ()),
+            speakers=tuple(speakers or ()),
             language=language_code or None,
         ),
     )

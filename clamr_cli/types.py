@@ -88,6 +88,7 @@ class Segment:
     ``source`` says how it came to be: ``whisper``, ``subtitle``, ``embedded-subtitle``, ``easyocr``, ``rapidocr``,
     ``title``, ``tags``, ``description``, ``chapter``, ``filename`` and so on. ``confidence`` is in [0, 1] or None.
     Metadata that holds for the whole video spans the whole video. ``words`` is empty where word times are unknown.
+    ``speaker`` is who says it, ``voice 3`` where only the voice is known, empty where nothing is.
     """
 
     span: Span
@@ -96,6 +97,7 @@ class Segment:
     language: str = ""
     confidence: float | None = None
     words: tuple[Word, ...] = ()
+    speaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +414,11 @@ TAG_SOURCE: Final = "own-tag"
 NOTE_SOURCE: Final = "own-note"
 """Sources of metadata that a person added to the index: see :class:`Labels`."""
 
-LABEL_SOURCES: Final = frozenset((TAG_SOURCE, NOTE_SOURCE))
+SPEAKER_SOURCE: Final = "speaker"
+"""Source of metadata that is the name of somebody who speaks in a moment."""
+
+LABEL_SOURCES: Final = frozenset((TAG_SOURCE, NOTE_SOURCE, SPEAKER_SOURCE))
+"""Sources of metadata that is encoded by itself, so that it can change alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +433,35 @@ class Labels:
         span = Span(0.0, duration)
         tags = (Segment(span, tag, TAG_SOURCE) for tag in self.tags)
         return (*tags, *(Segment(span, note, NOTE_SOURCE) for note in self.notes))
+
+
+@dataclass(frozen=True, slots=True)
+class Voices:
+    """The voices that are heard in a content.
+
+    Attributes:
+        turns: start and end in seconds, and which voice speaks, in time order.
+        vectors: the embedding of each voice, float16 [192] as bytes.
+        numbers: of each voice in the library: equal ones are one speaker.
+    """
+
+    turns: tuple[tuple[float, float, int], ...]
+    vectors: tuple[bytes, ...] = field(default=(), repr=False)
+    numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A speaker of the library whom a person named; ``vector`` is the embedding at that time, float16 [192]."""
+
+    number: int
+    name: str
+    vector: bytes = field(default=b"", repr=False)
+
+
+def voice_label(number: int) -> str:
+    """The text that stands for a speaker without a name."""
+    return f"voice {number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,7 +496,8 @@ class Filters:
     """Limits on the videos and moments that may answer. None or empty means no limit.
 
     ``since``/``until`` are ISO dates, inclusive; ``longer``/``shorter`` are seconds of the whole video; ``path`` is a
-    glob over the file's path; ``language`` a two-letter code; ``tags`` must all be given to the video.
+    glob over the file's path; ``language`` a two-letter code; ``tags`` must all be given to the video. ``speakers``
+    must all speak in the moment: by name, or by number.
     """
 
     since: str | None = None
@@ -472,6 +508,7 @@ class Filters:
     language: str | None = None
     videos: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be understood.
@@ -577,7 +614,7 @@ class Line:
 
     ``start`` is the second of the first word that matched, or of the frame. ``words`` are the query words that it
     answers, ``marks`` the stretches ``text[start:end]`` that match, ``similarity`` is that of the best. ``timed`` is
-    False for metadata of the whole video.
+    False for metadata of the whole video. ``speaker`` says it, empty where that is not known.
     """
 
     modality: Modality
@@ -587,6 +624,7 @@ class Line:
     marks: tuple[tuple[int, int], ...] = ()
     similarity: float = 0.0
     timed: bool = True
+    speaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -676,6 +714,7 @@ class TimelineEntry:
     span: Span
     text: str
     source: str = ""
+    speaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)

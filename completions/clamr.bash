@@ -23,6 +23,7 @@ _clamr() {
             "":edit) words="edit" ;;
             "":tag) words="tag" ;;
             "":note) words="note" ;;
+            "":speakers) words="speakers" ;;
             "":rm) words="rm" ;;
             "":merge) words="merge" ;;
             "":status) words="status" ;;
@@ -49,6 +50,7 @@ _clamr() {
             "":train) words="train" ;;
             "tag":add) words="tag add" ;;
             "tag":rm) words="tag rm" ;;
+            "speakers":name) words="speakers name" ;;
             "models":pull) words="models pull" ;;
             "config":path) words="config path" ;;
             "config":set) words="config set" ;;
@@ -91,6 +93,7 @@ _clamr() {
         "watch":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "ls":--path) COMPREPLY=(); return ;;
         "ls":--tag) COMPREPLY=(); return ;;
+        "ls":--speaker) COMPREPLY=(); return ;;
         "ls":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "ls":--config) COMPREPLY=(); return ;;
         "ls":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
@@ -116,6 +119,12 @@ _clamr() {
         "note":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "note":--config) COMPREPLY=(); return ;;
         "note":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "speakers":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "speakers":--config) COMPREPLY=(); return ;;
+        "speakers":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "speakers name":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
+        "speakers name":--config) COMPREPLY=(); return ;;
+        "speakers name":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "rm":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "rm":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "rm":--config) COMPREPLY=(); return ;;
@@ -142,6 +151,7 @@ _clamr() {
         "search":--shorter) COMPREPLY=(); return ;;
         "search":--path) COMPREPLY=(); return ;;
         "search":--tag) COMPREPLY=(); return ;;
+        "search":--speaker) COMPREPLY=(); return ;;
         "search":--language) COMPREPLY=(); return ;;
         "search":--limit|"search":-n) COMPREPLY=(); return ;;
         "search":--offset) COMPREPLY=(); return ;;
@@ -169,6 +179,7 @@ _clamr() {
         "similar":--modality|"similar":-m) COMPREPLY=($(compgen -W "video speech ocr metadata" -- "$current")); return ;;
         "similar":--path) COMPREPLY=(); return ;;
         "similar":--tag) COMPREPLY=(); return ;;
+        "similar":--speaker) COMPREPLY=(); return ;;
         "similar":--limit|"similar":-n) COMPREPLY=(); return ;;
         "similar":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "similar":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
@@ -460,12 +471,12 @@ _clamr() {
     esac
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
-        ":"*) offers="index watch ls show edit tag note rm merge status optimize search similar duplicates explain frames open serve mcp cut export ask demo doctor models config completions encode eval synth train" ;;
-        "index:"-*) offers="--exclude --encoder --window --pool --retry-failed --prune --shard --executor --address --workers --gpus-per-worker --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
+        ":"*) offers="index watch ls show edit tag note speakers rm merge status optimize search similar duplicates explain frames open serve mcp cut export ask demo doctor models config completions encode eval synth train" ;;
+        "index:"-*) offers="--exclude --encoder --window --speakers --no-speakers --pool --retry-failed --prune --shard --executor --address --workers --gpus-per-worker --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
         "watch:"-*) offers="--idle --json --attached --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "watch:"*) offers="" ;;
-        "ls:"-*) offers="--path --tag --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "ls:"-*) offers="--path --tag --speaker --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "ls:"*) offers="" ;;
         "show:"-*) offers="--srt --vtt --txt --out --output -o --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "show:"*) offers="" ;;
@@ -479,6 +490,10 @@ _clamr() {
         "tag rm:"*) offers="" ;;
         "note:"-*) offers="--clear --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "note:"*) offers="" ;;
+        "speakers:"-*) offers="--json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "speakers:"*) offers="name" ;;
+        "speakers name:"-*) offers="--clear --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "speakers name:"*) offers="" ;;
         "rm:"-*) offers="--missing --encoder --yes -y --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "rm:"*) offers="" ;;
         "merge:"-*) offers="--into --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
@@ -487,9 +502,9 @@ _clamr() {
         "status:"*) offers="" ;;
         "optimize:"-*) offers="--approximate --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "optimize:"*) offers="" ;;
-        "search:"-*) offers="--and --not --image --like --modality -m --weight --since --until --longer --shorter --path --tag --language --limit -n --offset --all --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --clips --export --force --queries --save --saved --forget --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "search:"-*) offers="--and --not --image --like --modality -m --weight --since --until --longer --shorter --path --tag --speaker --language --limit -n --offset --all --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --clips --export --force --queries --save --saved --forget --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "search:"*) offers="" ;;
-        "similar:"-*) offers="--modality -m --path --tag --limit -n --moments --itself --encoder --device --ids --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "similar:"-*) offers="--modality -m --path --tag --speaker --limit -n --moments --itself --encoder --device --ids --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "similar:"*) offers="" ;;
         "duplicates:"-*) offers="--share --thorough --not-duplicate --take-back --csv --paths -0 --null --quiet -q --json --tsv --table --db --config --verbose -v --color -h --help --help-all" ;;
         "duplicates:"*) offers="" ;;
@@ -516,7 +531,7 @@ _clamr() {
         "models:"-*) offers="--json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "models:"*) offers="pull" ;;
         "models pull:"-*) offers="--quiet -q --db --config --verbose -v --color -h --help --help-all" ;;
-        "models pull:"*) offers="whisper-base easyocr-en minilm-l6 efficientnet-lite2 use-multilingual whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo easyocr-latin easyocr-cyrillic easyocr-chinese-simplified easyocr-chinese-traditional easyocr-japanese easyocr-korean easyocr-thai easyocr-devanagari easyocr-arabic easyocr-tamil easyocr-bengali easyocr-telugu easyocr-kannada gemma clamr clamr-omni" ;;
+        "models pull:"*) offers="whisper-base easyocr-en minilm-l6 efficientnet-lite2 use-multilingual campplus whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo easyocr-latin easyocr-cyrillic easyocr-chinese-simplified easyocr-chinese-traditional easyocr-japanese easyocr-korean easyocr-thai easyocr-devanagari easyocr-arabic easyocr-tamil easyocr-bengali easyocr-telugu easyocr-kannada gemma clamr clamr-omni" ;;
         "config:"-*) offers="--json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "config:"*) offers="path set edit" ;;
         "config path:"-*) offers="--db --config --quiet -q --verbose -v --color -h --help --help-all" ;;

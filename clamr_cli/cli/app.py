@@ -44,6 +44,8 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "tag add": ("tag:add", "Give videos a tag."),
         "tag rm": ("tag:rm", "Take a tag from videos."),
         "note": ("tag:note", "Note something of your own on a video."),
+        "speakers": ("speakers:ls", "List who speaks in the videos."),
+        "speakers name": ("speakers:name", "Name a speaker."),
         "rm": ("rm:rm", "Take videos out of the index."),
         "merge": ("merge:merge", "Put indexes together in one, as if their videos had been indexed there."),
         "status": ("status:status", "Say what the index holds, where it is, what failed."),
@@ -98,6 +100,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "update": "index",
     "list": "ls",
     "config show": "config",
+    "speakers ls": "speakers",
     "tag ls": "tag",
 }
 """Names that run a command whose own name is another."""
@@ -129,6 +132,7 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
     "status": "stat stats statistics state",
     "synth": "generate synthesize synthesise queries",
     "tag": "tags label labels keyword keywords collection collections album albums",
+    "speakers": "speaker voices voice people persons who diarize diarise diarization",
     "note": "notes comment annotate annotation remark",
     "train": "finetune fine-tune",
     "--version": "version ver",

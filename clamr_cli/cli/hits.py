@@ -40,6 +40,7 @@ _LEAST_TITLE: Final = 16
 _TITLE_SHARE: Final = 0.5
 _LEAST_FOLDER: Final = 10
 _LEAST_FILE: Final = 14
+_LONGEST_SPEAKER: Final = 24
 _GAP: Final = "  "
 _PICTURE_COLUMNS: Final = 16
 _PICTURE_ROWS: Final = 4
@@ -345,6 +346,8 @@ def draw_line(line: Line, width: int) -> Text:
         return _fit(text + safe(f"{_GAP}{', '.join(line.words)}") if line.words else text, width)
     time = f"{format_time(line.start)} " if line.timed else ""
     head = safe(time, "cyan") + safe(f"{name}{_GAP}", "dim")
+    if line.speaker:
+        head += safe(f"{shorten(line.speaker, _LONGEST_SPEAKER)}: ", "bold")
     part, stretches = excerpt(line.text, line.marks, width - head.cell_len)
     return _fit(head + _marked(part, stretches), width)
 

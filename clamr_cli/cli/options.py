@@ -60,6 +60,10 @@ ScoringOption: TypeAlias = Annotated[Scoring | None, typer.Option("--scoring", h
 TagOption: TypeAlias = Annotated[
     list[str] | None, typer.Option("--tag", metavar="TAG", help="Only videos with this tag of yours; repeatable.")
 ]
+SpeakerOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--speaker", metavar="NAME", help="Only where this one speaks, by name or number; repeatable."),
+]
 CsvOption: TypeAlias = Annotated[
     bool, typer.Option("--csv", help="Print CSV with a header; texts like =1+1 get a ' before.")
 ]

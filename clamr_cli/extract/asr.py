@@ -41,7 +41,8 @@ _MOST_REPEATS: Final = 2
 
 _LONGEST_SEGMENT: Final = 15.0
 _WHISPER_CODES: Final = {"nb": "no", "jv": "jw"}  # that Whisper's tokenizer has under another name
-_VAD: Final = {"min_silence_duration_ms": 1_000}
+_SILENCE_MS: Final = 1_000  # that ends a stretch of speech
+_AROUND_MS: Final = 400
 _WINDOW_SECONDS: Final = 30  # that Whisper reads at once
 
 # Where the spoken language is detected: a greeting or a quotation is in one place, the main language in most.
@@ -148,7 +149,7 @@ class WhisperAsr:
         for first, end in pieces(audio, seconds, start):
             ctranslate2.set_random_seed(0)
             raw_segments, info = self._model.transcribe(
-                _as_float(audio[first:end]),
+                as_float(audio[first:end]),
                 language=spoken or None,
                 beam_size=self.options.beam,
                 # Where greedy search fails it is rarely speech: one more guess each, not five.
@@ -161,7 +162,7 @@ class WhisperAsr:
                 condition_on_previous_text=False,
                 word_timestamps=True,
                 vad_filter=True,
-                vad_parameters=_VAD,
+                vad_parameters={"min_silence_duration_ms": _SILENCE_MS},
             )
             segments: list[Segment] = []
             if info.duration_after_vad > 0:
@@ -183,7 +184,7 @@ def pieces(audio: Samples, seconds: int = LONGEST_STRETCH, start: int = 0) -> It
     while len(audio) - start > length:
         latest = start + length
         earliest = max(start + length // 2, latest - _SEARCH_SECONDS * SAMPLE_RATE)
-        samples = _as_float(audio[earliest:latest])
+        samples = as_float(audio[earliest:latest])
         hops = len(samples) // _HOP
         energy = np.square(samples[: hops * _HOP]).reshape(hops, _HOP).mean(axis=1)
         width = min(5, hops)  # half a second
@@ -195,9 +196,15 @@ def pieces(audio: Samples, seconds: int = LONGEST_STRETCH, start: int = 0) -> It
         yield start, len(audio)
 
 
-def speech_stretches(samples: NDArray[np.float32]) -> list[tuple[int, int]]:
-    """The first and the last sample of each stretch of speech in mono sound at 16 kHz, in order."""
-    return [(each["start"], each["end"]) for each in get_speech_timestamps(samples, VadOptions(**_VAD))]
+def speech_stretches(
+    samples: NDArray[np.float32], silence_ms: int = _SILENCE_MS, around_ms: int = _AROUND_MS
+) -> list[tuple[int, int]]:
+    """The first and the last sample of each stretch of speech in mono sound at 16 kHz, in order.
+
+    Stretches are parted by so much silence, and have a little of it around them, both in milliseconds.
+    """
+    options = VadOptions(min_silence_duration_ms=silence_ms, speech_pad_ms=around_ms)
+    return [(each["start"], each["end"]) for each in get_speech_timestamps(samples, options)]
 
 
 def _places_of_speech(audio: Samples) -> Iterator[NDArray[np.float32]]:
@@ -215,7 +222,7 @@ def _places_of_speech(audio: Samples) -> Iterator[NDArray[np.float32]]:
         middle = (first + last) // 2 if last - first > block else first
         parts: list[NDArray[np.float32]] = []
         for start in [*range(middle, last, block), *range(first, middle, block)][:_MOST_BLOCKS]:
-            samples = _as_float(audio[start : min(start + block, last)])
+            samples = as_float(audio[start : min(start + block, last)])
             parts += [samples[begin:end] for begin, end in speech_stretches(samples)]
             if sum(map(len, parts)) >= _ENOUGH_SPEECH * SAMPLE_RATE:
                 break
@@ -281,7 +288,8 @@ def split_long(segment: Segment, seconds: float = _LONGEST_SEGMENT) -> Iterator[
         yield from split_long(replace(segment, span=span, text=text, words=moved), seconds)
 
 
-def _as_float(samples: Samples) -> NDArray[np.float32]:
+def as_float(samples: Samples) -> NDArray[np.float32]:
+    """Samples as float32 in [-1, 1]."""
     if samples.dtype == np.int16:
         return np.asarray(samples, dtype=np.float32) / 32_768.0
     return np.asarray(samples, dtype=np.float32)

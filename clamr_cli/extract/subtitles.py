@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from xml.etree import ElementTree
 
 from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.extract.clean import clean, encoding_of, refuse_entities
-from clamr_cli.extract.sidecars import marks_of
+from clamr_cli.extract.sidecars import is_log, marks_of
 from clamr_cli.types import Segment, Span
 
 Cue = tuple[float, float, str]
@@ -46,6 +48,17 @@ _STAMP: Final = re.compile(r"\[(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?\]")
 _FRAMES: Final = re.compile(r"\{(\d{1,9})\}\{(\d{0,9})\}(.*)")
 _TENTHS: Final = re.compile(r"\[(\d{1,9})\]\[(\d{0,9})\](.*)")
 _VOICE: Final = re.compile(r"<v(?:\.[\w.-]{1,50})?[ \t]+([^<>\n]{1,100})>")
+_SPEAKER: Final = re.compile("\2([^\2\3\n]{1,100})\3")
+_LONGEST_NAME: Final = 60
+_PREFIX: Final = re.compile(
+    r"(?:[-‐-―>]{1,2}\s?)?([^\W\d_][\w.'’\-]{0,30}(?: [\w.'’\-]{1,30}){0,3})(?:\s?\([^()]{1,30}\))?(?::\s|：)\s?(?=\S)"
+)
+_ANONYMOUS: Final = re.compile(r"(?:unknown[ _-]?)?(?:speaker|spk|voice|person|guest)?[ _-]*[\dA-Z]?\d*", re.IGNORECASE)
+_NO_NAMES: Final = (  # noqa: SIM905
+    "note warning question answer example tip step chapter part scene translation subtitles subtitle captions source "
+    "music time date title url http https ps update"
+).split()
+_PARTICLES: Final = "of the and de da di del la le van von der den el al bin y i".split()  # noqa: SIM905
 _OFFSET: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|f|t)")
 _SYNC: Final = re.compile(r"<sync\b[^<>]{0,50}?start\s{0,9}=\s{0,9}[\"']?(\d{1,9})[^<>]{0,99}>", re.IGNORECASE)
 _CLASS: Final = re.compile(r"<p\b[^<>]{0,50}?class\s{0,9}=\s{0,9}[\"']?(\w{1,50})", re.IGNORECASE)
@@ -92,14 +105,18 @@ def read_subtitle_file(
 
 
 def from_events(cues: Iterable[Cue], language: str = "", source: str = "subtitle") -> list[Segment]:
-    """Segments of cues, whose text may carry markup and several lines."""
+    """Segments of cues, whose text may carry markup and several lines.
+
+    A cue in which several speak gives a segment of each, as long as their texts are.
+    """
     ordered = sorted((cue for cue in cues if all(map(math.isfinite, cue[:2]))), key=lambda cue: cue[:2])
+    lines_of = [list(_lines(raw)) for _, _, raw in ordered]
+    names = _names_before(line for lines in lines_of for speaker, line in lines if not speaker)
     segments: list[Segment] = []
-    shown: list[str] = []
+    shown: list[tuple[str, str]] = []
     shown_until = float("-inf")
-    for start, end, raw in ordered:
-        text = _DRAWING.sub("", raw[:_LONGEST_CUE]).replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ")
-        lines = [line for line in (clean(html.unescape(line)) for line in _TAG.sub("", text).split("\n")) if line]
+    for (start, end, _), plain_lines in zip(ordered, lines_of, strict=True):
+        lines = list(_with_names(plain_lines, names)) if names else plain_lines
         repeated = 0
         if start - shown_until <= _TOUCHING:
             # Captions that scroll show each line again: the first lines may be the last ones shown.
@@ -107,13 +124,81 @@ def from_events(cues: Iterable[Cue], language: str = "", source: str = "subtitle
             repeated = next((count for count in range(most, 0, -1) if shown[-count:] == lines[:count]), 0)
         if fresh := lines[repeated:]:
             begin = max(0.0, start)
-            segments.append(Segment(Span(begin, max(begin, end)), clean(" ".join(fresh)), source, language))
+            parts = [
+                (speaker, clean(" ".join(line for _, line in group)))
+                for speaker, group in itertools.groupby(fresh, lambda line: line[0])
+            ]
+            pace = (max(begin, end) - begin) / sum(len(text) for _, text in parts)
+            for speaker, text in parts:
+                until = begin + pace * len(text) if len(parts) > 1 else max(begin, end)
+                segments.append(Segment(Span(begin, until), text, source, language, speaker=speaker))
+                begin = until
         elif segments and lines:
             last = segments[-1]
             segments[-1] = replace(last, span=Span(last.span.start, max(last.span.end, end)))
         if lines:
             shown, shown_until = lines, max(start, end)
     return segments
+
+
+def _lines(raw: str) -> Iterator[tuple[str, str]]:
+    """The lines of a cue without markup, each with its speaker, empty where the markup names none."""
+    text = _DRAWING.sub("", raw[:_LONGEST_CUE]).replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ")
+    speaker = ""
+    for line in _TAG.sub("", text).split("\n"):
+        if mark := _SPEAKER.match(line):
+            speaker, line = _speaker(html.unescape(mark[1])), line[mark.end() :]
+        if line := clean(html.unescape(line)):
+            yield speaker, line
+
+
+def _speaker(name: str) -> str:
+    """The name of a speaker; empty for one that only numbers those of a file."""
+    name = clean(name, _LONGEST_NAME)
+    return "" if _ANONYMOUS.fullmatch(name) else name
+
+
+def _marked(name: str, text: str) -> str:
+    """A text that is spoken by somebody, as :func:`_lines` understands it."""
+    return f"\n\2{name}\3".replace("\\", " ") + text
+
+
+def with_speakers(segments: Sequence[Segment]) -> list[Segment]:
+    """Lines of a subtitle track whose texts begin with who speaks ("ANN: Hello"), with that as their speaker."""
+    names = _names_before(line.text for line in segments)
+    parts = ((line, next(_with_names([("", line.text)], names))) for line in segments)
+    return [replace(line, text=text, speaker=speaker) if speaker else line for line, (speaker, text) in parts]
+
+
+def _names_before(lines: Iterable[str]) -> frozenset[str]:
+    """The names that stand before lines, with a colon: those of several lines, or all where most lines have one."""
+    texts = list(lines)
+    found = Counter(name for text in texts if (name := _name_before(text)[0]))
+    if not found or is_log(texts):
+        return frozenset()
+    most = 2 * found.total() >= len(texts)
+    return frozenset(name for name, count in found.items() if count > 1 or most)
+
+
+def _name_before(line: str) -> tuple[str, str]:
+    """The name before a line and the rest of it; without one, no name and the line."""
+    match = _PREFIX.match(line)
+    if match is None or match[1].casefold() in _NO_NAMES:
+        return "", line
+    words = match[1].split()
+    if len(words) > 4 or not all(word[0].upper() == word[0] or word.casefold() in _PARTICLES for word in words):
+        return "", line
+    return match[1].strip(), line[match.end() :]
+
+
+def _with_names(lines: Iterable[tuple[str, str]], names: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """The lines of a cue with who speaks taken from before them; it holds for the lines below, too."""
+    current = ""
+    for speaker, line in lines:
+        name, rest = ("", line) if speaker else _name_before(line)
+        if name in names:
+            current, line = _speaker(name), rest
+        yield speaker or current, line
 
 
 def _cues(text: str, language: str, fps: float) -> Iterator[Cue]:
@@ -182,18 +267,11 @@ def _fraction(digits: str | None) -> float:
 def _webvtt(text: str) -> Iterator[Cue]:
     """WebVTT: blocks between blank lines; without a blank line between them, one block has several cues.
 
-    A cue has its times in the first or the second line; other blocks are notes, styles and regions. The name of whoever
-    speaks goes before the text where it changes.
+    A cue has its times in the first or the second line; other blocks are notes, styles and regions.
     """
-    speaker = ""
 
     def spoken(line: str) -> str:
-        nonlocal speaker
-        for name in _VOICE.findall(line):
-            voice = clean(html.unescape(name))
-            line = _VOICE.sub(f"{voice}: ".replace("\\", " ") if voice != speaker else "", line, count=1)
-            speaker = voice
-        return line
+        return _VOICE.sub(lambda voice: _marked(voice[1], ""), line)
 
     # A line of spaces is text: YouTube begins scrolling captions with one.
     for block in re.split(r"\n{2,}", text):
@@ -228,12 +306,10 @@ def _json(text: str) -> Iterator[Cue]:
         words = "".join(str(part.get("utf8", "")) for part in event.get("segs") or ())
         start = float(event.get("tStartMs", 0)) / 1000
         yield start, start + float(event.get("dDurationMs", 0)) / 1000, words
-    speaker = ""
     for segment in content.get("segments") or ():
-        voice = str(segment.get("speaker") or "")
-        prefix = f"{voice}: " if voice and voice != speaker else ""
-        speaker = voice or speaker
-        yield _number(segment["start"]), _number(segment["end"]), prefix + str(segment["text"])
+        text = str(segment["text"])
+        text = _marked(str(segment["speaker"]), text) if segment.get("speaker") else text
+        yield _number(segment["start"]), _number(segment["end"]), text
     for segment in content.get("chunks") or ():
         start, end = segment["timestamp"]
         yield _number(start), _number(start) + _STAY if end is None else _number(end), str(segment["text"])
@@ -370,13 +446,19 @@ def as_srt(segments: Sequence[Segment]) -> str:
 
 def as_vtt(segments: Sequence[Segment]) -> str:
     """Segments as WebVTT."""
-    cues = (f"{_arrow(one.span, '.')}\n{html.escape(_cue_text(one), quote=False)}\n\n" for one in segments)
+
+    def voice(one: Segment) -> str:
+        return f"<v {html.escape(clean(one.speaker), quote=False)}>" if one.speaker else ""
+
+    cues = (f"{_arrow(one.span, '.')}\n{voice(one)}{html.escape(_cue_text(one), quote=False)}\n\n" for one in segments)
     return "".join(("WEBVTT\n\n", *cues))
 
 
 def as_text(segments: Sequence[Segment]) -> str:
-    """The texts of segments, a line each."""
-    return "".join(f"{_cue_text(one)}\n" for one in segments)
+    """The texts of segments, a line each, after who says it."""
+    return "".join(
+        f"{clean(one.speaker)}: {_cue_text(one)}\n" if one.speaker else f"{_cue_text(one)}\n" for one in segments
+    )
 
 
 def _arrow(span: Span, mark: str) -> str:
@@ -406,6 +488,7 @@ def edited_transcript(text: str, before: Sequence[Segment], duration: float) -> 
         UsageError: it is damaged; the message names the line.
     """
     known = {(_arrow(one.span, ","), _cue_text(one)): one for one in before}
+    speakers = {_arrow(one.span, ","): one.speaker for one in before}
     language = next((one.language for one in before if one.language), "")
     segments: list[Segment] = []
     cue: list[str] | None = None
@@ -413,7 +496,7 @@ def edited_transcript(text: str, before: Sequence[Segment], duration: float) -> 
 
     def close() -> None:
         if cue is not None and (said := clean(" ".join(cue), _LONGEST_CUE)):
-            changed = Segment(span, said, EDITED, language)
+            changed = Segment(span, said, EDITED, language, speaker=speakers.get(_arrow(span, ","), ""))
             segments.append(known.get((_arrow(span, ","), said), changed))
 
     for number, line in enumerate(lines):

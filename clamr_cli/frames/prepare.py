@@ -185,7 +185,7 @@ async def _prepare(work: Work, target: Target, options: DenseOptions) -> None:
     if missing:
         _require_file(target)
         # What is known already must not be recognised again, with whatever it was recognised.
-        work.options = replace(work.options, speech="speech" in missing, text="ocr" in missing)
+        work.options = replace(work.options, speech="speech" in missing, text="ocr" in missing, speakers=False)
         work.options.check_models()
         media, _, _ = await extract(work)
         if media.workdir is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
@@ -32,6 +33,7 @@ from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, TrackLines
 from clamr_cli.languages import choose_track
 from clamr_cli.types import (
     MAX_FRAMES,
+    SPEAKER_SOURCE,
     Document,
     FileRecord,
     FileState,
@@ -43,6 +45,7 @@ from clamr_cli.types import (
     Span,
     VideoRecord,
     Word,
+    voice_label,
 )
 
 if TYPE_CHECKING:
@@ -57,20 +60,24 @@ PRINTS_VERSION = "1"
 SOUND_PRINT_VERSION = "1"
 """Change when the same file would get other fingerprints; see :mod:`clamr_cli.media.prints`."""
 
+_VOICE = re.compile(voice_label(0).replace("0", r"\d+"))
+
 SHORTEST_PAUSE = 0.3
 """Seconds of silence between two stretches of speech below which it is breath, not a pause."""
 
 
-class Recipe(msgspec.Struct, frozen=True):
+class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
     """Versions and settings of everything that shapes a video's moments; equal recipes give equal moments.
 
     ``media``, ``speech`` and ``text`` are also the names under which the extraction of a content is stored.
+    ``speakers`` is empty where voices are not told apart.
     """
 
     media: str
     speech: str
     text: str
     window: float
+    speakers: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Recipe | None:
@@ -289,6 +296,21 @@ def piece_of(segment: Segment, words: Sequence[Word]) -> Segment:
     )
 
 
+def speaker_names(speech: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Metadata of a moment: the name of each who speaks in it, from the first to the last line."""
+    spans: dict[str, Span] = {}
+    for line in speech:
+        if line.speaker and not _VOICE.fullmatch(line.speaker):
+            first = spans.get(line.speaker, line.span)
+            spans[line.speaker] = Span(min(first.start, line.span.start), max(first.end, line.span.end))
+    return tuple(Segment(span, name, SPEAKER_SOURCE) for name, span in spans.items())
+
+
+def with_speaker_names(documents: Sequence[Document]) -> list[Document]:
+    """Documents with the names of those who speak in them as metadata, after what there is."""
+    return [replace(one, metadata=(*one.metadata, *speaker_names(one.speech))) for one in documents]
+
+
 def _nearest(span: Span, spans: Sequence[Span]) -> int:
     """The index of the span (of spans in order, side by side) that holds the middle, or lies closest to it."""
     middle = (span.start + span.end) / 2
@@ -429,8 +451,9 @@ def documents_with(store: Store, record: FileRecord, speech: Sequence[Segment]) 
         whole = replace(part, span=Span(0.0, 0.0))
         before = metadata.get(whole, part.span)
         metadata[whole] = Span(min(before.start, part.span.start), max(before.end, part.span.end))
-    notes = [replace(part, span=span) for part, span in metadata.items()]
-    return split_video(record.video_id, decoded.media.duration, shots, speech, ocr, notes, window=recipe.window)
+    notes = [replace(part, span=span) for part, span in metadata.items() if part.source != SPEAKER_SOURCE]
+    documents = split_video(record.video_id, decoded.media.duration, shots, speech, ocr, notes, window=recipe.window)
+    return with_speaker_names(documents)
 
 
 def frames_at(store: Store, places: Sequence[tuple[str, float]]) -> list[bytes]:

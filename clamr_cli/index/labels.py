@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from clamr_cli.index.documents import cut_to
+from clamr_cli.index.documents import cut_to, speaker_names
 from clamr_cli.store import Store
 from clamr_cli.types import (
     LABEL_SOURCES,
@@ -23,7 +24,6 @@ from clamr_cli.types import (
     Modality,
     MomentRecord,
     Segment,
-    Span,
     TokenVectors,
 )
 
@@ -40,13 +40,13 @@ def labels_in(metadata: Sequence[Segment]) -> tuple[str, ...]:
     return tuple(part.text for part in metadata if part.source in LABEL_SOURCES)
 
 
-def label_documents(documents: Sequence[Document]) -> dict[tuple[str, ...], Document]:
+def label_documents(documents: Sequence[Document] | Sequence[MomentRecord]) -> dict[tuple[str, ...], Document]:
     """Documents of nothing but the tags and notes of other documents, by their texts, each once."""
     result: dict[tuple[str, ...], Document] = {}
     for document in documents:
         if texts := labels_in(document.metadata):
             own = tuple(part for part in document.metadata if part.source in LABEL_SOURCES)
-            result.setdefault(texts, Document(f"{document.id}/labels", document.span, metadata=own))
+            result.setdefault(texts, Document("labels", document.span, metadata=own))
     return result
 
 
@@ -125,7 +125,8 @@ def label(
             store.put_files([replace(file, sidecars="") for file in files])
             store.put_labels(video.content_hash, after)
             store.sync()
-            _replace(store, encoders, video_id, after)
+            segments = after.segments(video.media.duration)
+            replace_moments(store, encoders, video_id, partial(_labelled, segments=segments))
             store.put_files(files)
             changed = True
             yield video_id, after
@@ -134,31 +135,33 @@ def label(
             store.pack_all()
 
 
-def _replace(store: Store, encoders: Mapping[str, Encoder], video_id: str, labels: Labels) -> None:
-    """Replace the tags and notes in the moments of a video and in their vectors."""
+def replace_moments(
+    store: Store, encoders: Mapping[str, Encoder], video_id: str, change: Callable[[MomentRecord], MomentRecord]
+) -> None:
+    """Change labels and speakers in the moments of a video, and its labels in their vectors; ``encoders`` as above."""
     video, moments = store.video(video_id), store.moments([video_id])
     ids = [moment.moment_id for moment in moments]
-    segments = labels.segments(video.media.duration)
+    infos = {use.info.fingerprint: use.info for use in store.encoders()}
     plain = {
-        use.info.fingerprint: {
+        fingerprint: {
             moment.moment_id: without_label_vectors(moment, stored[moment.moment_id])
             for moment in moments
             if moment.moment_id in stored
         }
-        for use in store.encoders()
-        for stored in [dict(store.scan_vectors(use.info.fingerprint, ids))]
+        for fingerprint in infos
+        for stored in [dict(store.scan_vectors(fingerprint, ids))]
     }
-    infos = {use.info.fingerprint: use.info for use in store.encoders()}
-    new = [_labelled(moment, segments) for moment in moments]
+    new = [change(moment) for moment in moments]
+    labels = label_documents(new)
     store.put_video(video, new)
     for fingerprint, vectors in plain.items():
-        if fingerprint in encoders and segments:
-            (encoded,) = encoders[fingerprint].encode_documents([Document("labels", Span(0.0, 0.0), metadata=segments)])
-            texts = {tuple(part.text for part in segments): encoded}
+        if fingerprint in encoders:
+            encoded = encoders[fingerprint].encode_documents(list(labels.values())) if labels else []
+            texts = dict(zip(labels, encoded, strict=True))
             vectors = {
-                moment.moment_id: with_labels(moment, vectors[moment.moment_id], texts)
-                for moment in new
-                if moment.moment_id in vectors
+                one.moment_id: with_labels(one, vectors[one.moment_id], texts)
+                for one in new
+                if one.moment_id in vectors
             }
         store.put_vectors(infos[fingerprint], vectors)
 
@@ -166,4 +169,4 @@ def _replace(store: Store, encoders: Mapping[str, Encoder], video_id: str, label
 def _labelled(moment: MomentRecord, segments: Sequence[Segment]) -> MomentRecord:
     """A moment with these tags and notes in place of its own, where an index run puts them."""
     plain = [part for part in moment.metadata if part.source not in LABEL_SOURCES]
-    return replace(moment, metadata=(*plain, *cut_to(segments, moment.span)))
+    return replace(moment, metadata=(*plain, *cut_to(segments, moment.span), *speaker_names(moment.speech)))

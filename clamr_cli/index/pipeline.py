@@ -32,15 +32,18 @@ from clamr_cli.index.documents import (
     stored_transcript,
     transcript_key,
     with_sound,
+    with_speaker_names,
 )
 from clamr_cli.index.executors import Executor, Folder, Kind, Reporter, Result, TaskFailed
 from clamr_cli.index.labels import label_documents, with_labels, without_labels
 from clamr_cli.index.scan import now
+from clamr_cli.index.speakers import Speakers
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, Workdir
 from clamr_cli.media.files import Stamp, stamp, video_id
 from clamr_cli.media.walk import ancestors
-from clamr_cli.types import Document, Frame, MomentRecord, Segment, TokenVectors, VideoFields, VideoRecord
-from clamr_cli.weights import locate, ocr_weights
+from clamr_cli.store import VOICES_VERSION
+from clamr_cli.types import Document, Frame, MomentRecord, Segment, TokenVectors, VideoFields, VideoRecord, Voices
+from clamr_cli.weights import VOICES, locate, ocr_weights
 
 if TYPE_CHECKING:
     from clamr_cli.store import Extraction, Store
@@ -78,6 +81,7 @@ class IndexOptions:
     ocr: OcrOptions = field(default_factory=OcrOptions)
     speech: bool = True  # recognise speech; subtitles are read in any case
     text: bool = True  # recognise on-screen text
+    speakers: bool = False  # tell voices apart, over the whole library
     retry_failed: bool = False  # try files again that failed before though they have not changed
     prune: bool = False  # forget at once what is missing below the targets, with what was extracted of it
     time_limit: float = 120.0  # seconds without progress after which a decoder counts as hung
@@ -103,6 +107,7 @@ class IndexOptions:
             speech=f"{self.asr.version}:{self.language}" if self.speech else "",
             text=self.ocr.version if self.text else "",
             window=self.window,
+            speakers=VOICES_VERSION if self.speakers else "",
         )
 
     def with_threads(self) -> Self:
@@ -124,6 +129,8 @@ class IndexOptions:
         required = {"--no-speech": self.asr.model} if self.speech else {}
         if self.text and self.ocr.engine == "easyocr":
             required["--no-ocr"] = ocr_weights(self.ocr.languages)
+        if self.speakers:
+            required["--no-speakers"] = VOICES
         for option, name in required.items():
             try:
                 locate(name, self.cache)
@@ -146,6 +153,7 @@ class Work:
     content: str = ""  # the content hash, where it is known
     signature: str | None = None  # of its sidecars, when the content was identified
     stamp: Stamp | None = None  # of the file then
+    speakers: Speakers | None = None  # of the library; None reads them where they are needed
     seconds: dict[str, float] = field(default_factory=dict)  # of work, by stage
     checkpoints: dict[str, float] = field(default_factory=dict)  # how much of a stage is stored
     _reused: set[str] = field(default_factory=set)
@@ -241,10 +249,13 @@ async def index_video(
         ModelError, StoreError: the run cannot go on.
     """
     media, (speech, language), ocr = await extract(work)
+    if work.options.speakers:
+        speech = await attribute(work, media, speech)
     metadata, fields = await read_metadata(work, media.decoded)
     metadata = (*metadata, *work.store.labels_of(work.content).segments(media.duration))
     shots = [Shot(frame, stored.shot) for frame, stored in zip(media.frames, media.decoded.frames, strict=True)]
     documents = split_video(work.video_id, media.duration, shots, speech, ocr, metadata, window=work.options.window)
+    documents = with_speaker_names(documents)
     moments = [moment_of(document, work.video_id) for document in documents]
     vectors = None
     if moments == encoded:
@@ -301,7 +312,9 @@ async def for_each(items: Iterable[Item], work: Callable[[Item], Coroutine[Any, 
 
 async def decode(work: Work, captions: CaptionSet) -> DecodedVideo:
     """Frames, embedded subtitles and sound: stored ones where they suffice, else decoded now."""
-    options, all_sound = work.options, encoders.accepts_audio(work.options.encoder)
+    options = work.options
+    needs_voices = options.speakers and work.store.voices_of(work.content) is None
+    all_sound = encoders.accepts_audio(options.encoder) or needs_voices
     stored = work.load("media")
     if stored is not None:
         decoded = msgspec.convert(stored.payload, DecodedMedia)
@@ -352,6 +365,28 @@ async def _lacks_speech(work: Work, captions: CaptionSet) -> bool:
 
 
 # --- speech -----------------------------------------------------------------------------------------------------------
+
+
+async def attribute(work: Work, media: DecodedVideo, speech: Sequence[Segment]) -> Sequence[Segment]:
+    """Lines with the voices that say them, which are looked for if no earlier run did."""
+    voices = work.store.voices_of(work.content)
+    if voices is None:
+        voices = Voices(())
+        if media.workdir is not None and media.decoded.samples:
+            folder, model = Folder(media.workdir.folder), locate(VOICES, work.options.cache)
+            # A part of the work on speech too small for a progress of its own.
+            voices = await work.run(
+                "speech",
+                "speech",
+                tasks.find_voices,
+                folder,
+                model,
+                work.options.threads,
+                on_report=lambda *_: None,
+            )
+        work.store.put_voices(work.content, voices)
+    speakers = work.speakers or Speakers(work.store)
+    return speakers.attribute(speech, speakers.numbered(work.content, voices))
 
 
 async def find_captions(work: Work) -> CaptionSet:

@@ -41,6 +41,7 @@ from clamr_cli.index.executors import Executor, WorkerLost
 from clamr_cli.index.executors.local import LocalExecutor, ignore
 from clamr_cli.index.pipeline import IndexOptions, Work, encode, for_each, index_video
 from clamr_cli.index.scan import Register, Scan, now
+from clamr_cli.index.speakers import Speakers
 from clamr_cli.index.workdir import sweep, work_area
 from clamr_cli.media.walk import VideoFile, is_missing
 from clamr_cli.text import plural
@@ -53,6 +54,7 @@ from clamr_cli.types import (
     TimeBase,
     TokenVectors,
     VideoRecord,
+    Voices,
 )
 
 if TYPE_CHECKING:
@@ -254,16 +256,24 @@ async def _correct(
         # Until all is written, the files count as changed: the next run of their folder does the rest.
         run.register.put([replace(file, sidecars="") for file in files])
         before = stored_transcript(store, video.content_hash)
-        original = before.original if before is not None else spoken_segments(store, video_id)
+        speakers, voices = Speakers(store), store.voices_of(video.content_hash) or Voices(())
+
+        def unattributed(lines: Sequence[Segment]) -> tuple[Segment, ...]:
+            # Who says a line by the voice is looked up each time.
+            return tuple(speakers.unattributed(lines, voices))
+
+        original = before.original if before is not None else unattributed(spoken_segments(store, video_id))
         language = before.language if before is not None else next((s.language for s in original if s.language), "")
         if segments is None:
             store.delete_extractions([transcript_key(video.content_hash)])
         else:
-            transcript = Transcript(tuple(segments), original, language)
+            segments = unattributed(segments)
+            transcript = Transcript(segments, original, language)
             store.put_extraction(transcript_key(video.content_hash), msgspec.to_builtins(transcript))
         store.sync()
         try:
-            documents = documents_with(store, files[0], original if segments is None else segments)
+            lines = original if segments is None else segments
+            documents = documents_with(store, files[0], speakers.attribute(lines, voices))
         except MediaError as error:
             yield Notice(files[0].path, f"the text is kept, but {error.what}: {error.hint}")
             return
@@ -396,12 +406,14 @@ class IndexRun:
 
                 async def work_on_all(emit: Callable[[Event], None]) -> None:
                     await self._read_time_bases(emit)
+                    listens = any(self.options.of(file.path).speakers for file in files)
+                    speakers = Speakers(self.store) if listens else None
 
                     async def work_on(file: VideoFile | FileRecord) -> None:
                         work = Work(
                             store=self.store, options=self.options.of(file.path).with_threads(),
                             executor=self.executor, folder=folder, emit=emit, path=file.path, root=file.root,
-                            recipe=self.recipe_of(file.path),
+                            recipe=self.recipe_of(file.path), speakers=speakers,
                         )  # fmt: skip
                         await self._process(work, file)
 

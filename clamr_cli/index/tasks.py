@@ -34,10 +34,12 @@ from clamr_cli.types import (
     TimeBase,
     TokenVectors,
     VideoFields,
+    Voices,
 )
 
 if TYPE_CHECKING:
     from clamr_cli.extract.asr import WhisperAsr
+    from clamr_cli.extract.campplus import VoiceEncoder
     from clamr_cli.extract.ocr_engines import TextEngine
     from clamr_cli.media.audio import Stretches
     from clamr_cli.media.clips import Joined, Piece
@@ -264,10 +266,11 @@ def reporting(
 def subtitle_tracks(path: str, info: MediaInfo) -> tuple[TrackLines, ...]:
     """The lines of those subtitle tracks that may be wanted: the best of each language, and a sample of logs."""
     from clamr_cli.extract.sidecars import examined, rank, track_captions
+    from clamr_cli.extract.subtitles import with_speakers
     from clamr_cli.media.container import read_subtitle_tracks
 
     tracks = {track.index: track for track in info.subtitles}
-    lines = read_subtitle_tracks(path, info)
+    lines = {index: with_speakers(segments) for index, segments in read_subtitle_tracks(path, info).items()}
     captions = [examined(track_captions(tracks[index]), lines[index]) for index in lines]
     captions.sort(key=lambda one: (one.is_part(info.duration), one.commentary, rank(one, one.language)))
     best: dict[object, TrackLines] = {}
@@ -470,6 +473,23 @@ def transcribe(
         segments += stretch.segments
         report(stretch.end / SAMPLE_RATE, total, Part(stretch.end, stretch.segments, stretch.language))
     return segments
+
+
+def find_voices(report: Reporter, folder: str, model: Path, threads: int) -> Voices:
+    """Find the voices of the sound; the numbers of the library are left open."""
+    from clamr_cli.extract import voices
+
+    audio = Workdir(Path(folder)).audio()
+    total = len(audio) / SAMPLE_RATE
+    report(0.0, total)
+    return voices.find_voices(audio, _voice_encoder(model, threads), lambda time: report(time, total))
+
+
+@functools.lru_cache(maxsize=1)
+def _voice_encoder(model: Path, threads: int) -> VoiceEncoder:
+    from clamr_cli.extract.campplus import VoiceEncoder
+
+    return VoiceEncoder(model, threads)
 
 
 @functools.lru_cache(maxsize=1)

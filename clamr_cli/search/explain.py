@@ -26,6 +26,7 @@ from clamr_cli.text import format_time, plural
 from clamr_cli.types import (
     MODALITY_IDS,
     SHOWN_MODALITIES,
+    SPEAKER_SOURCE,
     TEXT_MODALITIES,
     Encoder,
     Explanation,
@@ -173,10 +174,10 @@ def _why_none_passes(store: Store, filters: Filters, total: int) -> str:
             format_time(value)
             if name in ("longer", "shorter")
             else ", ".join(value)
-            if name in ("videos", "tags")
+            if name in ("videos", "tags", "speakers")
             else value
         )
-        part = f"--{'tag' if name == 'tags' else name} {shown} leaves {len(left)}"
+        part = f"--{name.removesuffix('s') if name in ('tags', 'speakers') else name} {shown} leaves {len(left)}"
         catalog = store.catalog()
         if name in ("since", "until") and (undated := sum(not facts.date for facts in catalog)):
             part += f" ({undated} without a date)"
@@ -200,8 +201,10 @@ def timeline(store: Store, video_id: str) -> Timeline:
     for moment in moments:
         entries |= dict.fromkeys(TimelineEntry(Modality.VIDEO, span, "") for span in moment.frame_spans)
         for modality in TEXT_MODALITIES:
-            for segment in moment.segments(modality):
-                entries[TimelineEntry(modality, segment.span, segment.text, segment.source)] = None
+            for part in moment.segments(modality):
+                # The names of speakers stand at their lines.
+                if part.source != SPEAKER_SOURCE:
+                    entries[TimelineEntry(modality, part.span, part.text, part.source, part.speaker)] = None
     order = (Modality.METADATA, Modality.VIDEO, Modality.SPEECH, Modality.OCR)
     files = tuple(store.files([video_id]))
     return Timeline(

@@ -88,7 +88,11 @@ def _line(
     alike = [part for part in found.evidence if part.query_token in examples]
     if alike:
         answered = (f"like {max(alike, key=lambda part: part.similarity).query_token}", *answered)
-    return Line(modality, start, text, answered, marks(text, content, texts), best.similarity, not whole)
+    speaker = ""
+    if modality is Modality.SPEECH:
+        said = [part for part in moment.speech if part.text == text]
+        speaker = min(said, key=lambda part: abs(part.span.start - start)).speaker if said else ""
+    return Line(modality, start, text, answered, marks(text, content, texts), best.similarity, not whole, speaker)
 
 
 def marks(text: str, content: frozenset[str], matched: Sequence[str] = ()) -> tuple[tuple[int, int], ...]:

@@ -76,6 +76,7 @@ from clamr_cli.types import (
     Span,
     TokenVectors,
     WordEvidence,
+    voice_label,
 )
 
 Result = TypeVar("Result")
@@ -341,6 +342,9 @@ def select_candidates(store: Store, query: Query) -> Candidates | None:
         return None
     require_vectors(store, query.encoder.info)
     moments = moments_with(store, query.phrases, videos) if query.phrases else None
+    if query.options.filters.speakers:
+        spoken = speaking(store, query.options.filters.speakers)
+        moments = spoken if moments is None else moments & spoken
     own = query.example.own if query.example else frozenset()
     return Candidates(store.snapshot(query.encoder.info.fingerprint), videos, moments, own)
 
@@ -517,9 +521,34 @@ def select(store: Store, filters: Filters) -> dict[str, VideoFacts]:
     if filters.tags:
         wanted = {plain(tag) for tag in filters.tags}
         allowed &= {name for name, labels in store.labels().items() if wanted <= set(map(plain, labels.tags))}
+    if filters.speakers:
+        allowed &= {video_of(moment_id) for moment_id in speaking(store, filters.speakers)}
     if filters.path:
         allowed &= {file.video_id for file in files_matching(store.files(), filters.path)}
     return {video_id: facts for video_id, facts in videos.items() if video_id in allowed}
+
+
+def speaking(store: Store, speakers: Sequence[str]) -> frozenset[str]:
+    """The moments in which all of these speakers say something; a number stands for that speaker of the library."""
+    named = store.speakers()
+    moments: frozenset[str] | None = None
+    for speaker in speakers:
+        number = int(speaker) if speaker.isascii() and speaker.isdigit() and len(speaker) < 10 else None
+        wanted = plain(speaker)
+        if number is not None:
+            wanted = plain(named[number].name if number in named else voice_label(number))
+            owners = [video_id for video_id, voices in store.voices().items() if number in voices.numbers]
+        if number is None or number in named:
+            # Names stand among the texts of a moment.
+            texts = store.texts(max(words_of(wanted), key=len, default=""))
+            owners = sorted({video_of(moment_id) for moment_id, text in texts if wanted in plain(text)})
+        own = frozenset(
+            moment.moment_id
+            for moment in (store.moments(owners) if owners else [])
+            if any(plain(line.speaker) == wanted for line in moment.speech)
+        )
+        moments = own if moments is None else moments & own
+    return moments or frozenset()
 
 
 def _passes(facts: VideoFacts, filters: Filters) -> bool:

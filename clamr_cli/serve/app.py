@@ -83,6 +83,7 @@ class SearchQuery(BaseModel):
     shorter: Word | None = Field(None, description="Videos of at most that.")
     path: Text | None = Field(None, description="Only files whose path matches this glob.")
     tag: list[Word] = Field([], max_length=_MOST, description="Only videos with all of these tags of yours.")
+    speaker: list[Word] = Field([], max_length=_MOST, description="Only where all of these speak: name or number.")
     language: Word | None = Field(None, description="Only videos in it: en, English.")
     limit: int | None = Field(None, ge=1, le=1000, description="Results.")
     offset: int = Field(0, ge=0, le=1_000_000, description="Pass over the first results.")
@@ -106,6 +107,7 @@ class SearchQuery(BaseModel):
             shorter=None if self.shorter is None else parse_time(self.shorter),
             path=self.path,
             tags=self.tag,
+            speakers=self.speaker,
             language_code=None if self.language is None else terms.language(self.language),
             limit=self.limit,
             offset=self.offset,

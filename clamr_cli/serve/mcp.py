@@ -299,9 +299,14 @@ def _clean(text: str, most: int = _LONGEST_TEXT) -> str:
     return shorten(escape_terminal(" ".join(text.split())[: 4 * most]), most)
 
 
+def _spoken(line: dict[str, Any]) -> str:
+    """The text of a line after who says it."""
+    return f"{line['speaker']}: {line['text']}" if line.get("speaker") else str(line["text"])
+
+
 def _lines(records: Sequence[dict[str, Any]]) -> list[Line]:
     return [
-        Line(kind=line["modality"], time=line["start"], text=_clean(line["text"] or ", ".join(line["words"])))
+        Line(kind=line["modality"], time=line["start"], text=_clean(_spoken(line) or ", ".join(line["words"])))
         for line in records[:_MOST_LINES]
         if line["modality"] in ("video", "speech", "ocr", "metadata")
     ]
@@ -434,7 +439,7 @@ def _add_questions(server: MCPServer, library: Library) -> None:
                 start=entry["start"],
                 end=entry["end"],
                 source=_clean(entry["source"], 60),
-                text=_clean(entry["text"]),
+                text=_clean(_spoken(entry)),
             )
             for entry in entries[offset : offset + limit]
         ]

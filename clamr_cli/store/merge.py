@@ -7,9 +7,10 @@ something else of the same thing, a line names it.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -17,9 +18,10 @@ import pyarrow as pa
 from clamr_cli.errors import IndexLocked, UsageError
 from clamr_cli.store.store import Store
 from clamr_cli.store.tables import EXTRACTIONS, KEYS, MOMENTS, SCHEMAS, SUMS, VECTORS, VIDEOS, dump
-from clamr_cli.types import FileRecord, FileState, Labels
+from clamr_cli.types import FileRecord, FileState, Labels, voice_label
 
 _TRANSCRIPT: Final = "/transcript"
+_VOICE: Final = re.compile(f'("speaker":"{voice_label(0).removesuffix("0")})(\\d+)"')
 
 
 @dataclass(slots=True)
@@ -90,8 +92,13 @@ def _copy(target: Store, source: Store, merged: Merged) -> None:
                 merged.conflicts.append(
                     f"the correction of video {video_id} is another one in {source.uri}: that of {target.uri} stays"
                 )
+    offset = max((*target.speakers(), *(n for one in target.voices().values() for n in one.numbers)), default=0)
     merged.extractions += _append(target, source, EXTRACTIONS, lambda row: row["digest"] not in taken)
-    merged.moments += _append(target, source, MOMENTS, lambda row: row["video_id"] not in known)
+    merged.moments += _append(
+        target, source, MOMENTS, lambda row: row["video_id"] not in known,
+        change=lambda record: _VOICE.sub(lambda match: f'{match[1]}{int(match[2]) + offset}"', record),
+    )  # fmt: skip
+    _merge_speakers(target, source, offset, taken)
     encoded = {tuple(row.values()) for row in target.tables.read(VECTORS, ["moment_id", "fingerprint"]).to_pylist()}
     merged.vectors += _append(
         target,
@@ -117,10 +124,17 @@ def _moments_by_video(store: Store, video_ids: Collection[str]) -> defaultdict[s
     return moments
 
 
-def _append(target: Store, source: Store, name: str, wanted: Callable[[dict[str, Any]], bool]) -> int:
+def _append(
+    target: Store,
+    source: Store,
+    name: str,
+    wanted: Callable[[dict[str, Any]], bool],
+    *,
+    change: Callable[[str], str] | None = None,
+) -> int:
     """Append the rows of a source's table that are wanted, in one commit; returns their number.
 
-    ``wanted`` sees the columns of a row that name things: keys and ids.
+    ``wanted`` sees the columns of a row that name things: keys and ids. ``change`` makes the text of each record.
     """
     schema = SCHEMAS[name]
     data = source.tables.dataset(name)
@@ -142,6 +156,9 @@ def _append(target: Store, source: Store, name: str, wanted: Callable[[dict[str,
                     else pa.nulls(chosen.num_rows, column.type)
                     for column in schema
                 ]
+                if change is not None:
+                    place = schema.get_field_index("record")
+                    columns[place] = pa.array(map(change, columns[place].to_pylist()), columns[place].type)
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
     target.tables.append(name, schema, batches())
@@ -161,6 +178,20 @@ def _merge_labels(target: Store, source: Store, merged: Merged) -> None:
             merged.conflicts.append(
                 f"video {video_id} has other tags or notes in {source.uri}: both are kept; clamr index encodes them"
             )
+
+
+def _merge_speakers(target: Store, source: Store, offset: int, taken: Collection[str]) -> None:
+    """Give the speakers that came the numbers that their lines have; ``taken`` are the extractions that were there."""
+    came: set[int] = set()
+    for row in source.tables.read(EXTRACTIONS, ["digest", "key"]).to_pylist():
+        content, _, kind = row["key"].partition("/")
+        voices = source.voices_of(content) if kind.startswith("voices/") and row["digest"] not in taken else None
+        if voices is not None:
+            target.put_voices(content, replace(voices, numbers=tuple(number + offset for number in voices.numbers)))
+            came.update(voices.numbers)
+    if named := [one for number, one in source.speakers().items() if number in came]:
+        others = (replace(one, number=one.number + offset) for one in named)
+        target.put_speakers([*target.speakers().values(), *others])
 
 
 def _merge_files(target: Store, source: Store, merged: Merged) -> None:

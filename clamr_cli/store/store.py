@@ -65,9 +65,11 @@ from clamr_cli.types import (
     MomentRecord,
     SearchOptions,
     Span,
+    Speaker,
     TimeBase,
     TokenVectors,
     VideoRecord,
+    Voices,
 )
 
 # Beside the lock: the note of the last search, the saved searches, and the folder with the scan caches.
@@ -79,6 +81,7 @@ _SAVED_SEARCHES: Final = "searches.json"
 _SETTINGS_OF: Final = "encoder/"
 _FOLDERS: Final = "folders"
 _NOT_DUPLICATES: Final = "not-duplicates"
+_SPEAKERS: Final = "speakers"
 
 # Rows that are not packed make a search slower by about a millisecond each.
 _WORTH_PACKING: Final = 256
@@ -626,10 +629,16 @@ class Store:
 
     def labels(self, video_ids: Sequence[str] | None = None) -> dict[str, Labels]:
         """The tags and notes of the given videos (of all without), by id; videos that have none are left out."""
+        return {video_id: _labels(stored) for video_id, stored in self._of_videos(_labels_key, video_ids)}
+
+    def _of_videos(
+        self, key_of: Callable[[str], str], video_ids: Sequence[str] | None
+    ) -> Iterator[tuple[str, Extraction]]:
+        """The extractions of videos under the keys that their content hashes give, by id."""
         hashes = self.tables.column(VIDEOS, "content_hash", "video_id", video_ids)
         ids = self.tables.column(VIDEOS, "video_id", "video_id", video_ids)
-        keys = dict(zip(map(_labels_key, hashes), ids, strict=True))
-        return {keys[key]: _labels(stored) for key, stored in self.extractions(list(keys)).items()}
+        keys = dict(zip(map(key_of, hashes), ids, strict=True))
+        yield from ((keys[key], stored) for key, stored in self.extractions(list(keys)).items())
 
     def labels_of(self, content_hash: str) -> Labels:
         """The tags and notes of a content."""
@@ -643,6 +652,32 @@ class Store:
             self.delete_extractions([key])
         else:
             self.put_extraction(key, {"tags": list(labels.tags), "notes": list(labels.notes)})
+
+    # --- speakers -----------------------------------------------------------------------------------------------------
+
+    def voices(self, video_ids: Sequence[str] | None = None) -> dict[str, Voices]:
+        """The voices of the given videos (of all without), by id; videos that were not listened to are left out."""
+        return {video_id: _voices(stored) for video_id, stored in self._of_videos(_voices_key, video_ids)}
+
+    def voices_of(self, content_hash: str) -> Voices | None:
+        """The voices of a content; None where nobody has listened."""
+        stored = self.extraction(_voices_key(content_hash))
+        return None if stored is None else _voices(stored)
+
+    def put_voices(self, content_hash: str, voices: Voices) -> None:
+        """Replace the voices of a content. They go with what was extracted of it."""
+        payload = {"turns": voices.turns, "numbers": voices.numbers}
+        self.put_extraction(_voices_key(content_hash), payload, voices.vectors)
+
+    def speakers(self) -> dict[int, Speaker]:
+        """The speakers that a person named, by number."""
+        rows = self.tables.column(META, "value", "name", [_SPEAKERS])
+        return {one.number: one for one in load(list[Speaker], rows[0])} if rows else {}
+
+    def put_speakers(self, speakers: Collection[Speaker]) -> None:
+        """Remember these speakers by name, and no others."""
+        row = {"name": [_SPEAKERS], "value": [dump(sorted(speakers, key=lambda one: one.number))]}
+        self._writable().upsert(META, pa.table(row, schema=SCHEMAS[META]))
 
     # --- vectors, of any number of encoders ---------------------------------------------------------------------------
 
@@ -901,6 +936,19 @@ def _labels_key(content_hash: str) -> str:
 
 def _labels(stored: Extraction) -> Labels:
     return Labels(tuple(map(str, stored.payload["tags"])), tuple(map(str, stored.payload["notes"])))
+
+
+VOICES_VERSION: Final = "1"
+"""Changes when the same sound would get other voices."""
+
+
+def _voices_key(content_hash: str) -> str:
+    return f"{content_hash}/voices/{VOICES_VERSION}"
+
+
+def _voices(stored: Extraction) -> Voices:
+    turns = tuple((float(start), float(end), int(voice)) for start, end, voice in stored.payload["turns"])
+    return Voices(turns, tuple(stored.blobs), tuple(map(int, stored.payload["numbers"])))
 
 
 def _path_key(path: str) -> str:

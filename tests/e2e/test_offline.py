@@ -44,6 +44,8 @@ CALLS: dict[str, list[str]] = {
     "tag": [],
     "tag rm": ["{id}", "holiday"],
     "note": ["{id}", "by the sea"],
+    "speakers": [],
+    "speakers name": ["3", "Ann"],
     "frames": ["{video}", "red", "-k", "1", "--encoder", "hashed", "--no-asr", "--no-ocr"],
     "open": ["{id}@0:01", "--print"],
     "cut": ["{video}@0-1", "-o", "{place}/clips"],
@@ -123,5 +125,6 @@ def test_a_command_needs_no_other_extra(library: tuple[Clamr, dict[str, str]], c
         return
     assert "optional package" not in err
     assert "defect" not in err
-    # There is one video, the model cannot be fetched, and no frame answers the question.
-    assert ended.code == {"models pull": 2, "duplicates": 1, "frames": 1}.get(command, 0), err
+    # There is one video in which nobody speaks, the model cannot be fetched, and no frame answers the question.
+    expected = {"models pull": 2, "duplicates": 1, "frames": 1, "speakers": 1, "speakers name": 2}
+    assert ended.code == expected.get(command, 0), err

@@ -48,6 +48,9 @@ class IndexArguments(ExtractionOptions, EncoderOptions):
         float | None,
         typer.Option(metavar="TIME", parser=parse_time, help="Longest moment: 60, 90s or 1:30 (default 60)."),
     ] = None
+    speakers: Annotated[
+        bool | None, typer.Option("--speakers/--no-speakers", help="Tell speakers apart by their voices.")
+    ] = None
     pool: Annotated[
         int | None, typer.Option(metavar="N", help="Keep one vector for about N that are alike: smaller, less exact.")
     ] = None
@@ -84,7 +87,7 @@ def index(context: Context, arguments: IndexArguments) -> int:
     until the files are back or --prune (or clamr rm) forgets them.
 
     Without targets it renews all folders that were named before. What is given for a folder (--language, --asr-model,
-    --ocr, --ocr-lang, --no-speech, --no-ocr, --window, --exclude) is remembered for it until --reset.
+    --ocr, --ocr-lang, --no-speech, --no-ocr, --speakers, --window, --exclude) is remembered for it until --reset.
 
     It can be interrupted at any time; the same command goes on where it stopped.
 
@@ -99,6 +102,7 @@ def index(context: Context, arguments: IndexArguments) -> int:
     # Before anything heavy is imported: some libraries swallow an interruption that meets them while they are.
     with interruptible() as received:
         given = {**arguments.extraction_settings(), "exclude": arguments.exclude or None, "window": arguments.window}
+        given["speakers"] = arguments.speakers
         given = {name: value for name, value in given.items() if value is not None}
         settings = arguments.settings(context, **given)
         bare = not arguments.targets and not arguments.encoder and not arguments.retry_failed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clamr_cli.cli.options import Context, FormOptions, PathOption, TagOption, open_indexes
+from clamr_cli.cli.options import Context, FormOptions, PathOption, SpeakerOption, TagOption, open_indexes
 from clamr_cli.cli.output import emit, warn
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING
 from clamr_cli.records import FILE, file_rows
@@ -15,6 +15,7 @@ from clamr_cli.types import Filters
 class LsArguments(FormOptions):
     path: PathOption = None
     tag: TagOption = None
+    speaker: SpeakerOption = None
 
 
 def ls(context: Context, arguments: LsArguments) -> int:
@@ -31,15 +32,16 @@ def ls(context: Context, arguments: LsArguments) -> int:
     settings, form = context.reading_settings(), arguments.form
     store = open_indexes(context, settings)
     rows = file_rows(store, arguments.path)
-    if arguments.tag:
+    if arguments.tag or arguments.speaker:
         from clamr_cli.search.search import select
 
-        tagged = select(store, Filters(tags=tuple(arguments.tag)))
-        rows = [row for row in rows if row["video_id"] in tagged]
+        filters = Filters(tags=tuple(arguments.tag or ()), speakers=tuple(arguments.speaker or ()))
+        passing = select(store, filters)
+        rows = [row for row in rows if row["video_id"] in passing]
     if not rows:
         warn(
             "no video of the index matches"
-            if arguments.path or arguments.tag
+            if arguments.path or arguments.tag or arguments.speaker
             else "the index holds no videos: clamr index DIR"
         )
         return EXIT_NOTHING

@@ -75,6 +75,7 @@ class SearchArguments(options.FormOptions, options.EncoderOptions):
     ] = None
     path: options.PathOption = None
     tag: options.TagOption = None
+    speaker: options.SpeakerOption = None
     language: Annotated[
         str | None, typer.Option(metavar="LANGUAGE", parser=terms.language, help="Only videos in it: en, English.")
     ] = None
@@ -391,6 +392,7 @@ def _search_options(arguments: SearchArguments, settings: Settings) -> SearchOpt
         shorter=arguments.shorter,
         path=arguments.path,
         tags=arguments.tag,
+        speakers=arguments.speaker,
         language_code=arguments.language,
     )
 

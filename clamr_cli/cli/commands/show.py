@@ -39,6 +39,7 @@ LINE_COLUMNS: Final = (
     Column("end", "Seconds.", json=None, tsv=fixed(2)),
     Column("source", "How the text came to be.", json=None),
     Column("text", "The text, or the value of the fact.", json=None),
+    Column("speaker", "Who says it; empty where that is not known.", json=None),
 )
 """TSV lines of a time line."""
 
@@ -50,7 +51,13 @@ _ENTRIES: Final = (
     table_only("time", lambda entry: as_span(entry.span)),
     table_only("modality", lambda entry: entry.modality),
     table_only(
-        "text", lambda entry: safe(entry.text) + safe(f"  {entry.source}" if entry.source else "", "dim"), wide=True
+        "text",
+        lambda entry: (
+            safe(f"{entry.speaker}: " if entry.speaker else "", "bold")
+            + safe(entry.text)
+            + safe(f"  {entry.source}" if entry.source else "", "dim")
+        ),
+        wide=True,
     ),
 )
 
@@ -93,7 +100,9 @@ def print_timeline(line: Timeline, form: Form) -> None:
         for entry in line.entries:
             source = "frame" if entry.modality is Modality.VIDEO else entry.source
             times = {"start": entry.span.start, "end": entry.span.end}
-            lines.append({"kind": entry.modality, **times, "source": source, "text": entry.text})
+            lines.append(
+                {"kind": entry.modality, **times, "source": source, "text": entry.text, "speaker": entry.speaker}
+            )
         emit(LINE_COLUMNS, lines, form)
         return
     # The facts, what holds for all of the video, then moment by moment.

@@ -27,6 +27,7 @@ class SimilarArguments(options.FormOptions, options.EncoderOptions):
     modality: options.ModalityOption = None
     path: options.PathOption = None
     tag: options.TagOption = None
+    speaker: options.SpeakerOption = None
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="Results (default 10).")] = None
     moments: Annotated[bool, typer.Option("--moments", help="All good moments, not one of each video.")] = False
     itself: Annotated[bool, typer.Option("--itself", help="Let the moment and its neighbours be results too.")] = False
@@ -60,7 +61,7 @@ def similar(context: Context, arguments: SimilarArguments) -> int:
         modalities=modalities,
         limit=settings.limit,
         moments=arguments.moments,
-        filters=Filters(path=arguments.path, tags=tuple(arguments.tag or ())),
+        filters=Filters(path=arguments.path, tags=tuple(arguments.tag or ()), speakers=tuple(arguments.speaker or ())),
     )
     store = open_indexes(context, settings)
     encoder = encoder_for(store, settings, arguments.encoder_settings())

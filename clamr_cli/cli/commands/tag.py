@@ -117,7 +117,7 @@ def note(context: Context, arguments: NoteArguments) -> int:
     """  # noqa: E501 -- a paragraph of help is a line
     if arguments.clear and arguments.text is not None:
         raise UsageError("--clear and a text exclude each other", "give one of them")
-    given = None if arguments.text is None else _clean(arguments.text, "note", _LONGEST_NOTE)
+    given = None if arguments.text is None else clean(arguments.text, "note", _LONGEST_NOTE)
     store = open_store(context.settings())
     from clamr_cli.search import video_named
 
@@ -136,7 +136,7 @@ def note(context: Context, arguments: NoteArguments) -> int:
 
 def _notes(text: str) -> tuple[str, ...]:
     """The notes of an edited text, a line each."""
-    return tuple(dict.fromkeys(_clean(line, "note", _LONGEST_NOTE) for line in text.splitlines() if line.strip()))
+    return tuple(dict.fromkeys(clean(line, "note", _LONGEST_NOTE) for line in text.splitlines() if line.strip()))
 
 
 def _videos_and_tags(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -144,13 +144,13 @@ def _videos_and_tags(words: Sequence[str]) -> tuple[list[str], list[str]]:
     if len(words) < 2:
         raise UsageError("name the videos, and then the tag", "clamr tag add 1 2 holiday")
     parts = [part.strip().removeprefix("#") for part in words[-1].split(",")]
-    tags = [_clean(part, "tag", _LONGEST_TAG) for part in parts if part]
+    tags = [clean(part, "tag", _LONGEST_TAG) for part in parts if part]
     if not tags:
         raise UsageError("the tag is empty", "clamr tag add 1 2 holiday")
     return list(words[:-1]), list(dict.fromkeys(tags))
 
 
-def _clean(text: str, kind: str, longest: int) -> str:
+def clean(text: str, kind: str, longest: int) -> str:
     """A tag or note that can be stored: one line, without control characters."""
     text = " ".join(text.split())
     if not text.isprintable() or not any(map(str.isalnum, text)):
@@ -172,7 +172,7 @@ def _label(context: Context, names: Sequence[str], change: Callable[[Labels], La
     ids = list(dict.fromkeys(video_named(store, name) for name in names))
     titles = {facts.video_id: facts.title for facts in store.catalog()}
     with waiting("encoding"):
-        changed = [video_id for video_id, _ in label(store, _encoders(store, settings), ids, change, "clamr tag")]
+        changed = [video_id for video_id, _ in label(store, encoders_of(store, settings), ids, change, "clamr tag")]
     if not changed:
         warn(f"nothing to do: {plural(len(ids), 'video')} {nothing}")
         return EXIT_FOUND
@@ -182,7 +182,7 @@ def _label(context: Context, names: Sequence[str], change: Callable[[Labels], La
     return EXIT_FOUND
 
 
-def _encoders(store: Store, settings: Settings) -> dict[str, Encoder]:
+def encoders_of(store: Store, settings: Settings) -> dict[str, Encoder]:
     """The encoders of the index by fingerprint, as far as they are installed; says of which that is not so."""
     result: dict[str, Encoder] = {}
     uses = store.encoders()

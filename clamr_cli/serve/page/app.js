@@ -179,6 +179,7 @@ function hitCard(hit) {
     ...lines.map((line) => h("span", { class: "line" },
       h("span", { class: `kind m-${line.modality}` }, NAMES[line.modality] || line.modality),
       h("span", {}, line.start === null ? "" : h("span", { class: "at" }, clock(line.start)), " ",
+        line.speaker ? h("b", {}, `${line.speaker}: `) : "",
         ...(line.text ? marked(excerpt(line.text, line.words), line.words) : [h("i", {}, line.words.join(", ") || "like it")])))),
   ], hit.moment_id);
 }
@@ -432,7 +433,8 @@ function drawLines(modality, none) {
   }
   const words = state.q.split(/\s+/);
   const rows = entries.map((entry) => h("button", { type: "button", class: "row", onclick: () => seek(entry.start) },
-    h("span", { class: "at" }, clock(entry.start)), h("span", {}, ...marked(entry.text, words))));
+    h("span", { class: "at" }, clock(entry.start)), h("span", {}, entry.speaker ? h("b", {}, `${entry.speaker}: `) : "",
+      ...marked(entry.text, words))));
   $("panel").replaceChildren(h("div", { class: "rows" }, ...rows));
   shown.follow = { entries, rows, last: -1 };
   follow($("video").currentTime || state.t);

@@ -10,7 +10,7 @@ from tests.unit.cli.conftest import Clamr
 def test_help_lists_commands_and_topics(clamr: Clamr) -> None:
     text = b" ".join(clamr("help").out.split())
     assert b"search Find the moments" in text
-    assert b"searching, serving, storage, training" in text
+    assert b"searching, serving, speakers, storage, training" in text
 
 
 @pytest.mark.parametrize("topic", ["searching", "reference-json"])

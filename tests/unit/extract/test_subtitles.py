@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 
 import pytest
 
 from clamr_cli.errors import MediaError
 from clamr_cli.extract.clean import clean
-from clamr_cli.extract.subtitles import from_events, read_subtitle_file
+from clamr_cli.extract.subtitles import as_text, as_vtt, from_events, read_subtitle_file
 from clamr_cli.types import Span
 
 SRT = "1\n00:00:01,000 --> 00:00:02,500\nÜber die Brücke\n"
@@ -161,11 +162,52 @@ def test_formats_that_tools_write_give_the_same_lines(tmp_path: Path, name: str)
     assert times_and_texts(path) == [(1, 2, "A"), (3, 4.5, "B & C"), (5, 6, "7")]
 
 
-def test_who_speaks_is_said_where_it_changes(tmp_path: Path) -> None:
-    cues = ("<v.loud Grace Hopper>It works.</v>", "<v Grace Hopper>Ship it.", "<v Alan>No.\n<v Grace Hopper>Yes.")
-    body = "WEBVTT\n\n" + "".join(f"id-{n}\n00:0{n}.000 --> 00:0{n}.900\n{cue}\n\n" for n, cue in enumerate(cues))
-    texts = [text for _, _, text in times_and_texts(written(tmp_path, "a.vtt", body))]
-    assert texts == ["Grace Hopper: It works.", "Ship it.", "Alan: No. Grace Hopper: Yes."]
+def spoken(path: Path) -> list[tuple[str, str]]:
+    return [(line.speaker, line.text) for line in read_subtitle_file(path)]
+
+
+def cues(*texts: str, head: str = "") -> str:
+    return head + "".join(f"{n}\n00:00:{n:02}.000 --> 00:00:{n:02}.900\n{text}\n\n" for n, text in enumerate(texts))
+
+
+def test_voices_of_webvtt_are_speakers_also_where_several_share_a_cue(tmp_path: Path) -> None:
+    body = cues("<v.loud Grace Hopper>It works.</v>", "<v A&amp;B>Ship it.", "<v Al>No.\n<v Bo>Yes.", head="WEBVTT\n\n")
+    path = written(tmp_path, "a.vtt", body)
+    assert spoken(path) == [("Grace Hopper", "It works."), ("A&B", "Ship it."), ("Al", "No."), ("Bo", "Yes.")]
+    first, second = (line.span for line in read_subtitle_file(path)[2:])
+    assert (first.start, first.end, second.end) == (2.0, second.start, 2.9)
+    assert spoken(written(tmp_path, "b.vtt", as_vtt(read_subtitle_file(path)))) == spoken(path)
+    assert as_text(read_subtitle_file(path)).splitlines()[0] == "Grace Hopper: It works."
+
+
+DRONE = tuple(f"ISO: {n}00 F: 2.{n}" for n in range(1, 5))
+SAID: tuple[tuple[tuple[str, ...], list[tuple[str, str]]], ...] = (
+    (("Ann Lee: Hi.", "Bo van Dyk: Yo."), [("Ann Lee", "Hi."), ("Bo van Dyk", "Yo.")]),  # a meeting
+    (("ANN: Hi.\n- BO: Yo.", "What?", "ANN (sighs): No.", "x", "y"),
+     [("ANN", "Hi."), ("BO", "Yo."), ("", "What?"), ("ANN", "No."), ("", "x"), ("", "y")]),
+    (("- ANN: Hi.", "- Hm.", "- ANN: Yo."), [("ANN", "Hi."), ("", "- Hm."), ("ANN", "Yo.")]),
+    (("田中：はい", "田中：いいえ"), [("田中", "はい"), ("田中", "いいえ")]),
+    (("One thing: I left.", "Two", "3"), [("", "One thing: I left."), ("", "Two"), ("", "3")]),
+    (("Note: a", "Note: b"), [("", "Note: a"), ("", "Note: b")]),
+    (("Speaker 1: a", "Speaker 2: b"), [("", "a"), ("", "b")]),
+    (DRONE, [("", text) for text in DRONE]),
+    (("\x1b[31mEvil: a", "\x1b[31mEvil: b"), [("", "[31mEvil: a"), ("", "[31mEvil: b")]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("texts", "expected"), SAID, ids=range(len(SAID)))
+def test_names_before_lines_are_speakers(
+    tmp_path: Path, texts: tuple[str, ...], expected: list[tuple[str, str]]
+) -> None:
+    assert spoken(written(tmp_path, "a.srt", cues(*texts))) == expected
+
+
+def test_speakers_of_whisperx_and_of_hostile_names(tmp_path: Path) -> None:
+    segment = {"start": 1, "end": 2, "text": "A"}
+    names = ("Ann", "SPEAKER_00", "a\x1b]0;x\x07\u202eb" + "c" * 90, "")
+    body = json.dumps({"segments": [segment | {"speaker": name} for name in names]})
+    speakers = [speaker for speaker, _ in spoken(written(tmp_path, "a.json", body))]
+    assert speakers == ["Ann", "", "a ]0;x", ""]
 
 
 def test_of_several_languages_in_one_file_the_wanted_one_is_read(tmp_path: Path) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from clamr_cli.errors import EncoderMismatch, IndexLocked, StoreError, UsageError
+from clamr_cli.index.documents import speaker_names
 from clamr_cli.search import correct, explain, search
+from clamr_cli.search.search import speaking
 from clamr_cli.store import LastHit, Store, StoreUnion
 from clamr_cli.store.merge import merge
 from clamr_cli.store.tables import SCHEMAS
-from clamr_cli.types import Filters, Labels, SearchOptions
+from clamr_cli.types import Filters, Labels, SearchOptions, Speaker, Voices
 from tests.unit.store.samples import file, video
 from tests.unit.words import WordEncoder, moment
 
@@ -58,7 +62,7 @@ def stores(tmp_path_factory):
 
 def test_every_method_that_reads_asks_all_indexes():
     on_others = {  # they call what is overridden
-        "open", "parts", "video", "labels_of", "extraction", "matching_text", "sample",
+        "open", "parts", "video", "labels_of", "voices_of", "extraction", "matching_text", "sample",
         # what needs the writer lock, which a union refuses
         "sync", "sweep", "finish", "pack_vectors", "pack_all", "scan_packed", "forget_encoder", "index_vectors",
     }  # fmt: skip
@@ -137,6 +141,28 @@ def test_merged_indexes_are_one_index(stores, tmp_path):
     assert merge(target, parts).videos == 0
     assert rows(target) == rows(whole)
     assert search(target, ENCODER, "dog rain", SearchOptions()) == search(whole, ENCODER, "dog rain", SearchOptions())
+
+
+def test_speakers_that_come_get_numbers_of_their_own(tmp_path):
+    target, other = fill(tmp_path / "target", "v00"), fill(tmp_path / "other", "v01")
+    vector = np.ones(192, np.float16).tobytes()
+    for store, video_id, name in ((target, "v00", "Ann"), (other, "v01", "Bo")):
+        with store.writer("test"):
+            one = moment(video_id, 0, speech=["hello", "voice 1"])
+            speech = tuple(replace(line, speaker=who) for line, who in zip(one.speech, (name, "voice 2"), strict=True))
+            store.put_video(video(video_id), [replace(one, speech=speech, metadata=speaker_names(speech))])
+            store.put_voices(f"{video_id}-content", Voices(((0.0, 9.0, 0), (9.0, 20.0, 1)), (vector, vector), (1, 2)))
+            store.put_speakers([Speaker(1, name, vector)])
+    for _ in range(2):
+        merge(target, [other])
+        assert {number: one.name for number, one in target.speakers().items()} == {1: "Ann", 3: "Bo"}
+        assert target.voices()["v01"].numbers == (3, 4)
+        (said,) = target.moments(["v01"])
+        assert [(line.speaker, line.text) for line in said.speech] == [("Bo", "hello"), ("voice 4", "voice 1")]
+        assert speaking(target, ["4"]) == speaking(target, ["bo"]) == {"v01#0"}
+        assert speaking(target, ["2"]) == speaking(target, ["Ann", "2"]) == {"v00#0"}
+    union = StoreUnion([Store.open(tmp_path / "target"), other])
+    assert (union.speakers()[1].name, sorted(union.voices())) == ("Ann", ["v00", "v01"])
 
 
 def test_what_indexes_say_differently_is_named_and_the_first_stays(stores, tmp_path):
