@@ -51,6 +51,15 @@ def read_picture(name: str) -> bytes:
         raise UsageError(f"{shown} cannot be read: {error.strerror}", "name a picture") from error
     if len(content) > _MOST_BYTES:
         raise UsageError(f"{shown} is too large for a picture", _HINT)
+    return decode_picture(content, shown)
+
+
+def decode_picture(content: bytes, shown: str = "the picture") -> bytes:
+    """The content of a picture file as :func:`read_picture` gives it; ``shown`` is its name in errors.
+
+    Raises:
+        UsageError: it is no picture, or a too large one.
+    """
     Image.init()
     formats = [name for name in Image.OPEN if name not in _PROGRAMS]
     try:

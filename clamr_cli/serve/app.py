@@ -119,6 +119,12 @@ class SearchQuery(BaseModel):
         )
 
 
+class PictureQuery(SearchQuery):
+    """The parameters of a search by a picture, alone or with words."""
+
+    q: Text = Field("", description="Words that weigh as much as the picture.")
+
+
 def as_json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """An answer in JSON; text out of videos is escaped as ``--json`` does."""
     body = escape_json(json.dumps(content, ensure_ascii=False, allow_nan=False))
@@ -193,6 +199,13 @@ def _search_routes(library: Library) -> APIRouter:
         # Dates take a moment to be understood the first time.
         options = await library.call(query.options, library)
         answer = await library.call(library.search, query.q, options, verbatim=query.verbatim)
+        return as_json(answer.record() | {"reason": as_parameters(answer.reason)})
+
+    @routes.post("/search/picture", response_model=schemas.Answer)
+    async def search_picture(query: Annotated[PictureQuery, Query()], body: schemas.Picture) -> Response:
+        """Find the moments that are like a picture."""
+        options = await library.call(query.options, library)
+        answer = await library.call(library.search, query.q, options, verbatim=query.verbatim, picture=body.picture)
         return as_json(answer.record() | {"reason": as_parameters(answer.reason)})
 
     @routes.get("/moments/{moment_id}/explain", response_model=schemas.Explanation)

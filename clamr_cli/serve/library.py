@@ -24,6 +24,7 @@ from clamr_cli.errors import ClamrError, UnknownVideo, UsageError
 from clamr_cli.files import readable_now
 from clamr_cli.index.documents import nearest_frame, spoken_segments, stored_frames
 from clamr_cli.kernel import usable_threads
+from clamr_cli.media.pictures import decode_picture
 from clamr_cli.records import (
     EXPLANATION,
     FRAME,
@@ -36,7 +37,7 @@ from clamr_cli.records import (
     status_row,
     video_record,
 )
-from clamr_cli.search import correct, explain, similar, timeline, why_nothing
+from clamr_cli.search import correct, explain, picture_example, similar, timeline, why_nothing
 from clamr_cli.search import search as find
 from clamr_cli.search.search import SAMPLE
 from clamr_cli.selection import choose_encoder, create_encoder, encoder_for, index_options, settings_for
@@ -257,22 +258,29 @@ class Library:
         beneath = {"scoring": settings.scoring, "limit": settings.limit, "scan_limit": settings.scan_limit}
         return terms.search_options(**(beneath | {name: value for name, value in words.items() if value is not None}))
 
-    def search(self, query: str, options: SearchOptions, *, verbatim: bool = False) -> Answer:
+    def search(
+        self, query: str, options: SearchOptions, *, verbatim: bool = False, picture: bytes | None = None
+    ) -> Answer:
         """The hits that ``clamr search`` gives for a query.
 
         Args:
             query: what to look for.
             options: filters, modalities, weights, scoring and how many.
             verbatim: search misspelt words as they are written.
+            picture: the content of a picture file, to which the moments must be like; the query may then be empty.
 
         Raises:
-            UsageError: the query is empty, or a filter cannot be used.
+            UsageError: the query is empty, a filter cannot be used, or the picture is none.
             EncoderMismatch: the index has no vectors of the encoder.
             StoreError: the index cannot be read.
         """
         store = self.store
-        query = terms.query(query, "red car")
+        query = terms.query(query, "red car") if query or picture is None else ""
         encoder, notes = self.encoder()
+        example = None
+        if picture is not None:
+            frame = Frame(0.0, Span(0.0, 0.0), decode_picture(picture))
+            example = picture_example(encoder, [frame], ["the picture"])
         corrections: dict[str, str] = {}
         if not verbatim:
 
@@ -282,10 +290,12 @@ class Library:
                 return text
 
             also, without = (tuple(map(corrected, texts)) for texts in (options.also, options.without))
-            query, options = corrected(query), replace(options, also=also, without=without)
-        hits = find(store, encoder, query, options, device=self.settings.device)
+            query, options = corrected(query) if query else "", replace(options, also=also, without=without)
+        hits = find(store, encoder, query, options, device=self.settings.device, example=example)
         reason = ""
-        if not hits:
+        if not hits and example is not None:
+            reason = "nothing that the filters leave can be compared with it"
+        elif not hits:
             reason = why_nothing(store, encoder, query, options) if store.catalog() else "nothing is indexed yet"
         return self._answer(query, hits, encoder, notes, corrections, reason)
 

@@ -7,7 +7,7 @@ from functools import cache
 from types import GenericAlias
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, create_model
 
 from clamr_cli.records import EXPLANATION, FILE, FRAME, HIT, STATUS, TIMELINE, VIDEO, VIDEO_MORE, Column
 
@@ -127,6 +127,14 @@ class CutJob(BaseModel):
     start: float = Field(ge=0, le=1e7, allow_inf_nan=False)
     end: float = Field(gt=0, le=1e7, allow_inf_nan=False)
     exact: bool = Field(False, description="Encode anew instead of copying from the keyframe before.")
+
+
+class Picture(BaseModel):
+    """A picture to look for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    picture: Base64Bytes = Field(description="The content of a JPEG, PNG or WebP file in base64.")
 
 
 class Health(BaseModel):

@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import pytest
+from PIL import Image
 
 from tests.browser import CHROMIUM, DRIVER, browsing, resize, serving
 from tests.clips import Clip
@@ -226,6 +227,20 @@ def test_a_hit_plays_at_its_moment_and_a_click_in_the_time_line_seeks(page: Page
         lanes, round(size["width"] * (10 / 16 - 0.5)), 36 - size["height"] // 2
     ).click().perform()
     assert 9.8 < page.noted() < 10.2
+
+
+def test_a_picture_finds_what_looks_like_it(page: Page, tmp_path: Path) -> None:
+    Image.new("RGB", (2000, 1500), COLOURS[2]).save(tmp_path / "blue.png")
+    page.wait(lambda: len(page.all("#hits a.card")) == 3)
+    page.driver.find_element(By.ID, "file").send_keys(str(tmp_path / "blue.png"))
+    assert page.script("return arguments[0].complete", page.one("#example img"))
+    page.wait(lambda: page.all("#hits .line"))
+    page.all("#hits a.card")[0].click()
+    page.wait(lambda: 8 <= page.time < 12)
+    assert not page.all("#tab-why")
+    assert page.violations() == []
+    page.one("#example button").click()
+    page.wait(lambda: not page.all("#example img") and len(page.all("#hits a.card")) == 3)
 
 
 def test_the_explanation_and_the_transcript_lead_to_the_moment(page: Page) -> None:

@@ -23,6 +23,10 @@ let answer = null;
 let searchError = null;
 let shown = { video: "", record: null, hit: null };
 let library = [];
+// The picture that is searched for: its content in base64 and an address to show it. It is no part of the URL.
+let example = null;
+
+const asks = () => Boolean(state.q || example);
 
 function read() {
   const query = new URLSearchParams(location.search);
@@ -69,7 +73,7 @@ addEventListener("popstate", () => {
   render(false);
 });
 
-const queryKey = (of) => JSON.stringify([of.q, of.in, ...FIELDS.map((name) => of[name])]);
+const queryKey = (of) => JSON.stringify([of.q, example?.url, of.in, ...FIELDS.map((name) => of[name])]);
 let drawn = "";
 
 function render(play) {
@@ -78,10 +82,10 @@ function render(play) {
   if (key !== drawn) {
     drawn = key;
     answer = searchError = null;
-    if (state.q) search();
+    if (asks()) search();
     else browse();
   } else if (answer) drawHits();
-  else if (!state.q) drawLibrary();
+  else if (!asks()) drawLibrary();
   watch(play);
   document.title = state.v && shown.record ? `${titleOf(shown.record)} · clamr` : state.q ? `${state.q} · clamr` : "clamr";
 }
@@ -95,10 +99,10 @@ async function search() {
   const slow = setTimeout(() => { if (mine === searching) skeleton(); }, 250);
   try {
     const folder = state.folder && !/[*?]/.test(state.folder) ? `${state.folder.replace(/\/$/, "")}/*` : state.folder;
-    answer = await api("search", {
+    answer = await api(example ? "search/picture" : "search", {
       q: state.q, modality: state.in, since: state.since, until: state.until, path: folder, language: state.language,
       limit: 50,
-    }, mine.signal);
+    }, mine.signal, example ? { picture: example.content } : undefined);
     if (mine !== searching) return;
     drawHits();
     lightTimeline();
@@ -149,7 +153,7 @@ function cards(items) {
   return h("ul", { class: `cards ${view()}` }, ...items.map((item) => h("li", {}, item)));
 }
 
-const view = () => state.view || (state.q ? "list" : "grid");
+const view = () => state.view || (asks() ? "list" : "grid");
 const titleOf = (record) => record.title || (record.path || "").split(/[\\/]/).pop() || record.video_id;
 
 function placeOf(record) {
@@ -260,7 +264,7 @@ function empty(what, hint, more = "") {
 }
 
 function fault(error) {
-  searchError = state.q ? error : null;
+  searchError = asks() ? error : null;
   const signedOut = error.status === 401;
   $("status").replaceChildren();
   $("hits").replaceChildren(empty(error.message, error.hint, signedOut ? "" : h("button", {
@@ -345,7 +349,7 @@ async function watch(play) {
 const hitOf = () => (answer ? answer.hits.find((hit) => hit.video_id === state.v) : undefined);
 
 // Which moment of a video is meant, only the answer tells where the address does not.
-const waits = () => Boolean(state.q && !answer && !state.m);
+const waits = () => Boolean(asks() && !answer && !state.m);
 
 // What a panel says while the answer is awaited, or where there is none.
 function drawWaiting() {
@@ -364,8 +368,9 @@ async function explanation() {
 async function lightTimeline() {
   const video = state.v;
   if (!video || !shown.record || waits()) return;
-  if (!state.q) {
-    timeline.light([]);
+  if (!state.q || example) {
+    timeline.light((hitOf()?.lines || []).filter((line) => line.start !== null)
+      .map((line) => ({ ...line, end: line.start, strength: 1 })));
     return;
   }
   try {
@@ -390,14 +395,14 @@ async function lightTimeline() {
 // --- panels -----------------------------------------------------------------------------------------------------------
 
 const PANELS = {
-  why: ["Why this hit", drawWhy, () => Boolean(state.q)],
+  why: ["Why this hit", drawWhy, () => Boolean(state.q && !example)],
   said: ["Transcript", () => drawLines("speech", "Nothing is said in this video, as far as the index knows."), () => true],
   written: ["On screen", () => drawLines("ocr", "No text was read on screen."), () => true],
   similar: ["Similar", drawSimilar, () => true],
   file: ["File", drawFile, () => true],
 };
 
-const firstTab = () => (state.q ? "why" : shown.entries?.some((entry) => entry.modality === "speech") ? "said" : "file");
+const firstTab = () => (state.q && !example ? "why" : shown.entries?.some((entry) => entry.modality === "speech") ? "said" : "file");
 
 function drawTabs() {
   if (!shown.record) return;
@@ -417,7 +422,7 @@ function drawTabs() {
   }, PANELS[name][0])));
   $("panel").setAttribute("aria-labelledby", `tab-${active}`);
   $("tabs").scrollLeft = $(`tab-${active}`).offsetLeft - $("tabs").offsetLeft - 40;
-  const key = [state.v, active, active === "why" || active === "similar" ? state.m : "", answer ? state.q : "", searchError ? "failed" : ""].join(" ");
+  const key = [state.v, active, active === "why" || active === "similar" ? state.m : "", answer ? `${state.q} ${example?.url}` : "", searchError ? "failed" : ""].join(" ");
   if (shown.panel !== key) {
     shown.panel = key;
     shown.follow = null;
@@ -540,6 +545,11 @@ function fillForm() {
   if (document.activeElement !== $("q") || !$("q").value) $("q").value = state.q;
   for (const name of FIELDS) if (document.activeElement !== $(name)) $(name).value = state[name];
   $("strong").checked = state.strong;
+  $("example").hidden = !example;
+  if (example) {
+    $("example").replaceChildren(h("img", { src: example.url, alt: "The picture that is searched for" }),
+      h("button", { type: "button", class: "quiet", onclick: () => lookFor(null) }, "Remove"));
+  }
   const set = FIELDS.filter((name) => state[name]).length;
   $("more-label").textContent = set ? `Filters (${set})` : "More filters";
   $("modalities").replaceChildren(...LANES.map(([modality, name]) => h("button", {
@@ -558,6 +568,48 @@ $("search").addEventListener("submit", (event) => {
   drawn = q === state.q ? "" : drawn;
   go({ q, v: "", m: "", t: 0, tab: "" });
 });
+$("file").addEventListener("change", () => {
+  if ($("file").files[0]) lookFor($("file").files[0]);
+  $("file").value = "";
+});
+addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
+  if (file) lookFor(file);
+});
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  const file = [...event.dataTransfer.files].find((one) => one.type.startsWith("image/"));
+  if (file) lookFor(file);
+});
+
+const SIDE = 640;
+
+// Searches by a picture, or without one. The browser decodes it and makes it small, so any size is quickly sent.
+async function lookFor(file) {
+  if (example) URL.revokeObjectURL(example.url);
+  example = null;
+  if (file) {
+    try {
+      const image = await createImageBitmap(file);
+      const scale = Math.min(1, SIDE / Math.max(image.width, image.height));
+      const canvas = h("canvas", { width: Math.max(1, Math.round(image.width * scale)), height: Math.max(1, Math.round(image.height * scale)) });
+      const pen = canvas.getContext("2d");
+      pen.fillStyle = "#fff";
+      pen.fillRect(0, 0, canvas.width, canvas.height);
+      pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+      const blob = await new Promise((resolve) => { canvas.toBlob(resolve, "image/jpeg", 0.92); });
+      const bytes = new Uint8Array(await blob.arrayBuffer());
+      const content = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+      example = { url: URL.createObjectURL(blob), content };
+    } catch {
+      $("status").replaceChildren(`${file.name || "The file"} is no picture that this browser reads.`);
+      return;
+    }
+  }
+  go({ v: "", m: "", t: 0, tab: "" });
+}
+
 $("q").addEventListener("input", () => { if (!$("q").value && state.q) go({ q: "", v: "" }); });
 for (const name of FIELDS) $(name).addEventListener("change", () => go({ [name]: $(name).value.trim() }));
 $("strong").addEventListener("change", () => go({ strong: $("strong").checked }));
@@ -565,6 +617,7 @@ $("clear").addEventListener("click", () => go(Object.fromEntries(FIELDS.map((nam
 $("home").addEventListener("click", (event) => {
   if (event.metaKey || event.ctrlKey) return;
   event.preventDefault();
+  example = null;
   go({ q: "", v: "", m: "", t: 0, in: [], strong: false, tab: "", ...Object.fromEntries(FIELDS.map((name) => [name, ""])) });
 });
 $("close").addEventListener("click", close);

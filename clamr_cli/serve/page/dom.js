@@ -51,7 +51,7 @@ export class Failure extends Error {
   }
 }
 
-export async function api(path, parameters = {}, signal = undefined) {
+export async function api(path, parameters = {}, signal = undefined, body = undefined) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {
     for (const one of Array.isArray(value) ? value : [value]) {
@@ -60,7 +60,9 @@ export async function api(path, parameters = {}, signal = undefined) {
   }
   let response;
   try {
-    response = await fetch(`/api/v1/${path}${query.size ? `?${query}` : ""}`, { signal });
+    response = await fetch(`/api/v1/${path}${query.size ? `?${query}` : ""}`, {
+      signal, ...(body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }),
+    });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Failure("The server does not answer", "is clamr serve still running?", 0);

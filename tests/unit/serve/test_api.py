@@ -1,5 +1,6 @@
 """The API: its records are those of the command line, its errors one line, its description right."""
 
+import base64
 import json
 import threading
 import time
@@ -13,6 +14,7 @@ import openapi_spec_validator
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from PIL import Image
 
 from clamr_cli import config
 from clamr_cli.serve import schemas
@@ -20,7 +22,7 @@ from clamr_cli.serve.library import Library
 from clamr_cli.store import Store
 from tests.unit.cli.conftest import Clamr
 from tests.unit.cli.small_index import BEES, LAGOS, VIDEOS
-from tests.unit.serve.conftest import TOKEN, Served, serving
+from tests.unit.serve.conftest import TOKEN, Answer, Served, serving
 
 
 def lines(clamr: Clamr, db: Path, *arguments: str) -> list[dict[str, Any]]:
@@ -51,6 +53,24 @@ def test_hits_are_those_of_the_command_line(
     assert answer["hits"] == lines(clamr, index, "search", *arguments)
     assert answer["hits"]
     schemas.Answer.model_validate(answer, extra="forbid")
+
+
+def test_a_picture_is_searched_for_as_by_the_command_line(served: Served, index: Path, clamr: Clamr, tmp_path) -> None:
+    Image.new("RGB", (32, 32), "yellow").save(tmp_path / "picture.png")
+    picture = (tmp_path / "picture.png").read_bytes()
+    body = json.dumps({"picture": base64.b64encode(picture).decode()}).encode()
+
+    def ask(parameters: str, body: bytes) -> Answer:
+        return served(f"/api/v1/search/picture?{parameters}", "POST", body, content_type="application/json")
+
+    for words in ([], ["crowd"]):
+        answer = ask(urlencode({"q": " ".join(words)}), body).json()
+        printed = lines(clamr, index, "search", "--image", str(tmp_path / "picture.png"), *words)
+        assert [hit["moment_id"] for hit in answer["hits"]] == [hit["moment_id"] for hit in printed]
+        assert answer["hits"]
+    refused = ask("", json.dumps({"picture": base64.b64encode(b"no picture").decode()}).encode())
+    assert (refused.status, refused.json()["error"]) == (400, "the picture is no picture")
+    assert ask("", b'{"picture": 1}').status == 422
 
 
 @pytest.mark.slow
