@@ -28,11 +28,19 @@ from clamr_cli.store.tables import as_store_error
 LEASE_NAME: Final = "writer.lease"
 """The object beside the tables."""
 
+_SCHEMES: Final = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
+"""Storage with conditional requests, where several machines may write."""
+
 DURATION: Final = 60.0
 """Seconds from a renewal on."""
 
 SKEW: Final = 15.0
 """Seconds after its end from which others take a lease."""
+
+
+def is_leased(uri: str) -> bool:
+    """Whether an index at this address has a lease."""
+    return uri.partition("://")[0] in _SCHEMES
 
 
 class LeaseRecord(msgspec.Struct, frozen=True):

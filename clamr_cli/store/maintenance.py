@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from clamr_cli.errors import IndexLocked, StoreError
 from clamr_cli.files import TEMPORARY_PREFIX, locked, make_folder, sync_file, sync_folder
-from clamr_cli.store.lease import Lease, lease
+from clamr_cli.store.lease import Lease, is_leased, lease
 from clamr_cli.store.tables import (
     FILES,
     HOLDER_NAME,
@@ -99,7 +99,7 @@ def writer_lock(location: Location, command: str) -> Iterator[Lease | None]:
         since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         write_note(note, _Holder(os.getpid(), socket.gethostname(), command, since))
         try:
-            if location.folder is None:
+            if is_leased(location.uri):
                 with lease(location.uri, command) as held:
                     yield held
             else:

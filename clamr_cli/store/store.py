@@ -278,7 +278,7 @@ class Store:
     def is_being_written(self) -> bool:
         """Whether somebody writes to the index, as far as this process can see."""
         location = self.tables.location
-        return location.is_being_written() or (location.folder is None and lease.holder(location.uri) is not None)
+        return location.is_being_written() or (lease.is_leased(self.uri) and lease.holder(self.uri) is not None)
 
     def sync(self) -> None:
         """Force all that was written to the disk. What is recorded afterwards can rest on it."""
