@@ -41,7 +41,7 @@ from clamr_cli.index.executors import Executor, WorkerLost
 from clamr_cli.index.executors.local import LocalExecutor, ignore
 from clamr_cli.index.pipeline import IndexOptions, Work, encode, for_each, index_video
 from clamr_cli.index.scan import Register, Scan, now
-from clamr_cli.index.speakers import Speakers
+from clamr_cli.index.speakers import Speakers, tells_speakers
 from clamr_cli.index.workdir import sweep, work_area
 from clamr_cli.media.walk import VideoFile, is_missing
 from clamr_cli.text import plural
@@ -256,7 +256,9 @@ async def _correct(
         # Until all is written, the files count as changed: the next run of their folder does the rest.
         run.register.put([replace(file, sidecars="") for file in files])
         before = stored_transcript(store, video.content_hash)
-        speakers, voices = Speakers(store), store.voices_of(video.content_hash) or Voices(())
+        speakers = Speakers(store)
+        heard = store.voices_of(video.content_hash) if tells_speakers(files[0]) else None
+        voices = speakers.numbered(video.content_hash, heard or Voices(()))
 
         def unattributed(lines: Sequence[Segment]) -> tuple[Segment, ...]:
             # Who says a line by the voice is looked up each time.

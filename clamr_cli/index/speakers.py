@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clamr_cli.extract.voices import SAME_SPEAKER, cluster
-from clamr_cli.index.documents import piece_of, speaker_names
+from clamr_cli.index.documents import Recipe, piece_of, speaker_names
 from clamr_cli.index.labels import replace_moments
 from clamr_cli.types import (
     SPEAKER_SOURCE,
     Encoder,
+    FileRecord,
     FileState,
     MomentRecord,
     Segment,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from clamr_cli.store import Store
 
 _NEAR: Final = 0.5  # seconds from a turn at which a word still belongs to it
+_SHORT_WORD: Final = 0.2  # seconds
 _SHORTEST: Final = 0.6  # seconds of a turn inside of a line for which the line is cut
 
 
@@ -79,9 +81,11 @@ class Speakers:
             ):
                 numbers[voice] = known[best] if value >= SAME_SPEAKER else 0
         left = [voice for voice, number in enumerate(numbers) if not number]
-        following = max((*self._sums, *self.named), default=0) + 1
+        last = self._store.last_speaker()
         for voice, group in zip(left, cluster(new[left].astype(np.float32), SAME_SPEAKER).tolist(), strict=True):
-            numbers[voice] = following + group
+            numbers[voice] = last + 1 + group
+        if left:
+            self._store.put_last_speaker(max(numbers))
         result = replace(voices, numbers=tuple(numbers))
         self._store.put_voices(content_hash, result)
         self._add(result)
@@ -117,15 +121,16 @@ def _vector(stored: bytes) -> NDArray[np.float64]:
 
 def _attributed(line: Segment, turns: Sequence[tuple[Span, str]]) -> list[Segment]:
     near = [turn for turn in turns if turn[0].start - _NEAR < line.span.end and line.span.start < turn[0].end + _NEAR]
-    if len({label for _, label in near}) < 2 or len(line.words) < 2:
+    if len({label for _, label in near}) < 2 or not line.words:
         heard: defaultdict[str, float] = defaultdict(float)
         for span, label in near:
             heard[label] += min(span.end, line.span.end) - max(span.start, line.span.start)
         return [replace(line, speaker=max(heard, key=lambda label: heard[label], default=""))]
 
     def speaker_at(span: Span) -> str:
-        middle = (span.start + span.end) / 2
-        return min(near, key=lambda turn: max(turn[0].start - middle, middle - turn[0].end))[1]
+        # After a pause a recogniser lets words begin too early; where they end is surer.
+        time = max((span.start + span.end) / 2, span.end - _SHORT_WORD)
+        return min(near, key=lambda turn: max(turn[0].start - time, time - turn[0].end))[1]
 
     runs = [(label, list(words)) for label, words in itertools.groupby(line.words, lambda word: speaker_at(word.span))]
     while len(runs) > 1:
@@ -142,10 +147,14 @@ def _attributed(line: Segment, turns: Sequence[tuple[Span, str]]) -> list[Segmen
     return [replace(piece_of(line, words), speaker=label) for label, words in runs]
 
 
-def name_speakers(
-    store: Store, encoders: Mapping[str, Encoder], numbers: Collection[int], name: str
-) -> Iterator[tuple[str, int]]:
-    """Name speakers, or take their name where it is empty; yields each video that changes, and of how many.
+def tells_speakers(file: FileRecord) -> bool:
+    """Whether a file is indexed, and its voices were told apart when it was."""
+    recipe = Recipe.parse(file.recipe)
+    return file.state is FileState.INDEXED and recipe is not None and bool(recipe.speakers)
+
+
+def name_speakers(store: Store, encoders: Mapping[str, Encoder], numbers: Collection[int], name: str) -> Iterator[str]:
+    """Name speakers, or take their name where it is empty; yields the id of each video that changed.
 
     Args:
         store: the index, opened for writing by nobody else.
@@ -164,7 +173,8 @@ def name_speakers(
             if name:
                 after.named[number] = Speaker(number, name, after.vector(number))
         voices = {one: own for one, own in store.voices().items() if set(own.numbers) & set(numbers)}
-        files = [file for file in store.files(sorted(voices)) if file.state is FileState.INDEXED]
+        files = [file for file in store.files(sorted(voices)) if tells_speakers(file)]
+        voices = {one: voices[one] for one in dict.fromkeys(file.video_id for file in files)}
         # Until all is written, the files count as changed: the next run of their folders does the rest.
         store.put_files([replace(file, sidecars="") for file in files])
         store.put_speakers(after.named.values())
@@ -176,9 +186,8 @@ def name_speakers(
                 metadata = [part for part in moment.metadata if part.source != SPEAKER_SOURCE]
                 return replace(moment, speech=speech, metadata=(*metadata, *speaker_names(speech)))
 
-            if any(line.speaker for moment in store.moments([video_id]) for line in moment.speech):
-                replace_moments(store, encoders, video_id, renamed)
-                yield video_id, len(voices)
+            replace_moments(store, encoders, video_id, renamed)
+            yield video_id
         store.put_files(files)
         store.finish()
         store.pack_all()

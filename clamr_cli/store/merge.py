@@ -92,7 +92,7 @@ def _copy(target: Store, source: Store, merged: Merged) -> None:
                 merged.conflicts.append(
                     f"the correction of video {video_id} is another one in {source.uri}: that of {target.uri} stays"
                 )
-    offset = max((*target.speakers(), *(n for one in target.voices().values() for n in one.numbers)), default=0)
+    offset = target.last_speaker()
     merged.extractions += _append(target, source, EXTRACTIONS, lambda row: row["digest"] not in taken)
     merged.moments += _append(
         target, source, MOMENTS, lambda row: row["video_id"] not in known,
@@ -189,6 +189,8 @@ def _merge_speakers(target: Store, source: Store, offset: int, taken: Collection
         if voices is not None:
             target.put_voices(content, replace(voices, numbers=tuple(number + offset for number in voices.numbers)))
             came.update(voices.numbers)
+    if came:
+        target.put_last_speaker(offset + source.last_speaker())
     if named := [one for number, one in source.speakers().items() if number in came]:
         others = (replace(one, number=one.number + offset) for one in named)
         target.put_speakers([*target.speakers().values(), *others])

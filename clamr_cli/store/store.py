@@ -82,6 +82,7 @@ _SETTINGS_OF: Final = "encoder/"
 _FOLDERS: Final = "folders"
 _NOT_DUPLICATES: Final = "not-duplicates"
 _SPEAKERS: Final = "speakers"
+_LAST_SPEAKER: Final = "last-speaker"
 
 # Rows that are not packed make a search slower by about a millisecond each.
 _WORTH_PACKING: Final = 256
@@ -677,6 +678,16 @@ class Store:
     def put_speakers(self, speakers: Collection[Speaker]) -> None:
         """Remember these speakers by name, and no others."""
         row = {"name": [_SPEAKERS], "value": [dump(sorted(speakers, key=lambda one: one.number))]}
+        self._writable().upsert(META, pa.table(row, schema=SCHEMAS[META]))
+
+    def last_speaker(self) -> int:
+        """The highest number that a speaker ever had; 0 where there was none."""
+        rows = self.tables.column(META, "value", "name", [_LAST_SPEAKER])
+        return load(int, rows[0]) if rows else 0
+
+    def put_last_speaker(self, number: int) -> None:
+        """Remember the highest number: a video that comes back must find its numbers free of others."""
+        row = {"name": [_LAST_SPEAKER], "value": [dump(number)]}
         self._writable().upsert(META, pa.table(row, schema=SCHEMAS[META]))
 
     # --- vectors, of any number of encoders ---------------------------------------------------------------------------

@@ -214,6 +214,9 @@ class StoreUnion(Store):
     def speakers(self) -> dict[int, Speaker]:
         return {number: one for store in reversed(self._stores) for number, one in store.speakers().items()}
 
+    def last_speaker(self) -> int:
+        return max(store.last_speaker() for store in self._stores)
+
     # --- vectors ------------------------------------------------------------------------------------------------------
 
     def encoders(self) -> list[EncoderUse]:

@@ -153,6 +153,7 @@ def test_speakers_that_come_get_numbers_of_their_own(tmp_path):
             store.put_video(video(video_id), [replace(one, speech=speech, metadata=speaker_names(speech))])
             store.put_voices(f"{video_id}-content", Voices(((0.0, 9.0, 0), (9.0, 20.0, 1)), (vector, vector), (1, 2)))
             store.put_speakers([Speaker(1, name, vector)])
+            store.put_last_speaker(2)
     for _ in range(2):
         merge(target, [other])
         assert {number: one.name for number, one in target.speakers().items()} == {1: "Ann", 3: "Bo"}
@@ -163,6 +164,7 @@ def test_speakers_that_come_get_numbers_of_their_own(tmp_path):
         assert speaking(target, ["2"]) == speaking(target, ["Ann", "2"]) == {"v00#0"}
     union = StoreUnion([Store.open(tmp_path / "target"), other])
     assert (union.speakers()[1].name, sorted(union.voices())) == ("Ann", ["v00", "v01"])
+    assert (target.last_speaker(), union.last_speaker()) == (4, 4)
 
 
 def test_what_indexes_say_differently_is_named_and_the_first_stays(stores, tmp_path):
