@@ -453,6 +453,8 @@ STATUS: Final = (
         "encoders", "Encoders with vectors: name, fingerprint, moments, vectors, and searched and of where not all "
         "videos have them.", tsv=_encoder_lines, label="encoder", kind=list[dict[str, Any]],
     ),
+    json_only("running", "How far the run is that writes to the index, and its workers; empty where none does."),
+    Column("run", json=None, cell=lambda row: row["running"] or None, label="now indexing"),
     Column("problems", "What does not fit together in the tables, and what to run.", label="problem", kind=list[str]),
     Column(
         "incomplete", "Files of which only a part can be read.", get=lambda row: len(row["incomplete"]),
@@ -492,6 +494,7 @@ def status_row(store: Store) -> dict[str, Any]:
         "offline": len(offline(store.files())),
         "extractions": stats.extractions,
         "encoders": encoders,
+        "running": store.running(),
         "problems": store.problems(),
         "incomplete": incomplete_files(store),
     }

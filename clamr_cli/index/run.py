@@ -76,6 +76,9 @@ _SHOWN: Final = 10
 _AT_ONCE: Final = 200
 """Records that are renewed in one step."""
 
+_NOTED_EVERY: Final = 2.0
+"""Seconds between two notes of how far a run is."""
+
 _ATTEMPTS: Final = 3
 """Times that a video is worked on where its workers are lost."""
 
@@ -161,10 +164,13 @@ async def index_async(
             names = _listed([file.path for file in scan.left_out])
             yield Notice("", f"{why}: {names}; forget with: clamr rm FILE")
         counts: Counter[type[Event]] = Counter()
-        offline, duration = 0, 0.0
+        offline, duration, noted = 0, 0.0, -_NOTED_EVERY
         async with contextlib.aclosing(run.events(files)) as events:
             async for event in events:
                 counts[type(event)] += 1
+                if time.monotonic() - noted >= _NOTED_EVERY:
+                    noted = time.monotonic()
+                    store.note_run(_note(counts, len(files), run.executor.summary()))
                 duration += event.duration if isinstance(event, Indexed) and event.seconds else 0.0
                 offline += event.files if isinstance(event, Offline) else 0
                 yield event
@@ -631,6 +637,13 @@ def _record(
 
 
 # --- the index before and after a run ---------------------------------------------------------------------------------
+
+
+def _note(counts: Counter[type[Event]], total: int, workers: str) -> str:
+    """Progress of a run in a line."""
+    done = counts[Indexed] + counts[Moved] + counts[Skipped]
+    failed = f", {counts[Skipped]} failed" if counts[Skipped] else ""
+    return f"{min(done, total)} of {plural(total, 'video')}{failed}{'; ' if workers else ''}{workers}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -72,10 +72,11 @@ from clamr_cli.types import (
     Voices,
 )
 
-# Beside the lock: the note of the last search, the saved searches, and the folder with the scan caches.
+# Beside the lock: notes of the last search and of a run, the saved searches, and the folder with the scan caches.
 _LAST_SEARCH: Final = "last-search.json"
 _SCAN_CACHES: Final = "scan"
 _SAVED_SEARCHES: Final = "searches.json"
+_RUN: Final = "run.json"
 
 # Before an encoder's name: the row of the meta table with its settings.
 _SETTINGS_OF: Final = "encoder/"
@@ -334,6 +335,15 @@ class Store:
     def last_search(self) -> LastSearch | None:
         """The last search, None where there was none (or one that another version noted)."""
         return read_note(self.tables.location.file(_LAST_SEARCH), LastSearch)
+
+    def note_run(self, text: str) -> None:
+        """Note how far the run is that writes to the index, for :meth:`running`; a courtesy."""
+        write_note(self.tables.location.file(_RUN), text)
+
+    def running(self) -> str:
+        """Progress of the run that writes to the index from this machine; empty where none does or is known."""
+        text = read_note(self.tables.location.file(_RUN), str) or ""
+        return text if text and self.is_being_written() else ""
 
     def saved_searches(self) -> dict[str, dict[str, Any]]:
         """The saved searches by name: their options by name."""

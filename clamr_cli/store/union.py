@@ -108,6 +108,9 @@ class StoreUnion(Store):
         hits = {hit.rank: hit for search in reversed(same) for hit in search.hits}
         return replace(first, hits=tuple(hits[rank] for rank in sorted(hits)))
 
+    def running(self) -> str:
+        return "; ".join(filter(None, (store.running() for store in self._stores)))
+
     def saved_searches(self) -> dict[str, dict[str, Any]]:
         """The saved searches of all; of one name that of the first index that has it."""
         return {name: search for store in reversed(self._stores) for name, search in store.saved_searches().items()}

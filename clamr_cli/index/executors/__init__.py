@@ -76,6 +76,10 @@ class Executor(Protocol):
         """
         ...
 
+    def summary(self) -> str:
+        """The workers elsewhere and what they are at, for people; empty where there are none."""
+        ...
+
     def stop(self) -> None:
         """Stop all tasks at once and leave no process behind."""
         ...

@@ -69,6 +69,9 @@ class LocalExecutor:
     def start(self, emit: Callable[[Event], None]) -> None:
         """Nothing: processes start with their first task."""
 
+    def summary(self) -> str:
+        return ""
+
     async def run(
         self, kind: Kind, task: Callable[..., Result], *args: object, stall_timeout: float, on_report: Reporter = ignore
     ) -> Result:

@@ -27,7 +27,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from clamr_cli.errors import ClamrError, MissingExtra, Unreachable, UsageError, first_line
+from clamr_cli.errors import ClamrError, MissingExtra, ModelError, Unreachable, UsageError, first_line
 from clamr_cli.events import Event, Notice
 from clamr_cli.files import TEMPORARY_PREFIX
 from clamr_cli.index.executors import Folder, Kind, Reporter, Result, TaskFailed, WorkerLost
@@ -35,6 +35,7 @@ from clamr_cli.index.executors.local import LocalExecutor, ignore
 from clamr_cli.index.workdir import sweep, work_area
 from clamr_cli.text import plural
 from clamr_cli.types import RayOptions
+from clamr_cli.weights import locate
 
 _REPORT_EVERY: Final = 0.25
 """Seconds between two reports of a task that are sent to the driver; those with a part of the result all are."""
@@ -87,8 +88,9 @@ class RayExecutor:
         self._connected = not ray.is_initialized()
         if self._connected:
             _connect(ray, options.address)
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        self.count = options.workers or len(nodes)
+        # The head of a cluster often has no processors for others.
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0.0) >= 1.0]
+        self.count = options.workers or max(1, len(nodes))
         self._cpus = options.cpus_per_worker or _share(nodes, self.count)
         remote = ray.remote(num_cpus=self._cpus, num_gpus=options.gpus_per_worker, max_restarts=-1)(Lane)
         spread = remote.options(scheduling_strategy="SPREAD", max_concurrency=1000)
@@ -144,6 +146,13 @@ class RayExecutor:
         finally:
             lane.running[kind] -= 1
 
+    def summary(self) -> str:
+        running: Counter[Kind] = Counter()
+        for lane in self._lanes:
+            running.update(lane.running)
+        tasks = ", ".join(f"{kind} {count}" for kind, count in sorted(running.items()) if count)
+        return f"{self._there()}{': ' if tasks else ''}{tasks}"
+
     def stop(self) -> None:
         """End all workers at once, and the connection to the cluster where this executor made it."""
         for watching in self._watching:
@@ -170,11 +179,13 @@ class RayExecutor:
                 return
             break
         lane.up = True
-        up = [each for each in self._lanes if each.up]
-        if len(up) == self.count or lane.losses:
-            nodes = plural(len({each.place for each in up}), "node")
-            self._emit(Notice("", f"{len(up)} of {plural(self.count, 'worker')} on {nodes}"))
+        if lane.losses or all(each.up for each in self._lanes):
+            self._emit(Notice("", self._there()))
         self._changed.set()
+
+    def _there(self) -> str:
+        up = [lane for lane in self._lanes if lane.up]
+        return f"{len(up)} of {plural(self.count, 'worker')} on {plural(len({lane.place for lane in up}), 'node')}"
 
     def _lose(self, lane: _Driven) -> None:
         """Note that a worker is gone, once, and wait until Ray has started it again somewhere."""
@@ -322,7 +333,7 @@ class Lane:
     def __init__(self, cache: str, threads: int) -> None:
         # Ray's own script is no module that the processes of tasks should run, too.
         sys.modules["__main__"].__dict__.pop("__file__", None)
-        folder = Path(cache) / "cluster"
+        folder, self._cache = Path(cache) / "cluster", Path(cache)
         self._stack = contextlib.ExitStack()
         self._area = self._stack.enter_context(work_area(folder))
         sweep(self._area)
@@ -371,6 +382,7 @@ class Lane:
             if not name
             else tuple(os.fspath(self._area / name) if isinstance(one, Folder) else one for one in args)
         )
+        args = await asyncio.to_thread(lambda: tuple(map(self._here, args)))
         before = _stamps(self._area / name) if name else {}
         self._used[name] += 1
         try:
@@ -383,6 +395,13 @@ class Lane:
                     yield item
         finally:
             self._used[name] -= 1
+
+    def _here(self, value: object) -> object:
+        """An argument of a task; weights that the driver put together in its cache folder are made here, too."""
+        if isinstance(value, Path) and value.parent == self._cache:
+            with contextlib.suppress(ModelError):
+                return locate(value.name, self._cache)
+        return value
 
     async def _reports(
         self, kind: Kind, task: Callable[..., Any], args: tuple[Any, ...], stall_timeout: float

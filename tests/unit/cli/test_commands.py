@@ -503,3 +503,14 @@ def test_a_cluster_needs_its_extra_and_its_options_need_a_cluster(
     assert "[cluster]" in ended.err
     ended = clamr("--db", str(db), "index", str(tmp_path), "--workers", "2", "--encoder", "hashed")
     assert ended.err == "clamr: --workers requires --executor ray: add it, or leave both out\n"
+
+
+def test_status_says_how_far_a_run_is_only_while_there_is_one(clamr: Clamr, db: Path):
+    store = Store.open(db)
+    with store.writer("clamr index"):
+        store.note_run("3 of 40 videos; 2 of 2 workers on 2 nodes: decode 1")
+        assert (
+            b"now indexing\t3 of 40 videos; 2 of 2 workers on 2 nodes: decode 1\n"
+            in clamr("--db", str(db), "status").out
+        )
+    assert b"now indexing" not in clamr("--db", str(db), "status").out

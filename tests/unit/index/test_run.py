@@ -29,6 +29,9 @@ class Idle:
     def start(self, emit: Any) -> None:
         pass
 
+    def summary(self) -> str:
+        return "nobody"
+
     async def run(self, *args: Any, **options: Any) -> Any:
         await asyncio.sleep(3600)
 
@@ -121,7 +124,13 @@ def test_a_running_event_loop_takes_the_events_and_goes_on_with_its_own_work(tmp
         ticking.cancel()
         return events
 
+    async def watched() -> list[str]:
+        options_of_two = replace(options, encoder_settings={"pool": 2})
+        return [store.running() async for _ in index_async(store, [], options_of_two, Inline())]
+
     events = asyncio.run(serve())
+    assert "0 of 1 video; nobody" in asyncio.run(watched())
+    assert store.running() == ""
     assert isinstance(events[0], Discovered)
     assert isinstance(events[-1], Finished)
     assert events[-1].indexed == 1

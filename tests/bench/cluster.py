@@ -1,0 +1,256 @@
+"""A Ray cluster of several raylets on this machine: its cost beside local processes, and what kills do to an index.
+
+``--cost`` indexes clips with speech and text locally, on one node and on two, by turns: wall and processor seconds. All
+share the cores of this machine, so two nodes can be no faster; what is measured is what Ray adds. ``--kills N`` indexes
+short clips and, in each of N rounds, kills a worker, a raylet or the driver at a random moment, and lets a further run
+finish; every index must be equal, row for row, to a local one. ``--shards`` searches drawn vectors in one index and in
+2 and 4 that hold the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clamr_cli.search import search
+from clamr_cli.store import Store, StoreUnion
+from clamr_cli.store.tables import SCHEMAS
+from clamr_cli.types import SearchOptions
+from tests.bench.process import tree
+from tests.clips import Clip
+
+MEMORY = 100_000_000
+COLOURS = ("navy", "darkgreen", "maroon", "olive", "teal", "purple", "gray", "sienna", "indigo", "black")
+
+
+def contents(folder: Path) -> dict[str, list[Any]]:
+    """All rows of an index, without the times of the runs."""
+    store, tables = Store.open(folder), {}
+    for name, schema in SCHEMAS.items():
+        rows = store.tables.read(name, schema.names).to_pylist()
+        for row in rows:
+            if name == "videos":
+                row["record"] = row["record"].partition('"indexed_at"')[0]
+        tables[name] = sorted(rows, key=lambda row: str(list(row.values())[:2]))
+    return tables
+
+
+def processor_seconds(pids: set[int]) -> float:
+    """Processor seconds of processes and of those of their children that have ended."""
+    total = 0
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += sum(map(int, fields[11:15]))
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+class Bench:
+    def __init__(self, scratch: Path) -> None:
+        from ray.cluster_utils import Cluster
+
+        os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
+        self.scratch = scratch
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": MEMORY}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.nodes: list[Any] = []
+
+    def add(self) -> None:
+        self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
+
+    def start(self, videos: Path, db: Path, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "clamr_cli", "--db", str(db), "index", str(videos), "--json", *options]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def ray(self, workers: int) -> list[str]:
+        return ["--executor", "ray", "--address", self.cluster.address, "--workers", str(workers)]
+
+    def measure(self, videos: Path, name: str, *options: str) -> dict[str, float]:
+        db = self.scratch / f"index-{name}"
+        shutil.rmtree(db, ignore_errors=True)
+        before, started = processor_seconds(tree(os.getpid())), time.perf_counter()
+        process = self.start(videos, db, *options)
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        seconds = time.perf_counter() - started
+        time.sleep(1.0)  # killed workers are waited for by their raylets
+        return {"wall": seconds, "cpu": processor_seconds(tree(os.getpid())) - before}
+
+
+def cost(bench: Bench, count: int, turns: int) -> dict[str, Any]:
+    videos = bench.scratch / "spoken"
+    videos.mkdir()
+    for number in range(count):
+        name = ("bees", "bread", "volcano", "bridge", "bicycle")[number % 5]
+        clip = Clip().text((f"Part {number}", "of many"), 2).photo("brick", 8 + number % 3).narration(name, at=1)
+        clip.write(videos / f"{number}.mp4")
+    bench.add()
+    runs: dict[str, list[dict[str, float]]] = {}
+    for _ in range(turns):
+        runs.setdefault("local", []).append(bench.measure(videos, "local"))
+        runs.setdefault("ray, 1 worker on 1 node", []).append(bench.measure(videos, "one", *bench.ray(1)))
+        print(json.dumps(runs), file=sys.stderr)
+    bench.add()
+    for _ in range(turns):
+        runs.setdefault("ray, 2 workers on 2 nodes", []).append(bench.measure(videos, "two", *bench.ray(2)))
+    assert contents(bench.scratch / "index-local") == contents(bench.scratch / "index-one")
+    assert contents(bench.scratch / "index-local") == contents(bench.scratch / "index-two")
+    return {"clips": count, "turns": turns, "runs": runs}
+
+
+def kills(bench: Bench, count: int, rounds: int, seed: int) -> dict[str, Any]:
+    draw = random.Random(seed)
+    videos = bench.scratch / "short"
+    videos.mkdir()
+    for number in range(count):
+        colour = COLOURS[number % len(COLOURS)]
+        Clip().colour(colour, 1 + number / 10).text((colour, str(number)), 1).write(videos / f"{number:02}.mp4")
+    plain = ["--encoder", "hashed", "--no-speech", "--no-ocr"]
+    local = bench.measure(videos, "plain", *plain)
+    whole = contents(bench.scratch / "index-plain")
+    while len(bench.nodes) < 2:
+        bench.add()
+    done: list[dict[str, Any]] = []
+    for number in range(rounds):
+        db = bench.scratch / "index-killed"
+        shutil.rmtree(db, ignore_errors=True)
+        process = bench.start(videos, db, *bench.ray(2), *plain)
+        assert process.stdout is not None
+        at, what = draw.randrange(count), ("worker", "raylet", "driver")[number % 3]
+        seen = 0
+        for line in process.stdout:
+            seen += '"event": "indexed"' in line
+            if seen > at or '"event": "finished"' in line:
+                break
+        if what == "driver":
+            process.send_signal(signal.SIGKILL)
+        elif what == "raylet":
+            bench.cluster.remove_node(bench.nodes.pop(draw.randrange(2)), allow_graceful=False)
+        else:
+            lanes = [pid for pid in tree(os.getpid()) if _name(pid).startswith(b"ray::Lane")]
+            if lanes:
+                os.kill(draw.choice(lanes), signal.SIGKILL)
+        process.stdout.read()
+        process.wait()
+        code = process.returncode
+        if what == "raylet":
+            bench.add()
+        again = bench.start(videos, db, *bench.ray(2), *plain)
+        again.communicate()
+        equal = contents(db) == whole
+        done.append({"killed": what, "after": seen, "code": code, "again": again.returncode, "equal": equal})
+        print(json.dumps(done[-1]), file=sys.stderr)
+    return {"clips": count, "local": local, "rounds": done, "equal": sum(one["equal"] for one in done)}
+
+
+def _name(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def shards(scratch: Path, moments: int, vectors: int, queries: int) -> dict[str, Any]:
+    """Times of a search of drawn vectors in one index, and in several that hold the same."""
+    from tests.unit.store.samples import ENCODER, file, moment, video
+    from tests.unit.words import arrays
+
+    rng = np.random.default_rng(7)
+
+    class Drawn:
+        info = ENCODER
+
+        def encode_queries(self, texts: list[str]) -> list[Any]:
+            drawn = np.random.default_rng(len(texts[0])).standard_normal((16, 128)).astype(np.float32)
+            return [arrays(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), [0] * 16) for _ in texts]
+
+        def encode_documents(self, documents: Any) -> Any:
+            raise AssertionError("nothing is encoded here")
+
+    indexes: dict[int, list[Store]] = {}
+    for parts in (1, 2, 4):
+        indexes[parts] = [Store.open(scratch / f"shards-{parts}-{n}", create=True) for n in range(parts)]
+    for start in range(0, moments, 100):
+        values = rng.standard_normal((100, vectors, 128)).astype(np.float32)
+        values /= np.linalg.norm(values, axis=2, keepdims=True)
+        for parts, stores in indexes.items():
+            store = stores[start // 100 % parts]
+            with store.writer("bench"):
+                video_id = f"v{start:07}"
+                ones = [moment(video_id, n) for n in range(100)]
+                store.put_video(video(video_id), ones)
+                store.put_files([file(f"/v/{video_id}.mp4", video_id)])
+                rows = {
+                    m.moment_id: arrays(value, [1 + n % 4 for n in range(vectors)])
+                    for m, value in zip(ones, values, strict=True)
+                }
+                store.put_vectors(ENCODER, rows)
+    result: dict[str, Any] = {"moments": moments, "vectors": moments * vectors, "queries": queries}
+    answers = []
+    for parts, stores in indexes.items():
+        for store in stores:
+            store.pack_all()
+        store = stores[0] if parts == 1 else StoreUnion(stores)
+        times, hits = [], []
+        for number in range(queries + 1):
+            began = time.perf_counter()
+            hits.append(search(store, Drawn(), "x" * (number + 1), SearchOptions(moments=True)))  # type: ignore[arg-type]
+            times.append(time.perf_counter() - began)
+        answers.append([[(hit.moment_id, hit.score) for hit in one] for one in hits])
+        result[f"{parts} indexes, median seconds"] = round(statistics.median(times[1:]), 4)
+    result["equal"] = all(answer == answers[0] for answer in answers)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cost", type=int, metavar="CLIPS", default=0)
+    parser.add_argument("--turns", type=int, default=2, help="runs of each kind")
+    parser.add_argument("--kills", type=int, metavar="ROUNDS", default=0)
+    parser.add_argument("--clips", type=int, default=40, help="clips of the kills")
+    parser.add_argument("--shards", type=int, metavar="MOMENTS", default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
+    arguments = parser.parse_args()
+    result: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "load at start": os.getloadavg()[0],
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        if arguments.shards:
+            result["shards"] = shards(folder, arguments.shards, 100, 20)
+        if arguments.cost or arguments.kills:
+            bench = Bench(folder)
+            try:
+                if arguments.kills:
+                    result["kills"] = kills(bench, arguments.clips, arguments.kills, arguments.seed)
+                    while bench.nodes:
+                        bench.cluster.remove_node(bench.nodes.pop())
+                if arguments.cost:
+                    result["cost"] = cost(bench, arguments.cost, arguments.turns)
+            finally:
+                bench.cluster.shutdown()
+    print(json.dumps(result, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
