@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import io
 import os
 import shutil
@@ -271,6 +272,8 @@ def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 -- the module
             "start one (ray start --head --include-dashboard=false), name one with --address, or give --address local",
         ) from error
     finally:
+        # Ray prints what happens to nodes, to stdout too, and has no setting against it. Notices say what matters.
+        importlib.import_module("ray._private.worker").__dict__["print_to_stdstream"] = lambda *_, **__: None
         # Ray takes SIGTERM for itself.
         with contextlib.suppress(ValueError, TypeError):
             for number, handler in handlers.items():

@@ -115,7 +115,7 @@ def workers() -> list[int]:
     return found
 
 
-def test_a_killed_worker_and_a_lost_node_cost_nothing(cluster, videos, options, local, tmp_path):
+def test_a_killed_worker_and_a_lost_node_cost_nothing(cluster, videos, options, local, tmp_path, capfd):
     store = Store.open(tmp_path / "index", create=True)
     killed, lost = False, False
     lines = []
@@ -129,6 +129,7 @@ def test_a_killed_worker_and_a_lost_node_cost_nothing(cluster, videos, options, 
         lines += [event.text] if isinstance(event, Notice) else []
     assert killed
     assert lost
+    assert "marked dead" not in capfd.readouterr().out  # Ray's own lines would stand among those of --json
     assert contents(store) == local
     cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
 
