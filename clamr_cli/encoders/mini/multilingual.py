@@ -28,12 +28,12 @@ import marisa_trie
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from tokenizers.normalizers import Precompiled
 
 from clamr_cli import weights
 from clamr_cli.encoders import MULTILINGUAL
-from clamr_cli.encoders.mini.networks import LEXICAL, SEMANTIC, ImageFeatures, read_weights, unit
+from clamr_cli.encoders.mini.networks import LEXICAL, SEMANTIC, ImageFeatures, mapped, read_weights, unit
 from clamr_cli.encoders.mini.passages import Passage
 from clamr_cli.errors import ClamrError, ModelError, pip_install
 from clamr_cli.types import DIMENSION
@@ -161,7 +161,7 @@ class MultilingualModel:
         try:
             table, levels = (np.load(unpacked / name, mmap_mode="r") for name in (_TABLE, _WORD_LEVELS))
             pieces, words = (marisa_trie.Trie().mmap(str(unpacked / name)) for name in (_PIECES, _WORDS))
-            return cls(table, load_file(unpacked / _NETWORK), pieces, WordFrequencies(words, levels))
+            return cls(table, mapped(unpacked / _NETWORK), pieces, WordFrequencies(words, levels))
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"cannot read {unpacked}: {error}", "remove that folder, it is made anew") from error
 

@@ -28,16 +28,17 @@ modalities and exact matches.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load
 
 from clamr_cli.errors import ModelError
 from clamr_cli.types import DIMENSION, Modality
@@ -138,6 +139,10 @@ _SQRT_HALF: Final = np.float32(0.7071067811865476)
 _HINT: Final = "fetch it again: clamr models pull minilm-l6"
 
 
+_DTYPES: Final = {"F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "U8": np.uint8}
+"""Types of tensors by the names of safetensors."""
+
+
 class Bert:
     """Token ids in, hidden states of the last layer out.
 
@@ -168,8 +173,8 @@ class Bert:
             ModelError: the file is absent, damaged or holds another model.
         """
         try:
-            return cls(load_file(path))
-        except (OSError, SafetensorError) as error:
+            return cls(mapped(path))
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise ModelError(f"cannot read the text model {path}: {error}", _HINT) from error
 
     def encode(self, sequences: Sequence[Sequence[int]]) -> list[Array]:
@@ -197,18 +202,38 @@ class Bert:
         return [states[index] for index in range(len(sequences))]
 
 
+def mapped(path: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of a safetensors file, mapped into memory: a query reads a few rows of the largest alone.
+
+    Raises:
+        OSError, SafetensorError, ValueError: the file is absent or damaged.
+    """
+    with safe_open(path, "numpy"):  # checks the header and the length
+        pass
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    content = np.memmap(path, np.uint8, "r", offset=8 + size)
+    tensors: dict[str, NDArray[Any]] = {}
+    for name, entry in header.items():
+        if name != "__metadata__" and entry["dtype"] in _DTYPES:
+            start, end = entry["data_offsets"]
+            tensors[name] = np.asarray(content[start:end]).view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return tensors
+
+
 class _Layer:
-    """One transformer layer; matrices are turned to [in, out], the three of attention side by side."""
+    """One transformer layer; matrices are seen as [in, out], the three of attention side by side."""
 
     def __init__(self, named: Mapping[str, Array], prefix: str) -> None:
         def norm(name: str) -> tuple[Array, Array]:
             return named[f"{prefix}{name}.LayerNorm.weight"], named[f"{prefix}{name}.LayerNorm.bias"]
 
         def dense(name: str) -> tuple[Array, Array]:
-            return np.ascontiguousarray(named[f"{prefix}{name}.weight"].T), named[f"{prefix}{name}.bias"]
+            return named[f"{prefix}{name}.weight"].T, named[f"{prefix}{name}.bias"]
 
         parts = [dense(f"attention.self.{part}") for part in ("query", "key", "value")]
-        self.qkv = np.concatenate([weight for weight, _ in parts], axis=1)
+        self.qkv = np.concatenate([weight.T for weight, _ in parts]).T
         self.qkv_bias = np.concatenate([bias for _, bias in parts])
         self.out, self.out_bias = dense("attention.output.dense")
         self.out_norm = norm("attention.output")
