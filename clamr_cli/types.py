@@ -186,10 +186,14 @@ class ForeignQuery(TokenVectors):
         as_written: its vectors in the encoder's language.
         certain: whether it is in another language for sure. Else the vectors begin with those of ``as_written``, which
             decide which modality answers.
+        translation: the number of the first vector of its translation.
+        sentence: the number of the first vector of its meaning in any language.
     """
 
     as_written: TokenVectors
     certain: bool
+    translation: int
+    sentence: int
 
     @property
     def deciding(self) -> int:

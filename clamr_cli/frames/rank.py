@@ -20,9 +20,9 @@ from clamr_cli.frames.values import PART, FrameChoice, FrameHit, Prepared, Surro
 from clamr_cli.index.documents import moment_of
 from clamr_cli.media.key_frames import image_difference
 from clamr_cli.search.cascade import SLOTS, Float32, ScoringRule, modality_maxima, similarities, slot_weights
-from clamr_cli.search.confidence import Background, Judge, model_of
+from clamr_cli.search.confidence import FOREIGN, Background, Judge, model_of
 from clamr_cli.search.search import Match
-from clamr_cli.types import MODALITY_IDS, TEXT_MODALITIES, Encoder, FrameSelection, TokenVectors
+from clamr_cli.types import MODALITY_IDS, TEXT_MODALITIES, Encoder, ForeignQuery, FrameSelection, TokenVectors
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -138,7 +138,8 @@ def describe(ranking: Ranking, numbers: Sequence[int]) -> list[FrameHit]:
         ranking.question,
         ranking.rule,
         Background(ranking.maxima, names, len(names)),
-        model_of(prepared.encoder.name),
+        model_of(prepared.encoder.name, FOREIGN if isinstance(ranking.tokens, ForeignQuery) else ""),
+        ranking.tokens,
     )
     text_modalities = [modality for modality in TEXT_MODALITIES if ranking.rule.weights[MODALITY_IDS[modality]] > 0]
     for place, number in enumerate(numbers, 1):
@@ -159,6 +160,7 @@ def describe(ranking: Ranking, numbers: Sequence[int]) -> list[FrameHit]:
                 [segment.text for modality in text_modalities for segment in moment.segments(modality)],
                 names[number],
                 match.winner,
+                match.best,
             ),
             modality=match.winner,
             modalities=match.scores,

@@ -11,6 +11,9 @@ A small library has too few other videos to compare with. The encoder's referenc
 
 A moment that holds all content words of the query in its texts, in any form, is never weak.
 
+Queries that an encoder translates have models of their own (:data:`FOREIGN`): their words hardly ever stand in the
+texts, and their vectors have other similarities by chance.
+
 Pictures as queries are nearer to all pictures than words are, so they have models of their own, fitted by ``python -m
 tests.bench.pictures --fit``. A picture with words is judged by the model for encoders that have none: scores of both
 together were not measured.
@@ -31,9 +34,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from clamr_cli.search.cascade import Float32, ScoringRule
+from clamr_cli.search.cascade import Float32, ScoringRule, weighted
 from clamr_cli.text import content_words, inflections, standing_words, stands_among, without_accents
-from clamr_cli.types import FAIR_FROM, STRONG_FROM, Modality
+from clamr_cli.types import FAIR_FROM, STRONG_FROM, ForeignQuery, Modality, TokenVectors
 
 MODELS: Final = "confidence.json"
 """The fitted regressions, in this package."""
@@ -42,6 +45,9 @@ DEFAULT: Final = "default"
 
 PICTURES: Final = "/pictures"
 """After the encoder's name: the model for queries that are pictures or moments, without words."""
+
+FOREIGN: Final = "/foreign"
+"""After the encoder's name: the model for queries in another language than the encoder's."""
 
 PRIOR_VIDEOS: Final = 4
 
@@ -85,6 +91,16 @@ class Signals(NamedTuple):
     """Logarithm of the number of moments in the library."""
     few: float
     """1 / the number of moments."""
+    spelling: float = 0.0
+    """Of the words of a :class:`ForeignQuery`, their mean similarity. This and the rest are 0 for other queries."""
+    translation: float = 0.0
+    """Similarity of its translation."""
+    translation_lead: float = 0.0
+    """That above the best of other videos' moments: the readings should agree on the hit."""
+    sentence: float = 0.0
+    """Similarity of its meaning in any language."""
+    sentence_lead: float = 0.0
+    """That above the best of other videos' moments."""
 
 
 class Null(msgspec.Struct, frozen=True):
@@ -104,6 +120,11 @@ class ConfidenceModel(msgspec.Struct, frozen=True):
     weights: Mapping[str, float]
     reference: Null
 
+    def logit(self, signals: Signals) -> float:
+        """The log-odds that a hit with these signals answers."""
+        values: dict[str, float] = signals._asdict()
+        return self.bias + sum(weight * values[name] for name, weight in self.weights.items())
+
 
 @cache
 def models() -> Mapping[str, ConfidenceModel]:
@@ -114,7 +135,8 @@ def models() -> Mapping[str, ConfidenceModel]:
 
 def model_of(encoder: str, kind: str = "") -> ConfidenceModel:
     """The model of an encoder by its name and the kind of query; :data:`DEFAULT` where none was fitted."""
-    return models().get(encoder + kind) or models()[DEFAULT + kind]
+    names = (encoder + kind, DEFAULT + kind, encoder, DEFAULT)
+    return next(models()[name] for name in names if name in models())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +164,14 @@ def quartiles(values: NDArray[np.float64]) -> tuple[float, float, float]:
 class Judge:
     """Judges the hits of one query."""
 
-    def __init__(self, query: str, rule: ScoringRule, background: Background, model: ConfidenceModel) -> None:
+    def __init__(
+        self,
+        query: str,
+        rule: ScoringRule,
+        background: Background,
+        model: ConfidenceModel,
+        tokens: TokenVectors | None = None,
+    ) -> None:
         """Prepare the statistics of a query.
 
         Args:
@@ -150,12 +179,21 @@ class Judge:
             rule: of scoring.
             background: of the query.
             model: of the encoder.
+            tokens: of the query; they make a difference where it is in another language.
         """
         self._model = model
         self._moments = min(max(_FEWEST_MOMENTS, background.moments), _MOST_MOMENTS)
         self._content = content_words(query)
         # Scores of weighted modalities are as large as the largest weight allows.
-        self._vectors = max(1, len(background.maxima)) * float(rule.weights.max(initial=0.0) or 1.0)
+        weight = float(rule.weights.max(initial=0.0) or 1.0)
+        self._vectors = max(1, len(background.maxima)) * weight
+        self._foreign = tokens if isinstance(tokens, ForeignQuery) else None
+        self._weight = weight
+        self._readings: dict[int, Float32] = {}
+        if self._foreign is not None:
+            for row in (self._foreign.translation, self._foreign.sentence):
+                best = weighted(background.maxima[row : row + 1], rule.weights).max(axis=2, initial=-np.inf)[0]
+                self._readings[row] = best / np.float32(weight)
         self._videos = np.array(background.videos, dtype=object)
         self._scores = rule.scores(background.maxima).astype(np.float64) / self._vectors
         self._nulls: dict[str, Null] = {}
@@ -177,7 +215,14 @@ class Judge:
             self._nulls[video_id] = null
         return self._nulls[video_id]
 
-    def signals(self, score: float, texts: Iterable[str], video_id: str, winner: Modality | None) -> Signals:
+    def signals(
+        self,
+        score: float,
+        texts: Iterable[str],
+        video_id: str,
+        winner: Modality | None,
+        best: Float32 | None = None,
+    ) -> Signals:
         """The signals of a hit.
 
         Args:
@@ -185,10 +230,11 @@ class Judge:
             texts: of the moment, its title and its file name.
             video_id: the moment's; other moments of it are no part of the comparison.
             winner: the modality that matches best.
+            best: [q] the weighted similarity of each query vector to the moment; needed in another language.
         """
         null, per_vector = self.null(video_id), score / self._vectors
         margin, shown = per_vector - null.score, float(winner is Modality.VIDEO)
-        return Signals(
+        signals = Signals(
             score=per_vector,
             margin=margin,
             spreads=min(_MOST_SPREADS, margin / null.spread),
@@ -197,6 +243,27 @@ class Judge:
             shown_margin=shown * margin,
             moments=math.log(self._moments),
             few=1 / self._moments,
+        )
+        if self._foreign is None or best is None:
+            return signals
+        values = best.astype(np.float64) / self._weight
+        other = self._videos != video_id
+
+        def lead(row: int) -> float:
+            others = self._readings[row][other & np.isfinite(self._readings[row])]
+            return float(values[row] - (others.max() if others.size else self._model.reference.score))
+
+        words, translation, sentence = (
+            self._foreign.offsets[:, 1] > 0,
+            self._foreign.translation,
+            self._foreign.sentence,
+        )
+        return signals._replace(
+            spelling=float(values[words].mean()) if words.any() else 0.0,
+            translation=float(values[translation]),
+            translation_lead=lead(translation),
+            sentence=float(values[sentence]),
+            sentence_lead=lead(sentence),
         )
 
     def literal(self, texts: Iterable[str]) -> float:
@@ -238,12 +305,17 @@ class Judge:
 
         return step * min(steps(Modality.VIDEO), steps(None))
 
-    def confidence(self, score: float, texts: Iterable[str], video_id: str, winner: Modality | None) -> float:
+    def confidence(
+        self,
+        score: float,
+        texts: Iterable[str],
+        video_id: str,
+        winner: Modality | None,
+        best: Float32 | None = None,
+    ) -> float:
         """The confidence in a hit, in [0, 1]; arguments are those of :meth:`signals`."""
         texts = list(texts)
-        signals = self.signals(score, texts, video_id, winner)
-        values = signals._asdict()
-        logit = self._model.bias + sum(weight * values[name] for name, weight in self._model.weights.items())
-        chance = 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))
+        signals = self.signals(score, texts, video_id, winner, best)
+        chance = 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, self._model.logit(signals)))))
         # Without content words the share is 0. Few moments have most of them.
         return max(chance, _LITERAL) if signals.literal >= INFLECTED and all(self._counts(texts)) else chance

@@ -48,7 +48,7 @@ from clamr_cli.search.cascade import (
     video_of,
     weighted,
 )
-from clamr_cli.search.confidence import DEFAULT, PICTURES, Background, ConfidenceModel, Judge, model_of
+from clamr_cli.search.confidence import DEFAULT, FOREIGN, PICTURES, Background, ConfidenceModel, Judge, model_of
 from clamr_cli.search.lines import lines_of
 from clamr_cli.store import CorruptCache, LastHit, Store, VideoFacts
 from clamr_cli.store.tables import readable
@@ -223,7 +223,7 @@ class Query:
     def confidence_model(self) -> ConfidenceModel:
         """The model that its hits are judged by."""
         if self.example is None:
-            return model_of(self.encoder.info.name)
+            return model_of(self.encoder.info.name, FOREIGN if isinstance(self.tokens, ForeignQuery) else "")
         if any(self.texts):
             return model_of(DEFAULT)
         # Scores of text with text were not measured: how far they stand out is all that counts then.
@@ -294,20 +294,33 @@ def search(
 
 
 def encode_queries(store: Store, encoder: Encoder, texts: Sequence[str]) -> list[TokenVectors]:
-    """The vectors of queries to an index, of one that it holds literally as of a query in the encoder's language.
+    """The vectors of queries to an index, see :func:`read`."""
+    encoded = encoder.encode_queries(texts) if texts else []
+    return [
+        read(
+            text,
+            tokens,
+            (standing_words(line) for _, line in store.texts(max(content_words(text), key=len, default=""))),
+        )
+        for text, tokens in zip(texts, encoded, strict=True)
+    ]
+
+
+def read(text: str, tokens: TokenVectors, moments: Iterable[Collection[str]]) -> TokenVectors:
+    """The vectors of a query: where its words stand together in a moment, those in the encoder's language.
 
     A name that stands in a moment is no word of another language. But a single word of such a language is translated,
     though it stands there: its moments come first anyway (:func:`literal_moments`), and others may show what it means.
+
+    Args:
+        text: the query.
+        tokens: its vectors.
+        moments: the words that stand in each moment, or in those that hold its longest word.
     """
-    result = []
-    for text, tokens in zip(texts, encoder.encode_queries(texts) if texts else (), strict=True):
-        words = content_words(text)
-        if isinstance(tokens, ForeignQuery) and not (tokens.certain and len(words) == 1):
-            near = (standing_words(line) for _, line in store.texts(max(words, key=len, default="")))
-            if any(all(stands_among(word, there) for word in words) for there in near):
-                tokens = tokens.as_written
-        result.append(tokens)
-    return result
+    words = content_words(text)
+    if not isinstance(tokens, ForeignQuery) or (tokens.certain and len(words) == 1):
+        return tokens
+    return tokens.as_written if any(all(stands_among(word, there) for word in words) for there in moments) else tokens
 
 
 def literal_moments(store: Store, query: str) -> frozenset[str]:
@@ -456,7 +469,7 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
     for file in files:
         files_of[file.video_id].append(file)
     text_modalities = [modality for modality in TEXT_MODALITIES if query.rule.weights[MODALITY_IDS[modality]] > 0]
-    judge = Judge(query.text, query.rule, background(store, query), query.confidence_model)
+    judge = Judge(query.text, query.rule, background(store, query), query.confidence_model, query.tokens)
     examples = frozenset(word.text for word in query.example.words) if query.example else frozenset()
     hits: list[tuple[Hit, Match]] = []
     for moment_id, score in ranking:
@@ -473,7 +486,7 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
         texts = [segment.text for modality in text_modalities for segment in moment.segments(modality)]
         if Modality.METADATA in text_modalities:
             texts += [video.fields.title, *(os.path.basename(file.path) for file in files_of[video.video_id])]
-        confidence = judge.confidence(score, texts, video.video_id, match.winner)
+        confidence = judge.confidence(score, texts, video.video_id, match.winner, match.best)
         hit = Hit(
             rank=len(hits) + 1,
             video_id=video.video_id,
@@ -741,6 +754,7 @@ class Match:
     Attributes:
         scores: the weighted MaxSim score of each modality that may answer and that the moment has.
         winner: the modality with the highest score by the vectors that decide, None where there is none.
+        best: [q] the weighted similarity by which each token is answered, 0 where nothing may answer.
     """
 
     def __init__(
@@ -767,6 +781,10 @@ class Match:
         self._values = similarities(tokens.vectors, document.vectors)
         kinds = tokens.modality_ids
         self._best, self._by_modality = align(self._values, document.modality_ids, weights, kinds)
+        self.best: Float32 = np.zeros(len(self._best), np.float32)
+        if (rows := np.flatnonzero(self._best >= 0)).size:
+            chosen = self._best[rows]
+            self.best[rows] = self._values[rows, chosen] * weights[document.modality_ids[chosen]]
         indptr = np.array([0, len(document)], np.int64)
         maxima = modality_maxima(self._values, document.modality_ids, indptr)
         # Of an example only vectors of like modality count.

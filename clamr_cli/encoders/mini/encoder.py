@@ -191,6 +191,8 @@ class MiniEncoder:
             **{field.name: getattr(tokens, field.name) for field in fields(TokenVectors)},
             as_written=self._read(passage, states),
             certain=certain,
+            translation=(sentence_at := len(tokens) - max(1, len(passage.words))) - TRANSLATION_COPIES,
+            sentence=sentence_at,
         )
 
     def _read(

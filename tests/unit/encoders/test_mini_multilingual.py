@@ -171,6 +171,8 @@ def test_a_few_words_are_known_to_be_of_another_language(encoder: Encoder, query
     words = tokens.vectors[tokens.offsets[:, 1] > 0]
     assert not words[:, :SEMANTIC].any()
     assert len(tokens) == len(words) + TRANSLATION_COPIES + len(words)
+    assert isinstance(tokens, ForeignQuery)
+    assert (tokens.translation, tokens.sentence) == (len(words), len(words) + TRANSLATION_COPIES)
 
 
 @pytest.mark.slow

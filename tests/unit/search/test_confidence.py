@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 from clamr_cli.search import explain, search
 from clamr_cli.search.cascade import SLOTS, ScoringRule, slot_weights
-from clamr_cli.search.confidence import INFLECTED, Background, Judge, model_of
+from clamr_cli.search.confidence import FOREIGN, INFLECTED, Background, Judge, model_of
 from clamr_cli.store import Store
-from clamr_cli.types import FAIR_FROM, Level, Modality, SearchOptions
+from clamr_cli.types import FAIR_FROM, ForeignQuery, Level, Modality, SearchOptions
 from tests.unit.search.test_search import put
 from tests.unit.words import WordEncoder, moment
 
@@ -75,6 +77,26 @@ def test_another_form_of_a_word_counts_nearly_as_much():
     assert judge.literal(["dancing horses"]) == 1.0
     assert judge.literal(["they danced with a horse"]) == pytest.approx(INFLECTED)
     assert judge.literal(["the danger of hoarse singing"]) == 0.0
+
+
+def test_in_another_language_the_readings_of_a_query_count(encoder):
+    (plain,) = encoder.encode_queries(["ball tree"])
+    asked = ForeignQuery(**{each.name: getattr(plain, each.name) for each in fields(plain)}, as_written=plain,
+                         certain=True, translation=0, sentence=1)  # fmt: skip
+    maxima = np.zeros((2, 3, SLOTS), np.float32)
+    maxima[:, :, 1] = [[0.3, 0.9, 0.1], [0.5, 0.2, 0.4]]
+    rule, background = ScoringRule("token-max", slot_weights({})), Background(maxima, ["a", "b", "b"], 3)
+    best = np.array([0.3, 0.5], np.float32)
+    judge = Judge("ball tree", rule, background, model_of("mini", FOREIGN), asked)
+    signals = judge.signals(0.8, (), "a", Modality.VIDEO, best)
+    assert signals.translation == pytest.approx(0.3)
+    assert signals.translation_lead == pytest.approx(-0.6)
+    assert signals.sentence_lead == pytest.approx(0.1)
+    assert signals.spelling == pytest.approx(0.4)
+    strong = judge.confidence(0.8, (), "a", Modality.VIDEO, np.array([1.0, 0.9], np.float32))
+    assert judge.confidence(0.8, (), "a", Modality.VIDEO, best) < strong
+    plainly = Judge("ball tree", rule, background, model_of("mini"), plain).signals(0.8, (), "a", None, best)
+    assert (plainly.translation, plainly.sentence_lead) == (0.0, 0.0)
 
 
 def test_what_stands_nowhere_is_weak(library, encoder):
