@@ -101,6 +101,7 @@ class RayExecutor:
     def start(self, emit: Callable[[Event], None]) -> None:
         """Wait for the workers as they come; notices about them go to ``emit``."""
         self._emit = emit
+        emit(Notice("", f"waiting for {plural(self.count, 'worker')} of the cluster"))
         self._watching = [asyncio.create_task(self._wait_for(lane)) for lane in self._lanes]
         self._changed = asyncio.Event()
 
@@ -204,9 +205,9 @@ class RayExecutor:
             self._changed.clear()
             left = limit - time.monotonic()
             if left <= 0:
-                wanted = f"{self._cpus:g} CPUs" + (f" and {self._gpus:g} GPUs" if self._gpus else "")
+                wanted = f"CPU {self._cpus:g}" + (f", GPU {self._gpus:g}" if self._gpus else "")
                 raise ClamrError(
-                    f"no worker of the cluster is there: no node has {wanted} free",
+                    f"no worker of the cluster is there: no node has as much free as one needs ({wanted})",
                     "see ray status; ask for less with --gpus-per-worker or cpus_per_worker of [executors.ray]",
                 )
             with contextlib.suppress(TimeoutError):
@@ -258,7 +259,8 @@ def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 -- the module
         # What it prints on the way is for those who look after clusters.
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             if address == _LOCAL:
-                ray.init(include_dashboard=False, **quiet)
+                # Without an address Ray connects to a cluster that it finds.
+                ray.init(address="local", include_dashboard=False, **quiet)
             else:
                 host, _, port = address.removeprefix("ray://").rpartition(":")
                 if port.isdecimal():

@@ -164,7 +164,7 @@ def test_what_goes_wrong_on_a_worker_is_told_apart(cluster, options, tmp_path):
             with pytest.raises(WorkerLost, match="worker 1 on node"):
                 await executor.run("decode", kill_worker, stall_timeout=20.0)
         running = asyncio.create_task(executor.run("decode", hang, stall_timeout=20.0))
-        while len(notices) < 5:
+        while len(notices) < 6:
             await asyncio.sleep(0.05)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -176,7 +176,7 @@ def test_what_goes_wrong_on_a_worker_is_told_apart(cluster, options, tmp_path):
     finally:
         executor.stop()
     assert [str(notice.text).split(" on ")[0] for notice in notices] == [
-        "1 of 1 worker", "worker 1", "1 of 1 worker", "worker 1", "1 of 1 worker",
+        "waiting for 1 worker of the cluster", "1 of 1 worker", *("worker 1", "1 of 1 worker") * 2,
     ]  # fmt: skip
 
 
