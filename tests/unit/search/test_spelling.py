@@ -70,3 +70,18 @@ def test_dictionaries_hold_words_and_no_misspelt_ones():
     assert [is_in_dictionary(word, "en") for word in ("telescope", "telescop", "teh")] == [True, False, False]
     assert is_in_dictionary("données", "fr")
     assert is_in_dictionary("hund", "de")
+
+
+def test_the_vocabulary_is_noted_beside_the_tables_and_made_anew_when_texts_change(tmp_path):
+    encoder, index = WordEncoder(), tmp_path / "index"
+    put(Store.open(index, create=True), encoder, "a", moment("a", speech=["a red car"]))
+    assert Store.open(index).vocabulary()["red"] == 1
+    note = index / "vocabulary.json"
+    content = note.read_bytes()
+    note.write_bytes(content.replace(b'"red": 1', b'"red": 7'))
+    assert Store.open(index).vocabulary()["red"] == 7
+    note.write_bytes(content[:20])
+    assert Store.open(index).vocabulary()["red"] == 1
+    assert note.read_bytes() == content
+    put(Store.open(index), encoder, "b", moment("b", speech=["red"]))
+    assert Store.open(index).vocabulary()["red"] == 2
