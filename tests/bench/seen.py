@@ -29,7 +29,7 @@ import torch
 
 from clamr_cli import encoders
 from clamr_cli.config import default_cache
-from clamr_cli.types import Document, Encoder, Frame, Segment, Span
+from clamr_cli.types import Document, Encoder, Frame, Segment, Span, TokenVectors
 from tests.bench.encode import versions
 from tests.bench.process import counted
 
@@ -58,9 +58,13 @@ def videos(folder: Path, db: Path, options: argparse.Namespace) -> Figures:
     return figures
 
 
-def recalls(encoder: Encoder, documents: list[Document], queries: list[tuple[str, int]], what: str) -> Figures:
-    """R@1 and R@10 of queries, each with the number of the document that answers it; one document a call."""
-    found = [encoder.encode_documents([document])[0] for document in counted(documents, f"{what}: documents")]
+def encoded(encoder: Encoder, documents: list[Document], what: str) -> list[TokenVectors]:
+    """Vectors of documents; one document a call."""
+    return [encoder.encode_documents([document])[0] for document in counted(documents, f"{what}: documents")]
+
+
+def recalls(encoder: Encoder, found: list[TokenVectors], queries: list[tuple[str, int]], what: str) -> Figures:
+    """R@1 and R@10 of queries, each with the number of the document that answers it."""
     vectors = np.concatenate([item.vectors for item in found]).astype(np.float32)
     starts = np.cumsum([0, *map(len, found)])[:-1]
     ranks = []
@@ -70,7 +74,7 @@ def recalls(encoder: Encoder, documents: list[Document], queries: list[tuple[str
             scores = np.maximum.reduceat(tokens.vectors.astype(np.float32) @ vectors.T, starts, axis=1).sum(axis=0)
             ranks.append(int((scores > scores[answer]).sum()))
     figures: Figures = {f"R@{cutoff}": float(np.mean(np.array(ranks) < cutoff)) for cutoff in (1, 10)}
-    return figures | {"queries": len(queries), "documents": len(documents)}
+    return figures | {"queries": len(queries), "documents": len(found)}
 
 
 def photos(folder: Path, encoder: Encoder, limit: int) -> Figures:
@@ -83,7 +87,7 @@ def photos(folder: Path, encoder: Encoder, limit: int) -> Figures:
     frames = [Frame(0.0, WHOLE, (folder / "images" / name).read_bytes()) for name in held_out]
     documents = [Document(name, WHOLE, frames=(frame,)) for name, frame in zip(held_out, frames, strict=True)]
     queries = [(caption, number) for number, name in enumerate(held_out) for caption in captions[name]]
-    return recalls(encoder, documents, queries, "photos")
+    return recalls(encoder, encoded(encoder, documents, "photos"), queries, "photos")
 
 
 def sentences(folder: Path, encoder: Encoder, limit: int) -> dict[str, Figures]:
@@ -96,8 +100,9 @@ def sentences(folder: Path, encoder: Encoder, limit: int) -> dict[str, Figures]:
             texts[name[-2:]] = content.decode("utf-8").splitlines()[:limit]
     english = texts.pop("en")
     documents = [Document(str(n), WHOLE, speech=(Segment(WHOLE, text),)) for n, text in enumerate(english)]
+    found = encoded(encoder, documents, "English sentences")
     queries = {language: [(text, number) for number, text in enumerate(own)] for language, own in texts.items()}
-    return {language: recalls(encoder, documents, own, language) for language, own in queries.items()}
+    return {language: recalls(encoder, found, own, language) for language, own in queries.items()}
 
 
 def main() -> None:
