@@ -312,10 +312,17 @@ class Judge:
         video_id: str,
         winner: Modality | None,
         best: Float32 | None = None,
+        most: float = 1.0,
     ) -> float:
-        """The confidence in a hit, in [0, 1]; arguments are those of :meth:`signals`."""
+        """The confidence in a hit, in [0, 1]; arguments are those of :meth:`signals`.
+
+        ``most`` is that in the first hit: the regression was fitted on first hits, and in another language its further
+        signals would make some of the others surer. What holds all content words has no such limit.
+        """
         texts = list(texts)
         signals = self.signals(score, texts, video_id, winner, best)
         chance = 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, self._model.logit(signals)))))
+        if self._foreign is not None:
+            chance = min(chance, most)
         # Without content words the share is 0. Few moments have most of them.
         return max(chance, _LITERAL) if signals.literal >= INFLECTED and all(self._counts(texts)) else chance

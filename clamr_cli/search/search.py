@@ -486,7 +486,8 @@ def hits_of(store: Store, query: Query, ranking: Sequence[tuple[str, float]]) ->
         texts = [segment.text for modality in text_modalities for segment in moment.segments(modality)]
         if Modality.METADATA in text_modalities:
             texts += [video.fields.title, *(os.path.basename(file.path) for file in files_of[video.video_id])]
-        confidence = judge.confidence(score, texts, video.video_id, match.winner, match.best)
+        most = hits[0][0].confidence if hits else 1.0
+        confidence = judge.confidence(score, texts, video.video_id, match.winner, match.best, most)
         hit = Hit(
             rank=len(hits) + 1,
             video_id=video.video_id,

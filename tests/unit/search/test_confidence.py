@@ -95,6 +95,8 @@ def test_in_another_language_the_readings_of_a_query_count(encoder):
     assert signals.spelling == pytest.approx(0.4)
     strong = judge.confidence(0.8, (), "a", Modality.VIDEO, np.array([1.0, 0.9], np.float32))
     assert judge.confidence(0.8, (), "a", Modality.VIDEO, best) < strong
+    assert judge.confidence(0.8, (), "a", Modality.VIDEO, best, most=0.01) == 0.01
+    assert judge.confidence(0.8, ("Ball", "trees"), "a", Modality.VIDEO, best, most=0.01) >= FAIR_FROM
     plainly = Judge("ball tree", rule, background, model_of("mini"), plain).signals(0.8, (), "a", None, best)
     assert (plainly.translation, plainly.sentence_lead) == (0.0, 0.0)
 
