@@ -150,11 +150,15 @@ def recorded(folder: Path) -> dict[str, list[np.ndarray]]:
     voices: dict[str, list[np.ndarray]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a"):
-            sound = load(path)
-            stretches = [sound[start:end] for start, end in speech_stretches(sound, 300, 100)]
-            pieces = [part for one in stretches for part in np.array_split(one, -(-len(one) // (9 * RATE)))]
-            voices[path.name] = [_trimmed(part) for part in pieces if len(part) > 0.8 * RATE]
+            voices[path.name] = pieces(load(path))
     return voices
+
+
+def pieces(sound: np.ndarray, longest: float = 9.0) -> list[np.ndarray]:
+    """The stretches of speech of a recording, at most so many seconds long."""
+    stretches = [sound[start:end] for start, end in speech_stretches(sound, 300, 100)]
+    parts = [part for one in stretches for part in np.array_split(one, -(-len(one) // round(longest * RATE)))]
+    return [_trimmed(part) for part in parts if len(part) > 0.8 * RATE]
 
 
 def _trimmed(sound: np.ndarray) -> np.ndarray:
