@@ -50,6 +50,7 @@ async def _asked(client: Client) -> None:
     assert moment["video_id"] == LAGOS
     assert found["next_offset"] == 1
     assert (await call("search_moments", query="crowd", limit=20)).get("next_offset") is None
+    assert (await call("search_moments", query="crowd", speaker="Nobody"))["moments"] == []
     assert (await call("explain_hit", moment_id=moment["moment_id"], query="crowd"))["words"][0]["word"] == "crowd"
     lines = await call("timeline", video_id=LAGOS, only=["speech"], limit=1)
     assert (lines["total"], len(lines["entries"]), lines["next_offset"]) == (2, 1, 1)
