@@ -305,7 +305,7 @@ def main() -> None:
     """Measures everything and prints it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=Path, metavar="DIR", help="recordings of one person each")
-    parser.add_argument("--conversations", type=int, default=10, metavar="N")
+    parser.add_argument("--conversations", type=int, default=10, metavar="N", help="of each set of voices; 0 for none")
     parser.add_argument("--turns", type=int, default=24, metavar="N", help="in each conversation")
     parser.add_argument("--cost", action="store_true", help="index with and without speakers, too")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures to a file too")
@@ -318,7 +318,9 @@ def main() -> None:
     if options.real:
         sets["recordings"] = recorded(options.real)
     result: dict[str, Any] = {
-        name: measure(voices, options.conversations, options.turns, encoder) for name, voices in sets.items()
+        name: measure(voices, options.conversations, options.turns, encoder)
+        for name, voices in sets.items()
+        if options.conversations
     }
     if options.cost:
         result["index_cpu_seconds"] = cost(converse(made, 4, options.turns, random.Random(1))[0])
