@@ -350,7 +350,7 @@ def _add_questions(server: MCPServer, library: Library) -> None:
         since: Annotated[str | None, Field(max_length=100, description="2024-05-17, 2024-05, 2w, yesterday.")] = None,
         until: Annotated[str | None, Field(max_length=100, description='Then or earlier: "last summer".')] = None,
         language: Annotated[str | None, Field(max_length=50, description="Only videos in it: en, English.")] = None,
-        speaker: Annotated[str | None, Field(max_length=200, description="Only where this one speaks, by name.")] = None,
+        speaker: Annotated[str | None, Field(max_length=200, description="Only where this one speaks.")] = None,
         path: Annotated[str | None, Field(max_length=1000, description="Only files whose path matches a glob.")] = None,
         shortest: Annotated[Seconds | None, Field(description="Only videos of at least so many seconds.")] = None,
         longest: Annotated[Seconds | None, Field(description="Only videos of at most so many seconds.")] = None,
