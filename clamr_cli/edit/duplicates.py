@@ -3,7 +3,8 @@
 1. Hashes of all videos that share enough bits at the same distance in time make two videos candidates.
 2. Of two candidates every pair of hashes is compared. A histogram over offset and speed gives the line along which the
    most agree; the stretch of that line where they agree is a range. This is repeated for the rest.
-3. Ranges are compared in sound, where both videos have it.
+3. Ranges are compared in sound, where both videos have it. Where they do not sound alike, the sound itself is searched
+   for ranges, at all offsets.
 """
 
 from __future__ import annotations
@@ -42,12 +43,17 @@ _NEIGHBOURS: Final = 24  # hashes with the same drawn bits that one is paired wi
 _OF_ONE: Final = 2  # hashes of one video with the same drawn bits that are used at most
 _BIN: Final = 16.0  # seconds of offset that count as the same for candidates
 _MOST_CANDIDATES: Final = 200_000
+_COMPARISONS: Final = 4 * 10**9  # of two hashes, about half a minute, for which candidates are taken by their votes
+_COMPARISONS_EACH: Final = 2000  # more of them for each hash of the library
+_MOST_HEARD: Final = 20_000  # of those, whose pictures share no range, that are compared in sound
 _NEAR: Final = 14  # differing bits up to which two hashes vote for an offset
 _EVEN: Final = 21.0  # differing bits that speak neither for nor against the same picture
 _MOST_DIFFERENT: Final = 18.0  # differing bits of a range at most, on average
 _CHANGING: Final = 3.0  # bits by which a range must be more alike than its pictures are at other times of it
 _CHANGING_BY: Final = 0.6  # the same, for each bit that differs
 _PICTURES: Final = 3  # pictures of a range of which no two are alike, from which it is more than a still and its change
+_EQUAL: Final = 2.5  # differing bits up to which fewer pictures are enough where there is no sound, if they change
+_CHANGING_LITTLE: Final = 1.0  # as below, of a range of few pictures
 _MANY_PICTURES: Final = 8  # the same, from which they alone, without sound, show that nothing is lost with a file
 _SHIFT: Final = 2.0  # seconds at most that pictures lie apart that are compared as being of other times
 _COMPARED: Final = 400  # pictures of each video that are
@@ -72,6 +78,11 @@ _SOUND_SAME: Final = 0.55
 _SOUND_LAG: Final = 15  # steps of the sound by which ranges may be off
 _QUIET: Final = 60  # level (of 255) up to which sound is silence
 _LEAST_SOUND: Final = 2 * SOUND_RATE
+_HEIGHT: Final = 4.5  # standard deviations of all offsets by which an offset must stand out in sound
+_SURE: Final = 0.8  # correlation of the sound from which it is the same beyond doubt, and pictures need not be as alike
+_SURE_LENGTH: Final = 8.0  # seconds of it at least
+_STILL_ALIKE: Final = 20.0  # differing bits of pictures then; of unrelated ones they are about 32
+_SOUND_EVEN: Final = 0.35  # correlation of two seconds of sound that speaks neither for nor against the same sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,8 @@ def candidates(videos: Sequence[Prints], chosen: Sequence[bool] | None = None) -
     """Pairs of videos that may share something, the most promising first, and whether one is mirrored.
 
     Hashes are sorted by drawn bits, some draws one after the other: memory is about 60 bytes for each hash. ``chosen``
-    marks the videos of which one must be in every pair.
+    marks the videos of which one must be in every pair. How many there are is bounded by the time that a closer look
+    at them takes.
     """
     hashes, times, owners = _changing(videos)
     if not len(hashes):
@@ -177,8 +189,14 @@ def candidates(videos: Sequence[Prints], chosen: Sequence[bool] | None = None) -
     pairs = keys >> 15
     by_votes = np.lexsort((keys, -amounts))
     _, firsts = np.unique(pairs[by_votes], return_index=True)
-    best = by_votes[np.sort(firsts)][:_MOST_CANDIDATES]
-    return [(int(p >> 1) // count, int(p >> 1) % count, bool(p & 1)) for p in pairs[best]]
+    best = pairs[by_votes[np.sort(firsts)][:_MOST_CANDIDATES]]
+    a, b = np.divmod(best >> 1, count)
+    # Of long videos nearly all pairs have some votes by chance.
+    sizes = np.array([len(video.hashes) for video in videos])
+    affordable = np.cumsum(sizes[a] * sizes[b]) <= _COMPARISONS + _COMPARISONS_EACH * int(sizes.sum())
+    return list(
+        zip(a[affordable].tolist(), b[affordable].tolist(), (best & 1)[affordable].astype(bool).tolist(), strict=True)
+    )
 
 
 def _added(
@@ -345,12 +363,18 @@ def _follow(
     if result is None:
         return None
     one, start, end = result
+    return _described(one, a, b, hashes_b), start, end
+
+
+def _described(one: Range, a: Prints, b: Prints, hashes_b: NDArray[np.uint64]) -> Range:
+    """A range with what its pictures say: ``distance``, ``change``, ``pictures`` and ``throughout``."""
     change, pictures = _changes(a, b.times, hashes_b, one)
+    ta, tb = a.times.astype(np.float64), b.times.astype(np.float64)
     distances, _ = _along(a, hashes_b, ta, tb, one.speed, one.b.start - one.speed * one.a.start)
-    agreed = ta[start : end + 1][distances[start : end + 1] <= _EVEN]
+    agreed = ta[(ta >= one.a.start) & (ta <= one.a.end) & (distances <= _EVEN)]
     usual = float(np.median(np.diff(ta))) if len(ta) > 1 else INTERVAL
     throughout = bool(np.diff(agreed, prepend=one.a.start, append=one.a.end).max() <= _GAP + usual)
-    return replace(one, change=change, pictures=pictures, throughout=throughout), start, end
+    return replace(one, change=change, pictures=pictures, throughout=throughout)
 
 
 def _changes(a: Prints, times_b: NDArray[np.float32], hashes_b: NDArray[np.uint64], one: Range) -> tuple[float, int]:
@@ -461,6 +485,8 @@ def overlaps(
 ) -> list[Overlap]:
     """The pairs of videos that share a range, without regard to their sound.
 
+    In a small library also the likeliest pairs that share none, which may still sound alike: their ranges are empty.
+
     Args:
         videos: their hashes.
         lengths: seconds of each.
@@ -469,9 +495,10 @@ def overlaps(
     """
     pairs: dict[tuple[int, int], list[Range]] = {}
     todo = candidates(videos, chosen)
+    is_small = sum(len(video.hashes) for video in videos) <= _SMALL
     for number, (a, b, mirrored) in enumerate(todo, 1):
         ranges = shared_ranges(videos[a], videos[b], lengths[a], lengths[b], mirrored=mirrored)
-        if ranges:
+        if ranges or (is_small and number <= _MOST_HEARD):
             pairs[a, b] = _apart([*pairs.get((a, b), []), *ranges])
         if progress is not None and (number % 64 == 0 or number == len(todo)):
             progress(number, len(todo))
@@ -514,11 +541,6 @@ def _kind(ranges: Sequence[Range], share_a: float, share_b: float, length_a: flo
         if max(length_a - ranges[0].a.end, length_b - ranges[0].b.end) <= _EDGE:
             return "outro"
     return "part"
-
-
-def with_sound(overlap: Overlap, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Overlap:
-    """An overlap whose ranges say whether they sound alike, by the energies of both."""
-    return replace(overlap, ranges=tuple(compare_sound(one, a, b) for one in overlap.ranges))
 
 
 def compare_sound(one: Range, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Range:
@@ -566,20 +588,109 @@ def _sounds_alike(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
     return max(x.max(), y.max()) <= _QUIET or _correlation(x, y) >= _SOUND_SAME
 
 
+def ranges_by_sound(
+    a: Prints, b: Prints, lengths: tuple[float, float], sounds: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+) -> list[Range]:
+    """The ranges where two videos sound alike and their pictures do not differ, by time in ``a``.
+
+    The changes of the energies are correlated at every offset, for which a picture that stays says nothing.
+    """
+    x, y = (_changes_of_sound(sound) for sound in sounds)
+    ranges: list[Range] = []
+    for _ in range(_MOST_RANGES):
+        if min(len(x), len(y)) < _LEAST * SOUND_RATE:
+            break
+        speed, lag, height = _best_lag(x, y)
+        if height < _HEIGHT:
+            break
+        places = np.arange(len(x))
+        partners = np.round(places * speed + lag).astype(np.int64)
+        inside = (partners >= 0) & (partners < len(y))
+        places, partners = places[inside], partners[inside]
+        one, other = x[places], y[partners]
+        products = np.stack([(one * other).sum(axis=1), (one * one).sum(axis=1), (other * other).sum(axis=1)])
+        around = np.stack([np.convolve(row, np.ones(2 * SOUND_RATE), "same") for row in products])
+        gains = around[0] / np.sqrt(np.maximum(around[1] * around[2], 1e-9)) - _SOUND_EVEN
+        start, end, _ = _best_stretch(np.where(np.minimum(around[1], around[2]) > 1e-6, gains, 0.0))
+        stretch = slice(start, end + 1)
+        common, *powers = products[:, stretch].sum(axis=1)
+        # What was compared is compared no more.
+        x[places[stretch]], y[partners[stretch]] = 0.0, 0.0
+        if end + 1 - start < _LEAST * SOUND_RATE or common < _SOUND_SAME * np.sqrt(powers[0] * powers[1]):
+            continue
+        span = Span(float(places[start]) / SOUND_RATE, min(lengths[0], float(places[end] + 1) / SOUND_RATE))
+        in_b = [float(moment * speed + lag / SOUND_RATE) for moment in (span.start, span.end)]
+        found = Range(span, Span(max(0.0, in_b[0]), min(lengths[1], in_b[1])), speed, 0.0, 0.0, sound="same")
+        ta, tb = a.times.astype(np.float64), b.times.astype(np.float64)
+        distances, _ = _along(a, b.hashes, ta, tb, speed, lag / SOUND_RATE)
+        shown = distances[(ta >= span.start) & (ta <= span.end) & ~np.isnan(distances)]
+        distance = float(shown.mean()) if len(shown) else 0.0
+        is_sure = span.duration >= _SURE_LENGTH and common >= _SURE * np.sqrt(powers[0] * powers[1])
+        if distance <= (_STILL_ALIKE if is_sure else _MOST_DIFFERENT) and (len(shown) >= 3 or is_sure):
+            found = _to_ends(replace(found, distance=distance), *lengths)
+            ranges.append(compare_sound(_described(found, a, b, b.hashes), *sounds))
+    return _apart(ranges)
+
+
+def _changes_of_sound(sound: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The energies [n, 8] without silence, about their mean of two seconds, of spread 1 in each band."""
+    levels = np.maximum(sound, _QUIET).astype(np.float64)
+    if len(levels) < 2 * SOUND_RATE:
+        return levels[:0]
+    ones = np.ones(2 * SOUND_RATE + 1)
+    counts = np.convolve(np.ones(len(levels)), ones, "same")
+    means = np.stack([np.convolve(band, ones, "same")[: len(levels)] / counts for band in levels.T], axis=1)
+    changes: NDArray[np.float64] = levels - means
+    changes /= np.maximum(changes.std(axis=0), 1.0)
+    return changes
+
+
+def _best_lag(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Speed and lag in steps at which ``y`` agrees best with ``x``, and that in standard deviations of all lags."""
+    from scipy.fft import irfft, next_fast_len, rfft  # type: ignore[import-untyped]
+
+    best = (1.0, 0.0, 0.0)
+    # Plain speed first: others must be better.
+    for speed in (1.0, *_USUAL_SPEEDS):
+        other = y[np.arange(0, len(y) - 1, speed).astype(np.int64)]
+        size = next_fast_len(len(x) + len(other), real=True)
+        agreed = irfft((np.conj(rfft(x, size, axis=0)) * rfft(other, size, axis=0)).sum(axis=1), size)
+        lags = np.arange(1 - len(x), len(other))
+        overlap = np.minimum(len(x), len(other) - lags) - np.maximum(0, -lags)
+        scaled = np.where(overlap >= _LEAST * SOUND_RATE, agreed[lags] / np.sqrt(overlap), 0.0)
+        top = int(np.argmax(scaled))
+        height = float(scaled[top] / max(scaled.std(), 1e-9))
+        if height > 1.05 * best[2]:
+            best = (speed, float(lags[top] * speed), height)
+    return best
+
+
 _ORDER: Final[tuple[Kind, ...]] = ("copy", "same", "cut", "part", "intro", "outro")
 
 
-def without_stills(overlap: Overlap, videos: Sequence[Prints], lengths: Sequence[float]) -> Overlap | None:
-    """An overlap without ranges of few different pictures, unless they sound alike; None where all are so.
+def certain(
+    overlap: Overlap, videos: Sequence[Prints], lengths: Sequence[float], sounds: Sequence[NDArray[np.uint8]]
+) -> Overlap | None:
+    """An overlap with its sound, without ranges of few different pictures that do not sound alike; None without any.
 
-    Recordings of a camera that stands still, or of talks with slides of one design, look alike at every offset.
+    Recordings of a camera that stands still, or of talks with slides of one design, look alike at every offset. Where
+    both videos have sound, that gives the ranges of such pictures.
     """
+    heard = [compare_sound(one, sounds[overlap.a], sounds[overlap.b]) for one in overlap.ranges]
     ranges = [
         one
-        for one in overlap.ranges
+        for one in heard
         if one.sound == "same"
-        or (one.pictures >= _PICTURES and one.change >= max(_CHANGING, _CHANGING_BY * one.distance))
+        or (
+            (one.pictures >= _PICTURES or (one.distance <= _EQUAL and not one.sound))
+            and one.change
+            >= max(_CHANGING, one.distance * (_CHANGING_BY if one.pictures >= _MANY_PICTURES else _CHANGING_LITTLE))
+        )
     ]
+    if not heard or any(one.sound != "same" for one in heard):
+        a, b = overlap.a, overlap.b
+        by_sound = ranges_by_sound(videos[a], videos[b], (lengths[a], lengths[b]), (sounds[a], sounds[b]))
+        ranges = _apart([*ranges, *by_sound])
     return overlap_of(overlap.a, overlap.b, ranges, videos, lengths) if ranges else None
 
 
@@ -718,25 +829,25 @@ def find_pairs(
     if lacking := [video for video in heard if video.video_id not in sounds]:
         make(lacking, "sound", "making fingerprints of sound")
         sounds = stored_sounds(store, heard)
-    nothing = np.zeros((0, 8), np.uint8)
+    energies = [sounds.get(video.video_id, np.zeros((0, 8), np.uint8)) for video in seen]
     pairs: list[Pair] = []
     small = 0
-    for one in found:
-        ids = seen[one.a].video_id, seen[one.b].video_id
-        with_it = with_sound(one, *(sounds.get(video_id, nothing) for video_id in ids))
-        certain = without_stills(with_it, compared, lengths)
-        if certain is None:
+    for number, one in enumerate(found, 1):
+        if number % 64 == 0 or number == len(found):
+            progress("comparing sound", number, len(found))
+        sure = certain(one, compared, lengths, energies)
+        if sure is None:
             continue
-        if certain.share < options.share:
+        if sure.share < options.share:
             small += 1
             continue
         a, b = (
             _side(seen[number], paths[seen[number].video_id], sizes, share)
-            for number, share in ((one.a, certain.share_a), (one.b, certain.share_b))
+            for number, share in ((one.a, sure.share_a), (one.b, sure.share_b))
         )
         silent = all(_is_silent(seen[number], sounds.get(seen[number].video_id)) for number in (one.a, one.b))
-        keep, reason = choose(a, b, certain.kind, certain.ranges, silent=silent)
-        pairs.append(Pair(a, b, certain.kind, certain.ranges, certain.similarity, certain.sound, keep, reason))
+        keep, reason = choose(a, b, sure.kind, sure.ranges, silent=silent)
+        pairs.append(Pair(a, b, sure.kind, sure.ranges, sure.similarity, sure.sound, keep, reason))
     pairs += _copies(indexed, videos, paths, sizes, chosen)
     if small:
         note(

@@ -41,7 +41,7 @@ import numpy as np
 import scipy.fft
 
 from clamr_cli.demo import PHOTOS, camera_move, photo
-from clamr_cli.edit.duplicates import Overlap, overlaps, with_sound, without_stills
+from clamr_cli.edit.duplicates import Overlap, certain, overlaps
 from clamr_cli.media.audio import read_audio
 from clamr_cli.media.prints import Prints, read_prints, read_sound_print
 from clamr_cli.media.probe import probe
@@ -490,8 +490,7 @@ def main() -> None:
         for path, info in zip(paths, infos, strict=True)
     ]
     listening = time.process_time() - began
-    found = [with_sound(one, heard[one.a], heard[one.b]) for one in found]
-    found = [kept for one in found if (kept := without_stills(one, prints, lengths)) is not None]
+    found = [sure for one in found if (sure := certain(one, prints, lengths, heard)) is not None]
     ranges = {(one.a, one.b): [(each.a, each.b) for each in one.ranges] for one in found}
     result: dict[str, object] = {
         "clips": len(clips),

@@ -14,11 +14,11 @@ from clamr_cli.edit.duplicates import (
     Pair,
     Range,
     Side,
+    certain,
     choose,
     compare_sound,
     overlaps,
     superfluous,
-    without_stills,
 )
 from clamr_cli.media.prints import FLAT, MIRROR, Prints
 from clamr_cli.types import AudioTrack, MediaInfo, Span, VideoFields, VideoRecord
@@ -43,7 +43,8 @@ def video(hashes: NDArray[np.uint64], step: float = 0.5) -> Prints:
 def found(*videos: Prints) -> list[Overlap]:
     lengths = [float(one.times[-1]) + 0.5 for one in videos]
     pairs = overlaps(videos, lengths)
-    return [kept for pair in pairs if (kept := without_stills(pair, videos, lengths)) is not None]
+    silence = [np.zeros((0, 8), np.uint8)] * len(videos)
+    return [sure for pair in pairs if (sure := certain(pair, videos, lengths, silence)) is not None]
 
 
 def close(span: Span, start: float, end: float, by: float = 1.0) -> bool:
@@ -123,14 +124,21 @@ def test_unrelated_and_short_videos_do_not_collide() -> None:
     assert found(*videos) == []
 
 
-def test_a_picture_that_stays_is_no_copy_unless_it_sounds_alike() -> None:
-    stays = np.full(60, np.uint64(0x123456789ABCDEF))
-    videos = [video(noisy(stays, 1, 0.02)), video(noisy(stays, 2, 0.02))]
+def test_where_the_picture_stays_the_sound_says_what_is_shared() -> None:
+    stays = np.full(120, np.uint64(0x123456789ABCDEF))
+    videos, lengths = [video(noisy(stays, 1, 0.02)), video(noisy(stays, 2, 0.02))], [60.0, 60.0]
     assert found(*videos) == []
-    lengths = [30.0, 30.0]
-    for pair in overlaps(videos, lengths):
-        heard = replace(pair, ranges=tuple(replace(one, sound="same") for one in pair.ranges))
-        assert without_stills(heard, videos, lengths) is not None
+    (pair,) = overlaps(videos, lengths)
+    draw = np.random.default_rng(3)
+    long, other = (draw.integers(80, 220, (900, 8)).astype(np.uint8) for _ in range(2))
+    sounds = [long[:600], np.concatenate([other[:100], long[300:600] - 10, other[100:300]]).astype(np.uint8)]
+    sure = certain(pair, videos, lengths, sounds)
+    assert sure is not None
+    (shared,) = sure.ranges
+    assert close(shared.a, 30, 60)
+    assert close(shared.b, 10, 40)
+    assert shared.sound == "same"
+    assert certain(pair, videos, lengths, [long[:600], other[:600]]) is None
 
 
 def test_no_hashes_at_all() -> None:
