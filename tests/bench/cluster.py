@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,34 @@ def contents(folder: Path) -> dict[str, list[Any]]:
     return tables
 
 
-def processor_seconds(pids: set[int]) -> float:
-    """Processor seconds of processes and of those of their children that have ended."""
-    total = 0
-    for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += sum(map(int, fields[11:15]))
-    return total / os.sysconf("SC_CLK_TCK")
+class Meter:
+    """Processor seconds of this process's descendants, looked at while they run: many are killed at the end."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+        self._over = threading.Event()
+        self._look()
+        self._before = sum(self._seconds.values())
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> float:
+        self._over.set()
+        self._thread.join()
+        return sum(self._seconds.values()) - self._before
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.2):
+            self._look()
+        self._look()
+
+    def _look(self) -> None:
+        for pid in tree(os.getpid()) - {os.getpid()}:
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            self._seconds[pid] = sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 class Bench:
@@ -84,13 +103,11 @@ class Bench:
     def measure(self, videos: Path, name: str, *options: str) -> dict[str, float]:
         db = self.scratch / f"index-{name}"
         shutil.rmtree(db, ignore_errors=True)
-        before, started = processor_seconds(tree(os.getpid())), time.perf_counter()
+        meter, started = Meter(), time.perf_counter()
         process = self.start(videos, db, *options)
         _, errors = process.communicate()
         assert process.returncode == 0, errors
-        seconds = time.perf_counter() - started
-        time.sleep(1.0)  # killed workers are waited for by their raylets
-        return {"wall": seconds, "cpu": processor_seconds(tree(os.getpid())) - before}
+        return {"wall": time.perf_counter() - started, "cpu": meter.stop()}
 
 
 def cost(bench: Bench, count: int, turns: int) -> dict[str, Any]:
