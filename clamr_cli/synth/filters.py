@@ -171,8 +171,9 @@ def find_leak(query: str, planned: PlannedQuery) -> Reason | None:
     words, source = words_of(query), words_of(planned.text)
     if longest_quote(words, source) > LONGEST_QUOTE:
         return Reason.QUOTE
-    # Small models put the title in front of what they write, as a label.
-    labelled = bool(source) and ":" in query and words_of(query.partition(":")[0]) == source
+    # Small models put the title in front of what they write, as a label, or copy a line with its label.
+    label, _, rest = query.partition(":")
+    labelled = bool(source and rest) and source in (words, words_of(label), words_of(rest))
     # Of a title of two or three words little else can be asked than its words.
     return Reason.COPY if labelled or (words == source and length(words) > SHORTEST_COPY) else None
 

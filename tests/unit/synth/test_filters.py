@@ -104,6 +104,9 @@ def test_a_copy_of_a_whole_source_is_no_query_unless_it_is_short():
     assert reason("night ferry from Sassnitz to Bornholm", title) is None
     assert reason("Night Ferry to Bornholm: explore the sea by night", title) is Reason.COPY
     assert reason("Bornholm: the ferry that sails by night", title) is None
+    for text in ("uploader: Marit", "Marit"):
+        uploader = PlannedQuery("x0x0x0", "/v/a.mp4", None, 1, text=text)
+        assert reason("uploader: Marit", uploader) is Reason.COPY
     assert reason("how bees dance", PlannedQuery("x0x0x0", "/v/a.mp4", None, 1, text="How bees dance")) is None
 
 
