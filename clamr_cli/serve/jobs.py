@@ -264,7 +264,7 @@ class Jobs:
             queue.put_nowait(message)
 
     async def follow(self) -> AsyncGenerator[dict[str, Any], None]:
-        """The messages from now on, for as long as somebody asks; an empty one where nothing happens.
+        """The messages from now on, for as long as somebody asks; an empty one first, and where nothing happens.
 
         Raises:
             Busy: too many follow already.
@@ -276,6 +276,8 @@ class Jobs:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         try:
+            # Whoever asks is answered at once.
+            yield {}
             for job in self._jobs.values():
                 yield {"event": "job", **job.record()}
             while True:
