@@ -116,6 +116,7 @@ def words_of(text: str) -> list[str]:
     return WORD.findall(plain(text))
 
 
+# Between a letter and a digit, and before a capital that begins a word.
 _BETWEEN: Final = re.compile(
     r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|(?<=[a-zß-öø-ÿ])(?=[A-ZÀ-ÖØ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])"
 )
@@ -123,10 +124,12 @@ _SHORTEST_PART: Final = 3
 """Letters of a word that stands in another one at least."""
 
 
-UNSPACED: Final = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+UNSPACED_LETTERS: Final = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
-"""Letters of Chinese, Japanese, Thai, Lao, Khmer and Burmese, which put no spaces between words."""
+"""Ranges of letters of Chinese, Japanese, Thai, Lao, Khmer and Burmese, which put no spaces between words."""
+
+UNSPACED: Final = re.compile(f"[{UNSPACED_LETTERS}]")
 
 _SUFFIXED: Final = re.compile("[\uac00-\ud7a3]")
 """Letters of Korean, whose particles are written behind the word."""

@@ -468,6 +468,15 @@ def voice_label(number: int) -> str:
     return f"voice {number}"
 
 
+_VOICE: Final = re.compile(r"(?:voice )?([0-9]{1,9})")
+
+
+def voice_number(text: str) -> int | None:
+    """The number of a speaker that is written as ``3`` or as :func:`voice_label` has it; None of another text."""
+    match = _VOICE.fullmatch(text)
+    return int(match[1]) if match else None
+
+
 @dataclass(frozen=True, slots=True)
 class MomentRecord(_WithTexts):
     """A document's texts and place as the index keeps them; ``moment_id`` is ``<video_id>#<number>``."""

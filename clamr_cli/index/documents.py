@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
@@ -45,7 +44,7 @@ from clamr_cli.types import (
     Span,
     VideoRecord,
     Word,
-    voice_label,
+    voice_number,
 )
 
 if TYPE_CHECKING:
@@ -59,8 +58,6 @@ LONGEST_SOUND = 30.0
 PRINTS_VERSION = "1"
 SOUND_PRINT_VERSION = "1"
 """Change when the same file would get other fingerprints; see :mod:`clamr_cli.media.prints`."""
-
-_VOICE = re.compile(voice_label(0).replace("0", r"\d+"))
 
 SHORTEST_PAUSE = 0.3
 """Seconds of silence between two stretches of speech below which it is breath, not a pause."""
@@ -300,7 +297,7 @@ def speaker_names(speech: Sequence[Segment]) -> tuple[Segment, ...]:
     """Metadata of a moment: the name of each who speaks in it, from the first to the last line."""
     spans: dict[str, Span] = {}
     for line in speech:
-        if line.speaker and not _VOICE.fullmatch(line.speaker):
+        if line.speaker and voice_number(line.speaker) is None:
             first = spans.get(line.speaker, line.span)
             spans[line.speaker] = Span(min(first.start, line.span.start), max(first.end, line.span.end))
     return tuple(Segment(span, name, SPEAKER_SOURCE) for name, span in spans.items())

@@ -77,6 +77,7 @@ from clamr_cli.types import (
     TokenVectors,
     WordEvidence,
     voice_label,
+    voice_number,
 )
 
 Result = TypeVar("Result")
@@ -294,10 +295,10 @@ def search(
 
 
 def encode_queries(store: Store, encoder: Encoder, texts: Sequence[str]) -> list[TokenVectors]:
-    """The vectors of queries to an index, see :func:`read`."""
+    """The vectors of queries to an index, see :func:`choose_reading`."""
     encoded = encoder.encode_queries(texts) if texts else []
     return [
-        read(
+        choose_reading(
             text,
             tokens,
             (standing_words(line) for _, line in store.texts(max(content_words(text), key=len, default=""))),
@@ -306,7 +307,7 @@ def encode_queries(store: Store, encoder: Encoder, texts: Sequence[str]) -> list
     ]
 
 
-def read(text: str, tokens: TokenVectors, moments: Iterable[Collection[str]]) -> TokenVectors:
+def choose_reading(text: str, tokens: TokenVectors, moments: Iterable[Collection[str]]) -> TokenVectors:
     """The vectors of a query: where its words stand together in a moment, those in the encoder's language.
 
     A name that stands in a moment is no word of another language. But a single word of such a language is translated,
@@ -547,8 +548,8 @@ def speaking(store: Store, speakers: Sequence[str]) -> frozenset[str]:
     named = store.speakers()
     moments: frozenset[str] | None = None
     for speaker in speakers:
-        number = int(speaker) if speaker.isascii() and speaker.isdigit() and len(speaker) < 10 else None
         wanted = plain(speaker)
+        number = voice_number(wanted)
         if number is not None:
             wanted = plain(named[number].name if number in named else voice_label(number))
             owners = [video_id for video_id, voices in store.voices().items() if number in voices.numbers]

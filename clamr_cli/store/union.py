@@ -50,10 +50,6 @@ class StoreUnion(Store):
         """The indexes, in the order in which a video of several of them is taken from one."""
         return self._stores
 
-    def part_of(self, video_id: str) -> Store:
-        """The index that a video answers from."""
-        return next((store for store in self._stores if store.videos([video_id])), self._stores[0])
-
     def _own(self) -> Iterator[tuple[Store, frozenset[str]]]:
         """Each index, and its videos that answer from one before it."""
         before: set[str] = set()

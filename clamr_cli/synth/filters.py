@@ -16,6 +16,7 @@ from typing import Final
 
 from clamr_cli.llm import readable
 from clamr_cli.synth.prompts import PlannedQuery
+from clamr_cli.text import UNSPACED_LETTERS
 
 LONGEST_WORDS: Final = 30
 LONGEST_CHARACTERS: Final = 220
@@ -56,10 +57,7 @@ _LABEL: Final = re.compile(
 )
 _BULLET: Final = re.compile(r"^(?:[-*+•–—>#]+|\(?\d{1,2}[.)](?!\d))\s+")
 _QUOTES: Final = "\"\" '' `` “” „“ „” «» »« ‘’ ‚‘ 「」 『』 ** __ () [] {}"
-_IDEOGRAPHS: Final = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-_WORD: Final = re.compile(rf"[{_IDEOGRAPHS}]|[^\W_{_IDEOGRAPHS}]+")
+_WORD: Final = re.compile(rf"[{UNSPACED_LETTERS}]|[^\W_{UNSPACED_LETTERS}]+")
 _REFUSAL: Final = re.compile(
     r"^(?:i['’]?m (?:sorry|unable|not able)|sorry\b"
     r"|i (?:can(?:no|['’])t|am unable|do not have|don['’]t have|apologi[sz]e)"
@@ -228,4 +226,4 @@ def longest_quote(query: Sequence[str], source: Sequence[str]) -> float:
 
 def length(words: Sequence[str]) -> float:
     """The number of words; a character of a script without spaces counts half."""
-    return sum(0.5 if len(word) == 1 and re.match(f"[{_IDEOGRAPHS}]", word) else 1.0 for word in words)
+    return sum(0.5 if len(word) == 1 and re.match(f"[{UNSPACED_LETTERS}]", word) else 1.0 for word in words)

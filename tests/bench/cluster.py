@@ -29,25 +29,13 @@ import numpy as np
 
 from clamr_cli.search import search
 from clamr_cli.store import Store, StoreUnion
-from clamr_cli.store.tables import SCHEMAS
 from clamr_cli.types import SearchOptions
 from tests.bench.process import tree
 from tests.clips import Clip
+from tests.unit.store.samples import all_rows
 
 MEMORY = 100_000_000
 COLOURS = ("navy", "darkgreen", "maroon", "olive", "teal", "purple", "gray", "sienna", "indigo", "black")
-
-
-def contents(folder: Path) -> dict[str, list[Any]]:
-    """All rows of an index, without the times of the runs."""
-    store, tables = Store.open(folder), {}
-    for name, schema in SCHEMAS.items():
-        rows = store.tables.read(name, schema.names).to_pylist()
-        for row in rows:
-            if name == "videos":
-                row["record"] = row["record"].partition('"indexed_at"')[0]
-        tables[name] = sorted(rows, key=lambda row: str(list(row.values())[:2]))
-    return tables
 
 
 class Meter:
@@ -126,8 +114,8 @@ def cost(bench: Bench, count: int, turns: int) -> dict[str, Any]:
     bench.add()
     for _ in range(turns):
         runs.setdefault("ray, 2 workers on 2 nodes", []).append(bench.measure(videos, "two", *bench.ray(2)))
-    assert contents(bench.scratch / "index-local") == contents(bench.scratch / "index-one")
-    assert contents(bench.scratch / "index-local") == contents(bench.scratch / "index-two")
+    assert all_rows(Store.open(bench.scratch / "index-local")) == all_rows(Store.open(bench.scratch / "index-one"))
+    assert all_rows(Store.open(bench.scratch / "index-local")) == all_rows(Store.open(bench.scratch / "index-two"))
     return {"clips": count, "turns": turns, "runs": runs}
 
 
@@ -140,7 +128,7 @@ def kills(bench: Bench, count: int, rounds: int, seed: int) -> dict[str, Any]:
         Clip().colour(colour, 1 + number / 10).text((colour, str(number)), 1).write(videos / f"{number:02}.mp4")
     plain = ["--encoder", "hashed", "--no-speech", "--no-ocr"]
     local = bench.measure(videos, "plain", *plain)
-    whole = contents(bench.scratch / "index-plain")
+    whole = all_rows(Store.open(bench.scratch / "index-plain"))
     while len(bench.nodes) < 2:
         bench.add()
     done: list[dict[str, Any]] = []
@@ -160,9 +148,9 @@ def kills(bench: Bench, count: int, rounds: int, seed: int) -> dict[str, Any]:
         elif what == "raylet":
             bench.cluster.remove_node(bench.nodes.pop(draw.randrange(2)), allow_graceful=False)
         else:
-            lanes = [pid for pid in tree(os.getpid()) if _name(pid).startswith(b"ray::Lane")]
-            if lanes:
-                os.kill(draw.choice(lanes), signal.SIGKILL)
+            workers = [pid for pid in tree(os.getpid()) if _name(pid).startswith(b"ray::ClusterWorker")]
+            if workers:
+                os.kill(draw.choice(workers), signal.SIGKILL)
         process.stdout.read()
         process.wait()
         code = process.returncode
@@ -170,7 +158,7 @@ def kills(bench: Bench, count: int, rounds: int, seed: int) -> dict[str, Any]:
             bench.add()
         again = bench.start(videos, db, *bench.ray(2), *plain)
         again.communicate()
-        equal = contents(db) == whole
+        equal = all_rows(Store.open(db)) == whole
         done.append({"killed": what, "after": seen, "code": code, "again": again.returncode, "equal": equal})
         print(json.dumps(done[-1]), file=sys.stderr)
     return {"clips": count, "local": local, "rounds": done, "equal": sum(one["equal"] for one in done)}

@@ -39,7 +39,7 @@ from clamr_cli.index.documents import moment_of
 from clamr_cli.search import confidence
 from clamr_cli.search.cascade import ScoringRule, modality_maxima, slot_weights
 from clamr_cli.search.confidence import FOREIGN, Background, ConfidenceModel, Judge, Null, Signals, model_of
-from clamr_cli.search.search import read
+from clamr_cli.search.search import choose_reading
 from clamr_cli.store import Store
 from clamr_cli.text import content_words, standing_words, stands_among
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
@@ -130,7 +130,7 @@ class Library:
 
     def read(self, asked: Asked, library: Sequence[int]) -> TokenVectors:
         """The vectors of a query to a library."""
-        return read(asked.text, asked.tokens, (self._words[number] for number in library))
+        return choose_reading(asked.text, asked.tokens, (self._words[number] for number in library))
 
     def maxima(self, tokens: TokenVectors) -> Any:
         return modality_maxima(tokens.vectors.astype(np.float32) @ self._vectors.T, self._ids, self.indptr)

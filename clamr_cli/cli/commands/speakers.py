@@ -13,14 +13,13 @@ from clamr_cli.cli.output import emit, warn
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
 from clamr_cli.records import Column, fixed, rounded
 from clamr_cli.text import escape_field, plain, plural
-from clamr_cli.types import voice_label
+from clamr_cli.types import voice_label, voice_number
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store
 
 _LONGEST_NAME: Final = 80
 _CONTEXT: Final = 60
-_VOICE: Final = voice_label(0).removesuffix("0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +81,7 @@ def name(context: Context, arguments: NameArguments) -> int:
     if arguments.clear == (arguments.name is not None):
         raise UsageError("give either a name or --clear", 'clamr speakers name 3 "Ann"')
     new = "" if arguments.name is None else clean(arguments.name, "name", _LONGEST_NAME)
-    if new.isdigit() or plain(new).startswith(_VOICE):
+    if new.isdigit() or voice_number(plain(new)) is not None:
         raise UsageError(f"invalid name: {new!r}", "it would be taken for a number")
     from clamr_cli.cli.progress import waiting
     from clamr_cli.index.speakers import name_speakers
@@ -101,10 +100,10 @@ def name(context: Context, arguments: NameArguments) -> int:
 def _numbers(store: Store, speaker: str) -> list[int]:
     """The numbers of a speaker by number or name."""
     known = {number for voices in store.voices().values() for number in voices.numbers} | store.speakers().keys()
-    text = plain(speaker).removeprefix(_VOICE)
+    number = voice_number(plain(speaker))
     numbers = [number for number, one in store.speakers().items() if plain(one.name) == plain(speaker)]
-    if not numbers and text.isascii() and text.isdigit() and len(text) < 10 and int(text) in known:
-        numbers = [int(text)]
+    if not numbers and number is not None and number in known:
+        numbers = [number]
     if not numbers:
         raise UsageError(f"no voice is known as {speaker!r}", "list them with: clamr speakers")
     return sorted(numbers)
@@ -126,7 +125,7 @@ def _rows(store: Store) -> list[dict[str, Any]]:
             row = rows.setdefault(
                 key,
                 {
-                    "number": numbers_of.get(key, []), "name": "" if key.startswith(_VOICE) else line.speaker,
+                    "number": numbers_of.get(key, []), "name": "" if voice_number(key) is not None else line.speaker,
                     "videos": set(), "minutes": 0.0, "example": "", "video": "",
                 },
             )  # fmt: skip

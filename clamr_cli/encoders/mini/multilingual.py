@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import marisa_trie
 import numpy as np
@@ -273,6 +273,23 @@ class MultilingualModel:
         return centred
 
 
+class LanguageEvidence(NamedTuple):
+    """The evidence of dictionaries for the language of words.
+
+    Attributes:
+        log_odds: that they are English and not of the likeliest other language.
+        pieces: word pieces beyond the first, a word, of words that no dictionary has; how little the rest says.
+        is_english: whether they are surely English: words that it knows well, whoever shares them.
+        may_be_other: whether they may surely be of another language: they have a word that English does not know as
+            well, or are many that no dictionary has.
+    """
+
+    log_odds: float
+    pieces: float
+    is_english: bool
+    may_be_other: bool
+
+
 class WordFrequencies:
     """Frequencies of words in English and in other languages.
 
@@ -308,44 +325,32 @@ class WordFrequencies:
         words = (self.words.restore_key(int(number)) for number in order if levels[number])
         return list(islice((word for word in words if len(word) > 2 and word.isalpha()), count))
 
-    def english(self, passage: Passage) -> tuple[float, float]:
-        """Log-odds that words are English and not of the likeliest other language, and how little that says.
-
-        The second is the number of word pieces beyond the first, a word, of words that no dictionary has.
-        """
-        evidence, pieces, _ = self._evidence(passage)
-        return evidence, pieces
-
-    def bounds(self, passage: Passage) -> tuple[bool, bool]:
-        """Whether words are surely English, and whether they may surely be of another language.
-
-        English are words that it shares with others, of another language at least one that it does not know as well.
-        """
-        evidence, _, levels = self._evidence(passage)
-        known = [level for level in levels if level is not None]
-        shared = len(known) == len(levels) and all(0 < level <= _WELL_KNOWN for level in known)
-        clear = evidence <= _CLEAR or (not known and len(levels) >= _MANY_WORDS)
-        return shared and evidence > _SHARED, clear
-
-    def _evidence(self, passage: Passage) -> tuple[float, float, list[float | None]]:
-        """Both values of :meth:`english`, and the level of each word in English; None of one in no dictionary."""
+    def evidence(self, passage: Passage) -> LanguageEvidence:
+        """The evidence of the dictionaries for the language of a query, by its words."""
         evidence, pieces = np.zeros(len(_DICTIONARIES) - 1), 0
-        own: list[float | None] = []
+        known: list[float] = []  # the level in English of each word that a dictionary has
+        count = 0
         for word in passage.words:
             if not any(map(str.isalpha, word.text)):
                 continue
+            count += 1
             number = self.words.get(word.text.lower())
             if number is None:
                 pieces += max(0, word.count - 1)
-                own.append(None)
                 continue
             levels = self.levels[number].astype(np.float32) / _LEVELS
-            own.append(float(levels[0]))
+            known.append(float(levels[0]))
             levels = np.where(levels > 0, np.minimum(levels, _ABSENT), _ABSENT)
             english = min(levels[0], _ABSENT_KNOWN) if word.number >= 0 else levels[0]
             evidence += np.clip(levels[1:] - english, -_LONGEST_EVIDENCE, _LONGEST_EVIDENCE)
-        least = np.clip(evidence.min(), -_MOST_EVIDENCE, _MOST_EVIDENCE)
-        return float(least), pieces / max(1, len(own)), own
+        least = float(np.clip(evidence.min(), -_MOST_EVIDENCE, _MOST_EVIDENCE))
+        shared = len(known) == count and all(0 < level <= _WELL_KNOWN for level in known)
+        return LanguageEvidence(
+            least,
+            pieces / max(1, count),
+            is_english=shared and least > _SHARED,
+            may_be_other=least <= _CLEAR or (not known and count >= _MANY_WORDS),
+        )
 
 
 class MultilingualHeads:
@@ -385,13 +390,13 @@ class MultilingualHeads:
             return np.inf
         if 2 * passage.known < len(passage.words):
             return -np.inf
-        shared, clear = frequencies.bounds(passage)
-        if shared:
+        evidence = frequencies.evidence(passage)
+        if evidence.is_english:
             return np.inf
         score = sentence @ self._tensors["english.weight"] + self._tensors["english.bias"]
-        inputs = np.array([score[0], *frequencies.english(passage)], dtype=np.float32)
+        inputs = np.array([score[0], evidence.log_odds, evidence.pieces], dtype=np.float32)
         odds = float((inputs @ self._tensors["language.weight"] + self._tensors["language.bias"])[0])
-        return odds if clear else max(odds, -UNSURE)
+        return odds if evidence.may_be_other else max(odds, -UNSURE)
 
     def state(self, sentence: Array) -> Array:
         """The state [384] that the English text model would have of a query's translation, from its vector [512]."""

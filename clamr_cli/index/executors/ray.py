@@ -93,16 +93,18 @@ class RayExecutor:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0.0) >= 1.0]
         self.count = options.workers or max(1, len(nodes))
         self._cpus = options.cpus_per_worker or _share(nodes, self.count)
-        remote = ray.remote(num_cpus=self._cpus, num_gpus=options.gpus_per_worker, max_restarts=-1)(Lane)
+        remote = ray.remote(num_cpus=self._cpus, num_gpus=options.gpus_per_worker, max_restarts=-1)(ClusterWorker)
         spread = remote.options(scheduling_strategy="SPREAD", max_concurrency=1000)
-        self._lanes = [_Driven(number, spread.remote(os.fspath(cache), threads)) for number in range(1, self.count + 1)]
+        self._workers = [
+            _Handle(number, spread.remote(os.fspath(cache), threads)) for number in range(1, self.count + 1)
+        ]
         self._gpus = options.gpus_per_worker
 
     def start(self, emit: Callable[[Event], None]) -> None:
         """Wait for the workers as they come; notices about them go to ``emit``."""
         self._emit = emit
         emit(Notice("", f"waiting for {plural(self.count, 'worker')} of the cluster"))
-        self._watching = [asyncio.create_task(self._wait_for(lane)) for lane in self._lanes]
+        self._watching = [asyncio.create_task(self._wait_for(worker)) for worker in self._workers]
         self._changed = asyncio.Event()
 
     async def run(
@@ -114,14 +116,14 @@ class RayExecutor:
             WorkerLost: the worker's process, or its node, is gone; the task may be run again.
         """
         folder = next((argument for argument in args if isinstance(argument, Folder)), None)
-        lane = await self._choose(kind, folder)
-        lane.running[kind] += 1
+        worker = await self._choose(kind, folder)
+        worker.running[kind] += 1
         stream: Any = None
         try:
             shared = True
             if folder is not None:
-                shared = await self._bring(lane, folder)
-            stream = lane.actor.run.options(num_returns="streaming").remote(kind, task, args, stall_timeout, shared)
+                shared = await self._bring(worker, folder)
+            stream = worker.actor.run.options(num_returns="streaming").remote(kind, task, args, stall_timeout, shared)
             async for reference in stream:
                 what, value = await reference
                 if what == "report":
@@ -129,7 +131,7 @@ class RayExecutor:
                 elif what == "files" and folder is not None:
                     _write(Path(folder), value)
                 elif what == "error" and isinstance(value, Unreachable) and os.path.exists(str(args[0])):
-                    raise Unreachable(f"{value.what} on node {lane.node}", _SAME_PATHS)
+                    raise Unreachable(f"{value.what} on node {worker.node}", _SAME_PATHS)
                 elif what == "error":
                     raise value
                 elif what == "answer":
@@ -138,20 +140,20 @@ class RayExecutor:
         except self._ray.exceptions.RayTaskError as error:
             raise TaskFailed(f"the worker failed: {first_line(error.cause)}", "see the logs of Ray") from error
         except self._ray.exceptions.RayError as error:
-            self._lose(lane)
-            raise WorkerLost(f"worker {lane.number} on node {lane.node} was lost") from error
+            self._lose(worker)
+            raise WorkerLost(f"worker {worker.number} on node {worker.node} was lost") from error
         except asyncio.CancelledError:
             if stream is not None:
                 with contextlib.suppress(Exception):
                     self._ray.cancel(stream)
             raise
         finally:
-            lane.running[kind] -= 1
+            worker.running[kind] -= 1
 
     def summary(self) -> str:
         running: Counter[Kind] = Counter()
-        for lane in self._lanes:
-            running.update(lane.running)
+        for worker in self._workers:
+            running.update(worker.running)
         tasks = ", ".join(f"{kind} {count}" for kind, count in sorted(running.items()) if count)
         return f"{self._there()}{': ' if tasks else ''}{tasks}"
 
@@ -159,49 +161,49 @@ class RayExecutor:
         """End all workers at once, and the connection to the cluster where this executor made it."""
         for watching in self._watching:
             watching.cancel()
-        for lane in self._lanes:
+        for worker in self._workers:
             with contextlib.suppress(Exception):
-                self._ray.kill(lane.actor)
-        self._lanes = []
+                self._ray.kill(worker.actor)
+        self._workers = []
         if self._connected:
             self._connected = False
             self._ray.shutdown()
 
     # --- workers ------------------------------------------------------------------------------------------------------
 
-    async def _wait_for(self, lane: _Driven) -> None:
+    async def _wait_for(self, worker: _Handle) -> None:
         """Note when a worker is there, however often it was lost before."""
         while True:
             try:
-                lane.node, lane.place = await lane.actor.node.remote()
+                worker.node, worker.place = await worker.actor.node.remote()
             except self._ray.exceptions.RayError:
                 await asyncio.sleep(_AGAIN)
                 continue
             except RuntimeError:  # the connection is closed
                 return
             break
-        lane.up = True
-        if lane.losses or all(each.up for each in self._lanes):
+        worker.up = True
+        if worker.losses or all(each.up for each in self._workers):
             self._emit(Notice("", self._there()))
         self._changed.set()
 
     def _there(self) -> str:
-        up = [lane for lane in self._lanes if lane.up]
-        return f"{len(up)} of {plural(self.count, 'worker')} on {plural(len({lane.place for lane in up}), 'node')}"
+        up = [worker for worker in self._workers if worker.up]
+        return f"{len(up)} of {plural(self.count, 'worker')} on {plural(len({worker.place for worker in up}), 'node')}"
 
-    def _lose(self, lane: _Driven) -> None:
+    def _lose(self, worker: _Handle) -> None:
         """Note that a worker is gone, once, and wait until Ray has started it again somewhere."""
-        if lane.up:
-            lane.up, lane.losses = False, lane.losses + 1
-            lane.folders.clear()
-            lane.sees.clear()
-            self._emit(Notice("", f"worker {lane.number} on node {lane.node} was lost; its work is done again"))
-            self._watching.append(asyncio.create_task(self._wait_for(lane)))
+        if worker.up:
+            worker.up, worker.losses = False, worker.losses + 1
+            worker.folders.clear()
+            worker.sees.clear()
+            self._emit(Notice("", f"worker {worker.number} on node {worker.node} was lost; its work is done again"))
+            self._watching.append(asyncio.create_task(self._wait_for(worker)))
 
-    async def _choose(self, kind: Kind, folder: Folder | None) -> _Driven:
+    async def _choose(self, kind: Kind, folder: Folder | None) -> _Handle:
         """The worker with the fewest tasks of a kind, of those one that has the folder; waits until one is there."""
-        limit = time.monotonic() + (_BACK_WITHIN if any(lane.losses for lane in self._lanes) else _STARTED_WITHIN)
-        while not (up := [lane for lane in self._lanes if lane.up]):
+        limit = time.monotonic() + (_BACK_WITHIN if any(worker.losses for worker in self._workers) else _STARTED_WITHIN)
+        while not (up := [worker for worker in self._workers if worker.up]):
             self._changed.clear()
             left = limit - time.monotonic()
             if left <= 0:
@@ -212,29 +214,29 @@ class RayExecutor:
                 )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), min(left, _AGAIN))
-        return min(up, key=lambda lane: (lane.running[kind], folder not in lane.folders, lane.running.total()))
+        return min(up, key=lambda worker: (worker.running[kind], folder not in worker.folders, worker.running.total()))
 
-    async def _bring(self, lane: _Driven, folder: Folder) -> bool:
+    async def _bring(self, worker: _Handle, folder: Folder) -> bool:
         """Have a worker see what is in a working directory; whether it sees the very directory."""
         place = Path(folder)
         parent = place.parent
-        if parent not in lane.sees:
-            lane.sees[parent] = bool(self._shared)
+        if parent not in worker.sees:
+            worker.sees[parent] = bool(self._shared)
             if self._shared is None:
                 with tempfile.NamedTemporaryFile(dir=parent, prefix=TEMPORARY_PREFIX) as file:
-                    lane.sees[parent] = await lane.actor.sees.remote(file.name)
-        if lane.sees[parent]:
-            lane.folders.add(folder)
+                    worker.sees[parent] = await worker.actor.sees.remote(file.name)
+        if worker.sees[parent]:
+            worker.folders.add(folder)
             return True
-        if not await lane.actor.has.remote(place.name):
+        if not await worker.actor.has.remote(place.name):
             for files in _read(place, {}):
-                await lane.actor.put.remote(place.name, files)
-            await lane.actor.keep.remote(place.name)
-        lane.folders.add(folder)
+                await worker.actor.put.remote(place.name, files)
+            await worker.actor.keep.remote(place.name)
+        worker.folders.add(folder)
         return False
 
 
-class _Driven:
+class _Handle:
     """A worker as the driver knows it."""
 
     def __init__(self, number: int, actor: Any) -> None:  # noqa: ANN401 -- a handle of Ray
@@ -332,7 +334,7 @@ def _write(folder: Path, files: _Files) -> None:
 # --- in the worker ----------------------------------------------------------------------------------------------------
 
 
-class Lane:
+class ClusterWorker:
     """A worker of the cluster: the processes of one machine. It is an actor of Ray and knows of nothing but tasks."""
 
     def __init__(self, cache: str, threads: int) -> None:

@@ -103,7 +103,7 @@ def _language(
         groups.append(
             np.array(
                 [
-                    (score, *model.frequencies.english(passage), 1.0)
+                    (score, *model.frequencies.evidence(passage)[:2], 1.0)
                     for score, passage in zip(scores, passages, strict=True)
                     # The others are told by their letters.
                     if 2 * passage.known >= len(passage.words) > 0

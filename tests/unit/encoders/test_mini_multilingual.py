@@ -223,7 +223,7 @@ def test_words_have_the_language_in_which_they_are_frequent() -> None:
     frequencies = WordFrequencies(words, levels)
 
     def evidence(*texts: str) -> tuple[float, float]:
-        return frequencies.english(Passage([], [PassageWord(0, 0, 1, text, 1, 3, -1) for text in texts]))
+        return frequencies.evidence(Passage([], [PassageWord(0, 0, 1, text, 1, 3, -1) for text in texts]))[:2]
 
     assert evidence("Dog")[0] > 6 > -6 > evidence("Hund")[0]
     assert evidence("taxi", "42") == (0, 0)

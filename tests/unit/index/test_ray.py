@@ -20,10 +20,10 @@ from clamr_cli.index.executors.ray import RayExecutor
 from clamr_cli.index.pipeline import IndexOptions
 from clamr_cli.index.run import index
 from clamr_cli.store import Store
-from clamr_cli.store.tables import SCHEMAS
 from clamr_cli.types import RayOptions
 from tests.bench.process import tree
 from tests.clips import Clip
+from tests.unit.store.samples import all_rows
 
 pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
 pytestmark = pytest.mark.slow
@@ -61,25 +61,13 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> IndexOptions:
     return IndexOptions(cache, encoder="hashed", speech=False, text=False, threads=1, jobs=2)
 
 
-def contents(store: Store) -> dict[str, list[dict[str, Any]]]:
-    """All rows of an index, without times of the run."""
-    tables = {}
-    for name, schema in SCHEMAS.items():
-        rows = store.tables.read(name, schema.names).to_pylist()
-        for row in rows:
-            if name == "videos":
-                row["record"] = row["record"].partition('"indexed_at"')[0]
-        tables[name] = sorted(rows, key=lambda row: str(list(row.values())[:2]))
-    return tables
-
-
 @pytest.fixture(scope="module")
 def local(videos: Path, options: IndexOptions, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The index that this machine's own processes make."""
     store = Store.open(tmp_path_factory.mktemp("local") / "index", create=True)
     for _ in index(store, [str(videos)], options):
         pass
-    return contents(store)
+    return all_rows(store)
 
 
 def run(store: Store, videos: Path, options: IndexOptions, cluster: Any, **more: Any) -> Iterator[Event]:
@@ -94,7 +82,7 @@ def test_the_index_is_that_of_this_machine(cluster, videos, options, local, tmp_
     events = list(run(store, videos, options, cluster, shared=shared))
     assert [type(event) for event in events if isinstance(event, Indexed | Skipped)].count(Indexed) == 3
     assert Notice("", "2 of 2 workers on 2 nodes") in events
-    assert contents(store) == local
+    assert all_rows(store) == local
     assert not workers()
 
 
@@ -106,7 +94,7 @@ def workers() -> list[int]:
             line = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             return False
-        return line.startswith(b"ray::Lane")
+        return line.startswith(b"ray::ClusterWorker")
 
     for _ in range(300):  # one that is killed ends soon
         if not (found := [pid for pid in tree(os.getpid()) if is_worker(pid)]):
@@ -130,7 +118,7 @@ def test_a_killed_worker_and_a_lost_node_cost_nothing(cluster, videos, options, 
     assert killed
     assert lost
     assert "marked dead" not in capfd.readouterr().out  # Ray's own lines would stand among those of --json
-    assert contents(store) == local
+    assert all_rows(store) == local
     cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
 
 

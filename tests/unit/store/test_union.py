@@ -15,9 +15,8 @@ from clamr_cli.search import correct, explain, search
 from clamr_cli.search.search import speaking
 from clamr_cli.store import LastHit, Store, StoreUnion
 from clamr_cli.store.merge import merge
-from clamr_cli.store.tables import SCHEMAS
 from clamr_cli.types import Filters, Labels, SearchOptions, Speaker, Voices
-from tests.unit.store.samples import file, video
+from tests.unit.store.samples import all_rows, file, video
 from tests.unit.words import WordEncoder, moment
 
 WORDS = ["dog", "cat", "tree", "river", "bridge", "night", "rain", "train", "glacier", "umbrella"]
@@ -127,20 +126,14 @@ def test_indexes_that_cannot_be_compared_are_named(stores, tmp_path):
         StoreUnion(parts).writer("clamr rm")
 
 
-def rows(store):
-    """All rows of the tables, in an order of their own."""
-    tables = {name: store.tables.read(name, schema.names).to_pylist() for name, schema in SCHEMAS.items()}
-    return {name: sorted(table, key=lambda row: str(list(row.values())[:2])) for name, table in tables.items()}
-
-
 def test_merged_indexes_are_one_index(stores, tmp_path):
     whole, parts = stores
     target = Store.open(tmp_path / "target", create=True)
     merged = merge(target, parts)
     assert (merged.videos, merged.files, merged.moments, merged.conflicts) == (9, 9, 18, [])
-    assert rows(target) == rows(whole)
+    assert all_rows(target) == all_rows(whole)
     assert merge(target, parts).videos == 0
-    assert rows(target) == rows(whole)
+    assert all_rows(target) == all_rows(whole)
     assert search(target, ENCODER, "dog rain", SearchOptions()) == search(whole, ENCODER, "dog rain", SearchOptions())
 
 
