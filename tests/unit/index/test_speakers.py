@@ -224,6 +224,7 @@ def test_voices_are_named_over_the_library_and_found(clamr: Clamr, tmp_path: Pat
     desk("speakers", "name", str(slt), "Ann [red]")
     assert f"voice {slt} is named Ann [red]" in desk.err
     assert desk.found("ann", "--speaker", "ANN [RED]", "-n", "9") == desk.found("the", "--speaker", str(slt), "-n", "9")
+    assert sorted(desk.found("the", "--speaker", f"voice {slt}")) == ["harbor", "kitchen"]
     assert sorted(desk.found("the", "--speaker", "ann [red]")) == ["harbor", "kitchen"]
     assert desk.found("hive", "--speaker", "Bo") == []
     assert "--speaker Bo leaves 0 of 2 videos" in desk.err
