@@ -143,19 +143,24 @@ class Kept:
         settings: with the index and the name of the encoder.
         own: settings of the encoder.
         encoder: made with them.
+        store: the index, open, where it is a folder; what it read once is not read again until the index changes.
         refused: a command needed another index or encoder, and ended without an answer.
     """
 
     settings: Settings
     own: Mapping[str, object]
     encoder: Encoder
+    store: Store | None = None
     refused: bool = False
 
-    def check_index(self, db: str) -> None:
-        """Refuse another index."""
+    def index(self, db: str, open_index: Callable[[], Store]) -> Store:
+        """The index, opened anew where another one lies in its place; another place is refused."""
         kept = self.settings.db
         if db != kept and os.path.realpath(db) != os.path.realpath(kept):
             self._refuse()
+        if self.store is None or self.store.uri != os.path.abspath(db) or not self.store.is_in_place():
+            self.store = open_index()
+        return self.store
 
     def take(self, name: str, settings: Settings, own: Mapping[str, object]) -> Encoder:
         """The encoder, where it is as a command wants it."""

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
+from functools import cache
 from importlib import import_module
 from typing import Annotated, Any, Final, Literal, get_type_hints
 
@@ -285,8 +286,9 @@ def check_limits() -> None:
         raise UsageError(f"only {size(memory)} of memory may be used", "raise the limit with: ulimit -v unlimited")
 
 
+@cache
 def build_program() -> Any:  # noqa: ANN401 -- Typer's command has no public type
-    """The whole command line, ready to parse."""
+    """The whole command line, ready to parse; a process that runs many commands declares each once."""
     return typer.main.get_command(build())
 
 

@@ -356,9 +356,12 @@ def open_store(settings: Settings, *, create: bool = False) -> Store:
     from clamr_cli.store import Store
 
     quiet_libraries()
-    if (keeping := kept()) is not None:
-        keeping.check_index(settings.db)
-    store = Store.open(settings.db, create=create, lock_dir=state_folder())
+
+    def open_index() -> Store:
+        return Store.open(settings.db, create=create, lock_dir=state_folder())
+
+    keeping = kept()
+    store = open_index() if keeping is None else keeping.index(settings.db, open_index)
     if lost := store.tables_behind():
         warn(
             f"the newest version of {' and '.join(lost)} in the index cannot be read; what was written before is used: "

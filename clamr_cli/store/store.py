@@ -201,6 +201,8 @@ class Store:
         self._snapshots: dict[str, Snapshot] = {}
         self._vocabulary: tuple[int, dict[str, int]] | None = None
         self._samples: dict[str, tuple[object, PackedVectors]] = {}
+        self._coverage: dict[str, tuple[object, tuple[int, int]]] = {}
+        self._names = self._names_there()
 
     @classmethod
     def open(cls, uri: str | Path, *, create: bool = False, lock_dir: Path | None = None) -> Store:
@@ -240,6 +242,17 @@ class Store:
     def uri(self) -> str:
         """The folder or address of the index."""
         return self.tables.uri
+
+    def is_in_place(self) -> bool:
+        """Whether the index that was opened is still the one there, by the unique names in it; False for an address."""
+        return bool(self._names) and self._names == self._names_there()
+
+    def _names_there(self) -> set[str]:
+        """The names of the data files of the table that is written least."""
+        folder = self.tables.folder(META)
+        with suppress(OSError):
+            return set() if folder is None else set(os.listdir(folder / "data"))
+        return set()
 
     @property
     def parts(self) -> tuple[Store, ...]:
@@ -368,8 +381,8 @@ class Store:
 
     def files(self, video_ids: Sequence[str] | None = None) -> list[FileRecord]:
         """The files that index runs met, of the given videos (all without), by path."""
-        keys, rows = (self.tables.column(FILES, column, "video_id", video_ids) for column in ("key", "record"))
-        return sorted(map(_file, keys, rows), key=lambda file: file.path)
+        rows = self.tables.columns(FILES, ("key", "record"), "video_id", video_ids)
+        return sorted((_file(*row) for row in rows), key=lambda file: file.path)
 
     def file(self, path: str) -> FileRecord | None:
         """The record of a path, None where there is none."""
@@ -662,9 +675,8 @@ class Store:
         self, key_of: Callable[[str], str], video_ids: Sequence[str] | None
     ) -> Iterator[tuple[str, Extraction]]:
         """The extractions of videos under the keys that their content hashes give, by id."""
-        hashes = self.tables.column(VIDEOS, "content_hash", "video_id", video_ids)
-        ids = self.tables.column(VIDEOS, "video_id", "video_id", video_ids)
-        keys = dict(zip(map(key_of, hashes), ids, strict=True))
+        rows = self.tables.columns(VIDEOS, ("content_hash", "video_id"), "video_id", video_ids)
+        keys = {key_of(content_hash): video_id for content_hash, video_id in rows}
         yield from ((keys[key], stored) for key, stored in self.extractions(list(keys)).items())
 
     def labels_of(self, content_hash: str) -> Labels:
@@ -770,6 +782,14 @@ class Store:
         A video that is being indexed for the first time, which no encoder has seen and no file stands for yet, counts
         among neither.
         """
+        versions = [self.tables.dataset(name).version for name in (VIDEOS, MOMENTS, VECTORS, FILES)]
+        known = self._coverage.get(fingerprint)
+        if known is None or known[0] != versions:
+            known = self._coverage[fingerprint] = versions, self._count_covered(fingerprint)
+        return known[1]
+
+    def _count_covered(self, fingerprint: str) -> tuple[int, int]:
+        """See :meth:`coverage`."""
         visible = set(self.tables.column(VIDEOS, "video_id"))
         if self.tables.count(VECTORS, one_of("fingerprint", [fingerprint])) == self.tables.count(MOMENTS):
             return len(visible), len(visible)

@@ -317,6 +317,14 @@ def versions_of(table: Path) -> list[tuple[int, Path]]:
     return sorted((pair for pair in numbered if pair[0]), reverse=True)
 
 
+def newest_version(table: Path) -> int:
+    """The number of a table's newest version; 0 where there is none."""
+    try:
+        return max(map(version_number, os.listdir(table / VERSIONS)), default=0)
+    except OSError:
+        return 0
+
+
 def version_number(name: str) -> int:
     """The number of the version of a manifest of this name; 0 for other files."""
     if not (digits := _NAME.fullmatch(name)):
@@ -425,15 +433,14 @@ class Tables:
 
     def _newest(self, name: str) -> Any:  # noqa: ANN401
         folder = self.folder(name)
-        versions = [] if folder is None else versions_of(folder)
-        if not versions:
+        newest = 0 if folder is None else newest_version(folder)
+        if folder is None or not newest:
             return self.at(name, None)
-        newest = versions[0][0]
         checked, good = self._good.get(name, (0, 0))
         if checked == newest:
             return self.at(name, None if good == newest else good)
         reason = ValueError(f"no manifest of the table {name} is whole")
-        for number, manifest in versions:
+        for number, manifest in versions_of(folder):
             # Lance takes a manifest full of zeros for an empty table.
             if is_whole(manifest):
                 try:
@@ -471,8 +478,15 @@ class Tables:
 
     def column(self, name: str, column: str, by: str = "", values: Iterable[str] | None = None) -> list[Any]:
         """One column of the rows whose column ``by`` holds one of the values; of all rows where ``values`` is None."""
-        filters = [None] if values is None else [one_of(by, part) for part in in_parts(values)]
-        return [value for where in filters for value in self.read(name, [column], where).column(column).to_pylist()]
+        return [value for (value,) in self.columns(name, [column], by, values)]
+
+    def columns(
+        self, name: str, columns: Sequence[str], by: str = "", values: Iterable[str] | None = None
+    ) -> Iterator[tuple[Any, ...]]:
+        """Like :meth:`column`, a tuple of several columns for each row."""
+        for where in [None] if values is None else [one_of(by, part) for part in in_parts(values)]:
+            table = self.read(name, columns, where)
+            yield from zip(*(table.column(column).to_pylist() for column in columns), strict=True)
 
     def batches(
         self,

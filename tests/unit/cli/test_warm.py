@@ -279,6 +279,27 @@ def test_a_reader_that_had_enough_is_no_error(server: object, ask: Ask) -> None:
         os.close(writing)
 
 
+def test_changes_and_another_index_in_its_place_are_seen(
+    server: object, ask: Ask, clamr: Clamr, index: Path, place: Path
+) -> None:
+    commands = (("search", "bees"), ("ls",), ("status",))
+    shutil.copytree(index, place / "kept")
+    before = [ask(*command) for command in commands]
+    try:
+        store = Store.open(index)
+        with store.writer("test"):
+            store.remove_videos([store.resolve(BEES)])
+        fewer = [ask(*command) for command in commands]
+        assert fewer == [clamr(*command) for command in commands]
+        assert fewer[0] != before[0]
+        assert fewer[1] != before[1]
+    finally:
+        shutil.rmtree(index)
+        (place / "kept").rename(index)
+    assert [ask(*command) for command in commands] == before
+    assert before == [clamr(*command) for command in commands]
+
+
 def test_a_client_imports_neither_numpy_nor_typer(server: object, ask: Ask, place: Path) -> None:
     script = (
         "import sys; from clamr_cli import warm\n"
