@@ -97,7 +97,7 @@ class Settings:
     ] = field(default_factory=dict)
     executors: Annotated[
         Mapping[str, Mapping[str, object]],
-        Meta(description="Settings of the Ray cluster for index --executor ray, in the table [executors.ray]."),
+        Meta(description="Settings of the Ray cluster for --executor ray, in the table [executors.ray]."),
     ] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
 

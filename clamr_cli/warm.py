@@ -24,8 +24,8 @@ from clamr_cli import __version__
 
 _ASKED: Final = frozenset(("find", "search", "similar", "explain", "show", "ls", "list", "status"))
 _VALUED: Final = frozenset(("--db", "--config", "--color"))
-_NOT_ASKED: Final = ("-", "-o", "--out", "--save", "--forget", "--sheet", "--pictures", "--queries")
-"""Arguments with which a command reads stdin, writes files, draws pictures or takes long."""
+_NOT_ASKED: Final = ("-", "-o", "--out", "--save", "--forget", "--sheet", "--pictures", "--queries", "--executor")
+"""Arguments with which a command reads stdin, writes files, draws pictures, takes long or works elsewhere."""
 
 _TAKEN_WITHIN: Final = 0.5
 _ANSWERED_WITHIN: Final = 5.0

@@ -68,10 +68,10 @@ _clamr() {
         "index":--window) COMPREPLY=(); return ;;
         "index":--pool) COMPREPLY=(); return ;;
         "index":--shard) COMPREPLY=(); return ;;
+        "index":--gpus-per-worker) COMPREPLY=(); return ;;
         "index":--executor) COMPREPLY=($(compgen -W "local ray" -- "$current")); return ;;
         "index":--address) COMPREPLY=(); return ;;
         "index":--workers) COMPREPLY=(); return ;;
-        "index":--gpus-per-worker) COMPREPLY=(); return ;;
         "index":--language) COMPREPLY=(); return ;;
         "index":--asr-model) COMPREPLY=($(compgen -W "whisper-base whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo" -- "$current")); return ;;
         "index":--ocr) COMPREPLY=($(compgen -W "easyocr rapidocr" -- "$current")); return ;;
@@ -165,6 +165,9 @@ _clamr() {
         "search":--queries) COMPREPLY=(); return ;;
         "search":--save) COMPREPLY=(); return ;;
         "search":--forget) COMPREPLY=(); return ;;
+        "search":--executor) COMPREPLY=($(compgen -W "local ray" -- "$current")); return ;;
+        "search":--address) COMPREPLY=(); return ;;
+        "search":--workers) COMPREPLY=(); return ;;
         "search":--model) COMPREPLY=(); return ;;
         "search":--adapter) COMPREPLY=(); return ;;
         "search":--revision) COMPREPLY=(); return ;;
@@ -250,6 +253,9 @@ _clamr() {
         "serve":--allow-host) COMPREPLY=(); return ;;
         "serve":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "serve":--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        "serve":--executor) COMPREPLY=($(compgen -W "local ray" -- "$current")); return ;;
+        "serve":--address) COMPREPLY=(); return ;;
+        "serve":--workers) COMPREPLY=(); return ;;
         "serve":--model) COMPREPLY=(); return ;;
         "serve":--adapter) COMPREPLY=(); return ;;
         "serve":--revision) COMPREPLY=(); return ;;
@@ -472,7 +478,7 @@ _clamr() {
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
         ":"*) offers="index watch ls show edit tag note speakers rm merge status optimize search similar duplicates explain frames open serve mcp cut export ask demo doctor models config completions encode eval synth train" ;;
-        "index:"-*) offers="--exclude --encoder --window --speakers --no-speakers --pool --retry-failed --prune --shard --executor --address --workers --gpus-per-worker --reset --json --quiet -q --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
+        "index:"-*) offers="--exclude --encoder --window --speakers --no-speakers --pool --retry-failed --prune --shard --gpus-per-worker --reset --json --quiet -q --executor --address --workers --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
         "watch:"-*) offers="--idle --json --attached --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "watch:"*) offers="" ;;
@@ -502,7 +508,7 @@ _clamr() {
         "status:"*) offers="" ;;
         "optimize:"-*) offers="--approximate --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "optimize:"*) offers="" ;;
-        "search:"-*) offers="--and --not --image --like --modality -m --weight --since --until --longer --shorter --path --tag --speaker --language --limit -n --offset --all --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --clips --export --force --queries --save --saved --forget --csv --paths -0 --null --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "search:"-*) offers="--and --not --image --like --modality -m --weight --since --until --longer --shorter --path --tag --speaker --language --limit -n --offset --all --moments --scoring --floor --verbatim --encoder --device --exact --hybrid --ids --pictures --no-pictures --sheet --clips --export --force --queries --save --saved --forget --csv --paths -0 --null --json --tsv --table --executor --address --workers --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "search:"*) offers="" ;;
         "similar:"-*) offers="--modality -m --path --tag --speaker --limit -n --moments --itself --encoder --device --ids --csv --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "similar:"*) offers="" ;;
@@ -514,7 +520,7 @@ _clamr() {
         "frames:"*) offers="" ;;
         "open:"-*) offers="--player --print --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "open:"*) offers="" ;;
-        "serve:"-*) offers="--watch --host --port --no-browser --token --token-file --allow-host --allow-write --encoder --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "serve:"-*) offers="--watch --host --port --no-browser --token --token-file --allow-host --allow-write --encoder --device --executor --address --workers --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "serve:"*) offers="" ;;
         "mcp:"-*) offers="--print-config --allow-write --encoder --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "mcp:"*) offers="" ;;

@@ -13,10 +13,11 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 import typer
 
@@ -26,13 +27,14 @@ from clamr_cli.errors import UsageError
 from clamr_cli.selection import index_options, settings_for
 from clamr_cli.terms import language, split_place
 from clamr_cli.text import format_time, parse_time
-from clamr_cli.types import Device, Encoder, Frame, FrameSelection, Modality, OcrEngine, Scoring, Span
+from clamr_cli.types import Device, Encoder, Frame, FrameSelection, Modality, OcrEngine, RayOptions, Scoring, Span
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
     from clamr_cli.frames import DenseOptions
     from clamr_cli.llm import ChatModel
     from clamr_cli.search.search import Example
+    from clamr_cli.search.workers import Workers
     from clamr_cli.store import Store
 
 Checked = TypeVar("Checked")
@@ -162,6 +164,47 @@ class EncoderOptions:
         """The settings that were given, by the names the encoder has for them."""
         given = {field.name: getattr(self, field.name) for field in fields(EncoderOptions)}
         return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorOptions:
+    """The options of commands that can work on a Ray cluster."""
+
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="Work on this machine, or on the workers of a Ray cluster.")
+    ] = "local"
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The Ray cluster: auto (default), an address, or local.")
+    ] = None
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Workers of the cluster (default: one a node).")] = (
+        None
+    )
+
+    def ray_options(self, settings: Settings, **more: object) -> RayOptions | None:
+        """The cluster that was asked for, ``more`` of it by further options; None for this machine.
+
+        Raises:
+            UsageError: options of a cluster without one, or a value that cannot be used.
+        """
+        given = {"address": self.address, "workers": self.workers, **more}
+        if self.executor == "ray":
+            return settings.ray_options(**given)
+        if named := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"--{named[0].replace('_', '-')} requires --executor ray", "add it, or leave both out")
+        return None
+
+    def scan_workers(self, settings: Settings, store: Store) -> AbstractContextManager[Workers | None]:
+        """Workers that scan the index until the end of the block, None for this machine; they start meanwhile.
+
+        Raises:
+            MissingExtra, UsageError: there is no such cluster.
+        """
+        if (cluster := self.ray_options(settings)) is None:
+            return nullcontext()
+        from clamr_cli.config import state_folder
+        from clamr_cli.search.workers import RayWorkers
+
+        return closing(RayWorkers(cluster, store, state_folder()))
 
 
 @dataclass(frozen=True, kw_only=True)

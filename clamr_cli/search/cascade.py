@@ -35,9 +35,11 @@ Shapes: ``q`` query tokens, ``n`` document vectors, ``d`` documents packed one a
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import cached_property
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -474,6 +476,10 @@ def torch_scan(query: Float32, device: str) -> Scan:
 # --- the ranking of a query -------------------------------------------------------------------------------------------
 
 
+Stretch = tuple[str, str]
+"""Videos whose ids are at least the first text and below the second; an empty second text stands for no end."""
+
+
 class Candidates:
     """The moments of a snapshot that may answer: of the given videos and among the given moments; None allows all.
 
@@ -481,7 +487,7 @@ class Candidates:
         snapshot: one version of an encoder's vectors.
         videos, moments: ids of what may answer.
         without: ids of moments that may not.
-        in_files: for each file of the scan cache the places of its moments that may answer.
+        within: the stretch of videos that may answer.
     """
 
     def __init__(
@@ -490,20 +496,41 @@ class Candidates:
         videos: Collection[str] | None = None,
         moments: Collection[str] | None = None,
         without: Collection[str] = frozenset(),
+        within: Stretch = ("", ""),
     ) -> None:
         self.snapshot, self.videos, self.moments, self.without = snapshot, videos, moments, without
-        self.in_files = [self._in_file(file) for file in snapshot.files]
+        self.within = within
+
+    @cached_property
+    def in_files(self) -> list[Int64]:
+        """For each file of the scan cache the places of its moments that may answer."""
+        return [self._in_file(file) for file in self.snapshot.files]
 
     def _in_file(self, file: ScanFile) -> Int64:
-        mask = file.places >= 0
+        start, end = self.within
+        # A file has its videos in the order of their ids.
+        first = bisect_left(file.video_ids, start)
+        last = bisect_left(file.video_ids, end) if end else len(file.video_ids)
+        own = slice(int(file.videos[first]), int(file.videos[last]))
+        mask = file.places[own] >= 0
         if self.videos is not None:
-            allowed = np.array([video_id in self.videos for video_id in file.video_ids], np.bool_)
-            mask &= np.repeat(allowed, np.diff(file.videos))
+            allowed = np.array([video_id in self.videos for video_id in file.video_ids[first:last]], np.bool_)
+            mask &= np.repeat(allowed, np.diff(file.videos[first : last + 1]))
         if self.moments is not None:
-            mask &= np.array([moment_id in self.moments for moment_id in file.moment_ids], np.bool_)
+            mask &= np.array([moment_id in self.moments for moment_id in file.moment_ids[own]], np.bool_)
         if self.without:
-            mask &= np.array([moment_id not in self.without for moment_id in file.moment_ids], np.bool_)
-        return np.flatnonzero(mask)
+            mask &= np.array([moment_id not in self.without for moment_id in file.moment_ids[own]], np.bool_)
+        return own.start + np.flatnonzero(mask)
+
+    def _may_answer(self, moment_id: str) -> bool:
+        video_id = video_of(moment_id)
+        return (
+            (self.videos is None or video_id in self.videos)
+            and (self.moments is None or moment_id in self.moments)
+            and moment_id not in self.without
+            and self.within[0] <= video_id
+            and (not self.within[1] or video_id < self.within[1])
+        )
 
     @property
     def vectors(self) -> int:
@@ -514,16 +541,7 @@ class Candidates:
     def uncovered(self) -> Iterator[tuple[PackedVectors, list[int]]]:
         """The rows that no file stands for, a batch at a time, and which moments of a batch may answer."""
         for batch in self.snapshot.uncovered():
-            yield (
-                batch,
-                [
-                    number
-                    for number, moment_id in enumerate(batch.moment_ids)
-                    if (self.videos is None or video_of(moment_id) in self.videos)
-                    and (self.moments is None or moment_id in self.moments)
-                    and moment_id not in self.without
-                ],
-            )
+            yield batch, [number for number, one in enumerate(batch.moment_ids) if self._may_answer(one)]
 
 
 class VideoRank(NamedTuple):
@@ -594,30 +612,53 @@ class Cascade:
         # Where nothing may answer there is nothing to compute.
         self.exact = (self._file_of == _UNCOVERED) | ~np.isfinite(self.upper).any(axis=1)
 
-    def top(self, limit: int, *, of_each_video: bool) -> list[tuple[str, float]]:
+    def top(
+        self, limit: int, *, of_each_video: bool, least: tuple[bool, float] = (False, -np.inf)
+    ) -> list[tuple[str, float]]:
         """The first moments of the ranking with their scores, or the first moment of each of the first videos.
+
+        Args:
+            limit: how many.
+            of_each_video: whether only the first moment of each video counts.
+            least: a place in the ranking, whether it is among those that come first and the score there; what comes
+                after it need not be given.
 
         Raises:
             CorruptCache: the scan cache is not what was written.
             StoreError: the index cannot be read.
         """
         tier = self._first(0)
-        best = self._top(limit, tier, of_each_video=of_each_video) if tier.any() else []
-        if len(best) < limit:
+        in_tier, score = least
+        best = self._top(limit, tier, score if in_tier else -np.inf, of_each_video=of_each_video) if tier.any() else []
+        if len(best) < limit and not in_tier:
             rest = ~tier
             if of_each_video and best:
                 videos = {video_of(moment_id) for moment_id, _ in best}
                 rest &= np.array([video_of(moment_id) not in videos for moment_id in self.moment_ids], np.bool_)
-            best += self._top(limit - len(best), rest, of_each_video=of_each_video)
+            best += self._top(limit - len(best), rest, score, of_each_video=of_each_video)
         return best
 
-    def _top(self, limit: int, among: NDArray[np.bool_], *, of_each_video: bool) -> list[tuple[str, float]]:
+    def begin(self, limit: int, count: int, *, of_each_video: bool) -> list[tuple[str, float]]:
+        """Score the moments that promise most, ``count`` or a few more; gives the first of those that are scored.
+
+        Arguments and errors are those of :meth:`top`.
+        """
+        tier = self._first(0)
+        for among in (tier, ~tier):
+            left = np.flatnonzero(~self.exact & among & self._reaches(0, -np.inf))
+            self._score(self._promising(left, count, of_each_video=of_each_video))
+        ranking = chain(self._ranking(0, tier), self._ranking(0, ~tier))
+        return list(islice(first_of_each_video(ranking) if of_each_video else ranking, limit))
+
+    def _top(
+        self, limit: int, among: NDArray[np.bool_], least: float, *, of_each_video: bool
+    ) -> list[tuple[str, float]]:
         """:meth:`top` of a part of the moments, by their scores alone."""
         tightened = np.zeros(len(self.exact), np.bool_)
         while True:
             ranking = self._ranking(0, among)
             best = list(islice(first_of_each_video(ranking) if of_each_video else ranking, limit))
-            threshold = best[-1][1] if len(best) == limit else -np.inf
+            threshold = max(least, best[-1][1] if len(best) == limit else -np.inf)
             left = np.flatnonzero(~self.exact & among & self._reaches(0, threshold))
             if not len(left):
                 return best

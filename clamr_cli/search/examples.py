@@ -16,6 +16,7 @@ import numpy as np
 from clamr_cli.errors import UsageError
 from clamr_cli.search.cascade import Float32, Int64, similarities
 from clamr_cli.search.search import Example, QueryWord, cut_around, joined, require_vectors, search
+from clamr_cli.search.workers import Workers
 from clamr_cli.store import Store
 from clamr_cli.text import content_words, format_time, shorten
 from clamr_cli.types import (
@@ -52,6 +53,7 @@ def similar(
     *,
     device: str = "cpu",
     itself: bool = False,
+    workers: Workers | None = None,
 ) -> list[Hit]:
     """The moments that are most like a moment, or like a whole video.
 
@@ -63,6 +65,7 @@ def similar(
         options: filters, modalities, weights and how many. Scoring by modality means nothing here.
         device: as :func:`clamr_cli.search.search` takes it.
         itself: let the moments that the example is of, and their neighbours, be answers.
+        workers: as :func:`clamr_cli.search.search` takes them.
 
     Returns:
         Hits as :func:`clamr_cli.search.search` gives them: each query word of their evidence is a frame or line of the
@@ -74,7 +77,7 @@ def similar(
         StoreError: the index cannot be read.
     """
     example = stored_example(store, encoder.info, video_id, span, options.modalities, itself=itself)
-    return search(store, encoder, "", options, device=device, example=example)
+    return search(store, encoder, "", options, device=device, example=example, workers=workers)
 
 
 def stored_example(

@@ -50,6 +50,7 @@ from clamr_cli.search.cascade import (
 )
 from clamr_cli.search.confidence import DEFAULT, FOREIGN, PICTURES, Background, ConfidenceModel, Judge, model_of
 from clamr_cli.search.lines import lines_of
+from clamr_cli.search.workers import Workers
 from clamr_cli.store import CorruptCache, LastHit, Store, VideoFacts
 from clamr_cli.store.tables import readable
 from clamr_cli.text import UNSPACED, content_words, format_time, plain, shorten, standing_words, stands_among, words_of
@@ -249,6 +250,7 @@ def search(
     *,
     device: str = "cpu",
     example: Example | None = None,
+    workers: Workers | None = None,
 ) -> list[Hit]:
     """The best videos for a query with their best moment, or the best moments.
 
@@ -259,6 +261,7 @@ def search(
         options: filters, modalities, weights, scoring and how many.
         device: "cuda" to compare vectors there; anything else is this machine's processor.
         example: to be answered too; the text may then be empty.
+        workers: scan with them, wherever they are, and not here.
 
     Returns:
         At most ``options.limit`` hits after the first ``options.offset``, best first, ties in the order of their ids. A
@@ -276,21 +279,28 @@ def search(
         return []
     approximate = (
         not (options.exact or query.phrases)
-        and candidates.vectors > options.scan_limit * usable_threads()
+        and candidates.vectors > options.scan_limit * (workers.threads if workers else usable_threads())
         and store.has_approximate_index()
     )
     if approximate:
         candidates = Candidates(candidates.snapshot, candidates.videos, nearest(store, query), candidates.without)
-    candidates = without_negated(store, query, candidates)
-    scan = torch_scan(query.vectors, device) if device == "cuda" else kernel_scan(query.vectors)
+    candidates = without_negated(store, query, candidates, workers)
     first = literal_moments(store, query.text) if query.rule.counts_texts and example is None else ()
+    count, of_each_video = options.offset + options.limit, not options.moments
+    if workers is None:
+        scan = torch_scan(query.vectors, device) if device == "cuda" else kernel_scan(query.vectors)
 
-    def top(candidates: Candidates) -> list[tuple[str, float]]:
-        cascade = Cascade(candidates, query.vectors, [query.rule], scan, first)
-        return cascade.top(options.offset + options.limit, of_each_video=not options.moments)
+        def top(candidates: Candidates) -> list[tuple[str, float]]:
+            cascade = Cascade(candidates, query.vectors, [query.rule], scan, first)
+            return cascade.top(count, of_each_video=of_each_video)
 
-    ranking = without_corrupt_cache(store, query, candidates, top)[options.offset :]
-    hits = [hit for hit, _ in hits_of(store, query, ranking)]
+        ranking = without_corrupt_cache(store, query, candidates, top)
+    else:
+        fingerprint = encoder.info.fingerprint
+        ranking = workers.top(
+            candidates, fingerprint, query.vectors, query.rule, first, count, of_each_video=of_each_video
+        )
+    hits = [hit for hit, _ in hits_of(store, query, ranking[options.offset :])]
     return [replace(hit, rank=hit.rank + options.offset, approximate=approximate) for hit in hits]
 
 
@@ -363,7 +373,7 @@ def select_candidates(store: Store, query: Query) -> Candidates | None:
     return Candidates(store.snapshot(query.encoder.info.fingerprint), videos, moments, own)
 
 
-def without_negated(store: Store, query: Query, candidates: Candidates) -> Candidates:
+def without_negated(store: Store, query: Query, candidates: Candidates, workers: Workers | None = None) -> Candidates:
     """The candidates without those that answer a negated query.
 
     Raises:
@@ -372,13 +382,15 @@ def without_negated(store: Store, query: Query, candidates: Candidates) -> Candi
     """
     left_out = set(candidates.without)
     for text in query.options.without:
-        left_out |= moments_answering(store, query.encoder, text, candidates)
+        left_out |= moments_answering(store, query.encoder, text, candidates, workers)
     if len(left_out) == len(candidates.without):
         return candidates
     return Candidates(candidates.snapshot, candidates.videos, candidates.moments, left_out)
 
 
-def moments_answering(store: Store, encoder: Encoder, text: str, candidates: Candidates) -> frozenset[str]:
+def moments_answering(
+    store: Store, encoder: Encoder, text: str, candidates: Candidates, workers: Workers | None = None
+) -> frozenset[str]:
     """The candidates that answer a query, as a negation takes it: all modalities count, whatever the search asks for.
 
     A moment answers where the words stand in the text of one of its modalities, one after another, or where its score
@@ -401,6 +413,9 @@ def moments_answering(store: Store, encoder: Encoder, text: str, candidates: Can
     if query.phrases:
         return answering
     level = Judge(query.text, query.rule, background(store, query), model_of(encoder.info.name)).level(FAIR_FROM)
+    if workers is not None:
+        fingerprint = encoder.info.fingerprint
+        return answering | workers.reaching(candidates, fingerprint, query.vectors, query.rule, level)
 
     def reaching(candidates: Candidates) -> frozenset[str]:
         return Cascade(candidates, query.vectors, [query.rule], kernel_scan(query.vectors)).reaching(level)

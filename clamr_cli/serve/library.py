@@ -40,6 +40,7 @@ from clamr_cli.records import (
 from clamr_cli.search import correct, explain, picture_example, similar, timeline, why_nothing
 from clamr_cli.search import search as find
 from clamr_cli.search.search import SAMPLE
+from clamr_cli.search.workers import Workers
 from clamr_cli.selection import choose_encoder, create_encoder, encoder_for, index_options, settings_for
 from clamr_cli.store import Store
 from clamr_cli.types import (
@@ -162,6 +163,7 @@ class Library:
         workers: int | None = None,
         waiting: int = 64,
         seconds: float = 120.0,
+        scan: Workers | None = None,
     ) -> None:
         """Take an index.
 
@@ -172,8 +174,9 @@ class Library:
             workers: questions that are answered at once; as many as there are cores where None.
             waiting: further questions that may wait.
             seconds: a question may take.
+            scan: workers that scan the vectors, None for this machine.
         """
-        self.store, self.settings = store, settings
+        self.store, self.settings, self._scan = store, settings, scan
         self._own, self._seconds = own or {}, seconds
         count = workers or usable_threads()
         self._most = count + waiting
@@ -245,6 +248,8 @@ class Library:
         self.store.snapshot(encoder.info.fingerprint)
         self.store.sample(encoder.info.fingerprint, SAMPLE)
         self.store.vocabulary()
+        if self._scan is not None and self.store.has_vectors(encoder.info.fingerprint):
+            find(self.store, encoder, "clamr", self.options(), workers=self._scan)
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
@@ -291,7 +296,8 @@ class Library:
 
             also, without = (tuple(map(corrected, texts)) for texts in (options.also, options.without))
             query, options = corrected(query) if query else "", replace(options, also=also, without=without)
-        hits = find(store, encoder, query, options, device=self.settings.device, example=example)
+        device, scan = self.settings.device, self._scan
+        hits = find(store, encoder, query, options, device=device, example=example, workers=scan)
         reason = ""
         if not hits and example is not None:
             reason = "nothing that the filters leave can be compared with it"
@@ -307,7 +313,8 @@ class Library:
             UsageError: nothing of it can be compared.
         """
         encoder, notes = self.encoder()
-        hits = similar(self.store, encoder, video_id, span, options, device=self.settings.device)
+        device, scan = self.settings.device, self._scan
+        hits = similar(self.store, encoder, video_id, span, options, device=device, workers=scan)
         return self._answer("", hits, encoder, notes, {}, "" if hits else "nothing else can be compared with it")
 
     def _answer(

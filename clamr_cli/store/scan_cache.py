@@ -509,9 +509,14 @@ class Snapshot:
     """
 
     def __init__(
-        self, tables: Tables, folder: Path | None, fingerprint: str, mapped: Collection[ScanFile] = ()
+        self,
+        tables: Tables,
+        folder: Path | None,
+        fingerprint: str,
+        mapped: Collection[ScanFile] = (),
+        version: object = None,
     ) -> None:
-        """Take the newest version of the table.
+        """Take a version of the table, the newest where None.
 
         ``folder`` is the encoder's scan cache, None to do without; ``mapped`` are files that need not be opened again.
         """
@@ -519,6 +524,8 @@ class Snapshot:
         self._paths = _paths(folder)
         self.data: Any = tables.dataset(VECTORS)
         with store_errors("read", tables.uri, VECTORS):
+            if version not in (None, self.data.version):
+                self.data = self.data.checkout_version(version)
             rows = self.data.to_table(columns=[], with_row_address=True).column("_rowaddr").to_numpy()
             fragments = self.data.get_fragments()
         self._order = np.argsort(rows, kind="stable")
@@ -539,9 +546,15 @@ class Snapshot:
         self.files = tuple(files)
         self._uncovered = [fragment for fragment in fragments if fragment.fragment_id not in covered]
 
-    def current(self) -> bool:
-        """Whether this is still the newest version of the table, and the scan cache has the same files."""
-        return self._paths == _paths(self._folder) and self._tables.dataset(VECTORS).version == self.data.version
+    def current(self, version: object = None) -> bool:
+        """Whether this is that version of the table, or still the newest, and the scan cache has the same files."""
+        wanted = self._tables.dataset(VECTORS).version if version is None else version
+        return self._paths == _paths(self._folder) and wanted == self.version
+
+    @property
+    def version(self) -> object:
+        """Version of the table, which :meth:`Store.snapshot` takes."""
+        return self.data.version
 
     def of(self, _file: ScanFile) -> Snapshot:
         """The snapshot that a file stands for a part of: this one."""

@@ -914,13 +914,16 @@ class Store:
 
     # --- the scan cache -----------------------------------------------------------------------------------------------
 
-    def snapshot(self, fingerprint: str, *, use_cache: bool = True) -> Snapshot:
-        """An encoder's vectors as they are now: from the scan cache where it is good, from the table for the rest."""
+    def snapshot(self, fingerprint: str, *, use_cache: bool = True, version: object = None) -> Snapshot:
+        """An encoder's vectors as they are now: from the scan cache where it is good, from the table for the rest.
+
+        ``version`` is that of another process's snapshot, to see the vectors as they were then.
+        """
         last = self._snapshots.get(fingerprint) if use_cache else None
-        if last is None or not last.current():
+        if last is None or not last.current(version):
             files: Sequence[ScanFile] = last.files if last else ()
             folder = self._scan_cache(fingerprint) if use_cache else None
-            last = scan_cache.Snapshot(self.tables, folder, fingerprint, files)
+            last = scan_cache.Snapshot(self.tables, folder, fingerprint, files, version)
             if use_cache:
                 self._snapshots[fingerprint] = last
         return last

@@ -287,10 +287,18 @@ class StoreUnion(Store):
 
     # --- the scan cache -----------------------------------------------------------------------------------------------
 
-    def snapshot(self, fingerprint: str, *, use_cache: bool = True) -> SnapshotUnion:  # type: ignore[override]
-        """The vectors of all indexes as they are now."""
-        own = list(self._own())
-        return SnapshotUnion([(store.snapshot(fingerprint, use_cache=use_cache), hidden) for store, hidden in own])
+    def snapshot(  # type: ignore[override]
+        self, fingerprint: str, *, use_cache: bool = True, version: Sequence[object] | None = None
+    ) -> SnapshotUnion:
+        """The vectors of all indexes as they are now, or in these versions."""
+        versions = version or [None] * len(self._stores)
+        own = zip(self._own(), versions, strict=True)
+        return SnapshotUnion(
+            [
+                (store.snapshot(fingerprint, use_cache=use_cache, version=number), hidden)
+                for (store, hidden), number in own
+            ]
+        )
 
     def refresh(self, fingerprint: str, *, report: Any = None) -> None:  # noqa: ANN401 -- as Store.refresh
         for store in self._stores:
@@ -302,6 +310,7 @@ class SnapshotUnion:
 
     Attributes:
         files: of all scan caches; moments that answer from another index have no place.
+        version: versions of the tables.
     """
 
     def __init__(self, snapshots: Sequence[tuple[Snapshot, frozenset[str]]]) -> None:
@@ -318,6 +327,7 @@ class SnapshotUnion:
                 files.append(replace(file, name=f"{number}/{file.name}", places=places))
                 self._of[files[-1].name] = snapshot
         self.files = tuple(files)
+        self.version = tuple(snapshot.version for snapshot, _ in snapshots)
 
     def of(self, file: ScanFile) -> Snapshot:
         """The snapshot that a file stands for a part of."""

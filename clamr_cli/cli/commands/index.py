@@ -9,12 +9,20 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
 
-from clamr_cli.cli.options import Context, EncoderOptions, EventsOption, ExtractionOptions, choose_encoder, open_store
+from clamr_cli.cli.options import (
+    Context,
+    EncoderOptions,
+    EventsOption,
+    ExecutorOptions,
+    ExtractionOptions,
+    choose_encoder,
+    open_store,
+)
 from clamr_cli.cli.output import warn
 from clamr_cli.cli.progress import IndexView, follow, interruptible
 from clamr_cli.config import plain_value, state_folder, value_text
@@ -34,7 +42,7 @@ _Pace = Annotated[float, msgspec.Meta(gt=0.0)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexArguments(ExtractionOptions, EncoderOptions):
+class IndexArguments(ExecutorOptions, ExtractionOptions, EncoderOptions):
     targets: Annotated[
         list[str] | None, typer.Argument(metavar="TARGET", help="Files, folders or globs.", show_default=False)
     ] = None
@@ -61,15 +69,6 @@ class IndexArguments(ExtractionOptions, EncoderOptions):
     shard: Annotated[
         str | None, typer.Option(metavar="N/OF", help="Only this part of the files: 3/16 in the third of 16 jobs.")
     ] = None
-    executor: Annotated[
-        Literal["local", "ray"], typer.Option(help="Work on this machine, or on the workers of a Ray cluster.")
-    ] = "local"
-    address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="The Ray cluster: auto (default), an address, or local.")
-    ] = None
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Workers of the cluster (default: one a node).")] = (
-        None
-    )
     gpus_per_worker: Annotated[
         float | None, typer.Option(metavar="X", help="GPUs of each worker; 0.25 lets four share one.")
     ] = None
@@ -170,18 +169,12 @@ def plan(
 
 def _executor(arguments: IndexArguments, settings: Settings, options: IndexOptions) -> RayExecutor | None:
     """The workers of a cluster, None for this machine's own processes."""
-    given = {
-        "address": arguments.address,
-        "workers": arguments.workers,
-        "gpus_per_worker": arguments.gpus_per_worker,
-    }
-    if arguments.executor == "local":
-        if named := [name for name, value in given.items() if value is not None]:
-            raise UsageError(f"--{named[0].replace('_', '-')} requires --executor ray", "add it, or leave both out")
+    cluster = arguments.ray_options(settings, gpus_per_worker=arguments.gpus_per_worker)
+    if cluster is None:
         return None
     from clamr_cli.index.executors.ray import RayExecutor
 
-    return RayExecutor(settings.ray_options(**given), options.cache, options.with_threads().threads)
+    return RayExecutor(cluster, options.cache, options.with_threads().threads)
 
 
 def _shard(text: str) -> tuple[int, int]:

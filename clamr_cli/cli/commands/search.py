@@ -29,10 +29,10 @@ _OPTIONS: Final = {"also": "--and", "without": "--not", "everything": "--all"}
 _NOT_SAVED: Final = frozenset(
     (
         "json", "tsv", "table", "csv", "paths", "null", "ids", "pictures", "sheet", "clips", "export", "force",
-        "queries", "save", "saved", "forget",
+        "queries", "save", "saved", "forget", "executor", "address", "workers",
     )
 )  # fmt: skip
-"""Arguments that say what to do with an answer."""
+"""Arguments that say what to do with an answer, or who works on it."""
 _OF_ONE: Final = ("image", "like", "paths", "sheet", "clips", "export")
 """Options that are for one query."""
 _MOST: Final = 1_000_000_000
@@ -40,7 +40,7 @@ _MOST: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchArguments(options.FormOptions, options.EncoderOptions):
+class SearchArguments(options.FormOptions, options.ExecutorOptions, options.EncoderOptions):
     query: Annotated[
         list[str] | None, typer.Argument(metavar="QUERY", help="What to look for, or @NAME.", show_default=False)
     ] = None
@@ -173,6 +173,8 @@ def search(context: Context, arguments: SearchArguments) -> int:
 
     A misspelt word is corrected if it is close to a word of the index and in no dictionary; a line on stderr says so, and --verbatim searches as written. Where the query is a single word, moments that have it in what is said, on screen or in the metadata come first.
 
+    --executor ray divides the scan among the workers of a Ray cluster (extra 'cluster'), with the same results; see 'clamr help scaling'. They are started for this one command: clamr serve keeps them warm.
+
     --queries answers many queries in one run: a file of plain lines, of JSON lines with "query", or of CSV with a column "query". Each line of TSV, CSV and JSON begins with query_id and query; a query that finds nothing is named on stderr. --save NAME keeps the query and its options with the index, 'clamr search @NAME' runs it, and options given then count instead; --since 2w stays relative.
 
     --paths leaves weak hits out, unless --floor 0 is given. On a terminal it quotes names as a shell needs it; piped, they come as they are, and a name with a line break takes two lines: -0 is safe with any name.
@@ -220,35 +222,38 @@ def search(context: Context, arguments: SearchArguments) -> int:
     store = open_indexes(context, settings)
     if saved_as is not None:
         _save(store, saved_as, arguments)
-    encoder = encoder_for(store, settings, arguments.encoder_settings())
-    store.refresh(encoder.info.fingerprint)
-    if not arguments.verbatim:
-        also, without = (
-            tuple(_corrected(store, text) for text in texts) for texts in (search_options.also, search_options.without)
-        )
-        search_options = replace(search_options, also=also, without=without)
-    if batch:
-        codes: list[int] = []
-        header_written = False
-        for each in batch:
-            text = each.text if arguments.verbatim else _corrected(store, each.text, prefix=f"{each.text}: ")
-            with waiting("searching"):
-                hits = find(store, encoder, text, search_options, device=settings.device)
-            if not hits:
-                _explain_nothing(store, encoder, text, search_options, prefix=f"{each.text}: ")
-                codes.append(EXIT_NOTHING)
-                continue
-            codes.append(_print_hits(store, encoder, text, hits, form, arguments, each, header=not header_written))
-            header_written = True
-        return min(codes)
-    if not arguments.verbatim and query:
-        query = _corrected(store, query)
-    example, like = None, ""
-    with waiting("searching"):
-        if given is not None:
-            is_picture = arguments.image is not None
-            example, like = options.example(store, encoder, given, search_options.modalities, is_picture=is_picture)
-        hits = find(store, encoder, query, search_options, device=settings.device, example=example)
+    device = settings.device
+    with arguments.scan_workers(settings, store) as workers:
+        encoder = encoder_for(store, settings, arguments.encoder_settings())
+        store.refresh(encoder.info.fingerprint)
+        if not arguments.verbatim:
+            also, without = (
+                tuple(_corrected(store, text) for text in texts)
+                for texts in (search_options.also, search_options.without)
+            )
+            search_options = replace(search_options, also=also, without=without)
+        if batch:
+            codes: list[int] = []
+            header_written = False
+            for each in batch:
+                text = each.text if arguments.verbatim else _corrected(store, each.text, prefix=f"{each.text}: ")
+                with waiting("searching"):
+                    hits = find(store, encoder, text, search_options, device=device, workers=workers)
+                if not hits:
+                    _explain_nothing(store, encoder, text, search_options, prefix=f"{each.text}: ")
+                    codes.append(EXIT_NOTHING)
+                    continue
+                codes.append(_print_hits(store, encoder, text, hits, form, arguments, each, header=not header_written))
+                header_written = True
+            return min(codes)
+        if not arguments.verbatim and query:
+            query = _corrected(store, query)
+        example, like = None, ""
+        with waiting("searching"):
+            if given is not None:
+                is_picture = arguments.image is not None
+                example, like = options.example(store, encoder, given, search_options.modalities, is_picture=is_picture)
+            hits = find(store, encoder, query, search_options, device=device, example=example, workers=workers)
     ranks = [LastHit.of(hit) for hit in hits]
     store.remember_search(query, search_options, encoder.info.name, ranks, like)
     if not hits and example is not None:

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import typer
 
 from clamr_cli.cli.children import Child, own_command
-from clamr_cli.cli.options import Context, DeviceOption, EncoderOption, EncoderOptions, open_store
+from clamr_cli.cli.options import Context, DeviceOption, EncoderOption, EncoderOptions, ExecutorOptions, open_store
 from clamr_cli.cli.output import print_line, warn
 from clamr_cli.cli.progress import interruptible
 from clamr_cli.config import external
@@ -26,7 +26,7 @@ _BACKLOG: Final = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeArguments(EncoderOptions):
+class ServeArguments(ExecutorOptions, EncoderOptions):
     folders: Annotated[
         list[str] | None,
         typer.Argument(metavar="DIR", help="With --watch: folders; by default all known ones.", show_default=False),
@@ -59,6 +59,9 @@ def serve(context: Context, arguments: ServeArguments) -> int:
 
     While it runs, commands such as clamr search are answered by it and take a fraction of the time.
 
+    With --executor ray, searches of the page and the API are divided among the workers of a Ray cluster (extra
+    'cluster'), which stay warm; see 'clamr help scaling'.
+
     Examples:
         clamr serve
         clamr serve --no-browser --port 9000
@@ -79,12 +82,14 @@ def serve(context: Context, arguments: ServeArguments) -> int:
 
     settings, token = context.settings(encoder=arguments.encoder, device=arguments.device), _token(arguments)
     store = open_store(settings)
-    with contextlib.closing(_listen(arguments.host, arguments.port)) as listening:
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(contextlib.closing(_listen(arguments.host, arguments.port)))
+        workers = stack.enter_context(arguments.scan_workers(settings, store))
         port = listening.getsockname()[1]
         names = arguments.allow_host or ()
         access = Access.of(arguments.host, port, token=token, names=names, write=arguments.allow_write)
         app = create_app(
-            Library(store, settings, arguments.encoder_settings()),
+            Library(store, settings, arguments.encoder_settings(), scan=workers),
             access,
             command=own_command(context),
             report=lambda error: warn(f"clamr serve: {defect_message(error)}", always=True),

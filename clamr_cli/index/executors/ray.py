@@ -14,11 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import io
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -28,7 +25,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from clamr_cli.errors import ClamrError, MissingExtra, ModelError, Unreachable, UsageError, first_line
+from clamr_cli.cluster import BACK_WITHIN, SAME_PATHS, STARTED_WITHIN, Cluster
+from clamr_cli.errors import ClamrError, ModelError, Unreachable, first_line
 from clamr_cli.events import Event, Notice
 from clamr_cli.files import TEMPORARY_PREFIX
 from clamr_cli.index.executors import Folder, Kind, Reporter, Result, TaskFailed, WorkerLost
@@ -47,18 +45,10 @@ _PIECE: Final = 8 << 20
 _KEPT: Final = 8
 """Copies of working directories that a worker keeps."""
 
-_STARTED_WITHIN: Final = 120.0
-_BACK_WITHIN: Final = 300.0
-"""Seconds until the first worker must be there, and until one must be back where all were lost."""
-
 _AGAIN: Final = 1.0
-_ANSWERED_WITHIN: Final = 5.0
 
 _Files = list[tuple[str, int, bytes]]
 """Parts of files: the name in its folder, the offset, and the bytes."""
-
-_LOCAL: Final = "local"
-_SAME_PATHS: Final = "give all nodes the same path to it"
 
 
 class RayExecutor:
@@ -76,29 +66,17 @@ class RayExecutor:
     """
 
     def __init__(self, options: RayOptions, cache: Path, threads: int, *, shared: bool | None = None) -> None:
-        # Before the import, which reads them.
-        os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
-        try:
-            import ray
-        except ImportError as error:
-            raise MissingExtra("--executor ray", "cluster") from error
-        self._ray: Any = ray
+        self._cluster = Cluster(options)
+        self._ray, self.count = self._cluster.ray, self._cluster.count
         self._shared = shared
         self._emit: Callable[[Event], None] = lambda _: None
         self._watching: list[asyncio.Task[None]] = []
-        self._connected = not ray.is_initialized()
-        if self._connected:
-            _connect(ray, options.address)
-        # The head of a cluster often has no processors for others.
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0.0) >= 1.0]
-        self.count = options.workers or max(1, len(nodes))
-        self._cpus = options.cpus_per_worker or _share(nodes, self.count)
-        remote = ray.remote(num_cpus=self._cpus, num_gpus=options.gpus_per_worker, max_restarts=-1)(ClusterWorker)
+        wanted = {"num_cpus": self._cluster.cpus, "num_gpus": self._cluster.gpus}
+        remote = self._ray.remote(**wanted, max_restarts=-1)(ClusterWorker)
         spread = remote.options(scheduling_strategy="SPREAD", max_concurrency=1000)
         self._workers = [
             _Handle(number, spread.remote(os.fspath(cache), threads)) for number in range(1, self.count + 1)
         ]
-        self._gpus = options.gpus_per_worker
 
     def start(self, emit: Callable[[Event], None]) -> None:
         """Wait for the workers as they come; notices about them go to ``emit``."""
@@ -131,7 +109,7 @@ class RayExecutor:
                 elif what == "files" and folder is not None:
                     _write(Path(folder), value)
                 elif what == "error" and isinstance(value, Unreachable) and os.path.exists(str(args[0])):
-                    raise Unreachable(f"{value.what} on node {worker.node}", _SAME_PATHS)
+                    raise Unreachable(f"{value.what} on node {worker.node}", SAME_PATHS)
                 elif what == "error":
                     raise value
                 elif what == "answer":
@@ -165,9 +143,7 @@ class RayExecutor:
             with contextlib.suppress(Exception):
                 self._ray.kill(worker.actor)
         self._workers = []
-        if self._connected:
-            self._connected = False
-            self._ray.shutdown()
+        self._cluster.close()
 
     # --- workers ------------------------------------------------------------------------------------------------------
 
@@ -202,14 +178,13 @@ class RayExecutor:
 
     async def _choose(self, kind: Kind, folder: Folder | None) -> _Handle:
         """The worker with the fewest tasks of a kind, of those one that has the folder; waits until one is there."""
-        limit = time.monotonic() + (_BACK_WITHIN if any(worker.losses for worker in self._workers) else _STARTED_WITHIN)
+        limit = time.monotonic() + (BACK_WITHIN if any(worker.losses for worker in self._workers) else STARTED_WITHIN)
         while not (up := [worker for worker in self._workers if worker.up]):
             self._changed.clear()
             left = limit - time.monotonic()
             if left <= 0:
-                wanted = f"CPU {self._cpus:g}" + (f", GPU {self._gpus:g}" if self._gpus else "")
                 raise ClamrError(
-                    f"no worker of the cluster is there: no node has as much free as one needs ({wanted})",
+                    f"no worker of the cluster is there: {self._cluster.no_room()}",
                     "see ray status; ask for less with --gpus-per-worker or cpus_per_worker of [executors.ray]",
                 )
             with contextlib.suppress(TimeoutError):
@@ -247,50 +222,6 @@ class _Handle:
         self.running: Counter[Kind] = Counter()
         self.folders: set[Folder] = set()
         self.sees: dict[Path, bool] = {}  # whether it sees a folder of the driver's machine
-
-
-def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 -- the module
-    """Connect to a cluster, or start one on this machine for as long as this process lives.
-
-    Raises:
-        UsageError: there is none.
-    """
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    quiet = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": False}
-    try:
-        # What it prints on the way is for those who look after clusters.
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            if address == _LOCAL:
-                # Without an address Ray connects to a cluster that it finds.
-                ray.init(address="local", include_dashboard=False, **quiet)
-            else:
-                host, _, port = address.removeprefix("ray://").rpartition(":")
-                if port.isdecimal():
-                    # Ray itself tries for minutes.
-                    socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERED_WITHIN).close()
-                ray.init(address=address, **quiet)
-    except (ValueError, RuntimeError, OSError) as error:
-        where = "on this machine" if address == "auto" else f"at {address!r}"
-        raise UsageError(
-            f"there is no Ray cluster {where} ({first_line(error)})",
-            "start one (ray start --head --include-dashboard=false), name one with --address, or give --address local",
-        ) from error
-    finally:
-        # Ray prints what happens to nodes, to stdout too, and has no setting against it. Notices say what matters.
-        importlib.import_module("ray._private.worker").__dict__["print_to_stdstream"] = lambda *_, **__: None
-        # Ray takes SIGTERM for itself.
-        with contextlib.suppress(ValueError, TypeError):
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
-
-def _share(nodes: list[dict[str, Any]], workers: int) -> float:
-    """The CPUs of a worker, so that as many as are wanted have room: all of a node where there is one on each."""
-    cpus = sorted((float(node["Resources"].get("CPU", 0.0)) for node in nodes), reverse=True)
-    share = float(max(1, int(max(cpus, default=1.0))))
-    while share > 1 and sum(int(count // share) for count in cpus) < workers:
-        share -= 1
-    return share
 
 
 def _read(folder: Path, before: dict[str, tuple[int, int]]) -> Iterator[_Files]:

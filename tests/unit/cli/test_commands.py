@@ -497,12 +497,14 @@ def test_a_cluster_needs_its_extra_and_its_options_need_a_cluster(
     clamr: Clamr, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "ray", None)
-    ended = clamr("--db", str(db), "index", str(tmp_path), "--executor", "ray", "--encoder", "hashed")
-    assert ended.code == 2
-    assert ended.err.startswith("clamr: --executor ray needs an optional package: pip install ")
-    assert "[cluster]" in ended.err
-    ended = clamr("--db", str(db), "index", str(tmp_path), "--workers", "2", "--encoder", "hashed")
-    assert ended.err == "clamr: --workers requires --executor ray: add it, or leave both out\n"
+    for command in (["index", str(tmp_path), "--encoder", "hashed"], ["search", "bees"], ["serve", "--no-browser"]):
+        ended = clamr("--db", str(db), *command, "--executor", "ray")
+        assert ended.code == 2
+        assert ended.err.startswith("clamr: --executor ray needs an optional package: pip install ")
+        assert "[cluster]" in ended.err
+        ended = clamr("--db", str(db), *command, "--workers", "2")
+        assert ended.code == 2
+        assert ended.err == "clamr: --workers requires --executor ray: add it, or leave both out\n"
 
 
 def test_status_says_how_far_a_run_is_only_while_there_is_one(clamr: Clamr, db: Path):
