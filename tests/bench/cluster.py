@@ -4,7 +4,8 @@
 share the cores of this machine, so two nodes can be no faster; what is measured is what Ray adds. ``--kills N`` indexes
 short clips and, in each of N rounds, kills a worker, a raylet or the driver at a random moment, and lets a further run
 finish; every index must be equal, row for row, to a local one. ``--shards`` searches drawn vectors in one index and in
-2 and 4 that hold the same.
+2 and 4 that hold the same. ``--search VECTORS`` divides the scan of one index among 1, 2 and 4 workers of a core each:
+processor seconds of the workers and of the driver for a query, and what follows from them for larger libraries.
 """
 
 from __future__ import annotations
@@ -22,19 +23,26 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clamr_cli.search import search
+from clamr_cli.search.cascade import Candidates, Cascade, kernel_scan
+from clamr_cli.search.workers import RayWorkers, _merged
 from clamr_cli.store import Store, StoreUnion
-from clamr_cli.types import SearchOptions
+from clamr_cli.types import RayOptions, SearchOptions
+from tests.bench.corpus import Corpus, write
 from tests.bench.process import tree
+from tests.bench.search import ENCODER, RULE
 from tests.clips import Clip
 from tests.unit.store.samples import all_rows
 
 MEMORY = 100_000_000
+WARMING = 2
+"""Queries before those that are measured: checksums of the scan cache are compared once in a process."""
 COLOURS = ("navy", "darkgreen", "maroon", "olive", "teal", "purple", "gray", "sienna", "indigo", "black")
 
 
@@ -223,6 +231,94 @@ def shards(scratch: Path, moments: int, vectors: int, queries: int) -> dict[str,
     return result
 
 
+def divided(scratch: Path, vectors: int, queries: int) -> dict[str, Any]:
+    """Costs of queries whose scan is divided among workers of one core each, and of a scan by one thread beside them.
+
+    A tenth of the vectors is measured too: the difference is what vectors cost, the rest is what a query costs.
+    """
+    bench = Bench(scratch)
+    bench.nodes.append(bench.cluster.add_node(num_cpus=4, object_store_memory=MEMORY))
+    try:
+        sizes = {size: costs_of(bench, scratch, size, queries) for size in (vectors // 10, vectors)}
+    finally:
+        bench.cluster.shutdown()
+    few, many = sizes.values()
+    scan = (many["1 workers"]["workers"] - few["1 workers"]["workers"]) / (0.9e-6 * vectors)
+    query = max(0.0, many["1 workers"]["workers"] - scan * 1e-6 * vectors)
+    more = (many["4 workers"]["driver"] - many["1 workers"]["driver"]) / 3
+    merging = {}
+    for count in (16, 256):
+        lists = [[(f"{part:05}{number:07}#1", float(number)) for number in range(10)] for part in range(count)]
+        started = time.process_time()
+        for _ in range(100):
+            _merged(lists, frozenset(), 10, True)
+        merging[count] = (time.process_time() - started) / 100
+    return {
+        "queries": queries,
+        "vectors": sizes,
+        "core seconds per million vectors": scan,
+        "core seconds of a query besides, in each worker": query,
+        "driver seconds with 1 worker": many["1 workers"]["driver"],
+        "driver seconds for each worker more": more,
+        "driver seconds to merge so many lists": merging,
+        "seconds of a query of a billion vectors, nodes of 16 cores": {
+            nodes: 1000 * scan / (nodes * 16) + query + many["1 workers"]["driver"] + (nodes - 1) * max(0.0, more)
+            for nodes in (4, 8, 16, 32, 64)
+        },
+    }
+
+
+def costs_of(bench: Bench, scratch: Path, vectors: int, queries: int) -> dict[str, Any]:
+    """Seconds of a query by the clock, and of the processor: of the driver, and of its workers together."""
+    corpus = Corpus(vectors // 1000, 1000)
+    db = scratch / corpus.name
+    store = Store.open(db) if db.exists() else write(corpus, db, ENCODER)
+    store.pack_vectors(ENCODER.fingerprint)
+    drawn = corpus.queries(WARMING + queries, 32)
+    videos = frozenset(facts.video_id for facts in store.catalog())
+
+    def measured(top: Any, pids: Sequence[int] = ()) -> tuple[dict[str, Any], list[Any]]:
+        walls, answers, began = [], [], (0.0, 0.0)
+        for number, query in enumerate(drawn):
+            if number == WARMING:
+                began = time.process_time(), processor_seconds(pids)
+            started = time.perf_counter()
+            answers.append(top(Candidates(store.snapshot(ENCODER.fingerprint), videos), query))
+            walls.append(time.perf_counter() - started)
+        own, theirs = time.process_time() - began[0], processor_seconds(pids) - began[1]
+        return {
+            "wall": statistics.median(walls[WARMING:]),
+            "driver": own / queries,
+            "workers": theirs / queries,
+        }, answers
+
+    def alone(candidates: Candidates, query: Any) -> Any:
+        return Cascade(candidates, query, [RULE], kernel_scan(query, threads=1)).top(10, of_each_video=True)
+
+    costs, wanted = measured(alone)
+    result: dict[str, Any] = {"no workers, one thread": {"wall": costs["wall"], "processor": costs["driver"]}}
+    for count in (1, 2, 4):
+        started = time.perf_counter()
+        workers = RayWorkers(RayOptions(bench.cluster.address, count, cpus_per_worker=1), store, None)
+        workers.wait()
+        start = time.perf_counter() - started
+
+        def top(candidates: Candidates, query: Any, workers: Any = workers) -> Any:
+            return workers.top(candidates, ENCODER.fingerprint, query, RULE, (), 10, of_each_video=True)
+
+        pids = [pid for pid in tree(os.getpid()) if _name(pid).startswith(b"ray::ScanWorker")]
+        costs, answers = measured(top, pids)
+        workers.close()
+        result[f"{count} workers"] = {**costs, "start": start, "equal": answers == wanted}
+        print(f"{vectors} vectors, {count} workers: {result[f'{count} workers']}", file=sys.stderr, flush=True)
+    return result
+
+
+def processor_seconds(pids: Sequence[int]) -> float:
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in pids]
+    return sum(int(ticks) for pair in fields for ticks in pair) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cost", type=int, metavar="CLIPS", default=0)
@@ -230,6 +326,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, metavar="ROUNDS", default=0)
     parser.add_argument("--clips", type=int, default=40, help="clips of the kills")
     parser.add_argument("--shards", type=int, metavar="MOMENTS", default=0)
+    parser.add_argument("--search", type=int, metavar="VECTORS", default=0)
+    parser.add_argument("--queries", type=int, default=20, help="of --search")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the index of --search there, or use one")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
     arguments = parser.parse_args()
@@ -241,6 +340,8 @@ def main() -> None:
         folder = Path(scratch)
         if arguments.shards:
             result["shards"] = shards(folder, arguments.shards, 100, 20)
+        if arguments.search:
+            result["search"] = divided(arguments.keep or folder, arguments.search, arguments.queries)
         if arguments.cost or arguments.kills:
             bench = Bench(folder)
             try:
