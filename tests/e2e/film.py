@@ -1,4 +1,4 @@
-"""A long film with thirty distinct scenes in which a few things are seen, said or written once, at known times."""
+"""A long film with twenty distinct scenes in which a few things are seen, said or written once, at known times."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from clamr_cli.demo import NARRATIONS, Spoken, camera_move, card, photo, sound, 
 
 FPS, SIZE = 2, (480, 270)
 SCENE = 10.0
-SEEN = {4: "cat", 17: "rocket", 26: "coffee"}
-WRITTEN = {9: ("Harbour Street 42", "open until midnight"), 22: ("Weekly chess club", "in the library")}
-SAID = {2: "bees", 13: "bicycle", 24: "volcano"}
-SCENES = 30
+SEEN = {3: "cat", 11: "rocket", 18: "coffee"}
+WRITTEN = {6: ("Harbour Street 42", "open until midnight"), 14: ("Weekly chess club", "in the library")}
+SAID = {1: "bees", 9: "bicycle", 16: "volcano"}
+SCENES = 20
 _GROUNDS = ("brick", "grass", "astronaut", "gravel", "camera", "retina", "galaxies")
 
 
@@ -45,19 +45,19 @@ def _said(number: int, question: str) -> Event:
 
 
 EVENTS = (
-    _seen(4, "a close-up of a cat"),
-    _seen(17, "a rocket on its launch pad"),
-    _seen(26, "a cup of coffee"),
-    _written(9, "until when is Harbour Street 42 open?"),
-    _written(22, "where does the weekly chess club meet?"),
-    _said(2, "how do honeybees tell each other where flowers are?"),
-    _said(13, "how to change a flat tire of a bicycle"),
-    _said(24, "what happened when the volcano woke up?"),
+    _seen(3, "a close-up of a cat"),
+    _seen(11, "a rocket on its launch pad"),
+    _seen(18, "a cup of coffee"),
+    _written(6, "until when is Harbour Street 42 open?"),
+    _written(14, "where does the weekly chess club meet?"),
+    _said(1, "how do honeybees tell each other where flowers are?"),
+    _said(9, "how to change a flat tire of a bicycle"),
+    _said(16, "what happened when the volcano woke up?"),
 )
 
 
 def write(path: Path) -> Path:
-    """Writes the film: five minutes in which most scenes stand still."""
+    """Writes the film: 200 seconds in which most scenes stand still."""
     spoken = [Spoken(NARRATIONS[name], number * SCENE) for number, name in SAID.items()]
     write_video(path, _pictures(), FPS, SIZE, sound(spoken, SCENES * SCENE))
     return path

@@ -150,16 +150,14 @@ def test_speech_is_found_in_another_language(encoder: Encoder, query: str) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "query", ["eine Tasse Kaffee", "une tasse de café", "una taza de café", "一杯のコーヒー", "一杯咖啡"]
-)
-def test_a_picture_is_found_in_another_language(encoder: Encoder, query: str) -> None:
+def test_a_picture_is_found_in_another_language(encoder: Encoder) -> None:
     names = ("astronaut", "coffee", "cat", "rocket")
     frames = [(Frame(0, Span(0, 9), photo(name)),) for name in names]
     rows = encoder.encode_documents(
         [Document(name, Span(0, 9), frames=each) for name, each in zip(names, frames, strict=True)]
     )
-    assert best(encoder, query, rows) == 1
+    for query in ("eine Tasse Kaffee", "une tasse de café", "una taza de café", "一杯のコーヒー", "一杯咖啡"):
+        assert best(encoder, query, rows) == 1, query
 
 
 @pytest.mark.slow

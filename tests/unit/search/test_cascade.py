@@ -110,9 +110,12 @@ def cascade(store, query, rules, videos=None, *, scan=None, use_cache=True, firs
 
 
 def check(store, rng, query, videos, *, limit=10, first=()):
-    for rule in rules(rng):
+    ways = rules(rng)
+    names, values = brute(store, query, ways, videos)
+    for number, rule in enumerate(ways):
+        ranking = brute_ranking(names, values[:, number], rule, first)
         for of_each_video in (True, False):
-            wanted = brute_top(store, query, rule, limit, videos, of_each_video=of_each_video, first=first)
+            wanted = list(first_of_each_video(ranking) if of_each_video else ranking)[:limit]
             found = cascade(store, query, [rule], videos, first=first).top(limit, of_each_video=of_each_video)
             assert_same(found, wanted)
 
