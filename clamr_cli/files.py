@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from clamr_cli import locations
 from clamr_cli.errors import UsageError
 from clamr_cli.types import FileRecord
 
@@ -141,7 +142,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 
 def readable_now(files: Sequence[FileRecord]) -> frozenset[str]:
-    """The paths of the files that are there and can be opened now.
+    """The paths of the files that are there and can be opened now. Servers are not asked: the last index run was.
 
     Files of each root are looked at side by side for a short time. Where no answer came by then, what the last index
     run met counts.
@@ -149,7 +150,8 @@ def readable_now(files: Sequence[FileRecord]) -> frozenset[str]:
     answers: dict[str, bool] = {}
     by_root: dict[str, list[str]] = {}
     for file in files:
-        by_root.setdefault(file.root, []).append(file.path)
+        if not locations.is_remote(file.path):
+            by_root.setdefault(file.root, []).append(file.path)
 
     def look(paths: Sequence[str]) -> None:
         for path in paths:

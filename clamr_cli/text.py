@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from clamr_cli import locations
 from clamr_cli.errors import UsageError
 from clamr_cli.types import MediaInfo, Segment, Span
 
@@ -339,10 +340,12 @@ def shorten(text: str, limit: int) -> str:
 
 
 def file_link(path: str) -> str:
-    """A ``file://`` address of a path, every byte that is not plain ASCII percent-encoded."""
+    """The address of a file, every byte that is not plain ASCII percent-encoded: ``file://`` of a path."""
     # Slow to import, and needed on terminals alone.
     from urllib.parse import quote
 
+    if locations.is_remote(path):
+        return quote(path, safe=":/%" if path.startswith("http") else ":/")
     return "file://" + quote(os.fsencode(os.path.abspath(path)))
 
 

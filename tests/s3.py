@@ -7,12 +7,15 @@ from contextlib import contextmanager
 
 import pytest
 
+from clamr_cli import locations
+
 BUCKET = "videos"
 
 
 @contextmanager
 def s3_server() -> Iterator[str]:
     """Start a server with an empty bucket, and have this process and its children use it; yields its address."""
+    forget_servers()
     pytest.importorskip("obstore", reason="the extra 'cluster' is not installed")
     server_module = pytest.importorskip("moto.server", reason="moto is not installed")
     import boto3
@@ -32,3 +35,12 @@ def s3_server() -> Iterator[str]:
             yield values["ENDPOINT_URL"]
         finally:
             server.stop()
+            forget_servers()
+
+
+def forget_servers() -> None:
+    """Forget what this process knows of servers: connections, listings, and that one was down."""
+    locations._store.cache_clear()
+    locations._listings.clear()
+    locations._down.clear()
+    locations._blocks.clear()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from clamr_cli import locations
 from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.files import absent_file
 from clamr_cli.index.documents import spoken_segments
@@ -105,20 +106,20 @@ class _Library:
             try:
                 video_id = video_named(self._store, name)
             except UsageError:
-                if not os.path.isfile(name):
+                if not locations.is_file(name):
                     raise absent_file(name) or UsageError(*_unknown(self._store, name)) from None
             else:
                 return self._indexed(video_id)
-        if not os.path.isfile(name):
+        if not locations.is_file(name):
             raise absent_file(name) or UsageError(f"there is no video {name}", "give the path of a file")
-        path = os.path.abspath(name)
+        path = locations.absolute(name)
         return Selection(path, self._probe(path), Span(0.0, 0.0))
 
     def _indexed(self, video_id: str) -> Selection:
         assert self._store is not None
         video = self._store.video(video_id)
         paths = [file.path for file in self._store.files([video_id]) if file.state is FileState.INDEXED]
-        there = next((path for path in paths if os.path.isfile(path)), None)
+        there = next((path for path in paths if locations.is_file(path)), None)
         if there is None:
             where = f"it was at {paths[0]}" if paths else "the index knows no file of it"
             raise UsageError(f"no file of {video.fields.title or video_id} is there now ({where})", "connect its disk")

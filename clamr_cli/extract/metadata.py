@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
+from clamr_cli import locations
 from clamr_cli.dates import (
     date_in_folders,
     date_in_name,
@@ -127,9 +128,9 @@ def read_metadata(
         if progress is not None:
             progress(os.fspath(sidecar))
         try:
-            if sidecar.stat().st_size > (_LARGEST if kind.endswith(".json") else _LARGEST_TEXT):
+            if locations.stat(sidecar).st_size > (_LARGEST if kind.endswith(".json") else _LARGEST_TEXT):
                 raise ValueError("too large")
-            _READERS[kind](decode(sidecar.read_bytes()), notes)
+            _READERS[kind](decode(locations.read_bytes(sidecar)), notes)
         except (OSError, ValueError, ArithmeticError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             result = "read in part" if isinstance(error, ReadInPart) else "left out"
@@ -163,9 +164,9 @@ def spoken_language(path: str | os.PathLike[str], root: str | os.PathLike[str] =
     """The short code of the language that the video's ``info.json`` names; empty where none does."""
     file = find_sidecars(path, root=root).notes.get(".info.json")
     try:
-        if file is None or file.stat().st_size > _LARGEST:
+        if file is None or locations.stat(file).st_size > _LARGEST:
             return ""
-        info = json.loads(decode(file.read_bytes()))
+        info = json.loads(decode(locations.read_bytes(file)))
     except (OSError, ValueError, RecursionError):
         return ""  # reading the notes tells of it
     return short_code(str(info.get("language") or "")) if isinstance(info, dict) else ""

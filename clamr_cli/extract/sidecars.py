@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from clamr_cli import locations
 from clamr_cli.languages import is_translation, language_named, language_of_text, same_language, short_code
 from clamr_cli.types import Segment, Span, SubtitleTrack
 
@@ -208,7 +209,7 @@ def sidecar_signature(path: str | os.PathLike[str], root: str | os.PathLike[str]
     digest, video = hashlib.sha256(), Path(path)
     for file, is_link in sorted((each.path, each.is_link) for each in _candidates(video, root)):
         try:
-            stat = file.stat()
+            stat = locations.stat(file)
         except OSError:
             continue
         if is_link and not _leads_inside(file, video, root):
@@ -372,7 +373,7 @@ def _folded(name: str) -> str:
 
 def _listing(folder: Path) -> _Folder:
     try:
-        return _read_folder(os.fspath(folder), folder.stat().st_mtime_ns)
+        return _read_folder(os.fspath(folder), locations.stat(folder).st_mtime_ns)
     except OSError:
         return _Folder()
 
@@ -383,7 +384,7 @@ def _read_folder(folder: str, _mtime_ns: int) -> _Folder:
     files: list[tuple[str, str, bool]] = []
     folders: dict[str, tuple[str, bool]] = {}
     videos: set[str] = set()
-    with os.scandir(folder) as entries:
+    with locations.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             folded = _folded(entry.name)
             stem, suffix = _split(folded)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
+from clamr_cli import locations
 from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.extract.clean import clean, encoding_of, refuse_entities
 from clamr_cli.extract.sidecars import is_log, marks_of
@@ -80,9 +81,9 @@ def read_subtitle_file(
         MediaError: the file cannot be read, is no subtitle file, or is an empty one.
     """
     try:
-        if path.stat().st_size > _LARGEST:
+        if locations.stat(path).st_size > _LARGEST:
             raise MediaError(f"{path.name} is too large for subtitles", "remove it, or rename it")
-        content = path.read_bytes()
+        content = locations.read_bytes(path)
     except OSError as error:
         raise MediaError(f"{path.name} cannot be read ({error.strerror})", "check its permissions") from error
     if content.startswith(b"\0\0\1\xba"):

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import numpy as np
 
-from clamr_cli import encoders
+from clamr_cli import encoders, locations
 from clamr_cli.errors import IndexLocked, MediaError, StoreError, UsageError
 from clamr_cli.events import Event
 from clamr_cli.extract.sidecars import find_sidecars
@@ -30,7 +30,7 @@ from clamr_cli.index.pipeline import Work, encode, extract, for_each
 from clamr_cli.index.run import iterate, stream
 from clamr_cli.index.tasks import SampledMedia
 from clamr_cli.index.workdir import DENSE, Workdir, sweep, work_area
-from clamr_cli.media.files import content_hash, stamp, video_id
+from clamr_cli.media.files import content_hash, replaced, stamp, video_id
 from clamr_cli.media.key_frames import THUMB
 from clamr_cli.search.search import file_named, last_hit, video_named
 from clamr_cli.store import Extraction, Store
@@ -69,10 +69,10 @@ def locate(store: Store, text: str) -> Target:
     """
     if not text.strip() or "\0" in text:
         raise UsageError("no video was named", "give a file, or an id that clamr ls shows")
-    path = os.path.abspath(text) if os.path.lexists(text) and last_hit(store, text) is None else ""
+    path = locations.absolute(text) if locations.lexists(text) and last_hit(store, text) is None else ""
     if not path and absent_file(text):
         file = file_named(store.files(), text)
-        if file is not None and os.path.lexists(file.path):
+        if file is not None and locations.lexists(file.path):
             path = file.path
     if path:
         if os.path.isdir(path):
@@ -80,7 +80,7 @@ def locate(store: Store, text: str) -> Target:
         # The hash of its content, if that was looked at before and has not changed since.
         content = state = None
         with contextlib.suppress(OSError):
-            status = os.stat(path)
+            status = locations.stat(path)
             state = (status.st_size, status.st_mtime_ns)
         record, note = store.file(path), noted(store, path)
         if record is not None and record.state is FileState.INDEXED and (record.size, record.mtime_ns) == state:
@@ -93,7 +93,7 @@ def locate(store: Store, text: str) -> Target:
         identity = video_named(store, text)
     except UsageError as error:
         raise absent_file(text) or error from None
-    paths = [record.path for record in store.files([identity]) if os.path.isfile(record.path)]
+    paths = [record.path for record in store.files([identity]) if locations.is_file(record.path)]
     return Target(paths[0] if paths else "", identity, store.video(identity).content_hash)
 
 
@@ -221,9 +221,14 @@ async def _sample(work: Work, target: Target, options: DenseOptions) -> SampledM
 def _note_file(work: Work, target: Target) -> None:
     """Note the file, so that its content need not be read again."""
     if target.path:
-        status = os.stat(target.path)
+        status = locations.stat(target.path)
         # Nothing of a file that took its place may be stored under the old content.
-        if content_hash(target.path) != target.content_hash:
+        if locations.is_remote(target.path):
+            # Its time of change stands for its content, and reading it again would cost more than it is worth.
+            changed = work.stamp is not None and replaced(target.path, work.stamp)
+        else:
+            changed = content_hash(target.path) != target.content_hash
+        if changed:
             raise MediaError("the file was changed while it was read", "ask again when it is complete")
         note = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "content_hash": target.content_hash}
         work.store.put_extraction(_note_key(target.path), note)

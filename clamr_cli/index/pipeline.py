@@ -172,7 +172,8 @@ class Work:
         """Hash the file's content, after noting its state: what changes from here on is a change for the next run."""
         self.signature = sidecar_signature(self.path, self.root)
         self.stamp = stamp(self.path)
-        self.content = await self.run("decode", "decode", tasks.identify, self.path)
+        area = os.fspath(self.folder) if self.executor.is_here else ""
+        self.content = await self.run("decode", "decode", tasks.identify, self.path, area)
 
     async def run(
         self, stage: Stage, kind: Kind, task: Callable[..., Result], *args: object, on_report: Reporter | None = None

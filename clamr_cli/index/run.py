@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from clamr_cli import encoders
+from clamr_cli import encoders, locations
 from clamr_cli.errors import ClamrError, MediaError, StoreError, Unreachable, UsageError
 from clamr_cli.events import Discovered, Event, Finished, Indexed, Moved, Notice, Offline, Removed, Skipped, Stage
 from clamr_cli.extract.sidecars import sidecar_signature
@@ -494,6 +494,8 @@ class IndexRun:
                 traceback.print_exception(error, file=out)
             hint = f"this is a defect of clamr; its traceback is in {log}"
             work.emit(self._fail(work, file, f"unexpected {type(error).__name__}", hint))
+        finally:
+            locations.discard(file.path, work.folder)
 
     async def _index_file(self, work: Work, file: VideoFile) -> None:
         await work.identify()
@@ -577,7 +579,7 @@ class IndexRun:
         before = self.register.files.get(record.path)
         if before is not None and before.state is not FileState.FAILED and not reached:
             same = (record.size, record.mtime_ns) in ((0, 0), (before.size, before.mtime_ns))
-            if before.state is FileState.INDEXED and (same or not os.path.exists(record.path)):
+            if before.state is FileState.INDEXED and (same or not locations.exists(record.path)):
                 record = replace(before, error=reason, hint=hint, missing_since=before.missing_since or now())
             elif before.state is FileState.MISSING:
                 record = replace(record, video_id=before.video_id)
@@ -590,7 +592,7 @@ class IndexRun:
         """Record what could not be looked at, and say how many videos stay in the index nevertheless."""
         away = Counter(absence.folder for record, absence, _ in self.scan.absent if record.state is FileState.INDEXED)
         for problem in self.scan.unreadable:
-            if glob.has_magic(problem.path) and not os.path.lexists(problem.path):
+            if glob.has_magic(problem.path) and not locations.lexists(problem.path):
                 # A pattern is no path that anything could be recorded of.
                 failure = Skipped(problem.path, problem.reason, problem.hint)
             else:

@@ -8,12 +8,14 @@ import fnmatch
 import glob
 import hashlib
 import os
+import stat
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from clamr_cli import locations
 from clamr_cli.errors import UsageError
 from clamr_cli.extract.sidecars import sidecar_signature
 from clamr_cli.media.files import explain
@@ -208,7 +210,7 @@ class Scan:
                 seen.add(item.path)
             elif isinstance(item, Unreadable):
                 self.unreadable.append(item)
-            elif item.path in named and not os.access(item.path, os.R_OK):
+            elif item.path in named and not locations.can_read(item.path):
                 # Those met in folders have been opened by the walk.
                 self.unreadable.append(Unreadable(item.path, *explain(PermissionError(errno.EACCES, ""))))
             else:
@@ -235,7 +237,7 @@ class Scan:
         for target in () if prune else lost:
             reason = ("it is not there", "connect its disk, or forget its videos with --prune")
             try:
-                os.lstat(target)
+                locations.lstat(target)
             except OSError as error:
                 if error.errno not in MISSING:
                     reason = explain(error)
@@ -264,10 +266,10 @@ class Scan:
                 absence = self.folders.absence(record.path, record.root)
                 status = None
                 with contextlib.suppress(OSError):
-                    status = os.stat(record.path)
+                    status = locations.stat(record.path)
                 if absence is not None:
                     self.absent.append((record, absence, record.root))
-                elif status is not None and not os.path.isdir(record.path):
+                elif status is not None and not stat.S_ISDIR(status.st_mode):
                     self.work.append(VideoFile(record.path, record.root, status.st_size, status.st_mtime_ns))
                 elif _is_readable_folder(record.path):
                     self.resolved.append(record)
@@ -328,12 +330,12 @@ class Scan:
                     absent.append((record, absence, root))
                 elif absence.missing:
                     self.missing.append(record)
-            elif offline and (path in seen or path not in met) and os.access(path, os.R_OK):
+            elif offline and (path in seen or path not in met) and locations.can_read(path):
                 self.back.append(record)
                 returned.update(ancestors(path))
             elif record.state is FileState.FAILED and path not in met and _is_readable_folder(path):
                 self.resolved.append(record)
-            elif record.state is FileState.INDEXED and path not in met and os.path.realpath(path) not in met:
+            elif record.state is FileState.INDEXED and path not in met and locations.realpath(path) not in met:
                 self.left_out.append(record)
         for record, absence, root in absent:
             if absence.gone and record.state is FileState.INDEXED and record.missing_since:
@@ -384,7 +386,7 @@ def resolve_targets(
         try:
             named += expand_targets([target])
         except UsageError:
-            path = os.path.abspath(os.path.expanduser(target))
+            path = locations.absolute(target)
             recorded = [name for name, record in files.items() if prune or record.state is not FileState.MISSING]
             # A pattern that ends in a folder means all in it; ``**/`` may stand for no folder. That ``*`` crosses
             # folders here takes in more than the walk would: what is there of it is left as it is.
@@ -399,7 +401,12 @@ def resolve_targets(
 
 
 def _is_readable_folder(path: str) -> bool:
-    return os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)
+    if not locations.is_remote(path):
+        return os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)
+    try:
+        return stat.S_ISDIR(locations.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def known_folders(store: Store) -> dict[str, dict[str, object]]:

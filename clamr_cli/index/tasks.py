@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from clamr_cli import locations
 from clamr_cli.errors import MediaError
 from clamr_cli.extract.options import AsrOptions, OcrOptions, TextLine
 from clamr_cli.extract.sidecars import Captions
@@ -53,6 +54,9 @@ _SURE_LANGUAGE: Final = 0.6
 
 ENCODE_BATCH: Final = 8
 """Documents handed to an encoder at once; between batches it can report how far it is."""
+
+_COPIED_FIRST: Final = 2**28
+"""Bytes of a remote file up to which it is copied before it is identified; of a larger one 64 MiB are read twice."""
 
 SAMPLING_VERSION: Final = "1"
 """Changes when sampling or thinning would give other candidates for the same file."""
@@ -121,10 +125,15 @@ class SampledMedia:
 # --- files, sidecars and decoding -------------------------------------------------------------------------------------
 
 
-def identify(_report: Reporter, path: str) -> str:
-    """Hash the content of a file."""
-    from clamr_cli.media.files import content_hash
+def identify(report: Reporter, path: str, area: str) -> str:
+    """Hash the content of a file. A remote one that is not large is first copied into an area, where it stays."""
+    from clamr_cli.media.files import content_hash, media_error
 
+    try:
+        if area and locations.is_remote(path) and (entry := locations.look(path)).stat().st_size <= _COPIED_FIRST:
+            path = str(locations.fetch(entry, Path(area), lambda _: report(0.0, 0.0)))
+    except locations.RemoteError as error:
+        raise media_error(error) from error
     return content_hash(path)
 
 
@@ -199,7 +208,24 @@ def decode(
     captions stand for the speech, ``all sound`` in any case. ``stamp`` is the file's when its content was identified.
     Frames are the first half of the work, sound the second.
     """
-    from clamr_cli.media.files import replaced
+    from clamr_cli.media.files import media_error, replaced
+
+    try:
+        # All of it is read, and some of it several times.
+        with locations.local_copy(path, Path(folder).parent, lambda _: report(0.0, 0.0)) as copy:
+            return _decode(report, copy, folder, captions, wanted, lambda: stamp is not None and replaced(path, stamp))
+    except locations.RemoteError as error:
+        raise media_error(error) from error
+
+
+def _decode(
+    report: Reporter,
+    path: str,
+    folder: str,
+    captions: CaptionSet,
+    wanted: Collection[Literal["sound", "all sound", "text"]],
+    is_replaced: Callable[[], bool],
+) -> DecodedMedia:
     from clamr_cli.media.frames import sample_frames
     from clamr_cli.media.key_frames import pick_frames
     from clamr_cli.media.prints import PrintMaker
@@ -242,7 +268,7 @@ def decode(
             notices.append(f"speech left out: {error}")
     if not (frames or tracks or count) and notices:
         raise MediaError(notices[0].split(": ", 1)[1], "the file may be damaged; try to play it")
-    if stamp is not None and replaced(path, stamp):
+    if is_replaced():
         raise MediaError("the file was changed while it was read", "index again when it is complete")
     if info.incomplete:
         notices.insert(0, readable_part(info))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from clamr_cli.errors import StoreError
 from clamr_cli.files import locked, make_folder, write_atomically
+from clamr_cli.locations import FETCHED
 from clamr_cli.media.files import video_id
 from clamr_cli.types import Frame, MediaInfo, Segment, Span
 
@@ -216,6 +217,8 @@ def sweep(folder: Path, finished: Collection[str] = ()) -> None:
                 # a video have nothing to do with whether it is indexed.
                 is_of_run = entry.name.startswith(_OWN) or entry.name.endswith(DENSE)
                 is_done = not is_of_run and video_id(entry.name) in finished
-                is_superfluous = is_done or time.time() - entry.stat().st_mtime > _LEFTOVER_AGE
+                is_superfluous = (
+                    is_done or entry.name.endswith(FETCHED) or time.time() - entry.stat().st_mtime > _LEFTOVER_AGE
+                )
         if is_superfluous:
             shutil.rmtree(entry, ignore_errors=True)

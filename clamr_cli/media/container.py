@@ -19,6 +19,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Stream
 
+from clamr_cli import locations
 from clamr_cli.errors import MediaError
 from clamr_cli.media.files import check_regular_file, lacks_index, may_hold_video, media_error
 from clamr_cli.types import MediaInfo, Segment, Span
@@ -38,6 +39,7 @@ _DISK: Final = frozenset(
     (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.EMFILE)
 )
 _READ: Final = 2**23
+_BUFFER: Final = 2**16  # bytes that FFmpeg asks for at a time of what is read by ranges
 _MOST_READS: Final = 512
 
 _LONGEST: Final = 400 * 3600.0
@@ -86,17 +88,20 @@ def open_media(path: str, *, edits: bool = True) -> Iterator[InputContainer]:
     try:
         container = av.open(
             # With the protocol spelled out, a name such as "concat:a" or "data:b" is only a name.
-            "file:" + os.path.abspath(path),
+            locations.RemoteFile(path) if locations.is_remote(path) else "file:" + os.path.abspath(path),
             options={"max_pixels": str(MOST_PIXELS)},
             container_options=options,
             metadata_errors="replace",
             timeout=(_PATIENCE, _PATIENCE),
+            buffer_size=_BUFFER,
         )
+    except locations.RemoteError as error:
+        raise media_error(error) from error
     except av.error.FFmpegError as error:
         _raise_if_the_disk_fails(error, path)
         advice = "copy or download it again"
         try:
-            with open(path, "rb") as file:
+            with locations.open_binary(path) as file:
                 head = file.read(4096)
                 if lacks_index(file, head):
                     raise MediaError("the file is cut off: its index (moov) is missing", advice) from error
@@ -109,13 +114,16 @@ def open_media(path: str, *, edits: bool = True) -> Iterator[InputContainer]:
         for stream in container.streams.video:
             if stream.codec_context is not None:
                 stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
-        yield container
+        try:
+            yield container
+        except locations.RemoteError as error:  # of a file that is read by ranges
+            raise media_error(error) from error
 
 
 def _raise_if_the_disk_fails(error: av.error.FFmpegError, path: str) -> None:
     if isinstance(error, av.error.ExitError):  # FFmpeg's timeout
         raise media_error(TimeoutError()) from error
-    if not isinstance(error, OSError) or error.errno not in _DISK:
+    if not isinstance(error, OSError) or error.errno not in _DISK or locations.is_remote(path):
         return
     # Damaged content, too, makes demuxers report read errors; only reading tells.
     try:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from clamr_cli import locations
 from clamr_cli.errors import MediaError, Unreachable
 
 _REASONS: Final = {
@@ -107,6 +108,8 @@ _UNKNOWN_RIFF: Final = 0x7FFFFFFF - 2**16
 
 def explain(error: OSError) -> tuple[str, str]:
     """The meaning of a system error for the file it met, and what to do about it; names no path."""
+    if isinstance(error, locations.RemoteError):
+        return error.strerror or "", error.hint
     if isinstance(error, TimeoutError):
         return _REASONS[errno.ETIMEDOUT]
     unknown = (f"the file cannot be read ({error.strerror or type(error).__name__})", "")
@@ -126,7 +129,7 @@ def check_regular_file(path: str) -> os.stat_result:
         MediaError: it is gone, a folder, a pipe or a device.
     """
     try:
-        status = os.stat(path)
+        status = locations.stat(path)
     except OSError as error:
         raise media_error(error) from error
     if stat.S_ISDIR(status.st_mode):
@@ -180,13 +183,13 @@ def content_hash(path: str) -> str:
     """
     check_regular_file(path)
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
+        with locations.open_binary(path) as file:
+            size = file.seek(0, os.SEEK_END)
             digest = hashlib.blake2b(size.to_bytes(8, "big"), digest_size=32)
             for start, length in blocks(size):
                 file.seek(start)
                 while length > 0:
-                    piece = os.read(file.fileno(), min(length, BLOCK))
+                    piece = file.read(min(length, BLOCK))
                     if not piece:
                         raise MediaError("the file became shorter while it was read", "index again when it is complete")
                     digest.update(piece)
@@ -261,7 +264,7 @@ def truncation(path: str) -> tuple[int, bool]:
         MediaError: the file is gone or unreadable.
     """
     try:
-        with open(path, "rb") as file:
+        with locations.open_binary(path) as file:
             end, stated = file.seek(0, os.SEEK_END), _stated_end(file)
             missing = max(0, stated - end)
             if stated:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from clamr_cli import locations
 from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.media.container import MOST_PIXELS
 from clamr_cli.media.frames import frames_at
@@ -119,7 +119,7 @@ def read_clip(name: str, span: Span | None = None) -> list[Frame]:
     # The last frame begins before the end, so a second after its beginning has none of its own.
     for back in (0.0, 0.5, 2.0):
         wanted = times if not back else [max(0.0, time - back) for time in times[-1:]]
-        for time, image in () if frames else frames_at(os.path.abspath(name), info, wanted, max_side=FRAME_SIDE):
+        for time, image in () if frames else frames_at(locations.absolute(name), info, wanted, max_side=FRAME_SIDE):
             if image is not None:
                 frames.append(Frame(time, Span(time, time), to_jpeg(image, _QUALITY)))
     if not frames:

@@ -23,6 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
+from clamr_cli import locations
 from clamr_cli.errors import MediaError
 from clamr_cli.languages import choose_track
 from clamr_cli.media.container import Clock, open_media, origin, placed_packets, seek_key
@@ -125,7 +126,7 @@ def _direct_kind(path: str, info: MediaInfo, sound: Any) -> str:  # noqa: ANN401
     if "mp4" in info.container and all(codec in known for codec, known in zip(codecs, _MP4, strict=True)):
         return "video/mp4" if info.video_codec else "audio/mp4"
     if "webm" in info.container and all(codec in known for codec, known in zip(codecs, _WEB, strict=True)):
-        with open(path, "rb") as file:
+        with locations.open_binary(path) as file:
             # The name of the format is among the first elements.
             return ("video/webm" if info.video_codec else "audio/webm") if b"webm" in file.read(64) else ""
     return ""

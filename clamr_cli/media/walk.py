@@ -19,6 +19,7 @@ from typing import Final
 
 from pathspec import GitIgnoreSpec
 
+from clamr_cli import locations
 from clamr_cli.errors import UsageError
 from clamr_cli.media.files import (
     HEAD,
@@ -29,6 +30,8 @@ from clamr_cli.media.files import (
     extension,
     may_hold_video,
 )
+
+_Entry = os.DirEntry[str] | locations.RemoteEntry
 
 IGNORE_FILE: Final = ".clamrignore"
 _LONGEST_IGNORE_FILE: Final = 1 << 20
@@ -64,6 +67,9 @@ _FOLDERS: Final[Mapping[str, tuple[str, ...]]] = {
     "sub": ("clip",),
 }
 
+
+# Endings that other files have, too. In a bucket only these files are looked into: each look is a request.
+_DOUBTFUL: Final = frozenset(("", ".dat", ".mod", ".mts", ".tod", ".ts"))
 
 # Errors that say that there is no such file. All others say that it could not be looked at.
 MISSING: Final = (errno.ENOENT, errno.ENOTDIR)
@@ -134,6 +140,16 @@ def expand_targets(targets: Sequence[str]) -> list[str]:
     """
     named: list[str] = []
     for target in targets:
+        if locations.is_remote(target):
+            path = locations.absolute(target)
+            try:
+                locations.stat(path)
+            except OSError as error:
+                if error.errno in MISSING:
+                    raise UsageError(f"there is no object or folder {path!r}", "check the spelling") from error
+                raise UsageError(*explain(error)) from error
+            named.append(path)
+            continue
         path = os.path.expanduser(target)
         matches = [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True))
         if not matches:
@@ -154,7 +170,9 @@ class _Walk:
     def run(self, targets: Sequence[str]) -> Iterator[VideoFile | Unreadable]:
         for target in targets:
             try:
-                status = os.stat(target)
+                status = locations.stat(target)
+                if stat.S_ISDIR(status.st_mode) and locations.is_remote(target):
+                    locations.list_below(target)
             except OSError as error:
                 yield _unreadable(target, error)
                 continue
@@ -177,7 +195,7 @@ class _Walk:
                 if not self._is_new(folder):
                     continue
                 self.entered.append(folder)
-                with os.scandir(folder) as listing:
+                with locations.scandir(folder) as listing:
                     entries = sorted(listing, key=lambda entry: entry.name)
                 names = [entry.name for entry in entries]
                 if IGNORE_FILE in names:
@@ -211,7 +229,7 @@ class _Walk:
         return [pattern.rstrip("/").removeprefix("./") for pattern in self._globs_of(folder)]
 
     def _is_new(self, path: str) -> bool:
-        real = os.path.realpath(path)
+        real = locations.realpath(path)
         new = real not in self._met
         self._met.add(real)
         return new
@@ -229,9 +247,9 @@ def _excluded(name: str, relative: str, globs: Sequence[str]) -> bool:
 
 def _read_ignore_file(path: str) -> GitIgnoreSpec:
     """Raises: OSError: it cannot be read. UsageError: one of its lines is invalid."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    if not stat.S_ISREG(locations.stat(path).st_mode):
         raise UsageError(f"invalid {path}: it is not a file", "move it away, or make it a text file")
-    with open(path, "rb") as file:
+    with locations.open_binary(path) as file:
         content = file.read(_LONGEST_IGNORE_FILE)
     # Windows writes UTF-16 where a line is sent to a file.
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
@@ -247,7 +265,7 @@ def _read_ignore_file(path: str) -> GitIgnoreSpec:
     return GitIgnoreSpec.from_lines(lines)
 
 
-def _is_ignored(entry: os.DirEntry[str], ignored: Sequence[tuple[str, GitIgnoreSpec]]) -> bool:
+def _is_ignored(entry: _Entry, ignored: Sequence[tuple[str, GitIgnoreSpec]]) -> bool:
     """Whether the last rule that matches leaves an entry out; those of the nearest folder come last."""
     for folder, rules in reversed(ignored):
         name = unicodedata.normalize("NFC", entry.path[len(os.path.join(folder, "")) :].replace(os.sep, "/"))
@@ -273,11 +291,13 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
-def _is_candidate(entry: os.DirEntry[str]) -> bool:
+def _is_candidate(entry: _Entry) -> bool:
     ending = extension(entry.name)
     if ending in NO_VIDEO_EXTENSIONS:
         return False
-    with open(entry.path, "rb", buffering=0) as file:
+    if isinstance(entry, locations.RemoteEntry) and ending not in _DOUBTFUL:
+        return ending in VIDEO_EXTENSIONS
+    with locations.open_binary(entry.path) as file:
         if ending in VIDEO_EXTENSIONS:
             return True
         head = file.read(HEAD)
@@ -304,7 +324,8 @@ def _is_small_copy(path: str, size: int, siblings: Collection[str]) -> bool:
         if other:
             master = _master(other, _names(other), stems)
     try:
-        return bool(master) and os.path.isfile(master) and os.path.getsize(master) > size
+        status = locations.stat(master) if master else None
+        return status is not None and stat.S_ISREG(status.st_mode) and status.st_size > size
     except OSError:
         return False
 
@@ -332,7 +353,8 @@ def _below(folder: str, relative: str) -> str:
 
 def _names(folder: str) -> list[str]:
     try:
-        return sorted(os.listdir(folder))
+        with locations.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries)
     except OSError:
         return []
 
@@ -358,9 +380,11 @@ class Folders:
         """The reason why a file below a root is absent, None where it is there."""
         for parent in (path, *ancestors(path)):
             if parent in self._unreadable:
-                return Absence(parent, gone=False, missing=is_missing(path), reason="it cannot be read")
+                # What lies on a server is not asked for one by one where all of it could not be looked at.
+                missing = not locations.is_remote(path) and is_missing(path)
+                return Absence(parent, gone=False, missing=missing, reason="it cannot be read")
         try:
-            os.lstat(path)
+            locations.lstat(path)
         except OSError as error:
             if error.errno not in MISSING:
                 return Absence(os.path.dirname(path), gone=False, missing=False, reason=explain(error)[0])
@@ -378,7 +402,7 @@ class Folders:
 def _reason(folder: str) -> str:
     """The reason why a folder holds nothing; empty where it holds something."""
     try:
-        with os.scandir(folder) as entries:
+        with locations.scandir(folder) as entries:
             # What desktops and file systems leave behind by themselves is nobody's content.
             return "" if any(not is_hidden(entry.name) for entry in entries) else "the folder is empty"
     except OSError as error:
@@ -390,7 +414,7 @@ def _reason(folder: str) -> str:
 def is_missing(path: str) -> bool:
     """Whether there is no such file: False too where it cannot be told."""
     try:
-        os.lstat(path)
+        locations.lstat(path)
     except OSError as error:
         return error.errno in MISSING
     except ValueError:  # a null byte

@@ -26,6 +26,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from clamr_cli import locations
 from clamr_cli.errors import EncoderMismatch, UsageError
 from clamr_cli.files import readable_now
 from clamr_cli.kernel import usable_threads
@@ -623,7 +624,7 @@ def _path_matches(path: str, pattern: str) -> bool:
 
 def file_named(files: Sequence[FileRecord], name: str) -> FileRecord | None:
     """The file of a path: the one with exactly this path, else the only one whose path reads the same."""
-    absolute = os.path.abspath(name)
+    absolute = locations.absolute(name)
     same = [file for file in files if file.path in (name, absolute)]
     same = same or [file for file in files if plain(file.path, case=True) == plain(absolute, case=True)]
     return same[0] if len(same) == 1 or (same and same[0].path in (name, absolute)) else None

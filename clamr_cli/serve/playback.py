@@ -10,18 +10,21 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Request
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
+from clamr_cli import locations
 from clamr_cli.errors import ClamrError, UnknownVideo
 from clamr_cli.index.executors.local import Worker
 from clamr_cli.media import streaming
+from clamr_cli.media.files import media_error
 from clamr_cli.serve.library import Busy, Library
 from clamr_cli.types import MediaInfo
 
@@ -32,6 +35,8 @@ _STALL: Final = 30.0  # seconds without progress after which a worker is ended
 _GRACE: Final = 0.5  # seconds that a worker has to end work that nobody waits for
 _MOST_WAITING: Final = 16  # segments that may wait for a worker of a kind
 _KNOWN: Final = 256  # videos whose plans are remembered
+_PIECE: Final = 2**20  # bytes that are asked of a server at a time
+_RANGE: Final = re.compile(r"bytes=(?=\d|-\d)(\d*)-(\d*)")
 _CLOSED: Final = 499  # nobody reads the answer
 
 VideoId = Annotated[str, InPath(pattern=r"^[0-9a-f]{6,64}$", description="Id of a video.")]
@@ -144,12 +149,15 @@ class Playback:
         with contextlib.suppress(ClamrError):
             await self._run("transcode", video_id, streaming.prepare)
 
-    async def file(self, video_id: str) -> Response:
+    async def file(self, request: Request, video_id: str) -> Response:
         """The file itself, or the range of it that was asked for."""
         path, _ = await self._media(video_id)
         first = (await self.plan(video_id))["ways"][0]
         kind = first["mime"].split(";")[0] if first["kind"] == "direct" else "application/octet-stream"
-        return FileResponse(path, media_type=kind, headers={"Cache-Control": "private, no-cache"})
+        headers = {"Cache-Control": "private, no-cache"}
+        if locations.is_remote(path):
+            return await self._library.call(_remote_part, path, request.headers.get("range", ""), kind, headers)
+        return FileResponse(path, media_type=kind, headers=headers)
 
     async def playlist(self, video_id: str, way: streaming.Way) -> str:
         """The HLS playlist of all segments."""
@@ -276,6 +284,31 @@ class Playback:
                 self._used -= size
 
 
+def _remote_part(path: str, wanted: str, kind: str, headers: dict[str, str]) -> Response:
+    """A remote file, or the one range of it that was asked for, read while it is sent."""
+    try:
+        entry = locations.look(path)
+    except locations.RemoteError as error:
+        raise media_error(error) from error
+    size = entry.stat().st_size
+    headers |= {"Accept-Ranges": "bytes"}
+    start, end = 0, size
+    if match := _RANGE.fullmatch(wanted):
+        first, last = match.groups()
+        start = int(first) if first else max(0, size - int(last or 0))
+        end = min(size, int(last) + 1) if first and last else size
+        if start >= end:
+            return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    headers["Content-Length"] = str(end - start)
+
+    def pieces() -> Iterator[bytes]:
+        for place in range(start, end, _PIECE):
+            yield locations.read_range(entry, place, min(end, place + _PIECE))
+
+    return StreamingResponse(pieces(), 206 if match else 200, headers, kind)
+
+
 async def _disconnected(request: Request) -> None:
     """Wait until the client is gone."""
     while (await request.receive())["type"] != "http.disconnect":
@@ -301,9 +334,9 @@ def router(library: Library) -> APIRouter:
         return JSONResponse(await playback.plan(video_id))
 
     @routes.get("/file")
-    async def file(video_id: VideoId) -> Response:
+    async def file(request: Request, video_id: VideoId) -> Response:
         """The file itself, or ranges of it."""
-        return await playback.file(video_id)
+        return await playback.file(request, video_id)
 
     @routes.get("/{way}/index.m3u8")
     async def playlist(video_id: VideoId, way: WayName) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from clamr_cli import terms
+from clamr_cli import locations, terms
 from clamr_cli.cli import options
 from clamr_cli.cli.options import Context, open_store
 from clamr_cli.cli.output import emit, warn
@@ -222,7 +221,7 @@ def prepare_video(context: Context, arguments: options.PrepareOptions, video: st
     from clamr_cli.frames import locate, prepare
 
     settings = arguments.settings(context)
-    is_there = os.path.lexists(video)
+    is_there = locations.lexists(video)
     try:
         store = open_store(settings)
     except StoreError as error:

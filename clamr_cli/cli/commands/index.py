@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
+from clamr_cli import locations
 from clamr_cli.cli.options import (
     Context,
     EncoderOptions,
@@ -209,7 +209,7 @@ def known_targets(store: Store) -> list[str]:
         path
         for path in known
         if not any(parent in known for parent in ancestors(path))
-        and (os.path.lexists(path) or glob.has_magic(path) or any(is_below(file, path) for file in files))
+        and (locations.lexists(path) or glob.has_magic(path) or any(is_below(file, path) for file in files))
     ]
 
 
@@ -227,7 +227,7 @@ def _places(
     remembered = dict(known)
     places = {path: dict(values) for path, values in known.items()}
     for target in targets:
-        path = os.path.abspath(os.path.expanduser(target))
+        path = locations.absolute(target)
         parent = next((known[place] for place in (path, *ancestors(path)) if place in known), {})
         before = {} if reset else {name: value for name, value in parent.items() if name not in given}
         if before and not quiet:
@@ -236,7 +236,7 @@ def _places(
         if reset or given or path in known or not any(place in known for place in ancestors(path)):
             remembered[path] = {**before, **{name: plain_value(value) for name, value in given.items()}}
         # A folder that is gone may have brackets in its name too.
-        for place in [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True)) or [path]:
+        for place in [path] if locations.lexists(path) else sorted(glob.glob(path, recursive=True)) or [path]:
             places[place] = {**before, **given}
     return places, remembered
 

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from clamr_cli import terms
+from clamr_cli import locations, terms
 from clamr_cli.cli.options import Context, open_indexes
 from clamr_cli.cli.output import warn, write
 from clamr_cli.errors import EXIT_FOUND, StoreError, UsageError
@@ -41,7 +41,7 @@ def open_video(context: Context, arguments: OpenArguments) -> int:
 
     'clamr open 3' opens the third hit of the last search where its answer is: the second that the search showed. Other names start at the beginning unless they have a time.
 
-    It starts mpv or VLC, or prints the command where neither is installed.
+    It starts mpv or VLC, or prints the command where neither is installed. A player gets an address of a video in a bucket that holds for six hours.
 
     Examples:
         clamr open 3
@@ -50,6 +50,11 @@ def open_video(context: Context, arguments: OpenArguments) -> int:
     video, span = terms.split_place(arguments.place)
     path, seconds = _find(context, video)
     seconds = seconds if span is None else span.start
+    if locations.is_remote(path):
+        try:
+            path = locations.address_for_player(path)
+        except locations.RemoteError as error:
+            raise UsageError(f"{path} cannot be opened: {error.strerror}", error.hint) from error
     programs = {name: next(filter(None, map(shutil.which, places)), None) for name, places in PROGRAMS.items()}
     installed = {name: program for name, program in programs.items() if program}
     name: str = arguments.player or next(iter(installed), next(iter(PROGRAMS)))
@@ -71,17 +76,17 @@ def open_video(context: Context, arguments: OpenArguments) -> int:
 def player_command(player: str, program: str, path: str, seconds: float) -> list[str]:
     """The words that start a player at a moment of a file.
 
-    The path is absolute, so it looks like no option and like no address, and ``--`` ends the options anyway.
+    The path is absolute, so it looks like no option and like no other address, and ``--`` ends the options anyway.
     """
     time = f"{seconds:.3f}".rstrip("0").rstrip(".")
     start = [_START[player] + time] if seconds > 0 else []
-    return [program, *start, "--", os.path.abspath(path)]
+    return [program, *start, "--", path]
 
 
 def _find(context: Context, video: str) -> tuple[str, float]:
     """The file that a path or a name is of, and the second at which a hit of the last search is opened."""
-    if os.path.isfile(video):
-        return os.path.abspath(video), 0.0
+    if locations.is_file(video):
+        return locations.absolute(video), 0.0
     if not video.strip():
         raise UsageError("no video was named", "give a file, or an id that clamr ls shows")
     from clamr_cli.search import last_hit, video_named
@@ -97,7 +102,7 @@ def _find(context: Context, video: str) -> tuple[str, float]:
         raise absent or error from None
     paths = [record.path for record in store.files([video_id])]
     for path in paths:
-        if os.path.isfile(path):
+        if locations.is_file(path):
             return path, 0.0 if hit is None else hit.at
     where = f"it was at {paths[0]}" if paths else "the index knows no file of it"
     hint = "connect its disk, bring it back, or index its folder"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from clamr_cli import locations
 from clamr_cli.cli.options import Context, open_store
 from clamr_cli.cli.output import warn
 from clamr_cli.errors import EXIT_FOUND, EXIT_NOTHING, UsageError
@@ -84,7 +85,7 @@ def rm(context: Context, arguments: RmArguments) -> int:
         store.remove_videos([video_id for video_id in ids if video_id in register.videos], keep_extractions=False)
         for path in prepared:
             forget(store, path)
-        named = [os.path.abspath(name) for name in arguments.videos or ()]
+        named = [locations.absolute(name) for name in arguments.videos or ()]
         folders = store.folders()
         left = {path: own for path, own in folders.items() if not any(is_below(path, name) for name in named)}
         if left != folders:
@@ -129,10 +130,12 @@ def _select(store: Store, names: Sequence[str], *, missing: bool) -> tuple[list[
     selected = {
         file.path
         for file in files
-        if missing and (file.missing_since or file.state is not FileState.INDEXED) and not os.path.lexists(file.path)
+        if missing
+        and (file.missing_since or file.state is not FileState.INDEXED)
+        and (locations.is_remote(file.path) or not os.path.lexists(file.path))
     }
     for name in names:
-        path = os.path.abspath(name)
+        path = locations.absolute(name)
         file = file_named(files, name)
         below = [other.path for other in files if is_below(other.path, path)]
         if file is not None or below:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from clamr_cli import locations
 from clamr_cli.cli import options
 from clamr_cli.cli.options import ConcurrencyOption, Context, DeviceOption, LlmOptions, TemperatureOption, open_store
 from clamr_cli.cli.output import warn, write
@@ -148,7 +149,7 @@ def _videos(store: Store, folder: str | None) -> list[FileRecord]:
         if not videos:
             warn("the index holds no videos; index some with: clamr index DIR")
         return videos
-    root = os.path.abspath(os.path.expanduser(folder))
+    root = locations.absolute(folder)
     indexed = [file for file in store.files() if file.state is FileState.INDEXED]
     inside: dict[str, FileRecord] = {}
     for file in indexed:
@@ -156,7 +157,7 @@ def _videos(store: Store, folder: str | None) -> list[FileRecord]:
             inside.setdefault(file.video_id, file)
     paths: set[str] = set()
     # What was indexed can be used though its disk is not there now.
-    if os.path.lexists(root) or not inside:
+    if locations.lexists(root) or not inside:
         paths = {found.path for found in discover([root]) if isinstance(found, VideoFile)}
     if missing := len(paths - {file.path for file in indexed}):
         verb, them = ("is", "it") if missing == 1 else ("are", "them")

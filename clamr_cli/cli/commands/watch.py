@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
+from clamr_cli import locations
 from clamr_cli.cli.children import end_with_parent
 from clamr_cli.cli.commands.index import IndexArguments, plan
 from clamr_cli.cli.options import Context, EventsOption, open_store
@@ -93,7 +94,9 @@ def _watch(context: Context, arguments: WatchArguments, received: Sequence[int])
     from clamr_cli.media.walk import is_below
 
     settings = context.settings()
-    given = [os.path.abspath(os.path.expanduser(folder)) for folder in arguments.folders or ()]
+    given = [locations.absolute(folder) for folder in arguments.folders or ()]
+    if remote := next(filter(locations.is_remote, given), ""):
+        raise UsageError(f"{remote} cannot be watched", "run 'clamr index' from time to time: it reads what is new")
     absent = [folder for folder in given if not os.path.isdir(folder)]
     if absent and len(absent) == len(given):
         files = open_store(settings).files()
@@ -101,6 +104,9 @@ def _watch(context: Context, arguments: WatchArguments, received: Sequence[int])
             raise UsageError(f"no such folder: {absent[0]!r}", "check the spelling")
     store = open_store(settings, create=bool(given))
     _, targets, options = plan(context, IndexArguments(targets=given or None), settings, store, {})
+    targets = [target for target in targets if not locations.is_remote(target)]
+    if not targets:
+        raise UsageError("the index knows no folder of this machine", "name one: clamr watch DIR")
     targets = [target for target in targets if not any(is_below(target, one) for one in targets if one != target)]
     view, waiting = _View(), False
     with Watch(targets, lambda folder: options.of(folder).exclude) as changes:

@@ -51,6 +51,11 @@ class Executor(Protocol):
     next one runs as usual.
     """
 
+    @property
+    def is_here(self) -> bool:
+        """Whether all tasks run on this machine, and see its files."""
+        ...
+
     def start(self, emit: Callable[[Event], None]) -> None:
         """Begin, in the event loop that runs the tasks; notices about workers go to ``emit``."""
         ...

@@ -66,6 +66,10 @@ class LocalExecutor:
                 self._workers.append(worker)
                 self._idle[kind].put_nowait(worker)
 
+    @property
+    def is_here(self) -> bool:
+        return True
+
     def start(self, emit: Callable[[Event], None]) -> None:
         """Nothing: processes start with their first task."""
 

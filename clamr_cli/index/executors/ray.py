@@ -78,6 +78,10 @@ class RayExecutor:
             _Handle(number, spread.remote(os.fspath(cache), threads)) for number in range(1, self.count + 1)
         ]
 
+    @property
+    def is_here(self) -> bool:
+        return False
+
     def start(self, emit: Callable[[Event], None]) -> None:
         """Wait for the workers as they come; notices about them go to ``emit``."""
         self._emit = emit

@@ -23,6 +23,8 @@ from tests.unit.media.clips import Clip
 class Idle:
     """An executor that runs nothing, and notes when it is stopped."""
 
+    is_here = True
+
     def __init__(self) -> None:
         self.stopped = 0
 
