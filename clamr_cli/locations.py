@@ -7,7 +7,6 @@ are those of the environment, of the AWS configuration, or of the machine; no me
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import datetime
 import errno
@@ -23,7 +22,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -493,6 +491,8 @@ def fetch(entry: RemoteEntry, area: Path, progress: Callable[[float], None] = la
     target = _copy_of(entry, area)
     if target.exists():
         return target
+    from concurrent.futures import ThreadPoolExecutor
+
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     free = shutil.disk_usage(target.parent).free
     if size + _KEPT_FREE > free:
@@ -582,6 +582,8 @@ def _store(scheme: str, host: str) -> Any:  # noqa: ANN401 -- of obstore
 
 def _profile() -> dict[str, str]:
     """The settings of the chosen profile of the AWS configuration, where the environment names no keys."""
+    import configparser
+
     names = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE")
     own = {"AWS_PROFILE", *names} & os.environ.keys()
     if own - {"AWS_PROFILE"}:

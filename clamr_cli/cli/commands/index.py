@@ -44,7 +44,10 @@ _Pace = Annotated[float, msgspec.Meta(gt=0.0)]
 @dataclass(frozen=True, kw_only=True)
 class IndexArguments(ExecutorOptions, ExtractionOptions, EncoderOptions):
     targets: Annotated[
-        list[str] | None, typer.Argument(metavar="TARGET", help="Files, folders or globs.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="TARGET", help="Files, folders, globs; s3://BUCKET/PREFIX, https://HOST/FILE.", show_default=False
+        ),
     ] = None
     exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave out what matches; repeatable.")] = (
         None
@@ -95,6 +98,7 @@ def index(context: Context, arguments: IndexArguments) -> int:
     Examples:
         clamr index ~/Videos
         clamr index ~/Videos/france --language fr --no-ocr
+        clamr index s3://bucket/archive
         clamr index
         find . -name "*.mkv" -print0 | clamr index -
     """  # noqa: E501 -- a paragraph of help is a line
