@@ -6,6 +6,7 @@ short clips and, in each of N rounds, kills a worker, a raylet or the driver at 
 finish; every index must be equal, row for row, to a local one. ``--shards`` searches drawn vectors in one index and in
 2 and 4 that hold the same. ``--search VECTORS`` divides the scan of one index among 1, 2 and 4 workers of a core each:
 processor seconds of the workers and of the driver for a query, and what follows from them for larger libraries.
+``--remote DIR`` counts the bytes that are read of the videos of a folder in a bucket.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +322,103 @@ def processor_seconds(pids: Sequence[int]) -> float:
     return sum(int(ticks) for pair in fields for ticks in pair) / os.sysconf("SC_CLK_TCK")
 
 
+def remote(videos: Path, scratch: Path) -> dict[str, Any]:
+    """Bytes that are read of videos in a bucket: to index each, and to go to 30 keyframes of each and of a long one."""
+    import av
+    import boto3
+
+    from clamr_cli import locations
+    from clamr_cli.index.run import IndexOptions, index
+    from clamr_cli.media.container import open_media, origin
+    from clamr_cli.media.probe import probe
+    from tests.s3 import BUCKET, forget_servers, s3_server
+    from tests.unit.index.test_run import Inline
+
+    read, requests = locations.read_range, Counter[str]()
+    received = Counter[str]()
+
+    def counted(entry: locations.RemoteEntry, start: int, end: int) -> bytes:
+        received[entry.path] += end - start
+        requests[entry.path] += 1
+        return read(entry, start, end)
+
+    def seeks(path: str) -> dict[str, Any]:
+        info = probe(path)
+        forget_servers()
+        received.clear()
+        requests.clear()
+        with open_media(path) as container:
+            stream = container.streams[info.video_stream or 0]
+            for number in range(30):
+                time_stamp = origin(container) + info.duration * number / 30
+                container.seek(round(time_stamp / stream.time_base), stream=stream)
+                for packet in container.demux(stream):
+                    with suppress(av.error.InvalidDataError):  # of packets before the keyframe
+                        if packet.decode():
+                            break
+        return {"bytes": received[path], "requests": requests[path]}
+
+    locations.read_range = counted
+    rows: list[dict[str, Any]] = []
+    files = [path for path in sorted(videos.iterdir()) if path.suffix in (".mp4", ".webm", ".mkv", ".mov")]
+    source = max((path for path in files if path.suffix == ".mp4"), key=lambda path: path.stat().st_size)
+    long = _repeated(source, scratch / "long.mp4", 75_000_000)
+    try:
+        with s3_server() as address:
+            client = boto3.client("s3", endpoint_url=address, region_name="us-east-1")
+            for path in [*files, long]:
+                client.upload_file(str(path), BUCKET, f"archive/{path.name}")
+            store = Store.open(scratch / "remote", create=True)
+            options = IndexOptions(scratch / "cache", encoder="hashed", speech=False, text=False)
+            *_, finished = index(store, [f"s3://{BUCKET}/archive"], options, Inline())
+            assert finished.indexed == len(files) + 1
+            indexing = dict(received)
+            received.clear()
+            forget_servers()
+            *_, finished = index(store, [f"s3://{BUCKET}/archive"], options, Inline())
+            again = sum(received.values())
+            for path in [*files, long]:
+                key = f"s3://{BUCKET}/archive/{path.name}"
+                row = {"video": path.name, "size": path.stat().st_size, "index": indexing[key], "seeks": seeks(key)}
+                rows.append(row)
+    finally:
+        locations.read_range = read
+    total = {name: sum(row[name] for row in rows[:-1]) for name in ("size", "index")}
+    total["seeks"] = sum(row["seeks"]["bytes"] for row in rows[:-1])
+    return {
+        "all but the long one": total,
+        "a second run": again,
+        "videos": rows,
+        "long one": f"{source.name}, repeated",
+    }
+
+
+def _repeated(source: Path, target: Path, size: int) -> Path:
+    """The packets of a clip again and again, until the file is as large."""
+    import av
+
+    with av.open(str(target), "w") as out:
+        streams: dict[int, Any] = {}
+        begin = 0.0
+        written = 0
+        while written < size:
+            with av.open(str(source)) as container:
+                for stream in (*container.streams.video[:1], *container.streams.audio[:1]):
+                    if stream.index not in streams:
+                        streams[stream.index] = out.add_stream_from_template(stream)
+                chosen = [container.streams[number] for number in streams]
+                for packet in container.demux(chosen):
+                    if packet.dts is None:
+                        continue
+                    shift = round(begin / packet.time_base)
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    packet.stream = streams[packet.stream.index]
+                    written += packet.size
+                    out.mux(packet)
+                begin += float(container.duration or 0) / av.time_base + 0.1
+    return target
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cost", type=int, metavar="CLIPS", default=0)
@@ -329,6 +429,7 @@ def main() -> None:
     parser.add_argument("--search", type=int, metavar="VECTORS", default=0)
     parser.add_argument("--queries", type=int, default=20, help="of --search")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the index of --search there, or use one")
+    parser.add_argument("--remote", type=Path, metavar="DIR", help="a folder of videos, for a bucket")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
     arguments = parser.parse_args()
@@ -338,6 +439,8 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        if arguments.remote:
+            result["remote"] = remote(arguments.remote, folder)
         if arguments.shards:
             result["shards"] = shards(folder, arguments.shards, 100, 20)
         if arguments.search:
