@@ -1,4 +1,4 @@
-"""Where files lie: on a disk, in a bucket or on a web server. All of them are looked at and read by the same functions.
+"""Files on disks, in buckets and on web servers: all of them are looked at and read by the same functions.
 
 An address is ``s3://BUCKET/KEY``, ``gs://BUCKET/KEY``, ``az://CONTAINER/KEY`` or ``https://HOST/FILE``. A prefix of a
 bucket is a folder; a web server lists nothing. Objects are read by ranges, of which some are remembered. Credentials
@@ -572,10 +572,8 @@ def _store(scheme: str, host: str) -> Any:  # noqa: ANN401 -- of obstore
         missing = MissingExtra("reading from object storage and web servers", "remote")
         raise RemoteError(errno.ENOSYS, missing.what, missing.hint) from error
     config: dict[str, Any] = _profile() if scheme == "s3" else {}
-    client: dict[str, Any] = {"connect_timeout": "5s", "timeout": "60s"}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or config.get("endpoint", "")
-    if scheme == "http" or (scheme == "s3" and endpoint.startswith("http://")):
-        client["allow_http"] = True
+    # An address without TLS is one that the user gave.
+    client: dict[str, Any] = {"connect_timeout": "5s", "timeout": "60s", "allow_http": True}
     retry = {"max_retries": 3, "retry_timeout": datetime.timedelta(seconds=30)}
     return from_url(f"{scheme}://{host}", config=config or None, client_options=client, retry_config=retry)
 
