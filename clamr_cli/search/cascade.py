@@ -73,7 +73,7 @@ _SEGMENTS_AT_ONCE: Final = 1 << 16
 _VECTORS_AT_ONCE: Final = 1 << 18
 """Stored vectors in memory at a time, one moment at least: 64 MiB."""
 
-_SPARE: Final = 10
+SPARE: Final = 10
 """Number of moments, beyond those to show, that are scored exactly before there is a threshold."""
 
 _FEW: Final = 6
@@ -639,9 +639,12 @@ class Cascade:
         return best
 
     def begin(self, limit: int, count: int, *, of_each_video: bool) -> list[tuple[str, float]]:
-        """Score the moments that promise most, ``count`` or a few more; gives the first of those that are scored.
+        """Score the moments that promise most; gives the first of those that are scored.
 
-        Arguments and errors are those of :meth:`top`.
+        Args:
+            limit: how many.
+            count: how many to score, or of how many videos.
+            of_each_video: as :meth:`top` takes it; errors are those of :meth:`top`.
         """
         tier = self._first(0)
         for among in (tier, ~tier):
@@ -663,7 +666,7 @@ class Cascade:
             if not len(left):
                 return best
             if threshold == -np.inf:
-                left = self._promising(left, limit, of_each_video=of_each_video)
+                left = self._promising(left, limit + SPARE, of_each_video=of_each_video)
             elif len(loose := left[~tightened[left]]) > _FEW:
                 self.tighten(loose)
                 tightened[loose] = True
@@ -748,16 +751,16 @@ class Cascade:
         reaching: NDArray[np.bool_] = np.isfinite(upper) & (upper + self._slack >= threshold)
         return reaching
 
-    def _promising(self, left: Int64, limit: int, *, of_each_video: bool) -> Int64:
-        """The moments that promise most: of as many videos as are to be shown, and a few more."""
+    def _promising(self, left: Int64, count: int, *, of_each_video: bool) -> Int64:
+        """The moments that promise most: so many, or those of so many videos."""
         order = left[np.argsort(-self.upper[left, 0], kind="stable")]
         if not of_each_video:
-            return order[: limit + _SPARE]
+            return order[:count]
         seen: set[str] = set()
-        for count, number in enumerate(order.tolist(), 1):
+        for end, number in enumerate(order.tolist(), 1):
             seen.add(video_of(self.moment_ids[number]))
-            if len(seen) >= limit + _SPARE:
-                return order[:count]
+            if len(seen) >= count:
+                return order[:end]
         return order
 
     def _scores(self, maxima: Float32) -> Float32:

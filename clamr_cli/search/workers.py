@@ -9,13 +9,14 @@
    before it in the whole ranking. So the first k of all these lists together are the first k, ties included.
 
 Workers read the version of the vectors that the search took, so a writer changes nothing in between. A worker remembers
-nothing that it cannot compute again: one that was lost is started elsewhere, and asked once more.
+nothing that it cannot compute again: where one is lost, another does its part.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -32,6 +33,7 @@ import numpy as np
 from clamr_cli.cluster import BACK_WITHIN, SAME_PATHS, STARTED_WITHIN, Cluster
 from clamr_cli.errors import ClamrError, StoreError, first_line
 from clamr_cli.search.cascade import (
+    SPARE,
     Candidates,
     Cascade,
     Float32,
@@ -49,6 +51,8 @@ Result = TypeVar("Result")
 
 _KEPT: Final = 32
 """Queries of which a worker keeps the bounds between its two answers; those of others are computed again."""
+
+_AGAIN: Final = 1.0
 
 _AT_ONCE: Final = 4
 """Queries that a worker answers at once: while one waits for its disk, another one computes."""
@@ -200,7 +204,7 @@ class Workers(ABC):
         question = _question(candidates, fingerprint, vectors, rule, before)
         parts, least = self._parts(candidates.snapshot), (False, -np.inf)
         if len(parts) > 1:
-            share = -(-limit // len(parts))
+            share = -(-(limit + SPARE) // len(parts))
             best = _merged(
                 self.ask("begin", question, parts, limit, share, of_each_video), before, limit, of_each_video
             )
@@ -259,7 +263,7 @@ def _merged(
 
 
 class RayWorkers(Workers):
-    """Workers of a Ray cluster: actors that stay until :meth:`close`, and start again elsewhere if they are lost."""
+    """Workers of a Ray cluster: actors that stay until :meth:`close`. Ray starts one that is lost again."""
 
     def __init__(self, options: RayOptions, store: Store, beside: Path | None) -> None:
         """Start them, without waiting.
@@ -278,20 +282,33 @@ class RayWorkers(Workers):
         ray, self.count = self._cluster.ray, self._cluster.count
         threads = max(1, int(self._cluster.cpus))
         self.threads = self.count * threads
-        remote = ray.remote(num_cpus=self._cluster.cpus, max_restarts=-1, max_task_retries=2)(ScanWorker)
+        remote = ray.remote(num_cpus=self._cluster.cpus, max_restarts=-1)(ScanWorker)
         spread = remote.options(scheduling_strategy="SPREAD", max_concurrency=_AT_ONCE)
         uris = [part.uri for part in store.parts]
         self._actors = [spread.remote(uris, beside, threads) for _ in range(self.count)]
-        self._starting = [actor.node.remote() for actor in self._actors]
+        self._starting = {number: actor.node.remote() for number, actor in enumerate(self._actors)}
+        self._started = False
+        self._lock = threading.Lock()
 
-    def wait(self) -> list[str]:
-        """Wait until all workers are there; gives the names of their machines.
+    def wait(self) -> None:
+        """Wait until all workers are there.
 
         Raises:
             ClamrError: some are not there after two minutes.
             StoreError: the index cannot be read on a node.
         """
-        return self._get(self._starting, STARTED_WITHIN, f"are not there: {self._cluster.no_room()}")
+        with self._lock:
+            if not self._started:
+                starting = list(self._starting.values())
+                _, missing = self._cluster.ray.wait(starting, num_returns=self.count, timeout=STARTED_WITHIN)
+                if missing:
+                    raise ClamrError(
+                        f"{len(missing)} of {plural(self.count, 'worker')} of the cluster are not there: "
+                        f"{self._cluster.no_room()}",
+                        "see ray status; ask for less with --workers or cpus_per_worker of [executors.ray]",
+                    )
+                self._started = True
+        self._there()
 
     def ask(
         self,
@@ -300,27 +317,51 @@ class RayWorkers(Workers):
         parts: Sequence[Stretch],
         *args: object,
     ) -> list[Any]:
-        """See :class:`Workers`; errors are those of :meth:`Workers.top`."""
+        """See :class:`Workers`. Where a worker is lost, another one does its part; errors are those of :meth:`top`."""
         self.wait()
-        reference = self._cluster.ray.put(question)
-        asked = zip(self._actors, parts, strict=False)
-        answers = [getattr(actor, method).remote(reference, part, *args) for actor, part in asked]
-        return self._get(answers, BACK_WITHIN, f"gave no answer in {BACK_WITHIN:.0f} s")
+        ray, limit = self._cluster.ray, time.monotonic() + BACK_WITHIN
+        reference = ray.put(question)
+        answers: dict[int, Any] = {}
+        while len(answers) < len(parts):
+            while not (there := self._there()):
+                if time.monotonic() > limit:
+                    raise ClamrError("all workers of the cluster are lost", "see ray status")
+                time.sleep(_AGAIN)
+            asked = []
+            for number, part in enumerate(parts):
+                if number not in answers:
+                    worker = there[number % len(there)]
+                    answer = getattr(self._actors[worker], method).remote(reference, part, *args)
+                    asked.append((number, worker, answer))
+            for number, worker, answer in asked:
+                with suppress(ray.exceptions.RayActorError):
+                    answers[number] = self._get(answer)
+                    continue
+                with self._lock:
+                    self._starting.setdefault(worker, self._actors[worker].node.remote())
+        return [answers[number] for number in range(len(parts))]
 
-    def _get(self, answers: list[Any], seconds: float, late: str) -> list[Any]:
+    def _there(self) -> list[int]:
+        """The numbers of the workers that can be asked; those that were lost are looked at again."""
         ray = self._cluster.ray
+        with self._lock:
+            for worker, node in list(self._starting.items()):
+                if ray.wait([node], timeout=0)[0]:
+                    try:
+                        self._get(node)
+                        del self._starting[worker]
+                    except ray.exceptions.RayActorError:
+                        self._starting[worker] = self._actors[worker].node.remote()
+            return [worker for worker in range(self.count) if worker not in self._starting]
+
+    def _get(self, answer: Any) -> Any:  # noqa: ANN401 -- a reference of Ray, and what it stands for
+        exceptions = self._cluster.ray.exceptions
         try:
-            _, missing = ray.wait(answers, num_returns=len(answers), timeout=seconds)
-            if missing:
-                count = f"{len(missing)} of {plural(len(answers), 'worker')} of the cluster"
-                raise ClamrError(f"{count} {late}", "see ray status; ask for less with --workers or cpus_per_worker")
-            return list(ray.get(answers))
-        except ray.exceptions.RayTaskError as error:
+            return self._cluster.ray.get(answer)
+        except exceptions.RayTaskError as error:
             if isinstance(error.cause, ClamrError):
                 raise error.cause from error
             raise ClamrError(f"a worker failed: {first_line(error.cause)}", "see the logs of Ray") from error
-        except ray.exceptions.RayError as error:
-            raise ClamrError(f"a worker of the cluster was lost ({first_line(error)})", "see ray status") from error
 
     def close(self) -> None:
         """End the workers, and the connection to the cluster where this made it."""
