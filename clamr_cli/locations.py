@@ -273,7 +273,7 @@ def _listing(folder: str) -> _Listing:
         with _listing_lock:
             _listings[folder] = listing
     if not listing.is_there:
-        raise RemoteError(errno.ENOENT, "nothing is there")
+        raise RemoteError(errno.ENOENT, "there is no such object or folder")
     return listing
 
 
@@ -579,27 +579,33 @@ def _store(scheme: str, host: str) -> Any:  # noqa: ANN401 -- of obstore
 
 
 def _profile() -> dict[str, str]:
-    """The settings of the chosen profile of the AWS configuration, where the environment names no keys."""
+    """What the chosen profile of the AWS configuration says, as far as the environment does not say it."""
     import configparser
 
-    names = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE")
-    own = {"AWS_PROFILE", *names} & os.environ.keys()
-    if own - {"AWS_PROFILE"}:
-        return {}
     profile, home = os.environ.get("AWS_PROFILE", "default"), os.path.expanduser("~/.aws/")
     settings: dict[str, str] = {}
     for variable, name in (("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")):
         parser = configparser.RawConfigParser()
         with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
             parser.read(os.environ.get(variable) or home + name, encoding="utf-8")
-        for section in (profile, f"profile {profile}"):
+        for section in (f"profile {profile}", profile):
             if parser.has_section(section):
                 settings.update(parser.items(section))
-    keys = {
-        "aws_access_key_id": "access_key_id", "aws_secret_access_key": "secret_access_key",
-        "aws_session_token": "session_token", "region": "region", "endpoint_url": "endpoint",
+    names = {
+        "AWS_REGION AWS_DEFAULT_REGION": {"region": "region"},
+        "AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3": {"endpoint_url": "endpoint"},
+        "AWS_ACCESS_KEY_ID AWS_WEB_IDENTITY_TOKEN_FILE AWS_SKIP_SIGNATURE": {
+            "aws_access_key_id": "access_key_id", "aws_secret_access_key": "secret_access_key",
+            "aws_session_token": "session_token",
+        },
     }  # fmt: skip
-    return {own: settings[name] for name, own in keys.items() if settings.get(name)}
+    return {
+        own: settings[name]
+        for variables, fields in names.items()
+        if not any(os.environ.get(variable) for variable in variables.split())
+        for name, own in fields.items()
+        if settings.get(name)
+    }
 
 
 _down: dict[tuple[str, str], tuple[float, RemoteError]] = {}
@@ -632,7 +638,7 @@ def _explain(error: Exception, scheme: str, host: str, key: str) -> tuple[Remote
     number, is_down = errno.EIO, True
     if code in ("NoSuchBucket", "ContainerNotFound") or "bucket does not exist" in text:
         reason, hint = f"there is no bucket {place}", "check its name, and AWS_ENDPOINT_URL if it is set"
-    elif any(name in text for name in _METADATA_HOSTS) or "MissingCredentials" in text:
+    elif any(name in text for name in _METADATA_HOSTS) or (scheme == "az" and "ccount must be" in text):
         number, reason, hint = errno.EACCES, f"there are no credentials for {place}", _KEYS.get(scheme, "")
     elif isinstance(error, FileNotFoundError) or status == "404":
         number, is_down = errno.ENOENT, False

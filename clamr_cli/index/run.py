@@ -583,6 +583,9 @@ class IndexRun:
                 record = replace(before, error=reason, hint=hint, missing_since=before.missing_since or now())
             elif before.state is FileState.MISSING:
                 record = replace(record, video_id=before.video_id)
+        if record.state is FileState.FAILED and not reached and locations.is_remote(record.path):
+            # Networks come back by themselves: the next run tries it again, as if it had changed.
+            record = replace(record, size=0, mtime_ns=0)
         self.register.put([record])
         if before is not None:
             self._drop_unheld(before.video_id)

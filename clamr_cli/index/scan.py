@@ -390,7 +390,9 @@ def resolve_targets(
             recorded = [name for name, record in files.items() if prune or record.state is not FileState.MISSING]
             # A pattern that ends in a folder means all in it; ``**/`` may stand for no folder. That ``*`` crosses
             # folders here takes in more than the walk would: what is there of it is left as it is.
-            patterns = {path, path.replace("**/", "")} if glob.has_magic(path) else set()
+            patterns = (
+                {path, path.replace("**/", "")} if glob.has_magic(path) and not locations.is_remote(path) else set()
+            )
             ends = [end for one in patterns for end in (one, f"{one}/*")]
             lost[path] = [
                 name for name in recorded if is_below(name, path) or any(fnmatch.fnmatchcase(name, end) for end in ends)

@@ -146,6 +146,11 @@ def expand_targets(targets: Sequence[str]) -> list[str]:
                 locations.stat(path)
             except OSError as error:
                 if error.errno in MISSING:
+                    if glob.has_magic(path):
+                        raise UsageError(
+                            f"there is no object or folder {path!r}, and addresses are no globs",
+                            "name a folder, and leave out what matches with --exclude",
+                        ) from error
                     raise UsageError(f"there is no object or folder {path!r}", "check the spelling") from error
                 raise UsageError(*explain(error)) from error
             named.append(path)

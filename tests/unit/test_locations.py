@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import re
+import shlex
 import threading
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import pytest
 
 from clamr_cli import locations
+from clamr_cli.cli import main
 from clamr_cli.errors import MediaError, UsageError
 from clamr_cli.events import Offline, Removed, Skipped
 from clamr_cli.files import readable_now
@@ -40,6 +44,8 @@ SECRET = "not-to-be-printed"
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Any]:
     with s3_server() as address:
+        import boto3
+
         yield boto3.client("s3", endpoint_url=address, region_name="us-east-1")
 
 
@@ -230,6 +236,56 @@ def test_a_target_that_cannot_be_used_is_refused_in_a_line_without_secrets(
     assert "\n" not in str(refused.value)
 
 
+def test_a_refusal_is_told_without_what_the_server_says(bucket, monkeypatch):
+    with web_server(lambda *args: Refusing(*args)) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(UsageError) as refused:
+            list(discover([f"s3://{BUCKET}/x"]))
+    assert str(refused.value) == "s3://videos gives no access: check the credentials and their rights"
+
+
+def test_a_video_that_the_network_lost_is_tried_again_by_the_next_run(bucket, tmp_path, monkeypatch):
+    Clip(seconds=0.4).write(tmp_path / "lost.mp4")
+    bucket.upload_file(str(tmp_path / "lost.mp4"), BUCKET, "lost/lost.mp4")
+    store, target = Store.open(tmp_path / "index", create=True), f"s3://{BUCKET}/lost"
+
+    def lose(*_: Any) -> bytes:
+        raise locations.RemoteError(errno.ETIMEDOUT, "the server cannot be reached")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(locations, "read_range", lose)
+        assert run(store, target, tmp_path / "cache")[-1].failed == 1
+    assert run(store, target, tmp_path / "cache")[-1].indexed == 1
+    assert not list((tmp_path / "cache/spool").glob("*" + locations.FETCHED))
+
+
+def test_a_server_plays_an_object_by_ranges_and_a_player_gets_a_signed_address(
+    bucket, tmp_path, monkeypatch, capfdbinary, received
+):
+    pytest.importorskip("fastapi", reason="the [serve] extra is not installed")
+    from tests.unit.serve.test_playback import VIDEO, Shelf, served
+
+    clip = Path(Clip(seconds=1.0).write(tmp_path / "played.mp4"))
+    bucket.upload_file(str(clip), BUCKET, "played.mp4")
+    path, content = f"s3://{BUCKET}/played.mp4", clip.read_bytes()
+    monkeypatch.setattr(Shelf, "path", lambda *_: path)
+    with served(clip, tmp_path) as client:
+        part = client.get(f"/media/{VIDEO}/file", headers={"Range": "bytes=100-299"})
+        assert (part.status_code, part.content) == (206, content[100:300])
+        assert part.headers["content-range"] == f"bytes 100-299/{len(content)}"
+        assert received[path] == 200
+        assert client.get(f"/media/{VIDEO}/file", headers={"Range": "bytes=-50"}).content == content[-50:]
+        assert client.get(f"/media/{VIDEO}/file").content == content
+        assert client.get(f"/media/{VIDEO}/file", headers={"Range": f"bytes={len(content)}-"}).status_code == 416
+        assert client.get(f"/media/{VIDEO}/remux/0.m4s").status_code == 200
+    assert main(["open", f"{path}@0:00.5", "--player", "mpv", "--print"]) == 0
+    words = shlex.split(capfdbinary.readouterr().out.decode())
+    assert words[1:3] == ["--start=0.5", "--"]
+    with urllib.request.urlopen(words[3]) as answer:
+        assert answer.read() == content
+    assert SECRET not in words[3]
+
+
 def test_without_the_extra_the_message_names_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "obstore.store", None)
     with pytest.raises(UsageError, match=r"optional package.*\[remote\]"):
@@ -246,6 +302,34 @@ def test_the_keys_of_a_profile_are_used_where_the_environment_has_none(monkeypat
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     address = locations.address_for_player(f"s3://{BUCKET}/x.mp4")
     assert re.search(r"X-Amz-Credential=tests%2F\d+%2Feu-central-1", address)
+
+
+@contextmanager
+def web_server(handler: Any) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Refuses whatever it is asked for, and repeats it."""
+
+    def do_GET(self) -> None:
+        content = f"<Error><Code>AccessDenied</Code><Message>{self.headers}</Message></Error>".encode()
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    do_HEAD = do_GET  # noqa: N815 -- the name that the server looks for
+
+    def log_message(self, *_: Any) -> None:
+        pass
 
 
 class Ranges(http.server.SimpleHTTPRequestHandler):
@@ -270,12 +354,8 @@ def test_a_file_of_a_web_server_is_indexed(tmp_path):
     pytest.importorskip("obstore")
     (tmp_path / "web").mkdir()
     clip = Path(Clip(seconds=1.0).write(tmp_path / "web/a b.mp4"))
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), lambda *args: Ranges(*args, directory=str(tmp_path / "web"))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        target = f"http://127.0.0.1:{server.server_port}/a%20b.mp4"
+    with web_server(lambda *args: Ranges(*args, directory=str(tmp_path / "web"))) as address:
+        target = f"{address}/a%20b.mp4"
         store = Store.open(tmp_path / "index", create=True)
         assert run(store, target, tmp_path / "cache")[-1].indexed == 1
         (file,) = store.files()
@@ -284,6 +364,3 @@ def test_a_file_of_a_web_server_is_indexed(tmp_path):
         assert probe(target).duration == probe(str(clip)).duration
         with pytest.raises(MediaError, match="the file is gone"):
             probe(target.replace("a%20b", "c"))
-    finally:
-        server.shutdown()
-        server.server_close()
