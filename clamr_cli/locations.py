@@ -654,7 +654,8 @@ def _explain(error: Exception, scheme: str, host: str, key: str) -> tuple[Remote
         reason, hint = "the file was changed while it was read", "index again when it is complete"
     elif kind == "InvalidPathError" or isinstance(error, ValueError):
         number, is_down = errno.EINVAL, False
-        reason, hint = "names with empty parts, '.' or '..' cannot be read", "rename these objects"
+        reason = "a name has empty parts, '.', '..' or control characters and cannot be read"
+        hint = "rename the object"
     elif "redirect" in text or status in ("301", "307"):
         reason, hint = f"the bucket {place} is in another region", "set AWS_REGION"
     elif any(sign in text for sign in ("error sending request", "timed out", "dns error")):
