@@ -579,7 +579,7 @@ def _store(scheme: str, host: str) -> Any:  # noqa: ANN401 -- of obstore
 
 
 def _profile() -> dict[str, str]:
-    """What the chosen profile of the AWS configuration says, as far as the environment does not say it."""
+    """The settings of the chosen profile of the AWS configuration that the environment does not give."""
     import configparser
 
     profile, home = os.environ.get("AWS_PROFILE", "default"), os.path.expanduser("~/.aws/")
