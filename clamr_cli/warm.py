@@ -80,15 +80,20 @@ def ask(
     return None
 
 
-def _may_ask(arguments: Sequence[str]) -> bool:
+def only_reads(arguments: Sequence[str]) -> bool:
+    """Whether the command is one that reads the index, answers and ends."""
     words = iter(arguments)
     for word in words:
         if word in _VALUED:
             next(words, None)
         elif not word.startswith("-"):
-            left_out = (argument.partition("=")[0] for argument in arguments)
-            return word in _ASKED and not any(argument in _NOT_ASKED for argument in left_out)
+            return word in _ASKED
     return False
+
+
+def _may_ask(arguments: Sequence[str]) -> bool:
+    left_out = (argument.partition("=")[0] for argument in arguments)
+    return only_reads(arguments) and not any(argument in _NOT_ASKED for argument in left_out)
 
 
 def _folder() -> str:

@@ -1,5 +1,6 @@
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -150,6 +151,15 @@ def test_an_interruption_while_the_program_is_still_being_imported_is_one_line()
     )
     ended = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "clamr: interrupted\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("closed", "told"), [(">&-", ""), ("<&-", "clamr 0"), (">&- 2>&- <&-", "")])
+def test_closed_streams_are_as_good_as_empty_ones(closed: str, told: str) -> None:
+    # It may be started by something that has none, such as a job of the system.
+    command = f"exec {shlex.quote(sys.executable)} -m clamr_cli --version {closed}"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout[:7], ended.stderr) == (0, told, "")
 
 
 class PanicException(BaseException):
