@@ -5,6 +5,8 @@
    most agree; the stretch of that line where they agree is a range. This is repeated for the rest.
 3. Ranges are compared in sound, where both videos have it. Where they do not sound alike, the sound itself is searched
    for ranges, at all offsets.
+4. A range of few different pictures without such sound counts if what changes in them is the same: their levels, about
+   the mean of the range, tell its pictures apart by more than the two videos differ.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -21,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clamr_cli.files import readable_now
-from clamr_cli.index.prints import What, make_prints, stored_prints, stored_sounds
-from clamr_cli.media.prints import FLAT, INTERVAL, MIRROR, SOUND_RATE, Prints
+from clamr_cli.index.prints import What, make_prints, stored_levels, stored_prints, stored_sounds
+from clamr_cli.media.prints import CUT, FLAT, INTERVAL, LEVELS, MIRROR, SOUND_RATE, Prints
 from clamr_cli.text import plural
 from clamr_cli.types import FileRecord, FileState, Span, VideoRecord
 
@@ -46,14 +48,14 @@ _MOST_CANDIDATES: Final = 200_000
 _COMPARISONS: Final = 4 * 10**9  # of two hashes, about half a minute, for which candidates are taken by their votes
 _COMPARISONS_EACH: Final = 2000  # more of them for each hash of the library
 _MOST_HEARD: Final = 20_000  # of those, whose pictures share no range, that are compared in sound
+_HEARD_SECONDS: Final = 10**7  # of sound, a few minutes of work, up to which all pairs are
 _NEAR: Final = 14  # differing bits up to which two hashes vote for an offset
 _EVEN: Final = 21.0  # differing bits that speak neither for nor against the same picture
 _MOST_DIFFERENT: Final = 18.0  # differing bits of a range at most, on average
 _CHANGING: Final = 3.0  # bits by which a range must be more alike than its pictures are at other times of it
 _CHANGING_BY: Final = 0.6  # the same, for each bit that differs
 _PICTURES: Final = 3  # pictures of a range of which no two are alike, from which it is more than a still and its change
-_EQUAL: Final = 2.5  # differing bits up to which fewer pictures are enough where there is no sound, if they change
-_CHANGING_LITTLE: Final = 1.0  # as below, of a range of few pictures
+_CHANGING_FEW: Final = 2.5  # as above, of a range of few pictures
 _MANY_PICTURES: Final = 8  # the same, from which they alone, without sound, show that nothing is lost with a file
 _SHIFT: Final = 2.0  # seconds at most that pictures lie apart that are compared as being of other times
 _COMPARED: Final = 400  # pictures of each video that are
@@ -78,11 +80,19 @@ _SOUND_SAME: Final = 0.55
 _SOUND_LAG: Final = 15  # steps of the sound by which ranges may be off
 _QUIET: Final = 60  # level (of 255) up to which sound is silence
 _LEAST_SOUND: Final = 2 * SOUND_RATE
-_HEIGHT: Final = 4.5  # standard deviations of all offsets by which an offset must stand out in sound
-_SURE: Final = 0.8  # correlation of the sound from which it is the same beyond doubt, and pictures need not be as alike
-_SURE_LENGTH: Final = 8.0  # seconds of it at least
-_STILL_ALIKE: Final = 20.0  # differing bits of pictures then; of unrelated ones they are about 32
-_SOUND_EVEN: Final = 0.35  # correlation of two seconds of sound that speaks neither for nor against the same sound
+_LAGS: Final = 3  # offsets of each speed at which signals are compared
+_AGREED: Final = 1.5  # seconds of full correlation, less what speaks for neither, of a range of signals at least
+_SURE: Final = 2.5  # the same, from which the sound is the same beyond doubt, and pictures need not be as alike
+_STILL_ALIKE: Final = 22.0  # differing bits of pictures then; of unrelated ones they are about 32
+_EVEN_SIGNAL: Final = 0.35  # correlation of two seconds that speaks neither for nor against the same signal
+_SAME_LEVELS: Final = 0.55  # part of the pictures that is the same where the sound is beyond doubt
+_LEVEL_OFF: Final = 12.0  # difference of two levels (of 256) that count as the same
+_FEW: Final = 0.02  # part of the pictures that shows too little to be compared
+_LEVEL_RATE: Final = 4  # levels a second where their changes are compared
+_ALIKE: Final = 0.45  # difference of two videos at most, against that of other times
+_ALIKE_BY: Final = 0.15  # the same, for each picture that is told apart but two
+_KEPT_LEVELS: Final = 256  # videos whose levels are kept in memory
+_NOISE: Final = 1.0  # difference of levels, on average, that compression alone makes
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +287,7 @@ def _near_points(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> tuple[NDArray[
         part = a[start : start + step]
         near = np.bitwise_count(part[:, None] ^ b[None, :]) <= _NEAR
         near &= valid & (part != FLAT)[:, None]
-        row, column = np.nonzero(near)
+        row, column = np.divmod(np.flatnonzero(near), len(b))
         rows.append(row + start)
         columns.append(column)
     if not rows:
@@ -485,7 +495,7 @@ def overlaps(
 ) -> list[Overlap]:
     """The pairs of videos that share a range, without regard to their sound.
 
-    In a small library also the likeliest pairs that share none, which may still sound alike: their ranges are empty.
+    In a small library also the likeliest pairs that share none, or all, which may sound alike: their ranges are empty.
 
     Args:
         videos: their hashes.
@@ -502,6 +512,11 @@ def overlaps(
             pairs[a, b] = _apart([*pairs.get((a, b), []), *ranges])
         if progress is not None and (number % 64 == 0 or number == len(todo)):
             progress(number, len(todo))
+    if len(videos) * sum(lengths) <= _HEARD_SECONDS:
+        shown = [number for number, video in enumerate(videos) if len(video.times)]
+        for a, b in itertools.combinations(shown, 2):
+            if chosen is None or chosen[a] or chosen[b]:
+                pairs.setdefault((a, b), [])
     return [overlap_of(a, b, ranges, videos, lengths) for (a, b), ranges in sorted(pairs.items())]
 
 
@@ -595,41 +610,87 @@ def ranges_by_sound(
 
     The changes of the energies are correlated at every offset, for which a picture that stays says nothing.
     """
-    x, y = (_changes_of_sound(sound) for sound in sounds)
     ranges: list[Range] = []
-    for _ in range(_MOST_RANGES):
-        if min(len(x), len(y)) < _LEAST * SOUND_RATE:
-            break
-        speed, lag, height = _best_lag(x, y)
-        if height < _HEIGHT:
-            break
-        places = np.arange(len(x))
-        partners = np.round(places * speed + lag).astype(np.int64)
-        inside = (partners >= 0) & (partners < len(y))
-        places, partners = places[inside], partners[inside]
-        one, other = x[places], y[partners]
-        products = np.stack([(one * other).sum(axis=1), (one * one).sum(axis=1), (other * other).sum(axis=1)])
-        around = np.stack([np.convolve(row, np.ones(2 * SOUND_RATE), "same") for row in products])
-        gains = around[0] / np.sqrt(np.maximum(around[1] * around[2], 1e-9)) - _SOUND_EVEN
-        start, end, _ = _best_stretch(np.where(np.minimum(around[1], around[2]) > 1e-6, gains, 0.0))
-        stretch = slice(start, end + 1)
-        common, *powers = products[:, stretch].sum(axis=1)
-        # What was compared is compared no more.
-        x[places[stretch]], y[partners[stretch]] = 0.0, 0.0
-        if end + 1 - start < _LEAST * SOUND_RATE or common < _SOUND_SAME * np.sqrt(powers[0] * powers[1]):
-            continue
-        span = Span(float(places[start]) / SOUND_RATE, min(lengths[0], float(places[end] + 1) / SOUND_RATE))
-        in_b = [float(moment * speed + lag / SOUND_RATE) for moment in (span.start, span.end)]
-        found = Range(span, Span(max(0.0, in_b[0]), min(lengths[1], in_b[1])), speed, 0.0, 0.0, sound="same")
-        ta, tb = a.times.astype(np.float64), b.times.astype(np.float64)
-        distances, _ = _along(a, b.hashes, ta, tb, speed, lag / SOUND_RATE)
-        shown = distances[(ta >= span.start) & (ta <= span.end) & ~np.isnan(distances)]
-        distance = float(shown.mean()) if len(shown) else 0.0
-        is_sure = span.duration >= _SURE_LENGTH and common >= _SURE * np.sqrt(powers[0] * powers[1])
-        if distance <= (_STILL_ALIKE if is_sure else _MOST_DIFFERENT) and (len(shown) >= 3 or is_sure):
-            found = _to_ends(replace(found, distance=distance), *lengths)
-            ranges.append(compare_sound(_described(found, a, b, b.hashes), *sounds))
+    x, y = (_changes_of_sound(sound) for sound in sounds)
+    for speed, lag, span, agreed in _stretches(x, y, SOUND_RATE):
+        in_b = Span(*(min(max(0.0, moment * speed + lag), lengths[1]) for moment in (span.start, span.end)))
+        found = Range(Span(span.start, min(lengths[0], span.end)), in_b, speed, 0.0, 0.0, sound="same")
+        is_sure = agreed >= _SURE
+        shown = [_shown(found, a, b, mirrored=mirrored) for mirrored in (False, True)]
+        distance, count = min(shown)
+        found = replace(found, distance=distance, mirrored=shown[1] < shown[0])
+        looks_alike = distance <= (_STILL_ALIKE if is_sure else _MOST_DIFFERENT) and (count >= 3 or is_sure)
+        if looks_alike or (is_sure and _same_levels(found, a, b) >= _SAME_LEVELS):
+            hashes_b = _hashes(b, mirrored=found.mirrored)
+            found = _described(_to_ends(found, *lengths), a, b, hashes_b)
+            ranges.append(compare_sound(found, *sounds))
     return _apart(ranges)
+
+
+def _hashes(video: Prints, *, mirrored: bool) -> NDArray[np.uint64]:
+    """The hashes of a video, or of what a mirror shows of it."""
+    return np.where(video.hashes == FLAT, FLAT, video.hashes ^ MIRROR) if mirrored else video.hashes
+
+
+def _shown(one: Range, a: Prints, b: Prints, *, mirrored: bool) -> tuple[float, int]:
+    """The differing bits of the pictures of a range on average, and how many pictures were compared."""
+    ta, tb = a.times.astype(np.float64), b.times.astype(np.float64)
+    distances, _ = _along(a, _hashes(b, mirrored=mirrored), ta, tb, one.speed, one.b.start - one.speed * one.a.start)
+    shown = distances[(ta >= one.a.start) & (ta <= one.a.end) & ~np.isnan(distances)]
+    return float(shown.mean()) if len(shown) else 0.0, len(shown)
+
+
+def _stretches(x: NDArray[np.float64], y: NDArray[np.float64], rate: int) -> Iterator[tuple[float, float, Span, float]]:
+    """The stretches where two signals [n, channels] of one rate correlate, the longest and most alike first.
+
+    Each is speed, lag in seconds, the stretch of ``x``, and how much agrees: seconds of full correlation, less what
+    speaks for neither. What was found is set to 0 in both signals.
+    """
+    window = np.ones(2 * rate)
+    for _ in range(_MOST_RANGES):
+        best: tuple[float, float, float, NDArray[np.int64], NDArray[np.int64]] | None = None
+        for speed, lag in _likely_lags(x, y, rate):
+            places = np.arange(len(x))
+            partners = np.round(places * speed + lag).astype(np.int64)
+            inside = (partners >= 0) & (partners < len(y))
+            places, partners = places[inside], partners[inside]
+            if len(places) < _LEAST * rate:
+                continue
+            one, other = x[places], y[partners]
+            products = np.stack([(one * other).sum(axis=1), (one * one).sum(axis=1), (other * other).sum(axis=1)])
+            around = np.stack([np.convolve(row, window, "same")[: len(places)] for row in products])
+            gains = around[0] / np.sqrt(np.maximum(around[1] * around[2], 1e-9)) - _EVEN_SIGNAL
+            start, end, total = _best_stretch(np.where(np.minimum(around[1], around[2]) > 1e-6, gains, 0.0))
+            # Plain speed first: others must be better.
+            if end + 1 - start < _LEAST * rate or total < (1.05 * best[0] if best else _AGREED * rate):
+                continue
+            best = total, speed, lag, places[start : end + 1], partners[start : end + 1]
+        if best is None:
+            return
+        total, speed, lag, places, partners = best
+        x[places], y[partners] = 0.0, 0.0
+        yield speed, lag / rate, Span(float(places[0]) / rate, float(places[-1] + 1) / rate), total / rate
+
+
+def _likely_lags(x: NDArray[np.float64], y: NDArray[np.float64], rate: int) -> list[tuple[float, float]]:
+    """Speeds and lags in steps at which two signals agree best, a few of each usual speed, plain speed first."""
+    from scipy.fft import irfft, next_fast_len, rfft  # type: ignore[import-untyped]
+
+    likely: list[tuple[float, float]] = []
+    if min(len(x), len(y)) < _LEAST * rate:
+        return likely
+    for speed in (1.0, *_USUAL_SPEEDS):
+        other = y[np.arange(0, len(y) - 1, speed).astype(np.int64)]
+        size = next_fast_len(len(x) + len(other), real=True)
+        agreed = irfft((np.conj(rfft(x, size, axis=0)) * rfft(other, size, axis=0)).sum(axis=1), size)
+        lags = np.arange(1 - len(x), len(other))
+        overlap = np.minimum(len(x), len(other) - lags) - np.maximum(0, -lags)
+        scaled = np.where(overlap >= _LEAST * rate, agreed[lags] / np.sqrt(overlap), 0.0)
+        for _ in range(_LAGS):
+            top = int(np.argmax(scaled))
+            likely.append((speed, float(lags[top] * speed)))
+            scaled[max(0, top - rate // 2) : top + rate // 2 + 1] = 0.0
+    return likely
 
 
 def _changes_of_sound(sound: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -637,60 +698,180 @@ def _changes_of_sound(sound: NDArray[np.uint8]) -> NDArray[np.float64]:
     levels = np.maximum(sound, _QUIET).astype(np.float64)
     if len(levels) < 2 * SOUND_RATE:
         return levels[:0]
-    ones = np.ones(2 * SOUND_RATE + 1)
-    counts = np.convolve(np.ones(len(levels)), ones, "same")
-    means = np.stack([np.convolve(band, ones, "same")[: len(levels)] / counts for band in levels.T], axis=1)
-    changes: NDArray[np.float64] = levels - means
+    changes = _about_mean(levels, 2 * SOUND_RATE + 1)
     changes /= np.maximum(changes.std(axis=0), 1.0)
     return changes
 
 
-def _best_lag(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Speed and lag in steps at which ``y`` agrees best with ``x``, and that in standard deviations of all lags."""
-    from scipy.fft import irfft, next_fast_len, rfft  # type: ignore[import-untyped]
+def _about_mean(signal: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    """A signal [n, channels] less its mean over a number of steps around."""
+    sums = np.concatenate([np.zeros((1, signal.shape[1])), np.cumsum(signal, axis=0)])
+    first = np.clip(np.arange(len(signal)) - steps // 2, 0, None)
+    end = np.clip(np.arange(len(signal)) + steps // 2 + 1, None, len(signal))
+    changes: NDArray[np.float64] = signal - (sums[end] - sums[first]) / (end - first)[:, None]
+    return changes
 
-    best = (1.0, 0.0, 0.0)
-    # Plain speed first: others must be better.
-    for speed in (1.0, *_USUAL_SPEEDS):
-        other = y[np.arange(0, len(y) - 1, speed).astype(np.int64)]
-        size = next_fast_len(len(x) + len(other), real=True)
-        agreed = irfft((np.conj(rfft(x, size, axis=0)) * rfft(other, size, axis=0)).sum(axis=1), size)
-        lags = np.arange(1 - len(x), len(other))
-        overlap = np.minimum(len(x), len(other) - lags) - np.maximum(0, -lags)
-        scaled = np.where(overlap >= _LEAST * SOUND_RATE, agreed[lags] / np.sqrt(overlap), 0.0)
-        top = int(np.argmax(scaled))
-        height = float(scaled[top] / max(scaled.std(), 1e-9))
-        if height > 1.05 * best[2]:
-            best = (speed, float(lags[top] * speed), height)
+
+# --- pictures that change a little ------------------------------------------------------------------------------------
+
+
+def ranges_by_changes(a: Prints, b: Prints, lengths: tuple[float, float], *, mirrored: bool) -> list[Range]:
+    """The ranges where what changes in the pictures is the same, by time in ``a``, though most of them stays.
+
+    The hashes of such pictures agree at every offset. The changes of their levels are correlated as those of sound are.
+    """
+    x, y = _changes_of_levels(a, mirrored=False), _changes_of_levels(b, mirrored=mirrored)
+    ranges: list[Range] = []
+    for speed, lag, span, _ in _stretches(x, y, _LEVEL_RATE):
+        in_b = Span(*(min(max(0.0, moment * speed + lag), lengths[1]) for moment in (span.start, span.end)))
+        one = Range(Span(span.start, min(lengths[0], span.end)), in_b, speed, 0.0, 0.0, mirrored=mirrored)
+        one = replace(one, distance=_shown(one, a, b, mirrored=mirrored)[0])
+        if one.distance <= _MOST_DIFFERENT:
+            ranges.append(_described(_to_ends(one, *lengths), a, b, _hashes(b, mirrored=mirrored)))
+    return _apart(ranges)
+
+
+def _changes_of_levels(video: Prints, *, mirrored: bool) -> NDArray[np.float64]:
+    """The changes of the levels of 8 by 8 parts of the pictures [n, 64], four times a second, of spread 1.
+
+    They are about the mean of four seconds of one shot, so that a cut is no change; between two shots they are 0.
+    """
+    levels = video.levels.reshape(-1, 8, LEVELS // 8, 8, LEVELS // 8).mean(axis=(2, 4))
+    parts = (levels[:, :, ::-1] if mirrored else levels).reshape(-1, 64)
+    wanted = np.arange(0.0, float(video.times[-1]), 1 / _LEVEL_RATE)
+    changes = np.zeros((len(wanted), 64))
+    cuts = np.flatnonzero(np.abs(np.diff(parts, axis=0)).mean(axis=1) > CUT) + 1
+    for first, end in itertools.pairwise([0, *cuts.tolist(), len(parts)]):
+        inside = (wanted >= video.times[first]) & (wanted <= video.times[end - 1])
+        if end - first > 1 and inside.any():
+            shot = _at(video.times[first:end], parts[first:end], wanted[inside])
+            changes[inside] = _about_mean(shot, 4 * _LEVEL_RATE + 1)
+    # Each moment counts as much, whether much moves in it or little, but for what compression alone makes.
+    power = np.convolve((changes**2).mean(axis=1), np.full(2 * _LEVEL_RATE, 0.5 / _LEVEL_RATE), "same")
+    changes /= np.sqrt(power[: len(changes), None] + _NOISE**2 / 4)
+    return changes
+
+
+def _at(times: NDArray[np.float32], values: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values [n, channels] of ascending times at other ones, linearly between two."""
+    place = np.clip(np.searchsorted(times, wanted, side="right") - 1, 0, len(times) - 2)
+    part = np.clip((wanted - times[place]) / np.maximum(times[place + 1] - times[place], 1e-3), 0, 1)[:, None]
+    between: NDArray[np.float64] = values[place] * (1 - part) + values[place + 1] * part
+    return between
+
+
+def _changes_alike(one: Range, a: Prints, b: Prints) -> tuple[float, int]:
+    """How much two videos differ in a range, against pictures of other times, and how many pictures that tells apart.
+
+    The levels are compared about their mean of the range, without what stays: a logo, black bars, a brighter picture.
+    Two pictures of a video are told apart that differ twice as much as the two videos do; counted up to 8.
+    """
+    from scipy.spatial.distance import cdist  # type: ignore[import-untyped]
+
+    inside = np.flatnonzero((a.times >= one.a.start) & (a.times <= one.a.end))
+    inside = inside[:: max(1, -(-len(inside) // _COMPARED))]
+    best = 1.0, 0
+    if len(b.times) < 2 or len(inside) < 3:
+        return best
+    first = a.levels[inside].reshape(len(inside), -1).astype(np.float64)
+    other = (b.levels[:, :, ::-1] if one.mirrored else b.levels).reshape(len(b.levels), -1).astype(np.float64)
+    for shift in np.linspace(-_OFF, _OFF, 7):
+        times = one.b.start + one.speed * (a.times[inside] - one.a.start) + shift
+        there = (times >= b.times[0] - _OFF) & (times <= b.times[-1] + _OFF)
+        if there.sum() < 3:
+            continue
+        x, y = first[there], _at(b.times, other, times[there])
+        x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+        y *= np.clip((x * y).sum() / max((y * y).sum(), 1e-9), 0.5, 2.0)
+        differences = cdist(x, y, "cityblock") / x.shape[1]
+        apart = np.abs(times[there][:, None] - times[there][None, :]) > min(_SHIFT, one.b.duration / 3)
+        if not apart.any():
+            continue
+        same, elsewhere = float(np.diagonal(differences).mean()), float(differences[apart].mean())
+        if same < best[0] * max(elsewhere, 1e-9):
+            limit = max(2 * same, _NOISE)
+            counts = [_count_apart(cdist(each, each, "cityblock") / x.shape[1] > limit) for each in (x, y)]
+            best = same / max(elsewhere, 1e-9), min(counts)
     return best
+
+
+def _count_apart(apart: NDArray[np.bool_]) -> int:
+    """The number of pictures of which each two are apart [n, n], at most 8: each stands for all that are like it."""
+    left, count = np.arange(len(apart)), 0
+    while len(left) and count < _MANY_PICTURES:
+        left = left[apart[left[0], left]]
+        count += 1
+    return count
+
+
+def _same_levels(one: Range, a: Prints, b: Prints) -> float:
+    """The part of the pictures of a range that shows the same, whatever a logo or a line of text covers of the rest."""
+    inside = np.flatnonzero((a.times >= one.a.start) & (a.times <= one.a.end))
+    wanted = one.b.start + one.speed * (a.times[inside] - one.a.start)
+    partners = np.clip(np.searchsorted(b.times, wanted), 0, len(b.times) - 1)
+    x, y = a.levels[inside].astype(np.float64), b.levels[partners].astype(np.float64)
+    parts = [0.0]
+    for other in (y, y[:, :, ::-1]):
+        first, second = (each.reshape(len(each), -1) for each in (x, other))
+        first, second = (each - np.median(each, axis=1, keepdims=True) for each in (first, second))
+        spreads = [np.median(np.abs(each), axis=1, keepdims=True) + 2 for each in (first, second)]
+        alike = np.abs(first * np.clip(spreads[1] / spreads[0], 0.5, 2.0) - second) < _LEVEL_OFF
+        # What the one shows the other shows, too, where that has a logo and a line of text more.
+        shown = [alike[np.abs(each) >= _LEVEL_OFF] for each in (first, second)]
+        contained = max(float(each.mean()) if each.size > _FEW * alike.size else 1.0 for each in shown)
+        parts.append(min(float(alike.mean()), contained) if alike.size else 0.0)
+    return max(parts)
 
 
 _ORDER: Final[tuple[Kind, ...]] = ("copy", "same", "cut", "part", "intro", "outro")
 
 
+def _sure(one: Range, a: Prints, b: Prints) -> Range | None:
+    """A range whose sound is compared, if it is no chance that the pictures agree; None otherwise."""
+    if one.sound == "same":
+        return one
+    apart = _CHANGING_BY if one.pictures >= _MANY_PICTURES else _CHANGING_FEW
+    if one.pictures >= _PICTURES and one.change >= max(_CHANGING, one.distance * apart):
+        return one
+    part, pictures = _changes_alike(one, a, b)
+    if part > min(_ALIKE_BY * (pictures - 2), _ALIKE):
+        return None
+    return replace(one, pictures=max(one.pictures, pictures))
+
+
 def certain(
-    overlap: Overlap, videos: Sequence[Prints], lengths: Sequence[float], sounds: Sequence[NDArray[np.uint8]]
+    overlap: Overlap,
+    videos: Sequence[Prints],
+    lengths: Sequence[float],
+    sounds: Sequence[NDArray[np.uint8]],
+    levels: Callable[[int], NDArray[np.uint8]] | None = None,
 ) -> Overlap | None:
-    """An overlap with its sound, without ranges of few different pictures that do not sound alike; None without any.
+    """An overlap with its sound, without ranges that may agree by chance; None without any.
 
     Recordings of a camera that stands still, or of talks with slides of one design, look alike at every offset. Where
-    both videos have sound, that gives the ranges of such pictures.
+    both videos have sound, that gives the ranges of such pictures, elsewhere what changes in them, if it is enough.
+
+    Args:
+        overlap: two videos and the ranges that their hashes agree in.
+        videos: the fingerprints of all.
+        lengths: seconds of each.
+        sounds: the energies of each, [n, 8].
+        levels: called with the number of a video whose levels are needed; those of ``videos`` without.
     """
     heard = [compare_sound(one, sounds[overlap.a], sounds[overlap.b]) for one in overlap.ranges]
-    ranges = [
-        one
-        for one in heard
-        if one.sound == "same"
-        or (
-            (one.pictures >= _PICTURES or (one.distance <= _EQUAL and not one.sound))
-            and one.change
-            >= max(_CHANGING, one.distance * (_CHANGING_BY if one.pictures >= _MANY_PICTURES else _CHANGING_LITTLE))
-        )
-    ]
+    a, b = videos[overlap.a], videos[overlap.b]
+    if levels is not None and any(one.sound != "same" for one in heard):
+        a, b = replace(a, levels=levels(overlap.a)), replace(b, levels=levels(overlap.b))
+    ranges = [sure for one in heard if (sure := _sure(one, a, b)) is not None]
+    both = lengths[overlap.a], lengths[overlap.b]
     if not heard or any(one.sound != "same" for one in heard):
-        a, b = overlap.a, overlap.b
-        by_sound = ranges_by_sound(videos[a], videos[b], (lengths[a], lengths[b]), (sounds[a], sounds[b]))
-        ranges = _apart([*ranges, *by_sound])
+        ranges = _apart([*ranges, *ranges_by_sound(a, b, both, (sounds[overlap.a], sounds[overlap.b]))])
+    if len(ranges) < len(heard):
+        for mirrored in {one.mirrored for one in heard}:
+            for one in ranges_by_changes(a, b, both, mirrored=mirrored):
+                sure = _sure(compare_sound(one, sounds[overlap.a], sounds[overlap.b]), a, b)
+                ranges += [] if sure is None else [sure]
+        ranges = _apart(ranges)
     return overlap_of(overlap.a, overlap.b, ranges, videos, lengths) if ranges else None
 
 
@@ -830,12 +1011,13 @@ def find_pairs(
         make(lacking, "sound", "making fingerprints of sound")
         sounds = stored_sounds(store, heard)
     energies = [sounds.get(video.video_id, np.zeros((0, 8), np.uint8)) for video in seen]
+    levels = lru_cache(_KEPT_LEVELS)(lambda number: stored_levels(store, seen[number], len(compared[number].times)))
     pairs: list[Pair] = []
     small = 0
     for number, one in enumerate(found, 1):
         if number % 64 == 0 or number == len(found):
             progress("comparing sound", number, len(found))
-        sure = certain(one, compared, lengths, energies)
+        sure = certain(one, compared, lengths, energies, levels)
         if sure is None:
             continue
         if sure.share < options.share:

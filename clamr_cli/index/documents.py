@@ -55,7 +55,7 @@ StoredStage = Literal["media", "speech", "text"]
 LONGEST_SOUND = 30.0
 """Seconds of sound of one document at most (CLaMR section 3: raw audio up to 30 s)."""
 
-PRINTS_VERSION = "1"
+PRINTS_VERSION = "2"
 SOUND_PRINT_VERSION = "1"
 """Change when the same file would get other fingerprints; see :mod:`clamr_cli.media.prints`."""
 
@@ -101,6 +101,11 @@ def language_key(content: str, options: AsrOptions) -> str:
 def prints_key(content: str, *, dense: bool = False) -> str:
     """The name under which the hashes of a content's pictures are stored; see :mod:`clamr_cli.media.prints`."""
     return f"{content}/prints/{PRINTS_VERSION}{'/dense' if dense else ''}"
+
+
+def levels_key(content: str, *, dense: bool = False) -> str:
+    """The name under which the levels of the pictures of :func:`prints_key` are stored."""
+    return f"{prints_key(content, dense=dense)}/levels"
 
 
 def sound_print_key(content: str) -> str:

@@ -26,7 +26,6 @@ from clamr_cli.index.documents import (
     frames_from,
     language_key,
     moment_of,
-    prints_key,
     segments_from,
     split_video,
     stored_transcript,
@@ -36,6 +35,7 @@ from clamr_cli.index.documents import (
 )
 from clamr_cli.index.executors import Executor, Folder, Kind, Reporter, Result, TaskFailed
 from clamr_cli.index.labels import label_documents, with_labels, without_labels
+from clamr_cli.index.prints import put_prints
 from clamr_cli.index.scan import now
 from clamr_cli.index.speakers import Speakers
 from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, Workdir
@@ -347,7 +347,7 @@ async def decode(work: Work, captions: CaptionSet) -> DecodedVideo:
         before = await work.run("decode", "decode", tasks.decode, work.path, folder, files, wanted, work.stamp)
         captions.set_media(before.media, before.tracks, before.speech)
     if before.prints:
-        work.store.put_extraction(prints_key(work.content), {}, before.prints)
+        put_prints(work.store, work.content, before.prints)
         before = replace(before, prints=())
     frames = tuple(workdir.frames("frames", before.frames))
     work.store.put_extraction(work.key("media"), msgspec.to_builtins(before), [frame.jpeg for frame in frames])

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from clamr_cli.errors import MediaError
 from clamr_cli.index import tasks
-from clamr_cli.index.documents import prints_key, sound_print_key
+from clamr_cli.index.documents import levels_key, prints_key, sound_print_key
 from clamr_cli.index.executors.local import LocalExecutor
-from clamr_cli.media.prints import Prints
+from clamr_cli.media.prints import Prints, levels_of
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store
@@ -44,6 +44,21 @@ def stored_prints(store: Store, videos: Sequence[VideoRecord]) -> dict[str, Prin
     """The hashes that are stored of videos, by their ids; the closer ones where there are both."""
     blobs = {**_stored(store, videos, "pictures"), **_stored(store, videos, "all pictures")}
     return {video_id: Prints.of(*parts) for video_id, parts in blobs.items()}
+
+
+def stored_levels(store: Store, video: VideoRecord, count: int) -> NDArray[np.uint8]:
+    """The levels of the ``count`` pictures that :func:`stored_prints` gives of a video, [n, 16, 16]."""
+    keys = [levels_key(video.content_hash, dense=dense) for dense in (True, False)]
+    # A run that was killed may have stored levels without their hashes.
+    stored = (levels_of(extraction.blobs[0]) for extraction in store.extractions(keys).values())
+    return next(levels for levels in stored if len(levels) == count)
+
+
+def put_prints(store: Store, content: str, blobs: Sequence[bytes], *, dense: bool = False) -> None:
+    """Store those of :meth:`clamr_cli.media.prints.Prints.blobs`; where there are hashes, there are levels, too."""
+    *hashes, levels = blobs
+    store.put_extraction(levels_key(content, dense=dense), {}, [levels])
+    store.put_extraction(prints_key(content, dense=dense), {}, hashes)
 
 
 def stored_sounds(store: Store, videos: Sequence[VideoRecord]) -> dict[str, NDArray[np.uint8]]:
@@ -97,12 +112,13 @@ def make_prints(
                         blobs = await executor.run(
                             "decode", tasks.read_sound_print, path, media, stall_timeout=time_limit, on_report=report
                         )
+                        store.put_extraction(sound_print_key(video.content_hash), {}, blobs)
                     else:
                         blobs = await executor.run(
                             "decode", tasks.read_prints, path, media, what == "all pictures",
                             stall_timeout=time_limit, on_report=report,
                         )  # fmt: skip
-                    store.put_extraction(_key(video, what), {}, blobs)
+                        put_prints(store, video.content_hash, blobs, dense=what == "all pictures")
                 except MediaError as error:
                     errors[video.video_id] = error
                 before += media.duration

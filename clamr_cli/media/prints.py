@@ -2,14 +2,16 @@
 
 The pictures have a 64-bit perceptual hash about twice a second: the signs of low frequencies (DCT) of the brightness
 without black bars. Signs do not change with brightness and contrast, little with scale, compression, overlays and small
-crops, and those of a mirrored picture are known from the hash itself. The sound has the energy of eight bands ten times
-a second.
+crops, and those of a mirrored picture are known from the hash itself. Beside it is the picture in 16 by 16 levels: they
+tell apart what the hash does not, such as what moves a little before a background that stays. The sound has the energy
+of eight bands ten times a second.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
 import cv2
@@ -29,6 +31,12 @@ INTERVAL: Final = 0.5
 FLAT: Final = np.uint64(0)
 """Stands for the hash of a picture of one colour, which is like any other of its kind."""
 
+LEVELS: Final = 16
+"""Levels along each side of a picture."""
+
+CUT: Final = 20.0
+"""Mean difference of level between two pictures from which another shot begins."""
+
 SOUND_RATE: Final = 10
 """Energies of the sound a second."""
 
@@ -39,13 +47,13 @@ _SMALL: Final = 32  # of the copy that is transformed
 _FLAT: Final = 4.0  # standard deviation of the levels (of 256) below which a picture is of one colour
 _AROUND: Final = 8  # pictures before and after one in which its bars must be dark too
 _BLOCK: Final = 64  # pictures that are hashed at a time
+_WRITTEN: Final = 28  # pixels of each row and column of a bar that need not be dark
 _DARK: Final = 64  # level up to which a bar is dark
 _CONTRAST: Final = 0.12  # part of the range between bar and picture up to which pixels belong to the bar
 _SHARP: Final = 0.3  # part of that range that the picture reaches within three pixels of a bar
 _UNEVEN: Final = 6  # pixels by which two bars may differ
 _ALL: Final = slice(None)
 _LEAST_INSIDE: Final = 24  # pixels between bars at least
-_CUT: Final = 20.0  # mean difference of level between two pictures from which another shot begins
 _SLACK: Final = 0.05  # seconds by which a frame may come early
 
 
@@ -72,15 +80,17 @@ _COSINES: Final = _cosines()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prints:
-    """Hashes of a video's pictures.
+    """Fingerprints of a video's pictures.
 
     Attributes:
         times: seconds, [n] float32, ascending.
         hashes: [n] uint64; :data:`FLAT` for pictures of one colour.
+        levels: brightness within the bars, [n, 16, 16] uint8; [0, 16, 16] where they are not read from the index.
     """
 
     times: NDArray[np.float32]
     hashes: NDArray[np.uint64]
+    levels: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, LEVELS, LEVELS), np.uint8))
 
     @property
     def is_sparse(self) -> bool:
@@ -88,23 +98,29 @@ class Prints:
         return len(self.times) > 1 and float(np.ptp(self.times)) > 1.25 * INTERVAL * (len(self.times) - 1)
 
     def blobs(self) -> list[bytes]:
-        """As bytes."""
-        return [self.times.astype("<f4").tobytes(), self.hashes.astype("<u8").tobytes()]
+        """As bytes: times, hashes, levels."""
+        levels = zlib.compress(self.levels.tobytes(), 1)
+        return [self.times.astype("<f4").tobytes(), self.hashes.astype("<u8").tobytes(), levels]
 
     @classmethod
     def of(cls, times: bytes, hashes: bytes) -> Self:
-        """Those of :meth:`blobs`."""
+        """Those of :meth:`blobs`, without their levels, which take 32 times as much memory."""
         return cls(np.frombuffer(times, "<f4").astype(np.float32), np.frombuffer(hashes, "<u8").astype(np.uint64))
 
 
-def hash_pictures(pictures: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Hashes [n] of pictures in order of time, [n, 128, 128] uint8 brightness."""
+def levels_of(blob: bytes) -> NDArray[np.uint8]:
+    """The levels [n, 16, 16] of :meth:`Prints.blobs`."""
+    return np.frombuffer(zlib.decompress(blob), np.uint8).reshape(-1, LEVELS, LEVELS)
+
+
+def hash_pictures(pictures: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """Hashes [n] and levels [n, 16, 16] of pictures in order of time, [n, 128, 128] uint8 brightness."""
     small = np.empty((len(pictures), _SMALL, _SMALL), np.float32)
-    # The fourth brightest pixel of each row and column: a bar may have a speck.
-    rows = np.partition(pictures, _SIDE - 4, axis=2)[:, :, _SIDE - 4]
-    columns = np.partition(pictures, _SIDE - 4, axis=1)[:, _SIDE - 4]
+    # A bar may have a logo and a line of text.
+    rows = np.partition(pictures, _SIDE - _WRITTEN, axis=2)[:, :, _SIDE - _WRITTEN]
+    columns = np.partition(pictures, _SIDE - _WRITTEN, axis=1)[:, _SIDE - _WRITTEN]
     tiny = pictures[:, ::8, ::8].astype(np.int16)
-    cuts = np.flatnonzero(np.abs(np.diff(tiny, axis=0)).mean(axis=(1, 2)) > _CUT) + 1
+    cuts = np.flatnonzero(np.abs(np.diff(tiny, axis=0)).mean(axis=(1, 2)) > CUT) + 1
     down, across = _inside(rows.max(axis=0)), _inside(columns.max(axis=0))
     for number, picture in enumerate(pictures):
         # Bars are dark in all pictures, or in all of a shot.
@@ -124,7 +140,9 @@ def hash_pictures(pictures: NDArray[np.uint8]) -> NDArray[np.uint64]:
     bits = spectra[:, [y for y, _ in _FREQUENCIES], [x for _, x in _FREQUENCIES]] > 0
     hashes: NDArray[np.uint64] = (bits * _BITS).sum(axis=1, dtype=np.uint64)
     hashes[small.std(axis=(1, 2)) < _FLAT] = FLAT
-    return hashes
+    step = _SMALL // LEVELS
+    levels = small.reshape(-1, LEVELS, step, LEVELS, step).mean(axis=(2, 4))
+    return hashes, np.rint(levels).astype(np.uint8)
 
 
 def _inside(levels: NDArray[np.uint8]) -> slice:
@@ -152,7 +170,7 @@ class PrintMaker:
         self._due = -np.inf
         self._times: list[float] = []
         self._pictures: list[NDArray[np.uint8]] = []
-        self._hashes: list[NDArray[np.uint64]] = []
+        self._made: list[tuple[NDArray[np.uint64], NDArray[np.uint8]]] = []
 
     def add(self, time: float, frame: VideoFrame) -> None:
         """Take a decoded frame, if it is time for the next one."""
@@ -170,14 +188,16 @@ class PrintMaker:
 
     def _hash(self) -> None:
         if self._pictures:
-            self._hashes.append(hash_pictures(np.stack(self._pictures)))
+            self._made.append(hash_pictures(np.stack(self._pictures)))
             self._pictures.clear()
 
     def prints(self) -> Prints:
-        """The hashes of all frames so far."""
+        """The fingerprints of all frames so far."""
         self._hash()
-        hashes = np.concatenate(self._hashes) if self._hashes else np.zeros(0, np.uint64)
-        return Prints(np.array(self._times, np.float32), hashes)
+        if not self._made:
+            return Prints(np.zeros(0, np.float32), np.zeros(0, np.uint64))
+        hashes, levels = (np.concatenate(parts) for parts in zip(*self._made, strict=True))
+        return Prints(np.array(self._times, np.float32), hashes, levels)
 
 
 def read_prints(

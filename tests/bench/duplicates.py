@@ -12,7 +12,8 @@ true one is at least 0.7 of their union (IoU). Precision and recall are of pairs
 Beside it, two published ways for whole videos, written here after their descriptions: one wavelet hash of a collage of a
 frame a second (videohash, alike up to 15 % of bits), and the signs of a cosine transform of ten frames of the first half
 minute without bars (vid_dup_finder, as in czkawka, alike up to 30 % of bits, lengths within 20 %). Only their pairs are
-measured. ``--synthetic N`` measures time and memory of the comparison on N videos of 10 minutes of drawn fingerprints,
+measured. Beside all pairs those of each half of the sources are counted: thresholds are chosen on the first and tested on
+the second. ``--synthetic N`` measures time and memory of the comparison on N videos of 10 minutes of drawn fingerprints,
 ``--cost`` that of the hashes against the decoding of the videos.
 """
 # ruff: noqa: E501 -- the plan of the clips is a table
@@ -295,22 +296,29 @@ def agreement(one: tuple[Span, Span], other: tuple[Span, Span]) -> float:
     return min(iou(one[0], other[0]), iou(one[1], other[1]))
 
 
-def score(clips: list[Clip], found: dict[tuple[int, int], list[tuple[Span, Span]]]) -> dict[str, object]:
-    """Precision and recall of pairs and ranges, and what was missed or wrong."""
+def score(
+    clips: list[Clip], found: dict[tuple[int, int], list[tuple[Span, Span]]], half: frozenset[str] | None = None
+) -> dict[str, object]:
+    """Precision and recall of pairs and ranges, and what was missed or wrong; of ``half`` of the sources alone."""
     right = wrong = missed = ranges_right = ranges_wrong = ranges_missed = 0
     agreements: list[float] = []
     details: list[str] = []
-    missing_kinds: dict[str, int] = {}
-    for a, b in itertools.combinations(range(len(clips)), 2):
+    kinds: dict[str, list[int]] = {}
+    among = [n for n, clip in enumerate(clips) if half is None or {piece.source for piece in clip.pieces} <= half]
+    pieces = 0
+    for a, b in itertools.combinations(among, 2):
         true = truth(clips[a], clips[b])
         long = [pair for pair in true if pair[0].duration >= LEAST and pair[1].duration >= LEAST]
         ranges = found.get((a, b), [])
         if long and not ranges:
             missed += 1
-            for kind in (clips[a].kind, clips[b].kind):
-                missing_kinds[kind] = missing_kinds.get(kind, 0) + 1
             details.append(f"missed {clips[a].name} {clips[b].name} {long}")
         right += bool(long and ranges)
+        pieces += len(long)
+        for kind in {clips[a].kind, clips[b].kind} if long else ():
+            kinds.setdefault(kind, [0, 0])
+            kinds[kind][0] += bool(ranges)
+            kinds[kind][1] += 1
         if ranges and not true:
             wrong += 1
             details.append(f"wrong {clips[a].name} {clips[b].name} {ranges}")
@@ -326,12 +334,6 @@ def score(clips: list[Clip], found: dict[tuple[int, int], list[tuple[Span, Span]
             ranges_right += best >= RIGHT
             ranges_wrong += best < RIGHT
     found_pairs = right + wrong
-    pieces = sum(
-        1
-        for a, b in itertools.combinations(clips, 2)
-        for pair in truth(a, b)
-        if min(pair[0].duration, pair[1].duration) >= LEAST
-    )
     return {
         "true_pairs": right + missed,
         "pair_precision": round(right / max(1, found_pairs), 4),
@@ -340,7 +342,7 @@ def score(clips: list[Clip], found: dict[tuple[int, int], list[tuple[Span, Span]
         "range_precision": round(ranges_right / max(1, ranges_right + ranges_wrong), 4),
         "range_recall": round(1 - ranges_missed / max(1, pieces), 4),
         "mean_iou": round(float(np.mean(agreements)) if agreements else 0.0, 4),
-        "missed_by_kind": missing_kinds,
+        "found_by_kind": {kind: f"{some} of {total}" for kind, (some, total) in sorted(kinds.items())},
         "details": details,
     }
 
@@ -492,7 +494,7 @@ def main() -> None:
     listening = time.process_time() - began
     found = [sure for one in found if (sure := certain(one, prints, lengths, heard)) is not None]
     ranges = {(one.a, one.b): [(each.a, each.b) for each in one.ranges] for one in found}
-    result: dict[str, object] = {
+    result: dict[str, Any] = {
         "clips": len(clips),
         "seconds_of_video": round(sum(info.duration for info in infos)),
         "hash_cpu_s": round(hashing, 1),
@@ -500,6 +502,11 @@ def main() -> None:
         "sound_cpu_s": round(listening, 1),
         **score(clips, ranges),
     }
+    # What was chosen by one half of the sources is measured on the other.
+    sources = sorted({piece.source for clip in clips for piece in clip.pieces})
+    for number in range(2):
+        scored = score(clips, ranges, frozenset(sources[number::2]))
+        result[f"half {number + 1}"] = {name: scored[name] for name in scored if "pair" in name or "range_" in name}
     result["sound"] = sound(clips, found)
     if arguments.baselines:
         collages = [collage_hash(path) for path in paths]
@@ -512,6 +519,9 @@ def main() -> None:
         result["cost"] = cost(arguments.videos)
     details = result.pop("details")
     print(*details, sep="\n", file=sys.stderr)
+    for kind, count in result["found_by_kind"].items():
+        some, total = map(int, count.split(" of "))
+        print(f"{kind:12} recall {some / total:.3f} of {total} pairs", file=sys.stderr)
     result["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     text = json.dumps(result, indent=1)
     print(text)

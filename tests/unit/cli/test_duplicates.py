@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clamr_cli.index.documents import prints_key, sound_print_key
+from clamr_cli.index.documents import sound_print_key
+from clamr_cli.index.prints import put_prints
 from clamr_cli.media.prints import Prints
 from clamr_cli.types import AudioTrack
 from tests.unit.cli.conftest import Clamr, Ended
+from tests.unit.edit.test_duplicates import levels_of_hashes
 from tests.unit.store import samples
 
 pytestmark = pytest.mark.slow
@@ -33,8 +35,8 @@ class Desk:
                 media = replace(video.media, audio=(AudioTrack(1, "aac"),))
                 store.put_video(replace(video, media=media), [samples.moment(name)])
                 times = (np.arange(2 * (end - start)) / 2).astype(np.float32)
-                seen = Prints(times, hashes[2 * start : 2 * end])
-                store.put_extraction(prints_key(video.content_hash), {}, seen.blobs())
+                seen = Prints(times, hashes[2 * start : 2 * end], levels_of_hashes(hashes[2 * start : 2 * end]))
+                put_prints(store, video.content_hash, seen.blobs())
                 heard = np.roll(sound, shift, axis=0)[10 * start : 10 * end]
                 store.put_extraction(sound_print_key(video.content_hash), {}, [heard.tobytes()])
             for path, name in (("film", "film"), ("film again", "film"), ("part", "part"), ("dub", "dub")):

@@ -36,8 +36,18 @@ def noisy(hashes: NDArray[np.uint64], seed: int, part: float) -> NDArray[np.uint
     return hashes ^ (bits * (np.uint64(1) << np.arange(64, dtype=np.uint64))).sum(axis=1, dtype=np.uint64)
 
 
+def levels_of_hashes(hashes: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """Pictures of 16 by 16 levels in which each bit of a hash is a wave of its own."""
+    x = (np.arange(16) + 0.5) * np.pi / 16
+    waves = np.stack([np.outer(np.cos(y * x), np.cos(z * x)).ravel() for y in range(8) for z in range(8)])
+    signs = (hashes[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
+    levels = 128 + 10 * (2.0 * signs - 1) @ waves
+    levels[hashes == FLAT] = 0
+    return np.clip(levels, 0, 255).astype(np.uint8).reshape(-1, 16, 16)
+
+
 def video(hashes: NDArray[np.uint64], step: float = 0.5) -> Prints:
-    return Prints((np.arange(len(hashes)) * step).astype(np.float32), hashes)
+    return Prints((np.arange(len(hashes)) * step).astype(np.float32), hashes, levels_of_hashes(hashes))
 
 
 def found(*videos: Prints) -> list[Overlap]:
@@ -69,8 +79,8 @@ def test_a_part_says_where_it_is() -> None:
 def test_both_sides_of_a_range_are_as_long() -> None:
     # The part begins between two hashes of the whole.
     part = video(film(1)[80:120])
-    whole = Prints(video(film(1)).times + np.float32(0.3), film(1))
-    for one in found(whole, Prints(part.times, part.hashes)):
+    whole = replace(video(film(1)), times=video(film(1)).times + np.float32(0.3))
+    for one in found(whole, part):
         (only,) = one.ranges
         assert only.b.start >= 0
         assert only.b.end <= 20
@@ -90,7 +100,7 @@ def test_parts_in_another_order_are_ranges_of_their_own() -> None:
 
 @pytest.mark.parametrize("speed", [0.96, 24 / 23.976 * 25 / 24])
 def test_a_faster_copy_has_its_speed(speed: float) -> None:
-    quick = Prints((np.arange(600) * 0.5 * speed).astype(np.float32), noisy(film(4, 300), 9, 0.05))
+    quick = video(noisy(film(4, 300), 9, 0.05), 0.5 * speed)
     (pair,) = found(video(film(4, 300)), quick)
     assert pair.kind == "same"
     assert pair.ranges[0].speed == pytest.approx(speed, abs=0.002)
@@ -139,6 +149,40 @@ def test_where_the_picture_stays_the_sound_says_what_is_shared() -> None:
     assert close(shared.b, 10, 40)
     assert shared.sound == "same"
     assert certain(pair, videos, lengths, [long[:600], other[:600]]) is None
+
+
+def before_a_wall(seed: int, *, walks: bool = True) -> NDArray[np.uint8]:
+    """20 seconds of levels: a small figure that walks about before a wall, and the grain of the recording."""
+    draw = np.random.default_rng(seed)
+    place = np.clip(8 + np.cumsum(draw.normal(size=(40, 2)), axis=0), 1, 13).astype(int)
+    levels = np.random.default_rng(0).normal(128, 40, (16, 16)) + draw.normal(0, 0.5, (40, 16, 16))
+    if walks:
+        for picture, (y, x) in zip(levels, place, strict=True):
+            picture[y : y + 2, x : x + 2] += 60
+    return np.clip(levels, 0, 255).astype(np.uint8)
+
+
+def pair_of_levels(*levels: NDArray[np.uint8]) -> Overlap | None:
+    """What is certain of two videos whose hashes say nothing."""
+    wall = np.full(40, np.uint64(0x123456789ABCDEF))
+    videos = [replace(video(noisy(wall[: len(each)], seed, 0.02)), levels=each) for seed, each in enumerate(levels)]
+    lengths = [len(each) / 2 for each in levels]
+    (pair,) = overlaps(videos, lengths)
+    return certain(pair, videos, lengths, [np.zeros((0, 8), np.uint8)] * 2)
+
+
+def test_what_moves_before_a_picture_that_stays_says_what_is_shared() -> None:
+    film = before_a_wall(1)
+    part = np.clip(film[10:32] * 0.9, 0, 255).astype(np.uint8)
+    part[:, 12:, 3:13] = 240  # a line of text
+    pair = pair_of_levels(film, part)
+    assert pair is not None
+    assert close(pair.ranges[0].a, 5, 16)
+    assert close(pair.ranges[0].b, 0, 11)
+    assert pair.kind == "cut"
+    # The same place at another time.
+    assert pair_of_levels(film, before_a_wall(2)) is None
+    assert pair_of_levels(before_a_wall(1, walks=False), before_a_wall(2, walks=False)) is None
 
 
 def test_no_hashes_at_all() -> None:
