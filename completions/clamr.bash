@@ -283,6 +283,7 @@ _clamr() {
         "cut":--out|"cut":--output|"cut":-o) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "cut":--join) COMPREPLY=(); return ;;
         "cut":--pad) COMPREPLY=(); return ;;
+        "cut":--tag) COMPREPLY=(); return ;;
         "cut":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "cut":--config) COMPREPLY=(); return ;;
         "cut":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
@@ -292,6 +293,7 @@ _clamr() {
         "export":--times) COMPREPLY=($(compgen -W "auto video joined" -- "$current")); return ;;
         "export":--title) COMPREPLY=(); return ;;
         "export":--pad) COMPREPLY=(); return ;;
+        "export":--tag) COMPREPLY=(); return ;;
         "export":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "export":--config) COMPREPLY=(); return ;;
         "export":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
@@ -524,9 +526,9 @@ _clamr() {
         "serve:"*) offers="" ;;
         "mcp:"-*) offers="--print-config --allow-write --encoder --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "mcp:"*) offers="" ;;
-        "cut:"-*) offers="--out --output -o --join --exact --force --quiet -q --line --pad --as-given --json --tsv --table --db --config --verbose -v --color -h --help --help-all" ;;
+        "cut:"-*) offers="--out --output -o --join --exact --force --quiet -q --line --pad --as-given --tag --json --tsv --table --db --config --verbose -v --color -h --help --help-all" ;;
         "cut:"*) offers="" ;;
-        "export:"-*) offers="--format --out --output -o --rate --drop-frame --no-drop-frame --times --title --force --line --pad --as-given --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "export:"-*) offers="--format --out --output -o --rate --drop-frame --no-drop-frame --times --title --force --line --pad --as-given --tag --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "export:"*) offers="" ;;
         "ask:"-*) offers="--choice --choices --count -n -k --select --modality -m --side --around --seed --temperature --timeout --dry-run --json --model --base-url --api-key-env --api-key-file --retries --interval --no-speech --no-asr --no-ocr --quiet -q --encoder --language --asr-model --ocr --ocr-lang --device --db --config --verbose -v --color -h --help --help-all" ;;
         "ask:"*) offers="" ;;

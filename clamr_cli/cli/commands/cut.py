@@ -63,6 +63,7 @@ class SelectionOptions:
     as_given: Annotated[
         bool, typer.Option("--as-given", help="Keep the times as they are, also where they cut a word.")
     ] = False
+    tag: options.TagOption = None
 
     @property
     def bounds(self) -> Bounds:
@@ -87,6 +88,14 @@ class SelectionOptions:
             probe.stop()
         if not selections:
             raise UsageError(*_first(failures))
+        if self.tag and store is not None:
+            from clamr_cli.search.search import select
+            from clamr_cli.types import Filters
+
+            tagged = select(store, Filters(tags=tuple(self.tag)))
+            selections = [one for one in selections if one.video_id in tagged]
+        if self.tag and (store is None or not selections):
+            raise UsageError(f"none of them has the tag {' and '.join(self.tag)}", "clamr tag lists them")
         return selections, failures
 
 

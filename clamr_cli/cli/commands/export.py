@@ -79,6 +79,7 @@ def export(context: Context, arguments: ExportArguments) -> int:
         clamr export edl --line --pad 0.5 > cut.edl
         clamr export markers.edl --format resolve
         clamr search "red car" --json | clamr export cut.fcpxml -
+        clamr export holiday.otio --tag holiday
     """  # noqa: E501 -- a paragraph of help is a line
     from clamr_cli.edit.export import FORMATS, format_named
 

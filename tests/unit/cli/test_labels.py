@@ -57,6 +57,12 @@ def test_tags_are_found_at_once_and_outlive_index_runs_and_moves(desk: Desk) -> 
         # Only the rows of the tag are new.
         assert np.array_equal(after[name][: len(rows)], rows)
     assert json.loads(desk("search", "holiday", "-n", "1", "--json").out)["tags"] == ["to cut", "holiday"]
+    # What is exported and cut may be limited as a search is.
+    words = ("red@0:00-0:01", "blue@0:00-0:01")
+    assert len(desk("export", "csv", *words).out.splitlines()) == 3
+    listed = desk("export", "csv", *words, "--tag", "HOLIDAY").out.decode()
+    assert (len(listed.splitlines()), "red" in listed, "blue" in listed) == (2, True, False)
+    assert "has the tag nothing" in desk("export", "csv", *words, "--tag", "nothing").err
     desk("note", "blue", "the lake in winter")
     assert desk.found("lake")[0] == "blue"
     kept = desk.vectors()
