@@ -761,7 +761,7 @@ def _at(times: NDArray[np.float32], values: NDArray[np.float64], wanted: NDArray
 
 
 def _changes_alike(one: Range, a: Prints, b: Prints) -> tuple[float, int]:
-    """How much two videos differ in a range, against pictures of other times, and how many pictures that tells apart.
+    """The difference of two videos in a range, against that of other times, and the number of pictures it tells apart.
 
     The levels are compared about their mean of the range, without what stays: a logo, black bars, a brighter picture.
     Two pictures of a video are told apart that differ twice as much as the two videos do; counted up to 8.
