@@ -625,6 +625,8 @@ def _explaining(scheme: str, host: str, key: str) -> Iterator[None]:
         explained, is_down = _explain(error, scheme, host, key)
         if is_down:
             _down[scheme, host] = (time.monotonic(), explained)
+        if explained.errno == errno.EACCES:
+            _store.cache_clear()  # the profile may have other keys the next time
         # The messages of the library may hold signed addresses.
         raise explained from None
 

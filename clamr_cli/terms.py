@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
+from clamr_cli import locations
 from clamr_cli.errors import UsageError
 from clamr_cli.text import parse_time
 from clamr_cli.types import SHOWN_MODALITIES, Filters, Modality, Scoring, SearchOptions, Span
@@ -38,7 +39,8 @@ def split_place(place: str) -> tuple[str, Span | None]:
         UsageError: the time cannot be read, or the stretch ends before it begins.
     """
     video, at, when = place.rpartition("@")
-    if not at or os.path.lexists(place):
+    is_object = locations.is_remote(place) and re.search(r"\.[a-z]\w*$", when, re.IGNORECASE) is not None
+    if not at or is_object or os.path.lexists(place):
         return place, None
     first, _, last = when.partition("-")
     start = parse_time(first)

@@ -381,6 +381,8 @@ def test_a_file_with_an_at_sign_is_a_file(tmp_path: Path, monkeypatch: pytest.Mo
     Path("me@12:03").write_bytes(b"")
     assert split_place("me@12:03") == ("me@12:03", None)
     assert split_place("me@12:03@4") == ("me@12:03", Span(4.0, 4.0))
+    assert split_place("s3://b/me@2x.mp4") == ("s3://b/me@2x.mp4", None)
+    assert split_place("s3://b/me@2x.mp4@1:05.5") == ("s3://b/me@2x.mp4", Span(65.5, 65.5))
     assert split_place("ab12@1h2m3s") == ("ab12", Span(3723.0, 3723.0))
     with pytest.raises(UsageError):
         split_place("ab12@")
