@@ -187,8 +187,13 @@ def weighted(maxima: Float32, weights: Float32) -> Float32:
 
 def token_max(maxima: Float32) -> Float32:
     """LI_context of each document: [q, d, SLOTS] to [d] float32; minus infinity for a document without vectors."""
-    best: Float32 = maxima.max(axis=2).sum(axis=0, dtype=np.float32)
-    return best
+    return _sums(maxima.max(axis=2))
+
+
+def _sums(best: Float32) -> Float32:
+    """Sums over query tokens, [q, d] to [d], to the last bit whatever documents stand beside each other."""
+    sums: Float32 = np.ascontiguousarray(best.T).sum(axis=1, dtype=np.float32)
+    return sums
 
 
 def per_modality(maxima: Float32) -> Float32:
@@ -274,8 +279,7 @@ class ScoringRule:
             return self._combined(lambda rule, rows: rule.scores(maxima[rows]))
         if self.kinds is not None:
             near = np.where(comparable(self.kinds)[:, None], weighted(maxima, self.weights), np.float32(-np.inf))
-            total: Float32 = self._of_examples(near.max(axis=2)).sum(axis=0, dtype=np.float32)
-            return total
+            return _sums(self._of_examples(near.max(axis=2)))
         rule = token_max if self.scoring == "token-max" else modality_max
         return rule(weighted(maxima, self.weights))
 

@@ -248,7 +248,9 @@ def divided(scratch: Path, vectors: int, queries: int) -> dict[str, Any]:
     few, many = sizes.values()
     scan = (many["1 workers"]["workers"] - few["1 workers"]["workers"]) / (0.9e-6 * vectors)
     query = max(0.0, many["1 workers"]["workers"] - scan * 1e-6 * vectors)
-    more = (many["4 workers"]["driver"] - many["1 workers"]["driver"]) / 3
+    # With one worker there is no first round.
+    two, four = (statistics.mean(size[f"{count} workers"]["driver"] for size in sizes.values()) for count in (2, 4))
+    more = max(0.0, (four - two) / 2)
     merging = {}
     for count in (16, 256):
         lists = [[(f"{part:05}{number:07}#1", float(number)) for number in range(10)] for part in range(count)]
@@ -261,11 +263,11 @@ def divided(scratch: Path, vectors: int, queries: int) -> dict[str, Any]:
         "vectors": sizes,
         "core seconds per million vectors": scan,
         "core seconds of a query besides, in each worker": query,
-        "driver seconds with 1 worker": many["1 workers"]["driver"],
+        "driver seconds with 2 workers": two,
         "driver seconds for each worker more": more,
         "driver seconds to merge so many lists": merging,
         "seconds of a query of a billion vectors, nodes of 16 cores": {
-            nodes: 1000 * scan / (nodes * 16) + query + many["1 workers"]["driver"] + (nodes - 1) * max(0.0, more)
+            nodes: 1000 * scan / (nodes * 16) + query + two + (nodes - 2) * more
             for nodes in (4, 8, 16, 32, 64)
         },
     }
