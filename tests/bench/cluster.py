@@ -243,14 +243,14 @@ def divided(scratch: Path, vectors: int, queries: int) -> dict[str, Any]:
     bench.nodes.append(bench.cluster.add_node(num_cpus=4, object_store_memory=MEMORY))
     try:
         sizes = {size: costs_of(bench, scratch, size, queries) for size in (vectors // 10, vectors)}
+        more = 2 * cost_of_call(bench, scratch / Corpus(vectors // 10_000, 1000).name)
     finally:
         bench.cluster.shutdown()
     few, many = sizes.values()
     scan = (many["1 workers"]["workers"] - few["1 workers"]["workers"]) / (0.9e-6 * vectors)
     query = max(0.0, many["1 workers"]["workers"] - scan * 1e-6 * vectors)
     # With one worker there is no first round.
-    two, four = (statistics.mean(size[f"{count} workers"]["driver"] for size in sizes.values()) for count in (2, 4))
-    more = max(0.0, (four - two) / 2)
+    two = statistics.mean(size["2 workers"]["driver"] for size in sizes.values())
     merging = {}
     for count in (16, 256):
         lists = [[(f"{part:05}{number:07}#1", float(number)) for number in range(10)] for part in range(count)]
@@ -264,11 +264,10 @@ def divided(scratch: Path, vectors: int, queries: int) -> dict[str, Any]:
         "core seconds per million vectors": scan,
         "core seconds of a query besides, in each worker": query,
         "driver seconds with 2 workers": two,
-        "driver seconds for each worker more": more,
+        "driver seconds for each worker more, two calls": more,
         "driver seconds to merge so many lists": merging,
         "seconds of a query of a billion vectors, nodes of 16 cores": {
-            nodes: 1000 * scan / (nodes * 16) + query + two + (nodes - 2) * more
-            for nodes in (4, 8, 16, 32, 64)
+            nodes: 1000 * scan / (nodes * 16) + query + two + (nodes - 2) * more for nodes in (4, 8, 16, 32, 64)
         },
     }
 
@@ -317,6 +316,19 @@ def costs_of(bench: Bench, scratch: Path, vectors: int, queries: int) -> dict[st
         result[f"{count} workers"] = {**costs, "start": start, "equal": answers == wanted}
         print(f"{vectors} vectors, {count} workers: {result[f'{count} workers']}", file=sys.stderr, flush=True)
     return result
+
+
+def cost_of_call(bench: Bench, db: Path, calls: int = 2000) -> float:
+    """Processor seconds of the driver for a call of a worker that does next to nothing."""
+    workers = RayWorkers(RayOptions(bench.cluster.address, 1, cpus_per_worker=1), Store.open(db), None)
+    workers.wait()
+    (worker,) = workers._actors
+    started = time.process_time()
+    for _ in range(calls // 100):
+        workers._cluster.ray.get([worker.node.remote() for _ in range(100)])
+    seconds = (time.process_time() - started) / calls
+    workers.close()
+    return seconds
 
 
 def processor_seconds(pids: Sequence[int]) -> float:

@@ -74,6 +74,16 @@ def test_weights_multiply_similarities_before_the_maximum(case, weights):
         np.testing.assert_allclose(score, naive_max(query, scaled, factors > 0), atol=1e-5)
 
 
+def test_a_score_is_the_same_to_the_last_bit_whatever_is_scored_beside_it():
+    rng = np.random.default_rng(1)
+    for tokens in (1, 8, 32, 130):
+        maxima = rng.standard_normal((tokens, 20, maxsim.SLOTS)).astype(np.float32)
+        for rule in (maxsim.token_max, maxsim.modality_max):
+            scores = rule(maxima)
+            assert [float(rule(maxima[:, n : n + 1])[0]) for n in range(20)] == scores.tolist()
+            assert rule(maxima[:, 3:6]).tolist() == scores[3:6].tolist()
+
+
 @pytest.mark.slow
 @given(packed(), st.integers(1, 7))
 @settings(deadline=None)
