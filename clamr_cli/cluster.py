@@ -56,6 +56,12 @@ class Cluster:
         self.cpus = options.cpus_per_worker or _share(nodes, self.count)
         self.gpus = options.gpus_per_worker
 
+    def draining(self) -> frozenset[str]:
+        """The ids of the nodes that will be taken away soon; none where this version of Ray does not say it."""
+        with contextlib.suppress(Exception):
+            return frozenset(self.ray._private.state.state.get_draining_nodes())
+        return frozenset()
+
     def no_room(self) -> str:
         """Message where a worker finds no node."""
         wanted = f"CPU {self.cpus:g}" + (f", GPU {self.gpus:g}" if self.gpus else "")

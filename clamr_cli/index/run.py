@@ -464,10 +464,12 @@ class IndexRun:
     async def _process(self, work: Work, file: VideoFile | FileRecord) -> None:
         """Work on one file, and emit what became of it.
 
-        Where its worker is lost, it is worked on again from what is stored of it, :data:`_ATTEMPTS` times in all.
+        Where its worker is lost, it is worked on again from what is stored of it, :data:`_ATTEMPTS` times in all. Nodes
+        that were to be taken away do not count.
         """
+        losses = 0
         try:
-            for attempt in range(1, _ATTEMPTS + 1):
+            while True:
                 try:
                     if isinstance(file, FileRecord):
                         await self._encode_stored(work, file)
@@ -475,7 +477,8 @@ class IndexRun:
                         await self._index_file(work, file)
                     return
                 except WorkerLost as error:
-                    if attempt == _ATTEMPTS:
+                    losses += not error.announced
+                    if losses == _ATTEMPTS:
                         raise MediaError(
                             f"{_ATTEMPTS} workers were lost over it; the last: {error.what}",
                             "it may need more memory than a worker has; --retry-failed tries it again",

@@ -32,7 +32,14 @@ class WorkerLost(ClamrError):
     """The worker that ran a task is gone, with its node or without: it is not known whether the file is at fault.
 
     The video is worked on again elsewhere; what was stored of it stays.
+
+    Attributes:
+        announced: whether the node was to be taken away, so that the file is not at fault.
     """
+
+    def __init__(self, what: str, hint: str = "", *, announced: bool = False) -> None:
+        super().__init__(what, hint)
+        self.announced = announced
 
 
 class Folder(str):

@@ -122,8 +122,9 @@ class RayExecutor:
         except self._ray.exceptions.RayTaskError as error:
             raise TaskFailed(f"the worker failed: {first_line(error.cause)}", "see the logs of Ray") from error
         except self._ray.exceptions.RayError as error:
+            announced = worker.place in self._cluster.draining()
             self._lose(worker)
-            raise WorkerLost(f"worker {worker.number} on node {worker.node} was lost") from error
+            raise WorkerLost(f"worker {worker.number} on node {worker.node} was lost", announced=announced) from error
         except asyncio.CancelledError:
             if stream is not None:
                 with contextlib.suppress(Exception):
@@ -193,6 +194,9 @@ class RayExecutor:
                 )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), min(left, _AGAIN))
+        # What runs on a node that is to be taken away may end there; nothing new begins there.
+        draining = self._cluster.draining()
+        up = [worker for worker in up if worker.place not in draining] or up
         return min(up, key=lambda worker: (worker.running[kind], folder not in worker.folders, worker.running.total()))
 
     async def _bring(self, worker: _Handle, folder: Folder) -> bool:

@@ -168,6 +168,38 @@ def test_what_goes_wrong_on_a_worker_is_told_apart(cluster, options, tmp_path):
     ]  # fmt: skip
 
 
+def test_a_node_that_is_to_be_taken_away_gets_no_further_tasks_and_its_loss_does_not_count(cluster, options):
+    import ray
+    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+    executor = RayExecutor(RayOptions(cluster.address, 2, cpus_per_worker=1), options.cache, 1)
+    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+
+    async def work() -> None:
+        executor.start(lambda _: None)
+        running = asyncio.create_task(executor.run("decode", hang, stall_timeout=60.0))
+        while not (busy := [worker for worker in executor._workers if worker.running["decode"]]):
+            await asyncio.sleep(0.05)
+        while not all(worker.up for worker in executor._workers):
+            await asyncio.sleep(0.05)
+        gcs = ray._raylet.GcsClient(address=cluster.address)
+        assert gcs.drain_node(busy[0].place, reason, "preempted", int(time.time() * 1000) + 60_000)[0]
+        for _ in range(3):
+            assert await executor.run("decode", measure, stall_timeout=20.0) == 1
+            assert (await executor._choose("encode", None)).place != busy[0].place
+        (node,) = (one for one in cluster.list_all_nodes() if one.node_id == busy[0].place)
+        cluster.remove_node(node, allow_graceful=False)
+        with pytest.raises(WorkerLost) as lost:
+            await running
+        assert lost.value.announced
+
+    try:
+        asyncio.run(work())
+    finally:
+        executor.stop()
+        cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+
+
 def measure(_report: Reporter) -> int:
     return 1
 

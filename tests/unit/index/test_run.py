@@ -80,14 +80,14 @@ def test_an_error_ends_the_stream_and_stops_the_executor() -> None:
 class Losing(Inline):
     """An executor whose worker is lost whenever a file of some name is identified, the first ``times`` times."""
 
-    def __init__(self, name: str, times: int) -> None:
+    def __init__(self, name: str, times: int, *, announced: bool = False) -> None:
         super().__init__()
-        self.name, self.left = name, times
+        self.name, self.left, self.announced = name, times, announced
 
     async def run(self, kind: Any, task: Any, *args: Any, on_report: Any, **options: Any) -> Any:
         if task is tasks.identify and args[0].endswith(self.name) and self.left:
             self.left -= 1
-            raise WorkerLost("worker 7 on node n was lost")
+            raise WorkerLost("worker 7 on node n was lost", announced=self.announced)
         return await super().run(kind, task, *args, on_report=on_report, **options)
 
 
@@ -106,6 +106,10 @@ def test_a_video_that_loses_its_workers_is_tried_three_times_and_stops_no_other(
     again = replace(options, retry_failed=True)
     *_, finished = index(store, [str(videos)], again, Losing("heavy.mp4", 2))
     assert (finished.indexed, finished.failed) == (1, 0)
+    other = Store.open(tmp_path / "other", create=True)
+    # Nodes that were to be taken away say nothing of the file.
+    *_, finished = index(other, [str(videos)], options, Losing("heavy.mp4", 5, announced=True))
+    assert (finished.indexed, finished.failed) == (2, 0)
 
 
 @pytest.mark.slow
