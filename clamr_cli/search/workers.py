@@ -95,6 +95,7 @@ class ScanWorker:
     def __init__(self, uris: Sequence[str], beside: Path | None = None, threads: int = 0) -> None:
         self._uris, self._beside, self._threads = uris, beside, threads
         self._cascades: OrderedDict[tuple[str, Stretch], Cascade] = OrderedDict()
+        self._packed: dict[str, object] = {}
         self._lock = threading.Lock()
 
     @cached_property
@@ -154,6 +155,10 @@ class ScanWorker:
 
     def _cascade(self, question: Question, part: Stretch, *, use_cache: bool) -> Cascade:
         store: Any = self._store  # the version of a union has one of each index
+        if use_cache and self._packed.get(question.fingerprint) != question.version:
+            # Of an index on object storage each machine has a scan cache of its own.
+            store.refresh(question.fingerprint)
+            self._packed[question.fingerprint] = question.version
         snapshot = store.snapshot(question.fingerprint, use_cache=use_cache, version=question.version)
         candidates = Candidates(snapshot, question.videos, question.moments, question.without, part)
         scan = kernel_scan(question.vectors, threads=self._threads)

@@ -170,6 +170,19 @@ def test_a_damaged_scan_cache_costs_a_worker_time_only(tmp_path):
     assert_same(workers.top(candidates, FINGERPRINT, query, rule, (), 5, of_each_video=False), wanted)
 
 
+def test_a_worker_packs_what_its_machine_has_not_packed(tmp_path, monkeypatch):
+    """As on a machine that has no scan cache yet of an index on object storage."""
+    store, rng = new(tmp_path / "index"), np.random.default_rng(4)
+    fill(store, rng, [20] * 10)
+    query, rule = random_query(rng, 5), rules(rng)[0]
+    monkeypatch.setattr("clamr_cli.store.store._WORTH_PACKING", 5)
+    candidates = Candidates(store.snapshot(FINGERPRINT))
+    assert not candidates.snapshot.files
+    found = Here(store, 2).top(candidates, FINGERPRINT, query, rule, (), 3, of_each_video=False)
+    assert_same(found, brute_top(store, query, rule, 3))
+    assert Store.open(store.uri).snapshot(FINGERPRINT).files
+
+
 QUERIES = [
     *union.QUERIES,
     ("glacier", SearchOptions(moments=True, limit=4)),  # one word: moments that have it come first
