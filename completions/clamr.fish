@@ -361,6 +361,7 @@ complete -c clamr -n '__fish_seen_subcommand_from explain' -s h -l help -d 'Show
 complete -c clamr -n '__fish_seen_subcommand_from explain' -l help-all -d 'Show the help with all options and exit.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -a '(__clamr_videos)'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -F
+complete -c clamr -n '__fish_seen_subcommand_from frames' -l image -r -F -d 'Frames like this picture, instead of a question; - reads one from stdin.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l count -s n -s k -x -d 'How many frames.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l select -x -a 'diverse top windows' -d 'How to choose frames; windows: best of N equal parts.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l modality -s m -x -a 'video speech ocr metadata' -d 'Only video, speech, ocr or metadata; repeatable.'

@@ -20,8 +20,8 @@ from clamr_cli.frames.values import PART, FrameChoice, FrameHit, Prepared, Surro
 from clamr_cli.index.documents import moment_of
 from clamr_cli.media.key_frames import image_difference
 from clamr_cli.search.cascade import SLOTS, Float32, ScoringRule, modality_maxima, similarities, slot_weights
-from clamr_cli.search.confidence import FOREIGN, Background, Judge, model_of
-from clamr_cli.search.search import Match
+from clamr_cli.search.confidence import FOREIGN, PICTURES, Background, Judge, model_of
+from clamr_cli.search.search import Example, Match
 from clamr_cli.types import MODALITY_IDS, TEXT_MODALITIES, Encoder, ForeignQuery, FrameSelection, TokenVectors
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -53,7 +53,7 @@ class Ranking:
     """Scores of all candidates of a video for a question.
 
     ``scores`` are [n] float32, minus infinity for a candidate that has nothing that may answer; they come of the
-    ``maxima`` [q, n, SLOTS].
+    ``maxima`` [q, n, SLOTS]. ``example`` is the picture that is asked for instead of a question.
     """
 
     prepared: Prepared
@@ -62,27 +62,37 @@ class Ranking:
     rule: ScoringRule
     scores: Float32
     maxima: Float32
+    example: Example | None = None
 
 
-def rank(prepared: Prepared, encoder: Encoder, question: str, choice: FrameChoice | None = None) -> Ranking:
+def rank(
+    prepared: Prepared,
+    encoder: Encoder,
+    question: str,
+    choice: FrameChoice | None = None,
+    example: Example | None = None,
+) -> Ranking:
     """Score all candidates; the choice says which modalities may answer, and how scores are made.
+
+    With an ``example`` they are scored by how like it they are, and the question counts for nothing.
 
     Raises:
         UsageError: the question is empty.
         EncoderMismatch: another encoder encoded the video.
     """
     choice = choice or FrameChoice()
-    if not question.strip():
+    if example is None and not question.strip():
         raise UsageError("the question is empty", "ask something about the video")
     if encoder.info.fingerprint != prepared.encoder.fingerprint:
         raise EncoderMismatch(
             f"the video was prepared with encoder {prepared.encoder.name}, the question with {encoder.info.name}",
             "use the same encoder for both",
         )
-    tokens = encoder.encode_queries([question])[0]
-    rule = ScoringRule(choice.scoring, slot_weights({}, frozenset(choice.modalities) or None))
+    tokens = encoder.encode_queries([question])[0] if example is None else example.tokens
+    kinds = None if example is None else tokens.modality_ids
+    rule = ScoringRule(choice.scoring, slot_weights({}, frozenset(choice.modalities) or None), kinds=kinds)
     maxima = _maxima(prepared, tokens)
-    return Ranking(prepared, question, tokens, rule, rule.scores(maxima), maxima)
+    return Ranking(prepared, question, tokens, rule, rule.scores(maxima), maxima, example)
 
 
 def _maxima(prepared: Prepared, tokens: TokenVectors) -> Float32:
@@ -105,15 +115,21 @@ def _maxima(prepared: Prepared, tokens: TokenVectors) -> Float32:
     return maxima
 
 
-def find(prepared: Prepared, encoder: Encoder, question: str, choice: FrameChoice | None = None) -> list[FrameHit]:
-    """The frames that answer a question, best first: at most ``choice.k``, fewer where there are fewer.
+def find(
+    prepared: Prepared,
+    encoder: Encoder,
+    question: str,
+    choice: FrameChoice | None = None,
+    example: Example | None = None,
+) -> list[FrameHit]:
+    """The frames that answer a question, or are like an example, best first: ``choice.k``, fewer where there are fewer.
 
     Raises:
         UsageError: the question is empty.
         EncoderMismatch: another encoder encoded the video.
     """
     choice = choice or FrameChoice()
-    ranking = rank(prepared, encoder, question, choice)
+    ranking = rank(prepared, encoder, question, choice, example)
     words = np.isin(prepared.vectors.modality_ids, [MODALITY_IDS[modality] for modality in TEXT_MODALITIES])
     counts = np.diff(np.concatenate(([0], np.cumsum(words)))[prepared.indptr])
     chosen = select(
@@ -134,11 +150,13 @@ def describe(ranking: Ranking, numbers: Sequence[int]) -> list[FrameHit]:
     surroundings = Surroundings(prepared.texts, prepared.context)
     # Candidates are compared with the others of the video. Those close by show the same, so each stands for itself.
     names = [str(number) for number in range(len(prepared.candidates))]
+    of = FOREIGN if isinstance(ranking.tokens, ForeignQuery) else "" if ranking.example is None else PICTURES
+    example_words = None if ranking.example is None else ranking.example.words
     judge = Judge(
         ranking.question,
         ranking.rule,
         Background(ranking.maxima, names, len(names)),
-        model_of(prepared.encoder.name, FOREIGN if isinstance(ranking.tokens, ForeignQuery) else ""),
+        model_of(prepared.encoder.name, of),
         ranking.tokens,
     )
     text_modalities = [modality for modality in TEXT_MODALITIES if ranking.rule.weights[MODALITY_IDS[modality]] > 0]
@@ -148,7 +166,7 @@ def describe(ranking: Ranking, numbers: Sequence[int]) -> list[FrameHit]:
         moment = moment_of(surroundings.document(video_id, number, frame), video_id)
         start, end = prepared.indptr[number : number + 2].tolist()
         document = slice_of(prepared.vectors, start, end)
-        match = Match(ranking.question, ranking.tokens, moment, document, ranking.rule.weights)
+        match = Match(ranking.question, ranking.tokens, moment, document, ranking.rule.weights, example_words)
         hit = FrameHit(
             rank=place,
             number=number,

@@ -39,8 +39,13 @@ _LONGEST_CELL: Final = 120
 class FramesArguments(options.FormOptions, options.EncoderOptions, options.PrepareOptions):
     video: options.VideoArgument
     question: Annotated[
-        list[str], typer.Argument(metavar="QUESTION", help="What the frames are to answer.", show_default=False)
-    ]
+        list[str] | None,
+        typer.Argument(metavar="QUESTION", help="What the frames are to answer.", show_default=False),
+    ] = None
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Frames like this picture, instead of a question; - reads one from stdin."),
+    ] = None
     count: Annotated[int, typer.Option("--count", "-n", "-k", metavar="N", help="How many frames.", min=1)] = 32
     select: options.SelectOption = "diverse"
     modality: options.ModalityOption = None
@@ -64,7 +69,11 @@ class FramesArguments(options.FormOptions, options.EncoderOptions, options.Prepa
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export or sheet.")] = False
 
     def check(self) -> None:
-        """Refuse places that cannot be written to, before anything is opened."""
+        """Refuse places that cannot be written to and a picture that cannot be read, before anything is opened."""
+        if self.image is not None and self.image != "-":
+            from clamr_cli.media.pictures import read_picture
+
+            read_picture(self.image)
         if self.out == "" or self.sheet == "":
             raise UsageError("the place to write to is empty", "name a folder with --out, a file with --sheet")
         if self.around is not None and self.out is None:
@@ -94,12 +103,15 @@ def frames(context: Context, arguments: FramesArguments) -> int:
     Examples:
         clamr frames 3 "who opens the door?"
         clamr frames talk.mp4 "a diagram" -n 8 -o frames --sheet frames.png
+        clamr frames film.mp4 --image door.jpg -n 8
     """
     from clamr_cli.frames import FrameChoice, find, stills
     from clamr_cli.frames.sheet import Tile, write_sheet
 
-    question = " ".join(arguments.question).strip()
-    if not question:
+    question = " ".join(arguments.question or ()).strip()
+    if arguments.image is not None and question:
+        raise UsageError("a question and --image exclude each other", "give one of them")
+    if arguments.image is None and not question:
         raise UsageError("the question is empty", 'ask something: clamr frames film.mp4 "who opens the door?"')
     choice = FrameChoice(arguments.count, arguments.select, terms.modalities(arguments.modality))
     form = arguments.form
@@ -111,7 +123,10 @@ def frames(context: Context, arguments: FramesArguments) -> int:
             f"{prepared.target.path or prepared.target.video_id} has no picture, so there are no frames to choose",
             'what is said in it can be searched: clamr index FILE, then clamr search "words"',
         )
-    hits = find(prepared, session.encoder(), question, choice)
+    encoder, example = session.encoder(), None
+    if arguments.image is not None:
+        example, question = options.example(session.store, encoder, arguments.image, is_picture=True)
+    hits = find(prepared, encoder, question, choice, example)
     if not hits:
         warn("nothing found: no frame has what was asked for")
         return EXIT_NOTHING

@@ -91,6 +91,8 @@ BAD: tuple[tuple[tuple[str, ...], str], ...] = (
     (("tag", "add", "nothing", "red", "x"), "no video of the index"),
     (("note", "red", "x", "--clear"), "exclude each other"),
     (("search", "--image", "none.jpg"), "cannot be read"),
+    (("frames", "red", "--image", "none.jpg"), "cannot be read"),
+    (("frames", "red", "what", "--image", "none.jpg"), "exclude each other"),
     (("search", "--image", "a.jpg", "--like", "red"), "exclude each other"),
     (("search", "--like", "red@9:00"), "after the end"),
     (("similar", "red@0:02-0:01"), "ends before it begins"),
@@ -119,6 +121,9 @@ def test_pictures_and_clips_find_what_is_like_them(desk: Desk, tmp_path: Path) -
     assert desk.found("--image", str(picture), "red")[0] == "blue"
     clip = Clip().colour("red", 1).write(tmp_path / "clip.mp4")
     assert desk.found("--like", str(clip))[0] == "red"
+    both = str(Clip().colour("red", 4).colour("blue", 4).write(tmp_path / "both.mp4"))
+    shown = json.loads(desk("frames", both, "--image", str(picture), "-n", "1", "--json", *PLAIN).out)
+    assert (shown["time"] >= 4, shown["evidence"][0]["query_token"]) == (True, "picture.png")
     assert [json.loads(line)["title"] for line in desk("similar", "red", "--json").out.splitlines()] == ["blue"]
     desk("tag", "add", "red", "blue", "x")
     assert desk("search", "--like", "red", "-m", "metadata", "--json").out.count(b"blue") > 0
