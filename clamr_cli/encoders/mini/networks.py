@@ -139,7 +139,7 @@ _SQRT_HALF: Final = np.float32(0.7071067811865476)
 _HINT: Final = "fetch it again: clamr models pull minilm-l6"
 
 
-_DTYPES: Final = {"F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "U8": np.uint8}
+_DTYPES: Final = {"I8": np.int8, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "U8": np.uint8}
 """Types of tensors by the names of safetensors."""
 
 

@@ -166,11 +166,32 @@ def test_a_picture_is_found_in_another_language(encoder: Encoder) -> None:
 )
 def test_a_few_words_are_known_to_be_of_another_language(encoder: Encoder, query: str) -> None:
     (tokens,) = encoder.encode_queries([query])
-    words = tokens.vectors[tokens.offsets[:, 1] > 0]
-    assert not words[:, :SEMANTIC].any()
-    assert len(tokens) == len(words) + TRANSLATION_COPIES + len(words)
     assert isinstance(tokens, ForeignQuery)
-    assert (tokens.translation, tokens.sentence) == (len(words), len(words) + TRANSLATION_COPIES)
+    words = np.count_nonzero(tokens.as_written.offsets[:, 1])
+    assert not tokens.vectors[:words, :SEMANTIC].any()
+    assert words <= tokens.translation
+    assert tokens.sentence == tokens.translation + TRANSLATION_COPIES
+    assert len(tokens) == tokens.sentence + words
+
+
+@pytest.mark.slow
+def test_words_are_translated_by_what_they_mean_in_their_query(model: MultilingualModel, encoder: Encoder) -> None:
+    def english(text: str, *, certain: bool = True) -> list[str]:
+        return [word.text for word in model.translate(text, certain=certain)]
+
+    assert english("un lapin blanc") == ["rabbit", "white"]
+    assert english("perros en la playa") == ["dogs", "beach"]
+    assert english("l'école de musique") == ["school", "music"]
+    assert english("猫") == ["cat"]
+    assert {"girl", "guitar"} <= {*english("女の子 ギター")}
+    assert english("...") == english("42") == english("Reykjavik Ljubljana", certain=False) == []
+    text = "ein Hund läuft"
+    first, *_ = model.translate(text, certain=True)
+    assert (first.text, text[first.start : first.end]) == ("dog", "Hund")
+    (tokens,) = encoder.encode_queries([text])
+    (dog,) = encoder.encode_queries(["dog"])
+    beside = tokens.offsets[np.argmax(tokens.vectors @ dog.vectors[0])]
+    assert beside.tolist() == [4, 8]
 
 
 @pytest.mark.slow
@@ -241,11 +262,11 @@ def test_an_english_query_is_as_before(encoder: Encoder) -> None:
 @pytest.mark.slow
 def test_words_of_other_languages_are_compared_by_spelling_alone(encoder: Encoder) -> None:
     (tokens,) = encoder.encode_queries(["ein roter Ball liegt auf der Straße"])
-    words = tokens.vectors[tokens.offsets[:, 1] > 0]
-    assert len(words) == 7
-    assert not words[:, :SEMANTIC].any()
+    assert not tokens.vectors[:7, :SEMANTIC].any()
+    assert tokens.offsets[:7, 1].all()
     assert np.allclose(np.linalg.norm(tokens.vectors, axis=1), 1, atol=1e-5)
-    assert len(tokens) == 7 + TRANSLATION_COPIES + 7
+    assert isinstance(tokens, ForeignQuery)
+    assert len(tokens) == tokens.sentence + 7
 
 
 @pytest.mark.slow

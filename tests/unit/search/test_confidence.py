@@ -74,25 +74,30 @@ def test_another_form_of_a_word_counts_nearly_as_much():
         Background(np.zeros((2, 0, SLOTS), np.float32), [], 0),
         model_of("mini"),
     )
-    assert judge.literal(["dancing horses"]) == 1.0
-    assert judge.literal(["they danced with a horse"]) == pytest.approx(INFLECTED)
-    assert judge.literal(["the danger of hoarse singing"]) == 0.0
+
+    def literal(text: str) -> float:
+        return judge.signals(1.0, [text], "a", None).literal
+
+    assert literal("dancing horses") == 1.0
+    assert literal("they danced with a horse") == pytest.approx(INFLECTED)
+    assert literal("the danger of hoarse singing") == 0.0
 
 
 def test_in_another_language_the_readings_of_a_query_count(encoder):
     (plain,) = encoder.encode_queries(["ball tree"])
     asked = ForeignQuery(**{each.name: getattr(plain, each.name) for each in fields(plain)}, as_written=plain,
-                         certain=True, translation=0, sentence=1)  # fmt: skip
+                         certain=True, translation=0, sentence=1, english=("dog", "park"))  # fmt: skip
     maxima = np.zeros((2, 3, SLOTS), np.float32)
     maxima[:, :, 1] = [[0.3, 0.9, 0.1], [0.5, 0.2, 0.4]]
     rule, background = ScoringRule("token-max", slot_weights({})), Background(maxima, ["a", "b", "b"], 3)
     best = np.array([0.3, 0.5], np.float32)
     judge = Judge("ball tree", rule, background, model_of("mini", FOREIGN), asked)
-    signals = judge.signals(0.8, (), "a", Modality.VIDEO, best)
+    signals = judge.signals(0.8, ("A dog.",), "a", Modality.VIDEO, best)
+    assert signals.english == pytest.approx(3 / 7)
     assert signals.translation == pytest.approx(0.3)
     assert signals.translation_lead == pytest.approx(-0.6)
     assert signals.sentence_lead == pytest.approx(0.1)
-    assert signals.spelling == pytest.approx(0.4)
+    assert signals.words == pytest.approx(0.4)
     strong = judge.confidence(0.8, (), "a", Modality.VIDEO, np.array([1.0, 0.9], np.float32))
     assert judge.confidence(0.8, (), "a", Modality.VIDEO, best) < strong
     assert judge.confidence(0.8, (), "a", Modality.VIDEO, best, most=0.01) == 0.01
