@@ -150,9 +150,9 @@ class Overlap:
 def candidates(videos: Sequence[Prints], chosen: Sequence[bool] | None = None) -> list[tuple[int, int, bool]]:
     """Pairs of videos that may share something, the most promising first, and whether one is mirrored.
 
-    Hashes are sorted by drawn bits, some draws one after the other: memory is about 60 bytes for each hash. ``chosen``
-    marks the videos of which one must be in every pair. How many there are is bounded by the time that a closer look
-    at them takes.
+    Hashes are sorted by drawn bits, some draws one after the other: memory peaks at about 360 bytes for each hash.
+    ``chosen`` marks the videos of which one must be in every pair. How many there are is bounded by the time that a
+    closer look at them takes.
     """
     hashes, times, owners = _changing(videos)
     if not len(hashes):

@@ -12,8 +12,8 @@ true one is at least 0.7 of their union (IoU). Precision and recall are of pairs
 Beside it, two published ways for whole videos, written here after their descriptions: one wavelet hash of a collage of a
 frame a second (videohash, alike up to 15 % of bits), and the signs of a cosine transform of ten frames of the first half
 minute without bars (vid_dup_finder, as in czkawka, alike up to 30 % of bits, lengths within 20 %). Only their pairs are
-measured. Beside all pairs those of each half of the sources are counted: thresholds are chosen on the first and tested on
-the second. ``--synthetic N`` measures time and memory of the comparison on N videos of 10 minutes of drawn fingerprints,
+measured. Beside all pairs those of each half of the sources are counted, which shows how much they differ; the thresholds
+of the product were seen on both. ``--synthetic N`` measures time and memory of the comparison on N videos of 10 minutes of drawn fingerprints,
 ``--cost`` that of the hashes against the decoding of the videos.
 """
 # ruff: noqa: E501 -- the plan of the clips is a table
@@ -502,7 +502,6 @@ def main() -> None:
         "sound_cpu_s": round(listening, 1),
         **score(clips, ranges),
     }
-    # What was chosen by one half of the sources is measured on the other.
     sources = sorted({piece.source for clip in clips for piece in clip.pieces})
     for number in range(2):
         scored = score(clips, ranges, frozenset(sources[number::2]))

