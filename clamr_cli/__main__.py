@@ -38,11 +38,11 @@ def main() -> int:
 
 
 def _leave(code: int) -> None:
-    """End the process without taking its libraries down, which lasts a seventh of a search.
+    """End the process without taking its libraries down, which takes a good part of a short command.
 
     Where other processes work for this one, they must be ended in good order.
     """
-    if sys.modules.keys() & {"multiprocessing", "ray", "coverage"}:
+    if sys.modules.keys() & {"multiprocessing", "ray"}:
         return
     try:
         for stream in (sys.stdout, sys.stderr):

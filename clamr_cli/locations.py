@@ -154,12 +154,12 @@ def stat(path: str | os.PathLike[str]) -> os.stat_result:
     Raises:
         OSError: there is none, or it cannot be looked at.
     """
-    return _look(path).stat() if is_remote(path) else os.stat(path)
+    return look(path).stat() if is_remote(path) else os.stat(path)
 
 
 def lstat(path: str | os.PathLike[str]) -> os.stat_result:
     """As :func:`stat`, of a link its own."""
-    return _look(path).stat() if is_remote(path) else os.lstat(path)
+    return look(path).stat() if is_remote(path) else os.lstat(path)
 
 
 def exists(path: str) -> bool:
@@ -277,8 +277,12 @@ def _listing(folder: str) -> _Listing:
     return listing
 
 
-def _look(path: str | os.PathLike[str]) -> RemoteEntry:
-    """An object or folder: as it was listed a moment ago, else asked for."""
+def look(path: str | os.PathLike[str]) -> RemoteEntry:
+    """A remote file or folder: as it was listed a moment ago, else asked for.
+
+    Raises:
+        RemoteError: it is gone or cannot be reached.
+    """
     scheme, host, key = split(path)
     place = _address(scheme, host, key)
     known, above = _listed(place), _listed(os.path.dirname(place))
@@ -368,7 +372,7 @@ class RemoteFile(io.RawIOBase):
         super().__init__()
         scheme, host, key = split(path)
         self.name = _address(scheme, host, key)
-        self._entry = _look(path)
+        self._entry = look(path)
         if self._entry.is_dir():
             raise RemoteError(errno.EISDIR, "this is a folder, not a file")
         self.size = self._entry.stat().st_size
@@ -429,15 +433,6 @@ class RemoteFile(io.RawIOBase):
         return parts[0]
 
 
-def look(path: str | os.PathLike[str]) -> RemoteEntry:
-    """A remote file as it is now.
-
-    Raises:
-        RemoteError: it is gone or cannot be reached.
-    """
-    return _look(path)
-
-
 def read_range(entry: RemoteEntry, start: int, end: int) -> bytes:
     """The bytes from one place to another of a file, if it still has the same content.
 
@@ -474,7 +469,7 @@ def local_copy(path: str, area: Path, progress: Callable[[float], None] = lambda
     if not is_remote(path):
         yield path
         return
-    copy = fetch(_look(path), area, progress)
+    copy = fetch(look(path), area, progress)
     try:
         yield os.fspath(copy)
     finally:

@@ -150,13 +150,14 @@ def describe(ranking: Ranking, numbers: Sequence[int]) -> list[FrameHit]:
     surroundings = Surroundings(prepared.texts, prepared.context)
     # Candidates are compared with the others of the video. Those close by show the same, so each stands for itself.
     names = [str(number) for number in range(len(prepared.candidates))]
-    of = FOREIGN if isinstance(ranking.tokens, ForeignQuery) else "" if ranking.example is None else PICTURES
-    example_words = None if ranking.example is None else ranking.example.words
+    kind, words = FOREIGN if isinstance(ranking.tokens, ForeignQuery) else "", None
+    if ranking.example is not None:
+        kind, words = PICTURES, ranking.example.words
     judge = Judge(
         ranking.question,
         ranking.rule,
         Background(ranking.maxima, names, len(names)),
-        model_of(prepared.encoder.name, of),
+        model_of(prepared.encoder.name, kind),
         ranking.tokens,
     )
     text_modalities = [modality for modality in TEXT_MODALITIES if ranking.rule.weights[MODALITY_IDS[modality]] > 0]
@@ -166,7 +167,7 @@ def describe(ranking: Ranking, numbers: Sequence[int]) -> list[FrameHit]:
         moment = moment_of(surroundings.document(video_id, number, frame), video_id)
         start, end = prepared.indptr[number : number + 2].tolist()
         document = slice_of(prepared.vectors, start, end)
-        match = Match(ranking.question, ranking.tokens, moment, document, ranking.rule.weights, example_words)
+        match = Match(ranking.question, ranking.tokens, moment, document, ranking.rule.weights, words)
         hit = FrameHit(
             rank=place,
             number=number,

@@ -223,7 +223,7 @@ class Judge:
     def signals(
         self,
         score: float,
-        texts: Iterable[str],
+        texts: Sequence[str],
         video_id: str,
         winner: Modality | None,
         best: Float32 | None = None,
@@ -237,7 +237,6 @@ class Judge:
             winner: the modality that matches best.
             best: [q] the weighted similarity of each query vector to the moment; needed in another language.
         """
-        texts = list(texts)
         null, per_vector = self.null(video_id), score / self._vectors
         margin, shown = per_vector - null.score, float(winner is Modality.VIDEO)
         signals = Signals(
@@ -300,7 +299,7 @@ class Judge:
     def confidence(
         self,
         score: float,
-        texts: Iterable[str],
+        texts: Sequence[str],
         video_id: str,
         winner: Modality | None,
         best: Float32 | None = None,
@@ -311,7 +310,6 @@ class Judge:
         ``most`` is that in the first hit: the regression was fitted on first hits, and in another language its further
         signals would make some of the others surer. What holds all content words has no such limit.
         """
-        texts = list(texts)
         signals = self.signals(score, texts, video_id, winner, best)
         chance = 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, self._model.logit(signals)))))
         if self._foreign is not None:

@@ -9,14 +9,13 @@ modality gets an equal share of them. Metadata counts where it is asked for: mos
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from clamr_cli.errors import UsageError
 from clamr_cli.search.cascade import Float32, Int64, similarities
 from clamr_cli.search.search import Example, QueryWord, cut_around, joined, require_vectors, search
-from clamr_cli.search.workers import Workers
 from clamr_cli.store import Store
 from clamr_cli.text import content_words, format_time, shorten
 from clamr_cli.types import (
@@ -34,6 +33,9 @@ from clamr_cli.types import (
     Span,
     TokenVectors,
 )
+
+if TYPE_CHECKING:
+    from clamr_cli.search.workers import Workers
 
 MOST_VECTORS: Final = 32
 """Vectors of an example at most."""

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -51,7 +51,6 @@ from clamr_cli.search.cascade import (
 )
 from clamr_cli.search.confidence import DEFAULT, FOREIGN, PICTURES, Background, ConfidenceModel, Judge, model_of
 from clamr_cli.search.lines import lines_of
-from clamr_cli.search.workers import Workers
 from clamr_cli.store import CorruptCache, LastHit, Store, VideoFacts
 from clamr_cli.store.tables import readable
 from clamr_cli.text import UNSPACED, content_words, format_time, plain, shorten, standing_words, stands_among, words_of
@@ -81,6 +80,9 @@ from clamr_cli.types import (
     voice_label,
     voice_number,
 )
+
+if TYPE_CHECKING:
+    from clamr_cli.search.workers import Workers
 
 Result = TypeVar("Result")
 

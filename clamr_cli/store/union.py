@@ -64,9 +64,6 @@ class StoreUnion(Store):
         """Refuse: one index is changed at a time."""
         raise UsageError(f"{command} changes one index at a time", "give --db once")
 
-    def is_in_place(self) -> bool:
-        return all(store.is_in_place() for store in self._stores)
-
     def is_being_written(self) -> bool:
         return any(store.is_being_written() for store in self._stores)
 

@@ -72,6 +72,8 @@ _EARLIER: Final = (("3", _FORMER_SHA256, True), ("3", _FORMER_SHA256, False), ("
 """Earlier revisions and weights, with or without the multilingual text model: of them vectors differ for frames, for
 text that sees frames, and (revision 2) for words that the text model does not know. Queries are the same."""
 
+_COLUMNS: Final = tuple(field.name for field in fields(TokenVectors))
+
 # The order of CLaMR's documents (section 3): frames, on-screen text, speech, metadata.
 _TEXT_ORDER: Final = (Modality.OCR, Modality.SPEECH, Modality.METADATA)
 _UNLIMITED: Final = 1 << 24
@@ -193,21 +195,22 @@ class MiniEncoder:
             return self._read(passage, states)
         certain = log_odds < -UNSURE
         tokens = self._read(passage, states, multilingual, sentence, is_english=not certain)
-        if words := model.translate(query[:LONGEST_QUERY], certain=certain):
-            english, at = self._in_english(words), len(tokens) - max(1, len(passage.words)) - TRANSLATION_COPIES
-            columns = [(getattr(tokens, field.name), getattr(english, field.name)) for field in fields(TokenVectors)]
-            tokens = TokenVectors(*(np.concatenate([own[:at], more, own[at:]]) for own, more in columns))
+        words = model.translate(query[:LONGEST_QUERY], certain=certain)
+        english, at = self._in_english(words), len(tokens) - max(1, len(passage.words)) - TRANSLATION_COPIES
+        columns = {name: (getattr(tokens, name), getattr(english, name)) for name in _COLUMNS}
         return ForeignQuery(
-            **{field.name: getattr(tokens, field.name) for field in fields(TokenVectors)},
+            **{name: np.concatenate([own[:at], more, own[at:]]) for name, (own, more) in columns.items()},
             as_written=self._read(passage, states),
             certain=certain,
-            translation=(sentence_at := len(tokens) - max(1, len(passage.words))) - TRANSLATION_COPIES,
-            sentence=sentence_at,
+            translation=at + len(english),
+            sentence=at + len(english) + TRANSLATION_COPIES,
             english=tuple(dict.fromkeys(word.text for word in words)),
         )
 
     def _in_english(self, words: Sequence[TranslatedWord]) -> TokenVectors:
-        """Vectors of translated words as of a query in English, with the places of what they stand for."""
+        """Vectors of translated words as of a query in English, with the places of what they stand for; or none."""
+        if not words:
+            return Rows().done()
         passage = self._backbones.tokenizer.query(" ".join(word.text for word in words))
         (states,) = self._backbones.bert.encode([passage.ids])
         tokens = self._read(passage, states)
@@ -246,7 +249,7 @@ class MiniEncoder:
         if not is_english:
             _keep_spelling(vectors.vectors[:words])
         repeated = np.repeat(np.arange(len(vectors)), counts)
-        return TokenVectors(**{field.name: getattr(vectors, field.name)[repeated] for field in fields(TokenVectors)})
+        return TokenVectors(*(getattr(vectors, name)[repeated] for name in _COLUMNS))
 
     def _sentences(self, texts: Sequence[str]) -> Array:
         """Vectors [n, 512] of the multilingual text model; zeros where it is not there or knows no word of a text."""

@@ -23,6 +23,7 @@ from clamr_cli.store import Store
 from clamr_cli.types import RayOptions
 from tests.bench.process import tree
 from tests.clips import Clip
+from tests.cluster import two_nodes
 from tests.unit.store.samples import all_rows
 
 pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
@@ -30,19 +31,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A cluster of a head without CPUs and two nodes of one each; its nodes may be killed, and are started again."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
-    memory = {"object_store_memory": 80_000_000}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, **memory)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+def cluster() -> Iterator[Any]:
+    """A cluster whose nodes may be killed, and are started again."""
+    with two_nodes() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")

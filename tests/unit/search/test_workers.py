@@ -25,6 +25,7 @@ from clamr_cli.search.workers import RayWorkers, ScanWorker, Workers, stretches
 from clamr_cli.store import Store, StoreUnion
 from clamr_cli.types import Modality, RayOptions, SearchOptions
 from tests.bench.process import tree
+from tests.cluster import two_nodes
 from tests.unit.search.test_cascade import FINGERPRINT, all_videos, assert_same, brute_top, fill, random_query, rules
 from tests.unit.store import test_union as union
 from tests.unit.store.samples import new
@@ -232,18 +233,9 @@ def test_without_ray_a_line_names_the_extra(stores, monkeypatch):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A cluster of a head without CPUs and two nodes of one each."""
-    ray = pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
-    from ray.cluster_utils import Cluster
-
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
-    memory = {"object_store_memory": 80_000_000}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, **memory)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+    with two_nodes() as cluster:
+        yield cluster
 
 
 def processes() -> list[int]:
