@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, overload
-
+# The command line imports this first, and typing would take longer than a warm command does.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Literal, overload
 
     from clamr_cli.encoders.clamr import ClamrEncoder
     from clamr_cli.types import Encoder
@@ -14,17 +15,22 @@ __all__ = ["__version__", "load_encoder"]
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:
 
-@overload
-def load_encoder(
-    name: Literal["clamr"] = ..., *, cache: Path | None = ..., device: str = ..., threads: int = ..., **settings: object
-) -> ClamrEncoder: ...
+    @overload
+    def load_encoder(
+        name: Literal["clamr"] = ...,
+        *,
+        cache: Path | None = ...,
+        device: str = ...,
+        threads: int = ...,
+        **settings: object,
+    ) -> ClamrEncoder: ...
 
-
-@overload
-def load_encoder(
-    name: str, *, cache: Path | None = ..., device: str = ..., threads: int = ..., **settings: object
-) -> Encoder: ...
+    @overload
+    def load_encoder(
+        name: str, *, cache: Path | None = ..., device: str = ..., threads: int = ..., **settings: object
+    ) -> Encoder: ...
 
 
 def load_encoder(

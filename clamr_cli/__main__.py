@@ -20,15 +20,15 @@ def main() -> int:
     try:
         from clamr_cli.warm import ask, only_reads
 
-        if (code := ask(sys.argv[1:])) is not None:
-            return code
-        if reads := only_reads(sys.argv[1:]):
-            import gc
+        reads = only_reads(sys.argv[1:])
+        if (code := ask(sys.argv[1:])) is None:
+            if reads:
+                import gc
 
-            gc.set_threshold(_GARBAGE)
-        from clamr_cli.cli import main as run
+                gc.set_threshold(_GARBAGE)
+            from clamr_cli.cli import main as run
 
-        code = run()
+            code = run()
     except KeyboardInterrupt:
         sys.stderr.write("clamr: interrupted\n")
         return 130

@@ -1,10 +1,12 @@
 """Reading commands that a running ``clamr serve`` answers: the same output in a fraction of the time.
 
 The client sends its arguments, its environment and its terminal to a process that has everything loaded, which runs the
-very command and sends back the bytes that it printed and the exit code. So nothing can look different, and the client
-imports a few modules of the standard library only. Nothing is printed before the whole answer is there: whatever goes
-wrong until then (no server, another index, encoder or version, a server that is busy or hangs), the client runs the
-command itself and says nothing of it.
+very command and sends back the bytes that it printed and the exit code. So nothing can look different. Nothing is
+printed before the whole answer is there: whatever goes wrong until then (no server, another index, encoder or version,
+a server that is busy or hangs), the client runs the command itself and says nothing of it.
+
+The client imports only what Python has loaded anyway, and the C half of ``socket``: ``typing`` or ``enum``, which other
+modules import, take longer than all that it does.
 
 The process is a child of ``clamr serve``, not a thread of it: a command owns its environment, folder and streams. It
 answers one command at a time. Its socket is private, and both sides check that the other is the same user.
@@ -12,15 +14,17 @@ answers one command at a time. Its socket is private, and both sides check that 
 
 from __future__ import annotations
 
-import errno
+import _socket
 import os
-import socket
-import struct
 import sys
-from collections.abc import Sequence
-from typing import Any, Final
 
 from clamr_cli import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+    from typing import Any, Final
 
 _ASKED: Final = frozenset(("find", "search", "similar", "explain", "show", "ls", "list", "status"))
 _VALUED: Final = frozenset(("--db", "--config", "--color"))
@@ -39,8 +43,8 @@ _LONGEST_PATH: Final = 100
 """Bytes; systems allow 104 to 108."""
 
 _TAKEN, _COLD, _DONE = b"\6", 254, 255
-_HEAD: Final = struct.Struct("!BI")
-"""Begins each part of an answer: the stream, or how it ended, and the length, or the exit code."""
+_HEAD: Final = 5
+"""Bytes that begin each part of an answer: the stream, or how it ended, and the length, or the exit code."""
 
 
 class _Broken(Exception):
@@ -60,7 +64,7 @@ def ask(
     Returns:
         None where no server answers; nothing is printed then.
     """
-    if not hasattr(socket, "AF_UNIX") or not hasattr(os, "getuid") or not _may_ask(arguments):
+    if not hasattr(_socket, "AF_UNIX") or not hasattr(os, "getuid") or not _may_ask(arguments):
         return None
     folder = _folder()
     if not _is_private(folder) or None in (sys.stdin, sys.stdout, sys.stderr):
@@ -97,11 +101,9 @@ def _may_ask(arguments: Sequence[str]) -> bool:
 
 
 def _folder() -> str:
-    if folder := os.environ.get("XDG_RUNTIME_DIR"):
-        return os.path.join(folder, "clamr")
-    import platformdirs
-
-    return platformdirs.user_state_dir("clamr", appauthor=False)
+    state = "~/Library/Application Support" if sys.platform == "darwin" else "~/.local/state"
+    folder = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("XDG_STATE_HOME") or os.path.expanduser(state)
+    return os.path.join(folder, "clamr")
 
 
 def _is_private(folder: str) -> bool:
@@ -113,13 +115,15 @@ def _is_private(folder: str) -> bool:
     return status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
-def _peer(connection: socket.socket) -> int:
+def _peer(connection: _socket.socket) -> int:
     """The id of the user at the other end; -1 where it cannot be told."""
-    if hasattr(socket, "SO_PEERCRED"):
-        return int(struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
-    if hasattr(socket, "LOCAL_PEERCRED") or sys.platform == "darwin":
-        return int(struct.unpack_from("2I", connection.getsockopt(0, 1, 76))[1])
-    return -1
+    if hasattr(_socket, "SO_PEERCRED"):
+        told = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    elif hasattr(_socket, "LOCAL_PEERCRED") or sys.platform == "darwin":
+        told = connection.getsockopt(0, 1, 76)
+    else:
+        return -1
+    return int.from_bytes(told[4:8], sys.byteorder)
 
 
 def _request(arguments: Sequence[str]) -> bytes:
@@ -133,31 +137,41 @@ def _exchange(
     path: str, request: bytes, taken_within: float, answered_within: float
 ) -> tuple[int, list[tuple[int, bytes]]] | None:
     """Send a request; the exit code and what was printed, by stream, or None where the server is another one."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
         connection.settimeout(taken_within)
         connection.connect(path)
         if _peer(connection) != os.getuid():
             return None
         if connection.recv(1) != _TAKEN:
             return None
-        socket.send_fds(connection, [struct.pack("!I", len(request))], [0, 1, 2])
+        handles = b"".join(number.to_bytes(4, sys.byteorder) for number in range(3))
+        length = len(request).to_bytes(4, "big")
+        connection.sendmsg([length], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, handles)])
         connection.sendall(request)
         connection.settimeout(answered_within)
         parts: list[tuple[int, bytes]] = []
-        length = 0
+        total = 0
         while True:
-            stream, number = _HEAD.unpack(_receive(connection, _HEAD.size))
+            stream, *rest = _receive(connection, _HEAD)
+            number = int.from_bytes(rest, "big")
             if stream == _COLD:
                 return None
             if stream == _DONE:
                 return number, parts
-            length += number
-            if stream not in (1, 2) or length > _LONGEST_ANSWER:
+            total += number
+            if stream not in (1, 2) or total > _LONGEST_ANSWER:
                 raise _Broken
             parts.append((stream, _receive(connection, number)))
+    finally:
+        connection.close()
 
 
-def _receive(connection: socket.socket, length: int) -> bytes:
+def _head(stream: int, number: int) -> bytes:
+    return bytes((stream,)) + number.to_bytes(_HEAD - 1, "big")
+
+
+def _receive(connection: _socket.socket, length: int) -> bytes:
     content = bytearray()
     while len(content) < length:
         part = connection.recv(min(length - len(content), 1 << 16))
@@ -200,6 +214,7 @@ class Server:
         """
         import select
         import signal
+        import socket
         from pathlib import Path
 
         from clamr_cli.cli.output import warn
@@ -254,6 +269,8 @@ class Server:
 
     def _answer(self, connection: socket.socket) -> None:
         """Answer one client. One that vanishes, stalls or sends nonsense costs a moment."""
+        import socket
+
         handles: list[int] = []
         try:
             with connection:
@@ -264,13 +281,13 @@ class Server:
                 head, handles, _, _ = socket.recv_fds(connection, 4, 3)
                 if len(head) != 4 or len(handles) != 3:
                     return
-                (length,) = struct.unpack("!I", head)
+                length = int.from_bytes(head, "big")
                 if length > _LONGEST_REQUEST:
                     return
                 answer = self._run(_receive(connection, length).split(b"\0"), handles)
                 connection.settimeout(_SENT_WITHIN)
                 connection.sendall(answer)
-        except (OSError, _Broken, struct.error, ValueError, IndexError):
+        except (OSError, _Broken, ValueError, IndexError):
             return
         finally:
             for handle in handles:
@@ -287,7 +304,7 @@ class Server:
         from clamr_cli.config import shows_pictures
         from clamr_cli.errors import ClamrError
 
-        cold = _HEAD.pack(_COLD, 0)
+        cold = _head(_COLD, 0)
         version, package, folder, *rest = map(os.fsdecode, fields)
         if (version, package) != (__version__, os.path.dirname(__file__)):
             return cold
@@ -331,8 +348,8 @@ class Server:
             return cold
         if sum(len(content) for _, content in parts) > _LONGEST_ANSWER:
             return cold
-        printed = b"".join(_HEAD.pack(stream, len(content)) + content for stream, content in parts)
-        return printed + _HEAD.pack(_DONE, code)
+        printed = b"".join(_head(stream, len(content)) + content for stream, content in parts)
+        return printed + _head(_DONE, code)
 
 
 def _stream(number: int, encoding: str, errors: str, parts: list[tuple[int, bytes]]) -> Any:  # noqa: ANN401
@@ -364,8 +381,10 @@ def _name(db: str) -> str:
     return blake2b(os.fsencode(db if "://" in db else os.path.realpath(db)), digest_size=8).hexdigest()
 
 
-def _bind(listening: socket.socket, path: str) -> bool:
+def _bind(listening: _socket.socket, path: str) -> bool:
     """Give a socket its path, which this user alone can open; False where another server was faster."""
+    import errno
+
     mask = os.umask(0o177)
     try:
         listening.bind(path)
@@ -380,6 +399,8 @@ def _bind(listening: socket.socket, path: str) -> bool:
 
 def _is_free(path: str) -> bool:
     """Whether no server listens there; what a killed one left is removed."""
+    import socket
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_TAKEN_WITHIN)
         try:
