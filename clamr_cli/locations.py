@@ -59,6 +59,7 @@ _ERROR_CODE: Final = re.compile(r"<Code>(\w{1,60})</Code>")
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _HOST: Final = re.compile(r"https?://([\w.:\-\[\]]+)")
 _METADATA_HOSTS: Final = ("169.254.", "metadata.google.internal", "fd00:ec2::254")
+_PROVIDERS: Final = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}
 _KEYS: Final = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or AWS_SKIP_SIGNATURE=true if it is public",
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or GOOGLE_SKIP_SIGNATURE=true if it is public",
@@ -312,6 +313,8 @@ def _ask(place: str) -> RemoteEntry:
 
 def _entry(place: str, meta: Any) -> RemoteEntry:  # noqa: ANN401 -- of obstore
     tag = str(meta.get("e_tag") or "")
+    if tag and '"' not in tag:
+        tag = f'"{tag}"'  # Azure leaves the quotes out where it lists
     seconds, mark = int(meta["last_modified"].timestamp()), int.from_bytes(_digest(tag, 7), "big") if tag else 0
     # Servers know the time to the second; the rest stands for the content, so that no other change goes unseen.
     time_ns = seconds * 10**9 + mark % 10**9
@@ -543,6 +546,16 @@ def address_for_player(path: str) -> str:
     scheme, host, key = split(path)
     if scheme in _WEB:
         return _address(scheme, host, key)
+    if _is_public(scheme):
+        from urllib.parse import quote
+
+        get = os.environ.get
+        servers = {
+            "s3": get("AWS_ENDPOINT_URL") or f"https://s3.{get('AWS_REGION') or 'us-east-1'}.amazonaws.com",
+            "gs": "https://storage.googleapis.com",
+            "az": get("AZURE_ENDPOINT_URL") or f"https://{get('AZURE_STORAGE_ACCOUNT_NAME')}.blob.core.windows.net",
+        }
+        return f"{servers[scheme].rstrip('/')}/{host}/{quote(key)}"
     with _explaining(scheme, host, key):
         import obstore
 
@@ -566,41 +579,44 @@ def _store(scheme: str, host: str) -> Any:  # noqa: ANN401 -- of obstore
     except ImportError as error:
         missing = MissingExtra("reading from object storage and web servers", "remote")
         raise RemoteError(errno.ENOSYS, missing.what, missing.hint) from error
-    config: dict[str, Any] = _profile() if scheme == "s3" else {}
     # An address without TLS is one that the user gave.
     client: dict[str, Any] = {"connect_timeout": "5s", "timeout": "60s", "allow_http": True}
     retry = {"max_retries": 3, "retry_timeout": datetime.timedelta(seconds=30)}
-    return from_url(f"{scheme}://{host}", config=config or None, client_options=client, retry_config=retry)
+    keys = {} if scheme != "s3" or _is_complete() else _keys_of_profile()
+    return from_url(f"{scheme}://{host}", **keys, client_options=client, retry_config=retry)
 
 
-def _profile() -> dict[str, str]:
-    """The settings of the chosen profile of the AWS configuration that the environment does not give."""
-    import configparser
+def _is_public(scheme: str) -> bool:
+    """Whether the environment says that the buckets of a scheme are public."""
+    return os.environ.get(f"{_PROVIDERS[scheme]}_SKIP_SIGNATURE", "").lower() in ("true", "1")
 
-    profile, home = os.environ.get("AWS_PROFILE", "default"), os.path.expanduser("~/.aws/")
-    settings: dict[str, str] = {}
-    for variable, name in (("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")):
-        parser = configparser.RawConfigParser()
-        with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
-            parser.read(os.environ.get(variable) or home + name, encoding="utf-8")
-        for section in (f"profile {profile}", profile):
-            if parser.has_section(section):
-                settings.update(parser.items(section))
-    names = {
-        "AWS_REGION AWS_DEFAULT_REGION": {"region": "region"},
-        "AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3": {"endpoint_url": "endpoint"},
-        "AWS_ACCESS_KEY_ID AWS_WEB_IDENTITY_TOKEN_FILE AWS_SKIP_SIGNATURE": {
-            "aws_access_key_id": "access_key_id", "aws_secret_access_key": "secret_access_key",
-            "aws_session_token": "session_token",
-        },
-    }  # fmt: skip
-    return {
-        own: settings[name]
-        for variables, fields in names.items()
-        if not any(os.environ.get(variable) for variable in variables.split())
-        for name, own in fields.items()
-        if settings.get(name)
-    }
+
+def _is_complete() -> bool:
+    """Whether the environment alone says how to reach S3."""
+    has_place = any(os.environ.get(f"AWS_{name}") for name in ("REGION", "DEFAULT_REGION", "ENDPOINT_URL"))
+    return _is_public("s3") or (has_place and bool(os.environ.get("AWS_ACCESS_KEY_ID")))
+
+
+def _keys_of_profile() -> dict[str, Any]:
+    """Keys and region from the AWS configuration (roles and single sign-on, too) or the machine, by boto3."""
+    try:
+        import boto3
+        import botocore.exceptions
+        import botocore.session
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError as error:
+        missing = MissingExtra("the profiles of AWS", "remote")
+        raise RemoteError(errno.ENOSYS, missing.what, missing.hint) from error
+    profile = botocore.session.Session()
+    session = boto3.Session(botocore_session=profile)
+    if (credentials := session.get_credentials()) is None:
+        raise botocore.exceptions.NoCredentialsError
+    credentials.get_frozen_credentials()  # What is wrong is said here; later only that there are none.
+    config: dict[str, Any] = {"region": session.region_name} if session.region_name else {}
+    if not os.environ.keys() & {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"}:
+        endpoint = profile.get_scoped_config().get("endpoint_url")
+        config |= {"endpoint": endpoint} if endpoint else {}
+    return {"config": config or None, "credential_provider": Boto3CredentialProvider(session)}
 
 
 _down: dict[tuple[str, str], tuple[float, RemoteError]] = {}
@@ -633,7 +649,9 @@ def _explain(error: Exception, scheme: str, host: str, key: str) -> tuple[Remote
     code = match[1] if (match := _ERROR_CODE.search(text)) else ""
     server = match[1] if (match := _HOST.search(text)) else host
     number, is_down = errno.EIO, True
-    if code in ("NoSuchBucket", "ContainerNotFound") or "bucket does not exist" in text:
+    if type(error).__module__.startswith("botocore."):
+        number, (reason, hint) = errno.EACCES, _explain_profile(kind, place)
+    elif code in ("NoSuchBucket", "ContainerNotFound") or "bucket does not exist" in text:
         reason, hint = f"there is no bucket {place}", "check its name, and AWS_ENDPOINT_URL if it is set"
     elif any(name in text for name in _METADATA_HOSTS) or (scheme == "az" and "ccount must be" in text):
         number, reason, hint = errno.EACCES, f"there are no credentials for {place}", _KEYS.get(scheme, "")
@@ -663,3 +681,15 @@ def _explain(error: Exception, scheme: str, host: str, key: str) -> tuple[Remote
         is_down = False
         reason, hint = f"{server} answers with an error ({code or status or kind})", "try again later"
     return RemoteError(number, reason, hint), is_down
+
+
+def _explain_profile(kind: str, place: str) -> tuple[str, str]:
+    """The reason why boto3 found no keys, and a hint."""
+    profile = os.environ.get("AWS_PROFILE") or "default"
+    if kind == "ProfileNotFound":
+        return f"the AWS configuration has no profile {profile!r}", "check AWS_PROFILE; aws configure list-profiles"
+    if "SSO" in kind or "Token" in kind:
+        return f"the sign-in of the AWS profile {profile!r} has run out", f"run: aws sso login --profile {profile}"
+    if kind in ("NoCredentialsError", "PartialCredentialsError"):
+        return f"there are no credentials for {place}", _KEYS["s3"]
+    return f"the AWS profile {profile!r} gives no credentials ({kind})", "check it with: aws sts get-caller-identity"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import http.server
+import json
+import os
 import re
 import shlex
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -292,16 +296,94 @@ def test_without_the_extra_the_message_names_it(monkeypatch):
         list(discover(["s3://videos/x"]))
 
 
-def test_the_keys_of_a_profile_are_used_where_the_environment_has_none(monkeypatch, tmp_path, bucket):
-    (tmp_path / "credentials").write_text("[archive]\naws_access_key_id = tests\naws_secret_access_key = abc\n")
-    (tmp_path / "config").write_text("[profile archive]\nregion = eu-central-1\n")
+@pytest.fixture
+def profile(monkeypatch, tmp_path, bucket) -> Path:
+    """A folder in which this process looks for the configuration of AWS; the environment names a profile of it only."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
         monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_PROFILE", "archive")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    locations._store.cache_clear()
+    return tmp_path
+
+
+def test_the_keys_of_a_profile_are_used_where_the_environment_has_none(profile):
+    (profile / "credentials").write_text("[archive]\naws_access_key_id = tests\naws_secret_access_key = abc\n")
+    (profile / "config").write_text("[profile archive]\nregion = eu-central-1\n")
     address = locations.address_for_player(f"s3://{BUCKET}/x.mp4")
     assert re.search(r"X-Amz-Credential=tests%2F\d+%2Feu-central-1", address)
+
+
+def test_a_program_that_a_profile_names_gives_the_keys_and_the_server_is_that_of_the_profile(profile, monkeypatch):
+    program = profile / "keys.py"
+    keys = {"Version": 1, "AccessKeyId": "made", "SecretAccessKey": "up", "Expiration": "2999-01-01T00:00:00Z"}
+    program.write_text(f"print({json.dumps(json.dumps(keys))})")
+    (profile / "config").write_text(
+        f"[profile archive]\nregion = us-east-1\nendpoint_url = {os.environ['AWS_ENDPOINT_URL']}\n"
+        f"credential_process = {sys.executable} {program}\n"
+    )
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    assert "Credential=made%2F" in locations.address_for_player(f"s3://{BUCKET}/x.mp4")
+    with pytest.raises(UsageError, match="there is no object or folder"):  # the server of the tests was asked
+        list(discover([f"s3://{BUCKET}/nothing/here"]))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("", "the AWS configuration has no profile 'archive'"),
+        ("[profile archive]\nregion = us-east-1\n", f"there are no credentials for s3://{BUCKET}"),
+        (
+            """[profile archive]
+            sso_session = firm
+            sso_account_id = 1
+            sso_role_name = r
+            [sso-session firm]
+            sso_region = us-east-1
+            sso_start_url = https://example.org""".replace("            ", ""),
+            "the sign-in of the AWS profile 'archive' has run out: run: aws sso login --profile archive",
+        ),
+        (
+            f"[profile archive]\ncredential_process = {sys.executable} -c raise(SystemExit(1))\n",
+            "the AWS profile 'archive' gives no credentials (CredentialRetrievalError)",
+        ),
+    ],
+)
+def test_a_profile_without_keys_is_told_in_a_line(profile, config, words):
+    (profile / "config").write_text(config)
+    with pytest.raises(UsageError) as refused:
+        list(discover([f"s3://{BUCKET}/x"]))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "variables", "address"),
+    [
+        ("s3", {"AWS_REGION": "eu-west-1"}, "https://s3.eu-west-1.amazonaws.com/films/a%20b/c.mp4"),
+        ("s3", {"AWS_ENDPOINT_URL": "http://minio:9000/"}, "http://minio:9000/films/a%20b/c.mp4"),
+        ("gs", {}, "https://storage.googleapis.com/films/a%20b/c.mp4"),
+        ("az", {"AZURE_STORAGE_ACCOUNT_NAME": "me"}, "https://me.blob.core.windows.net/films/a%20b/c.mp4"),
+    ],
+)
+def test_a_player_gets_the_plain_address_of_a_public_file(monkeypatch, scheme, variables, address):
+    for name in ("AWS_ENDPOINT_URL", "AZURE_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    provider = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}[scheme]
+    for name, value in ({f"{provider}_SKIP_SIGNATURE": "true"} | variables).items():
+        monkeypatch.setenv(name, value)
+    assert locations.address_for_player(f"{scheme}://films/a b/c.mp4") == address
+
+
+def test_a_tag_means_the_same_with_quotes_and_without():
+    """Azure leaves them out where it lists, and gives them with a file."""
+    meta = {"last_modified": datetime.datetime.now(datetime.UTC), "size": 3, "e_tag": "0x8D"}
+    listed, asked = (locations._entry("az://films/a.mp4", meta | {"e_tag": tag}) for tag in ("0x8D", '"0x8D"'))
+    assert listed.tag == asked.tag == '"0x8D"'
+    assert listed.stat().st_mtime_ns == asked.stat().st_mtime_ns
 
 
 @contextmanager
