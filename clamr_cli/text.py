@@ -71,6 +71,8 @@ def plain(text: str, *, case: bool = False) -> str:
     dots, the kind and number of spaces and what is invisible make no difference. Nor does case, unless ``case``, nor
     vowel marks of Arabic and Hebrew, and letters and digits that people write for one another, such as ё and е.
     """
+    if text.isascii() and text.isalnum():
+        return text if case else text.lower()
     if not text.isascii():
         text = _GUILLEMETS.sub("", " ".join(_INVISIBLE.sub("", text).split())).translate(_ALIKE)
         text = unicodedata.normalize("NFKC", text)

@@ -23,7 +23,7 @@ from clamr_cli import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, Final
 
 _ASKED: Final = frozenset(("find", "search", "similar", "explain", "show", "ls", "list", "status"))
@@ -295,7 +295,6 @@ class Server:
 
     def _run(self, fields: Sequence[bytes], handles: Sequence[int]) -> bytes:
         """Run a command on the streams of a client, and give what it printed."""
-        import time
         from contextlib import suppress
 
         from clamr_cli import selection
@@ -317,9 +316,7 @@ class Server:
         kept.refused = False
         try:
             os.chdir(folder)
-            os.environ.clear()
-            os.environ.update((name, value) for name, _, value in (each.partition("=") for each in variables))
-            time.tzset()
+            _set_environment(dict(each.partition("=")[::2] for each in variables))
             for number, handle in enumerate(handles):
                 os.dup2(handle, number)
             sys.stdout = _stream(1, encodings[0], encodings[1], parts)
@@ -336,9 +333,7 @@ class Server:
             for number, handle in enumerate(own_handles):
                 os.dup2(handle, number)
                 os.close(handle)
-            os.environ.clear()
-            os.environ.update(before)
-            time.tzset()
+            _set_environment(before)
             os.chdir("/")
         if kept.refused:
             # Another index or encoder; perhaps this index has been encoded anew since.
@@ -350,6 +345,17 @@ class Server:
             return cold
         printed = b"".join(_head(stream, len(content)) + content for stream, content in parts)
         return printed + _head(_DONE, code)
+
+
+def _set_environment(variables: Mapping[str, str]) -> None:
+    """Make these the variables of this process. Only what differs is changed, which is little and quick."""
+    import time
+
+    before = dict(os.environ)
+    for name in before.keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update({name: value for name, value in variables.items() if before.get(name) != value})
+    time.tzset()
 
 
 def _stream(number: int, encoding: str, errors: str, parts: list[tuple[int, bytes]]) -> Any:  # noqa: ANN401

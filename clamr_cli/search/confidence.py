@@ -25,7 +25,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from itertools import combinations
 from typing import Final, NamedTuple
@@ -318,12 +318,18 @@ class Judge:
         return max(chance, _LITERAL) if signals.literal >= INFLECTED and all(_counts(self._content, texts)) else chance
 
 
+@lru_cache(1024)
+def _standing(text: str) -> frozenset[str]:
+    """The words that stand in a text, without accents; a process that searches often meets the same texts."""
+    return frozenset(map(without_accents, standing_words(text)))
+
+
 def _counts(content: Sequence[str], texts: Iterable[str]) -> list[float]:
     """Of each content word 1 where it stands in the texts, :data:`INFLECTED` where another form does, else 0.
 
     Words that stand there as one, as in names of files and sites, stand there too.
     """
-    there = {without_accents(word) for text in texts for word in standing_words(text)}
+    there = frozenset[str]().union(*map(_standing, texts))
     words = [without_accents(word) for word in content]
     counts = [1.0 if stands_among(word, there) else INFLECTED if inflections(word) & there else 0.0 for word in words]
     for start, end in combinations(range(len(words) + 1), 2):

@@ -816,23 +816,27 @@ class Match:
 
     def evidence(self) -> tuple[Evidence, ...]:
         """For each query word the evidence that won, in the order of the query."""
-        winners = (self._best_of(word, self._best) for word in self._words)
-        return tuple(winner for winner in winners if winner is not None)
+        return tuple(winner for winner in self._winners if winner is not None)
 
     def word_evidence(self) -> tuple[WordEvidence, ...]:
         """For each query word the evidence that won, and the best of each modality that may answer."""
         return tuple(
             WordEvidence(
                 word.text,
-                self._best_of(word, self._best),
+                winner,
                 {
                     modality: evidence
                     for modality, columns in self._by_modality.items()
                     if (evidence := self._best_of(word, columns)) is not None
                 },
             )
-            for word in self._words
+            for word, winner in zip(self._words, self._winners, strict=True)
         )
+
+    @cached_property
+    def _winners(self) -> list[Evidence | None]:
+        """For each query word the evidence that won."""
+        return [self._best_of(word, self._best) for word in self._words]
 
     def shares(self, scoring: Scoring) -> Mapping[Modality, float]:
         """The part of the score that each modality won, in [0, 1], largest first; those that won nothing are left out.
