@@ -51,10 +51,11 @@ class Cluster:
         if self._connected:
             _connect(ray, options.address)
         # The head of a cluster often has no processors for others.
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0.0) >= 1.0]
-        self.count = options.workers or max(1, len(nodes))
-        self.cpus = options.cpus_per_worker or _share(nodes, self.count)
         self.gpus = options.gpus_per_worker
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and _has(node["Resources"], self.gpus)]
+        count = sum(int(node["GPU"] / self.gpus) for node in nodes) if self.gpus else len(nodes)
+        self.count = options.workers or max(1, count)
+        self.cpus = options.cpus_per_worker or _share(nodes, self.count)
 
     def draining(self) -> frozenset[str]:
         """The ids of the nodes that will be taken away soon; none where this version of Ray does not say it."""
@@ -109,9 +110,14 @@ def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 -- the module
                 signal.signal(number, handler)
 
 
-def _share(nodes: list[dict[str, Any]], workers: int) -> float:
+def _has(node: dict[str, float], gpus: float) -> bool:
+    """Whether a node has room for a worker."""
+    return node.get("CPU", 0.0) >= 1.0 and node.get("GPU", 0.0) >= gpus
+
+
+def _share(nodes: list[dict[str, float]], workers: int) -> float:
     """The CPUs of a worker, so that as many as are wanted have room: all of a node where there is one on each."""
-    cpus = sorted((float(node["Resources"].get("CPU", 0.0)) for node in nodes), reverse=True)
+    cpus = sorted((node["CPU"] for node in nodes), reverse=True)
     share = float(max(1, int(max(cpus, default=1.0))))
     while share > 1 and sum(int(count // share) for count in cpus) < workers:
         share -= 1

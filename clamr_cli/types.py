@@ -752,8 +752,8 @@ class RayOptions:
 
     Attributes:
         address: of the cluster: ``auto`` for the one this machine belongs to, ``local`` to start one here.
-        workers: how many; 0 for one on each node.
-        gpus_per_worker: of a node's GPUs; parts of one are allowed.
+        workers: how many; 0 for one on each node, or as many as its GPUs have room for.
+        gpus_per_worker: of a node's GPUs: a part of one, or whole ones.
         cpus_per_worker: 0 for as many as a node has for each.
     """
 
@@ -766,3 +766,5 @@ class RayOptions:
         numbers = (self.workers, self.gpus_per_worker, self.cpus_per_worker)
         if not self.address.strip() or not all(0 <= number <= 1_000_000 for number in numbers):
             raise ValueError("address is a text, and workers, gpus_per_worker and cpus_per_worker are 0 or more")
+        if self.gpus_per_worker > 1 and self.gpus_per_worker % 1:
+            raise ValueError("gpus_per_worker is a part of one GPU, or whole ones")

@@ -195,6 +195,8 @@ def test_the_workers_of_a_cluster_are_a_table_that_options_go_before(tmp_path):
     assert settings.ray_options(workers=2, address=None) == RayOptions("auto", 2, 0.5)
     with pytest.raises(UsageError, match="0 or more"):
         settings.ray_options(workers=-1)
+    with pytest.raises(UsageError, match="part of one GPU, or whole ones"):
+        settings.ray_options(gpus_per_worker=1.5)
     for table in ("[executors.ray]\nworker = 4", "[executors.dask]\nworkers = 4", "[executors.ray]\nworkers = 'x'"):
         with pytest.raises(UsageError, match=r"\[executors.ray\] with address, cpus_per_worker"):
             config.load(config=_write(tmp_path / "c.toml", table))

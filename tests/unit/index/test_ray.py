@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from clamr_cli.errors import Unreachable, UsageError
+from clamr_cli.errors import ClamrError, Unreachable, UsageError
 from clamr_cli.events import Event, Indexed, Notice, Skipped
 from clamr_cli.index.executors import Reporter, TaskFailed, WorkerLost
+from clamr_cli.index.executors import ray as ray_executor
 from clamr_cli.index.executors.ray import RayExecutor
 from clamr_cli.index.pipeline import IndexOptions
 from clamr_cli.index.run import index
@@ -194,6 +195,37 @@ def test_a_node_that_is_to_be_taken_away_gets_no_further_tasks_and_its_loss_does
 
 def measure(_report: Reporter) -> int:
     return 1
+
+
+def gpu(_report: Reporter) -> str:
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def test_workers_share_the_gpus_of_a_node_and_where_none_is_free_one_line_says_so(cluster, options, monkeypatch):
+    node = cluster.add_node(num_cpus=2, num_gpus=2, object_store_memory=80_000_000)
+    monkeypatch.setattr(ray_executor, "STARTED_WITHIN", 2.0)
+    executor = RayExecutor(RayOptions(cluster.address, gpus_per_worker=1.0), options.cache, 1)
+    halves = RayExecutor(RayOptions(cluster.address, gpus_per_worker=0.5), options.cache, 1)
+
+    async def work() -> None:
+        executor.start(lambda _: None)
+        while not all(worker.up for worker in executor._workers):
+            await asyncio.sleep(0.05)
+        assert len({worker.place for worker in executor._workers}) == 1
+        tasks = [worker.actor.run.options(num_returns="streaming") for worker in executor._workers]
+        seen = [[await item async for item in task.remote("decode", gpu, (), 20.0, True)] for task in tasks]
+        assert sorted(items[-1] for items in seen) == [("answer", "0"), ("answer", "1")]
+        halves.start(lambda _: None)
+        with pytest.raises(ClamrError, match=r"no node has as much free as one needs \(CPU 1, GPU 0\.5\)"):
+            await halves.run("decode", measure, stall_timeout=20.0)
+
+    try:
+        assert (executor.count, halves.count) == (2, 4)
+        asyncio.run(work())
+    finally:
+        halves.stop()
+        executor.stop()
+        cluster.remove_node(node)
 
 
 def test_without_a_cluster_one_line_says_what_to_do(options):
