@@ -159,8 +159,6 @@ class Limits:
     body: int = 1 << 20
     receiving: float = 20.0
     answering: float = 150.0
-    reading: float = 60.0
-    watching: float = 600.0
 
 
 class Refusal(Exception):
@@ -194,8 +192,6 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         started = False
-        reading = self._limits.watching if scope["path"].startswith(LONG) else self._limits.reading
-
         broken: list[Refusal] = []
 
         async def guarded_send(message: Message) -> None:
@@ -211,8 +207,7 @@ class Guard:
                 headers.setdefault("cache-control", "no-store")
                 if "server" in headers:
                     del headers["server"]
-            # A client that reads nothing must not hold what is sent to it forever.
-            await asyncio.wait_for(send(message), reading)
+            await send(message)
 
         try:
             self._check(scope)

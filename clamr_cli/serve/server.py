@@ -14,11 +14,18 @@ _HEADERS: Final = 32_768
 _PATIENCE: Final = 20.0
 """Seconds that a connection may take for the headers of a request."""
 
+_UNREAD: Final = 60.0
+"""Seconds after which a connection is dropped whose client takes nothing of what is sent to it."""
+
 
 class _Protocol(H11Protocol):
-    """A connection that is closed where no whole request comes in time."""
+    """A connection that is closed where no whole request comes in time, and dropped where an answer is not read.
+
+    What is dropped gives back its file and its place among the connections: a closed one would wait for its reader.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401
         super().connection_made(transport)
@@ -30,7 +37,35 @@ class _Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
+        self._is_read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        self._is_read()
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._await_reader()
+
+    def _await_reader(self) -> None:
+        self._is_read()
+        self._unread = self.loop.call_later(_UNREAD, self._drop)
+
+    def _drop(self) -> None:
+        self._unread = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+
+    def _is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _watch(self) -> None:
         if self._is_waiting():

@@ -67,11 +67,15 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(db: Path, *, limits: Limits | None = None, write: bool = False, **options: Any) -> Iterator[Served]:
-    """A server on an index; the options are the library's."""
+def serving(
+    db: Path, *, limits: Limits | None = None, write: bool = False, sent_ahead: int = 0, **options: Any
+) -> Iterator[Served]:
+    """A server on an index; ``sent_ahead`` are bytes that the system keeps for a client, the options the library's."""
     settings = config.load({"db": str(db), "encoder": "hashed"})
     library = Library(Store.open(db), settings, **options)
     with contextlib.closing(socket.socket()) as listening:
+        if sent_ahead:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sent_ahead)
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
         access = Access.of("127.0.0.1", port, token=TOKEN, write=write)

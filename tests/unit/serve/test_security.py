@@ -2,7 +2,7 @@
 
 import socket
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -218,6 +218,63 @@ def test_a_slow_request_is_ended(index: Path, monkeypatch: pytest.MonkeyPatch) -
         lines = ("POST /api/v1/jobs HTTP/1.1", f"Host: localhost:{served.port}", f"Authorization: Bearer {TOKEN}")
         more = ("Content-Type: application/json", "Content-Length: 100")
         assert b" 408 " in raw(served.port, *lines, *more, body=b"{").partition(b"\r\n")[0]
+
+
+@pytest.mark.slow
+def test_a_client_that_reads_nothing_is_dropped(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file is closed and its connection gone; one that reads slowly gets everything."""
+    monkeypatch.setattr(server, "_UNREAD", 2.0)
+    path = "/vendor/hls.light.min.mjs"
+
+    def ask(served: Served) -> socket.socket:
+        connection = socket.socket()
+        connection.settimeout(20)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", served.port))
+        lines = (f"GET {path} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {TOKEN}", "", "")
+        connection.sendall("\r\n".join(lines).encode())
+        return connection
+
+    with serving(index, sent_ahead=4096) as served:
+        length = len(served(path).body)
+        with closing(ask(served)) as slow:
+            read = 0
+            while read < length:
+                read += len(part := slow.recv(16_384))
+                assert part
+                time.sleep(0.01)
+        with closing(ask(served)) as ended, closing(ask(served)) as stalled:
+            # It took all but what lies in buffers: the answer is complete, and waits to be read.
+            taken = 0
+            while taken < length - 55_000:
+                taken += len(ended.recv(16_384))
+            time.sleep(2 * server._UNREAD)
+            for client, before in ((stalled, 0), (ended, taken)):
+                assert before + _rest(client) < length
+            end = time.monotonic() + 20
+            while any(name.endswith(path) for name in _open_files()) and time.monotonic() < end:
+                time.sleep(0.05)
+            assert not any(name.endswith(path) for name in _open_files())
+
+
+def _rest(connection: socket.socket) -> int:
+    """The number of bytes that still come."""
+    count = 0
+    try:
+        while part := connection.recv(65_536):
+            count += len(part)
+    except ConnectionResetError:
+        pass
+    return count
+
+
+def _open_files() -> list[str]:
+    """The files that this process has open, where the system tells."""
+    found = []
+    for link in Path("/proc/self/fd").glob("*"):
+        with suppress(OSError):
+            found.append(str(link.readlink()))
+    return found
 
 
 @pytest.mark.slow
