@@ -15,13 +15,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Self
 
 from clamr_cli.errors import MissingExtra, UsageError
 from clamr_cli.events import Notice
 from clamr_cli.extract.sidecars import sidecar_signature
+from clamr_cli.files import locked
 from clamr_cli.media.walk import IGNORE_FILE, VideoFile, expand_targets, is_below, is_hidden, survey
 
 _NETWORKS: Final = frozenset(
@@ -66,6 +68,8 @@ class _Root:
     folders: dict[str, Identity] = field(default_factory=dict)
     polled: bool = False
     is_gone: bool = False
+    lock: Path | None = None
+    """Of the process that watches the target; None where this one does."""
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -75,6 +79,7 @@ class Watch:
     Args:
         targets: folders, files and globs, absolute.
         exclude: gives the globs that a folder's files are left out by.
+        lock: gives the lock of a target, which one process watches at a time; None for no lock.
         debounce: seconds after the first report before a folder is looked at.
         settle: seconds for which a file must not have changed.
         poll: seconds between two looks where nothing is reported.
@@ -88,6 +93,7 @@ class Watch:
         self,
         targets: Sequence[str],
         exclude: Callable[[str], Sequence[str]],
+        lock: Callable[[str], Path | None] = lambda _: None,
         *,
         debounce: float = 2.0,
         settle: float = 5.0,
@@ -98,7 +104,8 @@ class Watch:
             import watchfiles  # noqa: F401
         except ImportError as error:
             raise MissingExtra("watching folders", "serve") from error
-        self._roots = [_Root(target) for target in targets]
+        self._roots = [_Root(target, lock=lock(target)) for target in targets]
+        self._locks = ExitStack()
         self._exclude = exclude
         self._debounce, self._settle, self._poll, self._sweep = debounce, settle, poll, sweep
         self._notices: deque[Notice] = deque()
@@ -112,6 +119,7 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         for root in self._roots:
             root.stop.set()
+        self._locks.close()
 
     def wait(self) -> Due | Notice:
         """Wait until something is to be indexed or to be said. A change comes again until :meth:`done` is called."""
@@ -125,11 +133,12 @@ class Watch:
             for root in self._roots:
                 if not (root.polled or root.is_gone or root.known is None) and self._is_replaced(root):
                     root.look_at = now
-            due = [root for root in self._roots if self._is_due(root, now)]
+            due = [root for root in self._roots if self._is_due(root, now) and self._is_ours(root)]
             if due:
                 # What moves from one folder to another must be met in one run.
                 due += [root for root in self._roots if root.hinted and root not in due]
                 self._found = self._look(due)
+            if due or self._notices:
                 continue
             with self._changed:
                 self._changed.wait(max(0.05, min([_LONGEST_WAIT, *(self._next(root) - now for root in self._roots)])))
@@ -152,6 +161,25 @@ class Watch:
 
     def _is_due(self, root: _Root, now: float) -> bool:
         return self._next(root) <= now
+
+    def _is_ours(self, root: _Root) -> bool:
+        """Whether this process watches a root; as long as another one does, that is looked at now and then."""
+        if root.lock is None:
+            return True
+        held = locked(root.lock, wait=False)
+        # An index that cannot be written to has no lock, and is left to whoever writes to it.
+        with suppress(OSError):
+            if not held.__enter__():
+                held.__exit__(None, None, None)
+                root.look_at = time.monotonic() + _LONGEST_WAIT
+                other = f"{root.target} is watched by another clamr: this one does when that one has ended"
+                self._say(f"lock of {root.target}", other)
+                return False
+            self._locks.push(held)
+        root.lock = None
+        if f"lock of {root.target}" in self._said:
+            self._notices.append(Notice("", f"{root.target} is watched by this clamr now"))
+        return True
 
     def _is_replaced(self, root: _Root) -> bool:
         """Whether the folder of a root went, came, or is another one: a disk was mounted there, say."""

@@ -296,6 +296,11 @@ class Store:
         location = self.tables.location
         return location.is_being_written() or (lease.is_leased(self.uri) and lease.holder(self.uri) is not None)
 
+    def watch_lock(self, target: str) -> Path | None:
+        """The lock of whoever watches a target for this index; None where the index has no folder on this machine."""
+        name = hashlib.blake2b(os.fsencode(os.path.realpath(target)), digest_size=8).hexdigest()
+        return self.tables.location.file(f"watch-{name}.lock")
+
     def sync(self) -> None:
         """Force all that was written to the disk. What is recorded afterwards can rest on it."""
         self._writable().sync()

@@ -94,6 +94,22 @@ def test_a_folder_is_followed_until_it_is_told_to_stop(clamr: Clamr, tmp_path: P
     assert clamr.listed() == ["b.mp4"]
 
 
+def test_a_second_watch_takes_over_from_one_that_is_killed(clamr: Clamr, tmp_path: Path, clip: Path) -> None:
+    folder, lines, more = tmp_path / "in", tmp_path / "lines", tmp_path / "more"
+    folder.mkdir()
+    with _watching(clamr, str(folder), lines=lines) as first:
+        _until(first, lines, f"watching {folder}")
+        shutil.copy2(clip, folder / "a.mp4")
+        _until(first, lines, f"indexed {folder}/a.mp4")
+        with _watching(clamr, lines=more) as second:
+            _until(second, more, f"{folder} is watched by another clamr: this one does when that one has ended")
+            first.kill()
+            _until(second, more, f"{folder} is watched by this clamr now")
+            (folder / "a.mp4").rename(folder / "b.mp4")
+            _until(second, more, f"moved {folder}/a.mp4 -> {folder}/b.mp4")
+            assert more.read_text().count("is watched by another clamr") == 1
+
+
 def test_an_attached_watch_ends_with_the_process_that_started_it(clamr: Clamr, tmp_path: Path) -> None:
     folder, lines = tmp_path / "in", tmp_path / "lines"
     folder.mkdir()

@@ -109,7 +109,7 @@ def _watch(context: Context, arguments: WatchArguments, received: Sequence[int])
         raise UsageError("the index knows no folder of this machine", "name one: clamr watch DIR")
     targets = [target for target in targets if not any(is_below(target, one) for one in targets if one != target)]
     view, waiting = _View(), False
-    with Watch(targets, lambda folder: options.of(folder).exclude) as changes:
+    with Watch(targets, lambda folder: options.of(folder).exclude, store.watch_lock) as changes:
         warn(f"watching {', '.join(targets)}; Ctrl-C ends it")
         while True:
             found = changes.wait()

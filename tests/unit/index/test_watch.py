@@ -62,6 +62,30 @@ def test_a_new_file_in_a_new_folder_is_due(watched: Watch, folder: Path) -> None
     assert _due(watched) == Due((str(folder),), frozenset())
 
 
+def test_a_folder_is_watched_once_and_the_next_takes_over(folder: Path, tmp_path: Path) -> None:
+    def watch(target: Path) -> Watch:
+        return Watch([str(target)], lambda _: (), lambda name: tmp_path / f"{Path(name).name}.lock", sweep=60.0)
+
+    module_pause, other = 0.1, tmp_path / "other"
+    _video(other / "b.mp4")
+    with pytest.MonkeyPatch.context() as quick, watch(folder) as first:
+        quick.setattr(module, "_LONGEST_WAIT", module_pause)
+        assert _due(first).targets == (str(folder),)
+        with watch(other) as beside, watch(folder) as second:
+            assert _due(beside).targets == (str(other),)
+            said = Notice("", f"{folder} is watched by another clamr: this one does when that one has ended")
+            assert _next(second) == said
+            comes: list[Due | Notice] = []
+            thread = threading.Thread(target=lambda: comes.append(second.wait()), daemon=True)
+            thread.start()
+            thread.join(1)
+            assert comes == []
+            first.__exit__()
+            thread.join(60)
+            assert comes == [Notice("", f"{folder} is watched by this clamr now")]
+            assert _due(second).targets == (str(folder),)
+
+
 def test_what_is_not_done_comes_again(watched: Watch, folder: Path) -> None:
     _video(folder / "b.mp4")
     due = _due(watched)
