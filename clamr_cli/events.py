@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 Stage = Literal["decode", "sample", "speech", "ocr", "encode"]
+
+PREPARING: Final[Mapping[Stage, str]] = {
+    "decode": "reading the video",
+    "sample": "taking candidate frames",
+    "speech": "recognising speech",
+    "ocr": "reading on-screen text",
+    "encode": "encoding the frames",
+}
+"""What is done in each stage while one video is prepared for questions."""
 
 
 @dataclass(frozen=True, slots=True)

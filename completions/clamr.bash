@@ -519,7 +519,7 @@ _clamr() {
         "duplicates:"*) offers="" ;;
         "explain:"-*) offers="--query --encoder --device --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "explain:"*) offers="" ;;
-        "frames:"-*) offers="--image --count -n -k --select --modality -m --out --output -o --sheet --around --exact --side --force --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --interval --no-speech --no-asr --no-ocr --quiet -q --encoder --language --asr-model --ocr --ocr-lang --device --db --config --verbose -v --color -h --help --help-all" ;;
+        "frames:"-*) offers="--image --count -n -k --select --modality -m --out --output -o --sheet --around --exact --side --force --prepare --json --tsv --table --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --interval --no-speech --no-asr --no-ocr --quiet -q --encoder --language --asr-model --ocr --ocr-lang --device --db --config --verbose -v --color -h --help --help-all" ;;
         "frames:"*) offers="" ;;
         "open:"-*) offers="--player --print --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "open:"*) offers="" ;;

@@ -371,6 +371,7 @@ complete -c clamr -n '__fish_seen_subcommand_from frames' -l around -x -d 'With 
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l exact -d 'Encode clips anew instead of copying from the keyframe before.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l side -x -d 'Longer side of the JPEGs at most.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l force -d 'Replace an earlier export or sheet.'
+complete -c clamr -n '__fish_seen_subcommand_from frames' -l prepare -d 'Only prepare the video, for questions to come; --json prints events.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l json -d 'Print JSON, one object per line.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l tsv -d 'Print tab-separated lines even on a terminal.'
 complete -c clamr -n '__fish_seen_subcommand_from frames' -l table -d 'Print a table even into a pipe.'

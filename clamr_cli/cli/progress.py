@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 from clamr_cli.cli.output import can_draw, console, is_quiet, leave_broken_pipes, warn, write
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_PARTIAL
 from clamr_cli.events import (
+    PREPARING,
     Event,
     Finished,
     GaveUp,
@@ -421,13 +422,6 @@ def time_left(seconds: float | None) -> str:
 _STORED: Final = {
     "decode": "decoding", "sample": "its frames", "speech": "speech", "ocr": "on-screen text", "encode": "encoding",
 }  # fmt: skip
-_PREPARING: Final = {
-    "decode": "reading the video",
-    "sample": "taking candidate frames",
-    "speech": "recognising speech",
-    "ocr": "reading on-screen text",
-    "encode": "encoding the frames",
-}
 _LONGEST_NAME: Final = 40
 _LONGEST_IN_ROW: Final = 24
 _NEXT_STEP: Final = 'try: clamr search "what you look for"'
@@ -538,6 +532,11 @@ class PrepareView(RunView["Event | Prepared"]):
             case _ if not isinstance(event, Event):
                 self.prepared = event
 
+    def record(self, event: Event | Prepared) -> Mapping[str, object]:
+        if isinstance(event, Event):
+            return event_record(event)
+        return {"event": "prepared", "video_id": event.target.video_id, "frames": len(event.candidates)}
+
     def interrupted(self) -> str:
         return "interrupted: what is done is kept; run the same command again to go on"
 
@@ -545,7 +544,7 @@ class PrepareView(RunView["Event | Prepared"]):
 def stage_text(event: Progress) -> str:
     """The stage of preparing a video, and the part of it that is done."""
     part = min(100.0, 100.0 * event.done / event.total) if event.total > 0 else 100.0
-    return f"{_PREPARING[event.stage]}: {part:.0f} %"
+    return f"{PREPARING[event.stage]}: {part:.0f} %"
 
 
 def event_line(event: Event) -> str:

@@ -237,7 +237,7 @@ def _search_routes(library: Library) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=200)] = 32,
         modality: Annotated[list[Word] | None, Query(max_length=_MOST)] = None,
     ) -> Response:
-        """Find the frames that answer a question inside one video, which 'clamr frames' has prepared before."""
+        """Find the frames that answer a question inside one video that is prepared; a job can prepare it."""
         found = await library.call(library.frames, video, q, limit, terms.modalities(modality))
         return as_json({"video_id": video, "frames": found})
 
@@ -322,12 +322,17 @@ def _job_routes(library: Library, jobs: Jobs, access: Access) -> APIRouter:
         return as_json({"jobs": [job.record() for job in jobs.all()]})
 
     @routes.post("/jobs", response_model=schemas.Job, status_code=202)
-    async def start(body: Annotated[schemas.IndexJob | schemas.CutJob, Body(discriminator="kind")]) -> Response:
-        """Start an index run of the known folders, or cut a clip; only where the server was started with that right."""
+    async def start(
+        body: Annotated[schemas.IndexJob | schemas.CutJob | schemas.FramesJob, Body(discriminator="kind")],
+    ) -> Response:
+        """Index the known folders, cut a clip or prepare a video for /frames; only where the server has that right."""
         if not access.write:
             raise HTTPException(403, "jobs are not allowed; start the server with --allow-write")
         if isinstance(body, schemas.IndexJob):
             job = jobs.index()
+        elif isinstance(body, schemas.FramesJob):
+            await library.call(library.store.video, body.video_id)
+            job = jobs.frames(body.video_id)
         else:
             video = await library.call(library.store.video, body.video_id)
             path = await library.call(library.path, body.video_id)

@@ -1,7 +1,7 @@
-"""Jobs that requests start: an index run of the known folders, a clip of a video. Their state lives in memory.
+"""Jobs that requests start: an index run of the known folders, a clip of a video, the preparation of one for questions.
 
-A job is a process of its own: it takes nothing from the answers to others, and can be ended at any time. One runs, a
-few wait. Whoever follows the events gets the changes of all jobs, and those of the index.
+Their state lives in memory. A job is a process of its own: it takes nothing from the answers to others, and can be
+ended at any time. One runs, a few wait. Whoever follows the events gets the changes of all jobs and of the index.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -28,6 +28,7 @@ from clamr_cli.errors import ClamrError, UsageError
 from clamr_cli.index.estimate import Estimate
 from clamr_cli.index.executors.local import Worker
 from clamr_cli.media.clips import copied_suffix, copy_clip, encode_clip
+from clamr_cli.selection import choose_encoder
 from clamr_cli.serve.library import Busy, Library
 from clamr_cli.types import MediaInfo, Span
 
@@ -45,7 +46,11 @@ _LOOK: Final = 1.0
 _BEAT: Final = 15.0
 """Seconds after which a follower gets a sign of life, so that both sides notice when the other is gone."""
 
+_PAUSE: Final = 0.5
+"""Seconds between two messages on the progress of a job."""
+
 _LONGEST_LINE: Final = 1 << 20
+_LAST_WORDS: Final = 4096
 _LONGEST_CLIP: Final = 3600.0
 _GRACE: Final = 10.0
 _STALL: Final = 120.0
@@ -61,7 +66,7 @@ class Job:
 
     Attributes:
         id: random.
-        kind: index or cut.
+        kind: index, cut or frames.
         state: of its life.
         done: the part of the work that is done, in [0, 1].
         left: seconds that are probably left, None where unknown.
@@ -69,7 +74,7 @@ class Job:
         error: why it failed.
     """
 
-    kind: Literal["index", "cut"]
+    kind: Literal["index", "cut", "frames"]
     id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
     state: State = "waiting"
     created: float = field(default_factory=time.time)
@@ -78,6 +83,7 @@ class Job:
     text: str = ""
     error: str = ""
     clip: Path | None = None
+    told: float = 0.0
     task: asyncio.Task[None] | None = None
 
     def record(self) -> dict[str, Any]:
@@ -170,6 +176,25 @@ class Jobs:
 
         return self._start(Job("cut"), cut)
 
+    def frames(self, video_id: str) -> Job:
+        """Start to prepare a video for questions about its frames, by the encoder that would answer them.
+
+        Raises:
+            Busy: too many jobs wait.
+        """
+        encoder = choose_encoder(self._library.store, self._library.settings).encoder
+        words = ("frames", video_id, "--prepare", "--json", "--encoder", encoder)
+
+        async def prepare(job: Job) -> None:
+            async with contextlib.aclosing(self._clamr(*words)) as messages:
+                async for content in messages:
+                    if content["event"] == "progress" and content["total"] > 0:
+                        job.done = min(1.0, content["done"] / content["total"])
+                        job.text = events.PREPARING[content["stage"]]
+                        self._tell(job, often=True)
+
+        return self._start(Job("frames"), prepare)
+
     def cancel(self, job: Job) -> None:
         """End a job that runs or waits, else forget it and its clip."""
         if job.task is not None and not job.task.done():
@@ -221,40 +246,52 @@ class Jobs:
             self._tell(job)
 
     async def _index(self, job: Job) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            "index",
-            "--json",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            limit=_LONGEST_LINE,
-            # Ctrl-C in the terminal is for the server, which ends its jobs itself.
-            start_new_session=True,
-        )
-        estimate, told = Estimate(), 0.0
-        assert process.stdout is not None
-        try:
-            async for line in process.stdout:
-                content = json.loads(line)
+        estimate = Estimate()
+        async with contextlib.aclosing(self._clamr("index", "--json", passes=(0, 1, 3))) as messages:
+            async for content in messages:
                 name = content.pop("event")
                 if name in _KINDS:
                     estimate.take(msgspec.convert(content, _KINDS[name]), time.monotonic())
                 job.done, job.left = estimate.done, estimate.left
                 job.text = f"{estimate.finished} of {estimate.to_do} videos"
-                if name != "progress" or time.monotonic() - told > 0.5:
-                    told = time.monotonic()
-                    self._tell(job)
-            code = await process.wait()
-        finally:
-            await _end(process)
-        if code not in (0, 1, 3):
-            raise ClamrError(f"clamr index ended with {code}", "run it in a terminal to see why")
-        if code == 3:
-            job.text += "; some could not be indexed: clamr status --failed"
+                if name == "finished" and content["failed"]:
+                    job.text += "; some could not be indexed: clamr status --failed"
+                self._tell(job, often=name == "progress")
 
-    def _tell(self, job: Job) -> None:
-        self.publish({"event": "job", **job.record()})
+    async def _clamr(self, *words: str, passes: Collection[int] = (0,)) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of a command of clamr, which is ended when nobody asks for them any more.
+
+        Raises:
+            ClamrError: with the last line of its stderr, where it ended with a code that is none of ``passes``.
+        """
+        with tempfile.TemporaryFile() as said:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                *words,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=said,
+                limit=_LONGEST_LINE,
+                # Ctrl-C in the terminal is for the server, which ends its jobs itself.
+                start_new_session=True,
+            )
+            assert process.stdout is not None
+            try:
+                async for line in process.stdout:
+                    yield json.loads(line)
+                code = await process.wait()
+            finally:
+                await _end(process)
+            if code not in passes:
+                said.seek(max(0, said.seek(0, os.SEEK_END) - _LAST_WORDS))
+                lines = said.read().decode("utf-8", "replace").splitlines()
+                raise ClamrError(lines[-1].removeprefix("clamr: ") if lines else f"clamr {words[0]} ended with {code}")
+
+    def _tell(self, job: Job, *, often: bool = False) -> None:
+        """Tell who follows how a job is; not each time where that is ``often``."""
+        if not often or time.monotonic() - job.told > _PAUSE:
+            job.told = time.monotonic()
+            self.publish({"event": "job", **job.record()})
 
     def publish(self, message: dict[str, Any]) -> None:
         """Give a message to all who follow; one that is too far behind loses the oldest."""

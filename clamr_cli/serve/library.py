@@ -386,7 +386,7 @@ class Library:
         if prepared is None:
             raise NotPrepared(
                 f"video {video_id} is not prepared for questions about its frames",
-                f'prepare it with: clamr frames {video_id} "what to look for"',
+                f'prepare it with a job of the kind "frames", or: clamr frames {video_id} "what to look for"',
             )
         encoder = self._shared(create_encoder(settings.encoder, settings, own))
         columns = [column for column in FRAME if column.name not in ("file", "clip")]

@@ -93,7 +93,7 @@ class Job(BaseModel):
     """A job and how far it is."""
 
     id: str
-    kind: Literal["index", "cut"]
+    kind: Literal["index", "cut", "frames"]
     state: Literal["waiting", "running", "done", "failed", "cancelled"]
     created: float = Field(description="Seconds since 1970.")
     done: float = Field(description="The part of the work that is done, from 0 to 1.")
@@ -127,6 +127,15 @@ class CutJob(BaseModel):
     start: float = Field(ge=0, le=1e7, allow_inf_nan=False)
     end: float = Field(gt=0, le=1e7, allow_inf_nan=False)
     exact: bool = Field(False, description="Encode anew instead of copying from the keyframe before.")
+
+
+class FramesJob(BaseModel):
+    """The preparation of a video for questions about its frames."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["frames"]
+    video_id: str = Field(max_length=128)
 
 
 class Picture(BaseModel):

@@ -162,7 +162,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
     (base / "clamr.toml").touch()
     environment = os.environ | {
         "CLAMR_CONFIG": str(base / "clamr.toml"), "CLAMR_DB": str(base / "index"), "CLAMR_CACHE": str(base / "cache"),
-        "CLAMR_ENCODER": "hashed",
+        "CLAMR_ENCODER": "hashed", "CLAMR_SPEECH": "no", "CLAMR_TEXT": "no",
     }  # fmt: skip
     command = [
         sys.executable,
@@ -182,7 +182,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
 
 @pytest.fixture(scope="module")
 def address(shelf: tuple[Path, dict[str, str]]) -> Iterator[str]:
-    with serving(shelf[1], "--encoder", "hashed") as address:
+    with serving(shelf[1], "--encoder", "hashed", "--allow-write") as address:
         yield address
 
 
@@ -199,6 +199,20 @@ def page(driver: Any, address: str, shelf: tuple[Path, dict[str, str]]) -> Page:
     page.width(1280)
     page.open()
     return page
+
+
+def test_all_frames_of_a_video_are_prepared_and_asked_from_its_page(page: Page) -> None:
+    page.search("lighthouse keeper")[0].click()
+    page.one("#tab-frames").click()
+    offer = page.one("#panel .empty button")
+    assert page.violations() == []
+    offer.click()
+    best, *_ = page.wait(lambda: page.all("#panel a.card"))
+    assert "lighthouse" in best.text
+    assert page.violations() == []
+    page.listen("seeking")
+    best.click()
+    assert 8 <= page.noted() < 13
 
 
 def test_a_hit_plays_at_its_moment_and_a_click_in_the_time_line_seeks(page: Page) -> None:

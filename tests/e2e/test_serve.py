@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from clamr_cli.store import Store
 from tests.bench.process import resident
 from tests.browser import free_port
 from tests.clips import Clip
@@ -107,7 +108,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, shelf: Path) -> Clamr:
     """The program on an index of the first folder, without weights."""
     folder = tmp_path_factory.mktemp("built")
     (folder / "empty.toml").touch()
-    one = Clamr(folder / "index", folder, {"encoder": "hashed"})
+    one = Clamr(folder / "index", folder, {"encoder": "hashed", "speech": "no", "text": "no"})
     one.index(str(shelf / "first"), *PLAIN).ok()
     return one
 
@@ -195,13 +196,39 @@ def test_jobs_index_the_known_folders_and_cut_clips(clamr: Clamr, shelf: Path, t
         extra.unlink()
 
 
+def test_a_job_prepares_a_video_for_questions_about_its_frames(clamr: Clamr, shelf: Path) -> None:
+    with serving(clamr, "--allow-write") as server:
+        _, listing = server("/api/v1/videos")
+        video = listing["videos"][0]["video_id"]
+        status, refused = server(f"/api/v1/frames?q=car&video={video}")
+        assert (status, 'a job of the kind "frames"' in refused["hint"]) == (409, True)
+        assert server("/api/v1/jobs", "POST", {"kind": "frames", "video_id": "nope"})[0] == 404
+        with Store.open(clamr.db).writer("another command"):
+            _, job = server("/api/v1/jobs", "POST", {"kind": "frames", "video_id": video})
+            state = ended(server, job["id"])
+            assert (state["state"], "another command" in state["error"]) == ("failed", True)
+        _, job = server("/api/v1/jobs", "POST", {"kind": "frames", "video_id": video})
+        assert server(f"/api/v1/jobs/{job['id']}", "DELETE")[0] == 200
+        assert ended(server, job["id"])["state"] == "cancelled"
+        _, job = server("/api/v1/jobs", "POST", {"kind": "frames", "video_id": video})
+        assert wait(server, job["id"])["text"] == "encoding the frames"
+        status, answer = server(f"/api/v1/frames?q=car&video={video}")
+        assert (status, answer["frames"][0]["rank"]) == (200, 1)
+
+
 def wait(server: Server, job: str) -> dict[str, Any]:
+    """A job when it has ended well."""
+    state = ended(server, job)
+    assert not state["error"], state
+    return state
+
+
+def ended(server: Server, job: str) -> dict[str, Any]:
     """A job when it has ended."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         _, state = server(f"/api/v1/jobs/{job}")
         if state["state"] not in ("waiting", "running"):
-            assert not state["error"], state
             return dict(state)
         time.sleep(0.2)
     raise AssertionError("the job did not end")

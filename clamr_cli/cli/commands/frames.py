@@ -67,6 +67,9 @@ class FramesArguments(options.FormOptions, options.EncoderOptions, options.Prepa
         int, typer.Option(metavar="PIXELS", help="Longer side of the JPEGs at most.", min=16, max=16_384)
     ] = 1280
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export or sheet.")] = False
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Only prepare the video, for questions to come; --json prints events.")
+    ] = False
 
     def check(self) -> None:
         """Refuse places that cannot be written to and a picture that cannot be read, before anything is opened."""
@@ -92,7 +95,7 @@ def frames(context: Context, arguments: FramesArguments) -> int:
     """Find the frames that answer a question inside one long video.
 
     A video that was not asked about before is prepared first: frames about every 2 seconds, each with what is said and
-    written around it. All of that is kept, so further questions take a moment.
+    written around it. All of that is kept, so further questions take a moment. With --prepare that is all it does.
 
     As with clamr search, the exit code is 1 where all of them are weak, which probably do not answer. With --out and
     --sheet they are written nevertheless, and it is 0.
@@ -104,11 +107,19 @@ def frames(context: Context, arguments: FramesArguments) -> int:
         clamr frames 3 "who opens the door?"
         clamr frames talk.mp4 "a diagram" -n 8 -o frames --sheet frames.png
         clamr frames film.mp4 --image door.jpg -n 8
+        clamr frames film.mp4 --prepare
     """
     from clamr_cli.frames import FrameChoice, find, stills
     from clamr_cli.frames.sheet import Tile, write_sheet
 
     question = " ".join(arguments.question or ()).strip()
+    if arguments.prepare:
+        if question or arguments.image is not None:
+            raise UsageError("--prepare takes no question", "ask when the video is prepared")
+        session = prepare_video(context, arguments, arguments.video, events=arguments.json)
+        if not arguments.json:
+            warn(f"prepared: {plural(len(session.prepared.candidates), 'frame')} to choose from")
+        return EXIT_FOUND
     if arguments.image is not None and question:
         raise UsageError("a question and --image exclude each other", "give one of them")
     if arguments.image is None and not question:
@@ -231,8 +242,10 @@ class VideoSession:
         return create_encoder(self.options.index.encoder, self.settings, self.options.index.encoder_settings)
 
 
-def prepare_video(context: Context, arguments: options.PrepareOptions, video: str) -> VideoSession:
-    """Find a video by path or id and prepare it, showing on stderr how far that is."""
+def prepare_video(
+    context: Context, arguments: options.PrepareOptions, video: str, *, events: bool = False
+) -> VideoSession:
+    """Find a video by path or id and prepare it, showing on stderr how far that is; with ``events`` on stdout too."""
     from clamr_cli.frames import locate, prepare
 
     settings = arguments.settings(context)
@@ -250,7 +263,7 @@ def prepare_video(context: Context, arguments: options.PrepareOptions, video: st
     try:
         target = locate(store, video)
         video = target.path or target.video_id
-        code = follow(prepare(store, target, options), view, quiet=arguments.quiet)
+        code = follow(prepare(store, target, options), view, quiet=arguments.quiet, json=events)
     except MediaError as error:
         # With its name, and with a hint that is about no index run.
         hint = "name a video" if "--exclude" in error.hint else error.hint.replace("index again", "try again")

@@ -398,6 +398,7 @@ const PANELS = {
   why: ["Why this hit", drawWhy, () => Boolean(state.q && !example)],
   said: ["Transcript", () => drawLines("speech", "Nothing is said in this video, as far as the index knows."), () => true],
   written: ["On screen", () => drawLines("ocr", "No text was read on screen."), () => true],
+  frames: ["Frames", drawFrames, () => Boolean(state.q && !example && shown.record.media.video_codec)],
   similar: ["Similar", drawSimilar, () => true],
   file: ["File", drawFile, () => true],
 };
@@ -519,6 +520,63 @@ async function drawSimilar() {
   } catch (error) {
     if (state.v === video) $("panel").replaceChildren(empty(error.message, error.hint));
   }
+}
+
+async function drawFrames() {
+  const video = state.v;
+  const panel = $("panel");
+  const isHere = () => state.v === video && panel.getAttribute("aria-labelledby") === "tab-frames";
+  drawWaiting();
+  try {
+    const { frames } = await api("frames", { q: state.q, video, limit: 12 });
+    if (!isHere()) return;
+    const good = frames.filter((frame) => !frame.weak);
+    panel.replaceChildren(
+      h("p", { class: "quiet-text" }, good.length ? "The frames of this video that answer best." : "Probably no frame of this video answers. These are the nearest."),
+      cards((good.length ? good : frames.slice(0, NEAREST)).map((frame) => card(shown.record, frame.time, clock(frame.time), [
+        h("span", { class: "line" }, h("span", { class: `kind m-${frame.modality}` }, NAMES[frame.modality] || ""),
+          h("span", {}, ...marked(excerpt(frame.words.join(" · "), frame.words, 90), frame.words))),
+      ]))));
+    panel.querySelector(".cards").classList.replace("list", "grid");
+  } catch (error) {
+    if (!isHere()) return;
+    panel.replaceChildren(error.status !== 409 ? empty(error.message, error.hint) : empty("Only the main frames of this video are known",
+      "To choose among all of them it has to be gone through once. That takes a while.",
+      h("button", { type: "button", onclick: () => prepare(video, isHere) }, "Go through it")));
+  }
+}
+
+// Has the server prepare a video for questions, and shows how far that is.
+async function prepare(video, isHere) {
+  const text = h("p", { role: "status" }, "Waiting");
+  const done = h("progress", { max: "1", value: "0", "aria-label": "Progress" });
+  let job;
+  const stop = h("button", { type: "button", onclick: () => fetch(`/api/v1/jobs/${job.id}`, { method: "DELETE" }) }, "Stop");
+  const events = new EventSource("/api/v1/events");
+  const end = (error) => {
+    events.close();
+    if (!isHere()) return;
+    if (error) $("panel").replaceChildren(empty(error.message, error.hint));
+    else drawFrames();
+  };
+  events.addEventListener("error", () => {
+    if (events.readyState === EventSource.CLOSED) end({ message: "The server does not answer" });
+  });
+  try {
+    job = await api("jobs", {}, undefined, { kind: "frames", video_id: video });
+  } catch (error) {
+    end(error);
+    return;
+  }
+  if (isHere()) $("panel").replaceChildren(h("div", { class: "empty" }, text, done, stop));
+  events.addEventListener("job", (event) => {
+    const now = JSON.parse(event.data);
+    if (now.id !== job?.id) return;
+    if (text.textContent !== now.text && now.text) text.textContent = now.text;
+    done.value = now.done;
+    if (now.state === "failed") end({ message: now.error });
+    else if (now.state === "done" || now.state === "cancelled") end();
+  });
 }
 
 function drawFile() {

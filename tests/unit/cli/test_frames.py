@@ -247,6 +247,19 @@ def test_damage_gives_the_kept_pictures(cinema: Cinema, frames, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_a_video_is_prepared_without_a_question(cinema: Cinema, frames, clamr: Clamr) -> None:
+    refused = frames(cinema.film, "who?", "--prepare")
+    assert (refused.code, refused.out) == (2, b"")
+    assert "--prepare takes no question" in refused.err
+    again = ("--db", str(cinema.db), "frames", *FAST, "--prepare", cinema.film)
+    ended = clamr(*again, "--interval", "1", "--json")
+    first, *_, last = map(json.loads, ended.out.splitlines())
+    assert (ended.code, first["event"], last["event"], last["frames"] > 5) == (0, "progress", "prepared", True)
+    kept = clamr(*again)
+    assert (kept.code, kept.out) == (0, b"")
+    assert "frames to choose from" in kept.err
+
+
 def test_what_was_prepared_can_be_forgotten(cinema: Cinema, frames, clamr: Clamr, tmp_path: Path) -> None:
     film = Path(shutil.copytree(cinema.folder, tmp_path / "copy")) / "film.mp4"
     shutil.rmtree(cinema.db)
