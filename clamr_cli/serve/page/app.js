@@ -535,7 +535,7 @@ async function drawFrames() {
       h("p", { class: "quiet-text" }, good.length ? "The frames of this video that answer best." : "Probably no frame of this video answers. These are the nearest."),
       cards((good.length ? good : frames.slice(0, NEAREST)).map((frame) => card(shown.record, frame.time, clock(frame.time), [
         h("span", { class: "line" }, h("span", { class: `kind m-${frame.modality}` }, NAMES[frame.modality] || ""),
-          h("span", {}, ...marked(excerpt(frame.words.join(" · "), frame.words, 90), frame.words))),
+          h("span", {}, ...matchOf(frame))),
       ]))));
     panel.querySelector(".cards").classList.replace("list", "grid");
   } catch (error) {
@@ -546,9 +546,18 @@ async function drawFrames() {
   }
 }
 
+// What of a frame answers: the words it shows, or the words that are said, written or noted there.
+function matchOf(frame) {
+  const own = frame.evidence.filter((one) => one.modality === frame.modality);
+  const words = [...new Set(own.map((one) => one.query_token))];
+  if (frame.modality === "video") return [words.join(", ")];
+  const texts = [...new Set(own.map((one) => one.text).filter(Boolean))];
+  return marked(excerpt(texts.join(" · "), words, 90), words);
+}
+
 // Has the server prepare a video for questions, and shows how far that is.
 async function prepare(video, isHere) {
-  const text = h("p", { role: "status" }, "Waiting");
+  const text = h("p", { role: "status" }, "Starting");
   const done = h("progress", { max: "1", value: "0", "aria-label": "Progress" });
   let job;
   const stop = h("button", { type: "button", onclick: () => fetch(`/api/v1/jobs/${job.id}`, { method: "DELETE" }) }, "Stop");
@@ -572,7 +581,8 @@ async function prepare(video, isHere) {
   events.addEventListener("job", (event) => {
     const now = JSON.parse(event.data);
     if (now.id !== job?.id) return;
-    if (text.textContent !== now.text && now.text) text.textContent = now.text;
+    const what = now.text || (now.state === "waiting" ? "Waiting for another job" : "Starting");
+    if (text.textContent !== what) text.textContent = what;
     done.value = now.done;
     if (now.state === "failed") end({ message: now.error });
     else if (now.state === "done" || now.state === "cancelled") end();
