@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clamr_cli.files import readable_now
-from clamr_cli.index.prints import What, make_prints, stored_levels, stored_prints, stored_sounds
-from clamr_cli.media.prints import CUT, FLAT, INTERVAL, LEVELS, MIRROR, SOUND_RATE, Prints
+from clamr_cli.index.prints import (
+    What,
+    has_close_prints,
+    make_prints,
+    stored_close_prints,
+    stored_levels,
+    stored_prints,
+    stored_sounds,
+)
+from clamr_cli.media.prints import CLOSE, CUT, FLAT, INTERVAL, LEVELS, MIRROR, SOUND_RATE, Prints
 from clamr_cli.text import plural
 from clamr_cli.types import FileRecord, FileState, Span, VideoRecord
 
@@ -71,6 +80,7 @@ _USUAL_SPEEDS: Final = (24 / 25, 25 / 24, 25 * 1.001 / 24, 24 / (25 * 1.001), 1.
 _LEAST: Final = 3.0  # seconds of a range at least
 _EVIDENCE: Final = 2.5  # sum of agreement of a range at least: as many wholly equal pictures
 _MOST_RANGES: Final = 24
+_OF_THIRD: Final = 100  # ranges of a third video at most by which others are compared
 _HINTS: Final = 3  # pictures that must agree for two videos to be looked at more closely
 _HINT_BIN: Final = 4.0  # half the seconds of offset at which they must
 _WHOLE: Final = 0.85  # share of a video from which all of it is covered
@@ -86,12 +96,18 @@ _SURE: Final = 2.5  # the same, from which the sound is the same beyond doubt, a
 _STILL_ALIKE: Final = 22.0  # differing bits of pictures then; of unrelated ones they are about 32
 _EVEN_SIGNAL: Final = 0.35  # correlation of two seconds that speaks neither for nor against the same signal
 _SAME_LEVELS: Final = 0.55  # part of the pictures that is the same where the sound is beyond doubt
+_SOME_LEVELS: Final = 0.2  # the same, where the hashes are alike
 _LEVEL_OFF: Final = 12.0  # difference of two levels (of 256) that count as the same
 _FEW: Final = 0.02  # part of the pictures that shows too little to be compared
-_LEVEL_RATE: Final = 4  # levels a second where their changes are compared
+_LEVEL_RATE: Final = 4  # levels a second where their changes are compared, unless closely
+_MOVED: Final = 2.0  # seconds of full correlation, less what speaks for neither, of a range that was looked at closely
+_RIVAL: Final = 0.35  # part of it that agrees at another offset at most
 _ALIKE: Final = 0.45  # difference of two videos at most, against that of other times
 _ALIKE_BY: Final = 0.15  # the same, for each picture that is told apart but two
+_ALIKE_TWO: Final = 0.06  # the same, of two pictures
 _KEPT_LEVELS: Final = 256  # videos whose levels are kept in memory
+_KEPT_CLOSE: Final = 32  # the same, where they are looked at closely
+_LONGEST_CLOSE: Final = 900.0  # seconds of a video that is looked at closely
 _NOISE: Final = 1.0  # difference of levels, on average, that compression alone makes
 
 
@@ -604,23 +620,27 @@ def _sounds_alike(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
 
 
 def ranges_by_sound(
-    a: Prints, b: Prints, lengths: tuple[float, float], sounds: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+    a: Prints,
+    b: Prints,
+    lengths: tuple[float, float],
+    sounds: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    with_levels: Callable[[], tuple[Prints, Prints]],
 ) -> list[Range]:
     """The ranges where two videos sound alike and their pictures do not differ, by time in ``a``.
 
     The changes of the energies are correlated at every offset, for which a picture that stays says nothing.
+    ``with_levels`` is called where the levels of both are needed.
     """
     ranges: list[Range] = []
     x, y = (_changes_of_sound(sound) for sound in sounds)
-    for speed, lag, span, agreed in _stretches(x, y, SOUND_RATE):
+    for speed, lag, span, agreed, _ in _stretches(x, y, SOUND_RATE):
         in_b = Span(*(min(max(0.0, moment * speed + lag), lengths[1]) for moment in (span.start, span.end)))
         found = Range(Span(span.start, min(lengths[0], span.end)), in_b, speed, 0.0, 0.0, sound="same")
         is_sure = agreed >= _SURE
         shown = [_shown(found, a, b, mirrored=mirrored) for mirrored in (False, True)]
         distance, count = min(shown)
         found = replace(found, distance=distance, mirrored=shown[1] < shown[0])
-        looks_alike = distance <= (_STILL_ALIKE if is_sure else _MOST_DIFFERENT) and (count >= 3 or is_sure)
-        if looks_alike or (is_sure and _same_levels(found, a, b) >= _SAME_LEVELS):
+        if _looks_alike(found, *with_levels()) if is_sure else distance <= _MOST_DIFFERENT and count >= 3:
             hashes_b = _hashes(b, mirrored=found.mirrored)
             found = _described(_to_ends(found, *lengths), a, b, hashes_b)
             ranges.append(compare_sound(found, *sounds))
@@ -640,15 +660,17 @@ def _shown(one: Range, a: Prints, b: Prints, *, mirrored: bool) -> tuple[float, 
     return float(shown.mean()) if len(shown) else 0.0, len(shown)
 
 
-def _stretches(x: NDArray[np.float64], y: NDArray[np.float64], rate: int) -> Iterator[tuple[float, float, Span, float]]:
+def _stretches(
+    x: NDArray[np.float64], y: NDArray[np.float64], rate: int, seconds: float = 2.0
+) -> Iterator[tuple[float, float, Span, float, float]]:
     """The stretches where two signals [n, channels] of one rate correlate, the longest and most alike first.
 
-    Each is speed, lag in seconds, the stretch of ``x``, and how much agrees: seconds of full correlation, less what
-    speaks for neither. What was found is set to 0 in both signals.
+    Each is speed, lag in seconds, the stretch of ``x``, how much agrees: seconds of full correlation, less what
+    speaks for neither; and how much agrees at the best other lag. What was found is set to 0 in both signals.
     """
-    window = np.ones(2 * rate)
+    window = np.ones(round(seconds * rate))
     for _ in range(_MOST_RANGES):
-        best: tuple[float, float, float, NDArray[np.int64], NDArray[np.int64]] | None = None
+        likely: list[tuple[float, float, float, NDArray[np.int64], NDArray[np.int64]]] = []
         for speed, lag in _likely_lags(x, y, rate):
             places = np.arange(len(x))
             partners = np.round(places * speed + lag).astype(np.int64)
@@ -661,15 +683,20 @@ def _stretches(x: NDArray[np.float64], y: NDArray[np.float64], rate: int) -> Ite
             around = np.stack([np.convolve(row, window, "same")[: len(places)] for row in products])
             gains = around[0] / np.sqrt(np.maximum(around[1] * around[2], 1e-9)) - _EVEN_SIGNAL
             start, end, total = _best_stretch(np.where(np.minimum(around[1], around[2]) > 1e-6, gains, 0.0))
+            likely.append((total / rate, speed, lag, places[start : end + 1], partners[start : end + 1]))
+        best: tuple[float, float, float, NDArray[np.int64], NDArray[np.int64]] | None = None
+        for each in likely:
             # Plain speed first: others must be better.
-            if end + 1 - start < _LEAST * rate or total < (1.05 * best[0] if best else _AGREED * rate):
-                continue
-            best = total, speed, lag, places[start : end + 1], partners[start : end + 1]
+            if len(each[3]) >= _LEAST * rate and each[0] >= (1.05 * best[0] if best else _AGREED):
+                best = each
         if best is None:
             return
         total, speed, lag, places, partners = best
+        middle = (partners[0] + partners[-1]) / 2
+        others = (each for each in likely if abs(each[1] / speed * (middle - lag) + each[2] - middle) > rate)
+        rival = max((each[0] for each in others), default=0.0)
         x[places], y[partners] = 0.0, 0.0
-        yield speed, lag / rate, Span(float(places[0]) / rate, float(places[-1] + 1) / rate), total / rate
+        yield speed, lag / rate, Span(float(places[0]) / rate, float(places[-1] + 1) / rate), total, rival
 
 
 def _likely_lags(x: NDArray[np.float64], y: NDArray[np.float64], rate: int) -> list[tuple[float, float]]:
@@ -715,14 +742,22 @@ def _about_mean(signal: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
 # --- pictures that change a little ------------------------------------------------------------------------------------
 
 
-def ranges_by_changes(a: Prints, b: Prints, lengths: tuple[float, float], *, mirrored: bool) -> list[Range]:
+def ranges_by_changes(
+    a: Prints, b: Prints, lengths: tuple[float, float], *, mirrored: bool, close: bool = False
+) -> list[Range]:
     """The ranges where what changes in the pictures is the same, by time in ``a``, though most of them stays.
 
     The hashes of such pictures agree at every offset. The changes of their levels are correlated as those of sound are.
+    With ``close``, for fingerprints at a distance of :data:`CLOSE`, only ranges that are no chance: enough moves alike,
+    and much less at other offsets, unlike a clock, or what compression changes at each keyframe of a still picture.
     """
-    x, y = _changes_of_levels(a, mirrored=False), _changes_of_levels(b, mirrored=mirrored)
+    rate, parts, seconds = (round(1 / CLOSE), LEVELS, 1.0) if close else (_LEVEL_RATE, LEVELS // 2, 2.0)
+    steps = round(2 * seconds * rate) + 1
+    x, y = _changes_of_levels(a, rate, parts, steps), _changes_of_levels(b, rate, parts, steps, mirrored=mirrored)
     ranges: list[Range] = []
-    for speed, lag, span, _ in _stretches(x, y, _LEVEL_RATE):
+    for speed, lag, span, agreed, rival in _stretches(x, y, rate, seconds):
+        if close and (agreed < _MOVED or rival > _RIVAL * agreed):
+            continue
         in_b = Span(*(min(max(0.0, moment * speed + lag), lengths[1]) for moment in (span.start, span.end)))
         one = Range(Span(span.start, min(lengths[0], span.end)), in_b, speed, 0.0, 0.0, mirrored=mirrored)
         one = replace(one, distance=_shown(one, a, b, mirrored=mirrored)[0])
@@ -731,23 +766,25 @@ def ranges_by_changes(a: Prints, b: Prints, lengths: tuple[float, float], *, mir
     return _apart(ranges)
 
 
-def _changes_of_levels(video: Prints, *, mirrored: bool) -> NDArray[np.float64]:
-    """The changes of the levels of 8 by 8 parts of the pictures [n, 64], four times a second, of spread 1.
+def _changes_of_levels(
+    video: Prints, rate: int, parts: int, steps: int, *, mirrored: bool = False
+) -> NDArray[np.float64]:
+    """The changes of the levels of parts of the pictures, so many along each side, some times a second, of spread 1.
 
-    They are about the mean of four seconds of one shot, so that a cut is no change; between two shots they are 0.
+    They are about the mean of some steps of one shot, so that a cut is no change; between two shots they are 0.
     """
-    levels = video.levels.reshape(-1, 8, LEVELS // 8, 8, LEVELS // 8).mean(axis=(2, 4))
-    parts = (levels[:, :, ::-1] if mirrored else levels).reshape(-1, 64)
-    wanted = np.arange(0.0, float(video.times[-1]), 1 / _LEVEL_RATE)
-    changes = np.zeros((len(wanted), 64))
-    cuts = np.flatnonzero(np.abs(np.diff(parts, axis=0)).mean(axis=1) > CUT) + 1
-    for first, end in itertools.pairwise([0, *cuts.tolist(), len(parts)]):
+    levels = video.levels.reshape(-1, parts, LEVELS // parts, parts, LEVELS // parts).mean(axis=(2, 4))
+    signal = (levels[:, :, ::-1] if mirrored else levels).reshape(len(levels), -1)
+    wanted = np.arange(0.0, float(video.times[-1]), 1 / rate)
+    changes = np.zeros((len(wanted), signal.shape[1]))
+    cuts = np.flatnonzero(np.abs(np.diff(signal, axis=0)).mean(axis=1) > CUT) + 1
+    for first, end in itertools.pairwise([0, *cuts.tolist(), len(signal)]):
         inside = (wanted >= video.times[first]) & (wanted <= video.times[end - 1])
         if end - first > 1 and inside.any():
-            shot = _at(video.times[first:end], parts[first:end], wanted[inside])
-            changes[inside] = _about_mean(shot, 4 * _LEVEL_RATE + 1)
+            shot = _at(video.times[first:end], signal[first:end], wanted[inside])
+            changes[inside] = _about_mean(shot, steps)
     # Each moment counts as much, whether much moves in it or little, but for what compression alone makes.
-    power = np.convolve((changes**2).mean(axis=1), np.full(2 * _LEVEL_RATE, 0.5 / _LEVEL_RATE), "same")
+    power = np.convolve((changes**2).mean(axis=1), np.full(2 * rate, 0.5 / rate), "same")
     changes /= np.sqrt(power[: len(changes), None] + _NOISE**2 / 4)
     return changes
 
@@ -804,6 +841,11 @@ def _count_apart(apart: NDArray[np.bool_]) -> int:
     return count
 
 
+def _looks_alike(one: Range, a: Prints, b: Prints) -> bool:
+    """Whether the pictures of a range do not differ, of which something else says that they are the same."""
+    return _same_levels(one, a, b) >= (_SOME_LEVELS if one.distance <= _STILL_ALIKE else _SAME_LEVELS)
+
+
 def _same_levels(one: Range, a: Prints, b: Prints) -> float:
     """The part of the pictures of a range that shows the same, whatever a logo or a line of text covers of the rest."""
     inside = np.flatnonzero((a.times >= one.a.start) & (a.times <= one.a.end))
@@ -834,7 +876,7 @@ def _sure(one: Range, a: Prints, b: Prints) -> Range | None:
     if one.pictures >= _PICTURES and one.change >= max(_CHANGING, one.distance * apart):
         return one
     part, pictures = _changes_alike(one, a, b)
-    if part > min(_ALIKE_BY * (pictures - 2), _ALIKE):
+    if pictures < 2 or part > min(max(_ALIKE_BY * (pictures - 2), _ALIKE_TWO), _ALIKE):
         return None
     return replace(one, pictures=max(one.pictures, pictures))
 
@@ -844,7 +886,8 @@ def certain(
     videos: Sequence[Prints],
     lengths: Sequence[float],
     sounds: Sequence[NDArray[np.uint8]],
-    levels: Callable[[int], NDArray[np.uint8]] | None = None,
+    levelled: Callable[[int], Prints] | None = None,
+    close: Callable[[int], Prints | None] | None = None,
 ) -> Overlap | None:
     """An overlap with its sound, without ranges that may agree by chance; None without any.
 
@@ -856,23 +899,75 @@ def certain(
         videos: the fingerprints of all.
         lengths: seconds of each.
         sounds: the energies of each, [n, 8].
-        levels: called with the number of a video whose levels are needed; those of ``videos`` without.
+        levelled: called with the number of a video whose levels are needed; ``videos`` have them without.
+        close: called with the number of a video to be looked at closely, gives fingerprints at a distance of
+            :data:`CLOSE` with their levels, None where there are none.
     """
-    heard = [compare_sound(one, sounds[overlap.a], sounds[overlap.b]) for one in overlap.ranges]
+    both, heard_by = (lengths[overlap.a], lengths[overlap.b]), (sounds[overlap.a], sounds[overlap.b])
+    heard = [compare_sound(one, *heard_by) for one in overlap.ranges]
     a, b = videos[overlap.a], videos[overlap.b]
-    if levels is not None and any(one.sound != "same" for one in heard):
-        a, b = replace(a, levels=levels(overlap.a)), replace(b, levels=levels(overlap.b))
+
+    def with_levels() -> tuple[Prints, Prints]:
+        return (a, b) if levelled is None else (levelled(overlap.a), levelled(overlap.b))
+
+    if any(one.sound != "same" for one in heard):
+        a, b = with_levels()
     ranges = [sure for one in heard if (sure := _sure(one, a, b)) is not None]
-    both = lengths[overlap.a], lengths[overlap.b]
     if not heard or any(one.sound != "same" for one in heard):
-        ranges = _apart([*ranges, *ranges_by_sound(a, b, both, (sounds[overlap.a], sounds[overlap.b]))])
+        ranges = _apart([*ranges, *ranges_by_sound(a, b, both, heard_by, with_levels)])
     if len(ranges) < len(heard):
         for mirrored in {one.mirrored for one in heard}:
             for one in ranges_by_changes(a, b, both, mirrored=mirrored):
-                sure = _sure(compare_sound(one, sounds[overlap.a], sounds[overlap.b]), a, b)
+                sure = _sure(compare_sound(one, *heard_by), a, b)
                 ranges += [] if sure is None else [sure]
         ranges = _apart(ranges)
+    if close is not None and len(ranges) < len(heard):
+        close_a, close_b = close(overlap.a), close(overlap.b)
+        if close_a is not None and close_b is not None:
+            for mirrored in {one.mirrored for one in heard}:
+                moved = ranges_by_changes(close_a, close_b, both, mirrored=mirrored, close=True)
+                ranges += [compare_sound(one, *heard_by) for one in moved]
+            ranges = _apart(ranges)
     return overlap_of(overlap.a, overlap.b, ranges, videos, lengths) if ranges else None
+
+
+def implied(
+    sure: Sequence[Overlap],
+    videos: Sequence[Prints],
+    lengths: Sequence[float],
+    sounds: Sequence[NDArray[np.uint8]],
+    levelled: Callable[[int], Prints],
+) -> list[Overlap]:
+    """The pairs not among ``sure`` of which both share the same with a third video, and look alike there.
+
+    The arguments are those of :func:`certain`.
+    """
+    shared: defaultdict[int, list[tuple[int, Range]]] = defaultdict(list)
+    for pair, one in ((each, one) for each in sure for one in each.ranges):
+        shared[pair.a].append((pair.b, one))
+        shared[pair.b].append((pair.a, replace(one, a=one.b, b=one.a, speed=1 / one.speed)))
+    known = {(pair.a, pair.b) for pair in sure}
+    new: defaultdict[tuple[int, int], list[Range]] = defaultdict(list)
+    thirds: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+    for third, others in shared.items():
+        for (a, to_a), (b, to_b) in itertools.combinations(sorted(others[:_OF_THIRD], key=lambda other: other[0]), 2):
+            common = max(to_a.a.start, to_b.a.start), min(to_a.a.end, to_b.a.end)
+            if a == b or (a, b) in known or common[1] - common[0] < _LEAST:
+                continue
+            span_a, span_b = (
+                Span(*(max(0.0, one.b.start + (moment - one.a.start) * one.speed) for moment in common))
+                for one in (to_a, to_b)
+            )
+            mirrored = to_a.mirrored != to_b.mirrored
+            found = Range(span_a, span_b, to_b.speed / to_a.speed, 0.0, 0.0, mirrored=mirrored)
+            found = replace(found, distance=_shown(found, videos[a], videos[b], mirrored=mirrored)[0])
+            if _looks_alike(found, levelled(a), levelled(b)):
+                found = _described(found, videos[a], videos[b], _hashes(videos[b], mirrored=mirrored))
+                new[a, b].append(compare_sound(found, sounds[a], sounds[b]))
+                thirds[a, b].update([third, *[-1] * (min(to_a.pictures, to_b.pictures) >= _PICTURES)])
+    return [
+        overlap_of(a, b, _apart(ranges), videos, lengths) for (a, b), ranges in new.items() if len(thirds[a, b]) > 1
+    ]
 
 
 # --- in an index ------------------------------------------------------------------------------------------------------
@@ -975,7 +1070,7 @@ def find_pairs(
     seen = [video for video in videos if video.media.video_stream is not None]
     prints = stored_prints(store, seen)
     if lacking := [video for video in seen if video.video_id not in prints]:
-        make(lacking, "pictures", "making fingerprints of pictures")
+        make(lacking, "", "making fingerprints of pictures")
         prints = stored_prints(store, seen)
     dense = {video.video_id for video in seen if video.video_id in prints and not prints[video.video_id].is_sparse}
 
@@ -984,7 +1079,7 @@ def find_pairs(
         lacking = [video for video in seen if video.video_id in suspects and video.video_id not in dense]
         lacking = [video for video in lacking if video.video_id in prints and paths[video.video_id] in there]
         if lacking:
-            make(lacking, "all pictures", "looking closer at some videos")
+            make(lacking, "/dense", "looking closer at some videos")
             dense.update(video.video_id for video in lacking)
             prints = stored_prints(store, seen)
 
@@ -1003,7 +1098,12 @@ def find_pairs(
     compared = [prints[video.video_id] for video in seen]
     found = overlaps(compared, lengths, chosen=wanted, progress=partial(progress, "comparing videos"))
     no_duplicates = store.not_duplicates()
-    found = [one for one in found if tuple(sorted((seen[one.a].video_id, seen[one.b].video_id))) not in no_duplicates]
+
+    def is_wanted(one: Overlap) -> bool:
+        is_chosen = wanted is None or wanted[one.a] or wanted[one.b]
+        return is_chosen and tuple(sorted((seen[one.a].video_id, seen[one.b].video_id))) not in no_duplicates
+
+    found = list(filter(is_wanted, found))
     heard = [seen[number] for number in sorted({number for one in found for number in (one.a, one.b)})]
     heard = [video for video in heard if video.media.audio]
     sounds = stored_sounds(store, heard)
@@ -1011,23 +1111,40 @@ def find_pairs(
         make(lacking, "sound", "making fingerprints of sound")
         sounds = stored_sounds(store, heard)
     energies = [sounds.get(video.video_id, np.zeros((0, 8), np.uint8)) for video in seen]
-    levels = lru_cache(_KEPT_LEVELS)(lambda number: stored_levels(store, seen[number], len(compared[number].times)))
-    pairs: list[Pair] = []
-    small = 0
+    levelled = lru_cache(_KEPT_LEVELS)(
+        lambda n: replace(compared[n], levels=stored_levels(store, seen[n], len(compared[n].times)))
+    )
+    judged: list[Overlap | None] = []
     for number, one in enumerate(found, 1):
         if number % 64 == 0 or number == len(found):
             progress("comparing sound", number, len(found))
-        sure = certain(one, compared, lengths, energies, levels)
-        if sure is None:
-            continue
+        judged.append(certain(one, compared, lengths, energies, levelled))
+    # Where pictures are alike, and it is not sure that they are no others of the same place.
+    longest = math.inf if options.thorough else _LONGEST_CLOSE
+    unsure = [
+        number
+        for number, (one, sure) in enumerate(zip(found, judged, strict=True))
+        if len(one.ranges) > len(sure.ranges if sure else ()) and max(lengths[one.a], lengths[one.b]) <= longest
+    ]
+    moving = [seen[number] for number in sorted({n for one in unsure for n in (found[one].a, found[one].b)})]
+    lacking = [video for video in moving if not has_close_prints(store, video) and paths[video.video_id] in there]
+    make(lacking, "/close", "looking closely at some videos")
+    close = lru_cache(_KEPT_CLOSE)(lambda number: stored_close_prints(store, seen[number]))
+    for step, number in enumerate(unsure, 1):
+        progress("comparing what moves", step, len(unsure))
+        judged[number] = certain(found[number], compared, lengths, energies, levelled, close)
+    certainly = [sure for sure in judged if sure is not None]
+    pairs: list[Pair] = []
+    small = 0
+    for sure in [*certainly, *filter(is_wanted, implied(certainly, compared, lengths, energies, levelled))]:
         if sure.share < options.share:
             small += 1
             continue
         a, b = (
             _side(seen[number], paths[seen[number].video_id], sizes, share)
-            for number, share in ((one.a, sure.share_a), (one.b, sure.share_b))
+            for number, share in ((sure.a, sure.share_a), (sure.b, sure.share_b))
         )
-        silent = all(_is_silent(seen[number], sounds.get(seen[number].video_id)) for number in (one.a, one.b))
+        silent = all(_is_silent(seen[number], sounds.get(seen[number].video_id)) for number in (sure.a, sure.b))
         keep, reason = choose(a, b, sure.kind, sure.ranges, silent=silent)
         pairs.append(Pair(a, b, sure.kind, sure.ranges, sure.similarity, sure.sound, keep, reason))
     pairs += _copies(indexed, videos, paths, sizes, chosen)

@@ -98,14 +98,14 @@ def language_key(content: str, options: AsrOptions) -> str:
     return f"{content}/speech/{options.version}/language"
 
 
-def prints_key(content: str, *, dense: bool = False) -> str:
+def prints_key(content: str, part: Literal["", "/dense", "/close"] = "") -> str:
     """The name under which the hashes of a content's pictures are stored; see :mod:`clamr_cli.media.prints`."""
-    return f"{content}/prints/{PRINTS_VERSION}{'/dense' if dense else ''}"
+    return f"{content}/prints/{PRINTS_VERSION}{part}"
 
 
-def levels_key(content: str, *, dense: bool = False) -> str:
+def levels_key(content: str, part: Literal["", "/dense", "/close"] = "") -> str:
     """The name under which the levels of the pictures of :func:`prints_key` are stored."""
-    return f"{prints_key(content, dense=dense)}/levels"
+    return f"{prints_key(content, part)}/levels"
 
 
 def sound_print_key(content: str) -> str:

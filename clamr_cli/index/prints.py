@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -14,21 +15,23 @@ from clamr_cli.errors import MediaError
 from clamr_cli.index import tasks
 from clamr_cli.index.documents import levels_key, prints_key, sound_print_key
 from clamr_cli.index.executors.local import LocalExecutor
-from clamr_cli.media.prints import Prints, levels_of
+from clamr_cli.media.prints import CLOSE, INTERVAL, Prints, levels_of
 
 if TYPE_CHECKING:
     from clamr_cli.store import Store
     from clamr_cli.types import VideoRecord
 
-What = Literal["pictures", "all pictures", "sound"]
-"""The hashes of frames that an index run decodes, of all frames, or the energies of the sound."""
+What = Literal["", "/dense", "/close", "sound"]
+"""The hashes of frames that an index run decodes, of all of the video, of more frames, or the energies of the sound."""
+
+_INTERVALS: Final[dict[str, float]] = {"": 0.0, "/dense": INTERVAL, "/close": CLOSE}
 
 _AT_ONCE: Final = 500
 
 
 def _key(video: VideoRecord, what: What) -> str:
     content = video.content_hash
-    return sound_print_key(content) if what == "sound" else prints_key(content, dense=what == "all pictures")
+    return sound_print_key(content) if what == "sound" else prints_key(content, what)
 
 
 def _stored(store: Store, videos: Sequence[VideoRecord], what: What) -> dict[str, list[bytes]]:
@@ -42,23 +45,35 @@ def _stored(store: Store, videos: Sequence[VideoRecord], what: What) -> dict[str
 
 def stored_prints(store: Store, videos: Sequence[VideoRecord]) -> dict[str, Prints]:
     """The hashes that are stored of videos, by their ids; the closer ones where there are both."""
-    blobs = {**_stored(store, videos, "pictures"), **_stored(store, videos, "all pictures")}
+    blobs = {**_stored(store, videos, ""), **_stored(store, videos, "/dense")}
     return {video_id: Prints.of(*parts) for video_id, parts in blobs.items()}
 
 
 def stored_levels(store: Store, video: VideoRecord, count: int) -> NDArray[np.uint8]:
     """The levels of the ``count`` pictures that :func:`stored_prints` gives of a video, [n, 16, 16]."""
-    keys = [levels_key(video.content_hash, dense=dense) for dense in (True, False)]
+    keys = [levels_key(video.content_hash), levels_key(video.content_hash, "/dense")]
     # A run that was killed may have stored levels without their hashes.
     stored = (levels_of(extraction.blobs[0]) for extraction in store.extractions(keys).values())
     return next(levels for levels in stored if len(levels) == count)
 
 
-def put_prints(store: Store, content: str, blobs: Sequence[bytes], *, dense: bool = False) -> None:
+def has_close_prints(store: Store, video: VideoRecord) -> bool:
+    """Whether there are fingerprints by which a video can be looked at closely."""
+    return store.has_extraction(prints_key(video.content_hash, "/close"))
+
+
+def stored_close_prints(store: Store, video: VideoRecord) -> Prints | None:
+    """The fingerprints by which a video can be looked at closely, with their levels; None where they are not stored."""
+    hashes = _stored(store, [video], "/close").get(video.video_id)
+    levels = store.extraction(levels_key(video.content_hash, "/close"))
+    return replace(Prints.of(*hashes), levels=levels_of(levels.blobs[0])) if hashes and levels else None
+
+
+def put_prints(store: Store, content: str, blobs: Sequence[bytes], part: Literal["", "/dense", "/close"] = "") -> None:
     """Store those of :meth:`clamr_cli.media.prints.Prints.blobs`; where there are hashes, there are levels, too."""
     *hashes, levels = blobs
-    store.put_extraction(levels_key(content, dense=dense), {}, [levels])
-    store.put_extraction(prints_key(content, dense=dense), {}, hashes)
+    store.put_extraction(levels_key(content, part), {}, [levels])
+    store.put_extraction(prints_key(content, part), {}, hashes)
 
 
 def stored_sounds(store: Store, videos: Sequence[VideoRecord]) -> dict[str, NDArray[np.uint8]]:
@@ -115,10 +130,10 @@ def make_prints(
                         store.put_extraction(sound_print_key(video.content_hash), {}, blobs)
                     else:
                         blobs = await executor.run(
-                            "decode", tasks.read_prints, path, media, what == "all pictures",
+                            "decode", tasks.read_prints, path, media, _INTERVALS[what],
                             stall_timeout=time_limit, on_report=report,
                         )  # fmt: skip
-                        put_prints(store, video.content_hash, blobs, dense=what == "all pictures")
+                        put_prints(store, video.content_hash, blobs, what)
                 except MediaError as error:
                     errors[video.video_id] = error
                 before += media.duration

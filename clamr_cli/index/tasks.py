@@ -144,11 +144,11 @@ def read_time_base(_report: Reporter, path: str) -> TimeBase:
     return probe.read_time_base(path)
 
 
-def read_prints(report: Reporter, path: str, info: MediaInfo, dense: bool) -> list[bytes]:
+def read_prints(report: Reporter, path: str, info: MediaInfo, interval: float) -> list[bytes]:
     """Make the hashes of a file's pictures, as bytes."""
     from clamr_cli.media import prints
 
-    return prints.read_prints(path, info, lambda time: report(time, info.duration), dense=dense).blobs()
+    return prints.read_prints(path, info, lambda time: report(time, info.duration), interval=interval).blobs()
 
 
 def read_sound_print(report: Reporter, path: str, info: MediaInfo) -> list[bytes]:

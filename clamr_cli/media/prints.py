@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from clamr_cli.errors import MediaError
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 INTERVAL: Final = 0.5
 """Seconds between two hashes at least, where frames are decoded in sequence."""
+
+CLOSE: Final = 0.1
+"""The same, where two videos are looked at closely: what moves shows in a few of them."""
 
 FLAT: Final = np.uint64(0)
 """Stands for the hash of a picture of one colour, which is like any other of its kind."""
@@ -45,8 +49,8 @@ _EDGES: Final = (100, 250, 450, 700, 1000, 1400, 1900, 2600, 3600)  # of the eig
 _SIDE: Final = 128  # pixels along each side of the copy in which bars are looked for
 _SMALL: Final = 32  # of the copy that is transformed
 _FLAT: Final = 4.0  # standard deviation of the levels (of 256) below which a picture is of one colour
-_AROUND: Final = 8  # pictures before and after one in which its bars must be dark too
-_BLOCK: Final = 64  # pictures that are hashed at a time
+_AROUND: Final = 4.0  # seconds before and after a picture in which its bars must be dark too
+_BLOCK: Final = 32.0  # seconds of pictures that are hashed at a time
 _WRITTEN: Final = 28  # pixels of each row and column of a bar that need not be dark
 _DARK: Final = 64  # level up to which a bar is dark
 _CONTRAST: Final = 0.12  # part of the range between bar and picture up to which pixels belong to the bar
@@ -54,7 +58,7 @@ _SHARP: Final = 0.3  # part of that range that the picture reaches within three 
 _UNEVEN: Final = 6  # pixels by which two bars may differ
 _ALL: Final = slice(None)
 _LEAST_INSIDE: Final = 24  # pixels between bars at least
-_SLACK: Final = 0.05  # seconds by which a frame may come early
+_SLACK: Final = 0.1  # part of the interval by which a frame may come early
 
 
 def _frequencies() -> list[tuple[int, int]]:
@@ -113,8 +117,11 @@ def levels_of(blob: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(zlib.decompress(blob), np.uint8).reshape(-1, LEVELS, LEVELS)
 
 
-def hash_pictures(pictures: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-    """Hashes [n] and levels [n, 16, 16] of pictures in order of time, [n, 128, 128] uint8 brightness."""
+def hash_pictures(
+    pictures: NDArray[np.uint8], interval: float = INTERVAL
+) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """Hashes [n] and levels [n, 16, 16] of pictures at a distance in time, [n, 128, 128] uint8 brightness."""
+    around = round(_AROUND / interval)
     small = np.empty((len(pictures), _SMALL, _SMALL), np.float32)
     # A bar may have a logo and a line of text.
     rows = np.partition(pictures, _SIDE - _WRITTEN, axis=2)[:, :, _SIDE - _WRITTEN]
@@ -125,8 +132,8 @@ def hash_pictures(pictures: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDAr
     for number, picture in enumerate(pictures):
         # Bars are dark in all pictures, or in all of a shot.
         place = int(np.searchsorted(cuts, number, side="right"))
-        first = max(number - _AROUND, int(cuts[place - 1]) if place else 0)
-        end = min(number + _AROUND + 1, int(cuts[place]) if place < len(cuts) else len(pictures))
+        first = max(number - around, int(cuts[place - 1]) if place else 0)
+        end = min(number + around + 1, int(cuts[place]) if place < len(cuts) else len(pictures))
         shot_down, shot_across = down, across
         if down == across == _ALL:
             shot_down, shot_across = _inside(rows[first:end].max(axis=0)), _inside(columns[first:end].max(axis=0))
@@ -164,7 +171,10 @@ def _inside(levels: NDArray[np.uint8]) -> slice:
 class PrintMaker:
     """Makes the hashes of a video from frames as they are decoded; frames in between cost nothing."""
 
-    def __init__(self, info: MediaInfo) -> None:
+    def __init__(self, info: MediaInfo, interval: float = INTERVAL) -> None:
+        self._interval = interval
+        # One for all frames: it holds the tables by which they are scaled.
+        self._reformatter = VideoReformatter()
         self._turns = -info.rotation // 90
         self._mirrored = info.mirrored
         self._due = -np.inf
@@ -174,21 +184,21 @@ class PrintMaker:
 
     def add(self, time: float, frame: VideoFrame) -> None:
         """Take a decoded frame, if it is time for the next one."""
-        if time < self._due - _SLACK:
+        if time < self._due - _SLACK * self._interval:
             return
-        self._due = max(self._due + INTERVAL, time + INTERVAL / 2) if np.isfinite(self._due) else time + INTERVAL
+        self._due = max(self._due, time - self._interval / 2 if self._times else time) + self._interval
         self._times.append(max(0.0, time))
-        small = frame.reformat(_SIDE, _SIDE, format="gray", interpolation="AREA")
+        small = self._reformatter.reformat(frame, _SIDE, _SIDE, format="gray", interpolation="AREA")
         picture = np.asarray(small.to_ndarray(), np.uint8)
         if self._mirrored:
             picture = picture[:, ::-1]
         self._pictures.append(np.rot90(picture, self._turns) if self._turns else picture)
-        if len(self._pictures) == _BLOCK:
+        if len(self._pictures) == round(_BLOCK / self._interval):
             self._hash()
 
     def _hash(self) -> None:
         if self._pictures:
-            self._made.append(hash_pictures(np.stack(self._pictures)))
+            self._made.append(hash_pictures(np.stack(self._pictures), self._interval))
             self._pictures.clear()
 
     def prints(self) -> Prints:
@@ -201,19 +211,19 @@ class PrintMaker:
 
 
 def read_prints(
-    path: str, info: MediaInfo, progress: Callable[[float], None] | None = None, *, dense: bool = False
+    path: str, info: MediaInfo, progress: Callable[[float], None] | None = None, *, interval: float = 0.0
 ) -> Prints:
     """The hashes of a file's pictures, those that an index run makes of it; empty where it has none.
 
-    With ``dense`` they are everywhere as close as :data:`INTERVAL`, and all of the video is decoded.
+    With an ``interval`` they are everywhere as close, and all of the video is decoded.
 
     Raises:
         MediaError: the file is gone, the disk fails, or not one frame can be decoded.
     """
     from clamr_cli.media.frames import sample_frames
 
-    maker = PrintMaker(info)
-    gap, longest = (INTERVAL, INTERVAL) if dense else (2.0, 4.0)
+    maker = PrintMaker(info, interval or INTERVAL)
+    gap, longest = (interval, interval) if interval else (2.0, 4.0)
     for sample in sample_frames(path, info, interval=gap, longest_gap=longest, max_side=64, watch=maker.add):
         if progress is not None:
             progress(sample.time)

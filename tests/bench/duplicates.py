@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -42,9 +43,9 @@ import numpy as np
 import scipy.fft
 
 from clamr_cli.demo import PHOTOS, camera_move, photo
-from clamr_cli.edit.duplicates import Overlap, certain, overlaps
+from clamr_cli.edit.duplicates import Overlap, certain, implied, overlaps
 from clamr_cli.media.audio import read_audio
-from clamr_cli.media.prints import Prints, read_prints, read_sound_print
+from clamr_cli.media.prints import CLOSE, INTERVAL, Prints, read_prints, read_sound_print
 from clamr_cli.media.probe import probe
 from clamr_cli.types import Span
 
@@ -480,7 +481,7 @@ def main() -> None:
     paths = [arguments.clips / f"{clip.name}.mp4" for clip in clips]
     infos = [probe(str(path)) for path in paths]
     began = time.process_time()
-    prints = [read_prints(str(path), info, dense=True) for path, info in zip(paths, infos, strict=True)]
+    prints = [read_prints(str(path), info, interval=INTERVAL) for path, info in zip(paths, infos, strict=True)]
     hashing = time.process_time() - began
     began = time.process_time()
     lengths = [info.duration for info in infos]
@@ -492,7 +493,17 @@ def main() -> None:
         for path, info in zip(paths, infos, strict=True)
     ]
     listening = time.process_time() - began
-    found = [sure for one in found if (sure := certain(one, prints, lengths, heard)) is not None]
+    began = time.process_time()
+    judged = [certain(one, prints, lengths, heard) for one in found]
+    judging = time.process_time() - began
+    began = time.process_time()
+    close = functools.cache(lambda number: read_prints(str(paths[number]), infos[number], interval=CLOSE))
+    for number, (one, sure) in enumerate(zip(found, judged, strict=True)):
+        if len(one.ranges) > len(sure.ranges if sure else ()):
+            judged[number] = certain(one, prints, lengths, heard, close=close)
+    closely = time.process_time() - began
+    found = [sure for sure in judged if sure is not None]
+    found += implied(found, prints, lengths, heard, prints.__getitem__)
     ranges = {(one.a, one.b): [(each.a, each.b) for each in one.ranges] for one in found}
     result: dict[str, Any] = {
         "clips": len(clips),
@@ -500,6 +511,9 @@ def main() -> None:
         "hash_cpu_s": round(hashing, 1),
         "compare_cpu_s": round(comparing, 2),
         "sound_cpu_s": round(listening, 1),
+        "certain_cpu_s": round(judging, 1),
+        "close_cpu_s": round(closely, 1),
+        "looked_at_closely": close.cache_info().currsize,
         **score(clips, ranges),
     }
     sources = sorted({piece.source for clip in clips for piece in clip.pieces})

@@ -140,7 +140,7 @@ COLUMNS: Final = (
 def duplicates(context: Context, arguments: DuplicatesArguments) -> int:
     """Find videos that show the same, wholly or in part.
 
-    Found well are copies that were encoded anew, scaled, put in black bars, made brighter or faster by up to 5 %, and parts of them, if the picture changes or both have sound. Less surely: crops, mirrored copies, ranges shorter than 10 seconds, and copies with a logo or subtitles on the picture. A range of few different pictures (slides, a camera that stands still) is only shown if the sound is the same, or the pictures are exactly the same and there is none. Each pair says where: 12:34-17:33 = 0:00-5:00 is what the first shows from 12:34 and the second from the start.
+    Found well are copies that were encoded anew, scaled, put in black bars, made brighter or faster by up to 5 %, and parts of them, if the picture changes or both have sound. Less surely: crops, mirrored copies, ranges shorter than 10 seconds, and copies with a logo or subtitles on the picture. A range of few different pictures (slides, a camera that stands still) is only shown if the sound is the same, or what moves or changes in them is exactly the same at the same times. Where that is not sure from the fingerprints, videos of up to 15 minutes, or all with --thorough, are decoded once for a closer look. A copy with another sound is one too, and is marked. Each pair says where: 12:34-17:33 = 0:00-5:00 is what the first shows from 12:34 and the second from the start.
 
     Pairs that share less than a tenth of the shorter video, such as an intro of a series, are only counted: --share 0 shows them. One of two videos is proposed to be kept only where the other seems to have nothing more; nothing is ever deleted.
 

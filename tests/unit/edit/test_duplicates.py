@@ -17,7 +17,10 @@ from clamr_cli.edit.duplicates import (
     certain,
     choose,
     compare_sound,
+    implied,
+    overlap_of,
     overlaps,
+    ranges_by_changes,
     superfluous,
 )
 from clamr_cli.media.prints import FLAT, MIRROR, Prints
@@ -183,6 +186,54 @@ def test_what_moves_before_a_picture_that_stays_says_what_is_shared() -> None:
     # The same place at another time.
     assert pair_of_levels(film, before_a_wall(2)) is None
     assert pair_of_levels(before_a_wall(1, walks=False), before_a_wall(2, walks=False)) is None
+
+
+def test_a_closer_look_finds_what_moves_hardly() -> None:
+    # A figure that sways in two parts of a wall, ten pictures a second, and the same as a copy shows it.
+    def swaying(seed: int) -> Prints:
+        sway = np.convolve(np.random.default_rng(seed).normal(size=219), np.ones(20) / 5, "valid")
+        levels = np.full((200, 16, 16), 128.0) + np.random.default_rng(seed + 9).normal(0, 0.2, (200, 16, 16))
+        levels[:, 4:12, 6] += 6 * sway[:, None]
+        levels[:, 4:12, 9] -= 6 * sway[:, None]
+        wall = np.full(200, np.uint64(0x123456789ABCDEF))
+        return Prints(np.arange(200, dtype=np.float32) / 10, wall, np.rint(np.clip(levels, 0, 255)).astype(np.uint8))
+
+    one, copy, other = swaying(1), swaying(1), swaying(2)
+    part = replace(copy, times=copy.times[:120], hashes=copy.hashes[60:180], levels=copy.levels[60:180])
+    both = 20.0, 12.0
+    (shared,) = ranges_by_changes(one, part, both, mirrored=False, close=True)
+    assert close(shared.a, 6, 18, by=0.5)
+    assert close(shared.b, 0, 12, by=0.5)
+    assert ranges_by_changes(one, other, (20.0, 20.0), mirrored=False, close=True) == []
+    # What recurs, such as what compression changes at each keyframe, says nothing of where it lies.
+    beat = np.tile(one.levels[:20], (10, 1, 1))
+    assert ranges_by_changes(*[replace(one, levels=beat)] * 2, (20.0, 20.0), mirrored=False, close=True) == []
+
+
+def test_one_music_behind_other_pictures_is_no_copy() -> None:
+    walls = [np.full(80, np.uint64(number)) for number in (0x123456789ABCDEF, 0xFEDC0A9876543219)]
+    videos = [video(noisy(wall, seed, 0.02)) for seed, wall in enumerate(walls)]
+    music = np.random.default_rng(3).integers(80, 220, (400, 8)).astype(np.uint8)
+    (pair,) = overlaps(videos, [40.0, 40.0])
+    assert pair.ranges == ()
+    bare = [replace(each, levels=np.zeros((0, 16, 16), np.uint8)) for each in videos]
+    assert certain(pair, bare, [40.0, 40.0], [music, music], videos.__getitem__) is None
+
+
+def test_two_pieces_of_a_third_video_are_a_pair() -> None:
+    film = before_a_wall(1)
+    walls = [replace(video(np.full(len(part), np.uint64(5))), levels=part) for part in (film, film[:24], film[8:])]
+    one = Range(Span(0, 12), Span(0, 12), 1.0, 0.0, 0.0, pictures=3)
+    sure = [overlap_of(0, 1, [one], walls, [20, 12, 16])]
+    sure += [overlap_of(0, 2, [replace(one, a=Span(4, 20), b=Span(0, 16))], walls, [20, 12, 16])]
+    silence = [np.zeros((0, 8), np.uint8)] * 3
+    (pair,) = implied(sure, walls, [20, 12, 16], silence, walls.__getitem__)
+    assert (pair.a, pair.b) == (1, 2)
+    assert close(pair.ranges[0].a, 4, 12)
+    assert close(pair.ranges[0].b, 0, 8)
+    # Evidence of two pictures alone, from one video, is not handed on.
+    few = [overlap_of(each.a, each.b, [replace(each.ranges[0], pictures=2)], walls, [20, 12, 16]) for each in sure]
+    assert implied(few, walls, [20, 12, 16], silence, walls.__getitem__) == []
 
 
 def test_no_hashes_at_all() -> None:
