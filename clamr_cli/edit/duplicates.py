@@ -477,7 +477,8 @@ def _to_ends(one: Range, length_a: float, length_b: float) -> Range:
     start_b, end_b = max(0.0, one.b.start - start * one.speed), min(length_b, one.b.end + end * one.speed)
     start_a = one.a.start + (start_b - one.b.start) / one.speed
     end_a = one.a.end + (end_b - one.b.end) / one.speed
-    return replace(one, a=Span(start_a, min(length_a, end_a)), b=Span(start_b, end_b))
+    a, b = (start_a, min(length_a, end_a)), (start_b, end_b)
+    return replace(one, a=Span(*(max(0.0, round(at, 3)) for at in a)), b=Span(*(max(0.0, round(at, 3)) for at in b)))
 
 
 def may_share(a: Prints, b: Prints, *, mirrored: bool = False) -> bool:

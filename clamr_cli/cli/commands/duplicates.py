@@ -80,8 +80,8 @@ def _described(side: Any) -> str:  # noqa: ANN401 -- a Side
 
 def _kept(row: dict[str, Any]) -> str:
     pair = row["pair"]
-    side = "both" if pair.keep is None else "first" if pair.keep is pair.a else "second"
-    return f"{side}: {pair.reason}"
+    side = "both" if pair.keep is None else "the first" if pair.keep is pair.a else "the second"
+    return f"keep {side}: {pair.reason}"
 
 
 def _sides(name: str) -> tuple[Column, ...]:
