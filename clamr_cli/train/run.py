@@ -121,9 +121,11 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class TrainNote:
-    """A message for the user."""
+    """A message for the user: what begins, or how many of ``total`` are done."""
 
     text: str
+    done: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,8 @@ class TrainView(RunView[TrainEvent]):
                 self._show_step(event)
             case Evaluated():
                 self.screen.line(f"step {event.step}: loss of the development queries {event.loss:.4f}")
+            case TrainNote(text, done, total) if total:
+                self.screen.bar(f"{text}: {done:,} of {total:,}", done, total, key=text)
             case TrainNote():
                 self.screen.line(event.text)
             case Trained():

@@ -176,7 +176,7 @@ class _Stored:
         keys = [f"{name}/{hashlib.blake2b(content, digest_size=16).hexdigest()}" for content in contents]
         missing = list({key: item for key, item in zip(keys, items, strict=True) if key not in self._known}.items())
         for start in range(0, len(missing), _CHUNK):
-            yield TrainNote(f"encoding {name}: {start:,} of {len(missing):,}")
+            yield TrainNote(f"encoding {name}", start, len(missing))
             part = missing[start : start + _CHUNK]
             self._known |= dict(zip([key for key, _ in part], compute([item for _, item in part]), strict=True))
         if missing:

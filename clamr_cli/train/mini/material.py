@@ -5,28 +5,33 @@ The connector is a ridge regression from features of an image to the sentence ve
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from clamr_cli.encoders.mini.encoder import Backbones
+from clamr_cli.encoders.mini.encoder import Backbones, MiniEncoder
 from clamr_cli.encoders.mini.multilingual import MultilingualModel
 from clamr_cli.encoders.mini.networks import LEXICAL, Array, Connector, ImageFeatures, unit
 from clamr_cli.encoders.mini.passages import Passage, lexical_vectors
 from clamr_cli.encoders.mini.vision import PLAIN_INPUTS
+from clamr_cli.files import write_atomically
 from clamr_cli.train.mini import data as files
 from clamr_cli.train.mini.data import CaptionedImage, Entry
 from clamr_cli.train.mini.synthetic_images import encode_jpeg, generate, restyle
 from clamr_cli.train.run import TrainNote
 
 Ids = NDArray[np.int64]
+_Arrays = dict[str, NDArray[Any]]
 
 PHOTOS, THINGS, STYLED, GENERATED, PSEUDO = "photos", "things", "styled", "generated", "pseudo"
 """Groups of images: photos with captions, photos of single things, photos in other styles, images generated without any
@@ -72,8 +77,8 @@ _CLASS_WEIGHT: Final = 0.1
 """Weight of a photo that has only the name of its class."""
 
 _CHUNK: Final = 64
-_CHUNKS_PER_NOTE: Final = 20
-_STRINGS_PER_NOTE: Final = 10_000
+_STRINGS: Final = 1000
+"""Images and strings that are encoded, and kept in a file, together."""
 
 
 class PassageFeatures(NamedTuple):
@@ -303,24 +308,25 @@ def _folds_of_kinds(images: Sequence[CaptionedImage]) -> Ids:
 
 
 def load(data: Path, cache: Path) -> Generator[TrainNote, None, TrainingMaterial]:
-    """Read the data folder and run the frozen models over it, which takes minutes on two cores; yields progress."""
+    """Read the data folder and run the frozen models over it, which takes minutes on two cores; yields progress.
+
+    What the models make of images and queries is kept in the cache folder, for the run that goes on after this one.
+    """
     yield TrainNote("generating images")
     images, groups, jpegs, folds, descriptions = _read_images(data)
     entries, backbones = files.entries(data), Backbones(cache, device="auto", threads=0)
-    text_model = TextModel(backbones)
+    text_model, stored = TextModel(backbones), cache / "mini" / MiniEncoder.describe(cache=cache).fingerprint
     samples = sorted((data / "train/imagenet_sample").glob("*.jpg"))
-    yield TrainNote(f"encoding {len(entries):,} texts")
     passages = [text_model.text(entry.text) for entry in entries]
-    features = iter(text_model.encode([passage for part in passages for passage in part]))
+    flat = [passage for part in passages for passage in part]
+    features = iter((yield from _text_features(text_model.encode, flat, stored, "texts")))
     texts = [[next(features) for _ in part] for part in passages]
     strings = {query for entry in entries for query in entry.queries}
     strings |= {string for image in images for string in (*image.captions, *image.pieces)}
     strings |= {caption for captions in descriptions for caption in captions}
-    ordered, queries = sorted(strings), dict[str, PassageFeatures]()
-    for start in range(0, len(ordered), _STRINGS_PER_NOTE):
-        yield TrainNote(f"encoding queries and captions: {start:,} of {len(ordered):,}")
-        part = ordered[start : start + _STRINGS_PER_NOTE]
-        queries |= zip(part, text_model.queries(part), strict=True)
+    ordered = sorted(strings)
+    of_strings = yield from _text_features(text_model.queries, ordered, stored, "queries and captions")
+    queries = dict(zip(ordered, of_strings, strict=True))
 
     def means_of(captions: Iterable[Sequence[str]]) -> Array:
         """The means of captions [n, 384]."""
@@ -333,10 +339,10 @@ def load(data: Path, cache: Path) -> Generator[TrainNote, None, TrainingMaterial
         encode_jpeg(np.asarray(ImageOps.mirror(Image.open(io.BytesIO(jpegs[index])).convert("RGB"))))
         for index in photos
     ]
-    image_features = yield from _image_features(backbones, jpegs, "images")
-    of_mirrored = yield from _image_features(backbones, mirrored, "mirrored photos", regions=False)
+    image_features = yield from _image_features(backbones, jpegs, stored, "images")
+    of_mirrored = yield from _image_features(backbones, mirrored, stored, "mirrored photos")
     class_jpegs = [sample.read_bytes() for sample in samples]
-    of_classes = yield from _image_features(backbones, class_jpegs, "photos of classes", regions=False)
+    of_classes = yield from _image_features(backbones, class_jpegs, stored, "photos of classes")
     inputs, targets = image_features.inputs[:, 0], means_of(image.captions for image in images[: len(jpegs)])
     counts = [
         (index, _WEIGHTS.get(name, 0.0), 2 * weight * (position % 2 == 0) if name in _HALVED else weight)
@@ -383,17 +389,58 @@ def load(data: Path, cache: Path) -> Generator[TrainNote, None, TrainingMaterial
 
 
 def _image_features(
-    model: Backbones, jpegs: Sequence[bytes], name: str, *, regions: bool = True
+    model: Backbones, jpegs: Sequence[bytes], stored: Path, name: str
 ) -> Generator[TrainNote, None, ImageFeatures]:
-    """Features of images, a chunk at a time, so that few are decoded at once; yields progress.
-
-    Without ``regions`` they are of the whole images only.
-    """
-    count = None if regions else 1
+    """Features of images, a chunk at a time, so that few are decoded at once; yields progress."""
     parts = []
-    for number, start in enumerate(range(0, len(jpegs), _CHUNK)):
-        if number % _CHUNKS_PER_NOTE == 0:
-            yield TrainNote(f"encoding {name}: {start:,} of {len(jpegs):,}")
-        part = model.image_features(jpegs[start : start + _CHUNK])
-        parts.append(ImageFeatures(part.inputs[:, :count].copy(), part.probabilities[:, :count].copy()))
-    return ImageFeatures(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ImageFeatures)))
+    for start in range(0, len(jpegs), _CHUNK):
+        yield TrainNote(f"encoding {name}", start, len(jpegs))
+        chunk = jpegs[start : start + _CHUNK]
+        parts.append(_stored(stored, chunk, partial(_image_arrays, model, chunk)))
+    return ImageFeatures(
+        **{name: np.concatenate([part[name] for part in parts]).astype(np.float32) for name in parts[0]}
+    )
+
+
+def _image_arrays(model: Backbones, jpegs: Sequence[bytes]) -> _Arrays:
+    features = model.image_features(jpegs)
+    return {"inputs": features.inputs, "probabilities": features.probabilities}
+
+
+def _text_features(
+    encode: Callable[[Sequence[Any]], list[PassageFeatures]], texts: Sequence[Any], stored: Path, name: str
+) -> Generator[TrainNote, None, list[PassageFeatures]]:
+    """Features of passages, or of queries, in order; yields progress."""
+    features: list[PassageFeatures] = []
+    for start in range(0, len(texts), _STRINGS):
+        yield TrainNote(f"encoding {name}", start, len(texts))
+        part = texts[start : start + _STRINGS]
+        arrays = _stored(stored, [repr(text).encode() for text in part], partial(_text_arrays, encode, part))
+        states, lexical = (
+            np.split(arrays[name].astype(np.float32), arrays["ends"][:-1]) for name in ("states", "lexical")
+        )
+        features += map(PassageFeatures, states, lexical, arrays["means"].astype(np.float32))
+    return features
+
+
+def _text_arrays(encode: Callable[[Sequence[Any]], list[PassageFeatures]], texts: Sequence[Any]) -> _Arrays:
+    states, lexical, means = zip(*encode(texts), strict=True)
+    ends = np.cumsum([len(part) for part in states])
+    return {
+        "states": np.concatenate(states), "lexical": np.concatenate(lexical), "means": np.stack(means), "ends": ends,
+    }  # fmt: skip
+
+
+def _stored(folder: Path, items: Sequence[bytes], compute: Callable[[], _Arrays]) -> _Arrays:
+    """Outputs of a frozen model for these items, with half the digits; an earlier run may have left them in a file."""
+    path = folder / f"{hashlib.blake2b(b' '.join(items), digest_size=16).hexdigest()}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, BadZipFile):
+        pass
+    arrays = {name: each.astype(np.float16) if each.dtype == np.float32 else each for name, each in compute().items()}
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    write_atomically(path, content.getvalue(), sync=False)
+    return arrays

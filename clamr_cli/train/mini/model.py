@@ -40,6 +40,9 @@ _GATES: Final[dict[str, list[list[float]]]] = {
 _NAMES: Final = tuple(_GATES)
 _LEXICAL_HEADS: Final = ("query_word", "word")
 
+_TOGETHER: Final = 6
+"""Documents that go through the joint transformer at once."""
+
 _MODALITY_OF_KIND: Final = torch.tensor(
     [0, 0, *[MODALITY_IDS[Modality.VIDEO]] * 3] + [MODALITY_IDS[modality] for modality in (*WORD, *PASSAGE)] + [0]
 )
@@ -116,15 +119,21 @@ class MiniModel(nn.Module):
 
     def contextual(self, batch: PaddedRows) -> Tensor:
         """[b, n, 384]: text rows with the transformer's correction added, of unit length; other rows unchanged."""
-        if self.separate:
+        if self.separate or not (batch.kinds >= FIRST_TEXT).any():
             return batch.rows
-        hidden = batch.rows * WIDTH**0.5 + self.kind[batch.kinds.clamp_min(0)]
-        hidden = hidden + batch.times @ self.time
-        for layer in self.layers:
-            hidden = layer(hidden, batch.mask)
-        changed = functional.normalize(batch.rows + self.norm(hidden) @ self.correction, dim=-1)
-        is_text = (batch.kinds >= FIRST_TEXT).unsqueeze(-1)
-        return torch.where(is_text, changed, batch.rows)
+        result, lengths = batch.rows.clone(), batch.mask.sum(dim=1)
+        # Documents of like length together: most of the batch would be padding.
+        for members in torch.split(lengths.argsort(), _TOGETHER):
+            longest = max(1, int(lengths[members].max()))
+            part = PaddedRows(*(each[members, :longest] for each in batch))
+            hidden = part.rows * WIDTH**0.5 + self.kind[part.kinds.clamp_min(0)]
+            hidden = hidden + part.times @ self.time
+            for layer in self.layers:
+                hidden = layer(hidden, part.mask)
+            changed = functional.normalize(part.rows + self.norm(hidden) @ self.correction, dim=-1)
+            is_text = (part.kinds >= FIRST_TEXT).unsqueeze(-1)
+            result[members, :longest] = torch.where(is_text, changed, part.rows)
+        return result
 
     def vectors(self, batch: PaddedRows) -> Tensor:
         """[b, n, 128] token vectors, of unit length; zeros where padded."""

@@ -54,6 +54,14 @@ def test_evaluations_notes_and_the_end_are_lines_and_control_characters_are_esca
     assert text.endswith("trained out (loss 0.5)\n")
 
 
+def test_what_is_encoded_has_the_time_left():
+    notes = [TrainNote("encoding images", number * 64, 6400) for number in range(20)]
+    lines = shown(*notes).splitlines()
+    assert lines
+    assert all(line.startswith("encoding images: ") and line.endswith(" left") for line in lines)
+    assert " of 6,400, about " in lines[0]
+
+
 def test_quiet_prints_only_the_result():
     assert shown(*steps(40), Evaluated(40, 1.0), Trained(Path("out")), quiet=True) == "trained out\n"
 

@@ -58,15 +58,18 @@ def test_padding_changes_nothing(model) -> None:
 
     from clamr_cli.train.mini.model import PaddedRows, empty_rows
 
-    states, which, times, spelled = rows(12)
-    padded = empty_rows(1, 30)
-    for part, values in zip(padded, (states, which, time_features(times), spelled), strict=True):
-        part[0, :12] = torch.from_numpy(values)
+    lengths = (12, 30, 3, 25, 11, 18, 7, 29)
+    padded = empty_rows(len(lengths), 30)
+    for number, length in enumerate(lengths):
+        states, which, times, spelled = rows(length, seed=number)
+        for part, values in zip(padded, (states, which, time_features(times), spelled), strict=True):
+            part[number, :length] = torch.from_numpy(values)
     with torch.inference_mode():
-        alone = model.vectors(PaddedRows(*(part[:, :12] for part in padded)))
         found = model.vectors(padded)
-    torch.testing.assert_close(found[:, :12], alone, atol=1e-5, rtol=1e-4)
-    assert not found[:, 12:].any()
+        for number, length in enumerate(lengths):
+            alone = model.vectors(PaddedRows(*(part[number : number + 1, :length] for part in padded)))[0]
+            torch.testing.assert_close(found[number, :length], alone, atol=1e-5, rtol=1e-4)
+            assert not found[number, length:].any()
 
 
 def test_text_sees_every_other_row_and_pictures_and_queries_stay(model) -> None:
