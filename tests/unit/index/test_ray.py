@@ -119,12 +119,12 @@ def kill_worker(report: Reporter) -> None:
     """End the worker whose process this one is of."""
     report(0, 1)
     os.kill(os.getppid(), signal.SIGKILL)
-    time.sleep(60)
+    time.sleep(500)
 
 
 def hang(report: Reporter) -> None:
     report(0, 1)
-    time.sleep(60)
+    time.sleep(500)
 
 
 def complain(report: Reporter, path: str) -> None:
@@ -140,17 +140,17 @@ def test_what_goes_wrong_on_a_worker_is_told_apart(cluster, options, tmp_path):
         with pytest.raises(TaskFailed, match="said nothing for 1 s"):
             await executor.run("decode", hang, stall_timeout=1.0)
         with pytest.raises(Unreachable, match="the file is gone on node"):
-            await executor.run("decode", complain, str(tmp_path), stall_timeout=20.0)
+            await executor.run("decode", complain, str(tmp_path), stall_timeout=300.0)
         for _ in range(2):  # Ray starts it again
             with pytest.raises(WorkerLost, match="worker 1 on node"):
-                await executor.run("decode", kill_worker, stall_timeout=20.0)
-        running = asyncio.create_task(executor.run("decode", hang, stall_timeout=20.0))
+                await executor.run("decode", kill_worker, stall_timeout=300.0)
+        running = asyncio.create_task(executor.run("decode", hang, stall_timeout=300.0))
         while len(notices) < 6:
             await asyncio.sleep(0.05)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert await executor.run("decode", measure, stall_timeout=20.0) == 1
+        assert await executor.run("decode", measure, stall_timeout=300.0) == 1
 
     try:
         asyncio.run(work())
@@ -170,7 +170,7 @@ def test_a_node_that_is_to_be_taken_away_gets_no_further_tasks_and_its_loss_does
 
     async def work() -> None:
         executor.start(lambda _: None)
-        running = asyncio.create_task(executor.run("decode", hang, stall_timeout=60.0))
+        running = asyncio.create_task(executor.run("decode", hang, stall_timeout=300.0))
         while not (busy := [worker for worker in executor._workers if worker.running["decode"]]):
             await asyncio.sleep(0.05)
         while not all(worker.up for worker in executor._workers):
@@ -178,7 +178,7 @@ def test_a_node_that_is_to_be_taken_away_gets_no_further_tasks_and_its_loss_does
         gcs = ray._raylet.GcsClient(address=cluster.address)
         assert gcs.drain_node(busy[0].place, reason, "preempted", int(time.time() * 1000) + 60_000)[0]
         for _ in range(3):
-            assert await executor.run("decode", measure, stall_timeout=20.0) == 1
+            assert await executor.run("decode", measure, stall_timeout=300.0) == 1
             assert (await executor._choose("encode", None)).place != busy[0].place
         (node,) = (one for one in cluster.list_all_nodes() if one.node_id == busy[0].place)
         cluster.remove_node(node, allow_graceful=False)
@@ -213,11 +213,11 @@ def test_workers_share_the_gpus_of_a_node_and_where_none_is_free_one_line_says_s
             await asyncio.sleep(0.05)
         assert len({worker.place for worker in executor._workers}) == 1
         tasks = [worker.actor.run.options(num_returns="streaming") for worker in executor._workers]
-        seen = [[await item async for item in task.remote("decode", gpu, (), 20.0, True)] for task in tasks]
+        seen = [[await item async for item in task.remote("decode", gpu, (), 300.0, True)] for task in tasks]
         assert sorted(items[-1] for items in seen) == [("answer", "0"), ("answer", "1")]
         halves.start(lambda _: None)
         with pytest.raises(ClamrError, match=r"no node has as much free as one needs \(CPU 1, GPU 0\.5\)"):
-            await halves.run("decode", measure, stall_timeout=20.0)
+            await halves.run("decode", measure, stall_timeout=300.0)
 
     try:
         assert (executor.count, halves.count) == (2, 4)

@@ -62,7 +62,7 @@ def stores(tmp_path_factory):
 def test_every_method_that_reads_asks_all_indexes():
     on_others = {  # they call what is overridden
         "open", "parts", "video", "labels_of", "voices_of", "extraction", "matching_text", "sample",
-        "is_in_place",  # commands that a server answers keep one index open
+        "is_in_place", "watch_lock",  # commands that a server answers, and watches, keep one index open
         # what needs the writer lock, which a union refuses
         "note_run", "sync", "sweep", "finish", "pack_vectors", "pack_all", "scan_packed", "forget_encoder",
         "index_vectors",
