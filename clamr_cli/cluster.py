@@ -52,7 +52,7 @@ class Cluster:
             _connect(ray, options.address)
         # The head of a cluster often has no processors for others.
         self.gpus = options.gpus_per_worker
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and _has(node["Resources"], self.gpus)]
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and _has_room(node["Resources"], self.gpus)]
         count = sum(int(node["GPU"] / self.gpus) for node in nodes) if self.gpus else len(nodes)
         self.count = options.workers or max(1, count)
         self.cpus = options.cpus_per_worker or _share(nodes, self.count)
@@ -110,7 +110,7 @@ def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 -- the module
                 signal.signal(number, handler)
 
 
-def _has(node: dict[str, float], gpus: float) -> bool:
+def _has_room(node: dict[str, float], gpus: float) -> bool:
     """Whether a node has room for a worker."""
     return node.get("CPU", 0.0) >= 1.0 and node.get("GPU", 0.0) >= gpus
 

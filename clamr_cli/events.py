@@ -15,7 +15,7 @@ PREPARING: Final[Mapping[Stage, str]] = {
     "ocr": "reading on-screen text",
     "encode": "encoding the frames",
 }
-"""What is done in each stage while one video is prepared for questions."""
+"""The work of each stage while one video is prepared for questions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -582,19 +582,15 @@ def _store(scheme: str, host: str) -> Any:  # noqa: ANN401 -- of obstore
     # An address without TLS is one that the user gave.
     client: dict[str, Any] = {"connect_timeout": "5s", "timeout": "60s", "allow_http": True}
     retry = {"max_retries": 3, "retry_timeout": datetime.timedelta(seconds=30)}
-    keys = {} if scheme != "s3" or _is_complete() else _keys_of_profile()
+    has_place = any(os.environ.get(f"AWS_{name}") for name in ("REGION", "DEFAULT_REGION", "ENDPOINT_URL"))
+    is_complete = scheme != "s3" or _is_public(scheme) or (has_place and os.environ.get("AWS_ACCESS_KEY_ID"))
+    keys = {} if is_complete else _keys_of_profile()
     return from_url(f"{scheme}://{host}", **keys, client_options=client, retry_config=retry)
 
 
 def _is_public(scheme: str) -> bool:
     """Whether the environment says that the buckets of a scheme are public."""
     return os.environ.get(f"{_PROVIDERS[scheme]}_SKIP_SIGNATURE", "").lower() in ("true", "1")
-
-
-def _is_complete() -> bool:
-    """Whether the environment alone says how to reach S3."""
-    has_place = any(os.environ.get(f"AWS_{name}") for name in ("REGION", "DEFAULT_REGION", "ENDPOINT_URL"))
-    return _is_public("s3") or (has_place and bool(os.environ.get("AWS_ACCESS_KEY_ID")))
 
 
 def _keys_of_profile() -> dict[str, Any]:

@@ -348,7 +348,7 @@ class Server:
 
 
 def _set_environment(variables: Mapping[str, str]) -> None:
-    """Make these the variables of this process. Only what differs is changed, which is little and quick."""
+    """Make these the variables of this process. Only what differs is changed."""
     import time
 
     before = dict(os.environ)

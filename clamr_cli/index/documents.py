@@ -98,14 +98,18 @@ def language_key(content: str, options: AsrOptions) -> str:
     return f"{content}/speech/{options.version}/language"
 
 
-def prints_key(content: str, part: Literal["", "/dense", "/close"] = "") -> str:
+Density = Literal["", "/dense", "/close"]
+"""How close the pictures are whose hashes are stored: as an index run decodes them, all of a video, or closer."""
+
+
+def prints_key(content: str, density: Density = "") -> str:
     """The name under which the hashes of a content's pictures are stored; see :mod:`clamr_cli.media.prints`."""
-    return f"{content}/prints/{PRINTS_VERSION}{part}"
+    return f"{content}/prints/{PRINTS_VERSION}{density}"
 
 
-def levels_key(content: str, part: Literal["", "/dense", "/close"] = "") -> str:
+def levels_key(content: str, density: Density = "") -> str:
     """The name under which the levels of the pictures of :func:`prints_key` are stored."""
-    return f"{prints_key(content, part)}/levels"
+    return f"{prints_key(content, density)}/levels"
 
 
 def sound_print_key(content: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clamr_cli.errors import MediaError
 from clamr_cli.index import tasks
-from clamr_cli.index.documents import levels_key, prints_key, sound_print_key
+from clamr_cli.index.documents import Density, levels_key, prints_key, sound_print_key
 from clamr_cli.index.executors.local import LocalExecutor
 from clamr_cli.media.prints import CLOSE, INTERVAL, Prints, levels_of
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from clamr_cli.store import Store
     from clamr_cli.types import VideoRecord
 
-What = Literal["", "/dense", "/close", "sound"]
-"""The hashes of frames that an index run decodes, of all of the video, of more frames, or the energies of the sound."""
+What = Density | Literal["sound"]
+"""The hashes of pictures, or the energies of the sound."""
 
-_INTERVALS: Final[dict[str, float]] = {"": 0.0, "/dense": INTERVAL, "/close": CLOSE}
+_INTERVALS: Final[dict[Density, float]] = {"": 0.0, "/dense": INTERVAL, "/close": CLOSE}
 
 _AT_ONCE: Final = 500
 
@@ -69,11 +69,11 @@ def stored_close_prints(store: Store, video: VideoRecord) -> Prints | None:
     return replace(Prints.of(*hashes), levels=levels_of(levels.blobs[0])) if hashes and levels else None
 
 
-def put_prints(store: Store, content: str, blobs: Sequence[bytes], part: Literal["", "/dense", "/close"] = "") -> None:
+def put_prints(store: Store, content: str, blobs: Sequence[bytes], density: Density = "") -> None:
     """Store those of :meth:`clamr_cli.media.prints.Prints.blobs`; where there are hashes, there are levels, too."""
     *hashes, levels = blobs
-    store.put_extraction(levels_key(content, part), {}, [levels])
-    store.put_extraction(prints_key(content, part), {}, hashes)
+    store.put_extraction(levels_key(content, density), {}, [levels])
+    store.put_extraction(prints_key(content, density), {}, hashes)
 
 
 def stored_sounds(store: Store, videos: Sequence[VideoRecord]) -> dict[str, NDArray[np.uint8]]:

@@ -163,19 +163,17 @@ class Watch:
         return self._next(root) <= now
 
     def _is_ours(self, root: _Root) -> bool:
-        """Whether this process watches a root; as long as another one does, that is looked at now and then."""
+        """Whether this process watches a root. While another one does, the lock is tried again now and then."""
         if root.lock is None:
             return True
-        held = locked(root.lock, wait=False)
         # An index that cannot be written to has no lock, and is left to whoever writes to it.
-        with suppress(OSError):
-            if not held.__enter__():
-                held.__exit__(None, None, None)
+        with suppress(OSError), ExitStack() as held:
+            if not held.enter_context(locked(root.lock, wait=False)):
                 root.look_at = time.monotonic() + _LONGEST_WAIT
                 other = f"{root.target} is watched by another clamr: this one does when that one has ended"
                 self._say(f"lock of {root.target}", other)
                 return False
-            self._locks.push(held)
+            self._locks.push(held.pop_all())
         root.lock = None
         if f"lock of {root.target}" in self._said:
             self._notices.append(Notice("", f"{root.target} is watched by this clamr now"))

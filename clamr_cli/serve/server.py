@@ -37,24 +37,24 @@ class _Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
-        self._is_read()
+        self._stop_waiting()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._await_reader()
+        self._wait_for_reader()
 
     def resume_writing(self) -> None:
-        self._is_read()
+        self._stop_waiting()
         super().resume_writing()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
-            self._await_reader()
+            self._wait_for_reader()
 
-    def _await_reader(self) -> None:
-        self._is_read()
+    def _wait_for_reader(self) -> None:
+        self._stop_waiting()
         self._unread = self.loop.call_later(_UNREAD, self._drop)
 
     def _drop(self) -> None:
@@ -62,7 +62,7 @@ class _Protocol(H11Protocol):
         if self.transport.get_write_buffer_size():
             self.transport.abort()
 
-    def _is_read(self) -> None:
+    def _stop_waiting(self) -> None:
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None

@@ -541,8 +541,8 @@ async function drawFrames() {
   } catch (error) {
     if (!isHere()) return;
     panel.replaceChildren(error.status !== 409 ? empty(error.message, error.hint) : empty("Only the main frames of this video are known",
-      "To choose among all of them it has to be gone through once. That takes a while.",
-      h("button", { type: "button", onclick: () => prepare(video, isHere) }, "Go through it")));
+      "The server can prepare the video, to choose among all of its frames. That takes a while.",
+      h("button", { type: "button", onclick: () => prepare(video, isHere) }, "Prepare it")));
   }
 }
 

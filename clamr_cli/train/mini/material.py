@@ -432,7 +432,7 @@ def _text_arrays(encode: Callable[[Sequence[Any]], list[PassageFeatures]], texts
 
 
 def _stored(folder: Path, items: Sequence[bytes], compute: Callable[[], _Arrays]) -> _Arrays:
-    """Outputs of a frozen model for these items, with half the digits; an earlier run may have left them in a file."""
+    """Outputs of a frozen model for these items, floats as float16; an earlier run may have left them in a file."""
     path = folder / f"{hashlib.blake2b(b' '.join(items), digest_size=16).hexdigest()}.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
