@@ -309,7 +309,7 @@ def test_pruning_takes_a_target_that_is_not_there_for_no_failure(library: Librar
 
 def test_shards_take_each_file_once_and_leave_the_others_as_they_are(tmp_path):
     library = Library(tmp_path)
-    library.add(*(f"{number}.mp4" for number in range(12)))
+    library.add(*(f"{number}.mp4" for number in range(60)))
     known, library.files = library.files, {}
     shares = []
     for number in range(1, 4):
@@ -317,7 +317,7 @@ def test_shards_take_each_file_once_and_leave_the_others_as_they_are(tmp_path):
         scan.walk([str(tmp_path)], shard=(number, 3))
         shares.append({file.path for file in scan.work})
     assert set.union(*shares) == set(known)
-    assert sum(map(len, shares)) == 12
+    assert sum(map(len, shares)) == 60
     assert all(shares)
     # An index of everything loses nothing by a run over a part of it.
     scan = Scan(known, "", {record.video_id for record in known.values()})
