@@ -19,7 +19,7 @@ import platformdirs
 from msgspec import Meta
 
 from clamr_cli.errors import UsageError
-from clamr_cli.types import SCAN_LIMIT, Device, OcrEngine, RayOptions, Scoring
+from clamr_cli.types import SCAN_LIMIT, Device, OcrEngine, RayOptions, Scoring, VoiceModel
 
 _APP: Final = "clamr"
 _PREFIX: Final = "CLAMR_"
@@ -81,6 +81,7 @@ class Settings:
     speech: Annotated[bool, Meta(description="Recognise speech when indexing.")] = True
     text: Annotated[bool, Meta(description="Read on-screen text when indexing.")] = True
     speakers: Annotated[bool, Meta(description="Tell speakers apart when indexing.")] = False
+    voice_model: Annotated[VoiceModel, Meta(description="Model that tells voices apart.")] = "campplus"
     window: Annotated[_Seconds, Meta(description="Longest moment, in seconds.")] = 60.0
     exclude: Annotated[tuple[str, ...], Meta(description="Globs that indexing leaves out.")] = ()
     time_limit: Annotated[

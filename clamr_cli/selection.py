@@ -130,6 +130,7 @@ def index_options(settings: Settings, encoder_settings: Mapping[str, object]) ->
         speech=settings.speech,
         text=settings.text,
         speakers=settings.speakers,
+        voice_model=settings.voice_model,
         time_limit=settings.time_limit,
         threads=threads,
     )

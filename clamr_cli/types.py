@@ -441,28 +441,35 @@ class Labels:
         return (*tags, *(Segment(span, note, NOTE_SOURCE) for note in self.notes))
 
 
+VoiceModel = Literal["campplus", "wespeaker-resnet293"]
+"""Models that embed voices, by their names in the catalogue of weights."""
+
+
 @dataclass(frozen=True, slots=True)
 class Voices:
     """The voices that are heard in a content.
 
     Attributes:
         turns: start and end in seconds, and which voice speaks, in time order.
-        vectors: the embedding of each voice, float16 [192] as bytes.
+        vectors: the embedding of each voice, float16 [d] as bytes.
         numbers: of each voice in the library: equal ones are one speaker.
+        model: made the embeddings; those of two models are never compared.
     """
 
     turns: tuple[tuple[float, float, int], ...]
     vectors: tuple[bytes, ...] = field(default=(), repr=False)
     numbers: tuple[int, ...] = ()
+    model: VoiceModel = "campplus"
 
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """A speaker of the library whom a person named; ``vector`` is the embedding at that time, float16 [192]."""
+    """A speaker of the library whom a person named; ``vector`` is the embedding at that time, by ``model``."""
 
     number: int
     name: str
     vector: bytes = field(default=b"", repr=False)
+    model: VoiceModel = "campplus"
 
 
 def voice_label(number: int) -> str:

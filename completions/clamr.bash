@@ -66,6 +66,7 @@ _clamr() {
         "index":--exclude) COMPREPLY=(); return ;;
         "index":--encoder) COMPREPLY=($(compgen -W "mini clamr clamr-omni hashed gemma gemma-omni st" -- "$current")); return ;;
         "index":--window) COMPREPLY=(); return ;;
+        "index":--voice-model) COMPREPLY=($(compgen -W "campplus wespeaker-resnet293" -- "$current")); return ;;
         "index":--pool) COMPREPLY=(); return ;;
         "index":--shard) COMPREPLY=(); return ;;
         "index":--gpus-per-worker) COMPREPLY=(); return ;;
@@ -481,7 +482,7 @@ _clamr() {
     case "$words:$current" in
         ":"-*) offers="--db --config --quiet -q --verbose -v --color --version -V -h --help" ;;
         ":"*) offers="index watch ls show edit tag note speakers rm merge status optimize search similar duplicates explain frames open serve mcp cut export ask demo doctor models config completions encode eval synth train" ;;
-        "index:"-*) offers="--exclude --encoder --window --speakers --no-speakers --pool --retry-failed --prune --shard --gpus-per-worker --reset --json --quiet -q --executor --address --workers --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
+        "index:"-*) offers="--exclude --encoder --window --speakers --no-speakers --voice-model --pool --retry-failed --prune --shard --gpus-per-worker --reset --json --quiet -q --executor --address --workers --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
         "watch:"-*) offers="--idle --json --attached --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "watch:"*) offers="" ;;
@@ -540,7 +541,7 @@ _clamr() {
         "models:"-*) offers="--json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "models:"*) offers="pull" ;;
         "models pull:"-*) offers="--quiet -q --db --config --verbose -v --color -h --help --help-all" ;;
-        "models pull:"*) offers="whisper-base easyocr-en minilm-l6 efficientnet-lite2 use-multilingual campplus whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo easyocr-latin easyocr-cyrillic easyocr-chinese-simplified easyocr-chinese-traditional easyocr-japanese easyocr-korean easyocr-thai easyocr-devanagari easyocr-arabic easyocr-tamil easyocr-bengali easyocr-telugu easyocr-kannada gemma clamr clamr-omni" ;;
+        "models pull:"*) offers="whisper-base easyocr-en minilm-l6 efficientnet-lite2 use-multilingual campplus whisper-tiny whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo easyocr-latin easyocr-cyrillic easyocr-chinese-simplified easyocr-chinese-traditional easyocr-japanese easyocr-korean easyocr-thai easyocr-devanagari easyocr-arabic easyocr-tamil easyocr-bengali easyocr-telugu easyocr-kannada gemma wespeaker-resnet293 clamr clamr-omni" ;;
         "config:"-*) offers="--json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "config:"*) offers="path set edit" ;;
         "config path:"-*) offers="--db --config --quiet -q --verbose -v --color -h --help --help-all" ;;

@@ -1,37 +1,14 @@
-"""Speaker embeddings: the network CAM++ (https://arxiv.org/abs/2303.00332), written so that its published weights fit.
-
-Log mel energies as Kaldi computes them, of 80 bands, without their mean over the window, give 192 numbers.
-"""
+"""The network CAM++ (https://arxiv.org/abs/2303.00332), written so that its published weights fit."""
 
 from __future__ import annotations
 
-import itertools
 from collections import OrderedDict
-from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers.audio_utils import mel_filter_bank, window_function
-
-from clamr_cli.errors import ModelError
-from clamr_cli.extract.asr import SAMPLE_RATE
-from clamr_cli.types import Span
-
-Float32 = NDArray[np.float32]
 
 DIMENSION: Final = 192
-"""Width of an embedding."""
-
-WEIGHTS: Final = "campplus_cn_en_common.pt"
-
-_WINDOW: Final = 150  # frames of 10 ms that are embedded at once
-_STEP: Final = 100
-_SHORTEST: Final = 40  # frames; less says too little of a voice
-_FRAME, _HOP, _BINS, _BANDS = 400, 160, 512, 80
-_BATCH: Final = 32
 
 
 def _activation(channels: int) -> nn.Sequential:
@@ -131,57 +108,3 @@ class Network(nn.Module):
     def forward(self, mels: Tensor) -> Tensor:
         embedded: Tensor = self.xvector(self.head(mels.transpose(1, 2)))
         return embedded[..., 0]
-
-
-def mel_energies(samples: Float32) -> Float32:
-    """Log mel energies [frames, 80] of samples [n] at 16 kHz, as Kaldi's ``fbank`` without dither; 10 ms a frame."""
-    if len(samples) < _FRAME:
-        return np.zeros((0, _BANDS), np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME)[::_HOP].astype(np.float64)
-    frames -= frames.mean(axis=1, keepdims=True)
-    before = np.concatenate((frames[:, :1], frames[:, :-1]), axis=1)
-    window = window_function(_FRAME, "povey", periodic=False)
-    power = np.abs(np.fft.rfft((frames - 0.97 * before) * window, _BINS)) ** 2
-    filters = mel_filter_bank(
-        _BINS // 2 + 1, _BANDS, 20.0, SAMPLE_RATE / 2, SAMPLE_RATE,
-        norm=None, mel_scale="kaldi", triangularize_in_mel_space=True,
-    )  # fmt: skip
-    return np.asarray(np.log(np.maximum(power @ filters, np.finfo(np.float32).eps)), np.float32)
-
-
-class VoiceEncoder:
-    """Embeds stretches of speech; ``folder`` has the weights.
-
-    Raises:
-        ModelError: they cannot be loaded.
-    """
-
-    def __init__(self, folder: Path, threads: int = 0) -> None:
-        network = Network().eval()
-        if threads:
-            torch.set_num_threads(threads)
-        try:
-            network.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise ModelError(f"the weights of voices in {folder} cannot be loaded ({error})") from error
-        self._network = network
-
-    def windows(self, samples: Float32) -> tuple[list[Span], Float32]:
-        """Windows of a stretch of speech that tile it, and their embeddings [n, 192], of unit length.
-
-        Samples [n] at 16 kHz in [-1, 1]; the times are seconds in it. Too short a stretch has no window.
-        """
-        mels = mel_energies(samples)
-        if len(mels) < _SHORTEST:
-            return [], np.zeros((0, DIMENSION), np.float32)
-        starts = list(range(0, max(1, len(mels) - _WINDOW + _STEP), _STEP))
-        starts[-1] = max(0, min(starts[-1], len(mels) - _WINDOW))
-        parts = [mels[start : start + _WINDOW] for start in starts]
-        batch = torch.from_numpy(np.stack([part - part.mean(axis=0) for part in parts]))
-        with torch.inference_mode():
-            rows = torch.cat([self._network(some) for some in torch.split(batch, _BATCH)])
-            vectors = nn.functional.normalize(rows, dim=1).numpy()
-        # Where two windows overlap, each has the half that is nearer to its middle.
-        middles = [(start + len(part) / 2) * _HOP / SAMPLE_RATE for start, part in zip(starts, parts, strict=True)]
-        borders = [0.0, *((a + b) / 2 for a, b in itertools.pairwise(middles)), len(samples) / SAMPLE_RATE]
-        return [Span(a, b) for a, b in itertools.pairwise(borders)], vectors

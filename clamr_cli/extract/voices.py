@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from clamr_cli.types import Span, Voices
 
 if TYPE_CHECKING:
     from clamr_cli.extract.asr import Samples
-    from clamr_cli.extract.campplus import VoiceEncoder
+    from clamr_cli.extract.voice_encoder import VoiceEncoder
 
 Float32 = NDArray[np.float32]
 
@@ -46,7 +47,8 @@ def find_voices(audio: Samples, encoder: VoiceEncoder, progress: Callable[[float
             spans += [Span(first + span.start, first + span.end) for span in windows]
             rows.append(vectors)
             progress(first)
-    return voices_of(spans, np.concatenate(rows) if rows else np.zeros((0, 0), np.float32))
+    voices = voices_of(spans, np.concatenate(rows) if rows else np.zeros((0, 0), np.float32))
+    return replace(voices, model=encoder.model)
 
 
 def voices_of(spans: Sequence[Span], vectors: Float32) -> Voices:

@@ -42,8 +42,18 @@ from clamr_cli.index.workdir import SAMPLE_RATE, DecodedMedia, Workdir
 from clamr_cli.media.files import Stamp, stamp, video_id
 from clamr_cli.media.walk import ancestors
 from clamr_cli.store import VOICES_VERSION
-from clamr_cli.types import Document, Frame, MomentRecord, Segment, TokenVectors, VideoFields, VideoRecord, Voices
-from clamr_cli.weights import VOICES, locate, ocr_weights
+from clamr_cli.types import (
+    Document,
+    Frame,
+    MomentRecord,
+    Segment,
+    TokenVectors,
+    VideoFields,
+    VideoRecord,
+    VoiceModel,
+    Voices,
+)
+from clamr_cli.weights import locate, ocr_weights
 
 if TYPE_CHECKING:
     from clamr_cli.store import Extraction, Store
@@ -82,6 +92,7 @@ class IndexOptions:
     speech: bool = True  # recognise speech; subtitles are read in any case
     text: bool = True  # recognise on-screen text
     speakers: bool = False  # tell voices apart, over the whole library
+    voice_model: VoiceModel = "campplus"  # by this model
     retry_failed: bool = False  # try files again that failed before though they have not changed
     prune: bool = False  # forget at once what is missing below the targets, with what was extracted of it
     time_limit: float = 120.0  # seconds without progress after which a decoder counts as hung
@@ -102,12 +113,13 @@ class IndexOptions:
 
     @property
     def recipe(self) -> Recipe:
+        voices = VOICES_VERSION if self.voice_model == "campplus" else f"{VOICES_VERSION}:{self.voice_model}"
         return Recipe(
             media=f"{MEDIA_VERSION}:{self.language}",
             speech=f"{self.asr.version}:{self.language}" if self.speech else "",
             text=self.ocr.version if self.text else "",
             window=self.window,
-            speakers=VOICES_VERSION if self.speakers else "",
+            speakers=voices if self.speakers else "",
         )
 
     def with_threads(self) -> Self:
@@ -130,7 +142,7 @@ class IndexOptions:
         if self.text and self.ocr.engine == "easyocr":
             required["--no-ocr"] = ocr_weights(self.ocr.languages)
         if self.speakers:
-            required["--no-speakers"] = VOICES
+            required["--no-speakers"] = self.voice_model
         for option, name in required.items():
             try:
                 locate(name, self.cache)
@@ -167,6 +179,11 @@ class Work:
     def reused(self) -> tuple[str, ...]:
         """The stages whose stored results were used, in the order of work."""
         return tuple(stage for stage in ("decode", "speech", "ocr", "encode") if stage in self._reused)
+
+    def voices(self) -> Voices | None:
+        """The voices of the content by the model that is asked for; None where it has not listened."""
+        voices = self.store.voices_of(self.content)
+        return voices if voices is not None and voices.model == self.options.voice_model else None
 
     async def identify(self) -> None:
         """Hash the file's content, after noting its state: what changes from here on is a change for the next run."""
@@ -314,7 +331,7 @@ async def for_each(items: Iterable[Item], work: Callable[[Item], Coroutine[Any, 
 async def decode(work: Work, captions: CaptionSet) -> DecodedVideo:
     """Frames, embedded subtitles and sound: stored ones where they suffice, else decoded now."""
     options = work.options
-    needs_voices = options.speakers and work.store.voices_of(work.content) is None
+    needs_voices = options.speakers and work.voices() is None
     all_sound = encoders.accepts_audio(options.encoder) or needs_voices
     stored = work.load("media")
     if stored is not None:
@@ -370,22 +387,24 @@ async def _lacks_speech(work: Work, captions: CaptionSet) -> bool:
 
 async def attribute(work: Work, media: DecodedVideo, speech: Sequence[Segment]) -> Sequence[Segment]:
     """Lines with the voices that say them, which are looked for if no earlier run did."""
-    voices = work.store.voices_of(work.content)
+    voices, model = work.voices(), work.options.voice_model
     if voices is None:
-        voices = Voices(())
+        voices = Voices((), model=model)
         if media.workdir is not None and media.decoded.samples:
-            folder, model = Folder(media.workdir.folder), locate(VOICES, work.options.cache)
+            folder, weights = Folder(media.workdir.folder), locate(model, work.options.cache)
             # A part of the work on speech too small for a progress of its own.
             voices = await work.run(
                 "speech",
                 "speech",
                 tasks.find_voices,
                 folder,
+                weights,
                 model,
                 work.options.threads,
                 on_report=lambda *_: None,
             )
-        work.store.put_voices(work.content, voices)
+        if not voices.vectors:
+            work.store.put_voices(work.content, voices)
     speakers = work.speakers or Speakers(work.store)
     return speakers.attribute(speech, speakers.numbered(work.content, voices))
 

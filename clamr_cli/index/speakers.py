@@ -28,6 +28,7 @@ from clamr_cli.types import (
     Segment,
     Span,
     Speaker,
+    VoiceModel,
     Voices,
     voice_label,
 )
@@ -43,6 +44,8 @@ _SHORTEST: Final = 0.6  # seconds of a turn inside of a line for which the line 
 class Speakers:
     """The speakers of an index; the caller is its one writer, where it changes something.
 
+    Voices are compared with those of the same model only.
+
     Attributes:
         named: those with a name, by number.
     """
@@ -50,10 +53,10 @@ class Speakers:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.named = store.speakers()
-        self._sums: defaultdict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(0))
+        self._sums: defaultdict[VoiceModel, dict[int, NDArray[np.float64]]] = defaultdict(dict)
         for speaker in self.named.values():
             if speaker.vector:
-                self._sums[speaker.number] = _vector(speaker.vector)
+                self._sums[speaker.model][speaker.number] = _vector(speaker.vector)
         for voices in store.voices().values():
             self._add(voices)
 
@@ -61,25 +64,35 @@ class Speakers:
         """The name of a speaker, or what stands for it."""
         return self.named[number].name if number in self.named else voice_label(number)
 
-    def vector(self, number: int) -> bytes:
-        """The mean embedding of a speaker, float16 as bytes."""
-        total = self._sums[number]
-        return (total / max(1e-9, float(np.linalg.norm(total)))).astype(np.float16).tobytes()
+    def speaker(self, number: int, name: str) -> Speaker:
+        """A speaker with this name from now on, and the mean embedding by the model that heard most of it."""
+        totals = {model: sums[number] for model, sums in self._sums.items() if number in sums}
+        if not totals:
+            return Speaker(number, name)
+        model = max(totals, key=lambda one: float(np.linalg.norm(totals[one])))
+        unit = totals[model] / max(1e-9, float(np.linalg.norm(totals[model])))
+        return Speaker(number, name, unit.astype(np.float16).tobytes(), model)
 
     def numbered(self, content_hash: str, voices: Voices) -> Voices:
-        """Voices with their numbers, which are chosen and stored the first time."""
+        """Voices with their numbers, which are chosen and stored the first time.
+
+        A voice that is like no speaker keeps the name that it had when another model told voices apart.
+        """
         if len(voices.numbers) == len(voices.vectors):
             return voices
         new = np.stack([_vector(each) for each in voices.vectors])
         numbers = [0] * len(new)
-        known = sorted(number for number, total in self._sums.items() if len(total) == new.shape[1])
+        sums = self._sums[voices.model]
+        known = sorted(sums)
         if known:
-            centres = np.stack([self._sums[number] / np.linalg.norm(self._sums[number]) for number in known])
+            centres = np.stack([sums[number] / np.linalg.norm(sums[number]) for number in known])
             similarities = new @ centres.T
             for voice, (best, value) in enumerate(
                 zip(similarities.argmax(axis=1), similarities.max(axis=1), strict=True)
             ):
                 numbers[voice] = known[best] if value >= SAME_SPEAKER else 0
+        for voice, number in self._names_before(content_hash, voices).items():
+            numbers[voice] = numbers[voice] or number
         left = [voice for voice, number in enumerate(numbers) if not number]
         last = self._store.last_speaker()
         for voice, group in zip(left, cluster(new[left].astype(np.float32), SAME_SPEAKER).tolist(), strict=True):
@@ -91,14 +104,28 @@ class Speakers:
         self._add(result)
         return result
 
+    def _names_before(self, content_hash: str, voices: Voices) -> dict[int, int]:
+        """Numbers of the named speakers of another model, by the voice that speaks when they do."""
+        before = self._store.voices_of(content_hash)
+        if before is None or before.model == voices.model or not before.numbers:
+            return {}
+        starts, ends, owners = (np.array(column) for column in zip(*before.turns, strict=True))
+        shared = np.zeros((len(voices.vectors), len(before.vectors)))
+        for start, end, voice in voices.turns:
+            np.add.at(shared[voice], owners, np.maximum(np.minimum(end, ends) - np.maximum(start, starts), 0.0))
+        return {
+            voice: number
+            for old, (voice, number) in enumerate(zip(shared.argmax(axis=0).tolist(), before.numbers, strict=True))
+            if number in self.named and shared[voice, old] > 0 and shared[voice].argmax() == old
+        }
+
     def _add(self, voices: Voices) -> None:
         seconds = np.zeros(len(voices.vectors))
         for start, end, voice in voices.turns:
             seconds[voice] += end - start
         for number, vector, weight in zip(voices.numbers, voices.vectors, seconds, strict=False):
-            row = _vector(vector) * max(weight, 1e-3)
-            before = self._sums[number]
-            self._sums[number] = before + row if before.shape == row.shape else row
+            sums = self._sums[voices.model]
+            sums[number] = sums.get(number, 0.0) + _vector(vector) * max(weight, 1e-3)
 
     def attribute(self, segments: Sequence[Segment], voices: Voices) -> list[Segment]:
         """Lines with their speakers; a line in which it changes is cut there, if the times of its words are known.
@@ -171,7 +198,7 @@ def name_speakers(store: Store, encoders: Mapping[str, Encoder], numbers: Collec
         for number in numbers:
             after.named.pop(number, None)
             if name:
-                after.named[number] = Speaker(number, name, after.vector(number))
+                after.named[number] = after.speaker(number, name)
         voices = {one: own for one, own in store.voices().items() if set(own.numbers) & set(numbers)}
         files = [file for file in store.files(sorted(voices)) if tells_speakers(file)]
         voices = {one: voices[one] for one in dict.fromkeys(file.video_id for file in files)}

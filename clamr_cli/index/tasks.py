@@ -35,13 +35,14 @@ from clamr_cli.types import (
     TimeBase,
     TokenVectors,
     VideoFields,
+    VoiceModel,
     Voices,
 )
 
 if TYPE_CHECKING:
     from clamr_cli.extract.asr import WhisperAsr
-    from clamr_cli.extract.campplus import VoiceEncoder
     from clamr_cli.extract.ocr_engines import TextEngine
+    from clamr_cli.extract.voice_encoder import VoiceEncoder
     from clamr_cli.media.audio import Stretches
     from clamr_cli.media.clips import Joined, Piece
     from clamr_cli.media.frames import SampledFrame
@@ -501,21 +502,21 @@ def transcribe(
     return segments
 
 
-def find_voices(report: Reporter, folder: str, model: Path, threads: int) -> Voices:
+def find_voices(report: Reporter, folder: str, weights: Path, model: VoiceModel, threads: int) -> Voices:
     """Find the voices of the sound; the numbers of the library are left open."""
     from clamr_cli.extract import voices
 
     audio = Workdir(Path(folder)).audio()
     total = len(audio) / SAMPLE_RATE
     report(0.0, total)
-    return voices.find_voices(audio, _voice_encoder(model, threads), lambda time: report(time, total))
+    return voices.find_voices(audio, _voice_encoder(weights, model, threads), lambda time: report(time, total))
 
 
 @functools.lru_cache(maxsize=1)
-def _voice_encoder(model: Path, threads: int) -> VoiceEncoder:
-    from clamr_cli.extract.campplus import VoiceEncoder
+def _voice_encoder(weights: Path, model: VoiceModel, threads: int) -> VoiceEncoder:
+    from clamr_cli.extract.voice_encoder import VoiceEncoder
 
-    return VoiceEncoder(model, threads)
+    return VoiceEncoder(weights, model, threads)
 
 
 @functools.lru_cache(maxsize=1)

@@ -710,7 +710,7 @@ class Store:
 
     def put_voices(self, content_hash: str, voices: Voices) -> None:
         """Replace the voices of a content. They go with what was extracted of it."""
-        payload = {"turns": voices.turns, "numbers": voices.numbers}
+        payload = {"turns": voices.turns, "numbers": voices.numbers, "model": voices.model}
         self.put_extraction(_voices_key(content_hash), payload, voices.vectors)
 
     def speakers(self) -> dict[int, Speaker]:
@@ -1013,7 +1013,8 @@ def _voices_key(content_hash: str) -> str:
 
 def _voices(stored: Extraction) -> Voices:
     turns = tuple((float(start), float(end), int(voice)) for start, end, voice in stored.payload["turns"])
-    return Voices(turns, tuple(stored.blobs), tuple(map(int, stored.payload["numbers"])))
+    numbers = tuple(map(int, stored.payload["numbers"]))
+    return Voices(turns, tuple(stored.blobs), numbers, stored.payload.get("model", "campplus"))
 
 
 def _path_key(path: str) -> str:

@@ -3,6 +3,6 @@
 Only :mod:`clamr_cli.weights.download` reaches for the network, and nothing that fails its checksum is ever handed out.
 """
 
-from clamr_cli.weights.catalog import VOICES, Model, Status, WeightFile, locate, model, names, ocr_weights, status
+from clamr_cli.weights.catalog import Model, Status, WeightFile, locate, model, names, ocr_weights, status
 
-__all__ = ["VOICES", "Model", "Status", "WeightFile", "locate", "model", "names", "ocr_weights", "status"]
+__all__ = ["Model", "Status", "WeightFile", "locate", "model", "names", "ocr_weights", "status"]

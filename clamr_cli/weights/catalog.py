@@ -127,8 +127,21 @@ _GEMMA: Final = Model(
     ),
 )
 
-VOICES: Final = "campplus"
-"""The model of voices. 3D-Speaker trained it; the package carries its licence beside it."""
+# Commit and checksum of the file are those of its publisher's own commit.
+_RESNET: Final = Model(
+    "wespeaker-resnet293",
+    "voices of speakers, told apart better and more slowly",
+    "CC-BY-4.0",
+    114_336_285,
+    (WeightFile("voxceleb_resnet293_LM.onnx", "dbb1ccc7754caff552ebc46347a51aaee2669bb24efc740e665d1a1133d20e98"),),
+    sources=(
+        HubRepo(
+            "Wespeaker/wespeaker-voxceleb-resnet293-LM",
+            revision="6e6bffe5bf3d772a1f143dc6dbfea58a0799ea83",
+            patterns=("voxceleb_resnet293_LM.onnx",),
+        ),
+    ),
+)
 
 _ROWS: Final = (
     Model(
@@ -217,7 +230,7 @@ _ROWS: Final = (
         extra="offline",
     ),
     Model(
-        VOICES,
+        "campplus",  # 3D-Speaker trained it; the package carries its licence beside it
         "voices of speakers, for clamr index --speakers",
         "Apache-2.0",
         28_044_640,
@@ -268,6 +281,7 @@ _ROWS: Final = (
         )
     ),
     _GEMMA,
+    _RESNET,
     *(
         Model(
             name,

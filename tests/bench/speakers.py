@@ -38,12 +38,12 @@ from scipy.optimize import linear_sum_assignment
 
 from clamr_cli.config import default_cache
 from clamr_cli.extract.asr import speech_stretches
-from clamr_cli.extract.campplus import VoiceEncoder
+from clamr_cli.extract.voice_encoder import DIMENSIONS, VoiceEncoder
 from clamr_cli.extract.voices import find_voices, voices_of
 from clamr_cli.index.speakers import Speakers
 from clamr_cli.store import Store
 from clamr_cli.types import Span, Voices
-from clamr_cli.weights import VOICES, locate
+from clamr_cli.weights import locate
 
 RATE = 16_000
 TICK = 0.01
@@ -308,11 +308,12 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=10, metavar="N", help="of each set of voices; 0 for none")
     parser.add_argument("--turns", type=int, default=24, metavar="N", help="in each conversation")
     parser.add_argument("--cost", action="store_true", help="index with and without speakers, too")
+    parser.add_argument("--model", choices=DIMENSIONS, default="campplus", help="that tells voices apart")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures to a file too")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="clamr's cache folder")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    encoder = VoiceEncoder(locate(VOICES, options.cache), 1)
+    encoder = VoiceEncoder(locate(options.model, options.cache), options.model, 1)
     made = synthesised()
     sets = {"flite": {name: made[name] for name in FLITE}, "flite and espeak-ng": made}
     if options.real:

@@ -30,6 +30,7 @@ from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.files import write_atomically
 from clamr_cli.selection import index_options, settings_for
 from clamr_cli.text import parse_time
+from clamr_cli.types import VoiceModel
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
@@ -62,6 +63,10 @@ class IndexArguments(ExecutorOptions, ExtractionOptions, EncoderOptions):
     speakers: Annotated[
         bool | None, typer.Option("--speakers/--no-speakers", help="Tell speakers apart by their voices.")
     ] = None
+    voice_model: Annotated[
+        VoiceModel | None,
+        typer.Option(metavar="NAME", help="Model that tells voices apart: see 'clamr help speakers'."),
+    ] = None
     pool: Annotated[
         int | None, typer.Option(metavar="N", help="Keep one vector for about N that are alike: smaller, less exact.")
     ] = None
@@ -89,7 +94,8 @@ def index(context: Context, arguments: IndexArguments) -> int:
     until the files are back or --prune (or clamr rm) forgets them.
 
     Without targets it renews all folders that were named before. What is given for a folder (--language, --asr-model,
-    --ocr, --ocr-lang, --no-speech, --no-ocr, --speakers, --window, --exclude) is remembered for it until --reset.
+    --ocr, --ocr-lang, --no-speech, --no-ocr, --speakers, --voice-model, --window, --exclude) is remembered for it until
+    --reset.
 
     It can be interrupted at any time; the same command goes on where it stopped.
 
@@ -105,7 +111,7 @@ def index(context: Context, arguments: IndexArguments) -> int:
     # Before anything heavy is imported: some libraries swallow an interruption that meets them while they are.
     with interruptible() as received:
         given = {**arguments.extraction_settings(), "exclude": arguments.exclude or None, "window": arguments.window}
-        given["speakers"] = arguments.speakers
+        given |= {"speakers": arguments.speakers, "voice_model": arguments.voice_model}
         given = {name: value for name, value in given.items() if value is not None}
         settings = arguments.settings(context, **given)
         bare = not arguments.targets and not arguments.encoder and not arguments.retry_failed

@@ -65,6 +65,8 @@ def ls(context: Context, arguments: SpeakersArguments) -> int:
         warn("no speaker is known: clamr index DIR --speakers tells voices apart")
         return EXIT_NOTHING
     emit(COLUMNS, rows, arguments.form)
+    if len(models := {voices.model for voices in store.voices().values()}) > 1:
+        warn(f"voices by {' and '.join(sorted(models))} are not compared: one person may have two numbers")
     return EXIT_FOUND
 
 

