@@ -85,7 +85,7 @@ class EasyOcrEngine:
         self._threads = options.threads or os.cpu_count() or 1
         paths = list(sys.path)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _no_random_weights():
                 warnings.simplefilter("ignore")
                 self._reader = easyocr.Reader(
                     list(options.languages),
@@ -170,6 +170,24 @@ def _torch(threads: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _no_random_weights() -> Iterator[None]:
+    """Without the random weights of new networks, which stored ones replace.
+
+    EasyOCR makes a VGG with its classifier, which it does not use: 0.5 GB, and most of the time of its start.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class Skip(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+            if func.__name__ in ("uniform_", "normal_", "kaiming_uniform_"):
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    with Skip():
+        yield
 
 
 class RapidOcrEngine:
