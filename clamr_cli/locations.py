@@ -49,6 +49,9 @@ _DOWN: Final = 20.0
 """Seconds for which a bucket that could not be reached is not asked again."""
 
 _SIGNED_FOR: Final = datetime.timedelta(hours=6)
+_VALID_FOR: Final = datetime.timedelta(minutes=10)
+"""Time for which keys of a profile are valid at least: boto3 renews them before."""
+
 _KEPT_FREE: Final = 2**28
 _ANOTHER_PLACE: Final = "free some space, or choose another place with CLAMR_CACHE"
 
@@ -572,20 +575,68 @@ def _key(scheme: str, key: str) -> str:
     return unquote(key) if scheme in _WEB else key
 
 
-@functools.lru_cache(maxsize=64)
 def _store(scheme: str, host: str) -> Any:  # noqa: ANN401 -- of obstore
+    try:
+        return object_store(f"{scheme}://{host}")
+    except MissingExtra as missing:
+        raise RemoteError(errno.ENOSYS, missing.what, missing.hint) from missing
+
+
+@functools.lru_cache(maxsize=64)
+def object_store(address: str) -> Any:  # noqa: ANN401 -- of obstore
+    """The objects below an address, for obstore.
+
+    Raises:
+        MissingExtra: the library is not installed.
+        RemoteError, botocore.exceptions.BotoCoreError: as :func:`_profile`.
+    """
     try:
         from obstore.store import from_url
     except ImportError as error:
-        missing = MissingExtra("reading from object storage and web servers", "remote")
-        raise RemoteError(errno.ENOSYS, missing.what, missing.hint) from error
+        raise MissingExtra("reading from object storage and web servers", "remote") from error
     # An address without TLS is one that the user gave.
     client: dict[str, Any] = {"connect_timeout": "5s", "timeout": "60s", "allow_http": True}
     retry = {"max_retries": 3, "retry_timeout": datetime.timedelta(seconds=30)}
-    has_place = any(os.environ.get(f"AWS_{name}") for name in ("REGION", "DEFAULT_REGION", "ENDPOINT_URL"))
-    is_complete = scheme != "s3" or _is_public(scheme) or (has_place and os.environ.get("AWS_ACCESS_KEY_ID"))
-    keys = {} if is_complete else _keys_of_profile()
-    return from_url(f"{scheme}://{host}", **keys, client_options=client, retry_config=retry)
+    keys: dict[str, Any] = {}
+    if _needs_profile(address):
+        session, _, config = _profile()
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        keys = {"config": config or None, "credential_provider": Boto3CredentialProvider(session, ttl=_VALID_FOR)}
+    return from_url(address, **keys, client_options=client, retry_config=retry)
+
+
+def lance_options(address: str) -> dict[str, str] | None:
+    """Keys, region and server for Lance, as :func:`object_store` has them; ask for them anew before each use.
+
+    None for what is no bucket of S3, and where boto3 is not installed: Lance then takes what it finds itself.
+
+    Raises:
+        RemoteError: the profile of AWS gives no keys.
+    """
+    if not address.startswith("s3://"):
+        return None
+    options: dict[str, str] = {}
+    if _needs_profile(address):
+        scheme, host, key = split(address)
+        try:
+            with _explaining(scheme, host, key):
+                _, credentials, options = _profile()
+                keys = credentials.get_frozen_credentials()
+        except RemoteError as error:
+            if error.errno == errno.ENOSYS:
+                return None
+            raise
+        options = options | {"aws_access_key_id": keys.access_key, "aws_secret_access_key": keys.secret_key}
+        options |= {"aws_session_token": keys.token} if keys.token else {}
+    server = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
+    return options | ({"allow_http": "true"} if server.startswith("http://") else {})
+
+
+def forget_keys() -> None:
+    """Forget what was read of the AWS configuration, which may be another one now."""
+    object_store.cache_clear()
+    _profile.cache_clear()
 
 
 def _is_public(scheme: str) -> bool:
@@ -593,13 +644,27 @@ def _is_public(scheme: str) -> bool:
     return os.environ.get(f"{_PROVIDERS[scheme]}_SKIP_SIGNATURE", "").lower() in ("true", "1")
 
 
-def _keys_of_profile() -> dict[str, Any]:
-    """Keys and region from the AWS configuration (roles and single sign-on, too) or the machine, by boto3."""
+def _needs_profile(address: str) -> bool:
+    """Whether the environment says too little of a bucket of S3, so that boto3 is to look for the rest."""
+    has_place = any(os.environ.get(f"AWS_{name}") for name in ("REGION", "DEFAULT_REGION", "ENDPOINT_URL"))
+    is_complete = has_place and os.environ.get("AWS_ACCESS_KEY_ID")
+    return address.startswith("s3://") and not _is_public("s3") and not is_complete
+
+
+@functools.lru_cache(maxsize=1)
+def _profile() -> tuple[Any, Any, dict[str, str]]:
+    """A session of boto3, its credentials (of a profile, a role, single sign-on, the machine), region and server.
+
+    The credentials are renewed when they are frozen and less than ten minutes of them are left.
+
+    Raises:
+        RemoteError: boto3 is not installed.
+        botocore.exceptions.BotoCoreError: it finds no credentials.
+    """
     try:
         import boto3
         import botocore.exceptions
         import botocore.session
-        from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError as error:
         missing = MissingExtra("the profiles of AWS", "remote")
         raise RemoteError(errno.ENOSYS, missing.what, missing.hint) from error
@@ -608,11 +673,11 @@ def _keys_of_profile() -> dict[str, Any]:
     if (credentials := session.get_credentials()) is None:
         raise botocore.exceptions.NoCredentialsError
     credentials.get_frozen_credentials()  # What is wrong is said here; later only that there are none.
-    config: dict[str, Any] = {"region": session.region_name} if session.region_name else {}
+    config: dict[str, str] = {"region": session.region_name} if session.region_name else {}
     if not os.environ.keys() & {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"}:
         endpoint = profile.get_scoped_config().get("endpoint_url")
         config |= {"endpoint": endpoint} if endpoint else {}
-    return {"config": config or None, "credential_provider": Boto3CredentialProvider(session)}
+    return session, credentials, config
 
 
 _down: dict[tuple[str, str], tuple[float, RemoteError]] = {}
@@ -633,7 +698,7 @@ def _explaining(scheme: str, host: str, key: str) -> Iterator[None]:
         if is_down:
             _down[scheme, host] = (time.monotonic(), explained)
         if explained.errno == errno.EACCES:
-            _store.cache_clear()  # the profile may have other keys the next time
+            forget_keys()  # the profile may have other keys the next time
         # The messages of the library may hold signed addresses.
         raise explained from None
 

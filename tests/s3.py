@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,7 @@ def s3_server() -> Iterator[str]:
         host, port = server.get_host_and_port()
         values = {
             "ACCESS_KEY_ID": "tests", "SECRET_ACCESS_KEY": "not-to-be-printed", "REGION": "us-east-1",
-            "ENDPOINT_URL": f"http://{host}:{port}", "ALLOW_HTTP": "true",
+            "ENDPOINT_URL": f"http://{host}:{port}",
         }  # fmt: skip
         for name, value in values.items():
             patch.setenv(f"AWS_{name}", value)
@@ -38,9 +39,21 @@ def s3_server() -> Iterator[str]:
             forget_servers()
 
 
+def use_profile(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have the environment name a profile of AWS instead of keys; its files are ``config`` and ``credentials``."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        patch.delenv(name)
+    patch.setenv("HOME", str(folder))
+    patch.setenv("AWS_PROFILE", "archive")
+    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    patch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
+    patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "credentials"))
+    locations.forget_keys()
+
+
 def forget_servers() -> None:
     """Forget what this process knows of servers: connections, listings, and that one was down."""
-    locations._store.cache_clear()
+    locations.forget_keys()
     locations._listings.clear()
     locations._down.clear()
     locations._blocks.clear()

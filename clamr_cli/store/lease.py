@@ -22,7 +22,8 @@ from typing import Any, Final
 
 import msgspec
 
-from clamr_cli.errors import IndexLocked, MissingExtra, StoreError
+from clamr_cli.errors import ClamrError, IndexLocked, MissingExtra, StoreError
+from clamr_cli.locations import object_store
 from clamr_cli.store.tables import as_store_error
 
 LEASE_NAME: Final = "writer.lease"
@@ -120,11 +121,11 @@ def lease(uri: str, command: str, *, duration: float = DURATION) -> Iterator[Lea
         IndexLocked: another writer holds it.
         StoreError: the storage refuses.
     """
-    store = _open(uri)
-    import obstore
-    from obstore.exceptions import AlreadyExistsError, PreconditionError
-
     try:
+        store = _open(uri)
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
         before, version = _read(store)
         if before is not None and before.expires > time.time() - SKEW:
             raise _refusal(uri, before)
@@ -138,7 +139,7 @@ def lease(uri: str, command: str, *, duration: float = DURATION) -> Iterator[Lea
         except (AlreadyExistsError, PreconditionError):
             # Somebody was quicker.
             raise _refusal(uri, _read(store)[0]) from None
-    except (IndexLocked, StoreError):
+    except ClamrError:
         raise
     except Exception as error:
         raise as_store_error("lock", uri, error) from error
@@ -169,11 +170,9 @@ def holder(uri: str) -> LeaseRecord | None:
 
 def _open(uri: str) -> Any:  # noqa: ANN401 -- a store of obstore
     try:
-        from obstore.store import from_url
-    except ImportError as error:
+        return object_store(uri)
+    except MissingExtra as error:
         raise MissingExtra("writing to an index on object storage", "cluster") from error
-    # The credentials are those that Lance takes: of the environment, the machine's role, a web identity.
-    return from_url(uri)
 
 
 def _read(store: Any) -> tuple[LeaseRecord | None, Any]:  # noqa: ANN401

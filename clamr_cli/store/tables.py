@@ -37,6 +37,7 @@ import pyarrow as pa
 
 from clamr_cli.errors import StoreError, shortage
 from clamr_cli.files import locked, sync_file, sync_folder, write_atomically
+from clamr_cli.locations import RemoteError, lance_options
 from clamr_cli.types import DIMENSION
 
 Record = TypeVar("Record")
@@ -137,7 +138,7 @@ _HINTS: Final = (
      "check who may read and write that folder, or choose another with --db DIR"),
     (re.compile(r"not a directory|file exists|os error (?:17|20)\b", re.IGNORECASE),
      "an index is a folder; choose another with --db DIR"),
-    (re.compile(r"Generic (?:S3|GCS|MicrosoftAzure|HTTP) error|credential", re.IGNORECASE),
+    (re.compile(r"Generic (?:S3|GCS|MicrosoftAzure|HTTP) error|credential|necessary privileges", re.IGNORECASE),
      "check the address, the credentials and the network"),
 )  # fmt: skip
 _INTERRUPTED: Final = "External error: KeyboardInterrupt"
@@ -198,6 +199,8 @@ def as_store_error(doing: str, uri: str, error: BaseException, table: str = "") 
         error: the cause.
         table: its name, where it matters for what to do.
     """
+    if isinstance(error, RemoteError):
+        return StoreError(f"cannot {doing} the index at {uri} ({error.strerror})", error.hint)
     text = _SOURCE_PLACE.sub("", str(error)).strip() or type(error).__name__
     text = _WRAPPERS.sub("", text).splitlines()[0]
     short = shortage(text)
@@ -392,6 +395,7 @@ class Tables:
         self.uri = location.uri
         self._session = lance.Session(**_CACHES)
         self._connection: Any = None
+        self._keys: dict[str, str] | None = None
         self._handles: dict[str, Any] = {}
         self._commits: Counter[str] = Counter()
         # The number of the newest version of each table, and of the newest that can be read.
@@ -456,7 +460,12 @@ class Tables:
     def at(self, name: str, version: int | None) -> Any:  # noqa: ANN401
         """A version of a table, the newest where None; ValueError where it cannot be read."""
         try:
-            return lance.dataset(f"{self.uri}/{name}.lance", version=version, session=self._session)
+            return lance.dataset(
+                f"{self.uri}/{name}.lance",
+                version=version,
+                session=self._session,
+                storage_options=lance_options(self.uri),
+            )
         except BaseException as error:
             if is_panic(error):
                 raise ValueError(str(error)) from error
@@ -580,24 +589,29 @@ class Tables:
         """A table to change through ``lancedb``."""
         with self._writing, store_errors("write", self.uri):
             self._guard()
+            connection = self.connect()
             if name not in self._handles:
-                self._handles[name] = self._connect().open_table(name)
+                self._handles[name] = connection.open_table(name)
             # Compaction writes through another library, and so may another process have done.
             self._handles[name].checkout_latest()
             self._unsynced.add(name)
             yield self._handles[name]
 
-    def _connect(self) -> Any:  # noqa: ANN401
-        if self._connection is None:
+    def connect(self) -> Any:  # noqa: ANN401
+        """The connection to write through, made anew where the keys of a bucket are others now."""
+        keys = lance_options(self.uri)
+        if self._connection is None or keys != self._keys:
             import lancedb
 
-            self._connection = lancedb.connect(self.uri, session=lancedb.Session(**_CACHES))
+            self._connection = lancedb.connect(self.uri, session=lancedb.Session(**_CACHES), storage_options=keys)
+            self._keys = keys
+            self._handles.clear()
         return self._connection
 
     def create(self, name: str, schema: pa.Schema) -> None:
         """Make an empty table."""
         with self._writing, store_errors("create", self.uri):
-            self._handles[name] = self._connect().create_table(name, schema=schema)
+            self._handles[name] = self.connect().create_table(name, schema=schema)
             self._unsynced.add(name)
 
     def add_column(self, name: str, field: pa.Field) -> None:

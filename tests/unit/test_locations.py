@@ -34,7 +34,7 @@ from clamr_cli.media.probe import probe
 from clamr_cli.media.walk import discover
 from clamr_cli.store import Store
 from clamr_cli.types import Span
-from tests.s3 import BUCKET, forget_servers, s3_server
+from tests.s3 import BUCKET, forget_servers, s3_server, use_profile
 from tests.unit.index.test_run import Inline
 from tests.unit.media.clips import Clip
 from tests.unit.store.samples import all_rows
@@ -299,14 +299,7 @@ def test_without_the_extra_the_message_names_it(monkeypatch):
 @pytest.fixture
 def profile(monkeypatch, tmp_path, bucket) -> Path:
     """A folder in which this process looks for the configuration of AWS; the environment names a profile of it only."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_PROFILE", "archive")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    locations._store.cache_clear()
+    use_profile(monkeypatch, tmp_path)
     return tmp_path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from clamr_cli.errors import IndexLocked, MissingExtra, StoreError
 from clamr_cli.store import Store
 from clamr_cli.store.lease import SKEW, holder, lease
-from tests.s3 import BUCKET, s3_server
+from tests.s3 import BUCKET, s3_server, use_profile
 from tests.unit.store.samples import ENCODER, fill
 
 pytestmark = pytest.mark.slow
@@ -108,6 +109,44 @@ def test_a_writer_that_lost_its_lease_commits_nothing(tmp_path: Path, monkeypatc
             with pytest.raises(StoreError, match="ran out"):
                 store.put_extraction("key", {})
     assert (store.encoder_settings("sample"), store.extraction("key")) == ({}, None)
+
+
+def test_an_index_is_written_and_read_with_the_keys_of_a_profile_while_they_are_renewed(tmp_path: Path, monkeypatch):
+    uri, program = f"s3://{BUCKET}/profile", tmp_path / "keys.py"
+    # Each call gives other keys, that have run out soon.
+    program.write_text(
+        "import datetime, json, time\n"
+        "end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=5)\n"
+        "print(json.dumps({'Version': 1, 'AccessKeyId': str(time.time_ns()), 'SecretAccessKey': 'not-to-be-printed',"
+        " 'SessionToken': 'x', 'Expiration': end.isoformat()}))\n"
+    )
+    (tmp_path / "config").write_text(
+        f"[profile archive]\nregion = eu-central-1\nendpoint_url = {os.environ['AWS_ENDPOINT_URL']}\n"
+        f"credential_process = {sys.executable} {program}\n"
+    )
+    use_profile(monkeypatch, tmp_path)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    store = Store.open(uri, create=True, lock_dir=tmp_path)
+    before = store.tables.connect()
+    fill(store)
+    assert store.tables.connect() is not before
+    assert [video.video_id for video in Store.open(uri, lock_dir=tmp_path / "there").videos()] == ["v1", "v2"]
+    assert not store.is_being_written()
+
+
+def test_a_profile_without_keys_is_told_in_a_line(tmp_path: Path, monkeypatch):
+    use_profile(monkeypatch, tmp_path)
+    with pytest.raises(StoreError, match=r"the AWS configuration has no profile 'archive'\): check AWS_PROFILE"):
+        Store.open(f"s3://{BUCKET}/none", lock_dir=tmp_path)
+
+
+def test_an_index_that_may_not_be_read_is_not_said_to_be_damaged(tmp_path: Path, monkeypatch):
+    uri = f"s3://{BUCKET}/private"
+    fill(Store.open(uri, create=True, lock_dir=tmp_path))
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    with pytest.raises(StoreError, match="privileges") as refused:
+        Store.open(uri, lock_dir=tmp_path)
+    assert refused.value.hint == "check the address, the credentials and the network"
 
 
 def test_without_the_library_one_line_names_the_extra(monkeypatch):
