@@ -1,7 +1,8 @@
 """A Ray cluster of several raylets on this machine: its cost beside local processes, and what kills do to an index.
 
-``--cost`` indexes clips with speech and text locally, on one node and on two, by turns: wall and processor seconds. All
-share the cores of this machine, so two nodes can be no faster; what is measured is what Ray adds. ``--kills N`` indexes
+``--cost`` indexes clips with speech and text locally, on one node and on two, by turns: wall and processor seconds, of
+the tasks, the workers, the command and Ray. All share the cores of this machine, so two nodes can be no faster; what is
+measured is what Ray adds, and what it costs that each worker loads the models. ``--kills N`` indexes
 short clips and, in each of N rounds, kills a worker, a raylet or the driver at a random moment, and lets a further run
 finish; every index must be equal, row for row, to a local one. ``--shards`` searches drawn vectors in one index and in
 2 and 4 that hold the same. ``--search VECTORS`` divides the scan of one index among 1, 2 and 4 workers of a core each:
@@ -44,9 +45,21 @@ from tests.clips import Clip
 from tests.unit.store.samples import all_rows
 
 MEMORY = 100_000_000
+SETTLED = 10.0
+"""Seconds after which a node that starts has no more to do with it."""
+
 WARMING = 2
 """Queries before those that are measured: checksums of the scan cache are compared once in a process."""
 COLOURS = ("navy", "darkgreen", "maroon", "olive", "teal", "purple", "gray", "sienna", "indigo", "black")
+
+
+PARTS = {
+    "tasks": (b"spawn_main",),
+    "workers": (b"ray::ClusterWorker",),
+    "command": (b"-m\0clamr_cli",),
+    "Ray": (b"raylet", b"gcs_server", b"ray::", b"ray/"),
+}
+"""What processes are for, by what is in their command lines."""
 
 
 class Meter:
@@ -54,16 +67,22 @@ class Meter:
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
+        self._parts: dict[int, str] = {}
         self._over = threading.Event()
         self._look()
-        self._before = sum(self._seconds.values())
+        self._before = dict(self._seconds)
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
 
-    def stop(self) -> float:
+    def stop(self) -> dict[str, float]:
+        """The seconds of each part, and of all."""
         self._over.set()
         self._thread.join()
-        return sum(self._seconds.values()) - self._before
+        spent = {pid: seconds - self._before.get(pid, 0.0) for pid, seconds in self._seconds.items()}
+        parts = Counter[str]()
+        for pid, seconds in spent.items():
+            parts[self._parts.get(pid, "other")] += seconds
+        return {"cpu": sum(spent.values()), **{part: parts[part] for part in sorted(parts) if parts[part]}}
 
     def _watch(self) -> None:
         while not self._over.wait(0.2):
@@ -77,6 +96,9 @@ class Meter:
             except OSError:
                 continue
             self._seconds[pid] = sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+            name = _name(pid)
+            if part := next((part for part, signs in PARTS.items() if any(sign in name for sign in signs)), ""):
+                self._parts[pid] = part
 
 
 class Bench:
@@ -106,7 +128,7 @@ class Bench:
         process = self.start(videos, db, *options)
         _, errors = process.communicate()
         assert process.returncode == 0, errors
-        return {"wall": time.perf_counter() - started, "cpu": meter.stop()}
+        return {"wall": time.perf_counter() - started, **meter.stop()}
 
 
 def cost(bench: Bench, count: int, turns: int) -> dict[str, Any]:
@@ -117,18 +139,36 @@ def cost(bench: Bench, count: int, turns: int) -> dict[str, Any]:
         clip = Clip().text((f"Part {number}", "of many"), 2).photo("brick", 8 + number % 3).narration(name, at=1)
         clip.write(videos / f"{number}.mp4")
     bench.add()
+    # What is done once on a machine is no cost of a run: files of the cache folder, bytecode.
+    first = bench.scratch / "first"
+    first.mkdir()
+    shutil.copy(videos / "0.mp4", first)
+    bench.measure(first, "first", *bench.ray(1))
     runs: dict[str, list[dict[str, float]]] = {}
     for _ in range(turns):
         runs.setdefault("local", []).append(bench.measure(videos, "local"))
         runs.setdefault("ray, 1 worker on 1 node", []).append(bench.measure(videos, "one", *bench.ray(1)))
-        print(json.dumps(runs), file=sys.stderr)
-    bench.add()
-    for _ in range(turns):
+        bench.add()
+        time.sleep(SETTLED)
         runs.setdefault("ray, 2 workers on 2 nodes", []).append(bench.measure(videos, "two", *bench.ray(2)))
-        print(json.dumps(runs), file=sys.stderr)
+        bench.cluster.remove_node(bench.nodes.pop())
+        print(json.dumps(runs), file=sys.stderr, flush=True)
     local, *others = (all_rows(Store.open(bench.scratch / f"index-{name}")) for name in ("local", "one", "two"))
     unlike = sorted({table for rows in others for table in rows if rows[table] != local[table]})
-    return {"clips": count, "turns": turns, "runs": runs, "tables that are unlike": unlike}
+    # The cluster is there all the time; where nothing uses it, it is no cost of the run.
+    local_seconds = statistics.mean(run["cpu"] - run.get("Ray", 0.0) for run in runs["local"])
+    more = {
+        kind: round(statistics.mean(run["cpu"] for run in measured) / local_seconds - 1, 4)
+        for kind, measured in runs.items()
+        if kind != "local"
+    }
+    return {
+        "clips": count,
+        "turns": turns,
+        "runs": runs,
+        "processor time beyond that of local, mean": more,
+        "tables that are unlike": unlike,
+    }
 
 
 def kills(bench: Bench, count: int, rounds: int, seed: int) -> dict[str, Any]:
