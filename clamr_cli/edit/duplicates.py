@@ -99,6 +99,8 @@ _SAME_LEVELS: Final = 0.55  # part of the pictures that is the same where the so
 _SOME_LEVELS: Final = 0.2  # the same, where the hashes are alike
 _LEVEL_OFF: Final = 12.0  # difference of two levels (of 256) that count as the same
 _FEW: Final = 0.02  # part of the pictures that shows too little to be compared
+_MARKED: Final = 14.0  # mean difference of levels from which something lies on a part of the picture
+_UNMARKED: Final = 3.0  # mean difference of levels of the other parts at most
 _LEVEL_RATE: Final = 4  # levels a second where their changes are compared, unless closely
 _MOVED: Final = 2.0  # seconds of full correlation, less what speaks for neither, of a range that was looked at closely
 _RIVAL: Final = 0.35  # part of it that agrees at another offset at most
@@ -866,6 +868,26 @@ def _same_levels(one: Range, a: Prints, b: Prints) -> float:
     return max(parts)
 
 
+def differs_in_part(one: Range, a: Prints, b: Prints) -> bool:
+    """Whether a small part of the pictures of a range differs, as where one video has a logo or text on them.
+
+    The levels of each part are compared on average over time, and without what brightness and contrast change.
+    """
+    inside = np.flatnonzero((a.times >= one.a.start) & (a.times <= one.a.end))
+    inside = inside[:: max(1, -(-len(inside) // _COMPARED))]
+    if len(b.times) < 2 or not len(inside):
+        return False
+    x = a.levels[inside].reshape(len(inside), -1).astype(np.float64)
+    wanted = one.b.start + one.speed * (a.times[inside] - one.a.start)
+    y = _at(b.times, b.levels.reshape(len(b.levels), -1).astype(np.float64), wanted.astype(np.float64))
+    x, y = x - np.median(x), y - np.median(y)
+    clear = np.abs(x) >= _LEVEL_OFF
+    contrast = float(np.clip(np.median(y[clear] / x[clear]), 0.5, 2.0)) if clear.any() else 1.0
+    differences = contrast * x - y
+    means = np.abs((differences - np.median(differences)).mean(axis=0))
+    return bool(means.max() >= _MARKED and np.quantile(means, 0.75) <= _UNMARKED)
+
+
 _ORDER: Final[tuple[Kind, ...]] = ("copy", "same", "cut", "part", "intro", "outro")
 
 
@@ -1147,6 +1169,8 @@ def find_pairs(
         )
         silent = all(_is_silent(seen[number], sounds.get(seen[number].video_id)) for number in (sure.a, sure.b))
         keep, reason = choose(a, b, sure.kind, sure.ranges, silent=silent)
+        if keep and any(differs_in_part(one, levelled(sure.a), levelled(sure.b)) for one in sure.ranges):
+            keep, reason = None, "a part of the picture differs, as by a logo"
         pairs.append(Pair(a, b, sure.kind, sure.ranges, sure.similarity, sure.sound, keep, reason))
     pairs += _copies(indexed, videos, paths, sizes, chosen)
     if small:

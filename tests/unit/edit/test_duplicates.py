@@ -17,6 +17,7 @@ from clamr_cli.edit.duplicates import (
     certain,
     choose,
     compare_sound,
+    differs_in_part,
     implied,
     overlap_of,
     overlaps,
@@ -327,6 +328,22 @@ def test_both_are_kept_where_the_pictures_alone_say_too_little() -> None:
     assert choose(side("a"), side("b"), "same", [few], silent=True)[0] is None
     assert choose(side("a", 0.9), side("b", 0.9), "same", [_WHOLE], silent=False) == (None, "each has more")
     assert choose(side("a"), side("b", width=128, height=128, audio=()), "same", [_WHOLE], silent=False)[0] is None
+
+
+def test_a_logo_on_one_of_two_copies_is_noticed_whichever_it_is() -> None:
+    plain = video(film(1))
+    changed = plain.levels.copy()
+    changed[:, 1:3, 12:15] = 230  # a logo
+    changed[::3, 13:15, 4:12] = 250  # subtitles, now and then
+    marked = replace(plain, levels=changed)
+    for a, b in ((plain, marked), (marked, plain)):
+        assert differs_in_part(_WHOLE, a, b)
+    noise = np.random.default_rng(0).normal(0, 4, plain.levels.shape)
+    darker = replace(plain, levels=np.clip(20 + 0.8 * plain.levels + noise, 0, 255).astype(np.uint8))
+    assert not differs_in_part(_WHOLE, plain, darker)
+    assert differs_in_part(_WHOLE, darker, marked)
+    assert not differs_in_part(_WHOLE, video(film(2)), plain)  # all of it differs
+    assert not differs_in_part(_WHOLE, plain, video(film(1)[:1]))
 
 
 def test_what_is_superfluous_is_in_a_file_that_stays() -> None:
