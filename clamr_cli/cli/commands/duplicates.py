@@ -218,5 +218,5 @@ def _remember(store: Store, apart: tuple[str, str] | None, again: tuple[str, str
     pairs |= {pair_of(apart)} if apart else set()
     with store.writer("clamr duplicates"):
         store.put_not_duplicates(pairs)
-    warn(f"{plural(len(pairs), 'pair')} of videos are remembered as no duplicates")
+    warn(f"remembered as no duplicates: {plural(len(pairs), 'pair')} of videos")
     return EXIT_FOUND
