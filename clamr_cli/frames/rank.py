@@ -21,7 +21,7 @@ from clamr_cli.index.documents import moment_of
 from clamr_cli.media.key_frames import image_difference
 from clamr_cli.search.cascade import SLOTS, Float32, ScoringRule, modality_maxima, similarities, slot_weights
 from clamr_cli.search.confidence import FOREIGN, PICTURES, Background, Judge, model_of
-from clamr_cli.search.search import Example, Match
+from clamr_cli.search.search import Example, Match, choose_reading, words_in
 from clamr_cli.types import MODALITY_IDS, TEXT_MODALITIES, Encoder, ForeignQuery, FrameSelection, TokenVectors
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -88,11 +88,19 @@ def rank(
             f"the video was prepared with encoder {prepared.encoder.name}, the question with {encoder.info.name}",
             "use the same encoder for both",
         )
-    tokens = encoder.encode_queries([question])[0] if example is None else example.tokens
+    tokens = _read(prepared, encoder, question) if example is None else example.tokens
     kinds = None if example is None else tokens.modality_ids
     rule = ScoringRule(choice.scoring, slot_weights({}, frozenset(choice.modalities) or None), kinds=kinds)
     maxima = _maxima(prepared, tokens)
     return Ranking(prepared, question, tokens, rule, rule.scores(maxima), maxima, example)
+
+
+def _read(prepared: Prepared, encoder: Encoder, question: str) -> TokenVectors:
+    """The vectors of a question, as a search in this video alone reads it."""
+    (tokens,) = encoder.encode_queries([question])
+    near = Surroundings(prepared.texts, prepared.context)
+    documents = (near.document("", number, frame) for number, frame in enumerate(prepared.candidates))
+    return choose_reading(question, tokens, map(words_in, documents))
 
 
 def _maxima(prepared: Prepared, tokens: TokenVectors) -> Float32:

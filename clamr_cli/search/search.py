@@ -61,6 +61,7 @@ from clamr_cli.types import (
     SHOWN_MODALITIES,
     TAG_SOURCE,
     TEXT_MODALITIES,
+    Document,
     Encoder,
     EncoderInfo,
     Evidence,
@@ -335,6 +336,12 @@ def choose_reading(text: str, tokens: TokenVectors, moments: Iterable[Collection
     if not isinstance(tokens, ForeignQuery) or (tokens.certain and len(words) == 1):
         return tokens
     return tokens.as_written if any(all(stands_among(word, there) for word in words) for there in moments) else tokens
+
+
+def words_in(document: Document) -> frozenset[str]:
+    """The words that stand in the texts of a document."""
+    texts = (segment.text for modality in TEXT_MODALITIES for segment in document.segments(modality))
+    return frozenset().union(*map(standing_words, texts))
 
 
 def literal_moments(store: Store, query: str) -> frozenset[str]:

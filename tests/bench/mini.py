@@ -33,8 +33,8 @@ from clamr_cli.encoders.mini.multilingual import MultilingualHeads
 from clamr_cli.encoders.mini.networks import WEIGHTS, Heads, ImageFeatures
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
 from clamr_cli.train.mini.data import entries, photos, split_entries, split_photos
-from clamr_cli.train.mini.evaluate import evaluate, gains, match_held_out
-from clamr_cli.types import MODALITY_OF_ID, Document, Frame, Segment, Span, TokenVectors
+from clamr_cli.train.mini.evaluate import Library, evaluate, gains, match_held_out
+from clamr_cli.types import MODALITY_OF_ID, Document, Frame, Segment, Span
 from tests.bench.process import counted
 
 WHOLE: Final = Span(0.0, 10.0)
@@ -61,7 +61,7 @@ class OncePerPicture(Backbones):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._seen = functools.lru_cache(maxsize=1)(super().image_features)
+        self._seen = functools.cache(super().image_features)
 
     def image_features(self, jpegs: Sequence[bytes]) -> ImageFeatures:
         """Features of images, in order."""
@@ -171,23 +171,21 @@ def stamp_task(data: Path, stamps: Path) -> tuple[list[Document], dict[str, Quer
     return documents, queries
 
 
-def ranked(encoder: MiniEncoder, pairs: Queries, documents: Sequence[TokenVectors], what: str) -> np.ndarray:
+def ranked(library: Library, pairs: Queries, what: str) -> np.ndarray:
     """Number of documents before each answer; of those that score the same, half."""
-    vectors = np.concatenate([document.vectors for document in documents])
-    starts = np.cumsum([0, *(len(document) for document in documents[:-1])])
     ranks = []
     for text, answer in counted(pairs, what):
-        (query,) = encoder.encode_queries([text])
-        scores = np.maximum.reduceat(query.vectors @ vectors.T, starts, axis=1).sum(axis=0).round(5)
+        (query,) = library.read([text])
+        scores = library.order(text, library.maxima(query).sum(axis=0).round(5))
         ranks.append((scores > scores[answer]).sum() + ((scores == scores[answer]).sum() - 1) / 2)
     return np.array(ranks)
 
 
-def won(encoder: MiniEncoder, pairs: Queries, documents: Sequence[TokenVectors], modality: str) -> float:
+def won(library: Library, pairs: Queries, modality: str) -> float:
     """Share of queries whose answer is won by a modality."""
     wins = 0
     for text, answer in pairs:
-        (query,), document = encoder.encode_queries([text]), documents[answer]
+        (query,), document = library.read([text]), library.vectors[answer]
         values = query.vectors @ document.vectors.T
         sums = {
             name: values[:, document.modality_ids == number].max(axis=1).sum()
@@ -210,23 +208,18 @@ def languages(
 ) -> None:
     """Print the recalls of each task and language with every encoder."""
     for name, documents, queries in parts:
-        vectors: dict[str, list[TokenVectors]] = {kind: [] for kind in encoders}
-        for document in counted(documents, f"{name}: documents"):
-            for kind, encoder in encoders.items():
-                vectors[kind] += encoder.encode_documents([document])
+        libraries = {kind: Library(encoder, documents) for kind, encoder in encoders.items()}
         for language, pairs in queries.items():
             ranks = {
-                kind: ranked(encoder, pairs, vectors[kind], f"{name}: queries, {language}, {kind}")
-                for kind, encoder in encoders.items()
+                kind: ranked(library, pairs, f"{name}: queries, {language}, {kind}")
+                for kind, library in libraries.items()
             }
             both, without = ranks.values()
             low, high = interval(gains(both) - gains(without))
             recalls = ", ".join(f"{k} R@1 {(r < 1).mean():.3f} R@10 {(r < 10).mean():.3f}" for k, r in ranks.items())
             change = f"nDCG@10 {gains(without).mean():.3f} -> {gains(both).mean():.3f} [{low:+.3f}, {high:+.3f}]"
             if language.startswith(NAMED):
-                wins = [
-                    won(encoder, pairs, vectors[kind], language[len(NAMED) :]) for kind, encoder in encoders.items()
-                ]
+                wins = [won(library, pairs, language[len(NAMED) :]) for library in libraries.values()]
                 change += "; modality {1:.3f} -> {0:.3f}".format(*wins)
             print(
                 f"{name} {language}: {recalls}; {change}; {len(pairs)} queries, {len(documents)} documents", flush=True

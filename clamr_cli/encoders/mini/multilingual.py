@@ -76,7 +76,7 @@ _ABSENT_KNOWN: Final = 13.8
 """Minus the logarithm of the share of a word that a dictionary lacks. In English it is larger for a word that the
 English text model has as one piece: most are names."""
 
-_WELL_KNOWN: Final = 15.0
+_WELL_KNOWN: Final = 15.5
 """Level up to which English knows a word well. Such words are as good as English, whoever shares them."""
 
 _SHARED: Final = -2.5

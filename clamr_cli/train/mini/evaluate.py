@@ -1,7 +1,9 @@
 """Evaluation of trained weights on photos and texts that no step has used.
 
-Scores are computed by the encoder itself, from JPEG files and strings, as users run it. Measures are those of a query
-with one answer: R@k, and nDCG@10 of a single gain.
+Scores are computed by the encoder itself, from JPEG files and strings, as users run it, and queries are read as a
+search reads them and puts first what it puts first (:func:`clamr_cli.search.search.choose_reading`,
+:func:`clamr_cli.search.search.literal_moments`). Measures are those of a query with one answer: R@k,
+and nDCG@10 of a single gain.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 from clamr_cli.encoders.mini.encoder import Backbones, MiniEncoder
 from clamr_cli.encoders.mini.multilingual import HEADS, MultilingualHeads
 from clamr_cli.encoders.mini.networks import Heads
+from clamr_cli.search.search import choose_reading, words_in
+from clamr_cli.text import content_words, stands_among
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
 from clamr_cli.train.mini.data import entries, photos, split_entries, split_photos
 from clamr_cli.types import MODALITY_IDS, Document, Frame, Modality, Segment, Span, TokenVectors
@@ -27,6 +31,9 @@ ALONE: Final = "photos"
 
 _MAX_QUERIES: Final = 200
 _FLOOR_QUANTILE: Final = 0.02
+_BEFORE_ALL: Final = 1e4
+"""More than any sum of similarities."""
+
 _AIMS: Final = (Modality.VIDEO, Modality.SPEECH, Modality.OCR, Modality.METADATA)
 
 
@@ -58,8 +65,8 @@ def match_held_out(file: Path, data: Path, backbones: Backbones) -> dict[str, li
     folder, span = data / "train/flickr8k_1k/images", Span(0.0, 10.0)
     frames = [(Frame(5.0, span, (folder / all_photos[index].name).read_bytes()),) for index in held_out]
     captions = [(caption, number) for number, index in enumerate(held_out) for caption in all_photos[index].captions]
-    alone = encoder.encode_documents([Document(str(number), span, frames=one) for number, one in enumerate(frames)])
-    matches = {ALONE: match(encoder, captions, alone)}
+    alone = Library(encoder, [Document(str(number), span, frames=one) for number, one in enumerate(frames)])
+    matches = {ALONE: match(alone, captions)}
     config = CompositionConfig(related=0.0, channel=0.0, both=1.0)
     composer = Composer(all_photos, held_out, all_texts, held_out_texts, random.Random(1), config)
     composed = [composer.compose(max_images=0) for _ in held_out]
@@ -72,13 +79,44 @@ def match_held_out(file: Path, data: Path, backbones: Backbones) -> dict[str, li
             for modality, parts in other.texts.items()
         }
         documents.append(Document(str(number), Span(0.0, 60.0), frames=frame, **texts))
-    vectors = encoder.encode_documents(documents)
+    library = Library(encoder, documents)
     for modality in (*_AIMS, None):
         pairs = [
             (query, number) for number, one in enumerate(composed) for query, aim in one.queries if aim is modality
         ]
-        matches[modality or "both"] = match(encoder, captions if modality is Modality.VIDEO else pairs, vectors)
+        matches[modality or "both"] = match(library, captions if modality is Modality.VIDEO else pairs)
     return matches
+
+
+class Library:
+    """Documents with their vectors, each a moment of its own.
+
+    Attributes:
+        vectors: of each document.
+    """
+
+    def __init__(self, encoder: MiniEncoder, documents: Sequence[Document]) -> None:
+        self._encoder, self.vectors = encoder, encoder.encode_documents(documents)
+        self._words = [words_in(document) for document in documents]
+        self._rows = np.concatenate([document.vectors for document in self.vectors])
+        self._starts = np.cumsum([0, *(len(document) for document in self.vectors[:-1])])
+
+    def read(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """The vectors of queries."""
+        encoded = self._encoder.encode_queries(texts)
+        return [choose_reading(text, tokens, self._words) for text, tokens in zip(texts, encoded, strict=True)]
+
+    def maxima(self, query: TokenVectors) -> NDArray[np.float32]:
+        """The best similarity of each vector of a query in each document, [q, n]."""
+        best: NDArray[np.float32] = np.maximum.reduceat(query.vectors @ self._rows.T, self._starts, axis=1)
+        return best
+
+    def order(self, text: str, scores: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Scores [n] that order the documents as a search does: those that hold the only word of a query come first."""
+        words = content_words(text)
+        if len(words) != 1:
+            return scores
+        return scores + _BEFORE_ALL * np.array([stands_among(words[0], there) for there in self._words])
 
 
 class AnswerRank(NamedTuple):
@@ -95,19 +133,15 @@ class AnswerRank(NamedTuple):
     other_won_by: int
 
 
-def match(
-    encoder: MiniEncoder, pairs: Sequence[tuple[str, int]], documents: Sequence[TokenVectors]
-) -> list[AnswerRank]:
+def match(library: Library, pairs: Sequence[tuple[str, int]]) -> list[AnswerRank]:
     """Match queries to documents; pairs are a query and the index of its answer."""
-    vectors = np.concatenate([document.vectors for document in documents])
-    starts = np.cumsum([0, *(len(document) for document in documents[:-1])])
     matches = []
-    for query, (_, answer) in zip(encoder.encode_queries([text for text, _ in pairs]), pairs, strict=True):
-        maxima: NDArray[np.float32] = np.maximum.reduceat(query.vectors @ vectors.T, starts, axis=1)
-        sums, scores = maxima.sum(axis=0), maxima.mean(axis=0)
+    for query, (text, answer) in zip(library.read([text for text, _ in pairs]), pairs, strict=True):
+        maxima = library.maxima(query)
+        sums, scores = library.order(text, maxima.sum(axis=0)), maxima.mean(axis=0)
         score, scores[answer] = float(scores[answer]), -np.inf
         other = int(scores.argmax())
-        won_by, other_won_by = _winner(query, documents[answer]), _winner(query, documents[other])
+        won_by, other_won_by = (_winner(query, library.vectors[number]) for number in (answer, other))
         matches.append(AnswerRank(int((sums > sums[answer]).sum()), score, won_by, float(scores[other]), other_won_by))
     return matches
 

@@ -205,7 +205,16 @@ def test_words_are_translated_by_what_they_mean_in_their_query(model: Multilingu
 
 @pytest.mark.slow
 def test_names_loan_words_and_words_of_programs_are_not_surely_of_another_language(encoder: Encoder) -> None:
-    english = ("hotel", "restaurant", "pizza", "Paris", "ballet", "kubectl apply", "William Shakespeare")
+    english = (
+        "hotel",
+        "restaurant",
+        "pizza",
+        "Paris",
+        "ballet",
+        "kubectl apply",
+        "William Shakespeare",
+        "November 2006",
+    )
     names = ("Angela Merkel", "Berlin", "mqttclient", "systemd", "LLM Agents", "Kubernetes Ingress", "Reykjavik")
     assert not any(isinstance(tokens, ForeignQuery) for tokens in encoder.encode_queries(english))
     earlier = encoders.for_earlier(encoder, "fingerprint")

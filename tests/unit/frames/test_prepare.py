@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from clamr_cli.frames import (
 )
 from clamr_cli.index.run import IndexOptions, index
 from clamr_cli.store import Store
-from clamr_cli.types import Modality
+from clamr_cli.types import Encoder, ForeignQuery, Modality, TokenVectors
 from tests import clips
 
 SRT = "1\n00:00:01,000 --> 00:00:03,000\nThe red door opens.\n\n2\n00:00:13,000 --> 00:00:15,000\nBees dance.\n"
@@ -83,6 +83,29 @@ def test_a_question_is_answered_by_what_is_seen_said_and_noted(store, film, opti
     (evening,) = find(ready, hashed(options), "evening", FrameChoice(k=1, modalities=(Modality.METADATA,)))
     assert evening.frame.time >= 12.0
     assert find(ready, hashed(options), "evening", FrameChoice(modalities=(Modality.OCR,))) == []
+
+
+class Translating:
+    """An encoder that takes every question for one in another language, of which "blue" is the translation."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder, self.info = encoder, encoder.info
+
+    def encode_queries(self, questions: list[str]) -> list[TokenVectors]:
+        (wrong,) = self._encoder.encode_queries(["blue"])
+        parts = {each.name: getattr(wrong, each.name) for each in fields(wrong)}
+        return [
+            ForeignQuery(**parts, as_written=tokens, certain=True, translation=0, sentence=0)
+            for tokens in self._encoder.encode_queries(questions)
+        ]
+
+
+@pytest.mark.slow
+def test_a_question_whose_words_stand_together_in_the_video_is_not_translated(store, film, options):
+    ready, _ = prepared(store, film, options)
+    encoder = Translating(hashed(options))
+    for question, time in (("bees dance", 12.0), ("bees open", 6.0)):
+        assert find(ready, encoder, question, FrameChoice(k=1))[0].frame.time == time
 
 
 @pytest.mark.slow
