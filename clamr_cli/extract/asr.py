@@ -52,6 +52,8 @@ _BLOCK_SECONDS: Final = 60
 _MOST_BLOCKS: Final = 10
 _ENOUGH_SPEECH: Final = 5.0
 _CLEAR_PROBABILITY: Final = 0.8
+_LEAST_FRAMES: Final = 1500  # of 10 ms, that Whisper reads then
+_MOST_FRAMES: Final = 100 * _WINDOW_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +107,14 @@ class WhisperAsr:
         votes: Counter[str] = Counter()
         leaders: list[tuple[str, float]] = []
         for speech in _places_of_speech(audio):
-            language, probability, probabilities = self._model.detect_language(speech)
-            for code, share in probabilities:
+            features = self._model.feature_extractor(speech)[:, :_MOST_FRAMES]
+            # Whisper usually reads 30 s, most of which would be silence here; of half of it the language is the same.
+            silence = max(0, _LEAST_FRAMES - features.shape[1])
+            encoded = self._model.encode(np.pad(features, ((0, 0), (0, silence))))
+            shares = [(token[2:-2], share) for token, share in self._model.model.detect_language(encoded)[0]]
+            for code, share in shares:
                 votes[code] += share * len(speech)
-            leaders.append((language, probability))
+            leaders.append(max(shares, key=lambda each: each[1]))
             if len({code for code, _ in leaders}) == 1 and sum(p >= _CLEAR_PROBABILITY for _, p in leaders) == 2:
                 break
         if not votes:
