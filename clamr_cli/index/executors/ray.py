@@ -36,7 +36,7 @@ from clamr_cli.text import plural
 from clamr_cli.types import RayOptions
 from clamr_cli.weights import locate
 
-_REPORT_EVERY: Final = 0.25
+_REPORT_EVERY: Final = 1.0
 """Seconds between two reports of a task that are sent to the driver; those with a part of the result all are."""
 
 _PIECE: Final = 8 << 20
