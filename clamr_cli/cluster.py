@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import secrets
 import signal
 import socket
 from typing import Any, Final
@@ -87,6 +88,8 @@ def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 -- the module
         # What it prints on the way is for those who look after clusters.
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             if address == _LOCAL:
+                # Else Ray makes a file in the home folder, for which later clusters want a token of all who connect.
+                os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
                 # Without an address Ray connects to a cluster that it finds.
                 ray.init(address="local", include_dashboard=False, **quiet)
             else:
@@ -99,7 +102,8 @@ def _connect(ray: Any, address: str) -> None:  # noqa: ANN401 -- the module
         where = "on this machine" if address == "auto" else f"at {address!r}"
         raise UsageError(
             f"there is no Ray cluster {where} ({first_line(error)})",
-            "start one (ray start --head --include-dashboard=false), name one with --address, or give --address local",
+            "start one (ray start --head --include-dashboard=false), name one with --address, or give --address local; "
+            "set RAY_AUTH_MODE=token where it wants a token",
         ) from error
     finally:
         # Ray prints what happens to nodes, to stdout too, and has no setting against it. Notices say what matters.

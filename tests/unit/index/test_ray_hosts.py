@@ -1,4 +1,4 @@
-"""A Ray cluster of two hosts in network namespaces, which share the videos and neither a cache folder nor memory."""
+"""A Ray cluster of two hosts in network namespaces, with shared videos and a token, but no shared cache or memory."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def test_the_index_of_two_hosts_is_that_of_one_machine(tmp_path: Path, short: Pa
         return [sys.executable, "-m", "clamr_cli", "--db", str(tmp_path / db), "index", str(videos), *plain, *options]
 
     environment = {**os.environ, "CLAMR_CACHE": str(cache), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
     subprocess.run(command("local"), env=environment, capture_output=True, check=True, timeout=200)
     start = f"{sys.executable} -m ray.scripts.scripts start --num-cpus=1 --object-store-memory=80000000"
     names = {"ray": short, "cache": cache, "start": start, "port": PORT, "head": HEAD, "seen": tmp_path / "seen"}
