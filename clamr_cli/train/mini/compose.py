@@ -31,7 +31,7 @@ from clamr_cli.encoders.mini.networks import (
 )
 from clamr_cli.train.losses import Batch
 from clamr_cli.train.mini.data import CaptionedImage, Entry, distinct, fragment, keywords
-from clamr_cli.train.mini.material import GENERATED, PHOTOS, PSEUDO, STYLED, THINGS, TrainingMaterial
+from clamr_cli.train.mini.material import GENERATED, MORE, MORE_STYLED, PHOTOS, PSEUDO, STYLED, THINGS, TrainingMaterial
 from clamr_cli.train.mini.model import PaddedRows, empty_rows
 from clamr_cli.types import MODALITY_IDS, Modality
 
@@ -43,7 +43,10 @@ _SIZES: Final = {
 """Texts of a document, as in short home and web videos: most have little text, some have much."""
 
 _CHANNELS: Final = 10
-_IMAGES_PER_BATCH: Final = {PHOTOS: 500, PSEUDO: 80, STYLED: 80, GENERATED: 40, THINGS: 40}
+IMAGES_PER_BATCH: Final = {
+    PHOTOS: 500, PSEUDO: 80, STYLED: 80, GENERATED: 40, THINGS: 40, MORE_STYLED: 40,
+    **dict(zip(MORE, (60, 20, 10, 40, 30), strict=True)),
+}  # fmt: skip
 """Images of each group that a batch is composed of, at most."""
 
 MAX_ROWS: Final = 256
@@ -181,7 +184,7 @@ class Batches(Dataset[Batch]):
         rng, material = random.Random(self._seed * 1_000_003 + number), self._material
         image_ids = [
             index
-            for name, most in _IMAGES_PER_BATCH.items()
+            for name, most in IMAGES_PER_BATCH.items()
             for index in distinct(material.images, material.groups[name], most, rng)
         ]
         image_ids = distinct(material.images, image_ids, len(image_ids), rng)

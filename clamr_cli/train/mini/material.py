@@ -43,6 +43,9 @@ CLIPS: Final = ("snapvideo", "lumiere")
 MORE: Final = (*CLIPS, "pacs", "tuxstamps", "emoji3d")
 """Folders of further captioned images, each a group: those, paintings and sketches, cut-outs, and icons."""
 
+MORE_STYLED: Final = "more styled"
+"""Group of the clips' frames and the cut-outs in other styles, and mirrored."""
+
 FOLDS: Final = 5
 ANY_FOLD: Final = -1
 """The fold of images that every connector is fitted to."""
@@ -64,14 +67,13 @@ _NEAREST_PHOTOS: Final = 20
 
 _STYLES_PER_PHOTO: Final = 2
 _GENERATED_IMAGES: Final = 900
-_WEIGHTS: Final = {PHOTOS: 1.0, STYLED: 0.2, GENERATED: 0.2, THINGS: 0.1}
+_WEIGHTS: Final = {
+    PHOTOS: 1.0, STYLED: 0.2, GENERATED: 0.2, THINGS: 0.1, **dict(zip(MORE, (0.5, 0.5, 0.2, 0.3, 0.1), strict=True)),
+}  # fmt: skip
 """Weight of one image of a group when a connector is fitted."""
 
-_MORE_WEIGHTS: Final = dict(zip(MORE, (0.5, 0.5, 0.2, 0.3, 0.1), strict=True))
-"""The same of groups to which only the final connector is fitted."""
-
 _HALVED: Final = (GENERATED, THINGS, "emoji3d")
-"""Groups of much alike images: the final connector is fitted to every second of them, at twice the weight."""
+"""Groups of much alike images: a connector is fitted to every second of them, at twice the weight."""
 
 _CLASS_WEIGHT: Final = 0.1
 """Weight of a photo that has only the name of its class."""
@@ -140,10 +142,10 @@ class Examples:
         parts = {name: getattr(self, name)[rows] for name in ("inputs", "targets", "folds", "weights")}
         return replace(self, **parts)
 
-    def plain(self, weights: NDArray[np.float64]) -> Examples:
-        """The same with other weights and without the stages."""
+    def plain(self) -> Examples:
+        """The same without the stages."""
         inputs, scale = self.inputs[:, :PLAIN_INPUTS], self.scale[:PLAIN_INPUTS]
-        return replace(self, inputs=inputs, weights=weights, scale=scale, ridge=_PLAIN_RIDGE)
+        return replace(self, inputs=inputs, scale=scale, ridge=_PLAIN_RIDGE)
 
 
 def input_scale(photos: Array) -> Array:
@@ -275,6 +277,12 @@ def _read_images(data: Path) -> _Images:
     styled = [(index, restyle(jpegs[index], photos[index].captions, rng)) for index in originals]
     generated = [(number, generate(rng)) for number in range(_GENERATED_IMAGES)]
     more = {name: files.more_images(data, name) for name in MORE}
+    own_styles = random.Random(13)
+    more_styled = [
+        (image, restyle(_mirror((data / image.name).read_bytes()), image.captions, own_styles))
+        for name in (*CLIPS, "tuxstamps")
+        for image in more[name]
+    ]
     images: list[CaptionedImage] = []
     groups: dict[str, list[int]] = {}
     for name, members in (
@@ -284,6 +292,7 @@ def _read_images(data: Path) -> _Images:
         (STYLED, [files.with_pieces(photos[index].name, image.captions, rng) for index, image in styled]),
         (GENERATED, [CaptionedImage(f"generated {n}", image.captions, image.captions) for n, image in generated]),
         *more.items(),
+        (MORE_STYLED, [files.with_pieces(image.name, styled.captions, own_styles) for image, styled in more_styled]),
         (PSEUDO, [files.with_pieces(f"scene {number}", queries, rng) for number, (_, queries) in enumerate(scenes)]),
     ):
         groups[name] = list(range(len(images), len(images) + len(members)))
@@ -294,11 +303,18 @@ def _read_images(data: Path) -> _Images:
     jpegs += [(data / thing.name).read_bytes() for thing in things]
     jpegs += [image.jpeg for _, image in (*styled, *generated)]
     jpegs += [(data / image.name).read_bytes() for members in more.values() for image in members]
+    jpegs += [image.jpeg for _, image in more_styled]
+    more_folds = {name: _folds_of_kinds(members) for name, members in more.items()}
     folds = np.concatenate([
         photo_folds, _folds_of_kinds(things), photo_folds[originals], np.arange(len(generated)) % FOLDS,
-        *map(_folds_of_kinds, more.values()),
+        *more_folds.values(), *(more_folds[name] for name in (*CLIPS, "tuxstamps")),
     ])  # fmt: skip
     return _Images(images, groups, jpegs, folds, [description for description, _ in scenes])
+
+
+def _mirror(jpeg: bytes) -> bytes:
+    """An image with left and right exchanged."""
+    return encode_jpeg(np.asarray(ImageOps.mirror(Image.open(io.BytesIO(jpeg)).convert("RGB"))))
 
 
 def _folds_of_kinds(images: Sequence[CaptionedImage]) -> Ids:
@@ -335,34 +351,30 @@ def load(data: Path, cache: Path) -> Generator[TrainNote, None, TrainingMaterial
     names = [sample.stem.partition("_")[2].replace("_", " ") for sample in samples]
     classes = np.stack([part.mean for part in text_model.queries(names)])
     photos = groups[PHOTOS]
-    mirrored = [
-        encode_jpeg(np.asarray(ImageOps.mirror(Image.open(io.BytesIO(jpegs[index])).convert("RGB"))))
-        for index in photos
-    ]
+    mirrored = [_mirror(jpegs[index]) for index in photos]
     image_features = yield from _image_features(backbones, jpegs, stored, "images")
     of_mirrored = yield from _image_features(backbones, mirrored, stored, "mirrored photos")
     class_jpegs = [sample.read_bytes() for sample in samples]
     of_classes = yield from _image_features(backbones, class_jpegs, stored, "photos of classes")
     inputs, targets = image_features.inputs[:, 0], means_of(image.captions for image in images[: len(jpegs)])
     counts = [
-        (index, _WEIGHTS.get(name, 0.0), 2 * weight * (position % 2 == 0) if name in _HALVED else weight)
-        for name, weight in (_WEIGHTS | _MORE_WEIGHTS).items()
+        (index, 2 * weight * (position % 2 == 0) if name in _HALVED else weight)
+        for name, weight in _WEIGHTS.items()
         for position, index in enumerate(groups[name])
     ]
-    ids, *both = zip(*counts, strict=True)
+    ids, weights = zip(*counts, strict=True)
     others = [_WEIGHTS[PHOTOS]] * len(photos) + [_CLASS_WEIGHT] * len(samples)
-    former, final = (np.array([*weights, *others]) for weights in both)
     examples = Examples(
         np.concatenate([inputs[list(ids)], of_mirrored.inputs[:, 0], of_classes.inputs[:, 0]]),
         np.concatenate([targets[list(ids)], targets[photos], classes]),
         np.concatenate([folds[list(ids)], folds[photos], np.full(len(samples), ANY_FOLD)]),
-        final,
+        np.array([*weights, *others]),
         input_scale(inputs[photos]),
     )
     mean = targets[photos].mean(axis=0)
     # Heads that were trained on what the final connector says would trust images more, and find the texts beside them
-    # worse: they are trained on what connectors say that know fewer images and no stages.
-    rows, _ = cross_fit(examples.plain(former), mean, image_features, folds, classes)
+    # worse: they are trained on what connectors say that read no stages.
+    rows, _ = cross_fit(examples.plain(), mean, image_features, folds, classes)
     connector = fit(examples, mean)
     real = [*photos, *groups[STYLED]]
     pseudo = pseudo_images(rows[real], targets[real], means_of(descriptions), seed=0)

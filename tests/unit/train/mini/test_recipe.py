@@ -14,17 +14,9 @@ from clamr_cli.encoders.mini.passages import lexical_vectors
 from clamr_cli.errors import UsageError
 from clamr_cli.train import loop
 from clamr_cli.train.mini import recipe
-from clamr_cli.train.mini.compose import MAX_ROWS, Batches, CompositionConfig
+from clamr_cli.train.mini.compose import IMAGES_PER_BATCH, MAX_ROWS, Batches, CompositionConfig
 from clamr_cli.train.mini.data import CaptionedImage, Entry
-from clamr_cli.train.mini.material import (
-    GENERATED,
-    PHOTOS,
-    PSEUDO,
-    STYLED,
-    THINGS,
-    PassageFeatures,
-    TrainingMaterial,
-)
+from clamr_cli.train.mini.material import PHOTOS, PSEUDO, PassageFeatures, TrainingMaterial
 from clamr_cli.train.run import STAGES, RecipeOptions, TrainNote, TrainStep, last_checkpoint
 from clamr_cli.types import Modality
 
@@ -74,7 +66,7 @@ def material() -> TrainingMaterial:
         text_model=model,
         images=photos,
         rows=unit(disturbed),
-        groups={PHOTOS: list(range(30)), STYLED: [], GENERATED: [], THINGS: [], PSEUDO: list(range(30, 40))},
+        groups={**{name: [] for name in IMAGES_PER_BATCH}, PHOTOS: list(range(30)), PSEUDO: list(range(30, 40))},
         connector=Connector(np.zeros((1306, 384), np.float32), np.zeros(384, np.float32)),
         classes=np.zeros((1000, 384), np.float32),
         entries=pool,
