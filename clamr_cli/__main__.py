@@ -6,6 +6,9 @@ import sys
 _GARBAGE = 200_000
 """Objects made until garbage is looked for. Imports make many and leave hardly any."""
 
+_ANSWERING = frozenset(("ask", "mcp", "serve"))
+"""Commands that encode queries beside those that only read."""
+
 
 def main() -> int:
     """Run the command line and return its exit code; an interruption while it is still being imported counts too.
@@ -18,10 +21,15 @@ def main() -> int:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     reads = False
     try:
-        from clamr_cli.warm import ask, only_reads
+        from clamr_cli.warm import READING, ask, command_of
 
-        reads = only_reads(sys.argv[1:])
+        command = command_of(sys.argv[1:])
+        reads = command in READING
         if (code := ask(sys.argv[1:])) is None:
+            if reads or command in _ANSWERING:
+                # The matrices of a query are small: threads of numpy's OpenBLAS wait longer for each other than they
+                # compute. It looks when it is imported. Worker processes have numbers of their own.
+                os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
             if reads:
                 import gc
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final
 
-_ASKED: Final = frozenset(("find", "search", "similar", "explain", "show", "ls", "list", "status"))
+READING: Final = frozenset(("find", "search", "similar", "explain", "show", "ls", "list", "status"))
+"""Commands that read the index, answer and end."""
+
 _VALUED: Final = frozenset(("--db", "--config", "--color"))
 _NOT_ASKED: Final = ("-", "-o", "--out", "--save", "--forget", "--sheet", "--pictures", "--queries", "--executor")
 """Arguments with which a command reads stdin, writes files, draws pictures, takes long or works elsewhere."""
@@ -84,20 +86,20 @@ def ask(
     return None
 
 
-def only_reads(arguments: Sequence[str]) -> bool:
-    """Whether the command is one that reads the index, answers and ends."""
+def command_of(arguments: Sequence[str]) -> str:
+    """The name of the command that the arguments ask for; "" where there is none."""
     words = iter(arguments)
     for word in words:
         if word in _VALUED:
             next(words, None)
         elif not word.startswith("-"):
-            return word in _ASKED
-    return False
+            return word
+    return ""
 
 
 def _may_ask(arguments: Sequence[str]) -> bool:
     left_out = (argument.partition("=")[0] for argument in arguments)
-    return only_reads(arguments) and not any(argument in _NOT_ASKED for argument in left_out)
+    return command_of(arguments) in READING and not any(argument in _NOT_ASKED for argument in left_out)
 
 
 def _folder() -> str:

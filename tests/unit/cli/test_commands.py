@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,21 @@ def test_only_weak_matches_are_shown_but_do_not_count_as_found(clamr: Clamr, db:
     assert (found.code, weak.code) == (0, 1)
     assert [json.loads(line)["weak"] for line in weak.out.splitlines()] == [True] * len(found.out.splitlines())
     assert "only weak hits" in weak.err
+
+
+def test_queries_are_computed_by_one_thread(built: Path) -> None:
+    pytest.importorskip("threadpoolctl")
+    script = """import os, sys, threadpoolctl
+os._exit = lambda code: None
+from clamr_cli.__main__ import main
+assert main() == 0
+pools = [pool for pool in threadpoolctl.threadpool_info() if pool["internal_api"] == "openblas"]
+print(*(pool["num_threads"] for pool in pools if "numpy" in pool["filepath"]), file=sys.stderr)"""
+    limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    free = {name: value for name, value in os.environ.items() if name not in limits}
+    words = [sys.executable, "-c", script, "--db", str(built), "search", "crowd"]
+    ended = subprocess.run(words, env=free, capture_output=True, text=True, check=True)
+    assert set(ended.stderr.splitlines()[-1].split()) <= {"1"}
 
 
 def test_paths_leave_weak_hits_out(clamr: Clamr, db: Path):
