@@ -1,7 +1,9 @@
 """The API: its records are those of the command line, its errors one line, its description right."""
 
+import asyncio
 import base64
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
 from clamr_cli import config
+from clamr_cli.cli.commands.serve import _listen
 from clamr_cli.serve import schemas
 from clamr_cli.serve.library import Library
 from clamr_cli.store import Store
@@ -265,6 +268,22 @@ def test_answers_are_as_described(served: Served) -> None:
         examine()
         examined += 1
     assert examined > 15
+
+
+def test_parts_of_an_answer_do_not_wait_for_the_client() -> None:
+    async def delayed() -> bool:
+        accepted: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(
+            lambda _, writer: accepted.set_result(writer.get_extra_info("socket")), sock=_listen("127.0.0.1", None)
+        )
+        async with server:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            connection = await accepted
+            result = not connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            writer.close()
+        return result
+
+    assert not asyncio.run(delayed())
 
 
 def test_queries_are_encoded_once(index: Path) -> None:
