@@ -33,7 +33,7 @@ def test_only_weak_matches_are_shown_but_do_not_count_as_found(clamr: Clamr, db:
     assert "only weak hits" in weak.err
 
 
-def test_queries_are_computed_by_one_thread(built: Path) -> None:
+def test_queries_are_computed_by_one_thread(db: Path) -> None:
     pytest.importorskip("threadpoolctl")
     script = """import os, sys, threadpoolctl
 os._exit = lambda code: None
@@ -43,7 +43,7 @@ pools = [pool for pool in threadpoolctl.threadpool_info() if pool["internal_api"
 print(*(pool["num_threads"] for pool in pools if "numpy" in pool["filepath"]), file=sys.stderr)"""
     limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     free = {name: value for name, value in os.environ.items() if name not in limits}
-    words = [sys.executable, "-c", script, "--db", str(built), "search", "crowd"]
+    words = [sys.executable, "-c", script, "--db", str(db), "search", "crowd"]
     ended = subprocess.run(words, env=free, capture_output=True, text=True, check=True)
     assert set(ended.stderr.splitlines()[-1].split()) <= {"1"}
 

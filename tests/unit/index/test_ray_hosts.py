@@ -35,7 +35,7 @@ HOSTS = """
     ip link add wire type veth peer name wire netns $! || exit {unable}
     ip addr add {head}/24 dev wire && ip link set wire up || exit {unable}
     {start} --head --node-ip-address={head} --port={port} --include-dashboard=false --temp-dir={ray} >&2 || exit 1
-    {{ until grep -qs '"event": "{cut}"' {events}; do sleep 0.1; done; ip link set wire down; }} &
+    {{ until grep -qs '"event": "{cut}"' {events} && test -s {seen}; do sleep 0.1; done; ip link set wire down; }} &
     {command} >{events}
 """
 OTHER_HOST = """
@@ -60,13 +60,13 @@ def short() -> Iterator[Path]:
 
 @pytest.mark.parametrize("cut", ["never", "indexed"])
 def test_the_index_of_two_hosts_is_that_of_one_machine(tmp_path: Path, short: Path, cut: str):
-    """Also where one is cut off after an event, here the first video."""
+    """Also where one is cut off that works, after an event, here the first video."""
     if shutil.which("unshare") is None or shutil.which("ip") is None:
         pytest.skip("this system cannot give a process a network of its own")
     videos, cache, events = tmp_path / "videos", tmp_path / "cache", tmp_path / "events"
     videos.mkdir()
     cache.mkdir()
-    for number in range(8):
+    for number in range(12):
         Clip().colour("navy", 1 + number).text(("card", str(number)), 2).write(videos / f"{number}.mp4")
 
     def command(db: str, *options: str) -> list[str]:
