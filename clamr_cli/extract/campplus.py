@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 DIMENSION: Final = 192
+"""Width of an embedding."""
 
 
 def _activation(channels: int) -> nn.Sequential:

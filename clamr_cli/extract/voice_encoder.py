@@ -18,11 +18,12 @@ from transformers.audio_utils import mel_filter_bank, window_function
 
 from clamr_cli.errors import ModelError
 from clamr_cli.extract.asr import SAMPLE_RATE
+from clamr_cli.extract.campplus import DIMENSION, Network
 from clamr_cli.types import Span, VoiceModel
 
 Float32 = NDArray[np.float32]
 
-DIMENSIONS: Final[dict[VoiceModel, int]] = {"campplus": 192, "wespeaker-resnet293": 256}
+DIMENSIONS: Final[dict[VoiceModel, int]] = {"campplus": DIMENSION, "wespeaker-resnet293": 256}
 """Width of an embedding."""
 
 _WINDOW: Final = 150  # frames of 10 ms that are embedded at once
@@ -83,8 +84,6 @@ class VoiceEncoder:
 
 
 def _campplus(folder: Path, threads: int) -> Callable[[Float32], Float32]:
-    from clamr_cli.extract.campplus import Network
-
     network = Network().eval()
     if threads:
         torch.set_num_threads(threads)

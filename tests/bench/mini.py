@@ -33,7 +33,7 @@ from clamr_cli.encoders.mini.multilingual import MultilingualHeads
 from clamr_cli.encoders.mini.networks import WEIGHTS, Heads, ImageFeatures
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
 from clamr_cli.train.mini.data import entries, photos, split_entries, split_photos
-from clamr_cli.train.mini.evaluate import Library, evaluate, gains, match_held_out
+from clamr_cli.train.mini.evaluate import EncodedDocuments, evaluate, gains, match_held_out
 from clamr_cli.types import MODALITY_OF_ID, Document, Frame, Segment, Span
 from tests.bench.process import counted
 
@@ -171,7 +171,7 @@ def stamp_task(data: Path, stamps: Path) -> tuple[list[Document], dict[str, Quer
     return documents, queries
 
 
-def ranked(library: Library, pairs: Queries, what: str) -> np.ndarray:
+def ranked(library: EncodedDocuments, pairs: Queries, what: str) -> np.ndarray:
     """Number of documents before each answer; of those that score the same, half."""
     ranks = []
     for text, answer in counted(pairs, what):
@@ -181,7 +181,7 @@ def ranked(library: Library, pairs: Queries, what: str) -> np.ndarray:
     return np.array(ranks)
 
 
-def won(library: Library, pairs: Queries, modality: str) -> float:
+def won(library: EncodedDocuments, pairs: Queries, modality: str) -> float:
     """Share of queries whose answer is won by a modality."""
     wins = 0
     for text, answer in pairs:
@@ -208,7 +208,7 @@ def languages(
 ) -> None:
     """Print the recalls of each task and language with every encoder."""
     for name, documents, queries in parts:
-        libraries = {kind: Library(encoder, documents) for kind, encoder in encoders.items()}
+        libraries = {kind: EncodedDocuments(encoder, documents) for kind, encoder in encoders.items()}
         for language, pairs in queries.items():
             ranks = {
                 kind: ranked(library, pairs, f"{name}: queries, {language}, {kind}")

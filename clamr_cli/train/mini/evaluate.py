@@ -65,7 +65,7 @@ def match_held_out(file: Path, data: Path, backbones: Backbones) -> dict[str, li
     folder, span = data / "train/flickr8k_1k/images", Span(0.0, 10.0)
     frames = [(Frame(5.0, span, (folder / all_photos[index].name).read_bytes()),) for index in held_out]
     captions = [(caption, number) for number, index in enumerate(held_out) for caption in all_photos[index].captions]
-    alone = Library(encoder, [Document(str(number), span, frames=one) for number, one in enumerate(frames)])
+    alone = EncodedDocuments(encoder, [Document(str(number), span, frames=one) for number, one in enumerate(frames)])
     matches = {ALONE: match(alone, captions)}
     config = CompositionConfig(related=0.0, channel=0.0, both=1.0)
     composer = Composer(all_photos, held_out, all_texts, held_out_texts, random.Random(1), config)
@@ -79,7 +79,7 @@ def match_held_out(file: Path, data: Path, backbones: Backbones) -> dict[str, li
             for modality, parts in other.texts.items()
         }
         documents.append(Document(str(number), Span(0.0, 60.0), frames=frame, **texts))
-    library = Library(encoder, documents)
+    library = EncodedDocuments(encoder, documents)
     for modality in (*_AIMS, None):
         pairs = [
             (query, number) for number, one in enumerate(composed) for query, aim in one.queries if aim is modality
@@ -88,7 +88,7 @@ def match_held_out(file: Path, data: Path, backbones: Backbones) -> dict[str, li
     return matches
 
 
-class Library:
+class EncodedDocuments:
     """Documents with their vectors, each a moment of its own.
 
     Attributes:
@@ -133,7 +133,7 @@ class AnswerRank(NamedTuple):
     other_won_by: int
 
 
-def match(library: Library, pairs: Sequence[tuple[str, int]]) -> list[AnswerRank]:
+def match(library: EncodedDocuments, pairs: Sequence[tuple[str, int]]) -> list[AnswerRank]:
     """Match queries to documents; pairs are a query and the index of its answer."""
     matches = []
     for query, (text, answer) in zip(library.read([text for text, _ in pairs]), pairs, strict=True):

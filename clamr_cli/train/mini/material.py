@@ -44,7 +44,7 @@ MORE: Final = (*CLIPS, "pacs", "tuxstamps", "emoji3d")
 """Folders of further captioned images, each a group: those, paintings and sketches, cut-outs, and icons."""
 
 MORE_STYLED: Final = "more styled"
-"""Group of the clips' frames and the cut-outs in other styles, and mirrored."""
+"""Group of some further images in other styles, and mirrored."""
 
 FOLDS: Final = 5
 ANY_FOLD: Final = -1
@@ -71,6 +71,9 @@ _WEIGHTS: Final = {
     PHOTOS: 1.0, STYLED: 0.2, GENERATED: 0.2, THINGS: 0.1, **dict(zip(MORE, (0.5, 0.5, 0.2, 0.3, 0.1), strict=True)),
 }  # fmt: skip
 """Weight of one image of a group when a connector is fitted."""
+
+_RESTYLED: Final = (*CLIPS, "tuxstamps")
+"""Groups whose images are in :data:`MORE_STYLED` once more."""
 
 _HALVED: Final = (GENERATED, THINGS, "emoji3d")
 """Groups of much alike images: a connector is fitted to every second of them, at twice the weight."""
@@ -280,7 +283,7 @@ def _read_images(data: Path) -> _Images:
     own_styles = random.Random(13)
     more_styled = [
         (image, restyle(_mirror((data / image.name).read_bytes()), image.captions, own_styles))
-        for name in (*CLIPS, "tuxstamps")
+        for name in _RESTYLED
         for image in more[name]
     ]
     images: list[CaptionedImage] = []
@@ -307,7 +310,7 @@ def _read_images(data: Path) -> _Images:
     more_folds = {name: _folds_of_kinds(members) for name, members in more.items()}
     folds = np.concatenate([
         photo_folds, _folds_of_kinds(things), photo_folds[originals], np.arange(len(generated)) % FOLDS,
-        *more_folds.values(), *(more_folds[name] for name in (*CLIPS, "tuxstamps")),
+        *more_folds.values(), *(more_folds[name] for name in _RESTYLED),
     ])  # fmt: skip
     return _Images(images, groups, jpegs, folds, [description for description, _ in scenes])
 

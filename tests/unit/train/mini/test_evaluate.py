@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from clamr_cli.train.mini.evaluate import Library, match
+from clamr_cli.train.mini.evaluate import EncodedDocuments, match
 from clamr_cli.types import MODALITY_IDS, Document, ForeignQuery, Modality, Segment, Span, TokenVectors
 from tests.unit.words import WordEncoder, arrays
 
@@ -34,7 +34,7 @@ class Translating(WordEncoder):
 def test_queries_are_read_and_ordered_as_by_a_search() -> None:
     texts = ("old tree", "notre dame", "siesta")
     documents = [Document(str(n), WHOLE, speech=(Segment(WHOLE, text),)) for n, text in enumerate(texts)]
-    library = Library(Translating(), documents)
+    library = EncodedDocuments(Translating(), documents)
     pairs = [("notre dame", 1), ("siesta", 2), ("dame siesta", 2), ("tree", 0)]
     assert [one.rank for one in match(library, pairs)] == [0, 0, 1, 0]
     assert np.argmax(library.order("siesta", np.array([3.0, 2.0, 1.0]))) == 2
