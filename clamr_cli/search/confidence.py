@@ -2,9 +2,10 @@
 
 A score alone says little: a query of rare words scores low everywhere, one of common words high. So a hit is compared
 with a sample of the library's moments for the same query (:class:`Background`), and its texts are looked through for
-the query's content words. A logistic regression over these :class:`Signals`, one per encoder, was fitted by
+the query's content words and numbers. A logistic regression over these :class:`Signals`, one per encoder, was fitted by
 ``python -m tests.bench.confidence --fit``. (Tried beside them, without a gain on real videos: similarities of single
-content words, the number of words, slopes of their own for what is shown, and the scores of 390 other pictures.)
+content words, the number of words, slopes of their own for what is shown, the scores of 390 other pictures, and a
+moment's scores for other queries: these tell short composed documents from others, no more.)
 
 A small library has too few other videos to compare with. The encoder's reference statistics stand for
 :data:`PRIOR_VIDEOS` videos more.
@@ -54,6 +55,9 @@ PRIOR_VIDEOS: Final = 4
 _LITERAL: Final = (FAIR_FROM + STRONG_FROM) / 2
 """Least confidence in a moment that holds all content words."""
 
+_COUNTING: Final = frozenset(["", *map(str, range(1, 13))])
+"""Numbers that may count what is shown, as in "2 dogs", or name a month: no text needs to hold them."""
+
 INFLECTED: Final = 0.9
 """Count of a content word that stands in the texts in another form, beside 1 for the word itself."""
 
@@ -91,6 +95,8 @@ class Signals(NamedTuple):
     """Logarithm of the number of moments in the library."""
     few: float
     """1 / the number of moments."""
+    numbers: float = 0.0
+    """Share of the content words that are numbers and do not stand in the texts: another date is no answer."""
     words: float = 0.0
     """Of the words of a :class:`ForeignQuery`, as they are spelled or in English, the mean similarity.
 
@@ -238,6 +244,7 @@ class Judge:
             best: [q] the weighted similarity of each query vector to the moment; needed in another language.
         """
         null, per_vector = self.null(video_id), score / self._vectors
+        numbers = [word for word in self._content if word.isdigit() and word.lstrip("0") not in _COUNTING]
         margin, shown = per_vector - null.score, float(winner is Modality.VIDEO)
         signals = Signals(
             score=per_vector,
@@ -248,6 +255,7 @@ class Judge:
             shown_margin=shown * margin,
             moments=math.log(self._moments),
             few=1 / self._moments,
+            numbers=_counts(numbers, texts).count(0.0) / max(1, len(self._content)),
         )
         if self._foreign is None or best is None:
             return signals

@@ -41,7 +41,7 @@ from clamr_cli.search.cascade import ScoringRule, modality_maxima, slot_weights
 from clamr_cli.search.confidence import FOREIGN, Background, ConfidenceModel, Judge, Null, Signals, model_of
 from clamr_cli.search.search import choose_reading
 from clamr_cli.store import Store
-from clamr_cli.text import content_words, standing_words, stands_among
+from clamr_cli.text import STOP_WORDS, content_words, standing_words, stands_among, words_of
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
 from clamr_cli.train.mini.data import entries, fragment, photos, split_entries, split_photos
 from clamr_cli.types import (
@@ -66,11 +66,11 @@ KEPT = 0.95
 SHOWN_KEPT = 0.90
 """Of right hits in English that pictures win, the hardest to tell from wrong ones: one limit for all keeps 83 %."""
 
-SIGNALS = ("score", "margin", "spreads", "literal", "shown", "shown_margin", "moments", "few")
+SIGNALS = ("score", "margin", "spreads", "literal", "shown", "shown_margin", "moments", "few", "numbers")
 READINGS = ("words", "translation", "translation_lead", "sentence", "sentence_lead", "english")
 """Further signals of queries in other languages."""
 
-SCALE_FREE = ("spreads", "literal", "shown", "moments", "few")
+SCALE_FREE = ("spreads", "literal", "shown", "moments", "few", "numbers")
 """Signals whose size does not depend on the encoder: of the model for encoders that have none of their own."""
 
 RELATED = CompositionConfig(0.25, 0.0, 0.0)
@@ -431,6 +431,8 @@ def main() -> None:
     labelled: list[tuple[str, str, str]] = []
     for number, of_document in enumerate(queries):
         for text, aim in of_document:
+            if STOP_WORDS.issuperset(words_of(text)):
+                continue  # a part of a sentence that asks for nothing
             answer = moments[number].video_id if aim is not Modality.VIDEO or documents[number].frames else ""
             labelled.append((text, answer, str(aim or "both")))
     ours, real = range(len(moments)), range(0)

@@ -83,6 +83,24 @@ def test_another_form_of_a_word_counts_nearly_as_much():
     assert literal("the danger of hoarse singing") == 0.0
 
 
+@pytest.mark.parametrize(
+    ("query", "text", "share"),
+    [
+        ("meeting of 16 April 2024", "16 April 2024", 0.0),
+        ("meeting of 16 April 2024", "16 April 2021", 1 / 4),
+        ("01:27:25", "01:31:38", 2 / 3),
+        ("2024-04-16", "16 April 2024", 0.0),
+        ("2 dogs", "a beach", 0.0),
+    ],
+)
+def test_a_number_that_stands_nowhere_counts_against_a_hit(query, text, share):
+    rule, model = ScoringRule("token-max", slot_weights({})), model_of("mini")
+    judge = Judge(query, rule, Background(np.zeros((2, 0, SLOTS), np.float32), [], 0), model)
+    signals = judge.signals(1.0, [text], "a", None)
+    assert signals.numbers == pytest.approx(share)
+    assert (model.logit(signals) < model.logit(signals._replace(numbers=0.0))) == (share > 0)
+
+
 def test_in_another_language_the_readings_of_a_query_count(encoder):
     (plain,) = encoder.encode_queries(["ball tree"])
     asked = ForeignQuery(**{each.name: getattr(plain, each.name) for each in fields(plain)}, as_written=plain,
