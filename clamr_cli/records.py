@@ -388,6 +388,7 @@ FILE: Final = (
         tsv=mark("offline"), table=mark("offline"), below="state",
         kind=bool,
     ),
+    Column("date", "Date of the video: year, month and day as far as known."),
 )  # fmt: skip
 
 
@@ -402,7 +403,7 @@ def file_rows(store: Store, path: str | None = None) -> list[dict[str, Any]]:
     rows = []
     for file in files:
         video = videos.get(file.video_id)
-        duration, title = (round(video.duration, 3), video.title) if video else (None, "")
+        duration, title, date = (round(video.duration, 3), video.title, video.date) if video else (None, "", "")
         rows.append(
             {
                 "video_id": file.video_id or None,
@@ -411,6 +412,7 @@ def file_rows(store: Store, path: str | None = None) -> list[dict[str, Any]]:
                 "path": file.path,
                 "state": file.state.value,
                 "offline": file.path in away,
+                "date": date,
             }
         )
     return rows

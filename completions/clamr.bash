@@ -93,8 +93,11 @@ _clamr() {
         "watch":--config) COMPREPLY=(); return ;;
         "watch":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         "ls":--path) COMPREPLY=(); return ;;
+        "ls":--since) COMPREPLY=(); return ;;
+        "ls":--until) COMPREPLY=(); return ;;
         "ls":--tag) COMPREPLY=(); return ;;
         "ls":--speaker) COMPREPLY=(); return ;;
+        "ls":--sort) COMPREPLY=($(compgen -W "path date length" -- "$current")); return ;;
         "ls":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "ls":--config) COMPREPLY=(); return ;;
         "ls":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
@@ -486,7 +489,7 @@ _clamr() {
         "index:"*) offers="" ;;
         "watch:"-*) offers="--idle --json --attached --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "watch:"*) offers="" ;;
-        "ls:"-*) offers="--path --tag --speaker --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "ls:"-*) offers="--path --since --until --tag --speaker --sort --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "ls:"*) offers="" ;;
         "show:"-*) offers="--srt --vtt --txt --out --output -o --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "show:"*) offers="" ;;

@@ -59,6 +59,12 @@ PathOption: TypeAlias = Annotated[
     str | None, typer.Option("--path", metavar="GLOB", help="Only files whose path matches.")
 ]
 ScoringOption: TypeAlias = Annotated[Scoring | None, typer.Option("--scoring", help="token-max is the default.")]
+SinceOption: TypeAlias = Annotated[
+    str | None, typer.Option("--since", metavar="DATE", help="Dated 2024-05-17, 2024-05, 2w (ago), yesterday or later.")
+]
+UntilOption: TypeAlias = Annotated[
+    str | None, typer.Option("--until", metavar="DATE", help='Dated then or earlier: "last summer".')
+]
 TagOption: TypeAlias = Annotated[
     list[str] | None, typer.Option("--tag", metavar="TAG", help="Only videos with this tag of yours; repeatable.")
 ]

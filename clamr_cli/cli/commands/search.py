@@ -63,10 +63,8 @@ class SearchArguments(options.FormOptions, options.ExecutorOptions, options.Enco
     weight: Annotated[
         list[str] | None, typer.Option(metavar="NAME=N", help="Count a modality more or less: speech=2.")
     ] = None
-    since: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Dated 2024-05-17, 2024-05, 2w (ago), yesterday or later.")
-    ] = None
-    until: Annotated[str | None, typer.Option(metavar="DATE", help='Dated then or earlier: "last summer".')] = None
+    since: options.SinceOption = None
+    until: options.UntilOption = None
     longer: Annotated[
         float | None, typer.Option(metavar="TIME", parser=parse_time, help="Videos of at least 90, 1:30, 2m.")
     ] = None

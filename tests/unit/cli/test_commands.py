@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -532,3 +533,15 @@ def test_status_says_how_far_a_run_is_only_while_there_is_one(clamr: Clamr, db: 
             in clamr("--db", str(db), "status").out
         )
     assert b"now indexing" not in clamr("--db", str(db), "status").out
+
+
+def test_videos_are_listed_by_date_and_by_length(clamr: Clamr, db: Path) -> None:
+    def listed(*arguments: str) -> list[dict[str, Any]]:
+        ended = clamr("--db", str(db), "ls", "--json", *arguments)
+        return [json.loads(line) for line in ended.out.splitlines()]
+
+    assert [row["path"] for row in listed()] == sorted(row["path"] for row in listed())
+    assert [row["date"] for row in listed("--sort", "date")] == ["2020-10-20", "2020-10-20", "", "", ""]
+    assert [row["duration"] for row in listed("--sort", "length")] == [3725.0, 80.0, 80.0, 30.0, None]
+    assert {row["title"] for row in listed("--since", "2020-10", "--until", "2020")} == {"Protest in Lagos"}
+    assert clamr("--db", str(db), "ls", "--since", "2021").err == "no video of the index matches\n"
