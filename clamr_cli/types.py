@@ -189,6 +189,7 @@ class ForeignQuery(TokenVectors):
         translation: the number of the first vector of its translation.
         sentence: the number of the first vector of its meaning in any language.
         english: words of its translation into English, without stop words.
+        understood: whether anything is known of its words but their letters.
     """
 
     as_written: TokenVectors
@@ -196,6 +197,7 @@ class ForeignQuery(TokenVectors):
     translation: int
     sentence: int
     english: tuple[str, ...] = ()
+    understood: bool = True
 
     @property
     def deciding(self) -> int:

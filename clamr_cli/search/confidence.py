@@ -58,6 +58,9 @@ _LITERAL: Final = (FAIR_FROM + STRONG_FROM) / 2
 _COUNTING: Final = frozenset(["", *map(str, range(1, 13))])
 """Numbers that may count what is shown, as in "2 dogs", or name a month: no text needs to hold them."""
 
+_NOT_UNDERSTOOD: Final = FAIR_FROM / 2
+"""Most confidence in a moment without a word of a query of which nothing is understood."""
+
 INFLECTED: Final = 0.9
 """Count of a content word that stands in the texts in another form, beside 1 for the word itself."""
 
@@ -97,6 +100,10 @@ class Signals(NamedTuple):
     """1 / the number of moments."""
     numbers: float = 0.0
     """Share of the content words that are numbers and do not stand in the texts: another date is no answer."""
+    whole: bool = False
+    """Whether all content words stand in the texts, in any form."""
+    understood: bool = True
+    """Whether more is known of the query than its letters, or a word of it stands in the texts."""
     words: float = 0.0
     """Of the words of a :class:`ForeignQuery`, as they are spelled or in English, the mean similarity.
 
@@ -131,10 +138,18 @@ class ConfidenceModel(msgspec.Struct, frozen=True):
     weights: Mapping[str, float]
     reference: Null
 
-    def logit(self, signals: Signals) -> float:
-        """The log-odds that a hit with these signals answers."""
+    def confidence(self, signals: Signals, most: float = 1.0) -> float:
+        """The confidence in a hit with these signals, in [0, 1]; at most ``most``, if its words do not decide it."""
         values: dict[str, float] = signals._asdict()
-        return self.bias + sum(weight * values[name] for name, weight in self.weights.items())
+        logit = self.bias + sum(weight * values[name] for name, weight in self.weights.items())
+        return bounded(min(most, 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))), signals)
+
+
+def bounded(chance: float, signals: Signals) -> float:
+    """A chance within the bounds of what words alone decide, whatever the regression says."""
+    if signals.whole:
+        return max(chance, _LITERAL)
+    return chance if signals.understood else min(chance, _NOT_UNDERSTOOD)
 
 
 @cache
@@ -244,18 +259,22 @@ class Judge:
             best: [q] the weighted similarity of each query vector to the moment; needed in another language.
         """
         null, per_vector = self.null(video_id), score / self._vectors
-        numbers = [word for word in self._content if word.isdigit() and word.lstrip("0") not in _COUNTING]
+        counts = dict(zip(self._content, _counts(self._content, texts), strict=True))
+        absent = [word for word, count in counts.items() if not count]
+        numbers = [word for word in absent if word.isdigit() and word.lstrip("0") not in _COUNTING]
         margin, shown = per_vector - null.score, float(winner is Modality.VIDEO)
         signals = Signals(
             score=per_vector,
             margin=margin,
             spreads=min(_MOST_SPREADS, margin / null.spread),
-            literal=self.literal(texts, self._content),
+            literal=_share(counts),
             shown=shown,
             shown_margin=shown * margin,
             moments=math.log(self._moments),
             few=1 / self._moments,
-            numbers=_counts(numbers, texts).count(0.0) / max(1, len(self._content)),
+            numbers=len(numbers) / max(1, len(counts)),
+            whole=bool(counts) and not absent,
+            understood=self._foreign is None or self._foreign.understood or len(absent) < len(counts),
         )
         if self._foreign is None or best is None:
             return signals
@@ -277,17 +296,8 @@ class Judge:
             translation_lead=lead(translation),
             sentence=float(values[sentence]),
             sentence_lead=lead(sentence),
-            english=self.literal(texts, self._foreign.english),
+            english=_share(dict(zip(self._foreign.english, _counts(self._foreign.english, texts), strict=True))),
         )
-
-    def literal(self, texts: Iterable[str], words: Sequence[str]) -> float:
-        """The share of content words, weighted by their letters, that stand in the texts.
-
-        Accents make no difference. A word that stands there in another form counts as :data:`INFLECTED`.
-        """
-        letters = sum(map(len, words))
-        shares = (len(word) * count for word, count in zip(words, _counts(words, texts), strict=True))
-        return sum(shares) / letters if letters else 0.0
 
     def level(self, confidence: float) -> float:
         """The score from which a moment is given at least a confidence for its score alone, without its texts.
@@ -319,11 +329,7 @@ class Judge:
         signals would make some of the others surer. What holds all content words has no such limit.
         """
         signals = self.signals(score, texts, video_id, winner, best)
-        chance = 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, self._model.logit(signals)))))
-        if self._foreign is not None:
-            chance = min(chance, most)
-        # Without content words the share is 0. Few moments have most of them.
-        return max(chance, _LITERAL) if signals.literal >= INFLECTED and all(_counts(self._content, texts)) else chance
+        return self._model.confidence(signals, 1.0 if self._foreign is None else most)
 
 
 @lru_cache(1024)
@@ -344,3 +350,8 @@ def _counts(content: Sequence[str], texts: Iterable[str]) -> list[float]:
         if end - start > 1 and "".join(words[start:end]) in there:
             counts[start:end] = [1.0] * (end - start)
     return counts
+
+
+def _share(counts: Mapping[str, float]) -> float:
+    """The share of words that stand in texts, weighted by their letters, of the counts of :func:`_counts` by word."""
+    return sum(len(word) * count for word, count in counts.items()) / max(1, sum(map(len, counts)))

@@ -13,8 +13,9 @@ A first hit that is the query's own document is right; any first hit without tha
 may happen to answer. Everything is cross-validated in five parts by document: no document's queries are in both.
 
 Prints the AUROC (the chance that a right hit has more confidence than a wrong one), and the share of impossible queries
-that are refused where 95 % of the right hits are kept; for all, and by what queries aim at and the size of the library,
-with 95 % intervals (a bootstrap over documents). "real videos, unseen" is by a regression that saw none of them.
+that are refused where 95 % of the right hits are kept, by confidences within the bounds of their words, as in a search;
+for all, and by what queries aim at and the size of the library, with 95 % intervals (a bootstrap over documents). "real
+videos, unseen" is by a regression that saw none of them.
 ``--fit`` writes the regression over all of it to ``clamr_cli/search/confidence.json``.
 """
 
@@ -38,7 +39,16 @@ from clamr_cli.evaluate.data import read_queries, resolve
 from clamr_cli.index.documents import moment_of
 from clamr_cli.search import confidence
 from clamr_cli.search.cascade import ScoringRule, modality_maxima, slot_weights
-from clamr_cli.search.confidence import FOREIGN, Background, ConfidenceModel, Judge, Null, Signals, model_of
+from clamr_cli.search.confidence import (
+    FOREIGN,
+    Background,
+    ConfidenceModel,
+    Judge,
+    Null,
+    Signals,
+    bounded,
+    model_of,
+)
 from clamr_cli.search.search import choose_reading
 from clamr_cli.store import Store
 from clamr_cli.text import STOP_WORDS, content_words, standing_words, stands_among, words_of
@@ -234,8 +244,9 @@ def cases(library: Library, asked: Sequence[Asked], models: Models, shipped: Mod
                 video, signals = library.first_hit(one, tokens, maxima[foreign], members, models)
                 _, before = library.first_hit(one, tokens, maxima[foreign], members, shipped)
                 right, group = possible and video == one.answer, one.answer or one.text
-                logit = shipped[isinstance(tokens, ForeignQuery)].logit(before)
                 is_foreign = isinstance(tokens, ForeignQuery)
+                chance = shipped[is_foreign].confidence(before)
+                logit = float(np.log(chance / (1 - chance)))
                 result.append(Case(signals, possible, right, one.aim, len(members), group, is_foreign, logit))
     return result
 
@@ -278,8 +289,19 @@ def table(found: Sequence[Case], signals: Sequence[str]) -> Any:
 
 
 def usable(found: Sequence[Case]) -> Any:
-    """Mask of right hits and of those that cannot be right; others may be wrong or answer by chance."""
-    return np.array([case.right or not case.possible for case in found])
+    """Mask of right hits and of those that cannot be right, where words alone do not decide.
+
+    Others may be wrong or answer by chance.
+    """
+    decided = np.array([case.signals.whole or not case.signals.understood for case in found])
+    return np.array([case.right or not case.possible for case in found]) & ~decided
+
+
+def within_bounds(found: Sequence[Case], logits: Any) -> Any:
+    """The logits of cases within the bounds of their words, as the search gives them."""
+    chances = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    chances = np.array([bounded(float(chance), case.signals) for chance, case in zip(chances, found, strict=True)])
+    return np.log(chances / (1 - chances))
 
 
 def cross_validated(found: Sequence[Case], signals: Sequence[str]) -> Any:
@@ -292,6 +314,7 @@ def cross_validated(found: Sequence[Case], signals: Sequence[str]) -> Any:
     values, right, use = table(found, signals), np.array([case.right for case in found]), usable(found)
     foreign, readings = np.array([case.foreign for case in found]), table(found, READINGS)
     shown = table(found, ["shown"])[:, 0] if "shown" in signals else np.zeros(len(found))
+    whole = table(found, ["whole"])[:, 0]
     logits = np.zeros(len(found))
     for kind in (False, True):
         for part in range(FOLDS):
@@ -299,18 +322,20 @@ def cross_validated(found: Sequence[Case], signals: Sequence[str]) -> Any:
             if test.any():
                 inputs = np.hstack([values, readings]) if kind and signals == SIGNALS else values
                 slopes, _ = fit(inputs[train], right[train])
-                limit, rise = limits(inputs[train & right] @ slopes, shown[train & right] * (not kind))
+                train = right & (parts != part) & (foreign == kind)
+                limit, rise = limits(inputs[train] @ slopes, shown[train] * (not kind), whole[train])
                 logits[test] = inputs[test] @ slopes + rise * shown[test] - limit
-    return logits
+    return within_bounds(found, logits)
 
 
-def limits(right: Any, shown: Any) -> tuple[float, float]:
+def limits(right: Any, shown: Any, whole: Any) -> tuple[float, float]:
     """The limit that right hits reach, and what those that pictures win get added, of their logits [n] and winners [n].
 
     :data:`KEPT` of all reach it, and :data:`SHOWN_KEPT` of those that pictures win. In other languages most do, and one
-    limit is better.
+    limit is better. Hits that hold all words (``whole`` [n]) are kept whatever the limit is.
     """
     won = shown > 0
+    right = np.where(whole > 0, right.max(), right)
     if not won.any() or won.all():
         return float(np.quantile(right, 1 - KEPT)), 0.0
     rest = min(1.0, (KEPT - SHOWN_KEPT * won.mean()) / (1 - won.mean()))
@@ -373,7 +398,9 @@ def unseen(found: Sequence[Case]) -> dict[str, Any]:
     right, impossible = np.array([case.right for case in found]), np.array([not case.possible for case in found])
     train = usable(found) & ~real
     logits = values @ fit(values[train], right[train])[0]
-    limit = float(np.quantile(logits[right & ~real], 1 - KEPT))
+    whole = table(found, ["whole"])[:, 0]
+    logits = within_bounds(found, logits - limits(*((each[right & ~real]) for each in (logits, 0 * whole, whole)))[0])
+    limit = 0.0
     row = measures(logits[real & right], logits[real & impossible], limit)
     return {**row, "intervals": intervals(found, logits, real, limit)}
 
@@ -399,9 +426,8 @@ def fitted(found: Sequence[Case], signals: Sequence[str], null: Null) -> Confide
     """The model over all cases; its bias puts the limit that right hits reach at :data:`FAIR_FROM`."""
     use, right, values = usable(found), np.array([case.right for case in found]), table(found, signals)
     slopes, _ = fit(values[use], right[use])
-    parted = "shown" in signals and not found[0].foreign
-    shown = table(found, ["shown"])[right, 0] if parted else np.zeros(right.sum())
-    limit, rise = limits((values @ slopes)[right], shown)
+    shown, whole = table(found, ["shown", "whole"])[right].T
+    limit, rise = limits((values @ slopes)[right], shown * ("shown" in signals and not found[0].foreign), whole)
     weights = {name: round(float(slope), 4) for name, slope in zip(signals, slopes, strict=True)}
     if rise:
         weights["shown"] = round(weights["shown"] + rise, 4)

@@ -205,6 +205,7 @@ class MiniEncoder:
             translation=at + len(english),
             sentence=at + len(english) + TRANSLATION_COPIES,
             english=tuple(dict.fromkeys(word.text for word in words)),
+            understood=certain or bool(words) or model.frequencies.know(passage),
         )
 
     def _in_english(self, words: Sequence[TranslatedWord]) -> TokenVectors:

@@ -128,6 +128,7 @@ _NGRAM_WIDTH: Final = 256
 _BATCH_TOKENS: Final = 384
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
+_NOT_LATIN: Final = re.compile("[\u0370-\u1dff\u2c00-\uffff\U00010000-\U0010ffff]")
 
 
 class TranslatedWord(NamedTuple):
@@ -433,6 +434,10 @@ class WordFrequencies:
         order = np.lexsort((np.arange(len(levels)), np.where(levels > 0, levels, 256)))
         words = (self.words.restore_key(int(number)) for number in order if levels[number])
         return list(islice((word for word in words if len(word) > 2 and word.isalpha()), count))
+
+    def know(self, passage: Passage) -> bool:
+        """Whether a dictionary has a word of a query; of words in other than Latin letters there are none to ask."""
+        return any(word.text.lower() in self.words or _NOT_LATIN.search(word.text) for word in passage.words)
 
     def evidence(self, passage: Passage) -> LanguageEvidence:
         """The evidence of the dictionaries for the language of a query, by its words."""

@@ -226,6 +226,26 @@ def test_names_loan_words_and_words_of_programs_are_not_surely_of_another_langua
 
 
 @pytest.mark.slow
+def test_a_query_of_which_only_the_letters_are_known_says_so(encoder: Encoder) -> None:
+    def understood(query: str) -> bool:
+        (tokens,) = encoder.encode_queries([query])
+        return not isinstance(tokens, ForeignQuery) or tokens.understood
+
+    for query in (
+        "hotel",
+        "Seestern",
+        "drzewo",
+        "k\u00f6pek",
+        "\u7761\u83b2",
+        "\u0445\u043b\u0435\u0431",
+        "perro Ibrahimovic",
+    ):
+        assert understood(query), query
+    for query in ("qwertyuiop", "Zlatan Ibrahimovic", "fjdksla"):
+        assert not understood(query), query
+
+
+@pytest.mark.slow
 def test_what_stands_in_a_moment_is_read_as_it_is_written(encoder: Encoder, tmp_path: Path) -> None:
     store = Store.open(tmp_path / "index", create=True)
     texts = ("Angela Merkel on tour", "la Academia de España", "un perro")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def test_a_number_that_stands_nowhere_counts_against_a_hit(query, text, share):
     judge = Judge(query, rule, Background(np.zeros((2, 0, SLOTS), np.float32), [], 0), model)
     signals = judge.signals(1.0, [text], "a", None)
     assert signals.numbers == pytest.approx(share)
-    assert (model.logit(signals) < model.logit(signals._replace(numbers=0.0))) == (share > 0)
+    assert (model.confidence(signals) < model.confidence(signals._replace(numbers=0.0))) == (share > 0)
 
 
 def test_in_another_language_the_readings_of_a_query_count(encoder):
@@ -120,6 +120,11 @@ def test_in_another_language_the_readings_of_a_query_count(encoder):
     assert judge.confidence(0.8, (), "a", Modality.VIDEO, best) < strong
     assert judge.confidence(0.8, (), "a", Modality.VIDEO, best, most=0.01) == 0.01
     assert judge.confidence(0.8, ("Ball", "trees"), "a", Modality.VIDEO, best, most=0.01) >= FAIR_FROM
+    unknown = Judge("ball tree", rule, background, model_of("mini", FOREIGN), replace(asked, understood=False))
+    assert unknown.confidence(0.8, (), "a", Modality.VIDEO, np.array([1.0, 0.9], np.float32)) < FAIR_FROM < strong
+    assert unknown.confidence(0.8, ("A ball.",), "a", None, best) == judge.confidence(
+        0.8, ("A ball.",), "a", None, best
+    )
     plainly = Judge("ball tree", rule, background, model_of("mini"), plain).signals(0.8, (), "a", None, best)
     assert (plainly.translation, plainly.sentence_lead) == (0.0, 0.0)
 
