@@ -35,8 +35,9 @@ _NAMES: Final[dict[Kind, str]] = {
 }
 _CONFINED: Final = ("decode", "sidecars")
 
-_MMAP_THRESHOLD: Final = -3
-"""The number of that setting in malloc.h."""
+_KEEP_MEMORY: Final = ((-4, 0), (-1, -1), (-8, 1))
+"""Settings of malloc.h: M_MMAP_MAX, no block has a mapping of its own; M_TRIM_THRESHOLD, nothing is given back;
+M_ARENA_MAX, threads share one store."""
 
 _NO_NEW_PRIVILEGES: Final = 38
 """The number of that setting in sys/prctl.h."""
@@ -212,10 +213,12 @@ def _serve(connection: Connection, log: str | None, threads: int, confined: bool
         # wait for each other's threads more than they compute.
         os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # glibc keeps freed blocks of up to 32 MiB for itself once it has seen some, and activations of ever other sizes
-    # tear that store to pieces: hundreds of MiB in a text recogniser. Other allocators have no such setting.
+    # Activations of hundreds of MB are allocated and freed for each picture and window of sound. glibc gives large
+    # blocks back to the system, which clears every page anew: up to a third of the processor time. Other allocators
+    # have no such settings.
     with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 4 << 20)
+        for setting, value in _KEEP_MEMORY:
+            ctypes.CDLL(None).mallopt(setting, value)
     # Libraries may print; stdout belongs to the data and stderr to the progress display.
     output = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for number in (1, 2):

@@ -1,12 +1,15 @@
 """Executors: whatever a task does to its process, it fails alone, and nothing stays behind."""
 
 import asyncio
+import ctypes
 import os
+import platform
 import resource
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +97,30 @@ def limits(_report: Reporter) -> tuple[int, int, bool]:
 
 def take_memory(_report: Reporter) -> int:
     return len(bytearray(1 << 45))
+
+
+def use_memory(_report: Reporter) -> int:
+    """Page faults of a thread that takes and frees 72 MB twice, the second time."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
+        ctypes.c_void_p,
+        [ctypes.c_size_t],
+        [ctypes.c_void_p],
+    )
+    faults: list[int] = []
+
+    def take() -> None:
+        for _ in range(2):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            block = libc.malloc(72_000_000)
+            ctypes.memset(block, 1, 72_000_000)
+            libc.free(block)
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    return faults[1]
 
 
 @pytest.fixture
@@ -303,3 +330,8 @@ def test_a_confined_process_has_limits_and_others_have_none() -> None:
     finally:
         confined.stop()
         free.stop()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_memory_that_was_freed_is_used_again(worker: Worker) -> None:
+    assert run_on(worker, use_memory, stall_timeout=20) < 1000
