@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import cv2
@@ -78,7 +80,8 @@ class EasyOcrEngine:
 
     def __init__(self, model: Path, options: OcrOptions) -> None:
         # Imported here: whoever reads with RapidOCR need not wait for it.
-        import easyocr
+        with _no_compiler():
+            import easyocr
 
         self.options = options
         self._device = choose_device(options.device)
@@ -170,6 +173,39 @@ def _torch(threads: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _no_compiler() -> Iterator[None]:
+    """Without torch's compiler, whose import takes as long as that of all else that EasyOCR needs.
+
+    torchvision imports it for one function, which says whether an operator can be compiled that EasyOCR does not use.
+    That function imports it when it is called; anything else of that module imports it at once.
+    """
+    import torch  # noqa: F401 -- before all that may look for its compiler
+
+    name = "torch._dynamo.utils"
+
+    def compiler() -> ModuleType:
+        if sys.modules.get(name) is deferred:
+            del sys.modules[name]
+        return importlib.import_module(name)
+
+    class Deferred(ModuleType):
+        def __getattr__(self, attribute: str) -> Any:  # noqa: ANN401
+            if attribute == "is_compile_supported":
+                return lambda device: compiler().is_compile_supported(device)
+            if attribute.startswith("__"):
+                raise AttributeError(attribute)
+            return getattr(compiler(), attribute)
+
+    deferred = Deferred(name)
+    sys.modules.setdefault(name, deferred)
+    try:
+        yield
+    finally:
+        if sys.modules.get(name) is deferred:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

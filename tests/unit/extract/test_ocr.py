@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from pathlib import Path
 
@@ -249,6 +250,32 @@ def test_easyocr_reads_signs_that_run_upwards_and_downwards(easyocr: TextEngine)
 @pytest.mark.slow
 def test_easyocr_leaves_no_trace_on_the_import_path(easyocr: TextEngine) -> None:
     assert not any("easyocr_en_models" in entry for entry in sys.path)
+
+
+@pytest.mark.slow
+def test_easyocr_starts_without_the_compiler_of_torch_which_is_there_when_it_is_asked_for(easyocr: TextEngine) -> None:
+    code = """
+import sys
+from clamr_cli.extract.ocr_engines import _no_compiler
+with _no_compiler():
+    import easyocr
+assert "torch._dynamo" not in sys.modules and "torch._dynamo.utils" not in sys.modules
+question = sys.modules["torchvision.ops.roi_align"].__dict__.get("is_compile_supported")
+import torch._dynamo.utils
+if question is not None:
+    assert question("cpu") == torch._dynamo.utils.is_compile_supported("cpu")
+with _no_compiler():
+    assert sys.modules["torch._dynamo.utils"] is torch._dynamo.utils
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    code = """
+from clamr_cli.extract.ocr_engines import _no_compiler
+with _no_compiler():
+    from torch._dynamo.utils import counters
+    import torch._dynamo
+assert counters is torch._dynamo.utils.counters
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_damaged_picture_is_one_clear_error() -> None:
