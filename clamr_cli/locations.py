@@ -609,28 +609,28 @@ def object_store(address: str) -> Any:  # noqa: ANN401 -- of obstore
 def lance_options(address: str) -> dict[str, str] | None:
     """Keys, region and server for Lance, as :func:`object_store` has them; ask for them anew before each use.
 
-    None for what is no bucket of S3, and where boto3 is not installed: Lance then takes what it finds itself.
+    None for what is no bucket of S3. Without boto3 Lance takes the keys that it finds itself.
 
     Raises:
         RemoteError: the profile of AWS gives no keys.
     """
     if not address.startswith("s3://"):
         return None
-    options: dict[str, str] = {}
+    # An address without TLS is one that the user gave.
+    options = {"allow_http": "true"}
     if _needs_profile(address):
         scheme, host, key = split(address)
         try:
             with _explaining(scheme, host, key):
-                _, credentials, options = _profile()
+                _, credentials, config = _profile()
                 keys = credentials.get_frozen_credentials()
         except RemoteError as error:
             if error.errno == errno.ENOSYS:
-                return None
+                return options
             raise
-        options = options | {"aws_access_key_id": keys.access_key, "aws_secret_access_key": keys.secret_key}
+        options |= config | {"aws_access_key_id": keys.access_key, "aws_secret_access_key": keys.secret_key}
         options |= {"aws_session_token": keys.token} if keys.token else {}
-    server = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
-    return options | ({"allow_http": "true"} if server.startswith("http://") else {})
+    return options
 
 
 def forget_keys() -> None:
@@ -712,8 +712,8 @@ def _explain(error: Exception, scheme: str, host: str, key: str) -> tuple[Remote
     number, is_down = errno.EIO, True
     if type(error).__module__.startswith("botocore."):
         number, (reason, hint) = errno.EACCES, _explain_profile(kind, place)
-    elif code in ("NoSuchBucket", "ContainerNotFound") or "bucket does not exist" in text:
-        reason, hint = f"there is no bucket {place}", "check its name, and AWS_ENDPOINT_URL if it is set"
+    elif missing := missing_bucket(text, place):
+        return missing, is_down
     elif any(name in text for name in _METADATA_HOSTS) or (scheme == "az" and "ccount must be" in text):
         number, reason, hint = errno.EACCES, f"there are no credentials for {place}", _KEYS.get(scheme, "")
     elif isinstance(error, FileNotFoundError) or status == "404":
@@ -742,6 +742,14 @@ def _explain(error: Exception, scheme: str, host: str, key: str) -> tuple[Remote
         is_down = False
         reason, hint = f"{server} answers with an error ({code or status or kind})", "try again later"
     return RemoteError(number, reason, hint), is_down
+
+
+def missing_bucket(text: str, place: str) -> RemoteError | None:
+    """The error of a bucket ``place`` that is not there, from the words of a server; None where they say otherwise."""
+    code = match[1] if (match := _ERROR_CODE.search(text)) else ""
+    if code not in ("NoSuchBucket", "ContainerNotFound") and "bucket does not exist" not in text:
+        return None
+    return RemoteError(errno.EIO, f"there is no bucket {place}", "check its name, and AWS_ENDPOINT_URL if it is set")
 
 
 def _explain_profile(kind: str, place: str) -> tuple[str, str]:

@@ -37,7 +37,7 @@ import pyarrow as pa
 
 from clamr_cli.errors import StoreError, shortage
 from clamr_cli.files import locked, sync_file, sync_folder, write_atomically
-from clamr_cli.locations import RemoteError, lance_options
+from clamr_cli.locations import RemoteError, lance_options, missing_bucket
 from clamr_cli.types import DIMENSION
 
 Record = TypeVar("Record")
@@ -199,6 +199,8 @@ def as_store_error(doing: str, uri: str, error: BaseException, table: str = "") 
         error: the cause.
         table: its name, where it matters for what to do.
     """
+    if "://" in uri:
+        error = missing_bucket(str(error), "/".join(uri.split("/")[:3])) or error
     if isinstance(error, RemoteError):
         return StoreError(f"cannot {doing} the index at {uri} ({error.strerror})", error.hint)
     text = _SOURCE_PLACE.sub("", str(error)).strip() or type(error).__name__

@@ -134,6 +134,23 @@ def test_an_index_is_written_and_read_with_the_keys_of_a_profile_while_they_are_
     assert not store.is_being_written()
 
 
+def test_a_server_without_tls_is_reached_by_either_name_of_its_address(tmp_path: Path, monkeypatch):
+    uri = f"s3://{BUCKET}/plain"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", os.environ["AWS_ENDPOINT_URL"])
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    fill(Store.open(uri, create=True, lock_dir=tmp_path))
+    assert len(Store.open(uri, lock_dir=tmp_path).videos()) == 2
+
+
+def test_a_bucket_that_is_not_there_is_told_in_a_line(tmp_path: Path):
+    uri = "s3://no-such-bucket/index"
+    for create in (False, True):
+        with pytest.raises(StoreError) as refused:
+            Store.open(uri, create=create, lock_dir=tmp_path)
+        assert refused.value.what == f"cannot read the index at {uri} (there is no bucket s3://no-such-bucket)"
+        assert refused.value.hint == "check its name, and AWS_ENDPOINT_URL if it is set"
+
+
 def test_a_profile_without_keys_is_told_in_a_line(tmp_path: Path, monkeypatch):
     use_profile(monkeypatch, tmp_path)
     with pytest.raises(StoreError, match=r"the AWS configuration has no profile 'archive'\): check AWS_PROFILE"):
