@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -54,13 +55,19 @@ def ignore(done: float, total: float, part: Any = None, /) -> None:  # noqa: ANN
 class LocalExecutor:
     """Runs tasks in worker processes, one for each kind of task and some ``encoders``. See :class:`Executor`.
 
+    On a single core text is read and documents are encoded in one process, which loads torch once.
+
     ``log`` and ``threads`` are for each :class:`Worker`.
     """
 
-    def __init__(self, log: Path, threads: int, *, encoders: int = 1) -> None:
+    def __init__(self, log: Path, threads: int, *, encoders: int = 1, single_core: bool = False) -> None:
         self._workers: list[Worker] = []
         self._idle: dict[Kind, asyncio.Queue[Worker]] = {}
-        for kind, name in _NAMES.items():
+        names = _NAMES | {"ocr": "text recognition and encoding"} if single_core else _NAMES
+        for kind, name in names.items():
+            if single_core and kind == "encode":
+                self._idle[kind] = self._idle["ocr"]
+                continue
             self._idle[kind] = asyncio.Queue()
             for _ in range(encoders if kind == "encode" else 1):
                 worker = Worker(name, log=log, threads=threads, confined=kind in _CONFINED)
@@ -213,6 +220,8 @@ def _serve(connection: Connection, log: str | None, threads: int, confined: bool
         # wait for each other's threads more than they compute.
         os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Modules by the thousand are imported, which would be looked through for garbage again and again meanwhile.
+    gc.set_threshold(10_000)
     # Activations of hundreds of MB are allocated and freed for each picture and window of sound. glibc gives large
     # blocks back to the system, which clears every page anew: up to a third of the processor time. Other allocators
     # have no such settings.

@@ -74,8 +74,10 @@ class RayExecutor:
         wanted = {"num_cpus": self._cluster.cpus, "num_gpus": self._cluster.gpus}
         remote = self._ray.remote(**wanted, max_restarts=-1)(ClusterWorker)
         spread = remote.options(scheduling_strategy="SPREAD", max_concurrency=1000)
+        alone = self._cluster.cpus <= 1
         self._workers = [
-            _Handle(number, spread.remote(os.fspath(cache), threads)) for number in range(1, self.count + 1)
+            _Handle(number, spread.remote(os.fspath(cache), threads, single_core=alone))
+            for number in range(1, self.count + 1)
         ]
 
     @property
@@ -276,14 +278,14 @@ def _write(folder: Path, files: _Files) -> None:
 class ClusterWorker:
     """A worker of the cluster: the processes of one machine. It is an actor of Ray and knows of nothing but tasks."""
 
-    def __init__(self, cache: str, threads: int) -> None:
+    def __init__(self, cache: str, threads: int, *, single_core: bool = False) -> None:
         # Ray's own script is no module that the processes of tasks should run, too.
         sys.modules["__main__"].__dict__.pop("__file__", None)
         folder, self._cache = Path(cache) / "cluster", Path(cache)
         self._stack = contextlib.ExitStack()
         self._area = self._stack.enter_context(work_area(folder))
         sweep(self._area)
-        self._local = LocalExecutor(folder / "workers.log", threads)
+        self._local = LocalExecutor(folder / "workers.log", threads, single_core=single_core)
         self._complete: OrderedDict[str, None] = OrderedDict()
         self._used: Counter[str] = Counter()
 
@@ -353,7 +355,7 @@ class ClusterWorker:
         self, kind: Kind, task: Callable[..., Any], args: tuple[Any, ...], stall_timeout: float
     ) -> AsyncGenerator[tuple[Literal["report", "answer", "error"], Any], None]:
         queue: asyncio.Queue[tuple[float, float, Any] | None] = asyncio.Queue()
-        sent = 0.0
+        sent = time.monotonic()
 
         def report(done: float, total: float, part: Any = None, /) -> None:  # noqa: ANN401
             nonlocal sent

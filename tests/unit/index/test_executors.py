@@ -218,6 +218,20 @@ def test_tasks_of_one_kind_share_its_processes_and_those_of_several_run_at_once(
 
 
 @pytest.mark.slow
+def test_on_a_single_core_text_is_read_and_encoded_in_one_process(tmp_path: Path):
+    executor = LocalExecutor(tmp_path / "workers.log", 1, single_core=True)
+
+    async def work() -> list[int]:
+        return await asyncio.gather(*(run(executor, kind, dawdle, 0.2) for kind in ("ocr", "encode", "speech")))
+
+    try:
+        ocr, encode, speech = asyncio.run(work())
+    finally:
+        executor.stop()
+    assert ocr == encode != speech
+
+
+@pytest.mark.slow
 def test_a_crash_and_a_stall_end_their_task_and_no_other(executor: LocalExecutor):
     async def work() -> list[object]:
         tasks = [
