@@ -89,6 +89,9 @@ _clamr() {
         "index":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "index":--config) COMPREPLY=(); return ;;
         "index":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        "watch":--executor) COMPREPLY=($(compgen -W "local ray" -- "$current")); return ;;
+        "watch":--address) COMPREPLY=(); return ;;
+        "watch":--workers) COMPREPLY=(); return ;;
         "watch":--db) compopt -o filenames; COMPREPLY=($(compgen -d -- "$current")); return ;;
         "watch":--config) COMPREPLY=(); return ;;
         "watch":--color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
@@ -487,7 +490,7 @@ _clamr() {
         ":"*) offers="index watch ls show edit tag note speakers rm merge status optimize search similar duplicates explain frames open serve mcp cut export ask demo doctor models config completions encode eval synth train" ;;
         "index:"-*) offers="--exclude --encoder --window --speakers --no-speakers --voice-model --pool --retry-failed --prune --shard --gpus-per-worker --reset --json --quiet -q --executor --address --workers --no-speech --no-ocr --language --asr-model --ocr --ocr-lang --device --model --adapter --revision --adapter-revision --dtype --projection-init --template-vectors --quantize --db --config --verbose -v --color -h --help --help-all" ;;
         "index:"*) offers="" ;;
-        "watch:"-*) offers="--idle --json --attached --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
+        "watch:"-*) offers="--idle --json --attached --executor --address --workers --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "watch:"*) offers="" ;;
         "ls:"-*) offers="--path --since --until --tag --speaker --sort --json --tsv --table --db --config --quiet -q --verbose -v --color -h --help --help-all" ;;
         "ls:"*) offers="" ;;

@@ -17,7 +17,9 @@ import pytest
 
 from clamr_cli.errors import IndexLocked
 from clamr_cli.store import Store
+from tests.bench.process import tree
 from tests.clips import Clip
+from tests.cluster import two_nodes
 from tests.e2e.harness import PATIENCE, Clamr
 
 pytest.importorskip("watchfiles")
@@ -92,6 +94,38 @@ def test_a_folder_is_followed_until_it_is_told_to_stop(clamr: Clamr, tmp_path: P
         assert process.wait(PATIENCE) == 0
     assert lines.read_text().splitlines()[-1] == "stopped; what is done is kept"
     assert clamr.listed() == ["b.mp4"]
+
+
+def test_changes_are_worked_on_by_a_cluster_that_is_let_go_after_each_and_waited_for_when_it_is_away(
+    clamr: Clamr, tmp_path: Path, clip: Path
+) -> None:
+    pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+    folder, lines = tmp_path / "in", tmp_path / "lines"
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(two_nodes())
+        more = ("--executor", "ray", "--address", cluster.address, "--workers", "1")
+        process = stack.enter_context(_watching(clamr, str(folder), *more, lines=lines))
+        for number, name in enumerate(("a.mp4", "b.mp4"), start=1):
+            (folder / name).write_bytes(clip.read_bytes() + b"\0" * 8 * number)
+            _until(process, lines, f"indexed {folder}/{name}")
+            end = time.monotonic() + PATIENCE
+            while any(b"ray::ClusterWorker" in _command(pid) for pid in tree(os.getpid())):
+                assert time.monotonic() < end
+                time.sleep(0.1)
+        cluster.shutdown()
+        shutil.copy2(clip, folder / "c.mp4")
+        _until(process, lines, "waiting: there is no Ray cluster")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert clamr.listed() == ["a.mp4", "b.mp4"]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_a_second_watch_takes_over_from_one_that_is_killed(clamr: Clamr, tmp_path: Path, clip: Path) -> None:

@@ -30,7 +30,7 @@ from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.files import write_atomically
 from clamr_cli.selection import index_options, settings_for
 from clamr_cli.text import parse_time
-from clamr_cli.types import VoiceModel
+from clamr_cli.types import RayOptions, VoiceModel
 
 if TYPE_CHECKING:
     from clamr_cli.config import Settings
@@ -124,9 +124,8 @@ def index(context: Context, arguments: IndexArguments) -> int:
             from clamr_cli.index import run
 
             settings, targets, options = plan(context, arguments, settings, store, given)
-            executor = _executor(arguments, settings, options)
-            if executor is not None:
-                options = replace(options, jobs=options.jobs * executor.count)
+            cluster = arguments.ray_options(settings, gpus_per_worker=arguments.gpus_per_worker)
+            options, executor = on_cluster(cluster, options)
             events = run.index(store, targets, options, executor)
         kind = " ".join((settings.encoder, settings.asr_model, settings.ocr, settings.device))
         paces = _read_paces()
@@ -177,14 +176,14 @@ def plan(
     return settings, targets, options
 
 
-def _executor(arguments: IndexArguments, settings: Settings, options: IndexOptions) -> RayExecutor | None:
-    """The workers of a cluster, None for this machine's own processes."""
-    cluster = arguments.ray_options(settings, gpus_per_worker=arguments.gpus_per_worker)
+def on_cluster(cluster: RayOptions | None, options: IndexOptions) -> tuple[IndexOptions, RayExecutor | None]:
+    """The options of a run with work for all workers of a cluster, and these; None for this machine's own processes."""
     if cluster is None:
-        return None
+        return options, None
     from clamr_cli.index.executors.ray import RayExecutor
 
-    return RayExecutor(cluster, options.cache, options.with_threads().threads)
+    executor = RayExecutor(cluster, options.cache, options.with_threads().threads)
+    return replace(options, jobs=options.jobs * executor.count), executor
 
 
 def _shard(text: str) -> tuple[int, int]:

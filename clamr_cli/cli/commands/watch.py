@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
@@ -12,8 +12,8 @@ import typer
 
 from clamr_cli import locations
 from clamr_cli.cli.children import end_with_parent
-from clamr_cli.cli.commands.index import IndexArguments, plan
-from clamr_cli.cli.options import Context, EventsOption, open_store
+from clamr_cli.cli.commands.index import IndexArguments, on_cluster, plan
+from clamr_cli.cli.options import Context, EventsOption, ExecutorOptions, open_store
 from clamr_cli.cli.output import warn, write
 from clamr_cli.cli.progress import IndexView, event_record, follow, interruptible
 from clamr_cli.errors import EXIT_FOUND, EXIT_INTERRUPTED, IndexLocked, UsageError
@@ -28,7 +28,7 @@ _IDLE: Final = 19
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchArguments:
+class WatchArguments(ExecutorOptions):
     folders: Annotated[
         list[str] | None, typer.Argument(metavar="DIR", help="Folders; by default all known ones.", show_default=False)
     ] = None
@@ -70,7 +70,7 @@ def watch(context: Context, arguments: WatchArguments) -> int:
 
     A file is taken when no program writes to it and it has not changed for 5 seconds, so half-copied files wait. A folder that vanishes with its disk is watched again when it is back; nothing is forgotten meanwhile. Network file systems report no changes: they are looked at every 30 seconds, all others every 30 minutes besides.
 
-    While another command writes to the index it waits. It runs with low priority. Ctrl-C or SIGTERM ends it and keeps what is done.
+    --executor ray takes the workers of a Ray cluster for each change, and lets go of them after it. While another command writes to the index, or the cluster is away, it waits. It runs with low priority. Ctrl-C or SIGTERM ends it and keeps what is done.
 
     Examples:
         clamr watch ~/Videos
@@ -94,6 +94,7 @@ def _watch(context: Context, arguments: WatchArguments, received: Sequence[int])
     from clamr_cli.media.walk import is_below
 
     settings = context.settings()
+    cluster = arguments.ray_options(settings)
     given = [locations.absolute(folder) for folder in arguments.folders or ()]
     if remote := next(filter(locations.is_remote, given), ""):
         raise UsageError(f"{remote} cannot be watched", "run 'clamr index' from time to time: it reads what is new")
@@ -108,7 +109,7 @@ def _watch(context: Context, arguments: WatchArguments, received: Sequence[int])
     if not targets:
         raise UsageError("the index knows no folder of this machine", "name one: clamr watch DIR")
     targets = [target for target in targets if not any(is_below(target, one) for one in targets if one != target)]
-    view, waiting = _View(), False
+    view, waiting, reached = _View(), False, False
     with Watch(targets, lambda folder: options.of(folder).exclude, store.watch_lock) as changes:
         warn(f"watching {', '.join(targets)}; Ctrl-C ends it")
         while True:
@@ -123,21 +124,25 @@ def _watch(context: Context, arguments: WatchArguments, received: Sequence[int])
                 store = open_store(settings)
                 again = IndexArguments(targets=list(found.targets))
                 _, names, options = plan(context, again, settings, store, {}, quiet=True)
-                jobs = 1 if arguments.idle else options.jobs
-                options = replace(options, unfinished=found.unfinished, jobs=jobs)
+                options, executor = on_cluster(cluster, replace(options, unfinished=found.unfinished))
+                reached = executor is not None
+                options = replace(options, jobs=1) if arguments.idle else options
                 view.renew()
-                code = follow(run.index(store, names, options), view, json=arguments.json, received=received)
-            except IndexLocked as locked:
-                if not waiting:
-                    warn(f"waiting: {locked.what}")
-                waiting = True
-                changes.again(found, _BUSY)
-                continue
-            except UsageError:
-                if all(map(os.path.lexists, found.targets)):
+                with ExitStack() as stack:
+                    if executor is not None:
+                        # Also where nothing was to be done, or somebody else writes.
+                        stack.callback(executor.stop)
+                    events = run.index(store, names, options, executor)
+                    code = follow(events, view, json=arguments.json, received=received)
+            except (IndexLocked, UsageError) as error:
+                gone = isinstance(error, UsageError) and not all(map(os.path.lexists, found.targets))
+                if isinstance(error, UsageError) and not (gone or reached):
                     raise
-                # It went just now.
-                changes.again(found, 0.0)
+                # A target went just now; or another program writes, or the cluster is away, which may take a while.
+                if not (gone or waiting):
+                    warn(f"waiting: {error.what}")
+                waiting = waiting or not gone
+                changes.again(found, 0.0 if gone else _BUSY)
                 continue
             if code == EXIT_INTERRUPTED:
                 return EXIT_FOUND
