@@ -35,6 +35,7 @@ _NAMES: Final[dict[Kind, str]] = {
     "encode": "encoding",
 }
 _CONFINED: Final = ("decode", "sidecars")
+_TOGETHER: Final[dict[Kind, Kind]] = {"sidecars": "decode", "encode": "ocr"}
 
 _KEEP_MEMORY: Final = ((-4, 0), (-1, -1), (-8, 1))
 """Settings of malloc.h: M_MMAP_MAX, no block has a mapping of its own; M_TRIM_THRESHOLD, nothing is given back;
@@ -55,7 +56,8 @@ def ignore(done: float, total: float, part: Any = None, /) -> None:  # noqa: ANN
 class LocalExecutor:
     """Runs tasks in worker processes, one for each kind of task and some ``encoders``. See :class:`Executor`.
 
-    On a single core text is read and documents are encoded in one process, which loads torch once.
+    On a single core text is read and documents are encoded in one process, which loads torch once, and sidecars are
+    read where files are decoded.
 
     ``log`` and ``threads`` are for each :class:`Worker`.
     """
@@ -63,11 +65,12 @@ class LocalExecutor:
     def __init__(self, log: Path, threads: int, *, encoders: int = 1, single_core: bool = False) -> None:
         self._workers: list[Worker] = []
         self._idle: dict[Kind, asyncio.Queue[Worker]] = {}
-        names = _NAMES | {"ocr": "text recognition and encoding"} if single_core else _NAMES
-        for kind, name in names.items():
-            if single_core and kind == "encode":
-                self._idle[kind] = self._idle["ocr"]
+        for kind, name in _NAMES.items():
+            if single_core and kind in _TOGETHER:
+                self._idle[kind] = self._idle[_TOGETHER[kind]]
                 continue
+            if single_core:
+                name = " and ".join([name, *(_NAMES[other] for other, place in _TOGETHER.items() if place == kind)])
             self._idle[kind] = asyncio.Queue()
             for _ in range(encoders if kind == "encode" else 1):
                 worker = Worker(name, log=log, threads=threads, confined=kind in _CONFINED)

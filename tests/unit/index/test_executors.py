@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from clamr_cli.errors import MediaError, UsageError
-from clamr_cli.index.executors import Reporter, TaskFailed
+from clamr_cli.index.executors import Kind, Reporter, TaskFailed
 from clamr_cli.index.executors.local import LocalExecutor, Worker, ignore
 
 loaded: list[int] = []
@@ -218,17 +218,19 @@ def test_tasks_of_one_kind_share_its_processes_and_those_of_several_run_at_once(
 
 
 @pytest.mark.slow
-def test_on_a_single_core_text_is_read_and_encoded_in_one_process(tmp_path: Path):
+def test_on_a_single_core_kinds_that_load_the_same_share_a_process(tmp_path: Path):
     executor = LocalExecutor(tmp_path / "workers.log", 1, single_core=True)
+    kinds: tuple[Kind, ...] = ("ocr", "encode", "decode", "sidecars", "speech")
 
     async def work() -> list[int]:
-        return await asyncio.gather(*(run(executor, kind, dawdle, 0.2) for kind in ("ocr", "encode", "speech")))
+        return await asyncio.gather(*(run(executor, kind, dawdle, 0.2) for kind in kinds))
 
     try:
-        ocr, encode, speech = asyncio.run(work())
+        ocr, encode, decode, sidecars, speech = asyncio.run(work())
     finally:
         executor.stop()
-    assert ocr == encode != speech
+    assert (ocr, decode) == (encode, sidecars)
+    assert len({ocr, decode, speech}) == 3
 
 
 @pytest.mark.slow
