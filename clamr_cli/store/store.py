@@ -47,6 +47,7 @@ from clamr_cli.store.tables import (
     in_parts,
     literal,
     load,
+    may_hold,
     moment_order,
     one_of,
     read_note,
@@ -54,6 +55,7 @@ from clamr_cli.store.tables import (
     readable,
     write_note,
 )
+from clamr_cli.text import without_accents
 from clamr_cli.types import (
     DIMENSION,
     EncoderInfo,
@@ -544,14 +546,13 @@ class Store:
     def texts(self, word: str = "") -> Iterator[tuple[str, str]]:
         """Every moment and all its texts, a line each: metadata, then speech, then on-screen text.
 
-        With a ``word``, moments whose texts surely do not hold it in any case or normal form are left out.
+        With a ``word`` of :func:`clamr_cli.text.words_of`, moments whose texts surely do not hold it in any case, with
+        other accents or in another normal form are left out.
         """
+        letters = without_accents(word)
         for batch in self.tables.batches(MOMENTS, ["moment_id", "text"]):
-            if word.isascii() and word:
-                text = batch.column("text")
-                near = pc.match_substring(text, word, ignore_case=True)
-                # Compatibility forms of letters are no letters of ASCII.
-                batch = batch.filter(pc.or_(near, pc.invert(pc.string_is_ascii(text))))
+            if letters:
+                batch = batch.filter(may_hold(batch.column("text"), letters))
             yield from zip(*(batch.column(name).to_pylist() for name in ("moment_id", "text")), strict=True)
 
     def vocabulary(self) -> dict[str, int]:

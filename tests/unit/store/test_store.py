@@ -11,10 +11,13 @@ from pathlib import Path
 
 import lance
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from clamr_cli.errors import StoreError, UsageError
 from clamr_cli.store import LastSearch, Store
+from clamr_cli.store.tables import may_hold
+from clamr_cli.text import without_accents, words_of
 from clamr_cli.types import EncoderInfo, FileState, Filters, Modality, SearchOptions, TimeBase, VideoFields
 from tests.unit.store.samples import ENCODER, HOSTILE, file, fill, moment, new, random_vectors, token_vectors, video
 
@@ -335,3 +338,30 @@ def test_time_bases_that_earlier_versions_did_not_read_are_added(store):
     assert [one.media.time_base for one in store.videos()] == [None, base]
     assert [replace(one, media=replace(one.media, time_base=None)) for one in store.videos()] == before
     assert len(store.moments(["v2"])) == 1
+
+
+def test_texts_that_hold_a_word_in_any_form_are_read_and_most_others_are_not() -> None:
+    texts = (
+        "Die STRAẞE öffnet",
+        "Mädchen",
+        "Ma\u0308dchen",
+        "\ufb01lm noël",
+        "\uff26\uff35\uff2c\uff2c",
+        "İstanbul",
+        "œuvre",
+        "Ёлка",
+        "Σίσυφος",
+        "\uff76\uff9e\uff97\uff7d",
+        "서울에서",
+        "\u0e17\u0e33\u0e07\u0e32\u0e19",
+        "\u0634\u064e\u0645\u0633",
+        "\u0662\u0660\u0661\u0669",
+        "co\u00adoperate",
+        "\u338f",
+    )
+    column = pa.array(texts)
+    for text in texts:
+        for word in words_of(text):
+            assert may_hold(column, without_accents(word))[texts.index(text)].as_py(), word
+    assert sum(may_hold(column, "hund").to_pylist()) < len(texts) / 2
+    assert not any(may_hold(column, "\u0441\u043e\u0431\u0430\u043a\u0430").to_pylist())
