@@ -140,13 +140,14 @@ _SUFFIXED: Final = re.compile("[\uac00-\ud7a3]")
 
 def stands_among(word: str, words: Collection[str]) -> bool:
     """Whether a word stands among those of a text (:func:`standing_words`), or in one where spaces part no words."""
+    word = without_accents(word)
     if word in words:
         return True
     return bool(UNSPACED.search(word) or _SUFFIXED.search(word)) and any(word in other for other in words)
 
 
 def standing_words(text: str) -> set[str]:
-    """The words that stand in a text, as they are compared: those within others too, as in many names of files.
+    """The words that stand in a text, as they are compared: without accents, and those within others too.
 
     Capitals, and digits beside letters, part them: ``dancing`` stands in ``dancing1``, ``queen`` in ``DancingQueen``.
 
@@ -156,7 +157,7 @@ def standing_words(text: str) -> set[str]:
     words = set(words_of(text))
     if (apart := _BETWEEN.sub(" ", text)) != text:
         words |= {word for word in words_of(apart) if len(word) >= _SHORTEST_PART and word.isalpha()}
-    return words
+    return set(map(without_accents, words))
 
 
 def content_words(query: str) -> tuple[str, ...]:

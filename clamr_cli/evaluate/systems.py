@@ -165,7 +165,7 @@ def all_systems(
             yield batch
             done += len(batch.moment_ids)
 
-    literal = [literal_moments(store, query.text) for query in queries]
+    literal = [literal_moments(store, query.text, own) for query, own in zip(queries, tokens, strict=True)]
     stored = score_videos(stored_vectors(), tokens, video_ids, scoring, literal)
     runs = [rank(f"{name} joint", stored.joint, names, winners=stored.winners, lengths=lengths, first=stored.first)]
     if not baselines:

@@ -21,7 +21,7 @@ from clamr_cli.index.documents import moment_of
 from clamr_cli.media.key_frames import image_difference
 from clamr_cli.search.cascade import SLOTS, Float32, ScoringRule, modality_maxima, similarities, slot_weights
 from clamr_cli.search.confidence import FOREIGN, PICTURES, Background, Judge, model_of
-from clamr_cli.search.search import Example, Match, choose_reading, words_in
+from clamr_cli.search.search import Example, Match, choose_reading, words_by_line
 from clamr_cli.types import MODALITY_IDS, TEXT_MODALITIES, Encoder, ForeignQuery, FrameSelection, TokenVectors
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -100,7 +100,7 @@ def _read(prepared: Prepared, encoder: Encoder, question: str) -> TokenVectors:
     (tokens,) = encoder.encode_queries([question])
     near = Surroundings(prepared.texts, prepared.context)
     documents = (near.document("", number, frame) for number, frame in enumerate(prepared.candidates))
-    return choose_reading(question, tokens, map(words_in, documents))
+    return choose_reading(question, tokens, (frozenset().union(*words_by_line(document)) for document in documents))
 
 
 def _maxima(prepared: Prepared, tokens: TokenVectors) -> Float32:

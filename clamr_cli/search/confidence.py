@@ -334,8 +334,8 @@ class Judge:
 
 @lru_cache(1024)
 def _standing(text: str) -> frozenset[str]:
-    """The words that stand in a text, without accents; a process that searches often meets the same texts."""
-    return frozenset(map(without_accents, standing_words(text)))
+    """The words that stand in a text; a process that searches often meets the same texts."""
+    return frozenset(standing_words(text))
 
 
 def _counts(content: Sequence[str], texts: Iterable[str]) -> list[float]:

@@ -83,7 +83,7 @@ def explain(
         weights[MODALITY_IDS[modality]] = 0.0
         rules.append(replace(query.rule, weights=weights))
 
-    first = literal_moments(store, query.text) if example is None else ()
+    first = literal_moments(store, query.text, query.tokens) if example is None else ()
 
     def ranks(candidates: Candidates) -> tuple[list[VideoRank | None], int]:
         cascade = Cascade(candidates, query.vectors, rules, kernel_scan(query.vectors), first)

@@ -289,7 +289,7 @@ def search(
     if approximate:
         candidates = Candidates(candidates.snapshot, candidates.videos, nearest(store, query), candidates.without)
     candidates = without_negated(store, query, candidates, workers)
-    first = literal_moments(store, query.text) if query.rule.counts_texts and example is None else ()
+    first = literal_moments(store, query.text, query.tokens) if query.rule.counts_texts and example is None else ()
     count, of_each_video = options.offset + options.limit, not options.moments
     if workers is None:
         scan = torch_scan(query.vectors, device) if device == "cuda" else kernel_scan(query.vectors)
@@ -338,23 +338,46 @@ def choose_reading(text: str, tokens: TokenVectors, moments: Iterable[Collection
     return tokens.as_written if any(all(stands_among(word, there) for word in words) for there in moments) else tokens
 
 
-def words_in(document: Document) -> frozenset[str]:
-    """The words that stand in the texts of a document."""
+def words_by_line(document: Document) -> list[frozenset[str]]:
+    """The words that stand in each text of a document."""
     texts = (segment.text for modality in TEXT_MODALITIES for segment in document.segments(modality))
-    return frozenset().union(*map(standing_words, texts))
+    return [frozenset(standing_words(text)) for text in texts]
 
 
-def literal_moments(store: Store, query: str) -> frozenset[str]:
-    """The moments that come first for a query of one content word: those whose texts hold it as a word.
-
-    Nobody who looks for a name wants what only resembles it before what has it. Empty for other queries.
-    """
+def literal_moments(store: Store, query: str, tokens: TokenVectors) -> frozenset[str]:
+    """The moments that come first for a query, see :func:`comes_first`."""
     words = content_words(query)
-    if len(words) != 1:
+    if len(words) != 1 and not isinstance(tokens, ForeignQuery):
         return frozenset()
+    # Of several words that stand together, one of the two longest nearly always does.
+    near = {pair for word in sorted(words, key=len)[-2:] for pair in store.texts(word)}
     return frozenset(
-        moment_id for moment_id, text in store.texts(words[0]) if stands_among(words[0], standing_words(text))
+        moment_id for moment_id, text in near if comes_first(words, tokens, map(standing_words, text.split("\n")))
     )
+
+
+_MOST_LETTERS: Final = 0.5
+"""Share of the letters of a query's content words that stand in one line of what comes first."""
+
+
+def comes_first(words: Sequence[str], tokens: TokenVectors, lines: Iterable[Collection[str]]) -> bool:
+    """Whether a moment comes before those that answer a query by their vectors alone.
+
+    One that holds the only content word does: nobody who looks for a name wants what only resembles it before what has
+    it. For a query in another language so does one with a line that holds two of its words or more, and half of their
+    letters: a text in that language was quoted, and the query's translation says less about it.
+
+    Args:
+        words: content words of the query.
+        tokens: its vectors.
+        lines: the words that stand in each text of the moment.
+    """
+    if len(words) == 1:
+        return any(stands_among(words[0], line) for line in lines)
+    if not isinstance(tokens, ForeignQuery):
+        return False
+    standing = ([len(word) for word in words if stands_among(word, line)] for line in lines)
+    return any(len(letters) > 1 and sum(letters) >= _MOST_LETTERS * sum(map(len, words)) for letters in standing)
 
 
 def background(store: Store, query: Query) -> Background:

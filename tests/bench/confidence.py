@@ -49,9 +49,9 @@ from clamr_cli.search.confidence import (
     bounded,
     model_of,
 )
-from clamr_cli.search.search import choose_reading
+from clamr_cli.search.search import choose_reading, comes_first
 from clamr_cli.store import Store
-from clamr_cli.text import STOP_WORDS, content_words, standing_words, stands_among, words_of
+from clamr_cli.text import STOP_WORDS, content_words, standing_words, words_of
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
 from clamr_cli.train.mini.data import entries, fragment, photos, split_entries, split_photos
 from clamr_cli.types import (
@@ -136,7 +136,8 @@ class Library:
             [*more, *(segment.text for modality in TEXT_MODALITIES for segment in moment.segments(modality))]
             for moment, more in zip(moments, names, strict=True)
         ]
-        self._words = [frozenset().union(*map(standing_words, texts)) for texts in self._texts]
+        self._lines = [list(map(standing_words, texts)) for texts in self._texts]
+        self._words = [frozenset().union(*lines) for lines in self._lines]
 
     def read(self, asked: Asked, library: Sequence[int]) -> TokenVectors:
         """The vectors of a query to a library."""
@@ -152,9 +153,8 @@ class Library:
         part = maxima[:, library]
         scores = RULE.scores(part)
         words = content_words(asked.text)
-        if len(words) == 1:
-            first = np.array([stands_among(words[0], self._words[number]) for number in library])
-            scores = np.where(first.any() & ~first, -np.inf, scores)
+        first = np.array([comes_first(words, tokens, self._lines[number]) for number in library])
+        scores = np.where(first.any() & ~first, -np.inf, scores)
         top = int(scores.argmax())
         videos = [self.videos[number] for number in library]
         model = models[isinstance(tokens, ForeignQuery)]

@@ -6,11 +6,12 @@ both files and the 95 % interval of the difference over queries (paired bootstra
 
 With ``--languages`` it prints how queries in other languages do instead, with the multilingual text model and without
 it, and the 95 % interval of the difference of nDCG@10 over queries (paired bootstrap): held-out photos by the German
-and French translations of their captions (Multi30k), sentences to their English translation as speech, and with
-``--stamps DIR`` (the files of the Debian package tuxpaint-stamps-default) pictures by descriptions in seven languages,
-and one to three words in nine languages (``words.tsv``) for pictures of things and for English texts, in documents with
-other texts. The same library has names, loan words and words of programs (``names.tsv``), which are not foreign: their
-lines also tell how often the modality that has them wins.
+and French translations of their captions (Multi30k), sentences to their English translation as speech, German
+and French speech by two of its words and one of another sentence, with ``--stamps DIR`` (the files of the Debian
+package tuxpaint-stamps-default) pictures by descriptions in seven languages, and one to three words in nine languages
+(``words.tsv``) for pictures of things and for English texts, in documents with other texts. The same library has names,
+loan words and words of programs (``names.tsv``), which are not foreign: their lines also tell how often the modality
+that has them wins.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from clamr_cli.config import default_cache
 from clamr_cli.encoders.mini.encoder import Backbones, MiniEncoder
 from clamr_cli.encoders.mini.multilingual import MultilingualHeads
 from clamr_cli.encoders.mini.networks import WEIGHTS, Heads, ImageFeatures
+from clamr_cli.text import content_words
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
 from clamr_cli.train.mini.data import entries, photos, split_entries, split_photos
 from clamr_cli.train.mini.evaluate import EncodedDocuments, evaluate, gains, match_held_out
@@ -105,6 +107,16 @@ def tasks(
         speech,
         {"de": [(t[1], n) for n, t in enumerate(texts)], "fr": [(t[2], n) for n, t in enumerate(texts)]},
     )
+    rng, quoted, quotes = random.Random(3), [], {}
+    for column, language in ((1, "de"), (2, "fr")):
+        own = [each[column] for each in texts[: limit // 2]]
+        for text in own:
+            words, more = content_words(text), content_words(rng.choice(own))
+            start = rng.randrange(max(1, len(words) - 2))
+            quote = " ".join([rng.choice(more), *words[start : start + 2]])
+            quotes.setdefault(language, []).append((quote, len(quoted)))
+            quoted.append(Document(str(len(quoted)), WHOLE, speech=(Segment(WHOLE, text),)))
+    yield "quotes", quoted, quotes
     if stamps:
         yield "stamps", *stamp_task(data, stamps)
     yield "words", *word_task(data)
@@ -176,7 +188,7 @@ def ranked(library: EncodedDocuments, pairs: Queries, what: str) -> np.ndarray:
     ranks = []
     for text, answer in counted(pairs, what):
         (query,) = library.read([text])
-        scores = library.order(text, library.maxima(query).sum(axis=0).round(5))
+        scores = library.order(text, query, library.maxima(query).sum(axis=0).round(5))
         ranks.append((scores > scores[answer]).sum() + ((scores == scores[answer]).sum() - 1) / 2)
     return np.array(ranks)
 

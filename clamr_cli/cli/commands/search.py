@@ -169,7 +169,7 @@ def search(context: Context, arguments: SearchArguments) -> int:
 
     Piped, it prints tab-separated lines: rank, score, video id, start, end, best second, modality, title, path, words, and "approximate", "weak" and "offline" (the file is not there now) where it is that.
 
-    A misspelt word is corrected if it is close to a word of the index and in no dictionary; a line on stderr says so, and --verbatim searches as written. Where the query is a single word, moments that have it in what is said, on screen or in the metadata come first.
+    A misspelt word is corrected if it is close to a word of the index and in no dictionary; a line on stderr says so, and --verbatim searches as written. Where the query is a single word, moments that have it in what is said, on screen or in the metadata come first; so do those that have most words of a query in another language in one line.
 
     --executor ray divides the scan among the workers of a Ray cluster (extra 'cluster'), with the same results; see 'clamr help scaling'. They are started for this one command: clamr serve keeps them warm.
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from clamr_cli.encoders.mini.encoder import Backbones, MiniEncoder
 from clamr_cli.encoders.mini.multilingual import HEADS, MultilingualHeads
 from clamr_cli.encoders.mini.networks import Heads
-from clamr_cli.search.search import choose_reading, words_in
-from clamr_cli.text import content_words, stands_among
+from clamr_cli.search.search import choose_reading, comes_first, words_by_line
+from clamr_cli.text import content_words
 from clamr_cli.train.mini.compose import Composer, CompositionConfig
 from clamr_cli.train.mini.data import entries, photos, split_entries, split_photos
 from clamr_cli.types import MODALITY_IDS, Document, Frame, Modality, Segment, Span, TokenVectors
@@ -97,26 +97,25 @@ class EncodedDocuments:
 
     def __init__(self, encoder: MiniEncoder, documents: Sequence[Document]) -> None:
         self._encoder, self.vectors = encoder, encoder.encode_documents(documents)
-        self._words = [words_in(document) for document in documents]
+        self._lines = [words_by_line(document) for document in documents]
         self._rows = np.concatenate([document.vectors for document in self.vectors])
         self._starts = np.cumsum([0, *(len(document) for document in self.vectors[:-1])])
 
     def read(self, texts: Sequence[str]) -> list[TokenVectors]:
         """The vectors of queries."""
         encoded = self._encoder.encode_queries(texts)
-        return [choose_reading(text, tokens, self._words) for text, tokens in zip(texts, encoded, strict=True)]
+        words = [frozenset().union(*lines) for lines in self._lines]
+        return [choose_reading(text, tokens, words) for text, tokens in zip(texts, encoded, strict=True)]
 
     def maxima(self, query: TokenVectors) -> NDArray[np.float32]:
         """The best similarity of each vector of a query in each document, [q, n]."""
         best: NDArray[np.float32] = np.maximum.reduceat(query.vectors @ self._rows.T, self._starts, axis=1)
         return best
 
-    def order(self, text: str, scores: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Scores [n] that order the documents as a search does: those that hold the only word of a query come first."""
+    def order(self, text: str, query: TokenVectors, scores: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Scores [n] that order the documents as a search does, with those first that come first."""
         words = content_words(text)
-        if len(words) != 1:
-            return scores
-        return scores + _BEFORE_ALL * np.array([stands_among(words[0], there) for there in self._words])
+        return scores + _BEFORE_ALL * np.array([comes_first(words, query, lines) for lines in self._lines])
 
 
 class AnswerRank(NamedTuple):
@@ -138,7 +137,7 @@ def match(library: EncodedDocuments, pairs: Sequence[tuple[str, int]]) -> list[A
     matches = []
     for query, (text, answer) in zip(library.read([text for text, _ in pairs]), pairs, strict=True):
         maxima = library.maxima(query)
-        sums, scores = library.order(text, maxima.sum(axis=0)), maxima.mean(axis=0)
+        sums, scores = library.order(text, query, maxima.sum(axis=0)), maxima.mean(axis=0)
         score, scores[answer] = float(scores[answer]), -np.inf
         other = int(scores.argmax())
         won_by, other_won_by = (_winner(query, library.vectors[number]) for number in (answer, other))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import marisa_trie
 import numpy as np
@@ -14,9 +15,20 @@ from clamr_cli.encoders.mini.multilingual import MultilingualModel, WordFrequenc
 from clamr_cli.encoders.mini.networks import LEXICAL, SEMANTIC
 from clamr_cli.encoders.mini.passages import Passage, PassageWord
 from clamr_cli.errors import ClamrError, ModelError
+from clamr_cli.search import explain, search
 from clamr_cli.search.search import encode_queries
 from clamr_cli.store import Store
-from clamr_cli.types import MODALITY_IDS, Document, Encoder, ForeignQuery, Frame, Modality, Span, TokenVectors
+from clamr_cli.types import (
+    MODALITY_IDS,
+    Document,
+    Encoder,
+    ForeignQuery,
+    Frame,
+    Modality,
+    SearchOptions,
+    Span,
+    TokenVectors,
+)
 from tests.unit.encoders.test_mini import lines, photo
 from tests.unit.search.test_search import put
 from tests.unit.words import WordEncoder, moment
@@ -243,6 +255,25 @@ def test_a_query_of_which_only_the_letters_are_known_says_so(encoder: Encoder) -
         assert understood(query), query
     for query in ("qwertyuiop", "Zlatan Ibrahimovic", "fjdksla"):
         assert not understood(query), query
+
+
+@pytest.mark.slow
+def test_a_text_that_is_quoted_in_its_language_comes_first(encoder: Encoder, tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "index", create=True)
+    texts = {
+        "captain": "dedicatoria de El Capit\u00e1n Veneno, de Alarc\u00f3n",
+        "book": "ein Buch \u00fcber Gift und einen Hauptmann",
+        "poison": "the captain poisoned a book",
+    }
+    for name, text in texts.items():
+        one = moment(name, speech=[text])
+        (vectors,) = encoder.encode_documents([Document(one.moment_id, one.span, speech=one.speech)])
+        put(store, SimpleNamespace(info=encoder.info, encode=lambda *_, vectors=vectors: vectors), name, one)
+    found = search(store, encoder, "libro capitan veneno", SearchOptions())
+    assert found[0].video_id == "captain"
+    assert explain(store, encoder, "captain", "libro capitan veneno", SearchOptions()).hit.rank == 1
+    # One word of it is no quotation: its translation decides.
+    assert search(store, encoder, "un libro sobre veneno", SearchOptions())[0].video_id == "poison"
 
 
 @pytest.mark.slow

@@ -37,4 +37,5 @@ def test_queries_are_read_and_ordered_as_by_a_search() -> None:
     library = EncodedDocuments(Translating(), documents)
     pairs = [("notre dame", 1), ("siesta", 2), ("dame siesta", 2), ("tree", 0)]
     assert [one.rank for one in match(library, pairs)] == [0, 0, 1, 0]
-    assert np.argmax(library.order("siesta", np.array([3.0, 2.0, 1.0]))) == 2
+    (query,) = library.read(["siesta"])
+    assert np.argmax(library.order("siesta", query, np.array([3.0, 2.0, 1.0]))) == 2
