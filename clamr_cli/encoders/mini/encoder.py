@@ -67,9 +67,13 @@ LONGEST_QUERY: Final = 2000
 """Letters of a query that the multilingual text model reads."""
 
 _REVISION: Final = "3"
-_FORMER_SHA256: Final = "5ec9c991f71f80bae7fee95517b73fa529a24fcf96c5e7ce34430ec343f3e008"
-_EARLIER: Final = (("3", _FORMER_SHA256, True), ("3", _FORMER_SHA256, False), ("2", _FORMER_SHA256, False))
-"""Earlier revisions and weights, with or without the multilingual text model: of them vectors differ for frames, for
+_FORMER_HEADS: Final = "5bfd93cfe55c47ceb58d3144428b89fe2528e592b8a677ea9a3a807d07ae6bf2"
+_FORMER: Final = (
+    ("3", "5477c3970d485b362c788175acbefb80781180213e4ff42666228e6f429c740d"),
+    ("3", "5ec9c991f71f80bae7fee95517b73fa529a24fcf96c5e7ce34430ec343f3e008"),
+)
+_EARLIER: Final = (*((*each, heads) for each in _FORMER for heads in (_FORMER_HEADS, "")), ("2", _FORMER[-1][1], ""))
+"""Earlier revisions, weights, and heads of the multilingual text model, if they had it: vectors differ for frames, for
 text that sees frames, and (revision 2) for words that the text model does not know. Queries are the same."""
 
 _COLUMNS: Final = tuple(field.name for field in fields(TokenVectors))
@@ -82,15 +86,15 @@ _UNLIMITED: Final = 1 << 24
 def _info(*, multilingual: bool) -> EncoderInfo:
     """Name and fingerprint, with or without the multilingual text model."""
 
-    def fingerprint(revision: str, sha256: str, is_multilingual: bool) -> str:
+    def fingerprint(revision: str, sha256: str, heads: str) -> str:
         parts = (revision, _TEXT_WEIGHTS, _IMAGE_FILE, sha256, str(TOKENS_PER_MODALITY))
-        more = (MULTILINGUAL, HEADS_SHA256) if is_multilingual else ()
+        more = (MULTILINGUAL, heads) if heads else ()
         return hashlib.blake2b("\n".join((*parts, *more)).encode(), digest_size=8).hexdigest()
 
     # Each can search what the other made: queries are then encoded without the multilingual text model.
-    other = fingerprint(_REVISION, SHA256, not multilingual)
+    heads = (HEADS_SHA256, "") if multilingual else ("", HEADS_SHA256)
+    own, other = (fingerprint(_REVISION, SHA256, each) for each in heads)
     earlier = [other, *(fingerprint(*each) for each in _EARLIER)]
-    own = fingerprint(_REVISION, SHA256, multilingual)
     return EncoderInfo(NAME, own, floors=FLOORS, earlier=tuple(earlier), evidence_floors=EVIDENCE_FLOORS)
 
 

@@ -46,7 +46,7 @@ Array = NDArray[np.float32]
 WIDTH: Final = 512
 
 HEADS: Final = "multilingual.safetensors"
-HEADS_SHA256: Final = "5bfd93cfe55c47ceb58d3144428b89fe2528e592b8a677ea9a3a807d07ae6bf2"
+HEADS_SHA256: Final = "84528932467d05695b24c53c15482be872eadafd99756a8ed9858fe623c21d15"
 """The trained part in this package, and its checksum: what passages, pictures and queries are compared by."""
 
 TRANSLATION: Final = "translation.safetensors"

@@ -45,7 +45,7 @@ _SIZES: Final = {
 _CHANNELS: Final = 10
 IMAGES_PER_BATCH: Final = {
     PHOTOS: 500, PSEUDO: 80, STYLED: 80, GENERATED: 40, THINGS: 40, MORE_STYLED: 40,
-    **dict(zip(MORE, (60, 20, 10, 40, 30), strict=True)),
+    **dict(zip(MORE, (60, 20, 80, 10, 40, 30), strict=True)),
 }  # fmt: skip
 """Images of each group that a batch is composed of, at most."""
 

@@ -37,8 +37,8 @@ PHOTOS, THINGS, STYLED, GENERATED, PSEUDO = "photos", "things", "styled", "gener
 """Groups of images: photos with captions, photos of single things, photos in other styles, images generated without any
 photo, and pseudo-images: scenes that are only described."""
 
-CLIPS: Final = ("snapvideo", "lumiere")
-"""Folders of captioned frames of generated clips, each a group."""
+CLIPS: Final = ("snapvideo", "lumiere", "pages")
+"""Folders of captioned frames of clips, most of them generated, each a group."""
 
 MORE: Final = (*CLIPS, "pacs", "tuxstamps", "emoji3d")
 """Folders of further captioned images, each a group: those, paintings and sketches, cut-outs, and icons."""
@@ -68,7 +68,8 @@ _NEAREST_PHOTOS: Final = 20
 _STYLES_PER_PHOTO: Final = 2
 _GENERATED_IMAGES: Final = 900
 _WEIGHTS: Final = {
-    PHOTOS: 1.0, STYLED: 0.2, GENERATED: 0.2, THINGS: 0.1, **dict(zip(MORE, (0.5, 0.5, 0.2, 0.3, 0.1), strict=True)),
+    PHOTOS: 1.0, STYLED: 0.2, GENERATED: 0.2, THINGS: 0.1,
+    **dict(zip(MORE, (0.5, 0.5, 0.5, 0.2, 0.3, 0.1), strict=True)),
 }  # fmt: skip
 """Weight of one image of a group when a connector is fitted."""
 
