@@ -186,8 +186,10 @@ def photos(data: Path) -> list[CaptionedImage]:
 
 
 def more_images(data: Path, name: str) -> list[CaptionedImage]:
-    """The captioned images of a folder of further ones."""
+    """The captioned images of a folder of further ones; none where it is absent."""
     folder, rng = f"train/more/{name}", random.Random(11)
+    if not (data / folder).is_dir():
+        return []
     captions = _captions(data / folder / "captions.csv")
     return [with_pieces(f"{folder}/{image}", captions[image], rng) for image in sorted(captions)]
 

@@ -37,7 +37,10 @@ PHOTOS, THINGS, STYLED, GENERATED, PSEUDO = "photos", "things", "styled", "gener
 """Groups of images: photos with captions, photos of single things, photos in other styles, images generated without any
 photo, and pseudo-images: scenes that are only described."""
 
-CLIPS: Final = ("snapvideo", "lumiere", "pages")
+PAGES: Final = "pages"
+"""Folder of frames and pictures of project pages, which a data folder may lack."""
+
+CLIPS: Final = ("snapvideo", "lumiere", PAGES)
 """Folders of captioned frames of clips, most of them generated, each a group."""
 
 MORE: Final = (*CLIPS, "pacs", "tuxstamps", "emoji3d")

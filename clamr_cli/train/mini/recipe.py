@@ -21,7 +21,7 @@ from clamr_cli.train.losses import Scores, modality_max
 from clamr_cli.train.mini import gates, languages
 from clamr_cli.train.mini.compose import UNRELATED, Batches, CompositionConfig
 from clamr_cli.train.mini.evaluate import evaluate
-from clamr_cli.train.mini.material import MORE, PHOTOS, TrainingMaterial, load
+from clamr_cli.train.mini.material import MORE, PAGES, PHOTOS, TrainingMaterial, load
 from clamr_cli.train.mini.model import MiniModel
 from clamr_cli.train.run import Aggregation, RecipeOptions, Trained, TrainEvent, TrainNote, TrainOptions, start_run
 
@@ -74,7 +74,7 @@ REQUIRED_FILES: Final = (
     "train/flickr8k_1k/captions.csv",
     "train/flickr8k_1k/images",
     "train/imagenet_sample",
-    *(f"train/more/{name}/captions.csv" for name in MORE),
+    *(f"train/more/{name}/captions.csv" for name in MORE if name != PAGES),
     "text/clamr_val_queries.json",
     "text/msvd_captions.json",
     "text/multi30k_train.de.gz",

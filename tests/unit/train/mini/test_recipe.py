@@ -15,8 +15,8 @@ from clamr_cli.errors import UsageError
 from clamr_cli.train import loop
 from clamr_cli.train.mini import recipe
 from clamr_cli.train.mini.compose import IMAGES_PER_BATCH, MAX_ROWS, Batches, CompositionConfig
-from clamr_cli.train.mini.data import CaptionedImage, Entry
-from clamr_cli.train.mini.material import PHOTOS, PSEUDO, PassageFeatures, TrainingMaterial
+from clamr_cli.train.mini.data import CaptionedImage, Entry, more_images
+from clamr_cli.train.mini.material import PAGES, PHOTOS, PSEUDO, PassageFeatures, TrainingMaterial
 from clamr_cli.train.run import STAGES, RecipeOptions, TrainNote, TrainStep, last_checkpoint
 from clamr_cli.types import Modality
 
@@ -205,3 +205,12 @@ def test_options_of_other_recipes_are_refused(tmp_path, data, name) -> None:
     options = RecipeOptions(out=tmp_path / "out", cache=default_cache(), data=data, **REFUSED[name])
     with pytest.raises(UsageError, match=f"takes no {name}"):
         next(recipe.run(options))
+
+
+def test_a_data_folder_may_lack_the_frames_of_project_pages(tmp_path: Path) -> None:
+    assert not any(PAGES in name for name in recipe.REQUIRED_FILES)
+    assert more_images(tmp_path, PAGES) == []
+    (tmp_path / "train/more" / PAGES).mkdir(parents=True)
+    (tmp_path / "train/more" / PAGES / "captions.csv").write_text("image,caption\na.jpg,a dog on the moon\n")
+    (image,) = more_images(tmp_path, PAGES)
+    assert image.captions == ("a dog on the moon",)
