@@ -41,6 +41,9 @@ _KEEP_MEMORY: Final = ((-4, 0), (-1, -1), (-8, 1))
 """Settings of malloc.h: M_MMAP_MAX, no block has a mapping of its own; M_TRIM_THRESHOLD, nothing is given back;
 M_ARENA_MAX, threads share one store."""
 
+_LARGE: Final = 1.5 * 2**30
+"""Bytes of memory from which a process gives back after a task what is free."""
+
 _NO_NEW_PRIVILEGES: Final = 38
 """The number of that setting in sys/prctl.h."""
 
@@ -258,6 +261,15 @@ def _serve(connection: Connection, log: str | None, threads: int, confined: bool
             line = f"{name}: {text}" if text else name
             answer = TaskFailed(*(shortage(error) or (line, "see `clamr doctor` for what is installed")))
         connection.send(("answer", answer))
+        _shrink()
+
+
+def _shrink() -> None:
+    """Give back what is free where a process became large, or blocks of ever other sizes would make it grow on."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        resident = int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        if resident > _LARGE:
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _confine() -> None:

@@ -123,6 +123,28 @@ def use_memory(_report: Reporter) -> int:
     return faults[1]
 
 
+def resident(_report: Reporter) -> int:
+    """Memory of this process in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def fill_memory(report: Reporter) -> int:
+    """The most memory while blocks of 1 MB are there, of which all but the last are freed."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
+        ctypes.c_void_p,
+        [ctypes.c_size_t],
+        [ctypes.c_void_p],
+    )
+    blocks = [libc.malloc(1 << 20) for _ in range(1700)]
+    for block in blocks:
+        ctypes.memset(block, 1, 1 << 20)
+    most = resident(report)
+    for block in blocks[:-1]:
+        libc.free(block)
+    return most
+
+
 @pytest.fixture
 def worker() -> Iterator[Worker]:
     worker = Worker("test")
@@ -351,3 +373,9 @@ def test_a_confined_process_has_limits_and_others_have_none() -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_memory_that_was_freed_is_used_again(worker: Worker) -> None:
     assert run_on(worker, use_memory, stall_timeout=20) < 1000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a function of glibc")
+def test_a_large_process_gives_back_what_is_free(worker: Worker) -> None:
+    large = run_on(worker, fill_memory, stall_timeout=60)
+    assert run_on(worker, resident, stall_timeout=20) < large / 2
