@@ -226,8 +226,10 @@ def _serve(connection: Connection, log: str | None, threads: int, confined: bool
         # wait for each other's threads more than they compute.
         os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Modules by the thousand are imported, which would be looked through for garbage again and again meanwhile.
-    gc.set_threshold(10_000)
+    if not confined:
+        # Modules by the thousand are imported, which would be looked through for garbage again and again meanwhile.
+        # Decoders keep it: frames in cycles hold threads of their scalers until they are found.
+        gc.set_threshold(10_000)
     # Activations of hundreds of MB are allocated and freed for each picture and window of sound. glibc gives large
     # blocks back to the system, which clears every page anew: up to a third of the processor time. Other allocators
     # have no such settings.
