@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import unquote, urlparse
@@ -191,7 +191,10 @@ def readable(text: str) -> str:
 
 
 _OTHER_FORM: Final = "[^\\x00-\\x7f\u0370-\u05ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]"
-"""What may stand for a letter of ASCII, or beside it: letters with accents, wide ones, marks, what is invisible."""
+"""Characters that may stand for a letter of ASCII, or beside it: with accents, wide ones, marks, invisible ones."""
+
+_COMPARED: Final = 30
+"""Letters of a word that are looked for: a pattern of thousands is too large for RE2."""
 
 _SEVERAL: Final = (
     "[\u0132\u0133\u0149\u01c4-\u01cc\u01f1-\u01f3\u2100-\u24ff\u3200-\u33ff\ufb00-\ufb06\U0001f100-\U0001f2ff]"
@@ -211,7 +214,7 @@ def may_hold(texts: pa.Array, word: str) -> pa.Array:
     It is much quicker than :func:`clamr_cli.text.words_of`, and lets pass too many rather than too few.
     """
     if word.isascii():
-        return pc.match_substring_regex(texts, _pattern(word), ignore_case=True)
+        return pc.match_substring_regex(texts, _pattern(word[:_COMPARED]), ignore_case=True)
     if _LIKE_OTHERS.search(word):
         return pa.array(np.ones(len(texts), np.bool_))
     bare = pc.utf8_lower(pc.utf8_normalize(texts, "NFKD"))
@@ -222,7 +225,7 @@ def may_hold(texts: pa.Array, word: str) -> pa.Array:
     return pc.match_substring(bare, "".join(letters))
 
 
-@cache
+@lru_cache(256)
 def _pattern(word: str) -> str:
     """A pattern of RE2 for what a word of ASCII may look like in a text."""
 

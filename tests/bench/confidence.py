@@ -398,11 +398,11 @@ def unseen(found: Sequence[Case]) -> dict[str, Any]:
     right, impossible = np.array([case.right for case in found]), np.array([not case.possible for case in found])
     train = usable(found) & ~real
     logits = values @ fit(values[train], right[train])[0]
-    whole = table(found, ["whole"])[:, 0]
-    logits = within_bounds(found, logits - limits(*((each[right & ~real]) for each in (logits, 0 * whole, whole)))[0])
-    limit = 0.0
-    row = measures(logits[real & right], logits[real & impossible], limit)
-    return {**row, "intervals": intervals(found, logits, real, limit)}
+    kept, whole = right & ~real, table(found, ["whole"])[:, 0]
+    limit, _ = limits(logits[kept], np.zeros(kept.sum()), whole[kept])
+    logits = within_bounds(found, logits - limit)
+    row = measures(logits[real & right], logits[real & impossible], 0.0)
+    return {**row, "intervals": intervals(found, logits, real, 0.0)}
 
 
 def intervals(found: Sequence[Case], logits: Any, mask: Any, limit: float) -> dict[str, list[float]]:

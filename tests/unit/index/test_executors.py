@@ -99,14 +99,16 @@ def take_memory(_report: Reporter) -> int:
     return len(bytearray(1 << 45))
 
 
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    return libc
+
+
 def use_memory(_report: Reporter) -> int:
     """Page faults of a thread that takes and frees 72 MB twice, the second time."""
-    libc = ctypes.CDLL(None)
-    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
-        ctypes.c_void_p,
-        [ctypes.c_size_t],
-        [ctypes.c_void_p],
-    )
+    libc = _libc()
     faults: list[int] = []
 
     def take() -> None:
@@ -130,12 +132,7 @@ def resident(_report: Reporter) -> int:
 
 def fill_memory(report: Reporter) -> int:
     """The most memory while blocks of 1 MB are there, of which all but the last are freed."""
-    libc = ctypes.CDLL(None)
-    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
-        ctypes.c_void_p,
-        [ctypes.c_size_t],
-        [ctypes.c_void_p],
-    )
+    libc = _libc()
     blocks = [libc.malloc(1 << 20) for _ in range(1700)]
     for block in blocks:
         ctypes.memset(block, 1, 1 << 20)

@@ -364,4 +364,6 @@ def test_texts_that_hold_a_word_in_any_form_are_read_and_most_others_are_not() -
         for word in words_of(text):
             assert may_hold(column, without_accents(word))[texts.index(text)].as_py(), word
     assert sum(may_hold(column, "hund").to_pylist()) < len(texts) / 2
+    long = "strasse" * 1000
+    assert may_hold(pa.array([long.replace("ss", "\u00df"), "a street"]), long).to_pylist() == [True, False]
     assert not any(may_hold(column, "\u0441\u043e\u0431\u0430\u043a\u0430").to_pylist())
